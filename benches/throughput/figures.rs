@@ -1,0 +1,100 @@
+//! The figures that are no rows: growth of the database, cold start, idle memory.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::fixture::Fixture;
+use crate::load::{self, Load};
+use crate::schedule::Mode;
+use crate::server::{self, Cores, Server};
+use crate::{CONNECTIONS, DEFAULTS, Result};
+
+/// Longer than a million tokens may take.
+const LIMIT: Duration = Duration::from_secs(300);
+/// Longer than a server keeps a write back.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Starts of each kind.
+const STARTS: usize = 5;
+
+/// Bytes of the database file and of its write-ahead log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) file: u64,
+    pub(crate) log: u64,
+}
+
+impl Size {
+    fn of(directory: &Path) -> Result<Self> {
+        let database = server::database(directory);
+        let log = std::fs::metadata(directory.join("gatebird.db-wal")).map_or(0, |data| data.len());
+        Ok(Self { file: std::fs::metadata(database)?.len(), log })
+    }
+}
+
+/// What issuing tokens did to the database.
+pub(crate) struct Growth {
+    pub(crate) tokens: u64,
+    pub(crate) before: Size,
+    pub(crate) after: Size,
+    pub(crate) elapsed: Duration,
+    pub(crate) errors: u64,
+}
+
+/// Issues so many tokens and looks at the database before and after.
+pub(crate) fn database_size(fixture: Rc<Fixture>, tokens: u64) -> Result<Growth> {
+    eprintln!("issuing {tokens} tokens");
+    let requests: Vec<_> = fixture.clients.iter().map(crate::token).collect();
+    let mode = Mode::Count { count: tokens, limit: LIMIT };
+    let load =
+        Load { server: fixture.server.address, requests: &requests, connections: CONNECTIONS, expect: 200, mode };
+    std::thread::sleep(SETTLE);
+    let before = Size::of(fixture.directory.path())?;
+    let outcome = load::run(&load, |_, _, _| {})?;
+    std::thread::sleep(SETTLE);
+    let after = Size::of(fixture.directory.path())?;
+    let issued = outcome.latencies.len() as u64;
+    if issued + outcome.errors < tokens {
+        return Err(format!("only {issued} of {tokens} tokens in {LIMIT:?}").into());
+    }
+    if let Some(error) = outcome.first_error {
+        eprintln!("issuing tokens: {error}");
+    }
+    Ok(Growth { tokens: issued, before, after, elapsed: outcome.elapsed, errors: outcome.errors })
+}
+
+/// Starts of one kind: time until ready, and resident memory then.
+#[derive(Default)]
+pub(crate) struct Starts {
+    pub(crate) seconds: Vec<f64>,
+    pub(crate) resident: Vec<f64>,
+}
+
+impl Starts {
+    fn add(&mut self, directory: &Path, cores: Cores) -> Result<()> {
+        let (server, ready) = Server::start(directory, DEFAULTS, cores)?;
+        self.seconds.push(ready.as_secs_f64());
+        self.resident.push(server.resident()? as f64);
+        server.stop()
+    }
+}
+
+/// Starts without any user or domain.
+pub(crate) struct ColdStarts {
+    /// In an empty directory: makes the key and the database, migrates.
+    pub(crate) first: Starts,
+    /// On the database that the first start left.
+    pub(crate) again: Starts,
+}
+
+/// Starts a server in new directories, and again in each of them.
+pub(crate) fn cold_starts(cores: Cores) -> Result<ColdStarts> {
+    eprintln!("starting {STARTS} servers twice");
+    let mut starts = ColdStarts { first: Starts::default(), again: Starts::default() };
+    for _ in 0..STARTS {
+        let directory = server::directory()?;
+        starts.first.add(directory.path(), cores)?;
+        starts.again.add(directory.path(), cores)?;
+    }
+    Ok(starts)
+}

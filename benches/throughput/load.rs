@@ -1,0 +1,274 @@
+//! The load generator: one thread, a fixed number of keep-alive connections, one request in
+//! flight on each. Owns the requests' bytes, the little HTTP it has to understand, and the clock.
+//!
+//! It must be able to outrun a bare actix-web handler on an equally fast core, so requests are
+//! built beforehand and an exchange costs one `write`, one `read`, one look at the clock and a
+//! share of one `epoll_wait`.
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use serde_json::Value;
+
+use crate::Result;
+use crate::schedule::{Mode, Schedule};
+
+/// No answer on any connection for so long means that the server hangs.
+const STALLED: Duration = Duration::from_secs(10);
+/// A server that fails this often is not worth waiting for.
+const HOPELESS: u64 = 1_000;
+/// Far more than any measured answer has.
+const LARGEST_ANSWER: usize = 1 << 20;
+
+/// A GET request, with a bearer token if there is one.
+pub(crate) fn get(path: &str, token: Option<&str>) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", authorization(token)).into_bytes()
+}
+
+/// A POST request with a JSON body.
+pub(crate) fn post(path: &str, body: &Value, token: Option<&str>) -> Vec<u8> {
+    let (body, authorization) = (body.to_string(), authorization(token));
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}Content-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+fn authorization(token: Option<&str>) -> String {
+    token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default()
+}
+
+/// One run of the generator.
+pub(crate) struct Load<'a> {
+    pub(crate) server: SocketAddr,
+    pub(crate) requests: &'a [Vec<u8>],
+    pub(crate) connections: usize,
+    /// The status that an answer must have; any other is an error.
+    pub(crate) expect: u16,
+    pub(crate) mode: Mode,
+}
+
+/// What a run saw.
+pub(crate) struct Outcome {
+    /// Nanoseconds from the write of a request to its complete answer, for each answer that counts.
+    pub(crate) latencies: Vec<u32>,
+    /// The time in which these answers came.
+    pub(crate) elapsed: Duration,
+    /// Wrong statuses, broken connections, missing answers; also during the warm-up.
+    pub(crate) errors: u64,
+    /// The first of them, in words.
+    pub(crate) first_error: Option<String>,
+}
+
+impl Outcome {
+    fn error(&mut self, what: impl FnOnce() -> String) {
+        self.errors += 1;
+        self.first_error.get_or_insert_with(what);
+    }
+}
+
+/// Status and extent of a complete answer at the start of a buffer.
+struct Answer {
+    status: u16,
+    body: std::ops::Range<usize>,
+}
+
+impl Answer {
+    /// `None` while bytes are missing.
+    fn parse(bytes: &[u8]) -> io::Result<Option<Self>> {
+        let broken = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+        let (mut status, mut length, mut position) = (None, None, 0);
+        while let Some(end) = bytes[position..].iter().position(|&byte| byte == b'\n') {
+            let line = bytes[position..position + end].trim_ascii();
+            position += end + 1;
+            if status.is_none() {
+                let code = line.get(9..12).and_then(|code| std::str::from_utf8(code).ok()?.parse::<u16>().ok());
+                status = Some(code.ok_or_else(|| broken("no status line"))?);
+            } else if line.is_empty() {
+                let body = position..position + length.ok_or_else(|| broken("no Content-Length"))?;
+                let status = status.unwrap_or_default();
+                return match bytes.len().cmp(&body.end) {
+                    std::cmp::Ordering::Less => Ok(None),
+                    std::cmp::Ordering::Equal => Ok(Some(Self { status, body })),
+                    std::cmp::Ordering::Greater => Err(broken("more bytes than announced")),
+                };
+            } else if let Some((name, value)) = line.split_at_checked(15)
+                && name.eq_ignore_ascii_case(b"content-length:")
+            {
+                let value = std::str::from_utf8(value).ok().and_then(|value| value.trim().parse::<usize>().ok());
+                length = Some(value.ok_or_else(|| broken("a strange Content-Length"))?);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A connection and the one exchange that it is busy with.
+struct Connection<'a> {
+    stream: TcpStream,
+    request: Option<(usize, &'a [u8])>,
+    written: usize,
+    buffer: Vec<u8>,
+    filled: usize,
+    sent: Instant,
+}
+
+impl<'a> Connection<'a> {
+    fn open(server: SocketAddr, poll: &Poll, token: Token) -> io::Result<Self> {
+        // Connecting is not measured, so it may as well block.
+        let stream = std::net::TcpStream::connect_timeout(&server, STALLED)?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        let buffer = vec![0; 8 * 1024];
+        Ok(Self { stream, request: None, written: 0, buffer, filled: 0, sent: Instant::now() })
+    }
+
+    fn start(&mut self, request: (usize, &'a [u8]), now: Instant) -> io::Result<()> {
+        (self.request, self.written, self.filled, self.sent) = (Some(request), 0, 0, now);
+        self.write()
+    }
+
+    /// Writes as much of the request as the socket takes; the rest waits for the next event.
+    fn write(&mut self) -> io::Result<()> {
+        let Some((_, bytes)) = self.request else {
+            return Ok(());
+        };
+        while self.written < bytes.len() {
+            match self.stream.write(&bytes[self.written..]) {
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what has arrived. A read that leaves room in the buffer has emptied the socket, and
+    /// whatever comes later raises a new event; so there is no second read just to see "nothing".
+    fn read(&mut self) -> io::Result<Option<Answer>> {
+        loop {
+            if self.filled == self.buffer.len() {
+                if self.filled >= LARGEST_ANSWER {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "an endless answer"));
+                }
+                self.buffer.resize(self.filled * 2, 0);
+            }
+            match self.stream.read(&mut self.buffer[self.filled..]) {
+                Ok(0) => {
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed a connection"));
+                }
+                Ok(count) => self.filled += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            if self.filled < self.buffer.len() {
+                return Answer::parse(&self.buffer[..self.filled]);
+            }
+        }
+    }
+
+    /// Does what the event allows.
+    fn proceed(&mut self, event: &Event) -> io::Result<Option<Answer>> {
+        if event.is_writable() {
+            self.write()?;
+        }
+        if event.is_readable() || event.is_read_closed() { self.read() } else { Ok(None) }
+    }
+}
+
+/// Runs the load; `on_answer` gets the index of the request, the status and the body of each answer.
+pub(crate) fn run(load: &Load<'_>, mut on_answer: impl FnMut(usize, u16, &[u8])) -> Result<Outcome> {
+    let mut poll = Poll::new()?;
+    let mut events = Events::with_capacity(load.connections.max(1));
+    let count = load.connections.min(match load.mode {
+        Mode::Each => load.requests.len(),
+        Mode::For { .. } | Mode::Count { .. } => load.connections,
+    });
+    let mut connections = Vec::with_capacity(count);
+    for index in 0..count {
+        connections.push(Connection::open(load.server, &poll, Token(index))?);
+    }
+
+    let mut outcome = Outcome { latencies: Vec::new(), elapsed: Duration::ZERO, errors: 0, first_error: None };
+    let mut schedule = Schedule::new(load.mode, load.requests);
+    let (started, mut last, mut busy) = (Instant::now(), Instant::now(), 0_u64);
+    for connection in &mut connections {
+        if let Some(request) = schedule.next(started) {
+            connection.start(request, Instant::now())?;
+            busy += 1;
+        }
+    }
+    while busy > 0 {
+        match poll.poll(&mut events, Some(STALLED)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        }
+        if events.is_empty() {
+            outcome.error(|| "no answer for ten seconds".to_owned());
+            outcome.errors += busy - 1;
+            break;
+        }
+        for event in &events {
+            let Some(connection) = connections.get_mut(event.token().0) else {
+                continue;
+            };
+            // Events without an open exchange are leftovers of finished ones.
+            let Some((index, _)) = connection.request else {
+                continue;
+            };
+            let mut failed = None;
+            let now = match connection.proceed(event) {
+                Ok(None) => continue,
+                Ok(Some(answer)) => {
+                    let now = Instant::now();
+                    let body = &connection.buffer[answer.body];
+                    if answer.status != load.expect {
+                        outcome.error(|| format!("status {}: {}", answer.status, String::from_utf8_lossy(body)));
+                    } else if schedule.counts(now) {
+                        let latency = now.duration_since(connection.sent).as_nanos();
+                        outcome.latencies.push(u32::try_from(latency).unwrap_or(u32::MAX));
+                    }
+                    on_answer(index, answer.status, body);
+                    now
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    Instant::now()
+                }
+            };
+            last = now;
+            if let Some(error) = failed {
+                outcome.error(|| error.to_string());
+                *connection = Connection::open(load.server, &poll, event.token())?;
+            }
+            if outcome.errors >= HOPELESS {
+                return Err(format!("{HOPELESS} errors, the first: {:?}", outcome.first_error).into());
+            }
+            connection.request = None;
+            match schedule.next(now) {
+                Some(request) => {
+                    if let Err(error) = connection.start(request, now) {
+                        // The event of the broken connection ends this exchange.
+                        outcome.first_error.get_or_insert_with(|| error.to_string());
+                    }
+                }
+                None => busy -= 1,
+            }
+        }
+    }
+    outcome.elapsed = match load.mode {
+        Mode::For { measure, .. } => measure,
+        Mode::Each | Mode::Count { .. } => last.duration_since(started),
+    };
+    Ok(outcome)
+}

@@ -1,0 +1,202 @@
+//! The benchmark of the two calls that Gatebird exists for, in one command:
+//!
+//! ```text
+//! cargo bench --bench throughput                  the whole measurement, a few minutes
+//! cargo bench --bench throughput -- --quick       does it still run? (the figures mean nothing)
+//! cargo bench --bench throughput -- --only /token rows and figures whose name contains "/token"
+//! ```
+//!
+//! The release server runs as a process of its own on one core, the load generator (this process)
+//! on another. Every row is measured against its *ceiling*: a bare actix-web handler, also a
+//! process of its own on the server's core, that gets the very same requests and answers as many
+//! bytes. Ceiling and server alternate in short rounds and every figure is a median over the
+//! rounds, because wake-ups over loopback have two stable modes about a factor of two apart and
+//! a single long run shows whichever it happened to fall into.
+//!
+//! The server runs with its defaults, except: one worker, no limits, tokens of one hour (so that
+//! none expires half-way), cheap passwords (only set-up uses one) and no metrics listener.
+//!
+//! This file owns the options, the table of rows and the order of events. The load generator is
+//! in `load` and `schedule`, processes are in `server` and `ceiling`, set-up through HTTP is in
+//! `fixture`, repeated measuring in `rounds`, the figures that are no rows in `figures`, and
+//! everything printed in `report`.
+
+mod ceiling;
+mod figures;
+mod fixture;
+mod load;
+mod report;
+mod rounds;
+mod schedule;
+mod server;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use fixture::{Client, Fixtures};
+use server::Cores;
+
+/// Anything that keeps a figure from being measured.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Connections of the load generator, each with one request in flight.
+const CONNECTIONS: usize = 32;
+
+/// How many domains a row's server knows; requests choose among them uniformly at random.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Domains {
+    One,
+    Many,
+}
+
+/// Settings of a row's server, on top of those that every measured server gets.
+type Settings = &'static [(&'static str, &'static str)];
+
+/// The server as it comes.
+const DEFAULTS: Settings = &[];
+
+/// One measured call.
+struct Row {
+    call: &'static str,
+    domains: Domains,
+    settings: Settings,
+    /// Builds the request of one client; the ceiling derives its route from it, too.
+    request: fn(&Client) -> Vec<u8>,
+    /// The share of the ceiling's requests per second that the call has to reach, if it has a target.
+    target: Option<f64>,
+}
+
+/// The measured calls. Another algorithm or endpoint is one more line here.
+#[rustfmt::skip]
+const ROWS: &[Row] = &[
+    Row { call: "POST /token",  domains: Domains::One,  settings: DEFAULTS, request: token,  target: Some(0.45) },
+    Row { call: "GET /v1/test", domains: Domains::One,  settings: DEFAULTS, request: claims, target: Some(0.45) },
+    Row { call: "POST /token",  domains: Domains::Many, settings: DEFAULTS, request: token,  target: Some(0.45) },
+    Row { call: "GET /v1/test", domains: Domains::Many, settings: DEFAULTS, request: claims, target: Some(0.45) },
+];
+
+/// `POST /token` in its JSON form.
+fn token(client: &Client) -> Vec<u8> {
+    let body = serde_json::json!({ "clientSecret": client.secret });
+    load::post("/token", &body, None)
+}
+
+/// `GET /v1/test` with an access token.
+fn claims(client: &Client) -> Vec<u8> {
+    load::get("/v1/test", Some(&client.token))
+}
+
+/// What the command line asks for.
+struct Options {
+    quick: bool,
+    only: Option<String>,
+    rounds: usize,
+    warm_up: Duration,
+    measure: Duration,
+    many: usize,
+    tokens: u64,
+}
+
+impl Options {
+    fn parse(arguments: &[String]) -> Result<Self> {
+        let (mut quick, mut only) = (false, None);
+        // cargo passes `--bench` to every bench target, after the options given by hand.
+        let mut arguments = arguments.iter().filter(|argument| *argument != "--bench");
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--quick" => quick = true,
+                "--only" => only = Some(arguments.next().ok_or("--only needs a text")?.clone()),
+                other => {
+                    return Err(format!("unknown option {other}; there are --quick and --only TEXT").into());
+                }
+            }
+        }
+        Ok(if quick {
+            let (warm_up, measure) = (Duration::from_millis(100), Duration::from_millis(300));
+            Self { quick, only, rounds: 2, warm_up, measure, many: 500, tokens: 20_000 }
+        } else {
+            let (warm_up, measure) = (Duration::from_millis(200), Duration::from_secs(1));
+            Self { quick, only, rounds: 7, warm_up, measure, many: 20_000, tokens: 1_000_000 }
+        })
+    }
+
+    /// Whether `--only` leaves the row or figure of this name in.
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|text| name.contains(text.as_str()))
+    }
+
+    fn count(&self, domains: Domains) -> usize {
+        match domains {
+            Domains::One => 1,
+            Domains::Many => self.many,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // The ceiling is this same executable, started by `ceiling::start`.
+    let done = match arguments.split_first() {
+        Some((first, rest)) if first == ceiling::ARGUMENT => ceiling::serve(rest).map(|()| true),
+        _ => Options::parse(&arguments).and_then(|options| run(&options)),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("benchmark failed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures and prints everything asked for; false if any request went wrong. A missed target is
+/// printed but is no failure: it depends on the machine.
+fn run(options: &Options) -> Result<bool> {
+    if cfg!(debug_assertions) && !options.quick {
+        // `cargo test --all-targets` comes by here.
+        println!("This is a debug build; measure with: cargo bench --bench throughput");
+        return Ok(true);
+    }
+    let cores = Cores::split();
+    let mut fixtures = Fixtures::new(cores);
+
+    // Everything is set up first, so that the rows of one round are neighbours in time: the rows
+    // with many domains are compared with those with one.
+    let mut candidates = Vec::new();
+    for row in ROWS {
+        let count = options.count(row.domains);
+        let name = format!("{}, {count} {}", row.call, if count == 1 { "domain" } else { "domains" });
+        if !options.wants(&name) {
+            continue;
+        }
+        let fixture = fixtures.get(count, row.settings)?;
+        candidates.push(rounds::Candidate::prepare(row, name, fixture, cores)?);
+    }
+    for round in 1..=options.rounds {
+        for candidate in &mut candidates {
+            eprintln!("round {round} of {}: {}", options.rounds, candidate.name);
+            candidate.round(options, round as u64)?;
+        }
+    }
+
+    let size = match options.wants("database size") {
+        true => Some(figures::database_size(fixtures.get(1, DEFAULTS)?, options.tokens)?),
+        false => None,
+    };
+    let memory = fixtures.resident(options.many, DEFAULTS);
+    // Idle servers still tick now and then: end them before timing others.
+    let results: Vec<_> = candidates.into_iter().map(rounds::Candidate::finish).collect();
+    drop(fixtures);
+    let starts = match options.wants("cold start") {
+        true => Some(figures::cold_starts(cores)?),
+        false => None,
+    };
+
+    if let (true, None, None, Some(only)) = (results.is_empty(), &size, &starts, &options.only) {
+        return Err(format!("no row or figure is called anything with \"{only}\"").into());
+    }
+    let report = report::Report { options, cores, results, memory, size, starts };
+    report.print();
+    Ok(report.errors() == 0)
+}

@@ -1,0 +1,203 @@
+//! Everything that the benchmark prints on standard output: tables in GitHub's Markdown, and the
+//! targets with PASS or MISS.
+
+use crate::figures::{ColdStarts, Growth};
+use crate::rounds::{Round, RowResult, median, ratio};
+use crate::server::Cores;
+use crate::{CONNECTIONS, Domains, Options};
+
+/// p99 of a row against p99 of its ceiling.
+const TARGET_P99: f64 = 3.0;
+/// Requests per second with many domains against those with one.
+const TARGET_MANY: f64 = 0.90;
+const TARGET_IDLE: f64 = 20e6;
+const TARGET_RESIDENT: f64 = 40e6;
+const TARGET_START: f64 = 0.150;
+/// A ceiling that leaves its core idle for longer was held up by the generator or the machine.
+const SATURATED: f64 = 0.90;
+/// A server that waited longer for its core did not have it for itself.
+const DISTURBED: f64 = 0.10;
+
+/// All that was measured; `None` is what `--only` left out.
+pub(crate) struct Report<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) cores: Cores,
+    pub(crate) results: Vec<RowResult>,
+    /// Resident bytes with many domains, before load.
+    pub(crate) memory: Option<u64>,
+    pub(crate) size: Option<Growth>,
+    pub(crate) starts: Option<ColdStarts>,
+}
+
+impl Report<'_> {
+    /// Requests that went wrong, of the server or of the ceiling.
+    pub(crate) fn errors(&self) -> u64 {
+        let rounds =
+            self.results.iter().flat_map(|result| result.measured.server.iter().chain(&result.measured.ceiling));
+        rounds.map(|round| round.errors).sum::<u64>() + self.size.as_ref().map_or(0, |growth| growth.errors)
+    }
+
+    pub(crate) fn print(&self) {
+        let options = self.options;
+        println!("\n# Gatebird, throughput\n");
+        match (self.cores.server, self.cores.generator) {
+            (Some(server), Some(generator)) => {
+                print!("Server on core {}, load generator on core {}; ", server.id, generator.id);
+            }
+            _ => print!("NOT PINNED, two cores are needed; "),
+        }
+        println!("{CONNECTIONS} connections, medians of {} rounds of {:?}.", options.rounds, options.measure);
+        if options.quick || cfg!(debug_assertions) {
+            println!("A QUICK RUN (or a debug build): it shows that the benchmark works, the figures mean nothing.");
+        }
+        if !self.results.is_empty() {
+            self.print_rows();
+            self.print_load();
+        }
+        self.print_figures();
+        self.print_targets();
+    }
+
+    fn print_rows(&self) {
+        println!("\n| call | requests/s | p50 µs | p99 µs | errors | of the ceiling | p99 / ceiling's p99 |");
+        println!("|---|--:|--:|--:|--:|--:|--:|");
+        for RowResult { name, measured, .. } in &self.results {
+            let columns = |rounds: &[Round]| {
+                let of = |value: fn(&Round) -> f64| median(rounds.iter().map(value));
+                let errors: u64 = rounds.iter().map(|round| round.errors).sum();
+                format!("{:.0} | {:.0} | {:.0} | {errors}", of(|r| r.rate), of(|r| r.p50), of(|r| r.p99))
+            };
+            println!("| ceiling of {name} | {} | 1 | 1 |", columns(&measured.ceiling));
+            let (rate, p99) = ratios(&measured.server, &measured.ceiling);
+            println!("| **{name}** | {} | {rate:.2} | {p99:.2} |", columns(&measured.server));
+        }
+    }
+
+    /// How busy both sides were, so that a reader sees whether the figures can be trusted.
+    fn print_load(&self) {
+        println!("\n| shares of the time | generator ran | server ran | server waited for its core |");
+        println!("|---|--:|--:|--:|");
+        let mut notes = Vec::new();
+        for RowResult { name, measured, .. } in &self.results {
+            for (rounds, is_ceiling) in [(&measured.ceiling, true), (&measured.server, false)] {
+                let of = |value: fn(&Round) -> f64| median(rounds.iter().map(value));
+                let (generator, server, waited) = (of(|r| r.generator), of(|r| r.server), of(|r| r.waited));
+                let label = if is_ceiling { format!("ceiling of {name}") } else { format!("**{name}**") };
+                println!("| {label} | {} | {} | {} |", percent(generator), percent(server), percent(waited));
+                // All zero: this kernel does not tell.
+                if waited > DISTURBED {
+                    notes.push(format!("{label} shared its core with other processes"));
+                } else if is_ceiling && server > 0.0 && server < SATURATED {
+                    notes.push(format!("the ceiling of {name} did not fill its core, so the ratio is flattering"));
+                }
+            }
+        }
+        println!(
+            "\nWhere the generator ran nearly all the time beside a ceiling, a faster generator might \
+             show a somewhat higher ceiling."
+        );
+        for note in notes {
+            println!("\nNote: {note}.");
+        }
+    }
+
+    fn print_figures(&self) {
+        if self.starts.is_none() && self.memory.is_none() && self.size.is_none() {
+            return;
+        }
+        println!("\n| figure | |\n|---|--:|");
+        if let Some(starts) = &self.starts {
+            for (kind, starts) in [("first start", &starts.first), ("start on a migrated database", &starts.again)] {
+                let best = starts.seconds.iter().copied().fold(f64::INFINITY, f64::min);
+                let middle = median(starts.seconds.iter().copied());
+                println!("| {kind}: ready after, best | {} |", milliseconds(best));
+                println!("| {kind}: ready after, median of {} | {} |", starts.seconds.len(), milliseconds(middle));
+                println!("| {kind}: resident, no domains | {} |", megabytes(median(starts.resident.iter().copied())));
+            }
+        }
+        if let Some(memory) = self.memory {
+            println!(
+                "| resident with {} domains, restarted, before load | {} |",
+                self.options.many,
+                megabytes(memory as f64)
+            );
+        }
+        if let Some(growth) = &self.size {
+            for (when, size) in [("before", growth.before), ("after", growth.after)] {
+                println!("| gatebird.db + -wal {when} | {} + {} bytes |", size.file, size.log);
+            }
+            println!("| tokens issued in between | {} in {:.1} s |", growth.tokens, growth.elapsed.as_secs_f64());
+        }
+    }
+
+    fn print_targets(&self) {
+        println!("\nTargets:\n");
+        for RowResult { name, row, measured } in &self.results {
+            let Some(wanted) = row.target else { continue };
+            let (rate, p99) = ratios(&measured.server, &measured.ceiling);
+            target(rate >= wanted, &format!("{name}: {rate:.3} of the ceiling, at least {wanted}"));
+            target(p99 <= TARGET_P99, &format!("{name}: p99 {p99:.2} times the ceiling's, at most {TARGET_P99}"));
+            // Rows of one round follow each other closely enough to be compared directly.
+            let single = self.results.iter().find(|other| {
+                let same = other.row.call == row.call && other.row.settings == row.settings;
+                same && row.domains == Domains::Many && other.row.domains == Domains::One
+            });
+            if let Some(single) = single {
+                let share = ratio(&measured.server, &single.measured.server, |round| round.rate);
+                target(
+                    share >= TARGET_MANY,
+                    &format!("{name}: {share:.3} of the rate with one, at least {TARGET_MANY}"),
+                );
+            }
+        }
+        if let Some(starts) = &self.starts {
+            // The larger of both kinds: "idle" does not say which start it means.
+            let idle =
+                f64::max(median(starts.first.resident.iter().copied()), median(starts.again.resident.iter().copied()));
+            target(
+                idle <= TARGET_IDLE,
+                &format!("resident idle {}, at most {}", megabytes(idle), megabytes(TARGET_IDLE)),
+            );
+            for (kind, starts) in [("first start", &starts.first), ("start on a migrated database", &starts.again)] {
+                let middle = median(starts.seconds.iter().copied());
+                let text =
+                    format!("{kind}: ready after {}, at most {}", milliseconds(middle), milliseconds(TARGET_START));
+                target(middle <= TARGET_START, &text);
+            }
+        }
+        if let Some(memory) = self.memory {
+            let (many, memory) = (self.options.many, memory as f64);
+            let text =
+                format!("resident with {many} domains {}, at most {}", megabytes(memory), megabytes(TARGET_RESIDENT));
+            target(memory <= TARGET_RESIDENT, &text);
+        }
+        if let Some(growth) = &self.size {
+            target(
+                growth.before == growth.after,
+                &format!("{} tokens leave the database's size unchanged", growth.tokens),
+            );
+        }
+        target(self.errors() == 0, &format!("{} errors, at most 0", self.errors()));
+    }
+}
+
+/// Rate and p99 as multiples of the ceiling's.
+fn ratios(server: &[Round], ceiling: &[Round]) -> (f64, f64) {
+    (ratio(server, ceiling, |round| round.rate), ratio(server, ceiling, |round| round.p99))
+}
+
+fn target(reached: bool, text: &str) {
+    println!("- {} {text}", if reached { "PASS" } else { "MISS" });
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
+fn megabytes(bytes: f64) -> String {
+    format!("{:.1} MB", bytes / 1e6)
+}
+
+fn milliseconds(seconds: f64) -> String {
+    format!("{:.0} ms", seconds * 1e3)
+}

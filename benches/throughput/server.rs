@@ -1,0 +1,203 @@
+//! Processes: on which core they run, how they start and end, and what the kernel says of them.
+//! Owns the environment in which the measured server is started.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use core_affinity::CoreId;
+use tempfile::TempDir;
+
+use crate::Result;
+
+/// A server that is not ready by then never will be.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Which core belongs to the servers; the load generator keeps to another.
+#[derive(Clone, Copy)]
+pub(crate) struct Cores {
+    pub(crate) server: Option<CoreId>,
+    pub(crate) generator: Option<CoreId>,
+}
+
+impl Cores {
+    /// Gives the first core to the servers and the last to this process: with two that are core 0
+    /// and core 1, with more these two are the least likely to be threads of the same core.
+    pub(crate) fn split() -> Self {
+        let cores = core_affinity::get_core_ids().unwrap_or_default();
+        match (cores.first(), cores.last()) {
+            (Some(&first), Some(&last)) if cores.len() > 1 => {
+                let pinned = core_affinity::set_for_current(last);
+                Self { server: Some(first), generator: pinned.then_some(last) }
+            }
+            _ => Self { server: None, generator: None },
+        }
+    }
+
+    /// Starts a process on the servers' core. A child inherits the affinity of the thread that
+    /// starts it, so a thread pins itself, starts it and ends.
+    fn spawn(self, mut command: Command) -> Result<Process> {
+        let starter = std::thread::spawn(move || {
+            if let Some(core) = self.server
+                && !core_affinity::set_for_current(core)
+            {
+                return Err(std::io::Error::other("cannot pin the server to its core"));
+            }
+            command.spawn()
+        });
+        Ok(Process(starter.join().map_err(|_| "the starting thread panicked")??))
+    }
+}
+
+/// A child process that never outlives its handle.
+pub(crate) struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A process that answers HTTP on a port of its own.
+pub(crate) struct Server {
+    process: Process,
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    /// Starts Gatebird on the data in `directory`; returns it together with the time from the start
+    /// of the process to the first 200 of `GET /readyz`.
+    pub(crate) fn start(directory: &Path, settings: &[(&str, &str)], cores: Cores) -> Result<(Self, Duration)> {
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let log = directory.join("server.log");
+        let output = std::fs::File::create(&log)?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gatebird"));
+        command
+            .arg("serve")
+            // Neither the caller's environment nor a `.env` of the checkout may change the figures.
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .current_dir(directory)
+            .env("HOST", "127.0.0.1")
+            .env("PORT", address.port().to_string())
+            .env("DATABASE_URL", format!("sqlite://{}", database(directory).display()))
+            .env("WORKERS", "1")
+            .env("LIMIT_FREE", "off")
+            .env("LIMIT_PREMIUM", "off")
+            .env("METRICS_ADDR", "off")
+            .env("TOKEN_TTL", "1h")
+            .env("BCRYPT_COST", "4")
+            .env("RUST_LOG", "warn")
+            .envs(settings.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
+        let started = Instant::now();
+        let mut server = Self { process: cores.spawn(command)?, address };
+        loop {
+            if server.ready() {
+                return Ok((server, started.elapsed()));
+            }
+            let ended = server.process.0.try_wait()?;
+            if ended.is_some() || started.elapsed() > PATIENCE {
+                let state = ended.map_or("still not ready".to_owned(), |status| status.to_string());
+                let said = std::fs::read_to_string(&log).unwrap_or_default();
+                return Err(format!("the server did not start ({state}):\n{said}").into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Starts this same executable as a server that prints its address once it listens, and ends
+    /// when its standard input does.
+    pub(crate) fn start_self(arguments: &[String], cores: Cores) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = cores.spawn(command)?;
+        let mut line = String::new();
+        let output = process.0.stdout.take().ok_or("no output of the ceiling")?;
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line)?;
+        let address = line.trim().parse().map_err(|_| "the ceiling did not start")?;
+        Ok(Self { process, address })
+    }
+
+    /// Asks `GET /readyz` once.
+    fn ready(&self) -> bool {
+        let ask = || -> std::io::Result<bool> {
+            let mut stream = TcpStream::connect_timeout(&self.address, Duration::from_secs(1))?;
+            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+            stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+            let mut status = [0; 12];
+            stream.read_exact(&mut status)?;
+            Ok(status == *b"HTTP/1.1 200")
+        };
+        ask().unwrap_or(false)
+    }
+
+    /// Ends the process as an operator would, so that a restart finds an orderly database.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        let id = self.process.0.id().to_string();
+        let asked = Command::new("kill").args(["-TERM", &id]).status().is_ok_and(|status| status.success());
+        let patience = Instant::now() + PATIENCE;
+        while asked && Instant::now() < patience && self.process.0.try_wait()?.is_none() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // Whatever is left goes with the handle.
+        Ok(())
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn resident(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.0.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+        let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        Ok(kibibytes * 1024)
+    }
+
+    /// Processor time of all threads of the server so far.
+    pub(crate) fn processor_time(&self) -> ProcessorTime {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.0.id()));
+        let threads = threads.into_iter().flatten().flatten();
+        threads.fold(ProcessorTime::default(), |sum, thread| {
+            let time = ProcessorTime::read(&thread.path().join("schedstat"));
+            ProcessorTime { ran: sum.ran + time.ran, waited: sum.waited + time.waited }
+        })
+    }
+}
+
+/// How long threads ran, and how long they could have run but had to wait for a core.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct ProcessorTime {
+    pub(crate) ran: Duration,
+    pub(crate) waited: Duration,
+}
+
+impl ProcessorTime {
+    /// Of the calling thread.
+    pub(crate) fn of_this_thread() -> Self {
+        Self::read(Path::new("/proc/thread-self/schedstat"))
+    }
+
+    /// Zero where the kernel does not tell: this is a hint to the reader, not a result.
+    fn read(file: &Path) -> Self {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let mut fields = text.split_whitespace().map(|field| Duration::from_nanos(field.parse().unwrap_or(0)));
+        Self { ran: fields.next().unwrap_or_default(), waited: fields.next().unwrap_or_default() }
+    }
+}
+
+/// The server's database file in its directory.
+pub(crate) fn database(directory: &Path) -> PathBuf {
+    directory.join("gatebird.db")
+}
+
+/// A directory that vanishes with its handle; in memory where that is possible, because set-up
+/// writes 20,000 rows and nothing that is measured waits for a disk.
+pub(crate) fn directory() -> Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("gatebird-bench-");
+    Ok(builder.tempdir_in("/dev/shm").or_else(|_| builder.tempdir())?)
+}

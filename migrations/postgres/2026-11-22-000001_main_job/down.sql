@@ -1,0 +1,10 @@
+DROP TABLE post_hashtags;
+DROP TABLE posts;
+DROP TABLE tombstones;
+DROP TABLE secrets;
+DROP TABLE domains;
+DROP TABLE users;
+DROP TABLE revision;
+DROP FUNCTION bury();
+DROP FUNCTION stamp_revision();
+DROP FUNCTION next_revision();

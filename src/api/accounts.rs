@@ -1,0 +1,274 @@
+//! Accounts: sign up, sign in, and what a user does with the own account.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, delete, get, post, put, web};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{answer, done, taken};
+use crate::app::App;
+use crate::db::user::{self, NewUser};
+use crate::directory::Tenant;
+use crate::error::{Error, Result};
+use crate::gate::bearer::UserToken;
+use crate::gate::body::Json;
+use crate::locale::{Locale, Message};
+use crate::password::{NewPassword, Password};
+
+/// A user's name: 3 to 40 ASCII letters, digits or `. _ - + @`. Unique without regard to case.
+pub(crate) struct Username(String);
+
+impl Username {
+    pub(crate) fn parse(text: &str) -> std::result::Result<Username, Message> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+@".contains(&byte);
+        let good = (3..=40).contains(&text.len()) && text.bytes().all(allowed);
+        good.then(|| Username(text.to_owned())).ok_or(Message::Username)
+    }
+
+    /// The form under which it is unique.
+    pub(crate) fn key(text: &str) -> String {
+        text.to_ascii_lowercase()
+    }
+}
+
+/// How a user wants to be called: 1 to 40 characters of any script.
+pub(crate) struct Nick(String);
+
+impl Nick {
+    pub(crate) fn parse(text: &str) -> std::result::Result<Nick, Message> {
+        let good =
+            (1..=40).contains(&text.chars().count()) && !text.trim().is_empty() && !text.chars().any(char::is_control);
+        good.then(|| Nick(text.to_owned())).ok_or(Message::Nick)
+    }
+}
+
+/// Everything about a user to be made but the password's hash.
+pub(crate) struct Signup {
+    pub(crate) username: Username,
+    pub(crate) nick: Nick,
+    pub(crate) password: NewPassword,
+}
+
+impl Signup {
+    /// Parses what a person typed; without a nick, the name serves.
+    pub(crate) fn parse(username: &str, nick: Option<&str>, password: &str) -> Result<Signup> {
+        let name = Username::parse(username).map_err(|problem| Error::field("username", problem))?;
+        let nick = nick.unwrap_or(username);
+        let context = [username, nick];
+        Ok(Signup {
+            username: name,
+            nick: Nick::parse(nick).map_err(|problem| Error::field("nick", problem))?,
+            password: NewPassword::parse(password, &context).map_err(|problem| Error::field("password", problem))?,
+        })
+    }
+
+    /// The row to insert.
+    pub(crate) fn with_hash(self, password_hash: String, now: i64) -> NewUser {
+        NewUser {
+            username_key: Username::key(&self.username.0),
+            username: self.username.0,
+            nick: self.nick.0,
+            password_hash,
+            created_at: now,
+        }
+    }
+}
+
+/// A new account.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SignupBody {
+    /// 3 to 40 letters, digits or `. _ - + @`.
+    username: String,
+    /// 8 to 256 characters, hard to guess.
+    password: String,
+    /// 1 to 40 characters; the username if absent.
+    nick: Option<String>,
+}
+
+/// Who signs in.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SigninBody {
+    username: String,
+    password: String,
+}
+
+/// A change of the password.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PasswordBody {
+    /// The present one.
+    old_password: String,
+    /// The one from now on.
+    new_password: String,
+}
+
+/// A confirmation by password.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ConfirmBody {
+    password: String,
+}
+
+/// An account as its owner sees it.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Account<'a> {
+    /// The user's number, as in the `id` claim.
+    id: i64,
+    username: &'a str,
+    nick: &'a str,
+}
+
+impl<'a> From<&'a Tenant> for Account<'a> {
+    fn from(tenant: &'a Tenant) -> Account<'a> {
+        Account { id: tenant.id.get(), username: &tenant.username, nick: &tenant.nick }
+    }
+}
+
+/// An account with a user token for it.
+#[derive(Serialize, ToSchema)]
+struct Session<'a> {
+    /// The HTTP status.
+    code: u16,
+    /// For people.
+    message: &'a str,
+    /// A user token.
+    token: &'a str,
+    payload: Account<'a>,
+}
+
+fn session(status: StatusCode, message: Message, locale: Locale, app: &App, tenant: &Tenant) -> HttpResponse {
+    HttpResponse::build(status).json(Session {
+        code: status.as_u16(),
+        message: message.text(locale),
+        token: &app.user_token(tenant),
+        payload: tenant.into(),
+    })
+}
+
+/// Make an account.
+#[utoipa::path(
+    tag = "accounts",
+    operation_id = "signUp",
+    request_body = SignupBody,
+    responses(
+        (status = 201, description = "The account and a user token", body = Session),
+        (status = 403, description = "Sign-up is closed", body = crate::error::ErrorBody),
+        (status = 409, description = "The username is taken", body = crate::error::ErrorBody),
+    ),
+    security(())
+)]
+#[post("/signup")]
+pub(crate) async fn sign_up(body: Json<SignupBody>, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
+    if !app.config.signup_open {
+        return Err(Error::SignupClosed);
+    }
+    let body = body.0;
+    let signup = Signup::parse(&body.username, body.nick.as_deref(), &body.password)?;
+    let hash = app.hasher.hash(signup.password.clone()).await?;
+    let user = signup.with_hash(hash, app.now());
+    let insert =
+        move |conn: &mut crate::db::Conn| user::insert(conn, &user).map_err(taken("username", Message::UsernameTaken));
+    let tenant = app.change(insert).await?;
+    Ok(session(StatusCode::CREATED, Message::SignedUp, locale, &app, &tenant))
+}
+
+/// Sign in.
+#[utoipa::path(
+    tag = "accounts",
+    operation_id = "signIn",
+    request_body = SigninBody,
+    responses(
+        (status = 200, description = "The account and a user token", body = Session),
+        (status = 401, description = "Unknown user or wrong password", body = crate::error::ErrorBody),
+    ),
+    security(())
+)]
+#[post("/signin")]
+pub(crate) async fn sign_in(body: Json<SigninBody>, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
+    let SigninBody { username, password } = body.0;
+    let password = Password::typed(&password).ok_or(Error::WrongCredentials)?;
+    // Whatever cannot be a name is looked for under one that nobody can have, and takes as long.
+    let key = Username::parse(&username).map_or(String::new(), |_| Username::key(&username));
+    let found = app.db.read(move |conn| Ok(user::find_by_name(conn, &key)?)).await?;
+    let (tenant, hash) = found.map(|user| (user.tenant, user.password_hash)).unzip();
+    let checked = app.hasher.check(password, hash).await?;
+    let tenant = tenant.filter(|tenant| checked.matches && !tenant.suspended).ok_or(Error::WrongCredentials)?;
+    if let Some(hash) = checked.rehashed {
+        let id = tenant.id;
+        app.change(move |conn| Ok(user::set_hash(conn, id, &hash)?)).await?;
+    }
+    Ok(session(StatusCode::OK, Message::SignedIn, locale, &app, &tenant))
+}
+
+/// Show the own account.
+#[utoipa::path(
+    tag = "accounts",
+    operation_id = "showAccount",
+    responses((status = 200, description = "The account", body = super::Answer<Account>)),
+    security(("userToken" = []))
+)]
+#[get("/me")]
+pub(crate) async fn me(token: UserToken, locale: Locale) -> HttpResponse {
+    answer(StatusCode::OK, Message::Ok, locale, Account::from(token.user()))
+}
+
+/// Change the password. Every earlier token of the user and of the user's domains is revoked.
+#[utoipa::path(
+    tag = "accounts",
+    operation_id = "changePassword",
+    request_body = PasswordBody,
+    responses((status = 200, description = "Changed; sign in again", body = super::Done)),
+    security(("userToken" = []))
+)]
+#[put("/me/password")]
+pub(crate) async fn change_password(
+    token: UserToken,
+    body: Json<PasswordBody>,
+    app: web::Data<App>,
+    locale: Locale,
+) -> Result<HttpResponse> {
+    let user = token.user();
+    let new = NewPassword::parse(&body.0.new_password, &[&user.username, &user.nick])
+        .map_err(|problem| Error::field("newPassword", problem))?;
+    confirm(&app, &token, &body.0.old_password).await?;
+    let hash = app.hasher.hash(new).await?;
+    let tenant = token.tenant();
+    app.change(move |conn| Ok(user::set_password(conn, tenant, &hash)?)).await?;
+    Ok(done(Message::PasswordChanged, locale))
+}
+
+/// Delete the own account with its domains and posts.
+#[utoipa::path(
+    tag = "accounts",
+    operation_id = "deleteAccount",
+    request_body = ConfirmBody,
+    responses((status = 200, description = "Deleted", body = super::Done)),
+    security(("userToken" = []))
+)]
+#[delete("/me")]
+pub(crate) async fn delete_account(
+    token: UserToken,
+    body: Json<ConfirmBody>,
+    app: web::Data<App>,
+    locale: Locale,
+) -> Result<HttpResponse> {
+    confirm(&app, &token, &body.0.password).await?;
+    let tenant = token.tenant();
+    app.change(move |conn| Ok(user::delete(conn, tenant)?)).await?;
+    Ok(done(Message::AccountDeleted, locale))
+}
+
+/// Checks the owner's present password.
+async fn confirm(app: &App, token: &UserToken, password: &str) -> Result<()> {
+    let password = Password::typed(password).ok_or(Error::WrongPassword)?;
+    let tenant = token.tenant();
+    let user = app.db.read(move |conn| Ok(user::find(conn, tenant)?)).await?;
+    let user = user.ok_or(Error::TokenRevoked)?;
+    match app.hasher.check(password, Some(user.password_hash)).await?.matches {
+        true => Ok(()),
+        false => Err(Error::WrongPassword),
+    }
+}

@@ -1,0 +1,68 @@
+//! The handlers, one file per group of URLs, and the shape of their answers. Wire structs live beside their handler: a row of
+//! the database is never serialised, so a new column cannot leak.
+
+pub(crate) mod accounts;
+pub(crate) mod domains;
+pub(crate) mod openapi;
+pub(crate) mod posts;
+pub(crate) mod status;
+pub(crate) mod token;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::error::Error;
+use crate::locale::{Locale, Message};
+
+/// The body of a success.
+#[derive(Serialize, ToSchema)]
+struct Answer<T> {
+    /// The HTTP status.
+    code: u16,
+    /// For people.
+    message: &'static str,
+    /// The data.
+    payload: T,
+}
+
+/// The body of a success that has nothing to show.
+#[derive(Serialize, ToSchema)]
+struct Done {
+    /// The HTTP status.
+    code: u16,
+    /// For people.
+    message: &'static str,
+}
+
+fn answer<T: Serialize>(status: StatusCode, message: Message, locale: Locale, payload: T) -> HttpResponse {
+    let message = message.text(locale);
+    HttpResponse::build(status).json(Answer { code: status.as_u16(), message, payload })
+}
+
+fn done(message: Message, locale: Locale) -> HttpResponse {
+    HttpResponse::Ok().json(Done { code: 200, message: message.text(locale) })
+}
+
+/// Not found, or another tenant's: nobody can tell which.
+fn not_found() -> Error {
+    Error::NotFound(Message::NotFound)
+}
+
+/// An insert's error, where a unique violation means that this member's value is taken.
+pub(crate) fn taken(name: &'static str, problem: Message) -> impl FnOnce(DieselError) -> Error {
+    move |error| match error {
+        DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Error::Taken { name, problem },
+        error => owner_gone(error),
+    }
+}
+
+/// An insert's error, where a missing owner means that the account was deleted a moment ago.
+fn owner_gone(error: DieselError) -> Error {
+    match error {
+        DieselError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => Error::TokenRevoked,
+        error => error.into(),
+    }
+}

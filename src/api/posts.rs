@@ -1,0 +1,312 @@
+//! Posts: the tenant's data behind the gate, and the model for a protected API of your own.
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, delete, get, post, put, web};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use url::Url;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{answer, done, not_found, owner_gone};
+use crate::app::App;
+use crate::db::post::{self, Content, Page, Post};
+use crate::error::{Error, Result};
+use crate::gate::bearer::{PostsRead, PostsWrite, Scoped};
+use crate::gate::body::{Json, MOST_OF_POST};
+use crate::hashtag::{Hashtag, hashtags};
+use crate::id::PostId;
+use crate::locale::{Locale, Message};
+
+/// What a post says.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PostBody {
+    /// 1 to 140 characters; `#word` in it is a hashtag.
+    content: String,
+    /// An http or https URL of at most 200 characters.
+    img: Option<String>,
+}
+
+impl PostBody {
+    fn parse(self) -> Result<Content> {
+        let writable = |character: char| !character.is_control() || matches!(character, '\n' | '\r' | '\t');
+        if !(1..=140).contains(&self.content.chars().count()) || !self.content.chars().all(writable) {
+            return Err(Error::field("content", Message::Content));
+        }
+        if !self.img.as_deref().is_none_or(is_img) {
+            return Err(Error::field("img", Message::Img));
+        }
+        Ok(Content { hashtags: hashtags(&self.content), text: self.content, img: self.img })
+    }
+}
+
+fn is_img(text: &str) -> bool {
+    text.chars().count() <= 200
+        && !text.chars().any(|character| character.is_control() || character.is_whitespace())
+        && Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
+/// A post as its tenant sees it.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct PostView {
+    id: i64,
+    content: String,
+    img: Option<String>,
+    /// The hashtags of the content, in the form in which they are found.
+    hashtags: Vec<String>,
+    /// Unix seconds.
+    created_at: i64,
+    /// Unix seconds.
+    updated_at: i64,
+}
+
+impl From<Post> for PostView {
+    fn from(post: Post) -> PostView {
+        PostView {
+            id: post.id.get(),
+            hashtags: hashtags(&post.content).iter().map(|hashtag| hashtag.as_str().to_owned()).collect(),
+            content: post.content,
+            img: post.img,
+            created_at: post.created_at,
+            updated_at: post.updated_at,
+        }
+    }
+}
+
+/// Part of a list of posts.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Posts {
+    /// 200.
+    code: u16,
+    /// For people.
+    message: &'static str,
+    /// Newest first.
+    payload: Vec<PostView>,
+    /// Pass it as `cursor` for the next part; absent after the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+/// Which part of a list.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct PageQuery {
+    /// At most so many posts, 1 to 100; 50 if absent.
+    #[param(value_type = Option<u8>)]
+    limit: Option<String>,
+    /// `nextCursor` of the part before.
+    cursor: Option<String>,
+}
+
+impl PageQuery {
+    fn parse(query: &str) -> Result<(i64, Option<PostId>)> {
+        let query = web::Query::<PageQuery>::from_query(query).map_err(|_| Error::Malformed(Message::Malformed))?;
+        let limit = match query.limit.as_deref().map(str::parse) {
+            None => 50,
+            Some(Ok(limit @ 1..=100)) => limit,
+            Some(_) => return Err(Error::field("limit", Message::Limit)),
+        };
+        let cursor = query
+            .cursor
+            .as_deref()
+            .map(|text| Cursor::parse(text).ok_or_else(|| Error::field("cursor", Message::Cursor)));
+        Ok((limit, cursor.transpose()?.map(|cursor| cursor.0)))
+    }
+}
+
+/// Where a list goes on: after this post. It holds a place and no right; the tenant's filter stands beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cursor(PostId);
+
+impl Cursor {
+    fn parse(text: &str) -> Option<Cursor> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let number = i64::from_be_bytes(bytes.try_into().ok()?);
+        PostId::parse(&number.to_string()).map(Cursor)
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0.get().to_be_bytes()))
+    }
+}
+
+/// Answers with `limit` posts of a list that was read with one more, which tells whether the list goes on.
+fn page(mut posts: Vec<Post>, limit: i64, locale: Locale) -> HttpResponse {
+    let goes_on = posts.len() as i64 > limit;
+    posts.truncate(limit as usize);
+    let next_cursor = posts.last().filter(|_| goes_on).map(|post| Cursor(post.id).to_string());
+    HttpResponse::Ok().json(Posts {
+        code: 200,
+        message: Message::Ok.text(locale),
+        payload: posts.into_iter().map(PostView::from).collect(),
+        next_cursor,
+    })
+}
+
+/// List the own posts, newest first.
+#[utoipa::path(
+    tag = "posts",
+    operation_id = "listPosts",
+    params(PageQuery),
+    responses((status = 200, description = "The posts", body = Posts)),
+    security(("token" = ["posts:read"]))
+)]
+#[get("/posts/my")]
+pub(crate) async fn mine(
+    token: Scoped<PostsRead>,
+    req: actix_web::HttpRequest,
+    app: web::Data<App>,
+    locale: Locale,
+) -> Result<HttpResponse> {
+    let (limit, before) = PageQuery::parse(req.query_string())?;
+    let tenant = token.tenant();
+    let posts = app.db.read(move |conn| Ok(post::list(conn, tenant, Page { limit: limit + 1, before })?)).await?;
+    Ok(page(posts, limit, locale))
+}
+
+/// List the own posts with a hashtag, newest first.
+#[utoipa::path(
+    tag = "posts",
+    operation_id = "listPostsByHashtag",
+    params(("title" = String, Path, description = "The hashtag, without regard to case"), PageQuery),
+    responses((status = 200, description = "The posts", body = Posts)),
+    security(("token" = ["posts:read"]))
+)]
+#[get("/posts/hashtag/{title}")]
+pub(crate) async fn by_hashtag(
+    token: Scoped<PostsRead>,
+    title: web::Path<String>,
+    req: actix_web::HttpRequest,
+    app: web::Data<App>,
+    locale: Locale,
+) -> Result<HttpResponse> {
+    let (limit, before) = PageQuery::parse(req.query_string())?;
+    let no_results = || Error::NotFound(Message::NoResults);
+    let (tenant, hashtag) = (token.tenant(), Hashtag::parse(&title).ok_or_else(no_results)?);
+    let list = move |conn: &mut crate::db::Conn| {
+        Ok(post::list_with_hashtag(conn, tenant, &hashtag, Page { limit: limit + 1, before })?)
+    };
+    let posts = app.db.read(list).await?;
+    match posts.is_empty() {
+        true => Err(no_results()),
+        false => Ok(page(posts, limit, locale)),
+    }
+}
+
+/// Write a post.
+#[utoipa::path(
+    tag = "posts",
+    operation_id = "createPost",
+    request_body = PostBody,
+    responses((status = 201, description = "The post", body = super::Answer<PostView>)),
+    security(("token" = ["posts:write"]))
+)]
+#[post("/posts")]
+pub(crate) async fn create(
+    token: Scoped<PostsWrite>,
+    body: Json<PostBody, MOST_OF_POST>,
+    app: web::Data<App>,
+    locale: Locale,
+) -> Result<HttpResponse> {
+    let content = body.0.parse()?;
+    let (tenant, now) = (token.tenant(), app.now());
+    let insert = move |conn: &mut crate::db::Conn| post::insert(conn, tenant, &content, now).map_err(owner_gone);
+    let view: PostView = app.db.write(insert).await?.into();
+    Ok(answer(StatusCode::CREATED, Message::PostCreated, locale, view))
+}
+
+/// Show a post.
+#[utoipa::path(
+    tag = "posts",
+    operation_id = "showPost",
+    params(("id" = i64, Path, description = "The post's number")),
+    responses((status = 200, description = "The post", body = super::Answer<PostView>)),
+    security(("token" = ["posts:read"]))
+)]
+#[get("/posts/{id}")]
+pub(crate) async fn show(
+    token: Scoped<PostsRead>,
+    id: web::Path<String>,
+    app: web::Data<App>,
+    locale: Locale,
+) -> Result<HttpResponse> {
+    let (tenant, id) = (token.tenant(), PostId::parse(&id).ok_or_else(not_found)?);
+    let found = app.db.read(move |conn| Ok(post::find(conn, tenant, id)?)).await?;
+    let view: PostView = found.ok_or_else(not_found)?.into();
+    Ok(answer(StatusCode::OK, Message::Ok, locale, view))
+}
+
+/// Replace what a post says.
+#[utoipa::path(
+    tag = "posts",
+    operation_id = "changePost",
+    params(("id" = i64, Path, description = "The post's number")),
+    request_body = PostBody,
+    responses((status = 200, description = "The changed post", body = super::Answer<PostView>)),
+    security(("token" = ["posts:write"]))
+)]
+#[put("/posts/{id}")]
+pub(crate) async fn change(
+    token: Scoped<PostsWrite>,
+    id: web::Path<String>,
+    body: Json<PostBody, MOST_OF_POST>,
+    app: web::Data<App>,
+    locale: Locale,
+) -> Result<HttpResponse> {
+    let (tenant, id) = (token.tenant(), PostId::parse(&id).ok_or_else(not_found)?);
+    let (content, now) = (body.0.parse()?, app.now());
+    let set = move |conn: &mut crate::db::Conn| post::set_content(conn, tenant, id, &content, now).map_err(owner_gone);
+    let view: PostView = app.db.write(set).await?.ok_or_else(not_found)?.into();
+    Ok(answer(StatusCode::OK, Message::PostChanged, locale, view))
+}
+
+/// Delete a post.
+#[utoipa::path(
+    tag = "posts",
+    operation_id = "deletePost",
+    params(("id" = i64, Path, description = "The post's number")),
+    responses((status = 200, description = "Deleted", body = super::Done)),
+    security(("token" = ["posts:write"]))
+)]
+#[delete("/posts/{id}")]
+pub(crate) async fn remove(
+    token: Scoped<PostsWrite>,
+    id: web::Path<String>,
+    app: web::Data<App>,
+    locale: Locale,
+) -> Result<HttpResponse> {
+    let (tenant, id) = (token.tenant(), PostId::parse(&id).ok_or_else(not_found)?);
+    match app.db.write(move |conn| Ok(post::delete(conn, tenant, id)?)).await? {
+        true => Ok(done(Message::PostDeleted, locale)),
+        false => Err(not_found()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_cursor_parses_to_itself(number in 1..i64::MAX) {
+            let cursor = Cursor(PostId::parse(&number.to_string()).expect("positive"));
+            prop_assert_eq!(Cursor::parse(&cursor.to_string()), Some(cursor));
+        }
+
+        #[test]
+        fn a_text_is_the_only_spelling_of_a_cursor_or_none(text in ".*") {
+            if let Some(cursor) = Cursor::parse(&text) {
+                prop_assert_eq!(cursor.to_string(), text);
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Whether the process is up and may take traffic, and what answers where no route is.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, get, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{answer, done, not_found};
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::gate::routes::Routes;
+use crate::locale::{Locale, Message};
+
+/// The checks behind readiness.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Readiness {
+    /// The process is about to end.
+    draining: bool,
+    /// `up`, or `away`: tokens are still issued and verified from memory then, but nothing can be written.
+    database: &'static str,
+    /// Seconds since the directory was known to be up to date.
+    directory_age_seconds: u64,
+    /// Domains in the directory.
+    domains: usize,
+}
+
+/// A directory older than this means that the database is away.
+const STALE: u64 = 5;
+
+/// Tell whether the process is up.
+#[utoipa::path(
+    tag = "operations",
+    operation_id = "healthz",
+    responses((status = 200, description = "It is", body = super::Done)),
+    security(())
+)]
+#[get("/healthz")]
+pub(crate) async fn healthz(locale: Locale) -> HttpResponse {
+    done(Message::Ok, locale)
+}
+
+/// Tell whether the process may take traffic. It may without its database: what is known is served from memory.
+#[utoipa::path(
+    tag = "operations",
+    operation_id = "readyz",
+    responses(
+        (status = 200, description = "It may", body = super::Answer<Readiness>),
+        (status = 503, description = "It is about to end", body = super::Answer<Readiness>),
+    ),
+    security(())
+)]
+#[get("/readyz")]
+pub(crate) async fn readyz(app: web::Data<App>, locale: Locale) -> HttpResponse {
+    let age = app.directory.age().as_secs();
+    let checks = Readiness {
+        draining: app.is_draining(),
+        database: if age < STALE { "up" } else { "away" },
+        directory_age_seconds: age,
+        domains: app.directory.domain_count(),
+    };
+    match checks.draining {
+        false => answer(StatusCode::OK, Message::Ok, locale, checks),
+        true => answer(StatusCode::SERVICE_UNAVAILABLE, Message::Busy, locale, checks),
+    }
+}
+
+/// Answers what no handler takes: 405 where the path exists, 404 elsewhere.
+pub(crate) async fn unmatched(req: HttpRequest, routes: web::Data<Routes>) -> Result<HttpResponse> {
+    Err(routes.allow(req.path()).map_or_else(not_found, Error::Method))
+}

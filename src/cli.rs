@@ -1,0 +1,392 @@
+//! The command line: `serve` by default, and what an operator does beside a running server. Its changes reach the server within two
+//! seconds. Passwords come from the terminal or standard input, never as an argument.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::{Value, json};
+
+use crate::api::accounts::{Signup, Username};
+use crate::api::domains;
+use crate::app::{self, App};
+use crate::config::Config;
+use crate::db::{Conn, Db, domain, secret, user};
+use crate::error::{Error, Result as Answer};
+use crate::exit::Exit;
+use crate::id::DomainId;
+use crate::locale::Message;
+use crate::plan::Plan;
+use crate::secret::ClientSecret;
+use crate::{logging, password, server};
+
+/// Where settings come from: the environment, and below it the file `.env`.
+#[derive(Debug, Default)]
+pub struct Environment {
+    file: HashMap<String, String>,
+}
+
+impl Environment {
+    /// The process's environment over the settings of a file.
+    pub fn new(file: HashMap<String, String>) -> Environment {
+        Environment { file }
+    }
+
+    fn get(&self, key: &str) -> Option<String> {
+        from_process(key).or_else(|| self.file.get(key).cloned())
+    }
+
+    fn source(&self, key: &str) -> &'static str {
+        match from_process(key) {
+            Some(_) => "environment",
+            None if self.file.contains_key(key) => ".env",
+            None => "default",
+        }
+    }
+}
+
+fn from_process(key: &str) -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "the look-up that Config is given")]
+    let value = std::env::var(key);
+    value.ok().filter(|value| !value.is_empty())
+}
+
+/// The gate before an API that other people's domains call.
+#[derive(Parser)]
+#[command(name = "gatebird", version, about)]
+struct Cli {
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the API (the default).
+    Serve,
+    /// Bring the database up to this version and end.
+    Migrate,
+    /// Manage users.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Manage domains.
+    #[command(subcommand)]
+    Domain(DomainCommand),
+    /// Print every setting and where it came from, secrets masked.
+    CheckConfig,
+}
+
+#[derive(Subcommand)]
+enum UserCommand {
+    /// Make an account; the password is asked for, or read from standard input.
+    Add {
+        username: String,
+        /// How the user wants to be called; the username if absent.
+        #[arg(long)]
+        nick: Option<String>,
+    },
+    /// List all users.
+    List,
+    /// Stop a user's tokens and domains at once.
+    Suspend { username: String },
+    /// Let a suspended user in again; earlier tokens stay revoked.
+    Resume { username: String },
+}
+
+#[derive(Subcommand)]
+enum DomainCommand {
+    /// Register a domain for a user; prints its client secret, once.
+    Add {
+        host: String,
+        /// The owner's username.
+        #[arg(long)]
+        user: String,
+        /// free or premium.
+        #[arg(long = "type", default_value = "free")]
+        plan: String,
+    },
+    /// List all domains.
+    List,
+    /// Stop a domain's tokens at once.
+    Suspend(ById),
+    /// Let a suspended domain in again; earlier tokens stay revoked.
+    Resume(ById),
+    /// Make a new client secret; prints it, once.
+    Rotate {
+        #[command(flatten)]
+        domain: ById,
+        /// How long the old secrets still work, such as 24h; 0 ends them and all earlier tokens at once.
+        #[arg(long, default_value = "24h")]
+        grace: String,
+    },
+}
+
+#[derive(Args)]
+struct ById {
+    /// The domain's public id: dom_...
+    id: String,
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// Why it could not be done, with the process's exit status.
+pub fn run(args: impl Iterator<Item = OsString>, environment: &Environment) -> Result<(), Exit> {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => return Err(Exit::usage(error.render().to_string().trim_end())),
+        Err(help) => return print(&help.render().to_string()),
+    };
+    let config = Config::load(|key| environment.get(key)).map_err(Exit::config)?;
+    let out = Output { json: cli.json };
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve(config),
+        Command::CheckConfig => check_config(&config, environment, out),
+        Command::Migrate => {
+            let applied = Db::migrate(&config.database)?;
+            let lines = match applied.is_empty() {
+                true => "nothing to do".to_owned(),
+                false => applied.join("\n"),
+            };
+            out.print(&json!({ "applied": applied }), &lines)
+        }
+        Command::User(command) => Operator::open(config, out)?.user(command),
+        Command::Domain(command) => Operator::open(config, out)?.domain(command),
+    }
+}
+
+fn print(text: &str) -> Result<(), Exit> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
+        // Whoever reads has read enough, as in `gatebird user list | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|error| Exit::cannot_create(format!("cannot write: {error}"))),
+    }
+}
+
+/// How results are shown.
+#[derive(Clone, Copy)]
+struct Output {
+    json: bool,
+}
+
+impl Output {
+    fn print(self, value: &Value, lines: &str) -> Result<(), Exit> {
+        match self.json {
+            true => print(&value.to_string()),
+            false => print(lines),
+        }
+    }
+}
+
+fn serve(config: Config) -> Result<(), Exit> {
+    logging::start(&config.log_filter);
+    let system = actix_web::rt::System::new();
+    system.block_on(async {
+        let app = App::start(config)?;
+        let cannot_bind =
+            |what: String| move |error: io::Error| Exit::cannot_create(format!("cannot listen on {what}: {error}"));
+        let listen = app.config.listen;
+        let (api, addresses) = server::bind(&app).map_err(cannot_bind(format!("{listen} (HOST, PORT)")))?;
+        let metrics = match app.config.metrics {
+            Some(address) => {
+                Some(server::bind_metrics(&app, address).map_err(cannot_bind(format!("{address} (METRICS_ADDR)")))?)
+            }
+            None => None,
+        };
+        for address in addresses {
+            print(&greeting(&app, &address.to_string()))?;
+        }
+        server::run(app, api, metrics).await.map_err(|error| Exit::software(format!("the server ended: {error}")))
+    })
+}
+
+fn greeting(app: &App, address: &str) -> String {
+    let url = &app.config.public_url;
+    let metrics = app.config.metrics.map_or("off".to_owned(), |address| format!("http://{address}/metrics"));
+    format!(
+        "Gatebird {version} listens on http://{address} (public: {url}), metrics: {metrics}
+Data: {data:?}
+
+Try:
+  curl -s {url}/v1/signup -H 'Content-Type: application/json' -d '{{\"username\":\"alice\",\"password\":\"correct horse battery staple\"}}'
+  curl -s {url}/v1/domains -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -d '{{\"host\":\"shop.example.com\",\"type\":\"free\"}}'
+  curl -s {url}/token -H 'Content-Type: application/json' -d \"{{\\\"clientSecret\\\":\\\"$SECRET\\\"}}\"
+",
+        version = env!("CARGO_PKG_VERSION"),
+        data = app.config.database,
+    )
+}
+
+fn check_config(config: &Config, environment: &Environment, out: Output) -> Result<(), Exit> {
+    let rows: Vec<(&str, &str, &str)> = config
+        .settings
+        .iter()
+        .map(|setting| (setting.key, setting.shown.as_str(), environment.source(setting.key)))
+        .collect();
+    let values: Vec<Value> =
+        rows.iter().map(|(key, value, source)| json!({ "key": key, "value": value, "source": source })).collect();
+    let lines: Vec<String> = rows.iter().map(|(key, value, source)| format!("{key:<22} {value} ({source})")).collect();
+    out.print(&json!(values), &lines.join("\n"))
+}
+
+/// What the commands that change data share.
+struct Operator {
+    config: Config,
+    db: Db,
+    out: Output,
+}
+
+impl Operator {
+    fn open(config: Config, out: Output) -> Result<Operator, Exit> {
+        let db = Db::open(&config.database)?;
+        Ok(Operator { config, db, out })
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&mut Conn) -> Answer<T>) -> Result<T, Exit> {
+        self.db.read_now(work).map_err(exit)
+    }
+
+    fn change<T>(&self, work: impl FnOnce(&mut Conn) -> Answer<T>) -> Result<T, Exit> {
+        self.db.change_now(work, |_| Ok(())).map_err(exit)
+    }
+
+    fn user(&self, command: UserCommand) -> Result<(), Exit> {
+        match command {
+            UserCommand::Add { username, nick } => {
+                let typed = read_password()?;
+                let signup = Signup::parse(&username, nick.as_deref(), &typed).map_err(exit)?;
+                let hash = password::hash_now(&signup.password, self.config.bcrypt_cost).map_err(exit)?;
+                let new = signup.with_hash(hash, app::system_time());
+                let tenant = self.change(|conn| {
+                    user::insert(conn, &new).map_err(crate::api::taken("username", Message::UsernameTaken))
+                })?;
+                let value = json!({ "id": tenant.id.get(), "username": tenant.username, "nick": tenant.nick });
+                self.out.print(&value, &format!("added user {} ({})", tenant.username, tenant.id.get()))
+            }
+            UserCommand::List => {
+                let users = self.read(|conn| Ok(user::list(conn)?))?;
+                let values: Vec<Value> = users
+                    .iter()
+                    .map(|user| {
+                        let tenant = &user.tenant;
+                        json!({ "id": tenant.id.get(), "username": tenant.username, "nick": tenant.nick, "suspended": tenant.suspended, "createdAt": user.created_at })
+                    })
+                    .collect();
+                let lines: Vec<String> = users
+                    .iter()
+                    .map(|user| {
+                        let state = if user.tenant.suspended { "suspended" } else { "active" };
+                        format!("{:>6} {:<40} {state}", user.tenant.id.get(), user.tenant.username)
+                    })
+                    .collect();
+                self.out.print(&json!(values), &lines.join("\n"))
+            }
+            UserCommand::Suspend { username } => self.set_user(&username, true),
+            UserCommand::Resume { username } => self.set_user(&username, false),
+        }
+    }
+
+    fn set_user(&self, username: &str, suspended: bool) -> Result<(), Exit> {
+        let user = self.find_user(username)?;
+        self.change(|conn| Ok(user::set_suspended(conn, user.tenant.id, suspended)?))?;
+        let state = if suspended { "suspended" } else { "active" };
+        self.out.print(
+            &json!({ "username": user.tenant.username, "suspended": suspended }),
+            &format!("{} is {state}", user.tenant.username),
+        )
+    }
+
+    fn find_user(&self, username: &str) -> Result<user::User, Exit> {
+        let key = Username::key(username);
+        let found = self.read(|conn| Ok(user::find_by_name(conn, &key)?))?;
+        found.ok_or_else(|| Exit::usage(format!("there is no user {username:?}; see: gatebird user list")))
+    }
+
+    fn domain(&self, command: DomainCommand) -> Result<(), Exit> {
+        match command {
+            DomainCommand::Add { host, user, plan } => {
+                let owner = self.find_user(&user)?;
+                let host = domains::host(&host, self.config.local_hosts).map_err(exit)?;
+                let plan = Plan::parse(&plan).ok_or_else(|| exit(Error::field("type", Message::Plan)))?;
+                let now = app::system_time();
+                let (domain, secret) = self.change(|conn| domains::insert(conn, owner.tenant.id, &host, plan, now))?;
+                self.show_secret(domain.id, &domain.host, &secret)
+            }
+            DomainCommand::List => {
+                let domains = self.read(|conn| Ok(domain::list_all(conn)?))?;
+                let values: Vec<Value> = domains
+                    .iter()
+                    .map(|(domain, owner)| json!({ "id": domain.id.as_str(), "host": domain.host, "type": domain.plan.as_str(), "user": owner, "suspended": domain.suspended, "createdAt": domain.created_at }))
+                    .collect();
+                let lines: Vec<String> = domains
+                    .iter()
+                    .map(|(domain, owner)| {
+                        let state = if domain.suspended { "suspended" } else { "active" };
+                        format!("{} {:<30} {:<8} {:<20} {state}", domain.id, domain.host, domain.plan.as_str(), owner)
+                    })
+                    .collect();
+                self.out.print(&json!(values), &lines.join("\n"))
+            }
+            DomainCommand::Suspend(ById { id }) => self.set_domain(&id, true),
+            DomainCommand::Resume(ById { id }) => self.set_domain(&id, false),
+            DomainCommand::Rotate { domain, grace } => {
+                let seconds =
+                    crate::config::grace(&grace).map_err(|problem| Exit::usage(format!("--grace {problem}")))?;
+                let domain = self.find_domain(&domain.id)?;
+                let new = ClientSecret::random();
+                let now = app::system_time();
+                self.change(|conn| Ok(secret::rotate(conn, domain.id, &new, seconds, now)?))?;
+                self.show_secret(domain.id, &domain.host, &new)
+            }
+        }
+    }
+
+    fn set_domain(&self, id: &str, suspended: bool) -> Result<(), Exit> {
+        let domain = self.find_domain(id)?;
+        self.change(|conn| Ok(domain::set_suspended(conn, domain.id, suspended)?))?;
+        let state = if suspended { "suspended" } else { "active" };
+        self.out.print(&json!({ "id": id, "suspended": suspended }), &format!("{id} ({}) is {state}", domain.host))
+    }
+
+    fn find_domain(&self, id: &str) -> Result<domain::Domain, Exit> {
+        let unknown = || Exit::usage(format!("there is no domain {id:?}; see: gatebird domain list"));
+        let id = DomainId::parse(id).ok_or_else(unknown)?;
+        self.read(|conn| Ok(domain::find_any(conn, id)?))?.ok_or_else(unknown)
+    }
+
+    fn show_secret(&self, id: DomainId, host: &str, secret: &ClientSecret) -> Result<(), Exit> {
+        let value = json!({ "id": id.as_str(), "host": host, "clientSecret": secret.reveal() });
+        self.out.print(&value, &format!("{id} ({host})\nclient secret, shown only now: {}", secret.reveal()))
+    }
+}
+
+/// From the terminal, twice and unseen; or the first line of standard input.
+fn read_password() -> Result<String, Exit> {
+    let unreadable = |error| Exit::usage(format!("cannot read the password: {error}"));
+    if !io::stdin().is_terminal() {
+        let mut line = String::new();
+        io::stdin().read_line(&mut line).map_err(unreadable)?;
+        return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
+    }
+    let first = rpassword::prompt_password("Password: ").map_err(unreadable)?;
+    let second = rpassword::prompt_password("Again: ").map_err(unreadable)?;
+    match first == second {
+        true => Ok(first),
+        false => Err(Exit::usage("the two passwords differ")),
+    }
+}
+
+/// An error of the API as an end of the process: mistakes are 64, a database that is away is 69.
+fn exit(error: Error) -> Exit {
+    match &error {
+        Error::Busy => Exit::unavailable("the database does not answer now; try again"),
+        Error::Internal(cause) => Exit::software(format!("failed: {cause}")),
+        Error::Field { name, .. } => Exit::usage(format!("{name} {error}")),
+        Error::Taken { name, .. } => Exit::usage(format!("{name} {error}")),
+        _ => Exit::usage(error.to_string()),
+    }
+}

@@ -1,0 +1,593 @@
+//! The settings: read once from a look-up of keys, every bad value reported at once. Nothing here touches the environment, the
+//! disk or the network; `cli` supplies the look-up.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use actix_web::http::StatusCode;
+use ipnet::IpNet;
+use url::{Host as UrlHost, Url};
+
+use crate::host::LocalHosts;
+use crate::locale::Locale;
+use crate::plan::{Limit, Limits};
+
+/// Everything that can be set, parsed. `Debug` shows no secret.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `HOST` and `PORT`: where to listen. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// `PUBLIC_URL`, without a trailing slash: how others reach this server.
+    pub public_url: String,
+    /// `DATABASE_URL`.
+    pub database: Database,
+    /// `JWT_SECRET`; without it the embedded database keeps one beside its file.
+    pub jwt_secret: Option<HmacSecret>,
+    /// `JWT_SECRET_PREVIOUS`: still verifies, no longer signs.
+    pub jwt_secret_previous: Option<HmacSecret>,
+    /// `JWT_ISSUER`: the `iss` of every token.
+    pub issuer: String,
+    /// `TOKEN_TTL`: the life of an access token in seconds.
+    pub token_ttl: i64,
+    /// `USER_TOKEN_TTL`: the life of a user token in seconds.
+    pub user_token_ttl: i64,
+    /// `EXPIRED_TOKEN_STATUS`: 419 or 401.
+    pub expired_token_status: StatusCode,
+    /// `DEFAULT_LOCALE`: for requests that ask for no language we have.
+    pub default_locale: Locale,
+    /// `BCRYPT_COST`: each step doubles the work.
+    pub bcrypt_cost: u32,
+    /// `LIMIT_FREE` and `LIMIT_PREMIUM`.
+    pub limits: Limits,
+    /// `TRUSTED_PROXIES`: whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `METRICS_ADDR`; `None` is `off`.
+    pub metrics: Option<SocketAddr>,
+    /// `WORKERS`: threads that serve requests.
+    pub workers: usize,
+    /// `SIGNUP`: whether anybody may make an account.
+    pub signup_open: bool,
+    /// `ACCESS_LOG`.
+    pub access_log: AccessLog,
+    /// `RUST_LOG`: an `env_logger` filter.
+    pub log_filter: String,
+    /// `ALLOW_LOCAL_HOSTS`.
+    pub local_hosts: LocalHosts,
+    /// Every key in order with its value as it may be shown, for `check-config`.
+    pub settings: Vec<Setting>,
+}
+
+/// Where the data lies.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Database {
+    /// An embedded SQLite file.
+    Sqlite(PathBuf),
+    /// A PostgreSQL connection string.
+    Postgres(String),
+}
+
+/// Without the password that the URL may have.
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Database::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+            Database::Postgres(url) => f.write_str(&without_password(url)),
+        }
+    }
+}
+
+/// Which requests get a line in the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Every request.
+    All,
+    /// Those answered with 4xx or 5xx.
+    Errors,
+    /// None.
+    Off,
+}
+
+/// A key for HS256, of at least 32 bytes and not a well-known one; `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HmacSecret(String);
+
+impl HmacSecret {
+    /// Checks that nobody could guess it.
+    pub fn parse(text: &str) -> Result<HmacSecret, String> {
+        if text.len() < 32 {
+            return Err(format!(
+                "has {} bytes and needs at least 32; make one with: openssl rand -base64 48",
+                text.len()
+            ));
+        }
+        let lower = text.to_ascii_lowercase();
+        let distinct = text.bytes().collect::<std::collections::HashSet<_>>().len();
+        if distinct < 8 || WELL_KNOWN.iter().any(|known| lower.contains(known)) {
+            return Err("is a well-known or repetitive value; make one with: openssl rand -base64 48".into());
+        }
+        Ok(HmacSecret(text.to_owned()))
+    }
+
+    /// The key's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Debug for HmacSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "(set, {} bytes)", self.0.len())
+    }
+}
+
+/// Parts of example secrets that stand in tutorials, and in our own `.env.example`.
+const WELL_KNOWN: &[&str] = &[
+    "replace-me",
+    "changeme",
+    "change-me",
+    "change_me",
+    "change this",
+    "change-this",
+    "change_this",
+    "your-256-bit-secret",
+    "your-secret",
+    "your_secret",
+    "yoursecret",
+    "your-super-secret",
+    "a-string-secret-at-least-256-bits",
+    "supersecret",
+    "super-secret",
+    "super_secret",
+    "secretsecret",
+    "secretkey",
+    "secret-key",
+    "secret_key",
+    "jwtsecret",
+    "jwt-secret",
+    "jwt_secret",
+    "nodebirdsecret",
+    "my-secret",
+    "mysecret",
+    "example",
+    "passwordpassword",
+    "0123456789abcdef0123456789abcdef",
+    "abcdefghijklmnopqrstuvwxyz",
+    "1234567890123456789012345678901",
+];
+
+/// One setting as `check-config` prints it.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The environment variable.
+    pub key: &'static str,
+    /// The value in force, secrets masked.
+    pub shown: String,
+    /// Nobody set it.
+    pub is_default: bool,
+}
+
+/// All bad values, a line each.
+#[derive(Debug)]
+pub struct Problems(Vec<String>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Reads keys and remembers what it saw.
+struct Reader<'a> {
+    get: &'a dyn Fn(&str) -> Option<String>,
+    settings: Vec<Setting>,
+    problems: Vec<String>,
+}
+
+impl Reader<'_> {
+    /// Reads one key with its default. An empty value counts as unset.
+    fn read<T>(
+        &mut self,
+        key: &'static str,
+        default: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        self.read_shown(key, default, parse, |_, text| text.to_owned())
+    }
+
+    fn read_shown<T>(
+        &mut self,
+        key: &'static str,
+        default: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+        show: impl FnOnce(&T, &str) -> String,
+    ) -> Option<T> {
+        let set = (self.get)(key).filter(|text| !text.is_empty());
+        let is_default = set.is_none();
+        let text = set.unwrap_or_else(|| default.to_owned());
+        match parse(&text) {
+            Ok(value) => {
+                let shown = show(&value, &text);
+                self.settings.push(Setting { key, shown, is_default });
+                Some(value)
+            }
+            Err(problem) => {
+                self.problems.push(format!("{key} {problem}"));
+                None
+            }
+        }
+    }
+}
+
+impl Config {
+    /// Reads every key through `get`.
+    ///
+    /// # Errors
+    /// All keys whose value cannot be used, together.
+    pub fn load(get: impl Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+        let mut reader = Reader { get: &get, settings: Vec::new(), problems: Vec::new() };
+        let config = Config::read(&mut reader);
+        match (config, reader.problems.is_empty()) {
+            (Some(config), true) => Ok(Config { settings: reader.settings, ..config }),
+            _ => Err(Problems(reader.problems)),
+        }
+    }
+
+    fn read(r: &mut Reader<'_>) -> Option<Config> {
+        let host = r.read("HOST", "127.0.0.1", parsed::<IpAddr>("has to be an IP address such as 127.0.0.1 or ::"));
+        let port = r.read("PORT", "8002", parsed::<u16>("has to be a port number"));
+        let local_url = format!("http://localhost:{}", port.unwrap_or(8002));
+        let public_url = r.read("PUBLIC_URL", &local_url, public_url);
+        let get = r.get;
+        let database = r.read_shown(
+            "DATABASE_URL",
+            "sqlite://data/gatebird.db",
+            |text| database(text, get),
+            |database, _| format!("{database:?}"),
+        );
+        r.read("DATABASE_PLAINTEXT", "refuse", one_of(&[("refuse", ()), ("allow", ())]));
+        let embedded = matches!(database, Some(Database::Sqlite(_)) | None);
+        let show_secret = |secret: &Option<HmacSecret>, _: &str| match secret {
+            Some(secret) => format!("{secret:?}"),
+            None => "(none)".to_owned(),
+        };
+        let jwt_secret = r.read_shown(
+            "JWT_SECRET",
+            "",
+            |text| match optional_secret(text)? {
+                None if !embedded => {
+                    Err("is required with PostgreSQL, the same on every node; make one with: openssl rand -base64 48"
+                        .to_owned())
+                }
+                secret => Ok(secret),
+            },
+            |secret, _| match secret {
+                Some(secret) => format!("{secret:?}"),
+                None => "(kept in jwt_secret beside the database file)".to_owned(),
+            },
+        );
+        let previous = r.read_shown("JWT_SECRET_PREVIOUS", "", optional_secret, show_secret);
+        r.read("JWT_ALGORITHM", "HS256", one_of(&[("HS256", ())]));
+        let issuer = r.read("JWT_ISSUER", public_url.as_deref().unwrap_or(&local_url), issuer);
+        let token_ttl = r.read("TOKEN_TTL", "1m", duration);
+        let user_token_ttl = r.read("USER_TOKEN_TTL", "1h", duration);
+        let status_419 = StatusCode::from_u16(419).expect("419 is a status");
+        let expired_token_status =
+            r.read("EXPIRED_TOKEN_STATUS", "419", one_of(&[("419", status_419), ("401", StatusCode::UNAUTHORIZED)]));
+        let default_locale = r.read("DEFAULT_LOCALE", "en", one_of(&[("en", Locale::En), ("ko", Locale::Ko)]));
+        let bcrypt_cost = r.read("BCRYPT_COST", "12", |text| match text.parse() {
+            Ok(cost @ 4..=16) => Ok(cost),
+            _ => Err("has to be a number from 4 to 16".to_owned()),
+        });
+        let free = r.read("LIMIT_FREE", "60/m", limit);
+        let premium = r.read("LIMIT_PREMIUM", "6000/m", limit);
+        let trusted_proxies = r.read("TRUSTED_PROXIES", "", networks);
+        let metrics = r.read("METRICS_ADDR", "127.0.0.1:9002", |text| match text {
+            "off" => Ok(None),
+            _ => parsed("has to be an address such as 127.0.0.1:9002, or off")(text).map(Some),
+        });
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = r.read("WORKERS", &cores.to_string(), |text| match text.parse() {
+            Ok(workers @ 1..=256) => Ok(workers),
+            _ => Err("has to be a number from 1 to 256".to_owned()),
+        });
+        let signup_open = r.read("SIGNUP", "open", one_of(&[("open", true), ("closed", false)]));
+        let access_log = r.read(
+            "ACCESS_LOG",
+            "errors",
+            one_of(&[("errors", AccessLog::Errors), ("all", AccessLog::All), ("off", AccessLog::Off)]),
+        );
+        let log_filter = r.read("RUST_LOG", "info", |text| Ok(text.to_owned()));
+        let on_loopback = public_url.as_deref().is_some_and(is_loopback_url);
+        let local_hosts = r.read(
+            "ALLOW_LOCAL_HOSTS",
+            if on_loopback { "true" } else { "false" },
+            one_of(&[("true", LocalHosts::Allowed), ("false", LocalHosts::Refused)]),
+        );
+        Some(Config {
+            listen: SocketAddr::new(host?, port?),
+            public_url: public_url?,
+            database: database?,
+            jwt_secret: jwt_secret?,
+            jwt_secret_previous: previous?,
+            issuer: issuer?,
+            token_ttl: token_ttl?,
+            user_token_ttl: user_token_ttl?,
+            expired_token_status: expired_token_status?,
+            default_locale: default_locale?,
+            bcrypt_cost: bcrypt_cost?,
+            limits: Limits { free: free?, premium: premium? },
+            trusted_proxies: trusted_proxies?,
+            metrics: metrics?,
+            workers: workers?,
+            signup_open: signup_open?,
+            access_log: access_log?,
+            log_filter: log_filter?,
+            local_hosts: local_hosts?,
+            settings: Vec::new(),
+        })
+    }
+}
+
+fn parsed<T: std::str::FromStr>(problem: &'static str) -> impl FnOnce(&str) -> Result<T, String> {
+    move |text| text.parse().map_err(|_| problem.to_owned())
+}
+
+fn one_of<T: Copy>(choices: &[(&'static str, T)]) -> impl FnOnce(&str) -> Result<T, String> {
+    move |text| match choices.iter().find(|(name, _)| *name == text) {
+        Some((_, value)) => Ok(*value),
+        None => {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            Err(format!("has to be {}", names.join(" or ")))
+        }
+    }
+}
+
+/// `30s`, `1m`, `1h`, `1d`: from a second to 30 days.
+fn duration(text: &str) -> Result<i64, String> {
+    let problem = || "has to be a time such as 30s, 1m, 1h or 1d, at most 30d".to_owned();
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(problem)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(problem()),
+    };
+    match number.parse::<u32>().map(|number| i64::from(number) * seconds) {
+        Ok(total @ 1..=2_592_000) => Ok(total),
+        _ => Err(problem()),
+    }
+}
+
+/// How long an old secret still works: 0, or a time of at most 30 days.
+///
+/// # Errors
+/// What it has to be.
+pub fn grace(text: &str) -> Result<i64, String> {
+    match text {
+        "0" | "0s" => Ok(0),
+        _ => duration(text),
+    }
+}
+
+fn limit(text: &str) -> Result<Option<Limit>, String> {
+    match text {
+        "off" => Ok(None),
+        _ => match Limit::parse(text) {
+            Some(limit) => Ok(Some(limit)),
+            None => Err("has to be a limit such as 60/m, 5/s or 1000/h, or off".to_owned()),
+        },
+    }
+}
+
+fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let network = |part: &str| part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from));
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts
+        .map(|part| network(part).map_err(|_| format!("has {part:?}, which is no network such as 10.0.0.0/8")))
+        .collect()
+}
+
+fn optional_secret(text: &str) -> Result<Option<HmacSecret>, String> {
+    match text {
+        "" => Ok(None),
+        _ => HmacSecret::parse(text).map(Some),
+    }
+}
+
+fn issuer(text: &str) -> Result<String, String> {
+    let plain = text.len() <= 200 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    plain.then(|| text.to_owned()).ok_or_else(|| "has to be at most 200 visible ASCII characters".to_owned())
+}
+
+fn public_url(text: &str) -> Result<String, String> {
+    let problem = || "has to be a URL such as https://gate.example.com".to_owned();
+    let url = Url::parse(text).map_err(|_| problem())?;
+    let usable = matches!(url.scheme(), "http" | "https")
+        && url.has_host()
+        && url.username().is_empty()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    usable.then(|| text.trim_end_matches('/').to_owned()).ok_or_else(problem)
+}
+
+fn is_loopback_url(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| match url.host() {
+        Some(UrlHost::Domain(name)) => is_loopback_name(name),
+        Some(UrlHost::Ipv4(address)) => address.is_loopback(),
+        Some(UrlHost::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    })
+}
+
+fn is_loopback_name(name: &str) -> bool {
+    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn database(text: &str, get: &dyn Fn(&str) -> Option<String>) -> Result<Database, String> {
+    if let Some(path) = text.strip_prefix("sqlite://") {
+        return match path.is_empty() || path.contains(['?', '#']) || path.contains(":memory:") {
+            true => Err("has to name a file, such as sqlite://data/gatebird.db".to_owned()),
+            false => Ok(Database::Sqlite(PathBuf::from(path))),
+        };
+    }
+    if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+        return Err("has to begin with sqlite:// or postgres://".to_owned());
+    }
+    let url = Url::parse(text).map_err(|_| "is not a well-formed postgres:// URL".to_owned())?;
+    let allowed = get("DATABASE_PLAINTEXT").as_deref() == Some("allow");
+    match allowed || stays_on_this_machine(&url, get) {
+        true => Ok(Database::Postgres(text.to_owned())),
+        false => Err("names a PostgreSQL on another machine, and this build speaks to it without encryption; \
+             use a tunnel, or set DATABASE_PLAINTEXT=allow where the network is yours alone"
+            .to_owned()),
+    }
+}
+
+/// Whether libpq would connect through a socket file or the loopback interface: the host may stand in the URL, in
+/// its `host` and `hostaddr` parameters, or in libpq's own environment.
+fn stays_on_this_machine(url: &Url, get: &dyn Fn(&str) -> Option<String>) -> bool {
+    let mut hosts: Vec<String> = url.host_str().map(str::to_owned).into_iter().collect();
+    for (name, value) in url.query_pairs() {
+        match name.as_ref() {
+            "host" | "hostaddr" => hosts.push(value.into_owned()),
+            "service" | "servicefile" => return false,
+            _ => {}
+        }
+    }
+    if hosts.iter().all(String::is_empty) {
+        hosts.extend(get("PGHOST"));
+    }
+    hosts.extend(get("PGHOSTADDR"));
+    let local = |host: &str| {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host.is_empty()
+            || host.starts_with('/')
+            || host.starts_with("%2F")
+            || host.starts_with("%2f")
+            || is_loopback_name(host)
+    };
+    hosts.iter().all(|hosts| hosts.split(',').all(local)) && get("PGSERVICE").is_none()
+}
+
+fn without_password(url: &str) -> String {
+    match Url::parse(url) {
+        Ok(mut parsed) => {
+            if parsed.password().is_some() && parsed.set_password(Some("***")).is_err() {
+                return "postgres://(hidden)".to_owned();
+            }
+            match parsed.query_pairs().any(|(name, _)| name.contains("password")) {
+                true => "postgres://(hidden)".to_owned(),
+                false => parsed.to_string(),
+            }
+        }
+        Err(_) => "postgres://(hidden)".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(pairs: &[(&str, &str)]) -> Result<Config, Problems> {
+        Config::load(|key| {
+            let found = pairs.iter().find(|(name, _)| *name == key);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    const GOOD: &str = "kJ8s0dP2mQ7xV4nB1zR6tY9wL3cF5gH0";
+
+    #[test]
+    fn every_bad_value_is_reported_at_once() {
+        let problems = load(&[("PORT", "x"), ("TOKEN_TTL", "1y"), ("LIMIT_FREE", "many"), ("JWT_SECRET", "short")]);
+        let text = problems.expect_err("four problems").to_string();
+        for key in ["PORT", "TOKEN_TTL", "LIMIT_FREE", "JWT_SECRET"] {
+            assert!(text.lines().any(|line| line.starts_with(key)), "{key} in {text}");
+        }
+    }
+
+    #[test]
+    fn guessable_secrets_are_refused() {
+        for secret in [
+            "jwtSecret",
+            "secret",
+            "0123456789abcdef0123456789abcde",
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "replace-me-with-at-least-32-random-bytes",
+            "your-256-bit-secret-your-256-bit-secret",
+            "a-string-secret-at-least-256-bits-long",
+            "nodebirdsecretnodebirdsecretnodebirdsecret",
+        ] {
+            assert!(load(&[("JWT_SECRET", secret)]).is_err(), "{secret}");
+        }
+        assert!(load(&[("JWT_SECRET", GOOD)]).is_ok());
+    }
+
+    #[test]
+    fn plain_postgres_stays_on_this_machine() {
+        let with = |url, extra: &[(&str, &str)]| {
+            let pairs: Vec<_> = [("DATABASE_URL", url), ("JWT_SECRET", GOOD)].iter().chain(extra).copied().collect();
+            load(&pairs).is_ok()
+        };
+        for url in [
+            "postgres:///db",
+            "postgres://u@localhost/db",
+            "postgres://127.0.0.1:5432/db",
+            "postgres://[::1]/db",
+            "postgres:///db?host=/run/postgresql",
+        ] {
+            assert!(with(url, &[]), "{url}");
+        }
+        for url in [
+            "postgres://db.example.com/db",
+            "postgres://10.0.0.5/db",
+            "postgres:///db?host=10.0.0.5",
+            "postgres://localhost/db?hostaddr=10.0.0.5",
+            "postgres:///db?service=x",
+        ] {
+            assert!(!with(url, &[]), "{url}");
+            assert!(with(url, &[("DATABASE_PLAINTEXT", "allow")]), "{url}");
+        }
+        assert!(!with("postgres:///db", &[("PGHOST", "10.0.0.5")]));
+    }
+
+    #[test]
+    fn secrets_are_never_shown() {
+        let config =
+            load(&[("JWT_SECRET", GOOD), ("DATABASE_URL", "postgres://gatebird:canary-password@localhost/db")]);
+        let shown = format!("{:?}", config.expect("loads"));
+        assert!(!shown.contains("canary") && !shown.contains(GOOD), "{shown}");
+    }
+
+    #[test]
+    fn postgres_needs_a_secret_of_its_own() {
+        assert!(load(&[("DATABASE_URL", "postgres:///db")]).is_err());
+    }
+
+    #[test]
+    fn durations() {
+        for (text, seconds) in [("1s", 1), ("30s", 30), ("1m", 60), ("1h", 3600), ("1d", 86_400), ("30d", 2_592_000)] {
+            assert_eq!(duration(text), Ok(seconds));
+        }
+        for text in ["", "s", "0s", "-1s", "1", "1w", "31d", "1.5h", "1 m", "한"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn local_hosts_only_while_the_public_url_is_local() {
+        assert_eq!(load(&[]).expect("loads").local_hosts, LocalHosts::Allowed);
+        assert_eq!(
+            load(&[("PUBLIC_URL", "https://gate.example.com/")]).expect("loads").local_hosts,
+            LocalHosts::Refused
+        );
+        assert_eq!(
+            load(&[("PUBLIC_URL", "https://gate.example.com/")]).expect("loads").issuer,
+            "https://gate.example.com"
+        );
+    }
+}

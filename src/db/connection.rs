@@ -1,0 +1,172 @@
+//! One connection to either database: how it is opened and set up, and its transactions.
+#![allow(missing_docs, reason = "the derived MultiConnection has items without")]
+
+use std::fmt;
+
+use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
+use diesel::prelude::*;
+use diesel::r2d2::R2D2Connection;
+use diesel::sql_types::Text;
+
+use crate::config::Database;
+use crate::error::Result;
+use crate::exit::Exit;
+
+/// A connection to SQLite or PostgreSQL; queries are written once for both.
+#[derive(diesel::MultiConnection)]
+pub enum Conn {
+    /// The embedded database.
+    Sqlite(SqliteConnection),
+    /// The shared database of several nodes.
+    Postgres(PgConnection),
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+}
+
+/// Opens connections for a pool.
+///
+/// Why not Diesel's own manager: its `establish` on a [`Conn`] would take any string for a SQLite path.
+pub(super) struct Manager {
+    pub(super) database: Database,
+    pub(super) access: Access,
+}
+
+impl r2d2::ManageConnection for Manager {
+    type Connection = Conn;
+    type Error = Unusable;
+
+    fn connect(&self) -> std::result::Result<Conn, Unusable> {
+        establish(&self.database, self.access)
+    }
+
+    fn is_valid(&self, conn: &mut Conn) -> std::result::Result<(), Unusable> {
+        match conn {
+            // A file does not go away.
+            Conn::Sqlite(_) => Ok(()),
+            Conn::Postgres(conn) => conn.ping().map_err(|error| Unusable(error.to_string())),
+        }
+    }
+
+    fn has_broken(&self, conn: &mut Conn) -> bool {
+        match conn {
+            Conn::Sqlite(conn) => conn.is_broken(),
+            Conn::Postgres(conn) => conn.is_broken(),
+        }
+    }
+}
+
+/// Why a connection could not be opened, in the database's words.
+#[derive(Debug)]
+pub(super) struct Unusable(String);
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.trim())
+    }
+}
+
+impl std::error::Error for Unusable {}
+
+/// Opens one connection and sets it up.
+pub(super) fn establish(database: &Database, access: Access) -> std::result::Result<Conn, Unusable> {
+    let cannot = |error: ConnectionError| Unusable(error.to_string());
+    let mut conn = match database {
+        Database::Sqlite(path) => SqliteConnection::establish(&path.to_string_lossy()).map(Conn::Sqlite),
+        Database::Postgres(url) => PgConnection::establish(&with_timeout(url)).map(Conn::Postgres),
+    }
+    .map_err(cannot)?;
+    let setup = match (&conn, access) {
+        (Conn::Sqlite(_), Access::Read) => [SQLITE, &["PRAGMA query_only = 1"]].concat(),
+        (Conn::Sqlite(_), Access::Write) => SQLITE.to_vec(),
+        (Conn::Postgres(_), _) => POSTGRES.to_vec(),
+    };
+    for statement in setup {
+        conn.batch_execute(statement).map_err(|error| Unusable(error.to_string()))?;
+    }
+    Ok(conn)
+}
+
+/// FULL: an answered write survives power loss, which NORMAL does not promise in WAL mode.
+const SQLITE: &[&str] = &[
+    "PRAGMA busy_timeout = 1000",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+];
+/// A slow database must not hold a request, nor a lock, longer than its client is told to wait.
+const POSTGRES: &[&str] = &["SET statement_timeout = '1200ms'", "SET idle_in_transaction_session_timeout = '5s'"];
+
+/// libpq waits for ever by default; two seconds is the least it knows.
+fn with_timeout(url: &str) -> String {
+    match url.contains("connect_timeout=") {
+        true => url.to_owned(),
+        false => {
+            let separator = if url.contains('?') { '&' } else { '?' };
+            format!("{url}{separator}connect_timeout=2")
+        }
+    }
+}
+
+impl Conn {
+    /// Runs `work` in one transaction. SQLite takes its write lock at once, because a transaction that reads first and
+    /// then writes would fail instead of waiting.
+    pub(super) fn in_transaction<T>(&mut self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
+        match self {
+            Conn::Sqlite(conn) => AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN IMMEDIATE")?,
+            Conn::Postgres(conn) => AnsiTransactionManager::begin_transaction(conn)?,
+        }
+        match work(self) {
+            Ok(value) => {
+                <Conn as Connection>::TransactionManager::commit_transaction(self)?;
+                Ok(value)
+            }
+            Err(error) => {
+                if let Err(rollback) = <Conn as Connection>::TransactionManager::rollback_transaction(self) {
+                    log::warn!("cannot roll back: {rollback}");
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A file larger than this is not read through at the start; what the directory needs of it is read in any case.
+const CHECKED_AT_START: i64 = 64 << 20;
+
+#[derive(QueryableByName)]
+struct Finding {
+    #[diesel(sql_type = Text)]
+    quick_check: String,
+}
+
+/// Finds a damaged SQLite file before anything is written to it.
+pub(super) fn check_file(conn: &mut Conn, database: &Database) -> std::result::Result<(), Exit> {
+    let (Conn::Sqlite(conn), Database::Sqlite(path)) = (conn, database) else {
+        return Ok(());
+    };
+    let corrupt = |what: &str| Exit::data(format!("{} is damaged ({what}); restore it from a backup", path.display()));
+    let size = std::fs::metadata(path).map_or(0, |file| file.len() as i64);
+    if size > CHECKED_AT_START {
+        return Ok(());
+    }
+    let findings: Vec<Finding> =
+        diesel::sql_query("PRAGMA quick_check(1)").load(conn).map_err(|error| corrupt(&error.to_string()))?;
+    match findings.first() {
+        Some(finding) if finding.quick_check != "ok" => Err(corrupt(&finding.quick_check)),
+        _ => Ok(()),
+    }
+}
+
+/// What it means for the process that the first connection failed.
+pub(super) fn cannot_open(error: Unusable) -> Exit {
+    let text = error.to_string();
+    match text.contains("not a database") || text.contains("malformed") {
+        true => Exit::data(format!("the database file is damaged ({text}); restore it from a backup")),
+        false => Exit::unavailable(format!("cannot open the database: {text}; check DATABASE_URL")),
+    }
+}

@@ -1,0 +1,104 @@
+//! Rows of `domains`. An owner's functions take the tenant and behave as if other tenants' rows did not exist.
+
+use diesel::prelude::*;
+
+use super::schema::{domains, users};
+use super::{Conn, columns};
+use crate::host::Host;
+use crate::id::{DomainId, UserId};
+use crate::plan::Plan;
+
+/// A registered domain.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = domains)]
+pub struct Domain {
+    /// Its public id, which is its `client_id`.
+    pub id: DomainId,
+    /// The tenant.
+    pub user_id: UserId,
+    /// As [`Host`] writes it.
+    pub host: String,
+    /// What it may use.
+    pub plan: Plan,
+    /// Rises with what ends earlier tokens: a secret retired at once, a suspension.
+    pub generation: i64,
+    /// No token while this holds.
+    pub suspended: bool,
+    /// Unix seconds.
+    pub created_at: i64,
+}
+
+/// Registers a domain; a host that the tenant has already is a unique violation.
+pub fn insert(conn: &mut Conn, tenant: UserId, host: &Host, plan: Plan, now: i64) -> QueryResult<Domain> {
+    diesel::insert_into(domains::table)
+        .values((
+            domains::id.eq(DomainId::random()),
+            domains::user_id.eq(tenant),
+            domains::host.eq(host.as_str()),
+            domains::plan.eq(plan),
+            domains::created_at.eq(now),
+        ))
+        .returning(columns::<Domain>())
+        .get_result(conn)
+}
+
+/// The tenant's domains in order of registration.
+pub fn list(conn: &mut Conn, tenant: UserId) -> QueryResult<Vec<Domain>> {
+    domains::table
+        .filter(domains::user_id.eq(tenant))
+        .order((domains::created_at, domains::id))
+        .select(Domain::as_select())
+        .load(conn)
+}
+
+/// One of the tenant's domains.
+pub fn find(conn: &mut Conn, tenant: UserId, id: DomainId) -> QueryResult<Option<Domain>> {
+    domains::table
+        .filter(domains::id.eq(id).and(domains::user_id.eq(tenant)))
+        .select(Domain::as_select())
+        .first(conn)
+        .optional()
+}
+
+/// Changes the plan of one of the tenant's domains.
+pub fn set_plan(conn: &mut Conn, tenant: UserId, id: DomainId, plan: Plan) -> QueryResult<Option<Domain>> {
+    diesel::update(domains::table.filter(domains::id.eq(id).and(domains::user_id.eq(tenant))))
+        .set(domains::plan.eq(plan))
+        .returning(columns::<Domain>())
+        .get_result(conn)
+        .optional()
+}
+
+/// Deletes one of the tenant's domains with its secrets; whether there was one.
+pub fn delete(conn: &mut Conn, tenant: UserId, id: DomainId) -> QueryResult<bool> {
+    let own = domains::table.filter(domains::id.eq(id).and(domains::user_id.eq(tenant)));
+    diesel::delete(own).execute(conn).map(|rows| rows > 0)
+}
+
+/// Every domain with its owner's name, for the operator.
+pub fn list_all(conn: &mut Conn) -> QueryResult<Vec<(Domain, String)>> {
+    domains::table
+        .inner_join(users::table)
+        .order((domains::created_at, domains::id))
+        .select((Domain::as_select(), users::username))
+        .load(conn)
+}
+
+/// Any domain, for the operator.
+pub fn find_any(conn: &mut Conn, id: DomainId) -> QueryResult<Option<Domain>> {
+    domains::table.find(id).select(Domain::as_select()).first(conn).optional()
+}
+
+/// Suspends or resumes; a suspension ends every earlier token for good.
+pub fn set_suspended(conn: &mut Conn, id: DomainId, suspended: bool) -> QueryResult<()> {
+    let rise = i64::from(suspended);
+    diesel::update(domains::table.find(id))
+        .set((domains::suspended.eq(suspended), domains::generation.eq(domains::generation + rise)))
+        .execute(conn)
+        .map(drop)
+}
+
+/// Ends every earlier token of the domain.
+pub fn raise_generation(conn: &mut Conn, id: DomainId) -> QueryResult<()> {
+    diesel::update(domains::table.find(id)).set(domains::generation.eq(domains::generation + 1)).execute(conn).map(drop)
+}

@@ -1,0 +1,133 @@
+//! Rows of `posts` and their hashtags: the tenant's data. Every function takes the tenant, and every query filters by it.
+
+use diesel::prelude::*;
+
+use super::schema::{post_hashtags, posts};
+use super::{Conn, columns};
+use crate::hashtag::Hashtag;
+use crate::id::{PostId, UserId};
+
+/// A post.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = posts)]
+pub struct Post {
+    /// Its number; a later post has a higher one.
+    pub id: PostId,
+    /// The text.
+    pub content: String,
+    /// A picture's URL.
+    pub img: Option<String>,
+    /// Unix seconds.
+    pub created_at: i64,
+    /// Unix seconds.
+    pub updated_at: i64,
+}
+
+/// What a post says.
+pub struct Content {
+    /// The text.
+    pub text: String,
+    /// A picture's URL.
+    pub img: Option<String>,
+    /// The hashtags of the text.
+    pub hashtags: Vec<Hashtag>,
+}
+
+/// Part of a list, newest first.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// At most so many.
+    pub limit: i64,
+    /// Only posts older than this one.
+    pub before: Option<PostId>,
+}
+
+/// Writes a new post.
+pub fn insert(conn: &mut Conn, tenant: UserId, content: &Content, now: i64) -> QueryResult<Post> {
+    let post: Post = diesel::insert_into(posts::table)
+        .values((
+            posts::user_id.eq(tenant),
+            posts::content.eq(&content.text),
+            posts::img.eq(&content.img),
+            posts::created_at.eq(now),
+            posts::updated_at.eq(now),
+        ))
+        .returning(columns::<Post>())
+        .get_result(conn)?;
+    tag(conn, tenant, post.id, &content.hashtags)?;
+    Ok(post)
+}
+
+/// Replaces what one of the tenant's posts says.
+pub fn set_content(
+    conn: &mut Conn,
+    tenant: UserId,
+    id: PostId,
+    content: &Content,
+    now: i64,
+) -> QueryResult<Option<Post>> {
+    let own = posts::table.filter(posts::id.eq(id).and(posts::user_id.eq(tenant)));
+    let changed: Option<Post> = diesel::update(own)
+        .set((posts::content.eq(&content.text), posts::img.eq(&content.img), posts::updated_at.eq(now)))
+        .returning(columns::<Post>())
+        .get_result(conn)
+        .optional()?;
+    if let Some(post) = &changed {
+        diesel::delete(post_hashtags::table.filter(post_hashtags::post_id.eq(post.id))).execute(conn)?;
+        tag(conn, tenant, post.id, &content.hashtags)?;
+    }
+    Ok(changed)
+}
+
+/// One of the tenant's posts.
+pub fn find(conn: &mut Conn, tenant: UserId, id: PostId) -> QueryResult<Option<Post>> {
+    posts::table
+        .filter(posts::id.eq(id).and(posts::user_id.eq(tenant)))
+        .select(Post::as_select())
+        .first(conn)
+        .optional()
+}
+
+/// The tenant's posts.
+pub fn list(conn: &mut Conn, tenant: UserId, page: Page) -> QueryResult<Vec<Post>> {
+    let before = page.before.map_or(i64::MAX, PostId::get);
+    posts::table
+        .filter(posts::user_id.eq(tenant).and(posts::id.lt(before)))
+        .order(posts::id.desc())
+        .limit(page.limit)
+        .select(Post::as_select())
+        .load(conn)
+}
+
+/// The tenant's posts with that hashtag.
+pub fn list_with_hashtag(conn: &mut Conn, tenant: UserId, hashtag: &Hashtag, page: Page) -> QueryResult<Vec<Post>> {
+    let before = page.before.map_or(i64::MAX, PostId::get);
+    post_hashtags::table
+        .inner_join(posts::table)
+        .filter(post_hashtags::user_id.eq(tenant).and(posts::user_id.eq(tenant)))
+        .filter(post_hashtags::title.eq(hashtag.as_str()))
+        .filter(post_hashtags::post_id.lt(before))
+        .order(post_hashtags::post_id.desc())
+        .limit(page.limit)
+        .select(Post::as_select())
+        .load(conn)
+}
+
+/// Deletes one of the tenant's posts; whether there was one.
+pub fn delete(conn: &mut Conn, tenant: UserId, id: PostId) -> QueryResult<bool> {
+    let own = posts::table.filter(posts::id.eq(id).and(posts::user_id.eq(tenant)));
+    diesel::delete(own).execute(conn).map(|rows| rows > 0)
+}
+
+fn tag(conn: &mut Conn, tenant: UserId, post: PostId, hashtags: &[Hashtag]) -> QueryResult<()> {
+    for hashtag in hashtags {
+        diesel::insert_into(post_hashtags::table)
+            .values((
+                post_hashtags::user_id.eq(tenant),
+                post_hashtags::title.eq(hashtag.as_str()),
+                post_hashtags::post_id.eq(post),
+            ))
+            .execute(conn)?;
+    }
+    Ok(())
+}

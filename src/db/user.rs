@@ -1,0 +1,109 @@
+//! Rows of `users`: people, who are the tenants.
+
+use diesel::prelude::*;
+
+use super::schema::users;
+use super::{Conn, columns};
+use crate::id::UserId;
+
+/// What the directory keeps of a user.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = users)]
+pub struct Tenant {
+    /// The tenant.
+    pub id: UserId,
+    /// As it was chosen, with its capitals.
+    pub username: String,
+    /// How the user wants to be called.
+    pub nick: String,
+    /// Rises with what ends earlier tokens: a password change, a suspension.
+    pub generation: i64,
+    /// No token and no sign-in while this holds.
+    pub suspended: bool,
+}
+
+/// A user with the password's hash, for checking it.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = users)]
+pub struct User {
+    /// The part that is not secret.
+    #[diesel(embed)]
+    pub tenant: Tenant,
+    /// See [`crate::password`].
+    pub password_hash: String,
+    /// Unix seconds.
+    pub created_at: i64,
+}
+
+/// A user to be made.
+#[derive(Insertable)]
+#[diesel(table_name = users)]
+pub struct NewUser {
+    /// As chosen.
+    pub username: String,
+    /// The name under which it is unique, without regard to case.
+    pub username_key: String,
+    /// How the user wants to be called.
+    pub nick: String,
+    /// See [`crate::password`].
+    pub password_hash: String,
+    /// Unix seconds.
+    pub created_at: i64,
+}
+
+/// Makes the user; a taken name is a unique violation.
+pub fn insert(conn: &mut Conn, user: &NewUser) -> QueryResult<Tenant> {
+    diesel::insert_into(users::table)
+        .values((
+            users::username.eq(&user.username),
+            users::username_key.eq(&user.username_key),
+            users::nick.eq(&user.nick),
+            users::password_hash.eq(&user.password_hash),
+            users::created_at.eq(user.created_at),
+        ))
+        .returning(columns::<Tenant>())
+        .get_result(conn)
+}
+
+/// Finds a user by the key of the name.
+pub fn find_by_name(conn: &mut Conn, username_key: &str) -> QueryResult<Option<User>> {
+    users::table.filter(users::username_key.eq(username_key)).select(User::as_select()).first(conn).optional()
+}
+
+/// The user behind a proof; `None` when it was deleted a moment ago.
+pub fn find(conn: &mut Conn, id: UserId) -> QueryResult<Option<User>> {
+    users::table.find(id).select(User::as_select()).first(conn).optional()
+}
+
+/// All users in order of their making, for the operator.
+pub fn list(conn: &mut Conn) -> QueryResult<Vec<User>> {
+    users::table.order(users::id).select(User::as_select()).load(conn)
+}
+
+/// Stores another hash of the same password.
+pub fn set_hash(conn: &mut Conn, id: UserId, hash: &str) -> QueryResult<()> {
+    let user = users::table.find(id);
+    diesel::update(user).set(users::password_hash.eq(hash)).execute(conn).map(drop)
+}
+
+/// Stores the hash of a new password and ends every earlier token of the user and of the user's domains.
+pub fn set_password(conn: &mut Conn, id: UserId, hash: &str) -> QueryResult<()> {
+    diesel::update(users::table.find(id))
+        .set((users::password_hash.eq(hash), users::generation.eq(users::generation + 1)))
+        .execute(conn)
+        .map(drop)
+}
+
+/// Suspends or resumes; a suspension ends every earlier token for good.
+pub fn set_suspended(conn: &mut Conn, id: UserId, suspended: bool) -> QueryResult<()> {
+    let rise = i64::from(suspended);
+    diesel::update(users::table.find(id))
+        .set((users::suspended.eq(suspended), users::generation.eq(users::generation + rise)))
+        .execute(conn)
+        .map(drop)
+}
+
+/// Deletes the user and, with it, all that belongs to it.
+pub fn delete(conn: &mut Conn, id: UserId) -> QueryResult<()> {
+    diesel::delete(users::table.find(id)).execute(conn).map(drop)
+}

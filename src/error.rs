@@ -1,0 +1,262 @@
+//! What can go wrong, as the outside sees it: one enum, one table of status, `error` and `reason`, one JSON
+//! body. Everything that is not an answer to a caller's own mistake is `Internal` and tells nothing.
+
+use std::fmt::{self, Display};
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::locale::{Locale, Message};
+
+/// Shorthand for results that end in an answer.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A refused request, or a failure of ours.
+#[derive(Debug)]
+pub enum Error {
+    /// No `Authorization` header.
+    TokenMissing,
+    /// Not a token of ours, for whatever reason; the reason is not told.
+    TokenInvalid,
+    /// Ours and good in every other respect, but past `exp`. The status is 419, or 401 with
+    /// `EXPIRED_TOKEN_STATUS=401`.
+    TokenExpired(StatusCode),
+    /// Revoked, or of an earlier generation, or its domain or user is gone or suspended.
+    TokenRevoked,
+    /// Unknown, retired or malformed client secret (RFC 6749 §5.2).
+    UnknownClient {
+        /// The client tried HTTP Basic, so the challenge names it.
+        basic: bool,
+    },
+    /// Sign-in failed; whether the user exists is not told.
+    WrongCredentials,
+    /// The account's owner gave a wrong current password.
+    WrongPassword,
+    /// `SIGNUP=closed`.
+    SignupClosed,
+    /// The token is fine but lacks the scope.
+    LacksScope,
+    /// The token is fine but of the wrong kind for this.
+    WrongKind(Message),
+    /// One member of the input is not as it has to be.
+    Field {
+        /// The member, as the caller spelt it in the body, query or form.
+        name: String,
+        /// What it has to be.
+        problem: Message,
+    },
+    /// The input cannot be read at all.
+    Malformed(Message),
+    /// A grant other than client credentials (RFC 6749 §5.2).
+    GrantType,
+    /// Unknown scope, or more than the domain may have (RFC 6749 §5.2).
+    Scope,
+    /// A resource that tokens are not issued for (RFC 8707 §2).
+    Target,
+    /// Does not exist, or is another tenant's.
+    NotFound(Message),
+    /// The path exists, the method does not; the value of `Allow`.
+    Method(String),
+    /// The name is in use.
+    Taken {
+        /// The member that has to change.
+        name: &'static str,
+        /// Why.
+        problem: Message,
+    },
+    /// Body over the limit.
+    TooLarge,
+    /// Request head over the limit (RFC 6585 §5).
+    HeadTooLarge,
+    /// The body did not come within the time that it may take.
+    TooSlow,
+    /// A body of a type, or in an encoding, that is not read here.
+    MediaType,
+    /// Over the plan's limit.
+    PlanLimit {
+        /// Seconds until one more request fits, at least 1.
+        retry_after: u64,
+    },
+    /// Overloaded, or the database is away.
+    Busy,
+    /// A bug or a broken installation; the cause is for the log only.
+    Internal(String),
+}
+
+/// One row of the contract's table.
+struct Row {
+    status: StatusCode,
+    error: &'static str,
+    reason: &'static str,
+    message: Message,
+}
+
+/// Challenge and retry values are the same for everybody, so they are built once.
+const BASIC_CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"gatebird\", charset=\"UTF-8\"");
+const BEARER_CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"gatebird\"");
+
+impl Error {
+    /// A member that is not as it has to be.
+    pub fn field(name: impl Into<String>, problem: Message) -> Error {
+        Error::Field { name: name.into(), problem }
+    }
+
+    /// Anything unexpected; `cause` goes to the log, never to the caller.
+    pub fn internal(cause: impl Display) -> Error {
+        Error::Internal(cause.to_string())
+    }
+
+    /// The stable word of this error, for counters and for `reason` in the body.
+    pub fn reason(&self) -> &'static str {
+        self.row().reason
+    }
+
+    /// The cause of an internal error, for the log.
+    pub fn cause(&self) -> Option<&str> {
+        match self {
+            Error::Internal(cause) => Some(cause),
+            _ => None,
+        }
+    }
+
+    #[rustfmt::skip]
+    fn row(&self) -> Row {
+        let row = |status, error, reason, message| Row { status, error, reason, message };
+        use StatusCode as S;
+        match self {
+            Error::TokenMissing => row(S::UNAUTHORIZED, "invalid_token", "missing", Message::TokenMissing),
+            Error::TokenInvalid => row(S::UNAUTHORIZED, "invalid_token", "invalid", Message::TokenInvalid),
+            Error::TokenExpired(status) => row(*status, "invalid_token", "expired", Message::TokenExpired),
+            Error::TokenRevoked => row(S::UNAUTHORIZED, "invalid_token", "revoked", Message::TokenRevoked),
+            Error::UnknownClient { .. } => row(S::UNAUTHORIZED, "invalid_client", "unknown_client", Message::UnknownClient),
+            Error::WrongCredentials => row(S::UNAUTHORIZED, "invalid_grant", "credentials", Message::WrongCredentials),
+            Error::WrongPassword => row(S::FORBIDDEN, "access_denied", "credentials", Message::WrongPassword),
+            Error::SignupClosed => row(S::FORBIDDEN, "access_denied", "signup_closed", Message::SignupClosed),
+            Error::LacksScope => row(S::FORBIDDEN, "insufficient_scope", "scope", Message::LacksScope),
+            Error::WrongKind(message) => row(S::FORBIDDEN, "insufficient_scope", "kind", *message),
+            Error::Field { problem, .. } => row(S::BAD_REQUEST, "invalid_request", "invalid_field", *problem),
+            Error::Malformed(message) => row(S::BAD_REQUEST, "invalid_request", "malformed", *message),
+            Error::GrantType => row(S::BAD_REQUEST, "unsupported_grant_type", "grant_type", Message::GrantType),
+            Error::Scope => row(S::BAD_REQUEST, "invalid_scope", "scope", Message::ScopeTooMuch),
+            Error::Target => row(S::BAD_REQUEST, "invalid_target", "target", Message::Target),
+            Error::NotFound(message) => row(S::NOT_FOUND, "not_found", "not_found", *message),
+            Error::Method(_) => row(S::METHOD_NOT_ALLOWED, "method_not_allowed", "method", Message::Method),
+            Error::Taken { problem, .. } => row(S::CONFLICT, "conflict", "taken", *problem),
+            Error::TooLarge => row(S::PAYLOAD_TOO_LARGE, "invalid_request", "too_large", Message::TooLarge),
+            Error::HeadTooLarge => row(S::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", "too_large", Message::HeadTooLarge),
+            Error::TooSlow => row(S::REQUEST_TIMEOUT, "invalid_request", "timeout", Message::TooSlow),
+            Error::MediaType => row(S::UNSUPPORTED_MEDIA_TYPE, "invalid_request", "media_type", Message::MediaType),
+            Error::PlanLimit { .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", "plan", Message::PlanLimit),
+            Error::Busy => row(S::SERVICE_UNAVAILABLE, "temporarily_unavailable", "busy", Message::Busy),
+            Error::Internal(_) => row(S::INTERNAL_SERVER_ERROR, "server_error", "internal", Message::Internal),
+        }
+    }
+
+    fn field_name(&self) -> Option<&str> {
+        match self {
+            Error::Field { name, .. } => Some(name),
+            Error::Taken { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The whole answer, in that language and with that request id.
+    pub fn answer(&self, locale: Locale, request_id: Option<&str>) -> HttpResponse {
+        let row = self.row();
+        let sentence = |locale| match self.field_name() {
+            Some(name) => format!("{name}: {}", row.message.text(locale)),
+            None => row.message.text(locale).to_owned(),
+        };
+        let mut answer = HttpResponse::build(row.status);
+        if let Some(challenge) = self.challenge(&row) {
+            answer.insert_header((header::WWW_AUTHENTICATE, challenge));
+        }
+        if let Some(seconds) = self.retry_after() {
+            answer.insert_header((header::RETRY_AFTER, seconds));
+        }
+        if let Error::Method(allow) = self {
+            answer.insert_header((header::ALLOW, allow.as_str()));
+        }
+        answer.json(ErrorBody {
+            code: row.status.as_u16(),
+            message: &sentence(locale),
+            error: row.error,
+            error_description: &sentence(Locale::En),
+            reason: row.reason,
+            field: self.field_name(),
+            request_id,
+        })
+    }
+
+    /// The `WWW-Authenticate` challenge: RFC 6750 §3 (no `error` when nothing was sent), RFC 6749 §5.2.
+    fn challenge(&self, row: &Row) -> Option<HeaderValue> {
+        match self {
+            Error::UnknownClient { basic: true } => Some(BASIC_CHALLENGE),
+            Error::UnknownClient { basic: false } | Error::TokenMissing | Error::WrongCredentials => {
+                Some(BEARER_CHALLENGE)
+            }
+            Error::TokenInvalid | Error::TokenExpired(_) | Error::TokenRevoked | Error::LacksScope => {
+                let challenge = format!(
+                    "Bearer realm=\"gatebird\", error=\"{}\", error_description=\"{}\"",
+                    row.error,
+                    row.message.text(Locale::En)
+                );
+                Some(HeaderValue::try_from(challenge).expect("our own sentences are ASCII"))
+            }
+            _ => None,
+        }
+    }
+
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Error::PlanLimit { retry_after } => Some(*retry_after),
+            Error::Busy => Some(1),
+            _ => None,
+        }
+    }
+}
+
+impl Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.row().message.text(Locale::En))
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl ResponseError for Error {
+    fn status_code(&self) -> StatusCode {
+        self.row().status
+    }
+
+    /// In English and without a request id: what a route outside of our own middleware answers.
+    fn error_response(&self) -> HttpResponse {
+        self.answer(Locale::En, None)
+    }
+}
+
+/// The body of every refusal.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ErrorBody<'a> {
+    /// The HTTP status.
+    code: u16,
+    /// For people, in the language of `Accept-Language`.
+    message: &'a str,
+    /// RFC 6749, 6750 or 8707 error code, or our own where those have none.
+    error: &'a str,
+    /// `message` in English.
+    #[serde(rename = "error_description")]
+    error_description: &'a str,
+    /// A stable word for programs.
+    reason: &'a str,
+    /// The member that is to blame, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    /// The same as the header `X-Request-Id`; name it when you ask the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+}

@@ -1,0 +1,56 @@
+//! Why the process ends: one line for people and a sysexits code for the service manager.
+
+use std::fmt::{self, Display};
+
+/// A reason to end; see `sysexits.h`. Anything with status 0 is no `Exit`.
+#[derive(Debug)]
+pub struct Exit {
+    /// The process's exit status.
+    pub code: u8,
+    /// What is wrong and how to mend it.
+    pub line: String,
+}
+
+impl Exit {
+    fn new(code: u8, line: impl Display) -> Exit {
+        Exit { code, line: line.to_string() }
+    }
+
+    /// 64: the command line is wrong, or names something that does not exist.
+    pub fn usage(line: impl Display) -> Exit {
+        Exit::new(64, line)
+    }
+
+    /// 65: the data is corrupt, or of a newer version.
+    pub fn data(line: impl Display) -> Exit {
+        Exit::new(65, line)
+    }
+
+    /// 69: the database cannot be reached.
+    pub fn unavailable(line: impl Display) -> Exit {
+        Exit::new(69, line)
+    }
+
+    /// 70: a bug.
+    pub fn software(line: impl Display) -> Exit {
+        Exit::new(70, line)
+    }
+
+    /// 73: the file is already in use, or cannot be made.
+    pub fn cannot_create(line: impl Display) -> Exit {
+        Exit::new(73, line)
+    }
+
+    /// 78: the settings cannot be used.
+    pub fn config(line: impl Display) -> Exit {
+        Exit::new(78, line)
+    }
+}
+
+impl Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+impl std::error::Error for Exit {}

@@ -1,0 +1,276 @@
+//! `Bearer`: a verified, live token within its domain's limit, as a handler's parameter.
+//!
+//! ```no_run
+//! use actix_web::{HttpServer, get, web};
+//! use gatebird::gate::bearer::Bearer;
+//! use gatebird::{App, Config};
+//!
+//! /// Answers 401 or 419 by itself when there is no good token.
+//! #[get("/orders")]
+//! async fn orders(token: Bearer) -> String {
+//!     format!("orders of user {}", token.tenant().get())
+//! }
+//!
+//! #[actix_web::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let gate = App::start(Config::load(|key| std::env::var(key).ok())?)?;
+//!     HttpServer::new(move || actix_web::App::new().app_data(gate.clone()).service(orders))
+//!         .bind("127.0.0.1:8080")?
+//!         .run()
+//!         .await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Every extractor's future is [`Ready`]: there is no await in which a query could hide.
+
+use std::future::{Ready, ready};
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::{FromRequest, HttpRequest};
+
+use super::app;
+use crate::app::App;
+
+use crate::directory::{Domain, Live, Tenant};
+use crate::error::{Error, Result};
+use crate::id::UserId;
+use crate::locale::Message;
+use crate::plan::Plan;
+use crate::token::{self, Authentic, Claims, Subject};
+
+/// Proof of either kind of token. Refuses with 401, with 419 for a token that is only too old, with 429 over the plan's limit.
+#[derive(Debug)]
+pub struct Bearer {
+    claims: Claims<'static>,
+    tenant: Arc<Tenant>,
+    domain: Option<Arc<Domain>>,
+}
+
+impl Bearer {
+    /// The tenant whose data the caller may see, and no other's.
+    pub fn tenant(&self) -> UserId {
+        self.tenant.id
+    }
+
+    /// The tenant as it is now; the claims tell how it was when the token was issued.
+    pub fn user(&self) -> &Tenant {
+        &self.tenant
+    }
+
+    /// The domain that calls, when it is not the user in person.
+    pub fn domain(&self) -> Option<&Domain> {
+        self.domain.as_deref()
+    }
+
+    /// What the token says.
+    pub fn claims(&self) -> &Claims<'static> {
+        &self.claims
+    }
+
+    /// Whether the token carries that scope.
+    pub fn allows(&self, scope: &str) -> bool {
+        self.claims.scope.split(' ').any(|carried| carried == scope)
+    }
+
+    /// The cheapest check first, and the limit last, so that a forged token spends nobody's.
+    fn of(req: &HttpRequest) -> Result<Bearer> {
+        let app = app(req)?;
+        let now = app.now();
+        let text = presented(req)?;
+        let token = token::verify(text, &app.keyring, &app.policy, now).ok_or(Error::TokenInvalid)?;
+        let bearer = Bearer::live(app, &token)?;
+        if token.has_expired(now) {
+            return Err(Error::TokenExpired(app.config.expired_token_status));
+        }
+        if let Some(domain) = &bearer.domain {
+            spend(app, domain)?;
+        }
+        Ok(bearer.with(token.claims))
+    }
+
+    /// Finds the token's owner, and refuses one that is gone, suspended or past the token's generation. A
+    /// generation that this node has not heard of yet is a later one: another node issued the token.
+    fn live(app: &App, token: &Authentic) -> Result<Owner> {
+        let (owner, generation) = match token.subject {
+            Subject::Domain(id) => {
+                let live = app.directory.by_id(&id).ok_or(Error::TokenRevoked)?;
+                let generation = live.generation();
+                let Live { domain, tenant } = live;
+                (Owner { tenant, domain: Some(domain) }, generation)
+            }
+            Subject::User(number) => {
+                let tenant = app.directory.tenant(number).ok_or(Error::TokenRevoked)?;
+                let generation = tenant.generation;
+                (Owner { tenant, domain: None }, generation)
+            }
+        };
+        if token.claims.id != owner.tenant.id.get() {
+            return Err(Error::TokenInvalid);
+        }
+        match token.claims.generation < generation {
+            true => Err(Error::TokenRevoked),
+            false => Ok(owner),
+        }
+    }
+}
+
+struct Owner {
+    tenant: Arc<Tenant>,
+    domain: Option<Arc<Domain>>,
+}
+
+impl Owner {
+    fn with(self, claims: Claims<'static>) -> Bearer {
+        Bearer { claims, tenant: self.tenant, domain: self.domain }
+    }
+}
+
+/// Takes one request from the domain's limit.
+pub(super) fn spend(app: &App, domain: &Domain) -> Result<()> {
+    let Some(limit) = app.config.limits.of(domain.plan) else {
+        return Ok(());
+    };
+    domain
+        .meter
+        .spend(limit, app.steady_now())
+        .map_err(|wait| Error::PlanLimit { retry_after: wait.as_secs_f64().ceil().max(1.0) as u64 })
+}
+
+/// The token in the one `Authorization` header: `Bearer <token>`, the scheme in any case, or the bare token.
+fn presented(req: &HttpRequest) -> Result<&str> {
+    let mut headers = req.headers().get_all(AUTHORIZATION);
+    let header = headers.next().ok_or(Error::TokenMissing)?;
+    if headers.next().is_some() {
+        return Err(Error::TokenInvalid);
+    }
+    let text = header.to_str().map_err(|_| Error::TokenInvalid)?.trim_matches(' ');
+    match text.split_once(' ') {
+        None if text.is_empty() => Err(Error::TokenMissing),
+        None => Ok(text),
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => Ok(token.trim_start_matches(' ')),
+        Some(_) => Err(Error::TokenInvalid),
+    }
+}
+
+impl FromRequest for Bearer {
+    type Error = Error;
+    type Future = Ready<Result<Bearer>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Bearer::of(req))
+    }
+}
+
+/// Proof of a person: only this manages domains and the account. A client's token is refused with 403.
+#[derive(Debug)]
+pub struct UserToken(Bearer);
+
+impl FromRequest for UserToken {
+    type Error = Error;
+    type Future = Ready<Result<UserToken>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Bearer::of(req).and_then(|bearer| match bearer.domain {
+            None => Ok(UserToken(bearer)),
+            Some(_) => Err(Error::WrongKind(Message::UserTokenNeeded)),
+        }))
+    }
+}
+
+impl Deref for UserToken {
+    type Target = Bearer;
+
+    fn deref(&self) -> &Bearer {
+        &self.0
+    }
+}
+
+/// Proof of a domain. A user's token is refused with 403.
+#[derive(Debug)]
+pub struct AccessToken {
+    bearer: Bearer,
+    domain: Arc<Domain>,
+}
+
+impl AccessToken {
+    /// The domain that calls.
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// The domain's plan.
+    pub fn plan(&self) -> Plan {
+        self.domain.plan
+    }
+}
+
+impl FromRequest for AccessToken {
+    type Error = Error;
+    type Future = Ready<Result<AccessToken>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Bearer::of(req).and_then(|bearer| match bearer.domain.clone() {
+            Some(domain) => Ok(AccessToken { bearer, domain }),
+            None => Err(Error::WrongKind(Message::ClientTokenNeeded)),
+        }))
+    }
+}
+
+impl Deref for AccessToken {
+    type Target = Bearer;
+
+    fn deref(&self) -> &Bearer {
+        &self.bearer
+    }
+}
+
+/// A scope that a handler can demand.
+pub trait Scope {
+    /// As the token's `scope` spells it.
+    const NAME: &'static str;
+}
+
+/// `posts:read`.
+#[derive(Debug)]
+pub struct PostsRead;
+
+impl Scope for PostsRead {
+    const NAME: &'static str = "posts:read";
+}
+
+/// `posts:write`.
+#[derive(Debug)]
+pub struct PostsWrite;
+
+impl Scope for PostsWrite {
+    const NAME: &'static str = "posts:write";
+}
+
+/// Proof of a token of either kind that carries the scope `S`; without it the answer is 403.
+#[derive(Debug)]
+pub struct Scoped<S>(Bearer, PhantomData<S>);
+
+impl<S: Scope> FromRequest for Scoped<S> {
+    type Error = Error;
+    type Future = Ready<Result<Scoped<S>>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Bearer::of(req).and_then(|bearer| match bearer.allows(S::NAME) {
+            true => Ok(Scoped(bearer, PhantomData)),
+            false => Err(Error::LacksScope),
+        }))
+    }
+}
+
+impl<S> Deref for Scoped<S> {
+    type Target = Bearer;
+
+    fn deref(&self) -> &Bearer {
+        &self.0
+    }
+}

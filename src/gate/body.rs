@@ -1,0 +1,111 @@
+//! Bodies: read within a size and a time, and parsed so that an error names the member that is to blame.
+
+use std::time::Duration;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName};
+use actix_web::web::{Bytes, BytesMut};
+use actix_web::{FromRequest, HttpRequest};
+use futures_util::future::LocalBoxFuture;
+use futures_util::{FutureExt, StreamExt};
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+use crate::locale::Message;
+
+/// Bytes that a body may have.
+pub const MOST: usize = 16 * 1024;
+/// Bytes that a post's body may have.
+pub const MOST_OF_POST: usize = 64 * 1024;
+/// How long a client may take to send it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A JSON body of at most `LIMIT` bytes.
+#[derive(Debug)]
+pub struct Json<T, const LIMIT: usize = MOST>(pub T);
+
+impl<T: DeserializeOwned, const LIMIT: usize> FromRequest for Json<T, LIMIT> {
+    type Error = Error;
+    type Future = LocalBoxFuture<'static, Result<Self>>;
+
+    fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let req = req.clone();
+        let payload = payload.take();
+        async move {
+            if media_type(req.headers()) != Some("application/json") {
+                return Err(Error::MediaType);
+            }
+            let bytes = read(req.headers(), payload, LIMIT).await?;
+            parse(&bytes).map(Json)
+        }
+        .boxed_local()
+    }
+}
+
+/// The media type without its parameters. Values are compared as they are: no client spells them in capitals.
+pub(super) fn media_type(headers: &HeaderMap) -> Option<&str> {
+    let value = text(headers, CONTENT_TYPE)?;
+    Some(value.split(';').next().unwrap_or_default().trim())
+}
+
+/// Reads a whole body.
+pub(super) async fn read(headers: &HeaderMap, payload: Payload, limit: usize) -> Result<Bytes> {
+    if text(headers, CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        return Err(Error::MediaType);
+    }
+    if text(headers, CONTENT_LENGTH).and_then(|length| length.parse().ok()).is_some_and(|length: usize| length > limit)
+    {
+        return Err(Error::TooLarge);
+    }
+    match tokio::time::timeout(PATIENCE, collect(payload, limit)).await {
+        Ok(result) => result,
+        Err(_elapsed) => Err(Error::TooSlow),
+    }
+}
+
+async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes> {
+    let mut whole = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| Error::Malformed(Message::Malformed))?;
+        if whole.len() + chunk.len() > limit {
+            return Err(Error::TooLarge);
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(whole.freeze())
+}
+
+/// Parses JSON; an error of one member names it by its path.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let cause = error.inner();
+        match path.as_str() {
+            _ if !cause.is_data() => Error::Malformed(Message::Malformed),
+            "." | "" | "?" => whole_body(&cause.to_string()),
+            _ => Error::field(path, member_problem(&cause.to_string())),
+        }
+    })?;
+    json.end().map_err(|_| Error::Malformed(Message::Malformed))?;
+    Ok(value)
+}
+
+/// serde names a missing member only in its sentence.
+fn whole_body(sentence: &str) -> Error {
+    match sentence.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
+        Some((name, _)) => Error::field(name, Message::Required),
+        None => Error::Malformed(Message::Malformed),
+    }
+}
+
+fn member_problem(sentence: &str) -> Message {
+    match sentence.starts_with("unknown field") {
+        true => Message::Unknown,
+        false => Message::WrongType,
+    }
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name).map(|value| value.to_str().unwrap_or("?"))
+}

@@ -1,0 +1,39 @@
+//! What stands before a handler: extractors that turn a request into a proof, the reading of bodies, and the
+//! middleware around it all. Nothing here queries the database.
+
+pub mod bearer;
+pub mod body;
+pub mod client;
+pub mod observe;
+pub mod routes;
+
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::http::header::ACCEPT_LANGUAGE;
+use actix_web::{FromRequest, HttpRequest, web};
+
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::locale::Locale;
+
+/// The app behind a request; its absence is a mistake in the set-up of the actix-web application.
+fn app(req: &HttpRequest) -> Result<&App> {
+    let app = req.app_data::<web::Data<App>>().map(web::Data::get_ref);
+    app.ok_or_else(|| Error::internal("web::Data<gatebird::App> is missing from the actix-web App's app_data"))
+}
+
+/// The language that a request asked for, or `DEFAULT_LOCALE`.
+fn locale(req: &HttpRequest, app: &App) -> Locale {
+    let asked = req.headers().get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+    asked.and_then(Locale::negotiate).unwrap_or(app.config.default_locale)
+}
+
+impl FromRequest for Locale {
+    type Error = Error;
+    type Future = Ready<Result<Locale>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(app(req).map(|app| locale(req, app)))
+    }
+}

@@ -1,0 +1,262 @@
+//! The middleware around every request: request id, answers to errors in the caller's language, security headers, counters, access log,
+//! and a 500 instead of a dropped connection when a handler panics.
+
+use std::any::Any;
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, Method, StatusCode};
+use actix_web::middleware::Next;
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::FutureExt;
+use ipnet::IpNet;
+use serde_json::json;
+
+use super::routes::Routes;
+use crate::app::App;
+use crate::config::{AccessLog, Config};
+use crate::error::Error;
+use crate::locale::{Locale, Message};
+use crate::logging;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Bytes that the headers of a request may have together.
+const MOST_HEAD: usize = 16 * 1024;
+
+/// What has to be known of a request after it has been handed on.
+struct Seen {
+    started: Instant,
+    id: HeaderValue,
+    locale: Locale,
+    method: &'static str,
+    route: &'static str,
+    /// The path, only where no route tells it, and the client's address: for the log.
+    path: Option<String>,
+    client: Option<IpAddr>,
+}
+
+/// Wraps every route; use it with `actix_web::middleware::from_fn`.
+///
+/// # Errors
+/// Only for a handler that panicked, as a complete 500.
+pub async fn observe<B: MessageBody + 'static>(
+    req: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let (Some(app), Some(routes)) = (req.app_data::<web::Data<App>>(), req.app_data::<web::Data<Routes>>()) else {
+        return Err(Error::internal("web::Data<App> or web::Data<Routes> is missing from app_data").into());
+    };
+    let (app, routes) = (app.clone(), routes.clone());
+    let seen = Seen::of(req.request(), &app, &routes);
+    if head_size(req.headers()) > MOST_HEAD {
+        let mut response = req.into_response(seen.answer(&app, &Error::HeadTooLarge));
+        seen.finish(&app, response.response_mut());
+        return Ok(response);
+    }
+    match AssertUnwindSafe(next.call(req)).catch_unwind().await {
+        Ok(Ok(response)) => {
+            let mut response = response.map_into_boxed_body();
+            if let Some(error) = response.response().error() {
+                let answer = match error.as_error::<Error>() {
+                    Some(error) => seen.answer(&app, error),
+                    None => seen.answer(&app, &of_framework(error)),
+                };
+                response = response.into_response(answer);
+            }
+            seen.finish(&app, response.response_mut());
+            Ok(response)
+        }
+        Ok(Err(error)) => {
+            let answer = match error.as_error::<Error>() {
+                Some(error) => seen.answer(&app, error),
+                None => seen.answer(&app, &of_framework(&error)),
+            };
+            Err(seen.finished_error(&app, answer))
+        }
+        Err(panic) => {
+            let answer = seen.answer(&app, &Error::Internal(format!("panic: {}", panic_message(&*panic))));
+            Err(seen.finished_error(&app, answer))
+        }
+    }
+}
+
+impl Seen {
+    fn of(req: &HttpRequest, app: &App, routes: &Routes) -> Seen {
+        let logged = app.config.access_log != AccessLog::Off;
+        let route = routes.pattern(req.path());
+        Seen {
+            started: Instant::now(),
+            id: request_id(req.headers()),
+            locale: super::locale(req, app),
+            method: known_method(req.method()),
+            route,
+            path: (logged && route == "unmatched").then(|| masked(req.path())),
+            client: logged.then(|| client_address(req, &app.config)).flatten(),
+        }
+    }
+
+    fn id(&self) -> &str {
+        self.id.to_str().unwrap_or_default()
+    }
+
+    /// The answer to an error, which is counted, and logged if it is ours.
+    fn answer(&self, app: &App, error: &Error) -> HttpResponse {
+        app.metrics.refused(error.reason());
+        if let Some(cause) = error.cause() {
+            log::error!("{} {} failed, request {}: {cause}", self.method, self.route, self.id());
+        }
+        error.answer(self.locale, Some(self.id()))
+    }
+
+    fn finish(&self, app: &App, response: &mut HttpResponse) {
+        let status = response.status();
+        if app.is_draining() || matches!(status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+        }
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, self.id.clone());
+        secure(headers, &app.config);
+        let took = self.started.elapsed();
+        app.metrics.answered(self.route, self.method, status.as_u16(), took);
+        let wanted = match app.config.access_log {
+            AccessLog::All => true,
+            AccessLog::Errors => status.as_u16() >= 400,
+            AccessLog::Off => false,
+        };
+        if wanted {
+            self.log(status, took);
+        }
+    }
+
+    fn finished_error(&self, app: &App, mut answer: HttpResponse) -> actix_web::Error {
+        self.finish(app, &mut answer);
+        InternalError::from_response("answered", answer).into()
+    }
+
+    fn log(&self, status: StatusCode, took: Duration) {
+        logging::access(json!({
+            "method": self.method,
+            "route": self.route,
+            "path": self.path,
+            "status": status.as_u16(),
+            "ms": took.as_micros() as f64 / 1000.0,
+            "client": self.client,
+            "requestId": self.id(),
+        }));
+    }
+}
+
+/// Headers that every answer has. What a handler set already stays.
+fn secure(headers: &mut HeaderMap, config: &Config) {
+    let fixed = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::VARY, "Origin, Authorization, Accept-Language"),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    if config.public_url.starts_with("https:") {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
+}
+
+/// The caller's id if it is well-formed, so that a request can be followed through several services; else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(&REQUEST_ID).filter(|value| {
+        let well_formed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+        (1..=64).contains(&value.len()) && value.as_bytes().iter().all(well_formed)
+    });
+    given.cloned().unwrap_or_else(new_request_id)
+}
+
+/// Unique, not secret: a random number of this process and a running one.
+fn new_request_id() -> HeaderValue {
+    static PROCESS: LazyLock<u32> = LazyLock::new(|| {
+        let mut random = [0; 4];
+        aws_lc_rs::rand::fill(&mut random).expect("the system's random source answers");
+        u32::from_be_bytes(random)
+    });
+    static REQUESTS: AtomicU64 = AtomicU64::new(1);
+    let mut id = String::with_capacity(24);
+    write!(id, "{:08x}-{:x}", *PROCESS, REQUESTS.fetch_add(1, Ordering::Relaxed)).expect("a String takes everything");
+    HeaderValue::try_from(id).expect("hexadecimal is a header value")
+}
+
+/// Errors that the framework made by itself, before or instead of a handler.
+fn of_framework(error: &actix_web::Error) -> Error {
+    match error.as_response_error().status_code() {
+        StatusCode::NOT_FOUND => Error::NotFound(Message::NotFound),
+        StatusCode::PAYLOAD_TOO_LARGE => Error::TooLarge,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Error::MediaType,
+        StatusCode::REQUEST_TIMEOUT => Error::TooSlow,
+        status if status.is_client_error() => Error::Malformed(Message::Malformed),
+        _ => Error::internal(error),
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("of an unknown kind")
+}
+
+fn head_size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
+}
+
+/// One word for all methods that no route has, so that nobody can make labels.
+fn known_method(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// A path for the log: segments that could be a secret or a token that somebody put there are not written.
+fn masked(path: &str) -> String {
+    let short: String = path.chars().take(200).collect();
+    let segments = short.split('/').map(|segment| match segment.len() > 24 || segment.contains("gbs_") {
+        true => "***",
+        false => segment,
+    });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+/// The address of the client: the peer's, or, behind trusted proxies, the right-most hop that is not one of them.
+fn client_address(req: &HttpRequest, config: &Config) -> Option<IpAddr> {
+    let trusted = |address: &IpAddr| config.trusted_proxies.iter().any(|network: &IpNet| network.contains(address));
+    let peer = req.peer_addr()?.ip();
+    if !trusted(&peer) {
+        return Some(peer);
+    }
+    let hops = req.headers().get_all(&FORWARDED_FOR).filter_map(|value| value.to_str().ok());
+    let hops: Vec<&str> = hops.flat_map(|value| value.split(',')).map(str::trim).collect();
+    let mut client = peer;
+    for hop in hops.iter().rev() {
+        // What stands left of something unreadable could be anybody's invention.
+        let Ok(address) = hop.parse() else { break };
+        client = address;
+        if !trusted(&address) {
+            break;
+        }
+    }
+    Some(client)
+}

@@ -1,0 +1,73 @@
+//! The routes as data, read from the OpenAPI document that the registration of the handlers wrote: for labels, and for
+//! telling a wrong method from a wrong path.
+
+use std::collections::HashMap;
+
+use actix_web::dev::ResourceDef;
+use actix_web::web::Bytes;
+use utoipa::openapi::{OpenApi, PathItem};
+
+/// One path pattern with the methods that it has.
+#[derive(Debug)]
+struct Route {
+    pattern: &'static str,
+    allow: String,
+    matcher: ResourceDef,
+}
+
+/// All routes, and the document that describes them.
+#[derive(Debug)]
+pub struct Routes {
+    /// The document as JSON.
+    pub document: Bytes,
+    routes: Vec<Route>,
+    /// Routes without parameters, which are the hot ones.
+    plain: HashMap<&'static str, usize>,
+}
+
+impl Routes {
+    /// Reads the routes of that document. Called once per process: the patterns live as long as it.
+    pub fn of(document: &OpenApi) -> Routes {
+        let json = document.to_json().expect("the document is plain data");
+        let routes: Vec<Route> = document
+            .paths
+            .paths
+            .iter()
+            .map(|(path, item)| Route {
+                pattern: Box::leak(path.clone().into_boxed_str()),
+                allow: methods(item).join(", "),
+                matcher: ResourceDef::new(path.as_str()),
+            })
+            .collect();
+        let plain = routes.iter().enumerate().filter(|(_, route)| !route.pattern.contains('{'));
+        Routes { plain: plain.map(|(index, route)| (route.pattern, index)).collect(), document: json.into(), routes }
+    }
+
+    fn find(&self, path: &str) -> Option<&Route> {
+        match self.plain.get(path) {
+            Some(index) => self.routes.get(*index),
+            None => self.routes.iter().find(|route| route.matcher.is_match(path)),
+        }
+    }
+
+    /// The pattern that a path matches; one word for all that match none, so that nobody can make labels.
+    pub fn pattern(&self, path: &str) -> &'static str {
+        self.find(path).map_or("unmatched", |route| route.pattern)
+    }
+
+    /// The value of `Allow` for a path that exists.
+    pub fn allow(&self, path: &str) -> Option<String> {
+        self.find(path).map(|route| route.allow.clone())
+    }
+}
+
+fn methods(item: &PathItem) -> Vec<&'static str> {
+    let operations = [
+        ("GET", &item.get),
+        ("POST", &item.post),
+        ("PUT", &item.put),
+        ("PATCH", &item.patch),
+        ("DELETE", &item.delete),
+    ];
+    operations.iter().filter(|(_, operation)| operation.is_some()).map(|(method, _)| *method).collect()
+}

@@ -1,0 +1,360 @@
+//! What is a host and what is not, as tables: a new case is a new line.
+
+use proptest::prelude::*;
+
+use super::{Host, HostError, HostError::*, LocalHosts};
+
+fn parse(input: &str) -> Result<String, HostError> {
+    Host::parse(input, LocalHosts::Refused).map(|host| host.to_string())
+}
+
+#[test]
+fn accepted() {
+    let label63 = "a".repeat(63);
+    let name253 = format!("{label63}.{label63}.{label63}.{}.com", "a".repeat(57));
+    for (input, stored) in [
+        ("example.com", "example.com"),
+        ("shop.example.com", "shop.example.com"),
+        ("api.example", "api.example"),
+        ("api.test", "api.test"),
+        ("Shop.EXAMPLE.com", "shop.example.com"),
+        ("a-b--c.example.com", "a-b--c.example.com"),
+        ("r3---sn.example.com", "r3---sn.example.com"),
+        ("1.example.com", "1.example.com"),
+        ("127.0.0.1.nip.io", "127.0.0.1.nip.io"),
+        ("0x7f.example", "0x7f.example"),
+        ("localhost.example.com", "localhost.example.com"),
+        ("internal.example.com", "internal.example.com"),
+        ("someone.github.io", "someone.github.io"),
+        ("bucket.s3.amazonaws.com", "bucket.s3.amazonaws.com"),
+        ("shop.co.uk", "shop.co.uk"),
+        // Ports are kept as given.
+        ("example.com:1", "example.com:1"),
+        ("example.com:80", "example.com:80"),
+        ("example.com:443", "example.com:443"),
+        ("EXAMPLE.com:65535", "example.com:65535"),
+        // Internationalised names: any case, NFC or NFD, or the A-label itself.
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("BÜCHER.example", "xn--bcher-kva.example"),
+        ("bu\u{308}cher.example", "xn--bcher-kva.example"),
+        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ("XN--BCHER-KVA.example", "xn--bcher-kva.example"),
+        ("straße.example", "xn--strae-oqa.example"),
+        ("한국.kr", "xn--3e0b707e.kr"),
+        ("\u{1112}\u{1161}\u{11ab}\u{1100}\u{116e}\u{11a8}.kr", "xn--3e0b707e.kr"),
+        ("\u{915}\u{93c}लम.example", "xn--11b4cl3b.example"),
+        ("\u{958}लम.example", "xn--11b4cl3b.example"),
+        ("例え.テスト", "xn--r8jz45g.xn--zckzah"),
+        ("xn--mgba3gch31f060k.com", "xn--mgba3gch31f060k.com"),
+        (&name253, &name253),
+    ] {
+        assert_eq!(parse(input).as_deref(), Ok(stored), "{input:?}");
+    }
+}
+
+#[test]
+fn refused() {
+    let long_label = format!("{}.com", "a".repeat(64));
+    let long_a_label = format!("{}.com", "üa".repeat(31));
+    let long_name = format!("{}abcd.com", "abcde.".repeat(41));
+    let endless = "a.".repeat(1 << 20);
+    for (input, reason) in [
+        ("", Empty),
+        // Length.
+        (&*long_label, Label),
+        (&long_a_label, Label),
+        (&long_name, TooLong),
+        (&endless, TooLong),
+        // More than a host.
+        ("https://example.com", Scheme),
+        ("//example.com", Scheme),
+        ("example.com/", Scheme),
+        ("example.com\\@evil.com", Scheme),
+        ("user:pw@example.com", Scheme),
+        ("example.com?a=b", Scheme),
+        ("example.com#a", Scheme),
+        ("*", Wildcard),
+        ("*.example.com", Wildcard),
+        // Ports.
+        ("example.com:", Port),
+        ("example.com:0", Port),
+        ("example.com:65536", Port),
+        ("example.com:-1", Port),
+        ("example.com:+80", Port),
+        ("example.com: 80", Port),
+        ("example.com:080", Port),
+        ("example.com:8080abc", Port),
+        ("example.com:８０", Port),
+        ("example.com:80:80", Port),
+        ("example.com::80", Port),
+        ("https:example.com", Port),
+        (":80", EmptyLabel),
+        // Dots.
+        (".", EmptyLabel),
+        ("example.com.", EmptyLabel),
+        ("example.com.:80", EmptyLabel),
+        (".example.com", EmptyLabel),
+        ("example..com", EmptyLabel),
+        ("localhost.", EmptyLabel),
+        ("127.0.0.1.", EmptyLabel),
+        // IP addresses in every notation.
+        ("10.0.0.1", IpLiteral),
+        ("127.0.0.1:8080", IpLiteral),
+        ("192.168.1.1", IpLiteral),
+        ("169.254.169.254", IpLiteral),
+        ("8.8.8.8", IpLiteral),
+        ("2130706433", IpLiteral),
+        ("2852039166", IpLiteral),
+        ("0x7f000001", IpLiteral),
+        ("0X7F000001", IpLiteral),
+        ("0x7f.1", IpLiteral),
+        ("0177.0.0.1", IpLiteral),
+        ("127.1", IpLiteral),
+        ("0", IpLiteral),
+        ("0x", IpLiteral),
+        ("256.256.256.256", IpLiteral),
+        ("1.2.3.4.5", IpLiteral),
+        ("99999999999999999999", IpLiteral),
+        ("example.123", IpLiteral),
+        ("example.0x1f", IpLiteral),
+        ("example.09", IpLiteral),
+        ("::1", IpLiteral),
+        ("[::1]", IpLiteral),
+        ("[::1]:80", IpLiteral),
+        ("[::1", IpLiteral),
+        ("fd00::1", IpLiteral),
+        ("::ffff:127.0.0.1", IpLiteral),
+        ("fe80::1%eth0", IpLiteral),
+        ("fe80::1%25eth0", IpLiteral),
+        ("[fe80::1%25eth0]", IpLiteral),
+        ("１２７.0.0.1", Character('１')),
+        ("127。0。0。1", Character('。')),
+        // White space, control and invisible characters.
+        (" ", Character(' ')),
+        (" example.com", Character(' ')),
+        ("example.com ", Character(' ')),
+        ("example.com\n", Character('\n')),
+        ("example.com\r\nX", Character('\r')),
+        ("exa\tmple.com", Character('\t')),
+        ("exa\0mple.com", Character('\0')),
+        ("exa\u{7f}mple.com", Character('\u{7f}')),
+        ("exa\u{85}mple.com", Character('\u{85}')),
+        ("exa\u{a0}mple.com", Character('\u{a0}')),
+        ("exa\u{ad}mple.com", Character('\u{ad}')),
+        ("exa\u{34f}mple.com", Character('\u{34f}')),
+        ("exa\u{115f}mple.com", Character('\u{115f}')),
+        ("exa\u{180e}mple.com", Character('\u{180e}')),
+        ("exa\u{200b}mple.com", Character('\u{200b}')),
+        ("exa\u{200c}mple.com", Character('\u{200c}')),
+        ("exa\u{200d}mple.com", Character('\u{200d}')),
+        ("क्\u{200d}ष.example", Character('\u{200d}')),
+        ("exa\u{200e}mple.com", Character('\u{200e}')),
+        ("exa\u{2028}mple.com", Character('\u{2028}')),
+        ("exa\u{202e}mple.com", Character('\u{202e}')),
+        ("exa\u{2060}mple.com", Character('\u{2060}')),
+        ("exa\u{2066}mple.com", Character('\u{2066}')),
+        ("exa\u{2800}mple.com", Character('\u{2800}')),
+        ("exa\u{3000}mple.com", Character('\u{3000}')),
+        ("exa\u{3164}mple.com", Character('\u{3164}')),
+        ("exa\u{fe0f}mple.com", Character('\u{fe0f}')),
+        ("\u{feff}example.com", Character('\u{feff}')),
+        ("exa\u{e0001}mple.com", Character('\u{e0001}')),
+        // Characters that IDNA would turn into others.
+        ("ｅxample.com", Character('ｅ')),
+        ("EXAMPLE。com", Character('。')),
+        ("example．com", Character('．')),
+        ("example｡com", Character('｡')),
+        ("example․com", Character('․')),
+        ("example.com：80", Character('：')),
+        ("example.com／", Character('／')),
+        ("faceboo\u{212a}.com", Character('\u{212a}')),
+        ("ſhop.example", Character('ſ')),
+        ("ﬁsh.example", Character('ﬁ')),
+        ("ⓔxample.com", Character('ⓔ')),
+        ("℀.example", Character('℀')),
+        // Characters with no place in a name.
+        ("_dmarc.example.com", Character('_')),
+        ("exam_ple.com", Character('_')),
+        ("ex%61mple.com", Character('%')),
+        ("127%2e0%2e0%2e1", Character('%')),
+        ("example.com,evil.com", Character(',')),
+        ("example.com;", Character(';')),
+        ("example.com\u{37e}", Character(';')),
+        ("a'b.example", Character('\'')),
+        ("{a}.example", Character('{')),
+        // Hyphens.
+        ("-example.com", Hyphen),
+        ("example-.com", Hyphen),
+        ("example.-com", Hyphen),
+        ("-", Hyphen),
+        ("xn--.com", Hyphen),
+        ("xn--abc-.com", Hyphen),
+        // Broken IDNA.
+        ("xn--a.com", Idna),
+        ("xn--99999.com", Idna),
+        ("xn--\u{fc}.com", Idna),
+        ("xn--bucher-xyd.example", Idna), // bücher in NFD
+        ("xn--xample-hy68a.com", Idna),   // a fullwidth ｅ
+        ("xn--example-7o3f.com", Idna),   // an ideographic full stop
+        ("xn--example-nka.com", Idna),    // a soft hyphen
+        ("xn--ab-g4t.com", Idna),         // an RTL override
+        ("xn--example-j06c.com", Idna),   // a joiner where none belongs
+        ("\u{301}a.example", Idna),
+        ("a\u{5d0}.example", Idna),
+        ("\u{fffd}.example", Idna),
+        // Names that are nobody's or everybody's.
+        ("com", PublicSuffix),
+        ("COM", PublicSuffix),
+        ("com:8080", PublicSuffix),
+        ("co.uk", PublicSuffix),
+        ("github.io", PublicSuffix),
+        ("s3.amazonaws.com", PublicSuffix),
+        ("foo.ck", PublicSuffix),
+        ("公司.cn", PublicSuffix),
+        ("xn--55qx5d.cn", PublicSuffix),
+        ("中国", PublicSuffix),
+        ("intranet1", SingleLabel),
+        ("example", SingleLabel),
+        ("bücher", SingleLabel),
+        ("localhost", Local),
+        ("LocalHost:3000", Local),
+        ("metadata.google.internal", SpecialUse),
+        ("intranet", SpecialUse),
+        ("internal", SpecialUse),
+        ("printer.local", SpecialUse),
+        ("printer.LOCAL:631", SpecialUse),
+        ("app.localhost", SpecialUse),
+        ("localhost.localdomain", SpecialUse),
+        ("abc.onion", SpecialUse),
+        ("1.0.0.127.in-addr.arpa", SpecialUse),
+        ("router.home.arpa", SpecialUse),
+        ("x.invalid", SpecialUse),
+    ] {
+        assert_eq!(parse(input), Err(reason), "{input:.80?}");
+    }
+}
+
+#[test]
+fn localhost_is_the_only_thing_that_allowing_local_hosts_adds() {
+    for (input, expected) in [
+        ("localhost", Ok("localhost")),
+        ("LOCALHOST:3000", Ok("localhost:3000")),
+        ("localhost:99999", Err(Port)),
+        ("localhost.", Err(EmptyLabel)),
+        ("app.localhost", Err(SpecialUse)),
+        ("127.0.0.1", Err(IpLiteral)),
+        ("[::1]:3000", Err(IpLiteral)),
+        ("intranet1", Err(SingleLabel)),
+    ] {
+        let host = Host::parse(input, LocalHosts::Allowed).map(|host| host.to_string());
+        assert_eq!(host.as_deref(), expected.as_ref().copied(), "{input:?}");
+    }
+}
+
+#[test]
+fn name_and_port() {
+    for (stored, name, port) in [
+        ("example.com", "example.com", None),
+        ("example.com:443", "example.com", Some(443)),
+        ("localhost:3000", "localhost", Some(3000)),
+    ] {
+        let host = Host::from_stored(stored.to_owned());
+        assert_eq!((host.as_str(), host.name(), host.port()), (stored, name, port));
+    }
+}
+
+#[test]
+fn origins() {
+    for (host, origin, matches) in [
+        ("example.com", "https://example.com", true),
+        ("example.com:8443", "https://example.com:8443", true),
+        ("example.com:443", "https://example.com", true),
+        ("example.com:80", "https://example.com:80", true),
+        ("xn--bcher-kva.example", "https://xn--bcher-kva.example", true),
+        ("localhost", "http://localhost", true),
+        ("localhost", "https://localhost", true),
+        ("localhost:3000", "http://localhost:3000", true),
+        ("localhost:80", "http://localhost", true),
+        ("example.com", "http://example.com", false),
+        ("example.com:80", "http://example.com", false),
+        ("example.com", "https://example.com:443", false),
+        ("example.com:443", "https://example.com:443", false),
+        ("example.com", "https://example.com:8443", false),
+        ("example.com:8443", "https://example.com", false),
+        ("localhost:80", "http://localhost:80", false),
+        ("localhost:80", "https://localhost", false),
+        ("localhost:3000", "http://localhost", false),
+        ("localhost", "http://127.0.0.1", false),
+        ("example.com", "https://example.com/", false),
+        ("example.com", "https://example.com.", false),
+        ("example.com", "https://Example.com", false),
+        ("example.com", "HTTPS://example.com", false),
+        ("example.com", " https://example.com", false),
+        ("example.com", "https://example.com ", false),
+        ("example.com", "https://example.com https://evil.com", false),
+        ("example.com", "https://sub.example.com", false),
+        ("sub.example.com", "https://example.com", false),
+        ("example.com", "https://evilexample.com", false),
+        ("example.com", "https://example.com.evil.com", false),
+        ("example.com", "https://example.com@evil.com", false),
+        ("example.com", "https://u@example.com", false),
+        ("example.com", "ftp://example.com", false),
+        ("example.com", "https:example.com", false),
+        ("example.com", "example.com", false),
+        ("example.com", "https://", false),
+        ("example.com", "null", false),
+        ("example.com", "*", false),
+        ("example.com", "", false),
+    ] {
+        let parsed = Host::parse(host, LocalHosts::Allowed).expect("a host");
+        assert_eq!(parsed.matches_origin(origin), matches, "{host} {origin:?}");
+    }
+}
+
+/// Whatever a character looks like, it must not turn into plain ASCII or vanish on its way in.
+#[test]
+fn no_character_passes_for_another() {
+    // Above these are only ideographs, unassigned and private characters, and the tags tried above.
+    for c in ('\u{80}'..='\u{1ffff}').chain('\u{2f800}'..='\u{2fa1f}') {
+        if let Ok(host) = parse(&format!("x{c}x.example.com")) {
+            assert!(host.starts_with("xn--"), "U+{:04X} became {host}", u32::from(c));
+        }
+    }
+}
+
+fn assert_canonical(input: &str) {
+    let Ok(host) = Host::parse(input, LocalHosts::Allowed) else {
+        return;
+    };
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-:".contains(&b);
+    assert!(host.as_str().bytes().all(plain), "{input:?} gave {host}");
+    assert_eq!(Host::parse(host.as_str(), LocalHosts::Allowed), Ok(host.clone()), "{input:?}");
+    let rebuilt = host.port().map_or(host.name().to_owned(), |port| format!("{}:{port}", host.name()));
+    assert_eq!(rebuilt, host.as_str());
+    let url = url::Url::parse(&format!("https://{host}")).expect("a URL");
+    assert_eq!(url.domain(), Some(host.name()), "a URL parser reads {host} differently");
+    assert!(host.matches_origin(&url.origin().ascii_serialization()), "{host}");
+}
+
+const ORDINARY: &str = r"[a-z0-9]{1,10}(-[a-z0-9]{1,10})?\.example(:[1-9][0-9]{0,3})?";
+const NEAR: &str = concat!(
+    r"([a-zA-Z0-9.ü한é\u{301}\u{200d}ß-]{1,8}|xn--[a-z0-9-]{1,8})",
+    r"(\.(example|com|co\.uk|[a-z0-9x]{1,4}))?(:[0-9]{0,6})?",
+);
+
+proptest! {
+    #[test]
+    fn ordinary_hosts_are_accepted(input in ORDINARY) {
+        prop_assert_eq!(parse(&input), Ok(input));
+    }
+
+    #[test]
+    fn near_hosts_are_refused_or_canonical(input in NEAR) {
+        assert_canonical(&input);
+    }
+
+    #[test]
+    fn any_string_is_refused_or_canonical(input in any::<String>()) {
+        assert_canonical(&input);
+    }
+}

@@ -1,0 +1,195 @@
+//! Identifiers as types, so that a post's number is never taken for a user's.
+//! They come from a database row or from a parsed public form, never from a bare number.
+
+use std::fmt;
+
+use diesel::backend::Backend;
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::expression::AsExpression;
+use diesel::serialize::{self, Output, ToSql};
+use diesel::sql_types::{BigInt, Text};
+
+/// Digits, capitals, small letters: the only characters of public ids and secrets, so that
+/// URL-encoding makes no difference to them.
+pub(crate) const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Fills `into` with uniformly random base62 characters.
+pub(crate) fn random_base62(into: &mut [u8]) {
+    let mut filled = 0;
+    while filled < into.len() {
+        let mut random = [0_u8; 64];
+        aws_lc_rs::rand::fill(&mut random).expect("the system's random source answers");
+        // 248 is the largest multiple of 62 in a byte: above it, taking the remainder would
+        // favour the first characters.
+        for byte in random.into_iter().filter(|byte| *byte < 248) {
+            if filled < into.len() {
+                into[filled] = BASE62[usize::from(byte % 62)];
+                filled += 1;
+            }
+        }
+    }
+}
+
+/// A user's number, which is the tenant: all data belongs to one user. There is no public way
+/// to make one from a number; it comes out of a database row, and handlers get it from a proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
+#[diesel(sql_type = BigInt)]
+pub struct UserId(i64);
+
+impl UserId {
+    /// The number as the `id` claim and the wire show it.
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+/// The subject of a user token: `usr_` and the user's number.
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "usr_{}", self.0)
+    }
+}
+
+/// A post's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AsExpression, FromSqlRow)]
+#[diesel(sql_type = BigInt)]
+pub struct PostId(i64);
+
+impl PostId {
+    /// Parses the last segment of a post's URL; only the canonical decimal form is one.
+    pub fn parse(text: &str) -> Option<PostId> {
+        let number: i64 = text.parse().ok()?;
+        (number > 0 && number.to_string() == text).then_some(PostId(number))
+    }
+
+    /// The number as the wire shows it.
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+macro_rules! number_in_sql {
+    ($id:ty) => {
+        impl<DB: Backend> ToSql<BigInt, DB> for $id
+        where
+            i64: ToSql<BigInt, DB>,
+        {
+            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+                self.0.to_sql(out)
+            }
+        }
+        impl<DB: Backend> FromSql<BigInt, DB> for $id
+        where
+            i64: FromSql<BigInt, DB>,
+        {
+            fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+                i64::from_sql(bytes).map(Self)
+            }
+        }
+    };
+}
+number_in_sql!(UserId);
+number_in_sql!(PostId);
+
+const DOMAIN_PREFIX: &str = "dom_";
+const DOMAIN_LENGTH: usize = 26;
+
+/// A domain's public id and OAuth 2.0 `client_id`: `dom_` and 22 random base62 characters
+/// (130 bits). Kept inline, because every token names it twice.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
+#[diesel(sql_type = Text)]
+pub struct DomainId([u8; DOMAIN_LENGTH]);
+
+impl DomainId {
+    /// A new random id.
+    pub fn random() -> DomainId {
+        let mut id = [0; DOMAIN_LENGTH];
+        id[..DOMAIN_PREFIX.len()].copy_from_slice(DOMAIN_PREFIX.as_bytes());
+        random_base62(&mut id[DOMAIN_PREFIX.len()..]);
+        DomainId(id)
+    }
+
+    /// Parses the public form; anything else is `None`.
+    pub fn parse(text: &str) -> Option<DomainId> {
+        let id: [u8; DOMAIN_LENGTH] = text.as_bytes().try_into().ok()?;
+        let random = id.strip_prefix(DOMAIN_PREFIX.as_bytes())?;
+        random.iter().all(u8::is_ascii_alphanumeric).then_some(DomainId(id))
+    }
+
+    /// The public form.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("a domain id is ASCII")
+    }
+}
+
+impl fmt::Display for DomainId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for DomainId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl<DB: Backend> ToSql<Text, DB> for DomainId
+where
+    str: ToSql<Text, DB>,
+{
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+        self.as_str().to_sql(out)
+    }
+}
+
+impl<DB: Backend> FromSql<Text, DB> for DomainId
+where
+    String: FromSql<Text, DB>,
+{
+    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+        let text = String::from_sql(bytes)?;
+        DomainId::parse(&text).ok_or_else(|| format!("not a domain id: {text:?}").into())
+    }
+}
+
+/// A secret's number, unique over all domains; it says nothing about the secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AsExpression, FromSqlRow)]
+#[diesel(sql_type = BigInt)]
+pub struct SecretId(i64);
+number_in_sql!(SecretId);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_random_domain_id_parses_to_itself() {
+        for _ in 0..100 {
+            let id = DomainId::random();
+            assert_eq!(DomainId::parse(id.as_str()), Some(id));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_no_domain_id() {
+        for text in [
+            "",
+            "dom_",
+            "dom_short",
+            "DOM_0123456789ABCDEFGHIJkl",
+            "dom_0123456789ABCDEFGHIJk%",
+            "dom_0123456789ABCDEFGHIJklm",
+        ] {
+            assert_eq!(DomainId::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn post_ids_have_one_spelling() {
+        assert_eq!(PostId::parse("7").map(PostId::get), Some(7));
+        for text in ["", "0", "-1", "+7", "07", "7.0", "7 ", "9223372036854775808", "١"] {
+            assert!(PostId::parse(text).is_none(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Gatebird: the gate before an API that other people's domains call.
+//!
+//! A third party signs up, registers a domain, gets a client secret, exchanges it at `/token` for a short-lived JWT,
+//! and calls the API; the API knows whose data to show. To protect a route of your own, see [`gate::bearer`].
+//!
+//! **Extractors turn a request into proof, handlers turn proof into data, [`db`] is the only SQL, and the two hot calls
+//! (issue a token, verify a token) never leave memory.** Two shelves have matching spines: `db/domain.rs` is a row,
+//! `api/domains.rs` is a URL. What has rules but no I/O stands between them as plain modules.
+//!
+//! # Two walks
+//!
+//! **`POST /token`**: [`server`] has the route; the parameter [`gate::client::Client`] reads the secret out of Basic, form
+//! or JSON, checks its checksum, finds the domain by the secret's digest in the [`directory`] and takes one request from its
+//! [`plan::Meter`]; `api::token::issue` signs and answers. No SQL, no lock held across an await, no other thread. Tokens are counted, not written down.
+//!
+//! **`GET /v1/posts/my`**: the parameter `Scoped<PostsRead>` is a [`gate::bearer::Bearer`]: header, size, signature and claims
+//! ([`token::verify`]), then owner and generation in the directory, then `exp`, then the limit. `api::posts::mine` passes its
+//! [`id::UserId`] to [`db::Db::read`] and [`db::post::list`]. A handler's parameter list is its authorization rule; a tenant's rows can be
+//! reached only with the `UserId` that a proof carries.
+//!
+//! # Freshness
+//!
+//! The directory's tables have a revision that triggers set from a one-row counter; the counter's row stays locked until the commit, so
+//! commit order is revision order. A node reads what is newer than it has seen once a second; the node that wrote applies
+//! the difference before it answers. Without the database, known clients still get tokens and tokens still verify.
+//!
+//! # Layers
+//!
+//! Imports flow strictly down; a test reads them:
+//!
+//! ```text
+//! main > cli > server > api > gate > app > directory > db > token, password > config
+//!      > secret, host, hashtag, plan, metrics, logging > id > error, exit > locale
+//! ```
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod db;
+pub mod directory;
+pub mod error;
+pub mod exit;
+pub mod gate;
+pub mod hashtag;
+pub mod host;
+pub mod id;
+pub mod locale;
+pub mod logging;
+pub mod metrics;
+pub mod password;
+pub mod plan;
+pub mod secret;
+pub mod server;
+pub mod token;
+
+mod api;
+
+pub use app::App;
+pub use config::Config;

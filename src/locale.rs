@@ -1,0 +1,228 @@
+//! Every sentence a person may read, in English and Korean, in one table; and which of the two a
+//! request asked for. `error` and `reason` of an answer are for programs and are not in here.
+
+/// A language that answers can be written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Locale {
+    /// English.
+    En,
+    /// Korean.
+    Ko,
+}
+
+impl Locale {
+    /// Parses a value of `DEFAULT_LOCALE`.
+    pub fn parse(text: &str) -> Option<Locale> {
+        match text {
+            "en" => Some(Locale::En),
+            "ko" => Some(Locale::Ko),
+            _ => None,
+        }
+    }
+
+    /// The language of highest weight in an `Accept-Language` value (RFC 9110 §12.5.4) that we
+    /// have; the first one named wins a tie, and `None` means that we have none of them.
+    pub fn negotiate(accept_language: &str) -> Option<Locale> {
+        let mut best: Option<(Locale, f32)> = None;
+        for range in accept_language.split(',').take(16) {
+            let mut parts = range.split(';');
+            let tag = parts.next().unwrap_or_default().trim();
+            let primary = tag.split('-').next().unwrap_or_default();
+            let weight = parts
+                .find_map(|parameter| parameter.trim().strip_prefix("q="))
+                .map_or(1.0, |q| q.parse().unwrap_or(0.0));
+            let Some(locale) = Locale::parse(&primary.to_ascii_lowercase()) else {
+                continue;
+            };
+            if weight > best.map_or(0.0, |(_, weight)| weight) {
+                best = Some((locale, weight));
+            }
+        }
+        best.map(|(locale, _)| locale)
+    }
+}
+
+/// A sentence for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the table in `texts` says what each one means")]
+pub enum Message {
+    // done
+    TokenIssued,
+    SignedUp,
+    SignedIn,
+    Ok,
+    PasswordChanged,
+    AccountDeleted,
+    DomainRegistered,
+    DomainChanged,
+    DomainDeleted,
+    PostCreated,
+    PostChanged,
+    PostDeleted,
+    // refused
+    TokenMissing,
+    TokenInvalid,
+    TokenExpired,
+    TokenRevoked,
+    UnknownClient,
+    WrongCredentials,
+    WrongPassword,
+    SignupClosed,
+    LacksScope,
+    UserTokenNeeded,
+    ClientTokenNeeded,
+    Malformed,
+    GrantType,
+    ScopeTooMuch,
+    Target,
+    TwoAuthentications,
+    RepeatedParameter,
+    NotFound,
+    NoResults,
+    Method,
+    Taken,
+    TooLarge,
+    HeadTooLarge,
+    TooSlow,
+    MediaType,
+    PlanLimit,
+    Busy,
+    Internal,
+    // about one member of a body
+    Unknown,
+    Required,
+    WrongType,
+    Username,
+    Nick,
+    PasswordLength,
+    PasswordWeak,
+    UsernameTaken,
+    HostTaken,
+    Plan,
+    Content,
+    Img,
+    Limit,
+    Cursor,
+    HostEmpty,
+    HostTooLong,
+    HostOnly,
+    HostWildcard,
+    HostIp,
+    HostPublicSuffix,
+    HostSingleLabel,
+    HostDots,
+    HostCharacter,
+    HostPort,
+    HostLocal,
+    HostSpecial,
+    HostIdna,
+}
+
+impl Message {
+    /// The sentence in that language.
+    pub fn text(self, locale: Locale) -> &'static str {
+        let (en, ko) = self.texts();
+        match locale {
+            Locale::En => en,
+            Locale::Ko => ko,
+        }
+    }
+
+    #[rustfmt::skip]
+    fn texts(self) -> (&'static str, &'static str) {
+        match self {
+            Message::TokenIssued => ("Token issued", "토큰이 발급되었습니다"),
+            Message::SignedUp => ("Welcome", "가입되었습니다"),
+            Message::SignedIn => ("Signed in", "로그인되었습니다"),
+            Message::Ok => ("OK", "성공"),
+            Message::PasswordChanged => ("Password changed; earlier tokens no longer work", "비밀번호가 변경되었습니다. 이전 토큰은 더 이상 사용할 수 없습니다"),
+            Message::AccountDeleted => ("Account deleted", "계정이 삭제되었습니다"),
+            Message::DomainRegistered => ("Domain registered. Keep the client secret: it is shown only now", "도메인이 등록되었습니다. 클라이언트 비밀 키는 지금만 표시되므로 잘 보관하세요"),
+            Message::DomainChanged => ("Domain changed", "도메인이 변경되었습니다"),
+            Message::DomainDeleted => ("Domain deleted", "도메인이 삭제되었습니다"),
+            Message::PostCreated => ("Post created", "게시글이 등록되었습니다"),
+            Message::PostChanged => ("Post changed", "게시글이 수정되었습니다"),
+            Message::PostDeleted => ("Post deleted", "게시글이 삭제되었습니다"),
+
+            Message::TokenMissing => ("Send a token in the Authorization header", "Authorization 헤더에 토큰을 보내세요"),
+            Message::TokenInvalid => ("The token is not valid", "유효하지 않은 토큰입니다"),
+            Message::TokenExpired => ("The token has expired", "토큰이 만료되었습니다"),
+            Message::TokenRevoked => ("The token has been revoked", "폐기된 토큰입니다"),
+            Message::UnknownClient => ("Unregistered domain. Register the domain first", "등록되지 않은 도메인입니다. 먼저 도메인을 등록하세요"),
+            Message::WrongCredentials => ("Unknown user or wrong password", "사용자 이름 또는 비밀번호가 올바르지 않습니다"),
+            Message::WrongPassword => ("The password is wrong", "비밀번호가 올바르지 않습니다"),
+            Message::SignupClosed => ("Sign-up is closed; ask the operator for an account", "가입이 닫혀 있습니다. 운영자에게 계정을 요청하세요"),
+            Message::LacksScope => ("The token lacks the scope for this", "토큰에 필요한 권한 범위가 없습니다"),
+            Message::UserTokenNeeded => ("This needs a user token: sign in", "사용자 토큰이 필요합니다. 로그인하세요"),
+            Message::ClientTokenNeeded => ("This needs a client's access token", "클라이언트의 액세스 토큰이 필요합니다"),
+            Message::Malformed => ("The request is malformed", "요청 형식이 올바르지 않습니다"),
+            Message::GrantType => ("grant_type has to be client_credentials", "grant_type은 client_credentials여야 합니다"),
+            Message::ScopeTooMuch => ("The scope is unknown or more than the domain may have", "알 수 없거나 도메인에 허용되지 않은 권한 범위입니다"),
+            Message::Target => ("The resource is not one that tokens are issued for", "토큰을 발급할 수 없는 resource입니다"),
+            Message::TwoAuthentications => ("Authenticate in one way only: in the header or in the body", "인증 정보는 헤더와 본문 중 한 곳에만 보내세요"),
+            Message::RepeatedParameter => ("A parameter may be given only once", "같은 매개변수를 두 번 보낼 수 없습니다"),
+            Message::NotFound => ("Not found", "찾을 수 없습니다"),
+            Message::NoResults => ("No results", "검색 결과가 없습니다"),
+            Message::Method => ("This method is not allowed here", "허용되지 않은 메서드입니다"),
+            Message::Taken => ("Already taken", "이미 사용 중입니다"),
+            Message::TooLarge => ("The body is too large", "본문이 너무 큽니다"),
+            Message::HeadTooLarge => ("The request's head is too large", "요청 헤더가 너무 큽니다"),
+            Message::TooSlow => ("The body did not arrive in time", "본문이 제시간에 도착하지 않았습니다"),
+            Message::MediaType => ("This content type is not accepted here", "지원하지 않는 콘텐츠 형식입니다"),
+            Message::PlanLimit => ("The domain's plan allows no more requests now", "도메인 요금제의 요청 한도를 초과했습니다"),
+            Message::Busy => ("Temporarily unavailable; try again", "일시적으로 사용할 수 없습니다. 다시 시도하세요"),
+            Message::Internal => ("Server error", "서버 에러"),
+
+            Message::Unknown => ("is not known here", "알 수 없는 항목입니다"),
+            Message::Required => ("is required", "필수 항목입니다"),
+            Message::WrongType => ("has the wrong type", "형식이 올바르지 않습니다"),
+            Message::Username => ("has to be 3 to 40 letters, digits or . _ - + @", "글자, 숫자, . _ - + @ 로 이루어진 3~40자여야 합니다"),
+            Message::Nick => ("has to be 1 to 40 characters", "1~40자여야 합니다"),
+            Message::PasswordLength => ("has to be 8 to 256 characters", "8~256자여야 합니다"),
+            Message::PasswordWeak => ("is too easy to guess; take a longer one, several unrelated words for example", "추측하기 쉬운 비밀번호입니다. 서로 관련 없는 단어 여러 개처럼 더 긴 것을 사용하세요"),
+            Message::UsernameTaken => ("is already taken", "이미 사용 중인 이름입니다"),
+            Message::HostTaken => ("is already one of your domains", "이미 등록한 호스트입니다"),
+            Message::Plan => ("has to be free or premium", "free 또는 premium이어야 합니다"),
+            Message::Content => ("has to be 1 to 140 characters", "1~140자여야 합니다"),
+            Message::Img => ("has to be an http or https URL of at most 200 characters", "200자 이하의 http 또는 https URL이어야 합니다"),
+            Message::Limit => ("has to be a number from 1 to 100", "1~100 사이의 숫자여야 합니다"),
+            Message::Cursor => ("is not a cursor of this list", "이 목록의 커서가 아닙니다"),
+            Message::HostEmpty => ("is empty", "비어 있습니다"),
+            Message::HostTooLong => ("is too long for a host name", "호스트 이름이 너무 깁니다"),
+            Message::HostOnly => ("has to be a host name only, without scheme, user or path", "스킴, 사용자, 경로 없이 호스트 이름만 입력하세요"),
+            Message::HostWildcard => ("may not have a wildcard", "와일드카드를 사용할 수 없습니다"),
+            Message::HostIp => ("has to be a name, not an IP address", "IP 주소가 아닌 이름이어야 합니다"),
+            Message::HostPublicSuffix => ("is a public suffix that many owners share", "여러 소유자가 공유하는 공개 접미사입니다"),
+            Message::HostSingleLabel => ("has to be a full name such as shop.example.com", "shop.example.com처럼 전체 이름이어야 합니다"),
+            Message::HostDots => ("has a dot too many", "점이 너무 많습니다"),
+            Message::HostCharacter => ("has a character that a host name cannot have", "호스트 이름에 사용할 수 없는 문자가 있습니다"),
+            Message::HostPort => ("has a port that is not a number from 1 to 65535", "포트는 1~65535 사이의 숫자여야 합니다"),
+            Message::HostLocal => ("may not be local on this server", "이 서버에서는 로컬 호스트를 등록할 수 없습니다"),
+            Message::HostSpecial => ("is a special-use name that nobody owns", "아무도 소유할 수 없는 특수 용도 이름입니다"),
+            Message::HostIdna => ("is not a valid international name", "올바른 다국어 호스트 이름이 아닙니다"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_heaviest_known_language_wins() {
+        for (header, locale) in [
+            ("ko", Some(Locale::Ko)),
+            ("ko-KR,ko;q=0.9,en;q=0.8", Some(Locale::Ko)),
+            ("EN-us", Some(Locale::En)),
+            ("en;q=0.5, ko;q=0.9", Some(Locale::Ko)),
+            ("fr, de;q=0.9", None),
+            ("fr, ko;q=0.1", Some(Locale::Ko)),
+            ("ko;q=0", None),
+            ("ko;q=x, en", Some(Locale::En)),
+            ("", None),
+            (",,;;q=,", None),
+        ] {
+            assert_eq!(Locale::negotiate(header), locale, "{header}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Logs: one line of JSON per event, handed to a thread that writes it, so that a reader who stalls never holds up a
+//! request. What does not fit into the buffer is dropped and counted.
+
+use std::io::{self, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+/// Lines that may wait for a reader.
+const BUFFER: usize = 4096;
+
+static DROPPED: AtomicI64 = AtomicI64::new(0);
+static DIAGNOSTICS: OnceLock<Lines> = OnceLock::new();
+static ACCESS: OnceLock<Lines> = OnceLock::new();
+
+/// A line, or the wish to hear when all lines before it are written.
+enum Item {
+    Line(Vec<u8>),
+    Flush(SyncSender<()>),
+}
+
+/// The near end of a buffer of lines.
+#[derive(Clone)]
+struct Lines(SyncSender<Item>);
+
+impl Lines {
+    fn to(out: impl Write + Send + 'static) -> Lines {
+        let (sender, receiver) = sync_channel(BUFFER);
+        std::thread::Builder::new()
+            .name("log".into())
+            .spawn(move || write_all(&receiver, out))
+            .expect("a thread can be started");
+        Lines(sender)
+    }
+
+    fn send(&self, line: Vec<u8>) {
+        if self.0.try_send(Item::Line(line)).is_err() {
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn write_all(items: &Receiver<Item>, mut out: impl Write) {
+    for item in items {
+        match item {
+            // A closed standard output is no reason to stop.
+            Item::Line(line) => drop(out.write_all(&line)),
+            Item::Flush(written) => {
+                drop(out.flush());
+                let _ = written.send(());
+            }
+        }
+    }
+}
+
+/// What `env_logger` writes into: it hands over a whole line at a time.
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.send(line.to_vec());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Starts `env_logger` on standard error with that filter. Only the first call counts.
+pub fn start(filter: &str) {
+    let lines = DIAGNOSTICS.get_or_init(|| Lines::to(io::stderr()));
+    let started = env_logger::Builder::new()
+        .filter_module("actix_server", log::LevelFilter::Warn)
+        .parse_filters(filter)
+        .target(env_logger::Target::Pipe(Box::new(lines.clone())))
+        .format(|out, record| {
+            let line = json!({
+                "time": unix_time(),
+                "level": record.level().as_str(),
+                "target": record.target(),
+                "message": record.args().to_string(),
+            });
+            writeln!(out, "{line}")
+        })
+        .try_init();
+    drop(started);
+}
+
+/// Writes one line of the access log to standard output.
+pub fn access(mut line: Value) {
+    line["time"] = unix_time().into();
+    let mut text = line.to_string().into_bytes();
+    text.push(b'\n');
+    ACCESS.get_or_init(|| Lines::to(io::stdout())).send(text);
+}
+
+/// How many lines have been dropped so far.
+pub fn dropped() -> i64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
+/// Waits until the lines so far are written, at most for a second each: for the end of the process.
+pub fn flush() {
+    for lines in [DIAGNOSTICS.get(), ACCESS.get()].into_iter().flatten() {
+        let (written, done) = sync_channel(1);
+        if lines.0.try_send(Item::Flush(written)).is_ok() {
+            let _ = done.recv_timeout(Duration::from_secs(1));
+        }
+    }
+}
+
+/// Unix seconds with milliseconds.
+fn unix_time() -> f64 {
+    #[expect(clippy::disallowed_methods, reason = "the time of a log line is no input to anything")]
+    let now = SystemTime::now();
+    let millis = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    millis as f64 / 1000.0
+}

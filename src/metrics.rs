@@ -1,0 +1,110 @@
+//! Counters and gauges, in the Prometheus text format. Labels come from fixed sets: route patterns, methods,
+//! statuses, reasons; never from what a client sent.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Upper bounds in seconds; the hot path answers within the first two.
+const BUCKETS: [f64; 10] = [0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Request {
+    route: &'static str,
+    method: &'static str,
+    status: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Route {
+    route: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+/// What is counted. Each counter is one atomic step behind a read lock that nobody holds for long.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Request, Counter>,
+    latency: Family<Route, Histogram, fn() -> Histogram>,
+    refusals: Family<Reason, Counter>,
+    /// Access tokens issued.
+    pub tokens_issued: Counter,
+    /// Access log lines that nobody could be made to read in time.
+    pub dropped_log_lines: Gauge,
+    /// Seconds since the directory was known to be up to date, thousandths.
+    pub directory_age: Gauge<f64, std::sync::atomic::AtomicU64>,
+    /// Domains in the directory.
+    pub domains: Gauge,
+    /// Database connections in use.
+    pub connections_used: Gauge,
+    /// Database connections open.
+    pub connections_open: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let mut metrics = Metrics {
+            registry: Registry::with_prefix("gatebird"),
+            requests: Family::default(),
+            latency: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            refusals: Family::default(),
+            tokens_issued: Counter::default(),
+            dropped_log_lines: Gauge::default(),
+            directory_age: Gauge::default(),
+            domains: Gauge::default(),
+            connections_used: Gauge::default(),
+            connections_open: Gauge::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("requests", "Requests answered", metrics.requests.clone());
+        registry.register_with_unit("latency", "Time to the answer's head", Unit::Seconds, metrics.latency.clone());
+        registry.register("refusals", "Refused requests by reason", metrics.refusals.clone());
+        registry.register("tokens_issued", "Access tokens issued", metrics.tokens_issued.clone());
+        registry.register(
+            "dropped_log_lines",
+            "Log lines dropped because nobody read them",
+            metrics.dropped_log_lines.clone(),
+        );
+        registry.register_with_unit(
+            "directory_age",
+            "Time since the directory was known to be up to date",
+            Unit::Seconds,
+            metrics.directory_age.clone(),
+        );
+        registry.register("domains", "Domains in the directory", metrics.domains.clone());
+        registry.register("database_connections_used", "Database connections in use", metrics.connections_used.clone());
+        registry.register("database_connections_open", "Database connections open", metrics.connections_open.clone());
+        metrics
+    }
+}
+
+impl Metrics {
+    /// Counts one answered request.
+    pub fn answered(&self, route: &'static str, method: &'static str, status: u16, took: Duration) {
+        self.requests.get_or_create(&Request { route, method, status }).inc();
+        self.latency.get_or_create(&Route { route }).observe(took.as_secs_f64());
+    }
+
+    /// Counts one refusal.
+    pub fn refused(&self, reason: &'static str) {
+        self.refusals.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Everything in the Prometheus text format.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("a String takes everything");
+        text
+    }
+}

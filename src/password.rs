@@ -1,0 +1,229 @@
+//! Passwords: what may be one, and how it is hashed and checked without stopping the server.
+//!
+//! Why not bcrypt alone: it reads 72 bytes at most (24 Hangul syllables) and takes `a` and `a\0a` for the same.
+//! So a password is normalised (NFC), put through HMAC-SHA-256 under a fixed label, and the base64 of that is what bcrypt sees.
+
+use std::fmt;
+use std::sync::Arc;
+
+use actix_web::web;
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use icu_normalizer::ComposingNormalizerBorrowed;
+use tokio::sync::Semaphore;
+
+use crate::error::{Error, Result};
+use crate::locale::Message;
+
+/// Tells a hash of ours from a plain bcrypt one, which another system made of the bare password.
+const MARK: &str = "gb1";
+const LABEL: &[u8] = b"gatebird password v1";
+/// How many may wait for each thread that hashes; more are refused with 503.
+const QUEUE_PER_THREAD: usize = 16;
+
+/// A password as somebody typed it; `Debug` does not show it.
+#[derive(Clone)]
+pub struct Password(String);
+
+impl Password {
+    /// A password to be checked. Nothing longer than a password can be is worth a look.
+    pub fn typed(text: &str) -> Option<Password> {
+        (text.chars().count() <= 256).then(|| Password(text.to_owned()))
+    }
+
+    fn prehash(&self) -> String {
+        let normal = ComposingNormalizerBorrowed::new_nfc().normalize(&self.0);
+        let key = hmac::Key::new(hmac::HMAC_SHA256, LABEL);
+        STANDARD_NO_PAD.encode(hmac::sign(&key, normal.as_bytes()))
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+/// A password strong enough to be somebody's from now on.
+#[derive(Clone, Debug)]
+pub struct NewPassword(Password);
+
+impl NewPassword {
+    /// 8 to 256 characters and hard to guess (zxcvbn score 3 of 4), also for somebody who knows
+    /// the words in `context`. Costs up to some milliseconds.
+    pub fn parse(text: &str, context: &[&str]) -> std::result::Result<NewPassword, Message> {
+        let password = Password::typed(text).ok_or(Message::PasswordLength)?;
+        if text.chars().count() < 8 {
+            return Err(Message::PasswordLength);
+        }
+        let context: Vec<&str> = context.iter().copied().chain(["gatebird"]).collect();
+        if zxcvbn::zxcvbn(text, &context).score() < zxcvbn::Score::Three {
+            return Err(Message::PasswordWeak);
+        }
+        Ok(NewPassword(password))
+    }
+}
+
+/// What [`Hasher::check`] found.
+#[derive(Debug)]
+pub struct Checked {
+    /// The password is the one that was hashed.
+    pub matches: bool,
+    /// Set when it matches but its hash is of another cost or of another system: store this one.
+    pub rehashed: Option<String>,
+}
+
+/// Hashes and checks passwords on a bounded number of threads: one fewer than the machine has
+/// cores (at least one), so that a flood of sign-ins leaves the rest of the server running.
+#[derive(Debug)]
+pub struct Hasher {
+    cost: u32,
+    threads: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+}
+
+impl Hasher {
+    /// A hasher of that bcrypt cost for a machine of so many cores.
+    pub fn new(cost: u32, cores: usize) -> Hasher {
+        let threads = cores.saturating_sub(1).max(1);
+        Hasher {
+            cost,
+            threads: Arc::new(Semaphore::new(threads)),
+            places: Arc::new(Semaphore::new(threads * (QUEUE_PER_THREAD + 1))),
+        }
+    }
+
+    /// Hashes a password for storage. `Busy` when too many wait.
+    pub async fn hash(&self, password: NewPassword) -> Result<String> {
+        let cost = self.cost;
+        self.run(move || hash(&password.0, cost)).await?
+    }
+
+    /// Checks a typed password against the stored hash. With `None` (no such user) it does the same
+    /// work on a hash that nothing matches, so that the time tells nothing. `Busy` when too many wait.
+    pub async fn check(&self, password: Password, stored: Option<String>) -> Result<Checked> {
+        let cost = self.cost;
+        self.run(move || {
+            let exists = stored.is_some();
+            let stored = stored.unwrap_or_else(|| matches_nothing(cost));
+            let matches = check(&password, &stored)? && exists;
+            let rehashed = match matches && !is_current(&stored, cost) {
+                true => Some(hash(&password, cost)?),
+                false => None,
+            };
+            Ok(Checked { matches, rehashed })
+        })
+        .await?
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Error::Busy)?;
+        let thread = Arc::clone(&self.threads).acquire_owned().await.map_err(Error::internal)?;
+        web::block(move || {
+            // The permits move in: a caller that has gone away does not make room while its work runs.
+            let _held = (place, thread);
+            work()
+        })
+        .await
+        .map_err(Error::internal)
+    }
+}
+
+/// Hashes on this thread; for the command line, where nothing else waits.
+pub fn hash_now(password: &NewPassword, cost: u32) -> Result<String> {
+    hash(&password.0, cost)
+}
+
+fn hash(password: &Password, cost: u32) -> Result<String> {
+    let hash = bcrypt::non_truncating_hash(password.prehash(), cost).map_err(Error::internal)?;
+    Ok(format!("{MARK}{hash}"))
+}
+
+fn check(password: &Password, stored: &str) -> Result<bool> {
+    let verified = match stored.strip_prefix(MARK) {
+        Some(ours) => bcrypt::non_truncating_verify(password.prehash(), ours),
+        None => imported(password, stored),
+    };
+    verified.map_err(Error::internal)
+}
+
+/// A plain bcrypt hash of another system, which had cut at 72 bytes and could not know a NUL.
+fn imported(password: &Password, stored: &str) -> bcrypt::BcryptResult<bool> {
+    let bytes = password.0.as_bytes();
+    match bytes.contains(&0) {
+        true => Ok(false),
+        #[expect(clippy::disallowed_methods, reason = "cut as the other system did")]
+        false => bcrypt::verify(bytes, stored),
+    }
+}
+
+fn is_current(stored: &str, cost: u32) -> bool {
+    stored.starts_with(&format!("{MARK}$2b${cost:02}$"))
+}
+
+/// A well-formed hash of that cost whose password nobody knows.
+fn matches_nothing(cost: u32) -> String {
+    format!("{MARK}$2b${cost:02}$GatebirdHasNoSuchUseruQOQBY1xVXq2zS1vO3fGJ6dJm6hN0xwS")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COST: u32 = 4;
+
+    fn typed(text: &str) -> Password {
+        Password::typed(text).expect("short enough")
+    }
+
+    #[test]
+    fn the_whole_password_counts_and_nul_is_a_character() {
+        let long = "가".repeat(100);
+        for (set, other) in [
+            ("a".to_owned(), "a\0a".to_owned()),
+            (long.clone(), format!("{}나", "가".repeat(99))),
+            (long.clone(), "가".repeat(24)),
+        ] {
+            let stored = hash(&typed(&set), COST).expect("hashes");
+            assert!(check(&typed(&set), &stored).expect("checks"));
+            assert!(!check(&typed(&other), &stored).expect("checks"), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn composed_and_decomposed_spellings_are_one_password() {
+        for (set, other) in [("caf\u{e9} 한국", "cafe\u{301} \u{1112}\u{1161}\u{11ab}\u{1100}\u{116e}\u{11a8}")] {
+            let stored = hash(&typed(set), COST).expect("hashes");
+            assert!(check(&typed(other), &stored).expect("checks"));
+            let stored = hash(&typed(other), COST).expect("hashes");
+            assert!(check(&typed(set), &stored).expect("checks"));
+        }
+    }
+
+    #[test]
+    fn an_imported_hash_is_accepted_and_is_to_be_rehashed() {
+        let stored = bcrypt::non_truncating_hash("original password", COST).expect("hashes");
+        assert!(check(&typed("original password"), &stored).expect("checks"));
+        assert!(!check(&typed("original password\0"), &stored).expect("checks"));
+        assert!(!is_current(&stored, COST));
+        assert!(is_current(&hash(&typed("x"), COST).expect("hashes"), COST));
+    }
+
+    #[test]
+    fn the_hash_that_nothing_matches_is_well_formed() {
+        assert!(!check(&typed(""), &matches_nothing(COST)).expect("checks"));
+        assert_eq!(matches_nothing(COST).len(), hash(&typed("x"), COST).expect("hashes").len());
+    }
+
+    #[test]
+    fn weak_passwords_are_refused() {
+        for text in ["", "1234567", "password", "12345678", "gatebird", "alice2026", "        ", "qwertyuiop"] {
+            assert!(NewPassword::parse(text, &["alice"]).is_err(), "{text:?}");
+        }
+        for text in ["correct horse battery staple", "올바른 말 배터리 스테이플", "xK9#mQ2$vL7!"] {
+            assert!(NewPassword::parse(text, &["alice"]).is_ok(), "{text:?}");
+        }
+        assert!(NewPassword::parse(&"a1b2".repeat(65), &[]).is_err());
+    }
+}

@@ -1,0 +1,165 @@
+//! Client secrets: how they are made, recognised and digested. A plain secret and its digest are
+//! two types; only the digest can be stored.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+use diesel::backend::Backend;
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::expression::AsExpression;
+use diesel::serialize::{self, Output, ToSql};
+use diesel::sql_types::Binary;
+
+use crate::id::{BASE62, random_base62};
+
+const PREFIX: &str = "gbs_";
+const RANDOM: usize = 32;
+const CHECKSUM: usize = 6;
+const BODY: usize = PREFIX.len() + RANDOM;
+
+/// What a domain's server presents: `gbs_`, 32 random base62 characters (190 bits) and 6
+/// characters of checksum. It is shown once and never stored; `Debug` does not show it.
+pub struct ClientSecret(String);
+
+impl ClientSecret {
+    /// A new random secret.
+    pub fn random() -> ClientSecret {
+        let mut random = [0; RANDOM];
+        random_base62(&mut random);
+        let mut secret = String::from(PREFIX);
+        secret.extend(random.map(char::from));
+        let checksum = checksum(&secret);
+        secret.extend(checksum.map(char::from));
+        ClientSecret(secret)
+    }
+
+    /// Recognises a well-formed secret by its prefix, alphabet and checksum, so that a typing error or a
+    /// guess is refused without a look-up.
+    pub fn parse(text: &str) -> Option<ClientSecret> {
+        let (body, given) = text.split_at_checked(BODY)?;
+        let random = body.strip_prefix(PREFIX)?;
+        let well_formed = random.bytes().all(|byte| byte.is_ascii_alphanumeric()) && given.as_bytes() == checksum(body);
+        well_formed.then(|| ClientSecret(text.to_owned()))
+    }
+
+    /// What is stored and looked up in its place.
+    pub fn digest(&self) -> SecretDigest {
+        let digest = digest(&SHA256, self.0.as_bytes());
+        SecretDigest(digest.as_ref().try_into().expect("SHA-256 is 32 bytes"))
+    }
+
+    /// The last four characters, by which an owner tells secrets apart. They are part of the
+    /// checksum, so they give away nothing of the random part that could be guessed from.
+    pub fn hint(&self) -> &str {
+        &self.0[self.0.len() - 4..]
+    }
+
+    /// The secret itself, for the one answer that shows it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ClientSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientSecret(..)")
+    }
+}
+
+/// The first 32 bits of the body's SHA-256 in base62.
+fn checksum(body: &str) -> [u8; CHECKSUM] {
+    let digest = digest(&SHA256, body.as_bytes());
+    let head = digest.as_ref()[..4].try_into().expect("four bytes");
+    let mut rest = u32::from_be_bytes(head);
+    let mut checksum = [0; CHECKSUM];
+    for character in checksum.iter_mut().rev() {
+        *character = BASE62[(rest % 62) as usize];
+        rest /= 62;
+    }
+    checksum
+}
+
+/// The SHA-256 of a client secret: the key under which its domain is found. A plain digest is
+/// enough, because the secret has 190 random bits and cannot be guessed from it.
+#[derive(Clone, Copy, AsExpression, FromSqlRow)]
+#[diesel(sql_type = Binary)]
+pub struct SecretDigest([u8; 32]);
+
+/// Compared in constant time: how long a look-up takes tells nothing about a stored digest.
+impl PartialEq for SecretDigest {
+    fn eq(&self, other: &SecretDigest) -> bool {
+        verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+}
+impl Eq for SecretDigest {}
+
+impl Hash for SecretDigest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0[..8]);
+    }
+}
+
+impl fmt::Debug for SecretDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretDigest(..)")
+    }
+}
+
+impl<DB: Backend> ToSql<Binary, DB> for SecretDigest
+where
+    [u8]: ToSql<Binary, DB>,
+{
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+        self.0.as_slice().to_sql(out)
+    }
+}
+
+impl<DB: Backend> FromSql<Binary, DB> for SecretDigest
+where
+    Vec<u8>: FromSql<Binary, DB>,
+{
+    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+        let bytes = Vec::<u8>::from_sql(bytes)?;
+        let digest = bytes.try_into().map_err(|_| "a digest is 32 bytes")?;
+        Ok(SecretDigest(digest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_random_secret_is_recognised_and_keeps_its_digest() {
+        let secret = ClientSecret::random();
+        assert_eq!(secret.reveal().len(), 42);
+        let parsed = ClientSecret::parse(secret.reveal()).expect("well-formed");
+        assert_eq!(parsed.digest(), secret.digest());
+        assert_ne!(ClientSecret::random().digest(), secret.digest());
+    }
+
+    #[test]
+    fn debug_shows_nothing() {
+        let secret = ClientSecret::random();
+        assert_eq!(format!("{secret:?}{:?}", secret.digest()), "ClientSecret(..)SecretDigest(..)");
+    }
+
+    proptest! {
+        #[test]
+        fn any_changed_character_is_noticed(position in 0..42_usize, replacement in "[ -~]") {
+            let secret = ClientSecret::random().reveal().to_owned();
+            let mut changed = secret.clone();
+            changed.replace_range(position..=position, &replacement);
+            prop_assert_eq!(ClientSecret::parse(&changed).is_some(), changed == secret);
+        }
+
+        #[test]
+        fn no_text_panics(text in ".*") {
+            prop_assert!(ClientSecret::parse(&text).is_none());
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Read this first: the whole route table, the one middleware around it, and how it is bound and ended.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{Server, ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::middleware::from_fn;
+use actix_web::{HttpResponse, HttpServer, web};
+use tokio::signal::unix::{SignalKind, signal};
+use utoipa_actix_web::service_config::ServiceConfig;
+use utoipa_actix_web::{AppExt, scope};
+
+use crate::api::{accounts, domains, openapi, posts, status, token};
+use crate::app::App;
+use crate::config::Config;
+use crate::gate::observe::observe;
+use crate::gate::routes::Routes;
+
+/// Every route. What each one demands of its caller stands in the handler's parameters.
+pub fn routes(config: &mut ServiceConfig<'_>) {
+    config
+        .service(token::issue) //            POST   /token
+        .service(status::healthz) //         GET    /healthz
+        .service(status::readyz) //          GET    /readyz
+        .service(openapi::document) //       GET    /openapi.json
+        .service(
+            scope("/v1")
+                .service(token::issue) //    POST   /v1/token
+                .service(token::test) //     GET    /v1/test
+                .service(accounts::sign_up) //         POST   /v1/signup
+                .service(accounts::sign_in) //         POST   /v1/signin
+                .service(accounts::me) //              GET    /v1/me
+                .service(accounts::delete_account) //  DELETE /v1/me
+                .service(accounts::change_password) // PUT    /v1/me/password
+                .service(domains::register) // POST   /v1/domains
+                .service(domains::list) //     GET    /v1/domains
+                .service(domains::show) //     GET    /v1/domains/{id}
+                .service(domains::change) //   PATCH  /v1/domains/{id}
+                .service(domains::remove) //   DELETE /v1/domains/{id}
+                .service(posts::mine) //       GET    /v1/posts/my
+                .service(posts::by_hashtag) // GET    /v1/posts/hashtag/{title}
+                .service(posts::create) //     POST   /v1/posts
+                .service(posts::show) //       GET    /v1/posts/{id}
+                .service(posts::change) //     PUT    /v1/posts/{id}
+                .service(posts::remove), //    DELETE /v1/posts/{id}
+        );
+}
+
+/// The routes as data, once per process.
+pub fn route_table(config: &Config) -> web::Data<Routes> {
+    let (_, mut document) = actix_web::App::new().into_utoipa_app().configure(routes).split_for_parts();
+    openapi::complete(&mut document, config);
+    web::Data::new(Routes::of(&document))
+}
+
+/// The actix-web application of one worker: the routes inside the one middleware.
+pub fn application(
+    app: web::Data<App>,
+    table: web::Data<Routes>,
+) -> actix_web::App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<BoxBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    actix_web::App::new()
+        .app_data(app)
+        .app_data(table)
+        .into_utoipa_app()
+        .configure(routes)
+        .into_app()
+        .default_service(web::to(status::unmatched))
+        .wrap(from_fn(observe))
+}
+
+/// Seconds that running requests have to finish after the port is closed; with [`DRAIN`] below the promised ten.
+const SHUTDOWN: u64 = 7;
+/// How long `/readyz` answers 503 before the port is closed, so that balancers notice.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Binds the API. It serves as soon as the returned server is polled.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn bind(app: &web::Data<App>) -> io::Result<(Server, Vec<SocketAddr>)> {
+    let config = &app.config;
+    let table = route_table(config);
+    let state = app.clone();
+    let server = HttpServer::new(move || application(state.clone(), table.clone()))
+        .workers(config.workers)
+        .keep_alive(Duration::from_secs(30))
+        .client_request_timeout(Duration::from_secs(10))
+        .client_disconnect_timeout(Duration::from_secs(2))
+        .max_connections(10_000)
+        .backlog(2048)
+        // Database work of one worker's requests, and hashing; both have shorter queues of their own.
+        .worker_max_blocking_threads(192)
+        .shutdown_timeout(SHUTDOWN)
+        .disable_signals()
+        .bind(config.listen)?;
+    let addresses = server.addrs();
+    Ok((server.run(), addresses))
+}
+
+/// Binds `/metrics` on `METRICS_ADDR`, a port of its own that outsiders do not reach.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn bind_metrics(app: &web::Data<App>, address: SocketAddr) -> io::Result<Server> {
+    let app = app.clone();
+    let metrics = |app: web::Data<App>| async move {
+        HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(app.metrics_text())
+    };
+    let server =
+        HttpServer::new(move || actix_web::App::new().app_data(app.clone()).route("/metrics", web::get().to(metrics)));
+    Ok(server.workers(1).shutdown_timeout(1).disable_signals().bind(address)?.run())
+}
+
+/// Serves until SIGTERM or SIGINT, then drains: `/readyz` turns 503, running requests finish.
+///
+/// # Errors
+/// When the operating system refuses.
+pub async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>) -> io::Result<()> {
+    let handles: Vec<ServerHandle> = metrics.iter().chain([&api]).map(Server::handle).collect();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {
+                app.drain();
+                tokio::time::sleep(DRAIN).await;
+            }
+            _ = interrupt.recv() => app.drain(),
+        }
+        for handle in handles.into_iter().rev() {
+            handle.stop(true).await;
+        }
+    };
+    let serve_metrics = async {
+        match metrics {
+            Some(server) => server.await,
+            None => Ok(()),
+        }
+    };
+    actix_web::rt::spawn(stop);
+    let (api, metrics) = futures_util::future::join(api, serve_metrics).await;
+    api.and(metrics)
+}

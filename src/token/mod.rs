@@ -1,0 +1,271 @@
+//! Tokens: what they say, how they are signed and when they are ours. Pure: no HTTP, no SQL, no clock.
+//!
+//! Why not `jsonwebtoken::decode`: its defaults let through what the contract refuses (leeway, an absent or listed
+//! `iss`, `crit`, any `typ`), and it says "expired" before it has looked at the rest. So the parts are checked
+//! here, in the order of cost, and the library does what it is for: signatures.
+
+pub mod keyring;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::id::DomainId;
+use keyring::Keyring;
+
+/// Longer tokens are not looked at.
+const MOST_BYTES: usize = 8 * 1024;
+/// How far the clock that wrote `iat` or `nbf` may be ahead of ours, in seconds. For `exp` there is no leeway.
+const SKEW: i64 = 5;
+
+/// The two kinds of token; the `typ` of the header tells them apart (RFC 8725 §3.11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Issued by `/token` to a domain (RFC 9068).
+    Access,
+    /// Issued by sign-in to a person.
+    User,
+}
+
+impl Kind {
+    /// The value of `typ`.
+    pub fn typ(self) -> &'static str {
+        match self {
+            Kind::Access => "at+jwt",
+            Kind::User => "JWT",
+        }
+    }
+}
+
+/// What a token says. The members and their order are the contract's.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Claims<'a> {
+    /// The issuer: `JWT_ISSUER`.
+    pub iss: Cow<'a, str>,
+    /// The domain's public id, or `usr_` and the user's number.
+    pub sub: Cow<'a, str>,
+    /// Who may accept the token.
+    pub aud: Vec<Cow<'a, str>>,
+    /// Unix seconds from which the token is dead.
+    pub exp: i64,
+    /// Unix seconds at which it was issued.
+    pub iat: i64,
+    /// Unix seconds before which it is not valid; we issue none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nbf: Option<i64>,
+    /// 128 random bits in hexadecimal.
+    pub jti: Cow<'a, str>,
+    /// The same as `sub`, in access tokens only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<Cow<'a, str>>,
+    /// What it allows, separated by spaces.
+    pub scope: Cow<'a, str>,
+    /// The number of the user to whom the data belongs.
+    pub id: i64,
+    /// How that user wants to be called.
+    pub nick: Cow<'a, str>,
+    /// That user's name.
+    pub username: Cow<'a, str>,
+    /// The domain's host, in access tokens only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<Cow<'a, str>>,
+    /// The generation of domain and user; tokens of an earlier one are revoked.
+    #[serde(rename = "gen")]
+    pub generation: i64,
+}
+
+/// What this issuer grants, and so what it accepts.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The `iss` of every token, and the audience of this API.
+    pub issuer: String,
+    /// The life of an access token in seconds.
+    pub access_ttl: i64,
+    /// The life of a user token in seconds.
+    pub user_ttl: i64,
+}
+
+impl Policy {
+    /// The life of a token of that kind in seconds.
+    pub fn ttl(&self, kind: Kind) -> i64 {
+        match kind {
+            Kind::Access => self.access_ttl,
+            Kind::User => self.user_ttl,
+        }
+    }
+}
+
+/// Signs the claims with the current key.
+pub fn issue(keyring: &Keyring, kind: Kind, claims: &Claims<'_>) -> String {
+    let key = keyring.signing();
+    let header = key.header(kind);
+    let payload = serde_json::to_vec(claims).expect("claims are plain JSON");
+    let mut token = String::with_capacity(header.len() + payload.len() * 4 / 3 + 64);
+    token.push_str(header);
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(&payload, &mut token);
+    let signature = key.sign(token.as_bytes());
+    token.push('.');
+    token.push_str(&signature);
+    token
+}
+
+/// 128 random bits for `jti`, in hexadecimal.
+pub fn random_jti() -> String {
+    let mut random = [0_u8; 16];
+    aws_lc_rs::rand::fill(&mut random).expect("the system's random source answers");
+    format!("{:032x}", u128::from_be_bytes(random))
+}
+
+/// Claims that carry our signature and are well-formed, addressed to us and of the right kind. Whether
+/// the token's owner still exists, and last of all whether it has expired, is not yet known.
+#[derive(Debug)]
+pub struct Authentic {
+    /// Which kind it is.
+    pub kind: Kind,
+    /// Whose token it is.
+    pub subject: Subject,
+    /// What it says.
+    pub claims: Claims<'static>,
+}
+
+/// Whose token it is.
+#[derive(Clone, Copy, Debug)]
+pub enum Subject {
+    /// A domain.
+    Domain(DomainId),
+    /// A user, by number.
+    User(i64),
+}
+
+impl Authentic {
+    /// Whether the token is dead at `now`. Say so only of a token that is live in every other respect.
+    pub fn has_expired(&self, now: i64) -> bool {
+        now >= self.claims.exp
+    }
+}
+
+/// Verifies all of a token but its owner and `exp`. `None` is any token that is not ours; why is not told.
+pub fn verify(token: &str, keyring: &Keyring, policy: &Policy, now: i64) -> Option<Authentic> {
+    if token.len() > MOST_BYTES {
+        return None;
+    }
+    let (message, signature) = token.rsplit_once('.')?;
+    // A fourth part would stand in one of these, and a dot is no base64url.
+    let (header, payload) = message.split_once('.')?;
+    let (header, payload) = (decode(header)?, decode(payload)?);
+    let header: Header<'_> = strict(&header)?;
+    let kind = [Kind::Access, Kind::User].into_iter().find(|kind| kind.typ() == header.typ)?;
+    let key = keyring.find(&header.kid).filter(|key| key.algorithm_name() == header.alg)?;
+    if !key.verify(message.as_bytes(), signature) {
+        return None;
+    }
+    let claims: Claims<'static> = strict(&payload)?;
+    let subject = subject(kind, &claims)?;
+    let acceptable = claims.iss == policy.issuer
+        && claims.aud.iter().any(|audience| *audience == policy.issuer)
+        && (1..=128).contains(&claims.jti.len())
+        && claims.iat <= now + SKEW
+        && claims.nbf.is_none_or(|nbf| nbf <= now + SKEW)
+        && claims.exp.checked_sub(claims.iat).is_some_and(|life| (1..=policy.ttl(kind)).contains(&life));
+    acceptable.then_some(Authentic { kind, subject, claims })
+}
+
+/// The members that tie a token to its owner have to agree with its kind and with each other.
+fn subject(kind: Kind, claims: &Claims<'_>) -> Option<Subject> {
+    match kind {
+        Kind::Access => {
+            let consistent = claims.client_id.as_ref() == Some(&claims.sub) && claims.host.is_some();
+            DomainId::parse(&claims.sub).filter(|_| consistent).map(Subject::Domain)
+        }
+        Kind::User => {
+            let number = claims.sub.strip_prefix("usr_")?;
+            let consistent = claims.client_id.is_none() && claims.host.is_none() && number == claims.id.to_string();
+            consistent.then_some(Subject::User(claims.id))
+        }
+    }
+}
+
+/// Canonical base64url only: no padding, no stray bits, so that no two strings are one token.
+fn decode(part: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(part).ok()
+}
+
+/// Parses an object in which no member occurs twice.
+fn strict<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Option<T> {
+    let UniqueMembers = serde_json::from_slice(json).ok()?;
+    serde_json::from_slice(json).ok()
+}
+
+/// The header members that count, and those that may not be there.
+#[derive(Deserialize)]
+struct Header<'a> {
+    #[serde(borrow)]
+    alg: Cow<'a, str>,
+    #[serde(borrow)]
+    kid: Cow<'a, str>,
+    #[serde(borrow)]
+    typ: Cow<'a, str>,
+    #[serde(default, rename = "crit")]
+    _crit: Forbidden,
+    #[serde(default, rename = "jku")]
+    _jku: Forbidden,
+    #[serde(default, rename = "jwk")]
+    _jwk: Forbidden,
+    #[serde(default, rename = "x5u")]
+    _x5u: Forbidden,
+    #[serde(default, rename = "x5c")]
+    _x5c: Forbidden,
+    #[serde(default, rename = "zip")]
+    _zip: Forbidden,
+    #[serde(default, rename = "b64")]
+    _b64: Forbidden,
+}
+
+/// A member that would change how a token is read, which we never do; `null` is no exception.
+#[derive(Default)]
+struct Forbidden;
+
+impl<'de> Deserialize<'de> for Forbidden {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(D::Error::custom("this member is not accepted"))
+    }
+}
+
+/// Proof that an object has no member twice; derived parsers see that only of members they know.
+struct UniqueMembers;
+
+impl<'de> Deserialize<'de> for UniqueMembers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(UniqueMembers)
+    }
+}
+
+impl<'de> Visitor<'de> for UniqueMembers {
+    type Value = UniqueMembers;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object without repeated members")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UniqueMembers, A::Error> {
+        let mut names: Vec<Name<'de>> = Vec::with_capacity(16);
+        while let Some((name, IgnoredAny)) = map.next_entry()? {
+            names.push(name);
+        }
+        names.sort_unstable();
+        match names.windows(2).any(|pair| pair[0] == pair[1]) {
+            true => Err(A::Error::custom("a member is repeated")),
+            false => Ok(UniqueMembers),
+        }
+    }
+}
+
+/// A member's name, borrowed from the text where it has no escapes.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);

@@ -1,0 +1,376 @@
+//! The gate under test: the library's own server on a free port with a database of its own, and an HTTP client whose
+//! methods read like the contract.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use actix_web::dev::ServerHandle;
+use actix_web::web;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection};
+use gatebird::{App, Config, server};
+use jsonwebtoken::{Algorithm, EncodingKey, crypto};
+pub use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The HMAC key of every gate under test.
+pub const JWT_SECRET: &str = "kJ8s0dP2mQ7xV4nB1zR6tY9wL3cF5gH0uE2a";
+/// A password that is strong enough.
+pub const PASSWORD: &str = "correct horse battery staple";
+
+/// Settings that tests start from: cheap hashes, no limits, no second port.
+const SETTINGS: &[(&str, &str)] = &[
+    ("PORT", "0"),
+    ("JWT_SECRET", JWT_SECRET),
+    ("JWT_ISSUER", "https://gate.test"),
+    ("BCRYPT_COST", "4"),
+    ("LIMIT_FREE", "off"),
+    ("LIMIT_PREMIUM", "off"),
+    ("METRICS_ADDR", "off"),
+    ("ACCESS_LOG", "off"),
+    ("WORKERS", "2"),
+];
+
+/// The PostgreSQL to test on; without it, tests run on SQLite.
+#[expect(clippy::disallowed_methods, reason = "this is the tests' own setting")]
+pub fn postgres() -> Option<String> {
+    std::env::var("TEST_DATABASE_URL").ok().filter(|url| !url.is_empty())
+}
+
+/// A database of one test's own, gone with it.
+pub struct Database {
+    pub url: String,
+    pub dir: TempDir,
+    schema: Option<String>,
+}
+
+impl Database {
+    /// SQLite, or PostgreSQL where the run is on that.
+    pub fn new() -> Database {
+        match postgres() {
+            None => Database::sqlite(),
+            Some(base) => Database::in_schema(&base),
+        }
+    }
+
+    /// SQLite, whatever the run is on.
+    pub fn sqlite() -> Database {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let url = format!("sqlite://{}", dir.path().join("data/gatebird.db").display());
+        Database { url, dir, schema: None }
+    }
+
+    /// A schema of that PostgreSQL.
+    pub fn in_schema(base: &str) -> Database {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let name = dir.path().file_name().expect("a name").to_string_lossy().replace(['.', '-'], "").to_lowercase();
+        let schema = format!("test_{name}");
+        let mut conn = PgConnection::establish(base).expect("PostgreSQL answers on TEST_DATABASE_URL");
+        conn.batch_execute(&format!("CREATE SCHEMA {schema}")).expect("a schema can be made");
+        let separator = if base.contains('?') { '&' } else { '?' };
+        let url = format!("{base}{separator}options=-csearch_path%3D{schema}");
+        Database { url, dir, schema: Some(schema) }
+    }
+
+    pub fn is_postgres(&self) -> bool {
+        self.schema.is_some()
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let (Some(schema), Some(base)) = (&self.schema, postgres())
+            && let Ok(mut conn) = PgConnection::establish(&base)
+        {
+            drop(conn.batch_execute(&format!("DROP SCHEMA {schema} CASCADE")));
+        }
+    }
+}
+
+/// Time that a test can move.
+#[derive(Clone, Default)]
+pub struct Clock(Arc<AtomicI64>);
+
+impl Clock {
+    /// Moves the gate's clock on by so many seconds.
+    pub fn advance(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    pub fn now(&self) -> i64 {
+        #[expect(clippy::disallowed_methods, reason = "the tests' clock starts at the real time")]
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        now.as_secs() as i64 + self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// A running gate.
+pub struct Gate {
+    /// `http://127.0.0.1:<port>`.
+    pub url: String,
+    pub app: web::Data<App>,
+    pub clock: Clock,
+    pub database: Arc<Database>,
+    settings: Vec<(String, String)>,
+    handle: ServerHandle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Gate {
+    pub fn start() -> Gate {
+        Gate::with(&[])
+    }
+
+    /// With settings over the usual ones.
+    pub fn with(settings: &[(&str, &str)]) -> Gate {
+        Gate::on(Arc::new(Database::new()), settings)
+    }
+
+    /// On that database.
+    pub fn on(database: Arc<Database>, settings: &[(&str, &str)]) -> Gate {
+        let owned = |(key, value): &(&str, &str)| (key.to_string(), value.to_string());
+        let settings: Vec<_> = settings.iter().chain(SETTINGS).map(owned).collect();
+        Gate::launch(database, settings)
+    }
+
+    /// Another node on the same PostgreSQL with the same settings.
+    pub fn another_node(&self) -> Gate {
+        Gate::launch(Arc::clone(&self.database), self.settings.clone())
+    }
+
+    fn launch(database: Arc<Database>, settings: Vec<(String, String)>) -> Gate {
+        let config = config(&database, &settings);
+        let clock = Clock::default();
+        let (sender, receiver) = mpsc::channel();
+        let time = clock.clone();
+        let thread = std::thread::spawn(move || {
+            actix_web::rt::System::new().block_on(async move {
+                let app = App::start_with_clock(config, Box::new(move || time.now())).expect("the app starts");
+                let (server, addresses) = server::bind(&app).expect("a free port");
+                sender.send((app, addresses[0], server.handle())).expect("the test waits");
+                server.await.expect("the server ends well");
+            });
+        });
+        let (app, address, handle) = receiver.recv_timeout(Duration::from_secs(20)).expect("the server starts");
+        Gate { url: format!("http://{address}"), app, clock, database, settings, handle, thread: Some(thread) }
+    }
+
+    pub fn request(&self, method: &str, path: &str) -> Request {
+        Request { method: method.into(), url: format!("{}{path}", self.url), headers: Vec::new(), body: None }
+    }
+
+    pub fn get(&self, path: &str) -> Request {
+        self.request("GET", path)
+    }
+
+    pub fn post(&self, path: &str) -> Request {
+        self.request("POST", path)
+    }
+
+    pub fn put(&self, path: &str) -> Request {
+        self.request("PUT", path)
+    }
+
+    pub fn patch(&self, path: &str) -> Request {
+        self.request("PATCH", path)
+    }
+
+    pub fn delete(&self, path: &str) -> Request {
+        self.request("DELETE", path)
+    }
+
+    /// Makes an account with [`PASSWORD`].
+    pub fn sign_up(&self, username: &str) -> User {
+        let body = json!({"username": username, "password": PASSWORD});
+        let answer = self.post("/v1/signup").json(&body).send().expect(201);
+        User {
+            token: answer["token"].as_str().expect("a token").into(),
+            id: answer["payload"]["id"].as_i64().expect("a number"),
+        }
+    }
+
+    /// Registers a domain.
+    pub fn register(&self, owner: &User, host: &str) -> Domain {
+        let body = json!({"host": host, "type": "free"});
+        let answer = self.post("/v1/domains").token(&owner.token).json(&body).send().expect(201);
+        let text = |member: &str| answer["payload"][member].as_str().expect("a string").to_owned();
+        Domain { id: text("id"), secret: text("clientSecret") }
+    }
+
+    /// Exchanges the domain's secret, in the JSON form.
+    pub fn access_token(&self, domain: &Domain) -> String {
+        let answer = self.post("/token").json(&json!({"clientSecret": domain.secret})).send().expect(200);
+        answer["token"].as_str().expect("a token").into()
+    }
+
+    /// A user with a domain and an access token of it.
+    pub fn tenant(&self, username: &str) -> (User, Domain, String) {
+        let user = self.sign_up(username);
+        let domain = self.register(&user, &format!("{username}.example.com"));
+        let token = self.access_token(&domain);
+        (user, domain, token)
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        drop(self.handle.stop(false));
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// The settings of a gate under test as a parsed [`Config`].
+pub fn config(database: &Database, settings: &[(String, String)]) -> Config {
+    let config = Config::load(|key| {
+        if key == "DATABASE_URL" {
+            return Some(database.url.clone());
+        }
+        settings.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone())
+    });
+    config.unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+pub struct User {
+    pub token: String,
+    pub id: i64,
+}
+
+pub struct Domain {
+    pub id: String,
+    pub secret: String,
+}
+
+/// A request being put together.
+pub struct Request {
+    method: String,
+    url: String,
+    headers: Vec<(String, Vec<u8>)>,
+    body: Option<Vec<u8>>,
+}
+
+impl Request {
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Request {
+        self.headers.push((name.into(), value.as_ref().into()));
+        self
+    }
+
+    /// `Authorization: Bearer <token>`.
+    pub fn token(self, token: impl Display) -> Request {
+        self.header("Authorization", format!("Bearer {token}"))
+    }
+
+    pub fn basic(self, id: &str, secret: &str) -> Request {
+        let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{id}:{secret}"));
+        self.header("Authorization", format!("Basic {encoded}"))
+    }
+
+    pub fn json(self, body: &Value) -> Request {
+        self.body("application/json", body.to_string())
+    }
+
+    pub fn form(self, body: impl Into<String>) -> Request {
+        self.body("application/x-www-form-urlencoded", body.into())
+    }
+
+    pub fn body(mut self, content_type: &str, body: impl Into<Vec<u8>>) -> Request {
+        self.body = Some(body.into());
+        self.header("Content-Type", content_type)
+    }
+
+    /// Sends it; a broken connection is a failure of the test, whatever it is about.
+    pub fn send(self) -> Reply {
+        let mut request = ureq::http::Request::builder().method(self.method.as_str()).uri(&self.url);
+        for (name, value) in &self.headers {
+            request = request.header(name, value.as_slice());
+        }
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .allow_non_standard_methods(true)
+            .max_redirects(0)
+            .timeout_global(Some(Duration::from_secs(30)))
+            .build()
+            .into();
+        let request = request.body(self.body.unwrap_or_default()).expect("a well-formed request");
+        let mut response = agent.run(request).unwrap_or_else(|error| panic!("{} {}: {error}", self.method, self.url));
+        let headers = response.headers().iter();
+        Reply {
+            status: response.status().as_u16(),
+            headers: headers
+                .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+                .collect(),
+            body: response.body_mut().read_to_vec().expect("a whole body"),
+        }
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// The first header of that name, in small letters.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {} {}", self.status, self.text()))
+    }
+
+    /// The JSON body, if the status is this one.
+    #[track_caller]
+    pub fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text());
+        self.json()
+    }
+
+    /// Checks the refusal's whole shape: status, reason and what every error body has.
+    #[track_caller]
+    pub fn refused(&self, status: u16, reason: &str) -> Value {
+        let body = self.expect(status);
+        assert_eq!(body["code"], json!(status), "{body}");
+        assert_eq!(body["reason"], json!(reason), "{body}");
+        for member in ["message", "error", "error_description"] {
+            assert!(body[member].as_str().is_some_and(|text| !text.is_empty()), "{member} in {body}");
+        }
+        assert_eq!(body["requestId"].as_str(), self.header("x-request-id"), "{body}");
+        body
+    }
+}
+
+/// Signs any header and claims with that key as HS256, however wrong they are.
+pub fn mint_with(header: &str, claims: &str, key: &[u8]) -> String {
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+    let signature = crypto::sign(message.as_bytes(), &EncodingKey::from_secret(key), Algorithm::HS256);
+    format!("{message}.{}", signature.expect("HMAC takes any key"))
+}
+
+/// Header and claims of a token, as JSON.
+pub fn parts(token: &str) -> (Value, Value) {
+    let mut parts = token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).expect("base64url"));
+    let mut next = || serde_json::from_slice(&parts.next().expect("three parts")).expect("JSON");
+    (next(), next())
+}
+
+/// A good token of the gate with its header and claims changed, signed with the gate's own key.
+pub fn resigned(token: &str, change: impl FnOnce(&mut Value, &mut Value)) -> String {
+    let (mut header, mut claims) = parts(token);
+    change(&mut header, &mut claims);
+    mint_with(&header.to_string(), &claims.to_string(), JWT_SECRET.as_bytes())
+}
