@@ -1,5 +1,25 @@
 //! One binary for all integration tests: real HTTP against the route table that the server runs, on a real SQLite
 //! file each, or, with `TEST_DATABASE_URL=postgres://...`, on a schema each of that PostgreSQL.
+#![allow(unreachable_pub, reason = "the harness is public to its sibling modules only")]
 
+mod accounts;
+mod binary;
+mod concurrency;
+mod crash;
+mod documents;
+mod domains;
+mod forgery;
 mod harness;
+mod http;
+mod layers;
+mod matrix;
+mod nodes;
+mod openapi;
+mod operations;
+mod posts;
+mod schema;
 mod smoke;
+mod start_up;
+mod tenancy;
+mod token;
+mod wire;
