@@ -33,6 +33,10 @@
 //!      > secret, host, hashtag, plan, metrics, logging > id > error, exit > locale
 //! ```
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub mod app;
 pub mod cli;
 pub mod config;

@@ -31,7 +31,7 @@ pub(crate) async fn document(routes: web::Data<Routes>) -> HttpResponse {
 pub(crate) fn complete(api: &mut OpenApi, config: &Config) {
     let mut info = Info::new("Gatebird", env!("CARGO_PKG_VERSION"));
     info.description = Some("The gate before an API that other people's domains call.".into());
-    info.license = Some(License::new("MIT OR Apache-2.0"));
+    info.license = Some(License::new("MIT"));
     api.info = info;
     api.servers = Some(vec![Server::new(&config.public_url)]);
     let components = api.components.get_or_insert_default();

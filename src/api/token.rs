@@ -1,5 +1,7 @@
 //! `/token`: a client's secret becomes an access token; and `/v1/test`, which shows what one says.
 
+use std::borrow::Cow;
+
 use actix_web::http::header::{CACHE_CONTROL, PRAGMA};
 use actix_web::{HttpResponse, get, post, web};
 use serde::Serialize;
@@ -80,7 +82,7 @@ enum TokenAnswer<'a> {
 )]
 #[post("/token")]
 pub(crate) async fn issue(client: Client, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
-    let scope = client.form.as_ref().map_or(Ok(SCOPES.to_owned()), |form| granted(form, &app))?;
+    let scope = client.form.as_ref().map_or(Ok(SCOPES.into()), |form| granted(form, &app))?;
     let (token, expires_in) = app.access_token(&client.live, &scope);
     let mut answer = HttpResponse::Ok();
     answer.insert_header((CACHE_CONTROL, "no-store")).insert_header((PRAGMA, "no-cache"));
@@ -95,7 +97,7 @@ pub(crate) async fn issue(client: Client, app: web::Data<App>, locale: Locale) -
 }
 
 /// The scopes that a form asks for, if it may have them all (RFC 6749 §3.3).
-fn granted(form: &Form, app: &App) -> Result<String> {
+fn granted(form: &Form, app: &App) -> Result<Cow<'static, str>> {
     match form.get("grant_type") {
         None => return Err(Error::field("grant_type", Message::Required)),
         Some("client_credentials") => {}
@@ -105,7 +107,7 @@ fn granted(form: &Form, app: &App) -> Result<String> {
         return Err(Error::Target);
     }
     let Some(asked) = form.get("scope") else {
-        return Ok(SCOPES.to_owned());
+        return Ok(SCOPES.into());
     };
     let mut granted: Vec<&str> = Vec::new();
     for scope in asked.split(' ') {
@@ -116,7 +118,7 @@ fn granted(form: &Form, app: &App) -> Result<String> {
             granted.push(scope);
         }
     }
-    Ok(granted.join(" "))
+    Ok(granted.join(" ").into())
 }
 
 /// Show what the token says.

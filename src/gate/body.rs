@@ -77,18 +77,23 @@ async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes> {
 
 /// Parses JSON; an error of one member names it by its path.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    // Keeping track of the path costs as much as parsing, so that is done only for an error.
+    serde_json::from_slice(bytes).map_err(|error| match error.is_data() {
+        true => what_is_wrong::<T>(bytes),
+        false => Error::Malformed(Message::Malformed),
+    })
+}
+
+fn what_is_wrong<T: DeserializeOwned>(bytes: &[u8]) -> Error {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        let cause = error.inner();
-        match path.as_str() {
-            _ if !cause.is_data() => Error::Malformed(Message::Malformed),
-            "." | "" | "?" => whole_body(&cause.to_string()),
-            _ => Error::field(path, member_problem(&cause.to_string())),
-        }
-    })?;
-    json.end().map_err(|_| Error::Malformed(Message::Malformed))?;
-    Ok(value)
+    let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut json) else {
+        return Error::Malformed(Message::Malformed);
+    };
+    let sentence = error.inner().to_string();
+    match error.path().to_string().as_str() {
+        "." | "" | "?" => whole_body(&sentence),
+        path => Error::field(path, member_problem(&sentence)),
+    }
 }
 
 /// serde names a missing member only in its sentence.

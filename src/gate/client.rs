@@ -40,37 +40,39 @@ impl FromRequest for Client {
 impl Client {
     async fn of(req: &HttpRequest, payload: Payload) -> Result<Client> {
         let app = app(req)?;
-        let basic = basic(req)?;
-        let tried_basic = basic.is_some();
-        let is_json = match body::media_type(req.headers()) {
-            Some("application/json") => true,
-            Some("application/x-www-form-urlencoded") => false,
-            _ => return Err(Error::MediaType),
-        };
-        let bytes = body::read(req.headers(), payload, body::MOST).await?;
-        let (credentials, form) = match is_json {
-            true => {
-                let TokenRequest { client_secret } = body::parse(&bytes)?;
-                (Credentials { id: None, secret: client_secret }, None)
-            }
-            false => {
-                let form = Form::parse(&bytes)?;
-                let credentials = basic.clone().map_or_else(|| form.credentials(), Ok)?;
-                (credentials, Some(form))
-            }
-        };
-        let both = form.as_ref().map_or(true, |form| form.get("client_secret").is_some());
-        if tried_basic && both {
-            return Err(Error::Malformed(Message::TwoAuthentications));
-        }
-        let unknown = Error::UnknownClient { basic: tried_basic };
+        let (credentials, form) = presented(req, payload).await?;
         let live = ClientSecret::parse(&credentials.secret)
             .and_then(|secret| app.directory.by_secret(&secret.digest(), app.now()))
             .filter(|live| credentials.id.as_ref().is_none_or(|id| id == live.domain.id.as_str()))
-            .ok_or(unknown)?;
+            .ok_or(Error::UnknownClient { basic: credentials.basic })?;
         bearer::spend(app, &live.domain)?;
         Ok(Client { live, form })
     }
+}
+
+/// Reads the credentials, presented in one way only, and what else the form has.
+async fn presented(req: &HttpRequest, payload: Payload) -> Result<(Credentials, Option<Form>)> {
+    let basic = basic(req)?;
+    let is_json = match body::media_type(req.headers()) {
+        Some("application/json") => true,
+        Some("application/x-www-form-urlencoded") => false,
+        _ => return Err(Error::MediaType),
+    };
+    let bytes = body::read(req.headers(), payload, body::MOST).await?;
+    if is_json {
+        let TokenRequest { client_secret: secret } = body::parse(&bytes)?;
+        return match basic {
+            None => Ok((Credentials { id: None, secret, basic: false }, None)),
+            Some(_) => Err(Error::Malformed(Message::TwoAuthentications)),
+        };
+    }
+    let form = Form::parse(&bytes)?;
+    let credentials = match basic {
+        None => form.credentials()?,
+        Some(_) if form.get("client_secret").is_some() => return Err(Error::Malformed(Message::TwoAuthentications)),
+        Some(basic) => basic,
+    };
+    Ok((credentials, Some(form)))
 }
 
 /// The JSON form of a token request.
@@ -81,10 +83,12 @@ pub(crate) struct TokenRequest {
     client_secret: String,
 }
 
-#[derive(Clone)]
 struct Credentials {
+    /// The `client_id`, which has to be the secret's where it is given.
     id: Option<String>,
     secret: String,
+    /// They came in HTTP Basic.
+    basic: bool,
 }
 
 /// The members of an OAuth 2.0 form. One without a value counts as absent, one given twice is refused (RFC 6749 §3.2).
@@ -117,7 +121,9 @@ impl Form {
     fn credentials(&self) -> Result<Credentials> {
         let id = self.get("client_id");
         match (id, self.get("client_secret")) {
-            (Some(id), Some(secret)) => Ok(Credentials { id: Some(id.to_owned()), secret: secret.to_owned() }),
+            (Some(id), Some(secret)) => {
+                Ok(Credentials { id: Some(id.to_owned()), secret: secret.to_owned(), basic: false })
+            }
             (None, Some(_)) => Err(Error::field("client_id", Message::Required)),
             (_, None) => Err(Error::UnknownClient { basic: false }),
         }
@@ -143,7 +149,7 @@ fn basic(req: &HttpRequest) -> Result<Option<Credentials>> {
     let credentials = || {
         let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
         let (id, secret) = decoded.split_once(':')?;
-        Some(Credentials { id: Some(form_decoded(id)), secret: form_decoded(secret) })
+        Some(Credentials { id: Some(form_decoded(id)), secret: form_decoded(secret), basic: true })
     };
     credentials().ok_or(Error::UnknownClient { basic: true }).map(Some)
 }
