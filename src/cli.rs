@@ -1,5 +1,5 @@
-//! The command line: `serve` by default, and what an operator does beside a running server. Its changes reach the server within two
-//! seconds. Passwords come from the terminal or standard input, never as an argument.
+//! The command line: `serve` by default, and what an operator does beside a running server. Its changes reach the
+//! server within two seconds. Passwords come from the terminal or standard input, never as an argument.
 
 use std::collections::HashMap;
 use std::ffi::OsString;

@@ -1,5 +1,5 @@
-//! The settings: read once from a look-up of keys, every bad value reported at once. Nothing here touches the environment, the
-//! disk or the network; `cli` supplies the look-up.
+//! The settings: read once from a look-up of keys, every bad value reported at once. Nothing here touches the
+//! environment, the disk or the network; `cli` supplies the look-up.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

@@ -45,7 +45,8 @@ pub struct Live {
 }
 
 impl Live {
-    /// The `gen` of the domain's tokens. Both parts only ever rise, so their sum tells an earlier token, whichever rose.
+    /// The `gen` of the domain's tokens. Both parts only ever rise, so their sum tells an earlier token, whichever
+    /// rose.
     pub fn generation(&self) -> i64 {
         self.domain.generation + self.tenant.generation
     }

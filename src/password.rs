@@ -1,7 +1,8 @@
 //! Passwords: what may be one, and how it is hashed and checked without stopping the server.
 //!
 //! Why not bcrypt alone: it reads 72 bytes at most (24 Hangul syllables) and takes `a` and `a\0a` for the same.
-//! So a password is normalised (NFC), put through HMAC-SHA-256 under a fixed label, and the base64 of that is what bcrypt sees.
+//! So a password is normalised (NFC), put through HMAC-SHA-256 under a fixed label, and the base64 of that is what
+//! bcrypt sees.
 
 use std::fmt;
 use std::sync::Arc;

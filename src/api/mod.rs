@@ -1,5 +1,5 @@
-//! The handlers, one file per group of URLs, and the shape of their answers. Wire structs live beside their handler: a row of
-//! the database is never serialised, so a new column cannot leak.
+//! The handlers, one file per group of URLs, and the shape of their answers. Wire structs live beside their handler: a
+//! row of the database is never serialised, so a new column cannot leak.
 
 pub(crate) mod accounts;
 pub(crate) mod domains;

@@ -1,4 +1,5 @@
-//! Rows of `posts` and their hashtags: the tenant's data. Every function takes the tenant, and every query filters by it.
+//! Rows of `posts` and their hashtags: the tenant's data. Every function takes the tenant, and every query filters by
+//! it.
 
 use diesel::prelude::*;
 

@@ -43,7 +43,8 @@ use crate::locale::Message;
 use crate::plan::Plan;
 use crate::token::{self, Authentic, Claims, Subject};
 
-/// Proof of either kind of token. Refuses with 401, with 419 for a token that is only too old, with 429 over the plan's limit.
+/// Proof of either kind of token. Refuses with 401, with 419 for a token that is only too old, with 429 over the
+/// plan's limit.
 #[derive(Debug)]
 pub struct Bearer {
     claims: Claims<'static>,

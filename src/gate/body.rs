@@ -32,7 +32,7 @@ impl<T: DeserializeOwned, const LIMIT: usize> FromRequest for Json<T, LIMIT> {
         let req = req.clone();
         let payload = payload.take();
         async move {
-            if media_type(req.headers()) != Some("application/json") {
+            if MediaType::of(req.headers()) != Some(MediaType::Json) {
                 return Err(Error::MediaType);
             }
             let bytes = read(req.headers(), payload, LIMIT).await?;
@@ -42,10 +42,23 @@ impl<T: DeserializeOwned, const LIMIT: usize> FromRequest for Json<T, LIMIT> {
     }
 }
 
-/// The media type without its parameters. Values are compared as they are: no client spells them in capitals.
-pub(super) fn media_type(headers: &HeaderMap) -> Option<&str> {
-    let value = text(headers, CONTENT_TYPE)?;
-    Some(value.split(';').next().unwrap_or_default().trim())
+/// The media types that bodies may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MediaType {
+    Json,
+    Form,
+}
+
+impl MediaType {
+    /// Reads `Content-Type` without its parameters.
+    pub(super) fn of(headers: &HeaderMap) -> Option<MediaType> {
+        let name = text(headers, CONTENT_TYPE)?.split(';').next()?.trim();
+        match name {
+            _ if name.eq_ignore_ascii_case("application/json") => Some(MediaType::Json),
+            _ if name.eq_ignore_ascii_case("application/x-www-form-urlencoded") => Some(MediaType::Form),
+            _ => None,
+        }
+    }
 }
 
 /// Reads a whole body.

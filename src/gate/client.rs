@@ -11,7 +11,8 @@ use futures_util::future::LocalBoxFuture;
 use serde::Deserialize;
 use url::form_urlencoded;
 
-use super::{app, bearer, body};
+use super::body::{self, MediaType};
+use super::{app, bearer};
 use crate::directory::Live;
 use crate::error::{Error, Result};
 use crate::locale::Message;
@@ -53,13 +54,9 @@ impl Client {
 /// Reads the credentials, presented in one way only, and what else the form has.
 async fn presented(req: &HttpRequest, payload: Payload) -> Result<(Credentials, Option<Form>)> {
     let basic = basic(req)?;
-    let is_json = match body::media_type(req.headers()) {
-        Some("application/json") => true,
-        Some("application/x-www-form-urlencoded") => false,
-        _ => return Err(Error::MediaType),
-    };
+    let media_type = MediaType::of(req.headers()).ok_or(Error::MediaType)?;
     let bytes = body::read(req.headers(), payload, body::MOST).await?;
-    if is_json {
+    if media_type == MediaType::Json {
         let TokenRequest { client_secret: secret } = body::parse(&bytes)?;
         return match basic {
             None => Ok((Credentials { id: None, secret, basic: false }, None)),

@@ -1,5 +1,5 @@
-//! The middleware around every request: request id, answers to errors in the caller's language, security headers, counters, access log,
-//! and a 500 instead of a dropped connection when a handler panics.
+//! The middleware around every request: request id, answers to errors in the caller's language, security headers,
+//! counters, access log, and a 500 instead of a dropped connection when a handler panics.
 
 use std::any::Any;
 use std::fmt::Write;
