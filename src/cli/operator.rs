@@ -1,86 +1,26 @@
-//! The command line: `serve` by default, and what an operator does beside a running server. Its changes reach the
-//! server within two seconds. Passwords come from the terminal or standard input, never as an argument.
+//! What an operator does to users and domains. It writes to the database beside the running server, which follows.
 
-use std::collections::HashMap;
-use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::Output;
 use crate::api::accounts::{Signup, Username};
 use crate::api::domains;
-use crate::app::{self, App};
-use crate::config::Config;
+use crate::app;
+use crate::config::{self, Config};
 use crate::db::{Conn, Db, domain, secret, user};
 use crate::error::{Error, Result as Answer};
 use crate::exit::Exit;
 use crate::id::DomainId;
 use crate::locale::Message;
+use crate::password;
 use crate::plan::Plan;
 use crate::secret::ClientSecret;
-use crate::{logging, password, server};
-
-/// Where settings come from: the environment, and below it the file `.env`.
-#[derive(Debug, Default)]
-pub struct Environment {
-    file: HashMap<String, String>,
-}
-
-impl Environment {
-    /// The process's environment over the settings of a file.
-    pub fn new(file: HashMap<String, String>) -> Environment {
-        Environment { file }
-    }
-
-    fn get(&self, key: &str) -> Option<String> {
-        from_process(key).or_else(|| self.file.get(key).cloned())
-    }
-
-    fn source(&self, key: &str) -> &'static str {
-        match from_process(key) {
-            Some(_) => "environment",
-            None if self.file.contains_key(key) => ".env",
-            None => "default",
-        }
-    }
-}
-
-fn from_process(key: &str) -> Option<String> {
-    #[expect(clippy::disallowed_methods, reason = "the look-up that Config is given")]
-    let value = std::env::var(key);
-    value.ok().filter(|value| !value.is_empty())
-}
-
-/// The gate before an API that other people's domains call.
-#[derive(Parser)]
-#[command(name = "gatebird", version, about)]
-struct Cli {
-    /// Print JSON.
-    #[arg(long, global = true)]
-    json: bool,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
 
 #[derive(Subcommand)]
-enum Command {
-    /// Serve the API (the default).
-    Serve,
-    /// Bring the database up to this version and end.
-    Migrate,
-    /// Manage users.
-    #[command(subcommand)]
-    User(UserCommand),
-    /// Manage domains.
-    #[command(subcommand)]
-    Domain(DomainCommand),
-    /// Print every setting and where it came from, secrets masked.
-    CheckConfig,
-}
-
-#[derive(Subcommand)]
-enum UserCommand {
+pub(super) enum UserCommand {
     /// Make an account; the password is asked for, or read from standard input.
     Add {
         username: String,
@@ -97,7 +37,7 @@ enum UserCommand {
 }
 
 #[derive(Subcommand)]
-enum DomainCommand {
+pub(super) enum DomainCommand {
     /// Register a domain for a user; prints its client secret, once.
     Add {
         host: String,
@@ -125,123 +65,20 @@ enum DomainCommand {
 }
 
 #[derive(Args)]
-struct ById {
+pub(super) struct ById {
     /// The domain's public id: dom_...
     id: String,
 }
 
-/// Runs one command.
-///
-/// # Errors
-/// Why it could not be done, with the process's exit status.
-pub fn run(args: impl Iterator<Item = OsString>, environment: &Environment) -> Result<(), Exit> {
-    let cli = match Cli::try_parse_from(args) {
-        Ok(cli) => cli,
-        Err(error) if error.use_stderr() => return Err(Exit::usage(error.render().to_string().trim_end())),
-        Err(help) => return print(&help.render().to_string()),
-    };
-    let config = Config::load(|key| environment.get(key)).map_err(Exit::config)?;
-    let out = Output { json: cli.json };
-    match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve(config),
-        Command::CheckConfig => check_config(&config, environment, out),
-        Command::Migrate => {
-            let applied = Db::migrate(&config.database)?;
-            let lines = match applied.is_empty() {
-                true => "nothing to do".to_owned(),
-                false => applied.join("\n"),
-            };
-            out.print(&json!({ "applied": applied }), &lines)
-        }
-        Command::User(command) => Operator::open(config, out)?.user(command),
-        Command::Domain(command) => Operator::open(config, out)?.domain(command),
-    }
-}
-
-fn print(text: &str) -> Result<(), Exit> {
-    let mut out = io::stdout().lock();
-    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
-        // Whoever reads has read enough, as in `gatebird user list | head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(|error| Exit::cannot_create(format!("cannot write: {error}"))),
-    }
-}
-
-/// How results are shown.
-#[derive(Clone, Copy)]
-struct Output {
-    json: bool,
-}
-
-impl Output {
-    fn print(self, value: &Value, lines: &str) -> Result<(), Exit> {
-        match self.json {
-            true => print(&value.to_string()),
-            false => print(lines),
-        }
-    }
-}
-
-fn serve(config: Config) -> Result<(), Exit> {
-    logging::start(&config.log_filter);
-    let system = actix_web::rt::System::new();
-    system.block_on(async {
-        let app = App::start(config)?;
-        let cannot_bind =
-            |what: String| move |error: io::Error| Exit::cannot_create(format!("cannot listen on {what}: {error}"));
-        let listen = app.config.listen;
-        let (api, addresses) = server::bind(&app).map_err(cannot_bind(format!("{listen} (HOST, PORT)")))?;
-        let metrics = match app.config.metrics {
-            Some(address) => {
-                Some(server::bind_metrics(&app, address).map_err(cannot_bind(format!("{address} (METRICS_ADDR)")))?)
-            }
-            None => None,
-        };
-        for address in addresses {
-            print(&greeting(&app, &address.to_string()))?;
-        }
-        server::run(app, api, metrics).await.map_err(|error| Exit::software(format!("the server ended: {error}")))
-    })
-}
-
-fn greeting(app: &App, address: &str) -> String {
-    let url = &app.config.public_url;
-    let metrics = app.config.metrics.map_or("off".to_owned(), |address| format!("http://{address}/metrics"));
-    format!(
-        "Gatebird {version} listens on http://{address} (public: {url}), metrics: {metrics}
-Data: {data:?}
-
-Try:
-  curl -s {url}/v1/signup -H 'Content-Type: application/json' -d '{{\"username\":\"alice\",\"password\":\"correct horse battery staple\"}}'
-  curl -s {url}/v1/domains -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -d '{{\"host\":\"shop.example.com\",\"type\":\"free\"}}'
-  curl -s {url}/token -H 'Content-Type: application/json' -d \"{{\\\"clientSecret\\\":\\\"$SECRET\\\"}}\"
-",
-        version = env!("CARGO_PKG_VERSION"),
-        data = app.config.database,
-    )
-}
-
-fn check_config(config: &Config, environment: &Environment, out: Output) -> Result<(), Exit> {
-    let rows: Vec<(&str, &str, &str)> = config
-        .settings
-        .iter()
-        .map(|setting| (setting.key, setting.shown.as_str(), environment.source(setting.key)))
-        .collect();
-    let values: Vec<Value> =
-        rows.iter().map(|(key, value, source)| json!({ "key": key, "value": value, "source": source })).collect();
-    let lines: Vec<String> = rows.iter().map(|(key, value, source)| format!("{key:<22} {value} ({source})")).collect();
-    out.print(&json!(values), &lines.join("\n"))
-}
-
 /// What the commands that change data share.
-struct Operator {
+pub(super) struct Operator {
     config: Config,
     db: Db,
     out: Output,
 }
 
 impl Operator {
-    fn open(config: Config, out: Output) -> Result<Operator, Exit> {
+    pub(super) fn open(config: Config, out: Output) -> Result<Operator, Exit> {
         let db = Db::open(&config.database)?;
         Ok(Operator { config, db, out })
     }
@@ -254,7 +91,7 @@ impl Operator {
         self.db.change_now(work, |_| Ok(())).map_err(exit)
     }
 
-    fn user(&self, command: UserCommand) -> Result<(), Exit> {
+    pub(super) fn user(&self, command: UserCommand) -> Result<(), Exit> {
         match command {
             UserCommand::Add { username, nick } => {
                 let typed = read_password()?;
@@ -306,7 +143,7 @@ impl Operator {
         found.ok_or_else(|| Exit::usage(format!("there is no user {username:?}; see: gatebird user list")))
     }
 
-    fn domain(&self, command: DomainCommand) -> Result<(), Exit> {
+    pub(super) fn domain(&self, command: DomainCommand) -> Result<(), Exit> {
         match command {
             DomainCommand::Add { host, user, plan } => {
                 let owner = self.find_user(&user)?;
@@ -334,8 +171,7 @@ impl Operator {
             DomainCommand::Suspend(ById { id }) => self.set_domain(&id, true),
             DomainCommand::Resume(ById { id }) => self.set_domain(&id, false),
             DomainCommand::Rotate { domain, grace } => {
-                let seconds =
-                    crate::config::grace(&grace).map_err(|problem| Exit::usage(format!("--grace {problem}")))?;
+                let seconds = config::grace(&grace).map_err(|problem| Exit::usage(format!("--grace {problem}")))?;
                 let domain = self.find_domain(&domain.id)?;
                 let new = ClientSecret::random();
                 let now = app::system_time();

@@ -1,0 +1,167 @@
+//! How the values of settings are written.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use url::{Host, Url};
+
+use super::{Database, HmacSecret};
+use crate::plan::Limit;
+
+pub(super) fn parsed<T: std::str::FromStr>(problem: &'static str) -> impl FnOnce(&str) -> Result<T, String> {
+    move |text| text.parse().map_err(|_| problem.to_owned())
+}
+
+pub(super) fn one_of<T: Copy>(choices: &[(&'static str, T)]) -> impl FnOnce(&str) -> Result<T, String> {
+    move |text| match choices.iter().find(|(name, _)| *name == text) {
+        Some((_, value)) => Ok(*value),
+        None => {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            Err(format!("has to be {}", names.join(" or ")))
+        }
+    }
+}
+
+/// `30s`, `1m`, `1h`, `1d`: from a second to 30 days.
+pub(super) fn duration(text: &str) -> Result<i64, String> {
+    let problem = || "has to be a time such as 30s, 1m, 1h or 1d, at most 30d".to_owned();
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(problem)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(problem()),
+    };
+    match number.parse::<u32>().map(|number| i64::from(number) * seconds) {
+        Ok(total @ 1..=2_592_000) => Ok(total),
+        _ => Err(problem()),
+    }
+}
+
+/// How long an old secret still works: 0, or a time of at most 30 days.
+///
+/// # Errors
+/// What it has to be.
+pub fn grace(text: &str) -> Result<i64, String> {
+    match text {
+        "0" | "0s" => Ok(0),
+        _ => duration(text),
+    }
+}
+
+pub(super) fn limit(text: &str) -> Result<Option<Limit>, String> {
+    match text {
+        "off" => Ok(None),
+        _ => match Limit::parse(text) {
+            Some(limit) => Ok(Some(limit)),
+            None => Err("has to be a limit such as 60/m, 5/s or 1000/h, or off".to_owned()),
+        },
+    }
+}
+
+pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let network = |part: &str| part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from));
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts
+        .map(|part| network(part).map_err(|_| format!("has {part:?}, which is no network such as 10.0.0.0/8")))
+        .collect()
+}
+
+pub(super) fn optional_secret(text: &str) -> Result<Option<HmacSecret>, String> {
+    match text {
+        "" => Ok(None),
+        _ => HmacSecret::parse(text).map(Some),
+    }
+}
+
+pub(super) fn issuer(text: &str) -> Result<String, String> {
+    let plain = text.len() <= 200 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    plain.then(|| text.to_owned()).ok_or_else(|| "has to be at most 200 visible ASCII characters".to_owned())
+}
+
+pub(super) fn public_url(text: &str) -> Result<String, String> {
+    let problem = || "has to be a URL such as https://gate.example.com".to_owned();
+    let url = Url::parse(text).map_err(|_| problem())?;
+    let usable = matches!(url.scheme(), "http" | "https")
+        && url.has_host()
+        && url.username().is_empty()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    usable.then(|| text.trim_end_matches('/').to_owned()).ok_or_else(problem)
+}
+
+pub(super) fn is_loopback_url(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| match url.host() {
+        Some(Host::Domain(name)) => is_loopback_name(name),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    })
+}
+
+fn is_loopback_name(name: &str) -> bool {
+    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+pub(super) fn database(text: &str, get: &dyn Fn(&str) -> Option<String>) -> Result<Database, String> {
+    if let Some(path) = text.strip_prefix("sqlite://") {
+        return match path.is_empty() || path.contains(['?', '#']) || path.contains(":memory:") {
+            true => Err("has to name a file, such as sqlite://data/gatebird.db".to_owned()),
+            false => Ok(Database::Sqlite(PathBuf::from(path))),
+        };
+    }
+    if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+        return Err("has to begin with sqlite:// or postgres://".to_owned());
+    }
+    let url = Url::parse(text).map_err(|_| "is not a well-formed postgres:// URL".to_owned())?;
+    let allowed = get("DATABASE_PLAINTEXT").as_deref() == Some("allow");
+    match allowed || stays_on_this_machine(&url, get) {
+        true => Ok(Database::Postgres(text.to_owned())),
+        false => Err("names a PostgreSQL on another machine, and this build speaks to it without encryption; \
+             use a tunnel, or set DATABASE_PLAINTEXT=allow where the network is yours alone"
+            .to_owned()),
+    }
+}
+
+/// Whether libpq would connect through a socket file or the loopback interface: the host may stand in the URL, in
+/// its `host` and `hostaddr` parameters, or in libpq's own environment.
+fn stays_on_this_machine(url: &Url, get: &dyn Fn(&str) -> Option<String>) -> bool {
+    let mut hosts: Vec<String> = url.host_str().map(str::to_owned).into_iter().collect();
+    for (name, value) in url.query_pairs() {
+        match name.as_ref() {
+            "host" | "hostaddr" => hosts.push(value.into_owned()),
+            "service" | "servicefile" => return false,
+            _ => {}
+        }
+    }
+    if hosts.iter().all(String::is_empty) {
+        hosts.extend(get("PGHOST"));
+    }
+    hosts.extend(get("PGHOSTADDR"));
+    let local = |host: &str| {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host.is_empty()
+            || host.starts_with('/')
+            || host.starts_with("%2F")
+            || host.starts_with("%2f")
+            || is_loopback_name(host)
+    };
+    hosts.iter().all(|hosts| hosts.split(',').all(local)) && get("PGSERVICE").is_none()
+}
+
+pub(super) fn without_password(url: &str) -> String {
+    match Url::parse(url) {
+        Ok(mut parsed) => {
+            if parsed.password().is_some() && parsed.set_password(Some("***")).is_err() {
+                return "postgres://(hidden)".to_owned();
+            }
+            match parsed.query_pairs().any(|(name, _)| name.contains("password")) {
+                true => "postgres://(hidden)".to_owned(),
+                false => parsed.to_string(),
+            }
+        }
+        Err(_) => "postgres://(hidden)".to_owned(),
+    }
+}
