@@ -143,6 +143,16 @@ mod tests {
     }
 
     #[test]
+    fn digests_are_equal_in_every_bit_or_not_at_all() {
+        let digest = ClientSecret::random().digest();
+        for bit in 0..256 {
+            let mut other = digest;
+            other.0[bit / 8] ^= 1 << (bit % 8);
+            assert_ne!(other, digest, "bit {bit}");
+        }
+    }
+
+    #[test]
     fn debug_shows_nothing() {
         let secret = ClientSecret::random();
         assert_eq!(format!("{secret:?}{:?}", secret.digest()), "ClientSecret(..)SecretDigest(..)");
