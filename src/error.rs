@@ -198,7 +198,11 @@ impl Error {
             Error::UnknownClient { basic: false } | Error::TokenMissing | Error::WrongCredentials => {
                 Some(BEARER_CHALLENGE)
             }
-            Error::TokenInvalid | Error::TokenExpired(_) | Error::TokenRevoked | Error::LacksScope => {
+            Error::TokenInvalid
+            | Error::TokenExpired(_)
+            | Error::TokenRevoked
+            | Error::LacksScope
+            | Error::WrongKind(_) => {
                 let challenge = format!(
                     "Bearer realm=\"gatebird\", error=\"{}\", error_description=\"{}\"",
                     row.error,
@@ -255,8 +259,10 @@ pub(crate) struct ErrorBody<'a> {
     reason: &'a str,
     /// The member that is to blame, if it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     field: Option<&'a str>,
     /// The same as the header `X-Request-Id`; name it when you ask the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     request_id: Option<&'a str>,
 }

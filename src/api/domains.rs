@@ -54,6 +54,7 @@ struct DomainView {
     created_at: i64,
     /// Shown at registration only: keep it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     client_secret: Option<String>,
 }
 

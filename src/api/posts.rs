@@ -55,6 +55,7 @@ fn is_img(text: &str) -> bool {
 struct PostView {
     id: i64,
     content: String,
+    #[schema(required = true)]
     img: Option<String>,
     /// The hashtags of the content, in the form in which they are found.
     hashtags: Vec<String>,
@@ -89,6 +90,7 @@ struct Posts {
     payload: Vec<PostView>,
     /// Pass it as `cursor` for the next part; absent after the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     next_cursor: Option<String>,
 }
 
@@ -97,7 +99,7 @@ struct Posts {
 #[into_params(parameter_in = Query)]
 struct PageQuery {
     /// At most so many posts, 1 to 100; 50 if absent.
-    #[param(value_type = Option<u8>)]
+    #[param(value_type = Option<u8>, minimum = 1, maximum = 100)]
     limit: Option<String>,
     /// `nextCursor` of the part before.
     cursor: Option<String>,

@@ -1,14 +1,13 @@
 //! Whether the process is up and may take traffic, and what answers where no route is.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, get, web};
+use actix_web::{HttpResponse, get, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{answer, done, not_found};
 use crate::app::App;
-use crate::error::{Error, Result};
-use crate::gate::routes::Routes;
+use crate::error::Result;
 use crate::locale::{Locale, Message};
 
 /// The checks behind readiness.
@@ -65,7 +64,7 @@ pub(crate) async fn readyz(app: web::Data<App>, locale: Locale) -> HttpResponse 
     }
 }
 
-/// Answers what no handler takes: 405 where the path exists, 404 elsewhere.
-pub(crate) async fn unmatched(req: HttpRequest, routes: web::Data<Routes>) -> Result<HttpResponse> {
-    Err(routes.allow(req.path()).map_or_else(not_found, Error::Method))
+/// Answers where no route is.
+pub(crate) async fn unmatched() -> Result<HttpResponse> {
+    Err(not_found())
 }

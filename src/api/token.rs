@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use actix_web::http::header::{CACHE_CONTROL, PRAGMA};
 use actix_web::{HttpResponse, get, post, web};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -85,7 +84,6 @@ pub(crate) async fn issue(client: Client, app: web::Data<App>, locale: Locale) -
     let scope = client.form.as_ref().map_or(Ok(SCOPES.into()), |form| granted(form, &app))?;
     let (token, expires_in) = app.access_token(&client.live, &scope);
     let mut answer = HttpResponse::Ok();
-    answer.insert_header((CACHE_CONTROL, "no-store")).insert_header((PRAGMA, "no-cache"));
     let (token, token_type) = (token.as_str(), "Bearer");
     Ok(match client.form {
         None => {

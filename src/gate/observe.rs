@@ -20,7 +20,7 @@ use futures_util::FutureExt;
 use ipnet::IpNet;
 use serde_json::json;
 
-use super::routes::Routes;
+use super::routes::{Route, Routes};
 use crate::app::App;
 use crate::config::{AccessLog, Config};
 use crate::error::Error;
@@ -56,9 +56,10 @@ pub async fn observe<B: MessageBody + 'static>(
         return Err(Error::internal("web::Data<App> or web::Data<Routes> is missing from app_data").into());
     };
     let (app, routes) = (app.clone(), routes.clone());
-    let seen = Seen::of(req.request(), &app, &routes);
-    if head_size(req.headers()) > MOST_HEAD {
-        let mut response = req.into_response(seen.answer(&app, &Error::HeadTooLarge));
+    let route = routes.find(req.path());
+    let seen = Seen::of(req.request(), &app, route);
+    if let Some(error) = refusal(&req, route) {
+        let mut response = req.into_response(seen.answer(&app, &error));
         seen.finish(&app, response.response_mut());
         return Ok(response);
     }
@@ -89,17 +90,26 @@ pub async fn observe<B: MessageBody + 'static>(
     }
 }
 
+/// What is refused before a handler is looked for.
+fn refusal(req: &ServiceRequest, route: Option<&Route>) -> Option<Error> {
+    if head_size(req.headers()) > MOST_HEAD {
+        return Some(Error::HeadTooLarge);
+    }
+    // Here and not by the router, which would go on to a pattern: `PUT /v1/posts/my` is no `/v1/posts/{id}`.
+    route.and_then(|route| route.refusal(req.method().as_str())).map(Error::Method)
+}
+
 impl Seen {
-    fn of(req: &HttpRequest, app: &App, routes: &Routes) -> Seen {
+    fn of(req: &HttpRequest, app: &App, route: Option<&Route>) -> Seen {
         let logged = app.config.access_log != AccessLog::Off;
-        let route = routes.pattern(req.path());
         Seen {
             started: Instant::now(),
             id: request_id(req.headers()),
             locale: super::locale(req, app),
             method: known_method(req.method()),
-            route,
-            path: (logged && route == "unmatched").then(|| masked(req.path())),
+            // One word for all paths that match none, so that nobody can make labels.
+            route: route.map_or("unmatched", |route| route.pattern),
+            path: (logged && route.is_none()).then(|| masked(req.path())),
             client: logged.then(|| client_address(req, &app.config)).flatten(),
         }
     }
@@ -167,6 +177,7 @@ fn secure(headers: &mut HeaderMap, config: &Config) {
     }
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
     }
     if config.public_url.starts_with("https:") {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));

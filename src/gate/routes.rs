@@ -9,9 +9,10 @@ use utoipa::openapi::{OpenApi, PathItem};
 
 /// One path pattern with the methods that it has.
 #[derive(Debug)]
-struct Route {
-    pattern: &'static str,
-    allow: String,
+pub struct Route {
+    /// Such as `/v1/posts/{id}`.
+    pub pattern: &'static str,
+    methods: Vec<&'static str>,
     matcher: ResourceDef,
 }
 
@@ -35,7 +36,7 @@ impl Routes {
             .iter()
             .map(|(path, item)| Route {
                 pattern: Box::leak(path.clone().into_boxed_str()),
-                allow: methods(item).join(", "),
+                methods: methods(item),
                 matcher: ResourceDef::new(path.as_str()),
             })
             .collect();
@@ -43,21 +44,19 @@ impl Routes {
         Routes { plain: plain.map(|(index, route)| (route.pattern, index)).collect(), document: json.into(), routes }
     }
 
-    fn find(&self, path: &str) -> Option<&Route> {
+    /// The route of a path, whatever the method.
+    pub fn find(&self, path: &str) -> Option<&Route> {
         match self.plain.get(path) {
             Some(index) => self.routes.get(*index),
             None => self.routes.iter().find(|route| route.matcher.is_match(path)),
         }
     }
+}
 
-    /// The pattern that a path matches; one word for all that match none, so that nobody can make labels.
-    pub fn pattern(&self, path: &str) -> &'static str {
-        self.find(path).map_or("unmatched", |route| route.pattern)
-    }
-
-    /// The value of `Allow` for a path that exists.
-    pub fn allow(&self, path: &str) -> Option<String> {
-        self.find(path).map(|route| route.allow.clone())
+impl Route {
+    /// The value of `Allow`, if the route has no such method.
+    pub fn refusal(&self, method: &str) -> Option<String> {
+        (!self.methods.contains(&method)).then(|| self.methods.join(", "))
     }
 }
 

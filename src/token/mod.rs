@@ -57,11 +57,13 @@ pub struct Claims<'a> {
     pub iat: i64,
     /// Unix seconds before which it is not valid; we issue none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub nbf: Option<i64>,
     /// 128 random bits in hexadecimal.
     pub jti: Cow<'a, str>,
     /// The same as `sub`, in access tokens only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub client_id: Option<Cow<'a, str>>,
     /// What it allows, separated by spaces.
     pub scope: Cow<'a, str>,
@@ -73,6 +75,7 @@ pub struct Claims<'a> {
     pub username: Cow<'a, str>,
     /// The domain's host, in access tokens only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub host: Option<Cow<'a, str>>,
     /// The generation of domain and user; tokens of an earlier one are revoked.
     #[serde(rename = "gen")]

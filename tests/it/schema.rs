@@ -1,1 +1,336 @@
-//! (to be written)
+//! Both migration trees make one and the same schema, the one that `src/db/schema.rs` tells Diesel of; and the triggers
+//! keep count of what changes in the directory's tables, which is what every node's memory relies on.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
+use diesel_migrations::{FileBasedMigrations, MigrationHarness};
+use gatebird::db::Db;
+use gatebird::db::schema::{domains, post_hashtags, posts, revision, secrets, tombstones, users};
+
+use crate::harness::{Database, config, postgres};
+
+/// What `table!` does not say of a table: keys to other tables, unique columns, indexes.
+const CONSTRAINTS: &[&str] = &[
+    "domains FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
+    "domains INDEX (revision)",
+    "domains UNIQUE (user_id, host)",
+    "post_hashtags FOREIGN KEY (post_id) REFERENCES posts(id) ON DELETE CASCADE",
+    "post_hashtags FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
+    "post_hashtags INDEX (post_id)",
+    "posts FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
+    "posts INDEX (user_id, id)",
+    "secrets FOREIGN KEY (domain_id) REFERENCES domains(id) ON DELETE CASCADE",
+    "secrets INDEX (domain_id)",
+    "secrets INDEX (revision)",
+    "secrets UNIQUE (digest)",
+    "users INDEX (revision)",
+    "users UNIQUE (username_key)",
+];
+
+/// The schema of a SQLite file, a line per column and constraint.
+const OF_SQLITE: &str = "
+WITH tables AS (
+    SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' AND name NOT LIKE '\\_\\_%' ESCAPE '\\'
+), indexes AS (
+    SELECT t.name AS tab, i.origin AS origin, i.\"unique\" AS only_one,
+        (SELECT group_concat(name, ', ') FROM (SELECT c.name FROM pragma_index_info(i.name) c ORDER BY c.seqno)) AS columns
+    FROM tables t, pragma_index_list(t.name) i
+)
+SELECT t.name || '.' || c.name || CASE c.type
+        WHEN 'INTEGER' THEN ' BigInt' WHEN 'BIGINT' THEN ' BigInt' WHEN 'TEXT' THEN ' Text'
+        WHEN 'BLOB' THEN ' Binary' WHEN 'BOOLEAN' THEN ' Bool' ELSE c.type END
+    || CASE c.\"notnull\" WHEN 1 THEN '' ELSE ' null' END AS line
+    FROM tables t, pragma_table_info(t.name) c
+UNION ALL
+SELECT t.name || ' PRIMARY KEY (' || (SELECT group_concat(name, ', ') FROM
+    (SELECT c.name FROM pragma_table_info(t.name) c WHERE c.pk > 0 ORDER BY c.pk)) || ')' FROM tables t
+UNION ALL
+SELECT tab || ' UNIQUE (' || columns || ')' FROM indexes WHERE only_one AND origin <> 'pk'
+UNION ALL
+SELECT tab || ' INDEX (' || columns || ')' FROM indexes WHERE NOT only_one
+UNION ALL
+SELECT t.name || ' FOREIGN KEY (' || k.\"from\" || ') REFERENCES ' || k.\"table\" || '(' || k.\"to\" || ') ON DELETE ' || k.on_delete
+    FROM tables t, pragma_foreign_key_list(t.name) k";
+
+/// The same of the present schema of a PostgreSQL.
+const OF_POSTGRES: &str = "
+SELECT c.table_name || '.' || c.column_name || CASE c.data_type
+        WHEN 'bigint' THEN ' BigInt' WHEN 'text' THEN ' Text' WHEN 'bytea' THEN ' Binary'
+        WHEN 'boolean' THEN ' Bool' ELSE c.data_type END
+    || CASE c.is_nullable WHEN 'NO' THEN '' ELSE ' null' END AS line
+    FROM information_schema.columns c
+    WHERE c.table_schema = current_schema() AND c.table_name NOT LIKE '\\_\\_%'
+UNION ALL
+SELECT t.relname || ' ' || pg_get_constraintdef(k.oid)
+    FROM pg_constraint k JOIN pg_class t ON t.oid = k.conrelid
+    WHERE t.relnamespace = current_schema()::regnamespace AND k.contype IN ('p', 'u', 'f') AND t.relname NOT LIKE '\\_\\_%'
+UNION ALL
+SELECT t.relname || ' INDEX ' || substring(pg_get_indexdef(i.indexrelid) FROM '\\(.*\\)')
+    FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid
+    WHERE t.relnamespace = current_schema()::regnamespace
+        AND NOT EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u'))";
+
+#[derive(QueryableByName)]
+struct Line {
+    #[diesel(sql_type = Text)]
+    line: String,
+}
+
+/// What Diesel believes and the constraints beside it, in the same lines.
+fn expected() -> BTreeSet<String> {
+    let source = fs::read_to_string(root().join("src/db/schema.rs")).expect("src/db/schema.rs");
+    let mut lines: BTreeSet<String> = CONSTRAINTS.iter().map(ToString::to_string).collect();
+    for block in source.split("diesel::table! {").skip(1) {
+        let mut rows = block.lines().map(str::trim).filter(|row| !row.is_empty());
+        let (table, key) =
+            rows.next().and_then(|head| head.strip_suffix(" {")?.split_once(' ')).expect("a table's head");
+        lines.insert(format!("{table} PRIMARY KEY {key}"));
+        for (column, kind) in rows.map_while(|row| row.strip_suffix(',')?.split_once(" -> ")) {
+            let line = match kind.strip_prefix("Nullable<").and_then(|kind| kind.strip_suffix('>')) {
+                Some(kind) => format!("{table}.{column} {kind} null"),
+                None => format!("{table}.{column} {kind}"),
+            };
+            lines.insert(line);
+        }
+    }
+    lines
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).into()
+}
+
+fn migrations(tree: &str) -> PathBuf {
+    root().join("migrations").join(tree)
+}
+
+fn lines<C: diesel::connection::LoadConnection>(conn: &mut C, query: &str) -> BTreeSet<String>
+where
+    diesel::query_builder::SqlQuery: for<'a> diesel::query_dsl::LoadQuery<'a, C, Line>,
+{
+    let lines: Vec<Line> = diesel::sql_query(query).load(conn).expect("the catalogue answers");
+    let count = lines.len();
+    let lines: BTreeSet<String> = lines.into_iter().map(|line| line.line).collect();
+    assert_eq!(lines.len(), count, "a constraint is there twice");
+    lines
+}
+
+/// Goes all the way down and up again, with data in the tables.
+fn there_and_back<C>(conn: &mut C, tree: &str, catalogue: &str)
+where
+    C: diesel::connection::LoadConnection + MigrationHarness<C::Backend>,
+    C::Backend: diesel::backend::Backend,
+    FileBasedMigrations: diesel::migration::MigrationSource<C::Backend>,
+    diesel::query_builder::SqlQuery: for<'a> diesel::query_dsl::LoadQuery<'a, C, Line>,
+{
+    let source = || FileBasedMigrations::from_path(migrations(tree)).expect("the migrations");
+    assert_eq!(lines(conn, catalogue), expected());
+    assert!(!conn.has_pending_migration(source()).expect("the list of migrations"), "the binary embeds an older tree");
+    conn.batch_execute(SOME_DATA).expect("some data");
+    conn.revert_all_migrations(source()).expect("the way down");
+    assert_eq!(lines(conn, catalogue), BTreeSet::new());
+    conn.run_pending_migrations(source()).expect("the way up");
+    assert_eq!(lines(conn, catalogue), expected());
+    conn.batch_execute(SOME_DATA).expect("some data again");
+}
+
+/// Two users, of whom the first has two domains with three secrets, and a post with a hashtag.
+const SOME_DATA: &str = "
+INSERT INTO users (username, username_key, nick, password_hash, created_at) VALUES ('A', 'a', 'a', '', 0);
+INSERT INTO users (username, username_key, nick, password_hash, created_at) VALUES ('B', 'b', 'b', '', 0);
+INSERT INTO domains (id, user_id, host, plan, created_at) VALUES ('dom_1', 1, 'one.example', 'free', 0);
+INSERT INTO domains (id, user_id, host, plan, created_at) VALUES ('dom_2', 1, 'two.example', 'free', 0);
+INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_1', '1', '', 0);
+INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_1', '2', '', 0);
+INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_2', '3', '', 0);
+INSERT INTO posts (user_id, content, created_at, updated_at) VALUES (1, '#x', 0, 0);
+INSERT INTO post_hashtags (user_id, title, post_id) VALUES (1, 'x', 1);";
+
+#[test]
+fn both_trees_have_the_same_migrations() {
+    let names = |tree: &str| {
+        let folder = fs::read_dir(migrations(tree)).expect("a migration tree");
+        let folders = folder.map(|entry| entry.expect("an entry").path());
+        folders
+            .map(|path| {
+                for file in ["up.sql", "down.sql"] {
+                    assert!(path.join(file).is_file(), "{} has no {file}", path.display());
+                }
+                path.file_name().expect("a name").to_owned()
+            })
+            .collect::<BTreeSet<_>>()
+    };
+    assert_eq!(names("sqlite"), names("postgres"));
+    assert!(!names("sqlite").is_empty());
+}
+
+#[test]
+fn sqlite_has_the_schema_of_the_source_there_and_back() {
+    let database = Database::sqlite();
+    Db::migrate(&config(&database, &[]).database).expect("migrated");
+    let path = database.url.strip_prefix("sqlite://").expect("a path");
+    let mut conn = SqliteConnection::establish(path).expect("the file opens");
+    there_and_back(&mut conn, "sqlite", OF_SQLITE);
+}
+
+/// Only where there is a PostgreSQL.
+#[test]
+fn postgres_has_the_schema_of_the_source_there_and_back() {
+    let Some(base) = postgres() else {
+        return;
+    };
+    let database = Database::in_schema(&base);
+    let secret = ("JWT_SECRET".to_owned(), crate::harness::JWT_SECRET.to_owned());
+    Db::migrate(&config(&database, &[secret]).database).expect("migrated");
+    let mut conn = PgConnection::establish(&database.url).expect("PostgreSQL answers");
+    there_and_back(&mut conn, "postgres", OF_POSTGRES);
+}
+
+/// A migrated database with connections as the server has them.
+fn opened(database: &Database) -> Db {
+    let secret = ("JWT_SECRET".to_owned(), crate::harness::JWT_SECRET.to_owned());
+    Db::open(&config(database, &[secret]).database).expect("it opens")
+}
+
+#[test]
+fn every_column_can_be_read_through_diesel() {
+    let database = Database::new();
+    let db = opened(&database);
+    db.write_now(|conn| Ok(conn.batch_execute(SOME_DATA)?)).expect("some data");
+    db.read_now(|conn| {
+        type User = (i64, String, String, String, String, i64, bool, i64, i64);
+        type Domain = (String, i64, String, String, i64, bool, i64, i64);
+        type Secret = (i64, String, Vec<u8>, String, i64, Option<i64>, i64);
+        type Tombstone = (i64, Option<i64>, Option<String>, Option<Vec<u8>>);
+        assert_eq!(users::table.load::<User>(conn)?.len(), 2);
+        assert_eq!(domains::table.load::<Domain>(conn)?.len(), 2);
+        assert_eq!(secrets::table.load::<Secret>(conn)?.len(), 3);
+        assert_eq!(tombstones::table.load::<Tombstone>(conn)?.len(), 0);
+        assert_eq!(revision::table.load::<(i64, i64)>(conn)?, [(1, 7)]);
+        assert_eq!(posts::table.load::<(i64, i64, String, Option<String>, i64, i64)>(conn)?.len(), 1);
+        assert_eq!(post_hashtags::table.load::<(i64, String, i64)>(conn)?, [(1, "x".to_owned(), 1)]);
+        Ok(())
+    })
+    .expect("every table");
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+/// Statements one after the other on [`SOME_DATA`]; by how much each raises the counter; and the rows or tombstones
+/// that carry the new revisions then.
+#[rustfmt::skip]
+const CHANGES: &[(&str, i64, &str)] = &[
+    ("UPDATE users SET nick = 'x' WHERE id = 1",                             1, "users WHERE id = 1"),
+    ("UPDATE users SET suspended = TRUE",                                    2, "users"),
+    ("UPDATE users SET nick = nick WHERE id = 2",                            1, "users WHERE id = 2"),
+    ("UPDATE users SET nick = 'x' WHERE id = 99",                            0, ""),
+    ("UPDATE domains SET plan = 'premium' WHERE id = 'dom_1'",               1, "domains WHERE id = 'dom_1'"),
+    ("UPDATE domains SET generation = generation + 1",                       2, "domains"),
+    ("UPDATE secrets SET expires_at = 5 WHERE domain_id = 'dom_1'",          2, "secrets WHERE domain_id = 'dom_1'"),
+    ("UPDATE secrets SET expires_at = NULL",                                 3, "secrets"),
+    ("INSERT INTO posts (user_id, content, created_at, updated_at) VALUES (1, 'y', 0, 0)", 0, ""),
+    ("INSERT INTO post_hashtags (user_id, title, post_id) VALUES (1, 'y', 2)", 0, ""),
+    ("UPDATE posts SET content = 'z'",                                       0, ""),
+    ("DELETE FROM posts WHERE id = 2",                                       0, ""),
+    ("INSERT INTO users (username, username_key, nick, password_hash, created_at) VALUES ('C', 'c', 'c', '', 0)", 1, "users WHERE username_key = 'c'"),
+    ("INSERT INTO domains (id, user_id, host, plan, created_at) VALUES ('dom_3', 2, 'one.example', 'free', 0)", 1, "domains WHERE id = 'dom_3'"),
+    ("INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_3', '4', '', 0)", 1, "secrets WHERE domain_id = 'dom_3'"),
+    ("DELETE FROM secrets WHERE domain_id = 'dom_3'",                        1, "tombstones WHERE secret_digest IS NOT NULL"),
+    ("DELETE FROM domains WHERE id = 'dom_3'",                               1, "tombstones WHERE domain_id = 'dom_3'"),
+    ("DELETE FROM users WHERE username_key = 'c'",                           1, "tombstones WHERE user_id IS NOT NULL"),
+    // Cascades: a domain with its two secrets, then a user with the other domain, its secret and the post.
+    ("DELETE FROM domains WHERE id = 'dom_1'",                               3, "tombstones"),
+    ("DELETE FROM users WHERE id = 1",                                       3, "tombstones"),
+    ("DELETE FROM users WHERE id = 1",                                       0, ""),
+];
+
+#[test]
+fn what_changes_in_the_directory_is_counted_and_stamped() {
+    let database = Database::new();
+    let db = opened(&database);
+    let number = |query: &str| {
+        let row: Number = db.read_now(|conn| Ok(diesel::sql_query(query).get_result(conn)?)).expect("a number");
+        row.number
+    };
+    let counter = || number("SELECT value AS number FROM revision");
+    let run = |statement: &str| db.change_now(|conn| Ok(conn.batch_execute(statement)?), |_| Ok(())).expect("a change");
+    run(SOME_DATA);
+    assert_eq!(counter(), 7, "two users, two domains, three secrets");
+    for (statement, rise, carriers) in CHANGES {
+        let before = counter();
+        run(statement);
+        assert_eq!(counter() - before, *rise, "{statement}");
+        if *rise > 0 {
+            let filter = if carriers.contains("WHERE") { "AND" } else { "WHERE" };
+            // No two rows share a revision, so as many rows as the counter rose have all that it passed.
+            let stamped = number(&format!("SELECT count(*) AS number FROM {carriers} {filter} revision > {before}"));
+            assert_eq!(stamped, *rise, "{statement}: rows of {carriers} with a new revision");
+            let latest = number(&format!("SELECT max(revision) AS number FROM {carriers}"));
+            assert_eq!(latest, before + rise, "{statement}: the last revision of {carriers}");
+        }
+    }
+    let kinds = "SELECT count(user_id) * 100 + count(domain_id) * 10 + count(secret_digest) AS number FROM tombstones";
+    assert_eq!(number(kinds), 234, "tombstones of two users, three domains, four secrets");
+    assert_eq!(number("SELECT count(*) AS number FROM posts"), 0);
+    assert_eq!(number("SELECT count(*) AS number FROM post_hashtags"), 0);
+}
+
+#[test]
+fn what_is_rolled_back_is_not_counted() {
+    let database = Database::new();
+    let db = opened(&database);
+    let broken = |conn: &mut gatebird::db::Conn| Ok(conn.batch_execute(&format!("{SOME_DATA} SELECT * FROM nothing"))?);
+    assert!(db.write_now(broken).is_err());
+    let counter: i64 = db.read_now(|conn| Ok(revision::table.select(revision::value).first(conn)?)).expect("a number");
+    assert_eq!(counter, 0);
+}
+
+/// What the constraints of both databases refuse.
+#[test]
+fn no_second_row_of_what_is_unique_and_no_orphan() {
+    let database = Database::new();
+    let db = opened(&database);
+    db.write_now(|conn| Ok(conn.batch_execute(SOME_DATA)?)).expect("some data");
+    for statement in [
+        "INSERT INTO revision (id, value) VALUES (2, 0)",
+        "INSERT INTO users (username, username_key, nick, password_hash, created_at) VALUES ('a', 'a', 'x', '', 0)",
+        "INSERT INTO domains (id, user_id, host, plan, created_at) VALUES ('dom_4', 1, 'one.example', 'free', 0)",
+        "INSERT INTO domains (id, user_id, host, plan, created_at) VALUES ('dom_1', 2, 'new.example', 'free', 0)",
+        "INSERT INTO domains (id, user_id, host, plan, created_at) VALUES ('dom_5', 99, 'new.example', 'free', 0)",
+        "INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_2', '1', '', 0)",
+        "INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_9', '9', '', 0)",
+        "INSERT INTO posts (user_id, content, created_at, updated_at) VALUES (99, 'x', 0, 0)",
+        "INSERT INTO post_hashtags (user_id, title, post_id) VALUES (1, 'x', 1)",
+        "INSERT INTO post_hashtags (user_id, title, post_id) VALUES (1, 'x', 99)",
+    ] {
+        let result = db.write_now(|conn| Ok(conn.batch_execute(statement)?));
+        assert!(result.is_err(), "taken: {statement}");
+    }
+}
+
+/// A token names its user by number, so a number must never come back.
+#[test]
+fn the_number_of_a_deleted_user_is_not_given_again() {
+    let database = Database::new();
+    let db = opened(&database);
+    let last = "SELECT max(id) AS number FROM users";
+    let last = || {
+        let row: Number = db.read_now(|conn| Ok(diesel::sql_query(last).get_result(conn)?)).expect("a number");
+        row.number
+    };
+    db.write_now(|conn| Ok(conn.batch_execute(SOME_DATA)?)).expect("some data");
+    let before = last();
+    let again = "DELETE FROM users;
+        INSERT INTO users (username, username_key, nick, password_hash, created_at) VALUES ('A', 'a', 'a', '', 0)";
+    db.write_now(|conn| Ok(conn.batch_execute(again)?)).expect("a deletion and a new user");
+    assert!(last() > before);
+}
