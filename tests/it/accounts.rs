@@ -1,1 +1,281 @@
-//! (to be written)
+//! Accounts over HTTP: signing up and in, the own account, suspension and deletion.
+
+mod abuse;
+mod passwords;
+
+use diesel::prelude::*;
+use gatebird::db::schema::{domains, post_hashtags, posts, secrets, users};
+use gatebird::db::{Conn, user};
+use gatebird::error::Result;
+
+use crate::harness::{Domain, Gate, PASSWORD, Reply, User, Value, json, parts};
+
+/// Changes the directory's tables as the operator's commands do, but through the running gate.
+pub fn change<T: Send + 'static>(gate: &Gate, work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static) -> T {
+    actix_web::rt::System::new().block_on(gate.app.change(work)).expect("the change is made")
+}
+
+/// Suspends or resumes a user.
+pub fn set_suspended(gate: &Gate, username: &str, suspended: bool) {
+    let row = stored(gate, username);
+    change(gate, move |conn| Ok(user::set_suspended(conn, row.tenant.id, suspended)?));
+}
+
+/// A user's row.
+pub fn stored(gate: &Gate, username: &str) -> user::User {
+    let row = gate.app.db.read_now(|conn| Ok(user::find_by_name(conn, &username.to_lowercase())?));
+    row.expect("the database answers").expect("there is such a user")
+}
+
+/// How many rows there are of users, domains, secrets, posts and hashtags of posts.
+pub fn row_counts(gate: &Gate) -> [i64; 5] {
+    let count = |conn: &mut Conn| {
+        Ok([
+            users::table.count().get_result(conn)?,
+            domains::table.count().get_result(conn)?,
+            secrets::table.count().get_result(conn)?,
+            posts::table.count().get_result(conn)?,
+            post_hashtags::table.count().get_result(conn)?,
+        ])
+    };
+    gate.app.db.read_now(count).expect("the database answers")
+}
+
+pub fn sign_in(gate: &Gate, username: &str, password: &str) -> Reply {
+    gate.post("/v1/signin").json(&json!({"username": username, "password": password})).send()
+}
+
+/// Asks for an access token with that domain's secret.
+pub fn exchange(gate: &Gate, domain: &Domain) -> Reply {
+    gate.post("/token").json(&json!({"clientSecret": domain.secret})).send()
+}
+
+fn delete_account(gate: &Gate, user: &User, password: &str) -> Reply {
+    gate.delete("/v1/me").token(&user.token).json(&json!({ "password": password })).send()
+}
+
+#[test]
+fn a_new_account_is_shown_as_it_was_made() {
+    let gate = Gate::start();
+    let long = "x".repeat(40);
+    let hangul = "가".repeat(40);
+    let emoji = "🐦".repeat(40);
+    for (username, nick) in [
+        ("abc", None),
+        ("123", None),
+        (&*long, None),
+        ("A.b_c-d+e@f", None),
+        ("nick.of.one", Some("김")),
+        ("nick.of.many", Some(&*hangul)),
+        ("nick.of.birds", Some(&*emoji)),
+        ("nick.rtl", Some("עברית العربية")),
+        ("nick.spaces", Some("Ada Lovelace")),
+    ] {
+        let mut body = json!({"username": username, "password": PASSWORD});
+        if let Some(nick) = nick {
+            body["nick"] = json!(nick);
+        }
+        let reply = gate.post("/v1/signup").json(&body).send();
+        let answer = reply.expect(201);
+        assert!(!reply.text().contains("assword"), "{answer}");
+        let id = answer["payload"]["id"].as_i64().expect("a number");
+        let account = json!({"id": id, "username": username, "nick": nick.unwrap_or(username)});
+        assert_eq!(answer["payload"], account);
+
+        let token = answer["token"].as_str().expect("a token");
+        assert_eq!(gate.get("/v1/me").token(token).send().expect(200)["payload"], account);
+        let (header, claims) = parts(token);
+        assert_eq!(header["typ"], json!("JWT"));
+        assert_eq!(claims["sub"], json!(format!("usr_{id}")));
+        assert_eq!(json!({"id": claims["id"], "username": claims["username"], "nick": claims["nick"]}), account);
+        assert_eq!(sign_in(&gate, username, PASSWORD).expect(200)["payload"], account);
+    }
+}
+
+#[test]
+fn sign_up_refuses_what_is_no_account_and_names_the_member() {
+    let gate = Gate::start();
+    let with = |member: &str, value: Value| {
+        let mut body = json!({"username": "newcomer", "password": PASSWORD});
+        body[member] = value;
+        body
+    };
+    let without = |member: &str| {
+        let mut body = with("nick", json!("New"));
+        body.as_object_mut().expect("an object").remove(member);
+        body
+    };
+    let mut cases = vec![
+        (without("username"), "username"),
+        (without("password"), "password"),
+        (json!({}), "username"),
+        (with("admin", json!(true)), "admin"),
+        (with("id", json!(1)), "id"),
+        (with("Username", json!("other")), "Username"),
+        (with("__proto__", json!({})), "__proto__"),
+    ];
+    for wrong in [json!(null), json!(0), json!(1.5), json!(true), json!([]), json!(["abc"]), json!({"$ne": null})] {
+        cases.push((with("username", wrong.clone()), "username"));
+        cases.push((with("password", wrong.clone()), "password"));
+        if !wrong.is_null() {
+            cases.push((with("nick", wrong), "nick"));
+        }
+    }
+    let long = "x".repeat(41);
+    for username in [
+        "",
+        "ab",
+        &long,
+        "a b c",
+        " abc",
+        "abc ",
+        "abc\n",
+        "abc\0",
+        "a/b/c",
+        "abc%",
+        "abc*",
+        "abc'--",
+        "<abc>",
+        "김김김",
+        "caf\u{e9}",
+        "cafe\u{301}",
+        "\u{430}lice",       // a Cyrillic а
+        "\u{ff41}lice",      // a fullwidth ａ
+        "a\u{200b}lice",     // a zero-width space
+        "ali\u{202e}ce",     // right-to-left from here
+        "a@b.com\r\nBcc: x", // a header, if anybody mails it
+    ] {
+        cases.push((with("username", json!(username)), "username"));
+    }
+    let long = "가".repeat(41);
+    for nick in ["", " ", " \u{3000}\u{a0}", &long, "a\0b", "a\nb", "a\u{1b}[31mb", "a\u{7f}b", "a\u{85}b"] {
+        cases.push((with("nick", json!(nick)), "nick"));
+    }
+    for (body, field) in &cases {
+        let refusal = gate.post("/v1/signup").json(body).send().refused(400, "invalid_field");
+        assert_eq!(refusal["field"], json!(field), "{body}");
+    }
+    assert_eq!(row_counts(&gate)[0], 0);
+}
+
+#[test]
+fn a_body_that_is_no_json_object_is_malformed() {
+    let gate = Gate::start();
+    gate.sign_up("alice");
+    let credentials = [json!("alice"), json!(PASSWORD)];
+    let as_array = json!(credentials).to_string();
+    let with_nick = json!([credentials[0], credentials[1], null]).to_string();
+    for path in ["/v1/signup", "/v1/signin"] {
+        for body in [
+            "",
+            " ",
+            "null",
+            "1",
+            "\"alice\"",
+            "[]",
+            "[[]]",
+            &as_array,
+            &with_nick,
+            "{",
+            "{\"username\":\"alice\",\"password\":\"x\"}}",
+            "{'username':'alice'}",
+            "{\"username\":\"alice\",}",
+            "{\"username\":\"\\ud800\",\"password\":\"x\"}",
+            "\u{feff}{}",
+        ] {
+            let reply = gate.post(path).body("application/json", body).send();
+            let refusal = reply.refused(400, "malformed");
+            assert!(refusal.get("field").is_none(), "{path} {body}");
+        }
+        let repeated = r#"{"username":"alice","username":"bob","password":"x"}"#;
+        assert_eq!(gate.post(path).body("application/json", repeated).send().status, 400);
+        assert_eq!(gate.post(path).body("application/json", b"{\"username\":\"\xff\"}").send().status, 400);
+        let form = format!("username=alice&password={PASSWORD}");
+        gate.post(path).form(form).send().refused(415, "media_type");
+        gate.post(path).body("text/plain", "{}").send().refused(415, "media_type");
+        gate.post(path).body("application/json", " ".repeat(17 * 1024)).send().refused(413, "too_large");
+    }
+}
+
+#[test]
+fn a_username_is_unique_without_regard_to_case() {
+    let gate = Gate::start();
+    gate.sign_up("Alice");
+    for username in ["Alice", "alice", "ALICE", "aLiCe"] {
+        let body = json!({"username": username, "password": PASSWORD});
+        let refusal = gate.post("/v1/signup").json(&body).send().refused(409, "taken");
+        assert_eq!(refusal["field"], json!("username"));
+        let account = sign_in(&gate, username, PASSWORD).expect(200);
+        assert_eq!(account["payload"]["username"], json!("Alice"), "as it was chosen");
+    }
+    assert_eq!(row_counts(&gate)[0], 1);
+}
+
+#[test]
+fn sign_up_can_be_closed() {
+    let gate = Gate::with(&[("SIGNUP", "closed")]);
+    let body = json!({"username": "alice", "password": PASSWORD});
+    gate.post("/v1/signup").json(&body).send().refused(403, "signup_closed");
+    assert_eq!(row_counts(&gate)[0], 0);
+    passwords::insert_user(&gate, "alice", passwords::hash(PASSWORD, 4));
+    sign_in(&gate, "alice", PASSWORD).expect(200);
+}
+
+#[test]
+fn a_suspension_shuts_out_the_user_and_ends_earlier_tokens_for_good() {
+    let gate = Gate::start();
+    let (alice, domain, access) = gate.tenant("alice");
+    set_suspended(&gate, "alice", true);
+    let suspended = sign_in(&gate, "alice", PASSWORD);
+    suspended.refused(401, "credentials");
+    exchange(&gate, &domain).refused(401, "unknown_client");
+    for token in [&alice.token, &access] {
+        gate.get("/v1/test").token(token).send().refused(401, "revoked");
+    }
+
+    set_suspended(&gate, "alice", false);
+    let again = sign_in(&gate, "alice", PASSWORD).expect(200);
+    gate.get("/v1/me").token(again["token"].as_str().expect("a token")).send().expect(200);
+    let fresh = exchange(&gate, &domain).expect(200);
+    gate.get("/v1/test").token(fresh["token"].as_str().expect("a token")).send().expect(200);
+    for token in [&alice.token, &access] {
+        gate.get("/v1/test").token(token).send().refused(401, "revoked");
+    }
+}
+
+#[test]
+fn deleting_an_account_takes_everything_of_it_and_nothing_else() {
+    let gate = Gate::start();
+    let (alice, domain, access) = gate.tenant("alice");
+    let (bob, bobs, _) = gate.tenant("bob");
+    for token in [&alice.token, &bob.token] {
+        gate.post("/v1/posts").token(token).json(&json!({"content": "#one #two"})).send().expect(201);
+    }
+
+    let wrong = [json!({}), json!({"password": 1}), json!({"password": PASSWORD, "force": true})];
+    for body in &wrong {
+        gate.delete("/v1/me").token(&alice.token).json(body).send().refused(400, "invalid_field");
+    }
+    for password in ["", "wrong", &"x".repeat(257)] {
+        delete_account(&gate, &alice, password).refused(403, "credentials");
+    }
+    delete_account(&gate, &User { token: access.clone(), id: alice.id }, PASSWORD).refused(403, "kind");
+    assert_eq!(row_counts(&gate), [2, 2, 2, 2, 4]);
+
+    delete_account(&gate, &alice, PASSWORD).expect(200);
+    for token in [&alice.token, &access] {
+        gate.get("/v1/test").token(token).send().refused(401, "revoked");
+    }
+    exchange(&gate, &domain).refused(401, "unknown_client");
+    sign_in(&gate, "alice", PASSWORD).refused(401, "credentials");
+    assert_eq!(row_counts(&gate), [1, 1, 1, 1, 2], "bob's are left");
+    exchange(&gate, &bobs).expect(200);
+
+    // The name is free again, but who takes it is somebody else.
+    let namesake = gate.sign_up("alice");
+    assert_ne!(namesake.id, alice.id);
+    gate.get("/v1/me").token(&alice.token).send().refused(401, "revoked");
+    exchange(&gate, &domain).refused(401, "unknown_client");
+    let list = gate.get("/v1/posts/my").token(&namesake.token).send().expect(200);
+    assert_eq!(list["payload"], json!([]));
+}

@@ -1,1 +1,123 @@
-//! (to be written)
+//! Several nodes on one PostgreSQL see each other's changes; and what goes on while a database is away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::binary::{Child, PROMISED, gatebird, within};
+use crate::harness::{Database, Gate, PASSWORD, json, postgres};
+
+mod away;
+mod cluster;
+
+#[test]
+fn nodes_see_each_others_changes_in_time() {
+    if postgres().is_none() {
+        return;
+    }
+    let here = Gate::start();
+    let there = here.another_node();
+    let mut slowest = Duration::ZERO;
+    let mut soon = |what: &str, done: &mut dyn FnMut() -> bool| slowest = slowest.max(within(PROMISED, what, done));
+    // Each way: the node that serves the request is not the one that changed it.
+    for (name, one, other) in [("alice", &here, &there), ("bob", &there, &here)] {
+        let (user, domain, token) = one.tenant(name);
+        let status = |token: &str, path: &str| other.get(path).token(token).send().status;
+        let exchange = |secret: &str| other.post("/token").json(&json!({"clientSecret": secret})).send().status;
+        soon("a new user", &mut || status(&user.token, "/v1/me") == 200);
+        soon("a new domain", &mut || exchange(&domain.secret) == 200);
+        soon("a new token", &mut || status(&token, "/v1/test") == 200);
+
+        let id = format!("/v1/domains/{}", domain.id);
+        one.patch(&id).token(&user.token).json(&json!({"type": "premium"})).send().expect(200);
+        let plan = |gate: &Gate| {
+            let id = gatebird::id::DomainId::parse(&domain.id).expect("an id");
+            gate.app.directory.by_id(&id).map(|live| live.domain.plan)
+        };
+        soon("a changed plan", &mut || plan(other) == Some(gatebird::plan::Plan::Premium));
+
+        let cli = |args: &[&str]| {
+            crate::binary::run(&mut gatebird(&here.database, args, &[]), "").good();
+        };
+        cli(&["domain", "suspend", &domain.id]);
+        soon("a suspended domain", &mut || status(&token, "/v1/test") == 401 && exchange(&domain.secret) == 401);
+        cli(&["domain", "resume", &domain.id]);
+        soon("a resumed domain", &mut || exchange(&domain.secret) == 200);
+        assert_eq!(status(&token, "/v1/test"), 401, "earlier tokens stay revoked");
+
+        let second = one.register(&user, &format!("second.{name}.example.com"));
+        let token = one.access_token(&second);
+        soon("a second domain", &mut || status(&token, "/v1/test") == 200);
+        one.delete(&format!("/v1/domains/{}", second.id)).token(&user.token).send().expect(200);
+        soon("a deleted domain", &mut || status(&token, "/v1/test") == 401 && exchange(&second.secret) == 401);
+
+        let third = one.register(&user, &format!("third.{name}.example.com"));
+        let token = one.access_token(&third);
+        soon("a third domain", &mut || status(&token, "/v1/test") == 200);
+        let body = json!({"oldPassword": PASSWORD, "newPassword": format!("{PASSWORD} anew")});
+        one.put("/v1/me/password").token(&user.token).json(&body).send().expect(200);
+        soon("a changed password", &mut || status(&user.token, "/v1/me") == 401 && status(&token, "/v1/test") == 401);
+        let body = json!({"username": name, "password": format!("{PASSWORD} anew")});
+        other.post("/v1/signin").json(&body).send().expect(200);
+
+        let token = one.access_token(&third);
+        soon("a token of now", &mut || status(&token, "/v1/test") == 200);
+        cli(&["user", "suspend", name]);
+        soon("a suspended user", &mut || status(&token, "/v1/test") == 401 && exchange(&third.secret) == 401);
+        cli(&["user", "resume", name]);
+        soon("a resumed user", &mut || exchange(&third.secret) == 200);
+
+        let token = one.access_token(&third);
+        let signed_in = one.post("/v1/signin").json(&body).send().expect(200);
+        let user_token = signed_in["token"].as_str().expect("a token");
+        soon("tokens of now", &mut || status(&token, "/v1/test") == 200 && status(user_token, "/v1/me") == 200);
+        let body = json!({"password": format!("{PASSWORD} anew")});
+        one.delete("/v1/me").token(user_token).json(&body).send().expect(200);
+        soon("a deleted user", &mut || {
+            status(&token, "/v1/test") == 401 && status(user_token, "/v1/me") == 401 && exchange(&third.secret) == 401
+        });
+    }
+    println!("the slowest change took {slowest:?}");
+}
+
+#[test]
+fn nodes_that_write_at_once_see_everything() {
+    if postgres().is_none() {
+        return;
+    }
+    let here = Gate::start();
+    let there = here.another_node();
+    let alice = here.sign_up("alice");
+    within(PROMISED, "a new user", || there.get("/v1/me").token(&alice.token).send().status == 200);
+    // Commits that overtake each other would be missed by who reads from the highest revision on.
+    let secrets: Vec<String> = std::thread::scope(|scope| {
+        let register = |gate, writer: u32| {
+            let alice = &alice;
+            let registered =
+                move |number| Gate::register(gate, alice, &format!("h{writer}-{number}.example.com")).secret;
+            scope.spawn(move || (0..25).map(registered).collect::<Vec<_>>())
+        };
+        let threads: Vec<_> =
+            (0..4).map(|writer| register(if writer % 2 == 0 { &here } else { &there }, writer)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
+    });
+    assert_eq!(secrets.len(), 100);
+    for gate in [&here, &there] {
+        let known = |secret: &String| gate.post("/token").json(&json!({"clientSecret": secret})).send().status == 200;
+        within(PROMISED, "every domain", || secrets.iter().all(known));
+    }
+}
+
+#[test]
+fn two_nodes_may_start_at_once_on_an_empty_database() {
+    if postgres().is_none() {
+        return;
+    }
+    for round in 0..3 {
+        let database = Arc::new(Database::new());
+        let start = || Child::spawn(&mut gatebird(&database, &[], &[]), "");
+        let (one, other) = (start(), start());
+        let (one, other) = (one.greeted(), other.greeted());
+        let (_, _, token) = one.client.tenant(&format!("alice{round}"));
+        within(PROMISED, "both serve one database", || other.client.get("/v1/test", &token).status == 200);
+    }
+}

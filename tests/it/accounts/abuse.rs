@@ -1,0 +1,167 @@
+//! Accounts under attack: what a refused sign-in gives away, and floods.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{passwords, row_counts, set_suspended, sign_in};
+use crate::harness::{Gate, PASSWORD, Reply, json};
+use crate::tenancy::indistinct;
+
+#[test]
+fn a_refused_sign_in_does_not_tell_why() {
+    let gate = Gate::start();
+    gate.sign_up("alice");
+    gate.sign_up("suspended");
+    set_suspended(&gate, "suspended", true);
+    let too_long = "x".repeat(257);
+    let expected = indistinct(&sign_in(&gate, "nobody", PASSWORD));
+    assert!(expected.contains("\"reason\":\"credentials\""), "{expected}");
+    for (username, password) in [
+        ("nobody", "wrong"),
+        ("alice", "wrong"),
+        ("alice", ""),
+        ("alice", &too_long),
+        ("nobody", &too_long),
+        ("suspended", PASSWORD),
+        ("suspended", "wrong"),
+        ("", PASSWORD),
+        ("a", PASSWORD),
+        ("no such\0name", PASSWORD),
+        ("' OR 1=1 --", PASSWORD),
+        ("alice ", PASSWORD),
+        ("al%", PASSWORD),
+        ("\u{ff41}lice", PASSWORD),
+        (&"x".repeat(10_000), PASSWORD),
+    ] {
+        let reply = sign_in(&gate, username, password);
+        reply.refused(401, "credentials");
+        assert_eq!(indistinct(&reply), expected, "{username:.20} {password:.20}");
+    }
+}
+
+/// The median time of some refused sign-ins, taken in turns so that a busy machine slows all alike.
+fn medians<const N: usize>(gate: &Gate, names: [&str; N]) -> [Duration; N] {
+    let mut times: [Vec<Duration>; N] = std::array::from_fn(|_| Vec::new());
+    for _ in 0..7 {
+        for (name, times) in names.iter().zip(&mut times) {
+            let start = Instant::now();
+            sign_in(gate, name, "wrong password").refused(401, "credentials");
+            times.push(start.elapsed());
+        }
+    }
+    times.map(|mut times| {
+        times.sort();
+        times[times.len() / 2]
+    })
+}
+
+fn assert_alike(one: Duration, other: Duration) {
+    assert!(one * 2 >= other && other * 2 >= one, "{one:?} and {other:?}");
+}
+
+#[test]
+fn an_unknown_user_takes_as_long_as_a_wrong_password() {
+    let gate = Gate::with(&[("BCRYPT_COST", "10")]);
+    gate.sign_up("alice");
+    gate.sign_up("suspended");
+    set_suspended(&gate, "suspended", true);
+    let [known, suspended, unknown, no_name] = medians(&gate, ["alice", "suspended", "nobody", "no name"]);
+    assert_alike(known, suspended);
+    assert_alike(known, unknown);
+    assert_alike(known, no_name);
+}
+
+/// Else the accounts of before a raise of `BCRYPT_COST` could be told by their quicker refusal.
+#[test]
+fn an_account_with_a_cheaper_hash_takes_as_long_too() {
+    let gate = Gate::with(&[("BCRYPT_COST", "10")]);
+    passwords::insert_user(&gate, "earlier", passwords::hash(PASSWORD, 8));
+    passwords::insert_user(&gate, "imported", bcrypt::non_truncating_hash(PASSWORD, 4).expect("hashes"));
+    let [unknown, earlier, imported] = medians(&gate, ["nobody", "earlier", "imported"]);
+    assert_alike(unknown, earlier);
+    assert_alike(unknown, imported);
+}
+
+/// Sends the same request so many times at once.
+fn at_once(times: usize, send: impl Fn() -> Reply + Sync) -> Vec<Reply> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..times).map(|_| scope.spawn(&send)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("an answer")).collect()
+    })
+}
+
+/// How many have that status; every other one has to be one of `others`, and a 503 an honest one.
+fn count(replies: &[Reply], status: u16, others: &[u16]) -> usize {
+    for reply in replies {
+        assert!(reply.status == status || others.contains(&reply.status), "{} {}", reply.status, reply.text());
+        if reply.status == 503 {
+            reply.refused(503, "busy");
+            let wait = reply.header("retry-after").and_then(|value| value.parse::<u32>().ok());
+            assert!(wait.is_some_and(|seconds| seconds >= 1), "{:?}", reply.headers);
+        }
+    }
+    replies.iter().filter(|reply| reply.status == status).count()
+}
+
+#[test]
+fn one_of_many_who_want_the_same_name_at_once_gets_it() {
+    let gate = Gate::start();
+    let body = json!({"username": "Wanted", "password": PASSWORD});
+    let replies = at_once(50, || gate.post("/v1/signup").json(&body).send());
+    assert_eq!(count(&replies, 201, &[409, 503]), 1);
+    assert_eq!(row_counts(&gate)[0], 1);
+    sign_in(&gate, "wanted", PASSWORD).expect(200);
+}
+
+/// What `/v1/test` takes at the median while `work` runs.
+fn verification_during<T>(gate: &Gate, token: &str, work: impl FnOnce() -> T) -> (T, Duration) {
+    let over = AtomicBool::new(false);
+    let (result, mut times) = std::thread::scope(|scope| {
+        let bystander = scope.spawn(|| {
+            let mut times = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                gate.get("/v1/test").token(token).send().expect(200);
+                times.push(start.elapsed());
+            }
+            times
+        });
+        let result = work();
+        over.store(true, Ordering::Relaxed);
+        (result, bystander.join().expect("no panic"))
+    });
+    times.sort();
+    (result, times[times.len() / 2])
+}
+
+#[test]
+fn a_flood_of_sign_ins_is_shed_and_leaves_verification_quick() {
+    let gate = Gate::with(&[("BCRYPT_COST", "10")]);
+    let (_, _, token) = gate.tenant("alice");
+    let flood = || at_once(100, || sign_in(&gate, "alice", "wrong password"));
+    let (replies, median) = verification_during(&gate, &token, flood);
+    let worked = count(&replies, 401, &[503]);
+    assert!((1..100).contains(&worked), "{worked} were worked off: the queue has to have an end");
+    assert!(median < Duration::from_millis(250), "{median:?}");
+    sign_in(&gate, "alice", PASSWORD).expect(200);
+}
+
+/// Judging a password's strength costs time as well: look-alike characters make for many readings.
+#[test]
+fn passwords_that_are_slow_to_judge_leave_verification_quick() {
+    let gate = Gate::start();
+    let (_, _, token) = gate.tenant("alice");
+    let slow: String = "4@8({[<369!|1i7l0$5+%2z".chars().cycle().take(256).collect();
+    let body = json!({"username": "mallory", "password": slow});
+    let flood = || {
+        at_once(8, || {
+            let start = Instant::now();
+            let reply = gate.post("/v1/signup").json(&body).send();
+            assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+            reply
+        })
+    };
+    let (replies, median) = verification_during(&gate, &token, flood);
+    count(&replies, 201, &[400, 409, 503]);
+    assert!(median < Duration::from_millis(250), "{median:?}");
+}

@@ -1,0 +1,139 @@
+//! Signatures by keys that are not the gate's, and the change of the gate's own key.
+
+use super::{GOOD, INVALID, Target, split, texts};
+use crate::harness::{Gate, JWT_SECRET, mint_with, parts};
+
+/// Keys that stand in tutorials, frameworks and lists for guessing.
+#[rustfmt::skip]
+const WEAK: &[&str] = &[
+    "secret", "Secret", "SECRET", "secret1", "secret123", "secretkey", "secret_key", "secret-key", "secretsecret",
+    "mysecret", "my_secret", "my-secret", "my_secret_key", "mySecretKey", "supersecret", "super-secret", "supersecretkey",
+    "topsecret", "jwtSecret", "jwtsecret", "jwt_secret", "jwt-secret", "JWT_SECRET", "jwt", "JWT", "jwtkey", "jwt-key",
+    "nodebird", "nodebirdsecret", "nodebird-secret", "gatebird", "gatebirdsecret", "cookiesecret", "COOKIE_SECRET",
+    "your-256-bit-secret", "your-384-bit-secret", "your-512-bit-secret", "your_secret", "your-secret-key", "yoursecret",
+    "a-string-secret-at-least-256-bits-long", "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
+    "changeme", "change-me", "change_me", "ChangeMe", "change this", "replace-me", "example", "example_key", "example-key-1234",
+    "password", "Password1", "passw0rd", "p@ssw0rd", "letmein", "qwerty", "abc123", "123", "1234", "12345", "123456",
+    "1234567890", "0123456789", "admin", "administrator", "root", "test", "testing", "test123", "default", "demo", "dev",
+    "development", "production", "staging", "local", "private", "privatekey", "private_key", "key", "token", "tokensecret",
+    "hmac", "HS256", "hs256-secret", "AC8d83&21Almnis710sds", "W7zVbBgVa9dIt7T5n1Yx", "gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr9C",
+    "bar", "foo", "foobar", "none", "null", "undefined", "true", "false", "0", " ", "\n", "\0", "{}", "[]",
+    "0000000000000000", "00000000000000000000000000000000", "00000000000000000000000000000000000000000000000000000000",
+    "ThisIsMySecretKey", "this-is-a-secret", "thisisasecret", "app.secret", "app_secret", "APP_SECRET", "shhhhh", "shhh",
+    "node", "express", "django-insecure", "laravel", "spring", "rails", "flask", "symfony", "keycloak", "hasura", "supabase",
+];
+
+#[test]
+fn no_other_key_signs() {
+    let target = Target::new();
+    for key in WEAK {
+        target.gets(key, &target.signed_with(key), INVALID);
+    }
+    let near: [(&str, Vec<u8>); 12] = [
+        ("empty", vec![]),
+        ("32 zero bytes", vec![0; 32]),
+        ("64 zero bytes", vec![0; 64]),
+        ("32 bytes of 0xFF", vec![0xFF; 32]),
+        ("in other case", JWT_SECRET.to_uppercase().into()),
+        ("one byte short", JWT_SECRET[1..].into()),
+        ("one byte longer", format!("{JWT_SECRET}!").into()),
+        ("with a line end", format!("{JWT_SECRET}\n").into()),
+        ("twice", JWT_SECRET.repeat(2).into()),
+        ("the issuer", "https://gate.test".into()),
+        ("the client's secret", target.domain.secret.clone().into()),
+        ("the client's id", target.domain.id.clone().into()),
+    ];
+    for (name, key) in near {
+        target.gets(name, &target.signed_with(key), INVALID);
+    }
+    target.gets("the gate's own key", &target.signed_with(JWT_SECRET), GOOD);
+}
+
+/// RFC 2104 pads a short key with zero bytes, so a key and the same with zero bytes behind it are one key. That is HMAC,
+/// not a hole; a zero byte cannot come in by an environment variable.
+#[test]
+fn the_padding_of_hmac_is_the_only_other_spelling_of_the_key() {
+    let target = Target::new();
+    target.gets("zero byte behind", &target.signed_with(format!("{JWT_SECRET}\0")), GOOD);
+    target.gets("zero byte before", &target.signed_with(format!("\0{JWT_SECRET}")), INVALID);
+}
+
+#[test]
+fn what_was_signed_cannot_be_changed() {
+    let target = Target::new();
+    let other = target.gate.access_token(&target.domain);
+    let escalated = target.gate.post("/token").form(format!(
+        "grant_type=client_credentials&client_id={}&client_secret={}&scope=posts:read",
+        target.domain.id, target.domain.secret
+    ));
+    let narrow = escalated.send().expect(200)["access_token"].as_str().expect("a token").to_owned();
+    let [header, _, signature] = split(&narrow);
+    let (_, mut claims) = parts(&narrow);
+    claims["scope"] = "posts:read posts:write".into();
+    let [_, wide, _] = {
+        let minted = mint_with("{}", &claims.to_string(), b"");
+        split(&minted).map(str::to_owned)
+    };
+    target.gets("scope escalated", &format!("{header}.{wide}.{signature}"), INVALID);
+    target.gets("as issued", &narrow, GOOD);
+
+    let [header, payload, signature] = split(&target.token);
+    let [other_header, other_payload, other_signature] = split(&other);
+    assert_eq!(header, other_header, "one kind of token has one header");
+    for (name, token) in [
+        ("payload of another", format!("{header}.{other_payload}.{signature}")),
+        ("signature of another", format!("{header}.{payload}.{other_signature}")),
+        ("parts in another order", format!("{payload}.{header}.{signature}")),
+        ("header twice", format!("{header}.{header}.{signature}")),
+        ("signature in the payload's place", format!("{header}.{signature}.{payload}")),
+    ] {
+        target.gets(name, &token, INVALID);
+    }
+}
+
+const NEW: &str = "T9vX2mK7pQ4sW8zB5nR1cF6yH3jL0dG-new-key";
+const OLD: &str = "B4nM8kJ1hG5fD9sA2qW6eR3tY7uI0oP-old-key";
+const THIRD: &str = "Z1xC5vB9nM3aS7dF2gH6jK0lQ4wE8rT-third";
+
+#[test]
+fn the_previous_key_verifies_and_only_the_new_one_signs() {
+    let header_under = |key: &str| texts(&Gate::with(&[("JWT_SECRET", key)]).tenant("alice").2).0;
+    let (new_header, old_header, third_header) = (header_under(NEW), header_under(OLD), header_under(THIRD));
+
+    let gate = Gate::with(&[("JWT_SECRET", NEW), ("JWT_SECRET_PREVIOUS", OLD)]);
+    let (user, domain, token) = gate.tenant("alice");
+    let (header, claims) = texts(&token);
+    assert_eq!(header, new_header, "the new key signs");
+    assert_eq!(mint_with(&header, &claims, NEW.as_bytes()), token);
+    let target = Target { gate, user, domain, token };
+    for (name, header, key, verdict) in [
+        ("new", &new_header, NEW, GOOD),
+        ("old", &old_header, OLD, GOOD),
+        ("third", &third_header, THIRD, INVALID),
+        ("old key under the new kid", &new_header, OLD, INVALID),
+        ("new key under the old kid", &old_header, NEW, INVALID),
+        ("third key under the new kid", &new_header, THIRD, INVALID),
+        ("third key under the old kid", &old_header, THIRD, INVALID),
+    ] {
+        target.gets(name, &mint_with(header, &claims, key.as_bytes()), verdict);
+    }
+
+    // Once JWT_SECRET_PREVIOUS is taken away, the old key is nobody's.
+    let gate = Gate::with(&[("JWT_SECRET", NEW)]);
+    let (user, domain, token) = gate.tenant("alice");
+    let (_, claims) = texts(&token);
+    let target = Target { gate, user, domain, token };
+    target.gets("retired", &mint_with(&old_header, &claims, OLD.as_bytes()), INVALID);
+}
+
+/// Two gates that share a key by mistake still tell their tokens apart.
+#[test]
+fn another_issuer_with_the_same_key_is_another_issuer() {
+    let target = Target::new();
+    let other = Gate::with(&[("JWT_ISSUER", "https://other.test")]);
+    let (user, _, token) = other.tenant("alice");
+    target.gets("access token", &token, INVALID);
+    target.gets("user token", &user.token, INVALID);
+    other.get("/v1/test").token(&token).send().expect(200);
+    other.get("/v1/test").token(&target.token).send().refused(401, "invalid");
+}

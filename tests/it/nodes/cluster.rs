@@ -1,0 +1,150 @@
+//! A PostgreSQL of a test's own, which it may stop, freeze and start again.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use diesel::{Connection, PgConnection};
+use tempfile::TempDir;
+
+use crate::binary::{free_port, signal, within};
+
+/// PostgreSQL refuses to run as root; as root, these are the users to try.
+const USERS: &[&str] = &["postgres", "nobody"];
+
+/// A throw-away cluster, gone with this.
+pub struct Cluster {
+    dir: TempDir,
+    port: u16,
+    owner: Option<(u32, u32)>,
+    postmaster: Option<Child>,
+}
+
+impl Cluster {
+    pub fn start() -> Cluster {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let owner = match fs::metadata("/proc/self").expect("Linux").uid() {
+            0 => Some(somebody_else()),
+            _ => None,
+        };
+        if let Some((user, group)) = owner {
+            chown(dir.path(), Some(user), Some(group)).expect("root may");
+        }
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).expect("ours");
+        let mut cluster = Cluster { dir, port: free_port(), owner, postmaster: None };
+        let data = cluster.data();
+        let mut initdb = cluster.command("initdb");
+        initdb.args(["--no-sync", "--auth=trust", "--username=gatebird", "--encoding=UTF8", "--locale=C", "-D"]);
+        let output = initdb.arg(&data).output().expect("initdb runs");
+        assert!(output.status.success(), "{output:?}");
+        cluster.resume();
+        cluster
+    }
+
+    pub fn url(&self) -> String {
+        format!("postgres://gatebird@127.0.0.1:{}/postgres", self.port)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(program(name));
+        command.current_dir(self.dir.path()).stdin(Stdio::null());
+        if let Some((user, group)) = self.owner {
+            command.uid(user).gid(group);
+        }
+        command
+    }
+
+    /// Starts it, or starts it again, and waits until it answers.
+    pub fn resume(&mut self) {
+        let log = fs::File::create(self.dir.path().join("log")).expect("a file");
+        let settings = [
+            format!("port={}", self.port),
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("unix_socket_directories={}", self.dir.path().display()),
+            "fsync=off".to_owned(),
+            "autovacuum=off".to_owned(),
+            "shared_buffers=16MB".to_owned(),
+        ];
+        let mut command = self.command("postgres");
+        command.arg("-D").arg(self.data());
+        for setting in settings {
+            command.args(["-c", &setting]);
+        }
+        command.stdout(Stdio::null()).stderr(log);
+        self.postmaster = Some(command.spawn().expect("postgres runs"));
+        let url = self.url();
+        within(Duration::from_secs(20), "PostgreSQL answers", || PgConnection::establish(&url).is_ok());
+    }
+
+    /// `pg_ctl stop -m immediate`.
+    pub fn stop(&mut self) {
+        if let Some(mut postmaster) = self.postmaster.take() {
+            signal("QUIT", postmaster.id());
+            postmaster.wait().expect("it is ours");
+        }
+    }
+
+    /// Nothing of it answers, and no connection ends.
+    pub fn freeze(&self) {
+        self.all("STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.all("CONT");
+    }
+
+    /// The postmaster first, so that it starts no more servers. One of those may end meanwhile.
+    fn all(&self, name: &str) {
+        if let Some(postmaster) = &self.postmaster {
+            signal(name, postmaster.id());
+            for child in children_of(postmaster.id()) {
+                drop(Command::new("sh").args(["-c", &format!("kill -{name} {child}")]).stderr(Stdio::null()).status());
+            }
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.thaw();
+        self.stop();
+    }
+}
+
+/// User and group number of somebody who is not root.
+fn somebody_else() -> (u32, u32) {
+    let users = fs::read_to_string("/etc/passwd").expect("Linux");
+    let numbers = |name: &&str| {
+        let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
+        let mut fields = line.split(':').skip(2).map(|field| field.parse().ok());
+        Some((fields.next()??, fields.next()??))
+    };
+    USERS.iter().find_map(numbers).expect("a user that is not root")
+}
+
+/// Debian keeps PostgreSQL's programs out of the path.
+fn program(name: &str) -> PathBuf {
+    let mut folders: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+        .map_or(Vec::new(), |versions| versions.filter_map(|version| Some(version.ok()?.path().join("bin"))).collect());
+    folders.sort();
+    folders.reverse();
+    let path = folders.iter().map(|folder| folder.join(name)).find(|path| Path::exists(path));
+    path.unwrap_or_else(|| name.into())
+}
+
+fn children_of(parent: u32) -> Vec<u32> {
+    let processes =
+        fs::read_dir("/proc").expect("Linux").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_child = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|rest| rest.trim() == parent.to_string()))
+    };
+    processes.filter(is_child).collect()
+}

@@ -1,0 +1,130 @@
+//! Which secrets work, until which second, and that nothing tells why one does not.
+
+use gatebird::db::{domain, user};
+use gatebird::secret::ClientSecret;
+
+use super::{GRANT, unknown_client};
+use crate::forgery::revoked::{change, domain_id, rotate};
+use crate::forgery::time::at;
+use crate::harness::{Domain, Gate, PASSWORD, Reply, json};
+
+fn exchange(gate: &Gate, domain: &Domain) -> Reply {
+    gate.post("/token").json(&json!({"clientSecret": domain.secret})).send()
+}
+
+#[test]
+fn a_retired_secret_works_until_its_deadline() {
+    let gate = Gate::start();
+    let (_, first, token) = gate.tenant("alice");
+    let now = gate.clock.now();
+    let second = at(&gate, now, || rotate(&gate, &first, 600));
+    let deadline = now + 600;
+    let status = |second_: i64, domain: &Domain| at(&gate, second_, || exchange(&gate, domain).status);
+    // `at` may have rotated more than once; the first secret's deadline is the earliest then, at most seconds earlier.
+    assert_eq!(status(now, &first), 200);
+    assert_eq!(status(now, &second), 200);
+    assert_eq!(status(deadline - 1, &first), 200);
+    assert_eq!(status(deadline, &first), 401);
+    assert_eq!(status(deadline + 1, &first), 401);
+    at(&gate, deadline, || unknown_client("at the deadline", &exchange(&gate, &first)));
+    assert_eq!(status(deadline, &second), 200);
+    // Its tokens live on: a grace is not an accident.
+    gate.clock.advance(now - gate.clock.now());
+    gate.get("/v1/test").token(&token).send().expect(200);
+}
+
+#[test]
+fn a_nearer_deadline_stays() {
+    let gate = Gate::start();
+    let (_, first, _) = gate.tenant("alice");
+    let now = gate.clock.now();
+    let second = rotate(&gate, &first, 60);
+    let third = rotate(&gate, &first, 6000);
+    let status = |second: i64, domain: &Domain| at(&gate, second, || exchange(&gate, domain).status);
+    assert_eq!((status(now + 50, &first), status(now + 70, &first)), (200, 401));
+    assert_eq!((status(now + 5990, &second), status(now + 6010, &second)), (200, 401));
+    assert_eq!(status(now + 100_000_000, &third), 200);
+}
+
+#[test]
+fn a_secret_retired_at_once_is_retired_at_once() {
+    let gate = Gate::start();
+    let (_, first, _) = gate.tenant("alice");
+    let second = rotate(&gate, &first, 600);
+    let third = rotate(&gate, &first, 0);
+    unknown_client("the first", &exchange(&gate, &first));
+    unknown_client("the second, in its grace", &exchange(&gate, &second));
+    exchange(&gate, &third).expect(200);
+}
+
+/// Unknown, retired, suspended, deleted: to a stranger with a secret they are one thing.
+#[test]
+fn nothing_tells_why_a_secret_does_not_work() {
+    let gate = Gate::start();
+    let (user, deleted, _) = gate.tenant("alice");
+    let named = |host: &str| gate.register(&user, host);
+    let (suspended, rotated, retired) = (named("b.example.com"), named("c.example.com"), named("d.example.com"));
+    gate.delete(&format!("/v1/domains/{}", deleted.id)).token(&user.token).send().expect(200);
+    change(&gate, |conn| Ok(domain::set_suspended(conn, domain_id(&suspended), true)?));
+    rotate(&gate, &rotated, 0);
+    rotate(&gate, &retired, 60);
+    let (mallory, of_suspended_user, _) = gate.tenant("mallory");
+    let owner = gate.app.directory.tenant(mallory.id).expect("mallory").id;
+    change(&gate, |conn| Ok(user::set_suspended(conn, owner, true)?));
+    let (gone, of_gone_user, _) = gate.tenant("gone-user");
+    gate.delete("/v1/me").token(&gone.token).json(&json!({"password": PASSWORD})).send().expect(200);
+    gate.clock.advance(120);
+
+    let unknown = Domain { id: format!("dom_{}", "0".repeat(22)), secret: ClientSecret::random().reveal().into() };
+    let checksum = Domain { id: unknown.id.clone(), secret: format!("gbs_{}", "0".repeat(38)) };
+    let nonsense = Domain { id: "x".into(), secret: "x".into() };
+    let all =
+        [&unknown, &checksum, &nonsense, &deleted, &suspended, &rotated, &retired, &of_suspended_user, &of_gone_user];
+    let seen = |request: crate::harness::Request| {
+        let reply = request.header("X-Request-Id", "the-same").send();
+        unknown_client("refused", &reply);
+        let mut headers = reply.headers.clone();
+        headers.retain(|(name, _)| name != "date");
+        headers.sort();
+        (headers, reply.body)
+    };
+    for domain in all {
+        let json = |domain: &Domain| seen(gate.post("/token").json(&json!({"clientSecret": domain.secret})));
+        assert_eq!(json(domain), json(&unknown));
+        let form = |domain: &Domain| {
+            let body = format!("{GRANT}&client_id={}&client_secret={}", domain.id, domain.secret);
+            seen(gate.post("/token").form(body))
+        };
+        assert_eq!(form(domain), form(&unknown));
+        let basic = |domain: &Domain| seen(gate.post("/token").form(GRANT).basic(&domain.id, &domain.secret));
+        assert_eq!(basic(domain), basic(&unknown));
+    }
+}
+
+#[test]
+fn a_suspended_domain_gets_tokens_again_when_resumed() {
+    let gate = Gate::start();
+    let (_, domain, _) = gate.tenant("alice");
+    let id = domain_id(&domain);
+    change(&gate, |conn| Ok(domain::set_suspended(conn, id, true)?));
+    unknown_client("suspended", &exchange(&gate, &domain));
+    change(&gate, |conn| Ok(domain::set_suspended(conn, id, false)?));
+    exchange(&gate, &domain).expect(200);
+}
+
+#[test]
+fn a_secret_is_nowhere_but_in_the_answer_that_made_it() {
+    let gate = Gate::start();
+    let (user, domain, token) = gate.tenant("alice");
+    for path in ["/v1/domains".to_owned(), format!("/v1/domains/{}", domain.id)] {
+        let reply = gate.get(&path).token(&user.token).send();
+        reply.expect(200);
+        assert!(!reply.text().contains("gbs_") && !reply.text().contains("clientSecret"), "{}", reply.text());
+    }
+    let body = json!({"type": "premium"});
+    let reply = gate.patch(&format!("/v1/domains/{}", domain.id)).token(&user.token).json(&body).send();
+    reply.expect(200);
+    assert!(!reply.text().contains("gbs_"), "{}", reply.text());
+    let (_, claims) = crate::harness::parts(&token);
+    assert!(!claims.to_string().contains(&domain.secret));
+}
