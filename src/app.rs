@@ -1,6 +1,6 @@
 //! The running gate: settings, database, directory, keys. Started once, shared by all workers.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -232,7 +232,8 @@ fn take_file(database: &Database) -> std::result::Result<Option<File>, Exit> {
         return Ok(None);
     };
     db::make_folder(path)?;
-    let lock = path.with_added_extension("lock");
+    // One file may have several names: the lock stands beside the file itself.
+    let lock = fs::canonicalize(path).unwrap_or_else(|_| path.clone()).with_added_extension("lock");
     let cannot =
         |error: &dyn std::fmt::Display| Exit::cannot_create(format!("cannot open {}: {error}", lock.display()));
     let file = OpenOptions::new()

@@ -23,22 +23,22 @@ impl Exit {
 
     /// 65: the data is corrupt, or of a newer version.
     pub fn data(line: impl Display) -> Exit {
-        Exit::new(65, line)
+        Exit::new(65, one_line(line))
     }
 
     /// 69: the database cannot be reached.
     pub fn unavailable(line: impl Display) -> Exit {
-        Exit::new(69, line)
+        Exit::new(69, one_line(line))
     }
 
     /// 70: a bug.
     pub fn software(line: impl Display) -> Exit {
-        Exit::new(70, line)
+        Exit::new(70, one_line(line))
     }
 
     /// 73: the file is already in use, or cannot be made.
     pub fn cannot_create(line: impl Display) -> Exit {
-        Exit::new(73, line)
+        Exit::new(73, one_line(line))
     }
 
     /// 78: the settings cannot be used.
@@ -54,3 +54,8 @@ impl Display for Exit {
 }
 
 impl std::error::Error for Exit {}
+
+/// Databases tell their troubles in several lines.
+fn one_line(text: impl Display) -> String {
+    text.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}

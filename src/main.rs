@@ -1,6 +1,7 @@
 //! Reads the environment and `.env`, and hands over to [`gatebird::cli`].
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::process::ExitCode;
 
 use gatebird::cli::{self, Environment};
@@ -12,7 +13,8 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Exit { code, line }) => {
-            eprintln!("{line}");
+            // Whoever listened may have gone away; the code still tells.
+            let _ = writeln!(std::io::stderr(), "{line}");
             ExitCode::from(code)
         }
     }

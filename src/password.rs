@@ -20,6 +20,8 @@ use crate::locale::Message;
 /// Tells a hash of ours from a plain bcrypt one, which another system made of the bare password.
 const MARK: &str = "gb1";
 const LABEL: &[u8] = b"gatebird password v1";
+/// How many characters of a new password are judged.
+const JUDGED: usize = 40;
 /// How many may wait for each thread that hashes; more are refused with 503.
 const QUEUE_PER_THREAD: usize = 16;
 
@@ -51,15 +53,17 @@ impl fmt::Debug for Password {
 pub struct NewPassword(Password);
 
 impl NewPassword {
-    /// 8 to 256 characters and hard to guess (zxcvbn score 3 of 4), also for somebody who knows
-    /// the words in `context`. Costs up to some milliseconds.
+    /// 8 to 256 characters, the first 40 of them hard to guess (zxcvbn score 3 of 4), also for somebody who knows the
+    /// words in `context`. Costs milliseconds, so servers leave it to [`Hasher::hash_new`].
     pub fn parse(text: &str, context: &[&str]) -> std::result::Result<NewPassword, Message> {
         let password = Password::typed(text).ok_or(Message::PasswordLength)?;
         if text.chars().count() < 8 {
             return Err(Message::PasswordLength);
         }
         let context: Vec<&str> = context.iter().copied().chain(["gatebird"]).collect();
-        if zxcvbn::zxcvbn(text, &context).score() < zxcvbn::Score::Three {
+        // A longer password is no easier to guess than its beginning, but judging all of it can take seconds.
+        let beginning = text.char_indices().nth(JUDGED).map_or(text, |(end, _)| &text[..end]);
+        if zxcvbn::zxcvbn(beginning, &context).score() < zxcvbn::Score::Three {
             return Err(Message::PasswordWeak);
         }
         Ok(NewPassword(password))
@@ -95,10 +99,14 @@ impl Hasher {
         }
     }
 
-    /// Hashes a password for storage. `Busy` when too many wait.
-    pub async fn hash(&self, password: NewPassword) -> Result<String> {
+    /// Judges a new password as [`NewPassword::parse`] does, and hashes it for storage. `Busy` when too many wait.
+    pub async fn hash_new(&self, text: String, context: [String; 2]) -> Result<std::result::Result<String, Message>> {
         let cost = self.cost;
-        self.run(move || hash(&password.0, cost)).await?
+        self.run(move || match NewPassword::parse(&text, &context.each_ref().map(String::as_str)) {
+            Ok(password) => hash_now(&password, cost).map(Ok),
+            Err(problem) => Ok(Err(problem)),
+        })
+        .await?
     }
 
     /// Checks a typed password against the stored hash. With `None` (no such user) it does the same
@@ -109,6 +117,10 @@ impl Hasher {
             let exists = stored.is_some();
             let stored = stored.unwrap_or_else(|| matches_nothing(cost));
             let matches = check(&password, &stored)? && exists;
+            if !matches && !is_current(&stored, cost) {
+                // A hash of lower cost is refused no sooner.
+                check(&password, &matches_nothing(cost))?;
+            }
             let rehashed = match matches && !is_current(&stored, cost) {
                 true => Some(hash(&password, cost)?),
                 false => None,

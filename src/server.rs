@@ -8,7 +8,7 @@ use actix_web::body::BoxBody;
 use actix_web::dev::{Server, ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::from_fn;
 use actix_web::{HttpResponse, HttpServer, web};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use utoipa_actix_web::service_config::ServiceConfig;
 use utoipa_actix_web::{AppExt, scope};
 
@@ -121,14 +121,29 @@ pub fn bind_metrics(app: &web::Data<App>, address: SocketAddr) -> io::Result<Ser
     Ok(server.workers(1).shutdown_timeout(1).disable_signals().bind(address)?.run())
 }
 
+/// SIGTERM and SIGINT, which end the process well from here on. To be taken before anybody is told that it serves.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Takes them from the operating system; within a runtime.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn take() -> io::Result<Signals> {
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+}
+
 /// Serves until SIGTERM or SIGINT, then drains: `/readyz` turns 503, running requests finish.
 ///
 /// # Errors
 /// When the operating system refuses.
-pub async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>) -> io::Result<()> {
+pub async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>, signals: Signals) -> io::Result<()> {
     let handles: Vec<ServerHandle> = metrics.iter().chain([&api]).map(Server::handle).collect();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let Signals { mut terminate, mut interrupt } = signals;
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::gate::bearer::UserToken;
 use crate::gate::body::Json;
 use crate::locale::{Locale, Message};
-use crate::password::{NewPassword, Password};
+use crate::password::Password;
 
 /// A user's name: 3 to 40 ASCII letters, digits or `. _ - + @`. Unique without regard to case.
 pub(crate) struct Username(String);
@@ -42,24 +42,24 @@ impl Nick {
     }
 }
 
-/// Everything about a user to be made but the password's hash.
+/// A user to be made, but for the password.
 pub(crate) struct Signup {
-    pub(crate) username: Username,
-    pub(crate) nick: Nick,
-    pub(crate) password: NewPassword,
+    username: Username,
+    nick: Nick,
 }
 
 impl Signup {
     /// Parses what a person typed; without a nick, the name serves.
-    pub(crate) fn parse(username: &str, nick: Option<&str>, password: &str) -> Result<Signup> {
-        let name = Username::parse(username).map_err(|problem| Error::field("username", problem))?;
-        let nick = nick.unwrap_or(username);
-        let context = [username, nick];
+    pub(crate) fn parse(username: &str, nick: Option<&str>) -> Result<Signup> {
         Ok(Signup {
-            username: name,
-            nick: Nick::parse(nick).map_err(|problem| Error::field("nick", problem))?,
-            password: NewPassword::parse(password, &context).map_err(|problem| Error::field("password", problem))?,
+            username: Username::parse(username).map_err(|problem| Error::field("username", problem))?,
+            nick: Nick::parse(nick.unwrap_or(username)).map_err(|problem| Error::field("nick", problem))?,
         })
+    }
+
+    /// The words that the password may not be made of.
+    pub(crate) fn context(&self) -> [String; 2] {
+        [self.username.0.clone(), self.nick.0.clone()]
     }
 
     /// The row to insert.
@@ -166,8 +166,9 @@ pub(crate) async fn sign_up(body: Json<SignupBody>, app: web::Data<App>, locale:
         return Err(Error::SignupClosed);
     }
     let body = body.0;
-    let signup = Signup::parse(&body.username, body.nick.as_deref(), &body.password)?;
-    let hash = app.hasher.hash(signup.password.clone()).await?;
+    let signup = Signup::parse(&body.username, body.nick.as_deref())?;
+    let hash = app.hasher.hash_new(body.password, signup.context()).await?;
+    let hash = hash.map_err(|problem| Error::field("password", problem))?;
     let user = signup.with_hash(hash, app.now());
     let insert =
         move |conn: &mut crate::db::Conn| user::insert(conn, &user).map_err(taken("username", Message::UsernameTaken));
@@ -230,11 +231,10 @@ pub(crate) async fn change_password(
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
-    let user = token.user();
-    let new = NewPassword::parse(&body.0.new_password, &[&user.username, &user.nick])
-        .map_err(|problem| Error::field("newPassword", problem))?;
     confirm(&app, &token, &body.0.old_password).await?;
-    let hash = app.hasher.hash(new).await?;
+    let context = [token.user().username.clone(), token.user().nick.clone()];
+    let hash = app.hasher.hash_new(body.0.new_password, context).await?;
+    let hash = hash.map_err(|problem| Error::field("newPassword", problem))?;
     let tenant = token.tenant();
     app.change(move |conn| Ok(user::set_password(conn, tenant, &hash)?)).await?;
     Ok(done(Message::PasswordChanged, locale))

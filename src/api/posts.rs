@@ -196,7 +196,8 @@ pub(crate) async fn by_hashtag(
         Ok(post::list_with_hashtag(conn, tenant, &hashtag, Page { limit: limit + 1, before })?)
     };
     let posts = app.db.read(list).await?;
-    match posts.is_empty() {
+    // A later part may be empty, because posts were deleted since the one before.
+    match posts.is_empty() && before.is_none() {
         true => Err(no_results()),
         false => Ok(page(posts, limit, locale)),
     }

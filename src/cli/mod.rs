@@ -4,6 +4,7 @@
 mod operator;
 
 use std::collections::HashMap;
+use std::env::VarError;
 use std::ffi::OsString;
 use std::io::{self, Write};
 
@@ -45,7 +46,11 @@ impl Environment {
 fn from_process(key: &str) -> Option<String> {
     #[expect(clippy::disallowed_methods, reason = "the look-up that Config is given")]
     let value = std::env::var(key);
-    value.ok().filter(|value| !value.is_empty())
+    match value {
+        // Set, and good for nothing: every key refuses this character.
+        Err(VarError::NotUnicode(_)) => Some(char::REPLACEMENT_CHARACTER.to_string()),
+        value => value.ok().filter(|value| !value.is_empty()),
+    }
 }
 
 /// The gate before an API that other people's domains call.
@@ -142,10 +147,12 @@ fn serve(config: Config) -> Result<(), Exit> {
             }
             None => None,
         };
+        let ended = |error: io::Error| Exit::software(format!("the server ended: {error}"));
+        let signals = server::Signals::take().map_err(ended)?;
         for address in addresses {
             print(&greeting(&app, &address.to_string()))?;
         }
-        server::run(app, api, metrics).await.map_err(|error| Exit::software(format!("the server ended: {error}")))
+        server::run(app, api, metrics, signals).await.map_err(ended)
     })
 }
 

@@ -15,7 +15,7 @@ use crate::error::{Error, Result as Answer};
 use crate::exit::Exit;
 use crate::id::DomainId;
 use crate::locale::Message;
-use crate::password;
+use crate::password::{self, NewPassword};
 use crate::plan::Plan;
 use crate::secret::ClientSecret;
 
@@ -95,8 +95,11 @@ impl Operator {
         match command {
             UserCommand::Add { username, nick } => {
                 let typed = read_password()?;
-                let signup = Signup::parse(&username, nick.as_deref(), &typed).map_err(exit)?;
-                let hash = password::hash_now(&signup.password, self.config.bcrypt_cost).map_err(exit)?;
+                let signup = Signup::parse(&username, nick.as_deref()).map_err(exit)?;
+                let context = signup.context();
+                let password = NewPassword::parse(&typed, &context.each_ref().map(String::as_str))
+                    .map_err(|problem| exit(Error::field("password", problem)))?;
+                let hash = password::hash_now(&password, self.config.bcrypt_cost).map_err(exit)?;
                 let new = signup.with_hash(hash, app::system_time());
                 let tenant = self.change(|conn| {
                     user::insert(conn, &new).map_err(crate::api::taken("username", Message::UsernameTaken))

@@ -74,7 +74,13 @@ impl std::error::Error for Unusable {}
 
 /// Opens one connection and sets it up.
 pub(super) fn establish(database: &Database, access: Access) -> std::result::Result<Conn, Unusable> {
-    let cannot = |error: ConnectionError| Unusable(error.to_string());
+    let cannot = |error: ConnectionError| {
+        let text = error.to_string();
+        // libpq quotes a URL that it cannot read, and the part may be the password.
+        let tellable = matches!(database, Database::Sqlite(_))
+            || ["connection to server", "could not translate host name"].iter().any(|known| text.contains(known));
+        Unusable(if tellable { text } else { "libpq cannot read its URL".to_owned() })
+    };
     let mut conn = match database {
         Database::Sqlite(path) => SqliteConnection::establish(&path.to_string_lossy()).map(Conn::Sqlite),
         Database::Postgres(url) => PgConnection::establish(&with_timeout(url)).map(Conn::Postgres),

@@ -88,8 +88,12 @@ async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes> {
     Ok(whole.freeze())
 }
 
-/// Parses JSON; an error of one member names it by its path.
+/// Parses a JSON object; an error of one member names it by its path.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    // A derived parser would also take an array of the members' values.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Error::Malformed(Message::Malformed));
+    }
     // Keeping track of the path costs as much as parsing, so that is done only for an error.
     serde_json::from_slice(bytes).map_err(|error| match error.is_data() {
         true => what_is_wrong::<T>(bytes),
@@ -105,8 +109,14 @@ fn what_is_wrong<T: DeserializeOwned>(bytes: &[u8]) -> Error {
     let sentence = error.inner().to_string();
     match error.path().to_string().as_str() {
         "." | "" | "?" => whole_body(&sentence),
-        path => Error::field(path, member_problem(&sentence)),
+        path if is_plain(path) => Error::field(path, member_problem(&sentence)),
+        _ => Error::Malformed(Message::Malformed),
     }
+}
+
+/// A member's name is repeated in `error_description`, which not every character may stand in (RFC 6749 §5.2).
+fn is_plain(path: &str) -> bool {
+    path.len() <= 64 && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte))
 }
 
 /// serde names a missing member only in its sentence.

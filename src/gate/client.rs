@@ -67,6 +67,10 @@ async fn presented(req: &HttpRequest, payload: Payload) -> Result<(Credentials, 
     let credentials = match basic {
         None => form.credentials()?,
         Some(_) if form.get("client_secret").is_some() => return Err(Error::Malformed(Message::TwoAuthentications)),
+        // A form that names another client beside Basic names nobody.
+        Some(basic) if form.get("client_id").is_some_and(|id| Some(id) != basic.id.as_deref()) => {
+            return Err(Error::UnknownClient { basic: true });
+        }
         Some(basic) => basic,
     };
     Ok((credentials, Some(form)))
@@ -137,9 +141,8 @@ fn basic(req: &HttpRequest) -> Result<Option<Credentials>> {
     if headers.next().is_some() {
         return Err(Error::Malformed(Message::TwoAuthentications));
     }
-    let Some((scheme, encoded)) = header.to_str().ok().and_then(|text| text.split_once(' ')) else {
-        return Ok(None);
-    };
+    let text = String::from_utf8_lossy(header.as_bytes());
+    let (scheme, encoded) = text.split_once(' ').unwrap_or((&text, ""));
     if !scheme.eq_ignore_ascii_case("Basic") {
         return Ok(None);
     }
@@ -152,10 +155,11 @@ fn basic(req: &HttpRequest) -> Result<Option<Credentials>> {
 }
 
 fn form_decoded(text: &str) -> String {
-    // Without a '=' the whole text is the name of the only pair.
-    let mut pairs = form_urlencoded::parse(text.as_bytes());
+    // As the value of the only pair.
+    let pair = format!("={text}");
+    let mut pairs = form_urlencoded::parse(pair.as_bytes());
     match (pairs.next(), pairs.next()) {
-        (Some((name, value)), None) if value.is_empty() => name.into_owned(),
+        (Some((_, value)), None) => value.into_owned(),
         _ => String::new(),
     }
 }

@@ -184,13 +184,20 @@ fn secure(headers: &mut HeaderMap, config: &Config) {
     }
 }
 
-/// The caller's id if it is well-formed, so that a request can be followed through several services; else a new one.
+/// The caller's id if it is well-formed, so that a request can be followed through several services; else a new one. It
+/// goes into the log, so a credential that somebody put there is not well-formed.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let well_formed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let given = headers.get(&REQUEST_ID).filter(|value| {
-        let well_formed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
-        (1..=64).contains(&value.len()) && value.as_bytes().iter().all(well_formed)
+        let text = value.to_str().unwrap_or_default();
+        (1..=64).contains(&text.len()) && text.bytes().all(well_formed) && !has_credential(text)
     });
     given.cloned().unwrap_or_else(new_request_id)
+}
+
+/// Whether a client secret, or the beginning of a token, stands in there.
+fn has_credential(text: &str) -> bool {
+    text.contains("gbs_") || text.contains("eyJ")
 }
 
 /// Unique, not secret: a random number of this process and a running one.
@@ -244,7 +251,7 @@ fn known_method(method: &Method) -> &'static str {
 /// A path for the log: segments that could be a secret or a token that somebody put there are not written.
 fn masked(path: &str) -> String {
     let short: String = path.chars().take(200).collect();
-    let segments = short.split('/').map(|segment| match segment.len() > 24 || segment.contains("gbs_") {
+    let segments = short.split('/').map(|segment| match segment.len() > 24 || has_credential(segment) {
         true => "***",
         false => segment,
     });

@@ -56,13 +56,13 @@ pub struct Claims<'a> {
     /// Unix seconds at which it was issued.
     pub iat: i64,
     /// Unix seconds before which it is not valid; we issue none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub nbf: Option<i64>,
     /// 128 random bits in hexadecimal.
     pub jti: Cow<'a, str>,
     /// The same as `sub`, in access tokens only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub client_id: Option<Cow<'a, str>>,
     /// What it allows, separated by spaces.
@@ -74,7 +74,7 @@ pub struct Claims<'a> {
     /// That user's name.
     pub username: Cow<'a, str>,
     /// The domain's host, in access tokens only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub host: Option<Cow<'a, str>>,
     /// The generation of domain and user; tokens of an earlier one are revoked.
@@ -170,13 +170,19 @@ pub fn verify(token: &str, keyring: &Keyring, policy: &Policy, now: i64) -> Opti
     }
     let claims: Claims<'static> = strict(&payload)?;
     let subject = subject(kind, &claims)?;
+    let past = 0..=now + SKEW;
     let acceptable = claims.iss == policy.issuer
         && claims.aud.iter().any(|audience| *audience == policy.issuer)
         && (1..=128).contains(&claims.jti.len())
-        && claims.iat <= now + SKEW
-        && claims.nbf.is_none_or(|nbf| nbf <= now + SKEW)
+        && past.contains(&claims.iat)
+        && claims.nbf.is_none_or(|nbf| past.contains(&nbf))
         && claims.exp.checked_sub(claims.iat).is_some_and(|life| (1..=policy.ttl(kind)).contains(&life));
     acceptable.then_some(Authentic { kind, subject, claims })
+}
+
+/// A member that may be absent, but not `null`.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// The members that tie a token to its owner have to agree with its kind and with each other.

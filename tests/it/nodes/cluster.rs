@@ -93,21 +93,27 @@ impl Cluster {
 
     /// Nothing of it answers, and no connection ends.
     pub fn freeze(&self) {
-        self.all("STOP");
+        within(Duration::from_secs(5), "everything stands still", || {
+            self.all("STOP");
+            // It may have been about to start one more server.
+            self.processes().into_iter().all(|pid| status(pid, "State:").is_none_or(|state| state.starts_with('T')))
+        });
     }
 
     pub fn thaw(&self) {
         self.all("CONT");
     }
 
-    /// The postmaster first, so that it starts no more servers. One of those may end meanwhile.
+    /// The postmaster first. One of the others may end meanwhile.
     fn all(&self, name: &str) {
-        if let Some(postmaster) = &self.postmaster {
-            signal(name, postmaster.id());
-            for child in children_of(postmaster.id()) {
-                drop(Command::new("sh").args(["-c", &format!("kill -{name} {child}")]).stderr(Stdio::null()).status());
-            }
+        for pid in self.processes() {
+            drop(Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).stderr(Stdio::null()).status());
         }
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        let postmaster = self.postmaster.iter().map(Child::id);
+        postmaster.flat_map(|pid| [vec![pid], children_of(pid)].concat()).collect()
     }
 }
 
@@ -140,11 +146,14 @@ fn program(name: &str) -> PathBuf {
 }
 
 fn children_of(parent: u32) -> Vec<u32> {
-    let processes =
-        fs::read_dir("/proc").expect("Linux").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let is_child = |pid: &u32| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|rest| rest.trim() == parent.to_string()))
-    };
-    processes.filter(is_child).collect()
+    let parent = parent.to_string();
+    let entries = fs::read_dir("/proc").expect("Linux");
+    let processes = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    processes.filter(|pid| status(*pid, "PPid:").is_some_and(|pid| pid == parent)).collect()
+}
+
+/// A line of what Linux tells about a process, if there is that process.
+fn status(pid: u32, line: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|text| text.strip_prefix(line)).map(|rest| rest.trim().to_owned())
 }

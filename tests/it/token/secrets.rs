@@ -20,7 +20,7 @@ fn a_retired_secret_works_until_its_deadline() {
     let second = at(&gate, now, || rotate(&gate, &first, 600));
     let deadline = now + 600;
     let status = |second_: i64, domain: &Domain| at(&gate, second_, || exchange(&gate, domain).status);
-    // `at` may have rotated more than once; the first secret's deadline is the earliest then, at most seconds earlier.
+    // `at` may have rotated twice; the nearer of the first secret's deadlines stays, and that is this one.
     assert_eq!(status(now, &first), 200);
     assert_eq!(status(now, &second), 200);
     assert_eq!(status(deadline - 1, &first), 200);
