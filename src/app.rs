@@ -1,7 +1,7 @@
 //! The running gate: settings, database, directory, keys. Started once, shared by all workers.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -255,37 +255,37 @@ fn take_file(database: &Database) -> std::result::Result<Option<File>, Exit> {
 
 /// The secret beside the embedded database file: made on the first start, for its owner's eyes only.
 fn kept_secret(database: &Database) -> std::result::Result<HmacSecret, Exit> {
-    let Database::Sqlite(path) = database else {
+    let Database::Sqlite(database) = database else {
         return Err(Exit::config("JWT_SECRET is required with PostgreSQL"));
     };
-    let path = path.with_file_name("jwt_secret");
-    let shown = path.display();
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-        Ok(mut file) => {
-            let mut random = [0_u8; 48];
-            aws_lc_rs::rand::fill(&mut random)
-                .map_err(|_| Exit::software("the system's random source does not answer"))?;
-            let text = STANDARD.encode(random);
-            let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-            written.map_err(|error| Exit::cannot_create(format!("cannot write {shown}: {error}")))?;
-            parse_kept(&path, &text)
-        }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let unreadable = |error| Exit::config(format!("cannot read {shown}: {error}"));
-            let mut file = File::open(&path).map_err(unreadable)?;
-            let mode = file.metadata().map_err(unreadable)?.permissions().mode();
-            if mode & 0o077 != 0 {
-                return Err(Exit::config(format!(
-                    "{shown} can be read by others (mode {:o}); mend it with: chmod 600 {shown}",
-                    mode & 0o777
-                )));
-            }
-            let mut text = String::new();
-            file.read_to_string(&mut text).map_err(unreadable)?;
-            parse_kept(&path, text.trim())
-        }
-        Err(error) => Err(Exit::cannot_create(format!("cannot make {shown}: {error}"))),
+    let path = database.with_file_name("jwt_secret");
+    if !path.exists() {
+        make_secret(&path).map_err(|error| Exit::cannot_create(format!("cannot make {}: {error}", path.display())))?;
     }
+    let shown = path.display();
+    let unreadable = |error| Exit::config(format!("cannot read {shown}: {error}"));
+    let mut file = File::open(&path).map_err(unreadable)?;
+    let mode = file.metadata().map_err(unreadable)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(Exit::config(format!(
+            "{shown} can be read by others (mode {:o}); mend it with: chmod 600 {shown}",
+            mode & 0o777
+        )));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(unreadable)?;
+    parse_kept(&path, text.trim())
+}
+
+/// Written under another name first, so that a crash leaves no half of a secret. The database's lock keeps others away.
+fn make_secret(path: &Path) -> io::Result<()> {
+    let mut random = [0_u8; 48];
+    aws_lc_rs::rand::fill(&mut random).map_err(io::Error::other)?;
+    let unfinished = path.with_added_extension("new");
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&unfinished)?;
+    file.write_all(STANDARD.encode(random).as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)
 }
 
 fn parse_kept(path: &Path, text: &str) -> std::result::Result<HmacSecret, Exit> {

@@ -83,7 +83,7 @@ pub(super) fn establish(database: &Database, access: Access) -> std::result::Res
     };
     let mut conn = match database {
         Database::Sqlite(path) => SqliteConnection::establish(&path.to_string_lossy()).map(Conn::Sqlite),
-        Database::Postgres(url) => PgConnection::establish(&with_timeout(url)).map(Conn::Postgres),
+        Database::Postgres(url) => PgConnection::establish(&with_timeouts(url)).map(Conn::Postgres),
     }
     .map_err(cannot)?;
     let setup = match (&conn, access) {
@@ -107,15 +107,26 @@ const SQLITE: &[&str] = &[
 /// A slow database must not hold a request, nor a lock, longer than its client is told to wait.
 const POSTGRES: &[&str] = &["SET statement_timeout = '1200ms'", "SET idle_in_transaction_session_timeout = '5s'"];
 
-/// libpq waits for ever by default; two seconds is the least it knows.
-fn with_timeout(url: &str) -> String {
-    match url.contains("connect_timeout=") {
-        true => url.to_owned(),
-        false => {
-            let separator = if url.contains('?') { '&' } else { '?' };
-            format!("{url}{separator}connect_timeout=2")
+/// libpq waits for ever by default, also for a server that has vanished without a word. Two seconds is the least that it
+/// knows for connecting.
+const PATIENT: [(&str, &str); 5] = [
+    ("connect_timeout", "2"),
+    ("keepalives_idle", "2"),
+    ("keepalives_interval", "1"),
+    ("keepalives_count", "3"),
+    ("tcp_user_timeout", "5000"),
+];
+
+/// The URL with limits to libpq's patience, where it does not set them itself.
+fn with_timeouts(url: &str) -> String {
+    let mut url = url.to_owned();
+    for (name, value) in PATIENT {
+        if !url.contains(&format!("{name}=")) {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(&format!("{name}={value}"));
         }
     }
+    url
 }
 
 impl Conn {

@@ -78,7 +78,6 @@ diesel::table! {
 
 diesel::joinable!(domains -> users (user_id));
 diesel::joinable!(post_hashtags -> posts (post_id));
-diesel::joinable!(post_hashtags -> users (user_id));
 diesel::joinable!(posts -> users (user_id));
 diesel::joinable!(secrets -> domains (domain_id));
 

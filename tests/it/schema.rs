@@ -20,7 +20,6 @@ const CONSTRAINTS: &[&str] = &[
     "domains INDEX (revision)",
     "domains UNIQUE (user_id, host)",
     "post_hashtags FOREIGN KEY (post_id) REFERENCES posts(id) ON DELETE CASCADE",
-    "post_hashtags FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
     "post_hashtags INDEX (post_id)",
     "posts FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
     "posts INDEX (user_id, id)",

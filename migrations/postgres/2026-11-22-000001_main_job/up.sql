@@ -94,8 +94,10 @@ CREATE TABLE posts (
 );
 CREATE INDEX posts_of_user ON posts (user_id, id);
 
+-- No foreign key to users: a hashtag goes with its post, and a second way to the user's row would let a changed post and
+-- a deleted account wait for each other.
 CREATE TABLE post_hashtags (
-    user_id BIGINT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    user_id BIGINT NOT NULL,
     title TEXT NOT NULL,
     post_id BIGINT NOT NULL REFERENCES posts (id) ON DELETE CASCADE,
     PRIMARY KEY (user_id, title, post_id)
