@@ -46,8 +46,9 @@ impl PostBody {
 fn is_img(text: &str) -> bool {
     text.chars().count() <= 200
         && !text.chars().any(|character| character.is_control() || character.is_whitespace())
-        && ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme))
-        && Url::parse(text).is_ok_and(|url| url.has_host())
+        // The parser would forgive a missing slash.
+        && text.contains("://")
+        && Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
 /// A post as its tenant sees it.
