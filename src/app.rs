@@ -95,7 +95,7 @@ impl App {
             config,
             db,
         };
-        let filled = app.db.read_now(|conn| app.directory.catch_up(conn));
+        let filled = app.db.read_at_leisure(|conn| app.directory.catch_up(conn));
         filled.map_err(|error| match error.cause() {
             Some(cause) => Exit::data(format!("cannot read the directory from the database: {cause}")),
             None => Exit::unavailable("the database does not answer; check DATABASE_URL"),
@@ -207,7 +207,7 @@ fn keep_fresh(app: Weak<App>) -> std::result::Result<(), Exit> {
     let refresh = move || {
         let mut away = false;
         while let Some(app) = app.upgrade() {
-            let result = app.db.read_now(|conn| app.directory.catch_up(conn));
+            let result = app.db.read_at_leisure(|conn| app.directory.catch_up(conn));
             if result.is_err() != away {
                 away = !away;
                 match &result {

@@ -105,7 +105,8 @@ const SQLITE: &[&str] = &[
     "PRAGMA foreign_keys = ON",
 ];
 /// A slow database must not hold a request, nor a lock, longer than its client is told to wait.
-const POSTGRES: &[&str] = &["SET statement_timeout = '1200ms'", "SET idle_in_transaction_session_timeout = '5s'"];
+const STATEMENT_LIMIT: &str = "SET statement_timeout = '1200ms'";
+const POSTGRES: &[&str] = &[STATEMENT_LIMIT, "SET idle_in_transaction_session_timeout = '5s'"];
 
 /// libpq waits for ever by default, also for a server that has vanished without a word. Two seconds is the least that it
 /// knows for connecting.
@@ -130,6 +131,16 @@ fn with_timeouts(url: &str) -> String {
 }
 
 impl Conn {
+    /// Sets or lifts the time limit of each statement; SQLite has none.
+    pub(super) fn limit_statements(&mut self, limited: bool) -> QueryResult<()> {
+        match self {
+            Conn::Sqlite(_) => Ok(()),
+            Conn::Postgres(conn) => {
+                conn.batch_execute(if limited { STATEMENT_LIMIT } else { "SET statement_timeout = 0" })
+            }
+        }
+    }
+
     /// Runs `work` in one transaction. SQLite takes its write lock at once, because a transaction that reads first and
     /// then writes would fail instead of waiting.
     pub(super) fn in_transaction<T>(&mut self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {

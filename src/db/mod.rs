@@ -134,6 +134,19 @@ impl Db {
         work(&mut conn)
     }
 
+    /// [`Db::read_now`] for what no request waits for, and what may be long: PostgreSQL's time limit is lifted meanwhile.
+    ///
+    /// # Errors
+    /// As [`Db::read`].
+    pub fn read_at_leisure<T>(&self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
+        self.read_now(|conn| {
+            conn.limit_statements(false)?;
+            let result = work(conn);
+            conn.limit_statements(true)?;
+            result
+        })
+    }
+
     /// [`Db::write`] on this thread.
     ///
     /// # Errors

@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection};
+
 use crate::binary::{Child, PROMISED, gatebird, within};
 use crate::harness::{Database, Gate, PASSWORD, json, postgres};
 
@@ -154,4 +157,22 @@ fn two_nodes_may_start_at_once_on_an_empty_database() {
         let (_, _, token) = one.client.tenant(&format!("alice{round}"));
         within(PROMISED, "both serve one database", || other.client.get("/v1/test", &token).status == 200);
     }
+}
+
+/// Reading a million domains takes longer than a request may wait; a lock stands for them.
+#[test]
+fn a_directory_that_takes_its_time_is_read_all_the_same() {
+    let Some(base) = postgres() else { return };
+    let here = Gate::start();
+    let (_, _, token) = here.tenant("alice");
+    let schema = here.database.url.rsplit("%3D").next().expect("a schema");
+    let mut conn = PgConnection::establish(&base).expect("PostgreSQL answers");
+    conn.batch_execute(&format!("BEGIN; LOCK TABLE {schema}.domains IN ACCESS EXCLUSIVE MODE")).expect("a lock");
+    let there = std::thread::scope(|scope| {
+        let there = scope.spawn(|| here.another_node());
+        std::thread::sleep(Duration::from_millis(1800));
+        conn.batch_execute("COMMIT").expect("the lock is given back");
+        there.join().expect("the second node starts")
+    });
+    there.get("/v1/test").token(&token).send().expect(200);
 }
