@@ -68,7 +68,7 @@ impl Write for Lines {
     }
 }
 
-/// Starts `env_logger` on standard error with that filter. Only the first call counts.
+/// Starts `env_logger` on standard error with that filter, also for panics. Only the first call counts.
 pub fn start(filter: &str) {
     let lines = DIAGNOSTICS.get_or_init(|| Lines::to(io::stderr()));
     let started = env_logger::Builder::new()
@@ -86,6 +86,8 @@ pub fn start(filter: &str) {
         })
         .try_init();
     drop(started);
+    // One line as well, instead of several on standard error.
+    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
 }
 
 /// Writes one line of the access log to standard output.

@@ -67,22 +67,13 @@ pub async fn observe<B: MessageBody + 'static>(
         Ok(Ok(response)) => {
             let mut response = response.map_into_boxed_body();
             if let Some(error) = response.response().error() {
-                let answer = match error.as_error::<Error>() {
-                    Some(error) => seen.answer(&app, error),
-                    None => seen.answer(&app, &of_framework(error)),
-                };
+                let answer = seen.answer_any(&app, error);
                 response = response.into_response(answer);
             }
             seen.finish(&app, response.response_mut());
             Ok(response)
         }
-        Ok(Err(error)) => {
-            let answer = match error.as_error::<Error>() {
-                Some(error) => seen.answer(&app, error),
-                None => seen.answer(&app, &of_framework(&error)),
-            };
-            Err(seen.finished_error(&app, answer))
-        }
+        Ok(Err(error)) => Err(seen.finished_error(&app, seen.answer_any(&app, &error))),
         Err(panic) => {
             let answer = seen.answer(&app, &Error::Internal(format!("panic: {}", panic_message(&*panic))));
             Err(seen.finished_error(&app, answer))
@@ -116,6 +107,14 @@ impl Seen {
 
     fn id(&self) -> &str {
         self.id.to_str().unwrap_or_default()
+    }
+
+    /// The answer to an error of ours or of the framework.
+    fn answer_any(&self, app: &App, error: &actix_web::Error) -> HttpResponse {
+        match error.as_error::<Error>() {
+            Some(error) => self.answer(app, error),
+            None => self.answer(app, &of_framework(error)),
+        }
     }
 
     /// The answer to an error, which is counted, and logged if it is ours.
