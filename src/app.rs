@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,10 +14,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::config::{Config, Database, HmacSecret};
-use crate::db::user::Tenant;
+use crate::db::user::{self, Standing, Tenant};
 use crate::db::{self, Conn, Db};
 use crate::directory::{Directory, Live};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::logging;
 use crate::metrics::Metrics;
@@ -29,6 +30,11 @@ pub const SCOPES: &str = "posts:read posts:write";
 
 /// How often a node reads what other nodes changed; they agree within twice that.
 const REFRESH: Duration = Duration::from_secs(1);
+
+/// After this a refresh is given up and another one is begun, on another connection.
+const HANGS: Duration = Duration::from_secs(3);
+/// So many given up ones may be there at once.
+const MOST_HANGING: usize = 4;
 
 /// Tells the time in Unix seconds. Tests pass one of their own.
 pub type Clock = Box<dyn Fn() -> i64 + Send + Sync>;
@@ -95,14 +101,20 @@ impl App {
             config,
             db,
         };
-        let filled = app.db.read_at_leisure(|conn| app.directory.catch_up(conn));
-        filled.map_err(|error| match error.cause() {
+        let follower = app.refresh(None).map_err(|error| match error.cause() {
             Some(cause) => Exit::data(format!("cannot read the directory from the database: {cause}")),
             None => Exit::unavailable("the database does not answer; check DATABASE_URL"),
         })?;
         let app = web::Data::new(app);
-        keep_fresh(Arc::downgrade(&app.clone().into_inner()))?;
+        keep_fresh(Arc::downgrade(&app.clone().into_inner()), follower)?;
         Ok(app)
+    }
+
+    /// Reads what changed and applies it, on that connection or on a new one, which is returned for the next time.
+    fn refresh(&self, follower: Option<Conn>) -> Result<Conn> {
+        let mut conn = follower.map_or_else(|| self.db.follower(), Ok)?;
+        self.directory.catch_up(&mut conn)?;
+        Ok(conn)
     }
 
     /// Unix seconds.
@@ -124,7 +136,23 @@ impl App {
         work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let app = Arc::clone(self);
-        self.db.run(move |db| db.change_now(work, |conn| app.directory.catch_up(conn))).await
+        self.db.change(work, move |conn| app.directory.catch_up(conn)).await
+    }
+
+    /// [`App::change`] by a user, whose token has to hold still when the transaction begins, seconds after its request did.
+    ///
+    /// # Errors
+    /// As [`Db::change`], and when the token was revoked meanwhile.
+    pub(crate) async fn change_by<T: Send + 'static>(
+        self: &Arc<App>,
+        standing: Standing,
+        work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.change(move |conn| match user::still_stands(conn, standing)? {
+            true => work(conn),
+            false => Err(Error::TokenRevoked),
+        })
+        .await
     }
 
     /// Issues an access token with those scopes, and says how many seconds it lives.
@@ -202,28 +230,44 @@ pub(crate) fn system_time() -> i64 {
     now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
-/// Reads the difference once a second on a thread of its own, until the app is gone.
-fn keep_fresh(app: Weak<App>) -> std::result::Result<(), Exit> {
-    let refresh = move || {
+/// Reads the difference once a second, until the app is gone. Each time on a thread of its own: a connection that hangs, which
+/// no time limit of ours ends, is left behind with its thread.
+fn keep_fresh(app: Weak<App>, follower: Conn) -> std::result::Result<(), Exit> {
+    let cannot_start = |error| Exit::software(format!("cannot start a thread: {error}"));
+    let refreshing = move || {
+        let mut follower = Some(follower);
+        let mut hanging: Vec<Receiver<Result<Conn>>> = Vec::new();
         let mut away = false;
-        while let Some(app) = app.upgrade() {
-            let result = app.db.read_at_leisure(|conn| app.directory.catch_up(conn));
-            if result.is_err() != away {
-                away = !away;
-                match &result {
-                    Ok(()) => log::info!("the database answers again"),
-                    Err(error) => log::error!(
-                        "the directory cannot be refreshed: {}",
-                        error.cause().unwrap_or("the database is away")
-                    ),
-                }
-            }
-            drop(app);
+        loop {
             std::thread::sleep(REFRESH);
+            let Some(app) = app.upgrade() else { return };
+            hanging.retain(|attempt| matches!(attempt.try_recv(), Err(TryRecvError::Empty)));
+            if hanging.len() >= MOST_HANGING {
+                continue;
+            }
+            let (sender, attempt) = channel();
+            let conn = follower.take();
+            std::thread::spawn(move || sender.send(app.refresh(conn)));
+            let failure = match attempt.recv_timeout(HANGS) {
+                Ok(Ok(conn)) => {
+                    follower = Some(conn);
+                    None
+                }
+                Ok(Err(error)) => Some(error.cause().unwrap_or("the database is away").to_owned()),
+                Err(_) => {
+                    hanging.push(attempt);
+                    Some("the database hangs".to_owned())
+                }
+            };
+            match (&failure, away) {
+                (Some(why), false) => log::error!("the directory cannot be refreshed: {why}"),
+                (None, true) => log::info!("the directory is fresh again"),
+                _ => {}
+            }
+            away = failure.is_some();
         }
     };
-    let thread = std::thread::Builder::new().name("directory".into()).spawn(refresh);
-    thread.map(drop).map_err(|error| Exit::software(format!("cannot start a thread: {error}")))
+    std::thread::Builder::new().name("directory".into()).spawn(refreshing).map(drop).map_err(cannot_start)
 }
 
 /// Two servers on one SQLite file would not see each other's changes in time; the command line may write beside one.
@@ -231,7 +275,7 @@ fn take_file(database: &Database) -> std::result::Result<Option<File>, Exit> {
     let Database::Sqlite(path) = database else {
         return Ok(None);
     };
-    db::make_folder(path)?;
+    db::make_file(path)?;
     // One file may have several names: the lock stands beside the file itself.
     let lock = fs::canonicalize(path).unwrap_or_else(|_| path.clone()).with_added_extension("lock");
     let cannot =

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use compact_str::CompactString;
 use papaya::HashMap;
 
 use crate::db::revision::{Delta, Tombstone};
-pub use crate::db::user::Tenant;
+pub use crate::db::user::{Standing, Tenant};
 use crate::db::{Conn, domain, revision, secret};
 use crate::error::Result;
 use crate::id::{DomainId, UserId};
@@ -25,8 +26,8 @@ pub struct Domain {
     pub id: DomainId,
     /// The tenant.
     pub user_id: UserId,
-    /// Its host.
-    pub host: Box<str>,
+    /// Its host; inline where it is short, as most are.
+    pub host: CompactString,
     /// What it may use.
     pub plan: Plan,
     /// How much of that it has used. It outlives a change of the domain.
@@ -64,7 +65,8 @@ pub struct Directory {
     tenants: HashMap<i64, Arc<Tenant>>,
     domains: HashMap<DomainId, Arc<Domain>>,
     secrets: HashMap<SecretDigest, Secret>,
-    /// The revision that has been applied. Held while a difference is read, so that two never overtake each other.
+    /// The revision that has been applied. Not held while a difference is read: a database that hangs must not make
+    /// others wait for it.
     seen: Mutex<i64>,
     started: Instant,
     /// Milliseconds after `started` at which the database was last seen to have nothing newer.
@@ -112,11 +114,17 @@ impl Directory {
     /// # Errors
     /// When the database does not answer; nothing is forgotten then.
     pub fn catch_up(&self, conn: &mut Conn) -> Result<()> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let asked_at = self.started.elapsed();
-        if let Some(delta) = revision::since(conn, *seen)? {
-            *seen = delta.revision;
-            self.apply(delta);
+        let base = *seen();
+        if let Some(delta) = revision::since(conn, base)? {
+            let mut seen = seen();
+            // Whoever was quicker and has seen as much has applied all of this. If they have seen less, nothing here is
+            // older than theirs: what changed after this was read has a later revision than this reaches.
+            if delta.revision > *seen {
+                *seen = delta.revision;
+                self.apply(delta);
+            }
         }
         self.fresh_at.store(asked_at.as_millis() as u64, Ordering::Relaxed);
         Ok(())
@@ -166,7 +174,7 @@ impl Directory {
         let domain = Domain {
             id: row.id,
             user_id: row.user_id,
-            host: row.host.into_boxed_str(),
+            host: row.host.into(),
             plan: row.plan,
             meter,
             generation: row.generation,

@@ -3,7 +3,6 @@
 use std::fmt::{self, Display};
 
 /// A reason to end; see `sysexits.h`. Anything with status 0 is no `Exit`.
-#[derive(Debug)]
 pub struct Exit {
     /// The process's exit status.
     pub code: u8,
@@ -48,6 +47,13 @@ impl Exit {
 }
 
 impl Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+/// The same line: what a `main` that returns the error shows.
+impl fmt::Debug for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.line)
     }

@@ -21,7 +21,7 @@ use crate::locale::Message;
 const MARK: &str = "gb1";
 const LABEL: &[u8] = b"gatebird password v1";
 /// How many characters of a new password are judged.
-const JUDGED: usize = 40;
+const JUDGED: usize = 24;
 /// How many may wait for each thread that hashes; more are refused with 503.
 const QUEUE_PER_THREAD: usize = 16;
 
@@ -53,7 +53,7 @@ impl fmt::Debug for Password {
 pub struct NewPassword(Password);
 
 impl NewPassword {
-    /// 8 to 256 characters, the first 40 of them hard to guess (zxcvbn score 3 of 4), also for somebody who knows the
+    /// 8 to 256 characters, the first 24 of them hard to guess (zxcvbn score 3 of 4), also for somebody who knows the
     /// words in `context`. Costs milliseconds, so servers leave it to [`Hasher::hash_new`].
     pub fn parse(text: &str, context: &[&str]) -> std::result::Result<NewPassword, Message> {
         let password = Password::typed(text).ok_or(Message::PasswordLength)?;

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::{answer, done, taken};
 use crate::app::App;
+use crate::db::Conn;
 use crate::db::user::{self, NewUser};
 use crate::directory::Tenant;
 use crate::error::{Error, Result};
@@ -195,11 +196,11 @@ pub(crate) async fn sign_in(body: Json<SigninBody>, app: web::Data<App>, locale:
     let key = Username::parse(&username).map_or(String::new(), |_| Username::key(&username));
     let found = app.db.read(move |conn| Ok(user::find_by_name(conn, &key)?)).await?;
     let (tenant, hash) = found.map(|user| (user.tenant, user.password_hash)).unzip();
-    let checked = app.hasher.check(password, hash).await?;
+    let checked = app.hasher.check(password, hash.clone()).await?;
     let tenant = tenant.filter(|tenant| checked.matches && !tenant.suspended).ok_or(Error::WrongCredentials)?;
-    if let Some(hash) = checked.rehashed {
+    if let (Some(old), Some(new)) = (hash, checked.rehashed) {
         let id = tenant.id;
-        app.change(move |conn| Ok(user::set_hash(conn, id, &hash)?)).await?;
+        app.change(move |conn| Ok(user::set_hash(conn, id, &old, &new)?)).await?;
     }
     Ok(session(StatusCode::OK, Message::SignedIn, locale, &app, &tenant))
 }
@@ -231,13 +232,16 @@ pub(crate) async fn change_password(
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
-    confirm(&app, &token, &body.0.old_password).await?;
+    let old = confirm(&app, &token, &body.0.old_password).await?;
     let context = [token.user().username.clone(), token.user().nick.clone()];
     let hash = app.hasher.hash_new(body.0.new_password, context).await?;
     let hash = hash.map_err(|problem| Error::field("newPassword", problem))?;
     let tenant = token.tenant();
-    app.change(move |conn| Ok(user::set_password(conn, tenant, &hash)?)).await?;
-    Ok(done(Message::PasswordChanged, locale))
+    let set = move |conn: &mut Conn| Ok(user::set_password(conn, tenant, &old, &hash)?);
+    match app.change_by(token.standing(), set).await? {
+        true => Ok(done(Message::PasswordChanged, locale)),
+        false => Err(Error::WrongPassword),
+    }
 }
 
 /// Delete the own account with its domains and posts.
@@ -255,20 +259,22 @@ pub(crate) async fn delete_account(
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
-    confirm(&app, &token, &body.0.password).await?;
+    let checked = confirm(&app, &token, &body.0.password).await?;
     let tenant = token.tenant();
-    app.change(move |conn| Ok(user::delete(conn, tenant)?)).await?;
-    Ok(done(Message::AccountDeleted, locale))
+    match app.change_by(token.standing(), move |conn| Ok(user::delete(conn, tenant, &checked)?)).await? {
+        true => Ok(done(Message::AccountDeleted, locale)),
+        false => Err(Error::WrongPassword),
+    }
 }
 
-/// Checks the owner's present password.
-async fn confirm(app: &App, token: &UserToken, password: &str) -> Result<()> {
+/// Checks the owner's present password, and returns the hash that it was checked against.
+async fn confirm(app: &App, token: &UserToken, password: &str) -> Result<String> {
     let password = Password::typed(password).ok_or(Error::WrongPassword)?;
     let tenant = token.tenant();
     let user = app.db.read(move |conn| Ok(user::find(conn, tenant)?)).await?;
-    let user = user.ok_or(Error::TokenRevoked)?;
-    match app.hasher.check(password, Some(user.password_hash)).await?.matches {
-        true => Ok(()),
+    let hash = user.ok_or(Error::TokenRevoked)?.password_hash;
+    match app.hasher.check(password, Some(hash.clone())).await?.matches {
+        true => Ok(hash),
         false => Err(Error::WrongPassword),
     }
 }

@@ -130,7 +130,8 @@ pub(crate) async fn register(
     let host = host(&body.0.host, app.config.local_hosts)?;
     let plan = plan(&body.0.plan)?;
     let (tenant, now) = (token.tenant(), app.now());
-    let (domain, secret) = app.change(move |conn| insert(conn, tenant, &host, plan, now)).await?;
+    let insert = move |conn: &mut Conn| insert(conn, tenant, &host, plan, now);
+    let (domain, secret) = app.change_by(token.standing(), insert).await?;
     let view = DomainView { client_secret: Some(secret.reveal().to_owned()), ..domain.into() };
     Ok(answer(StatusCode::CREATED, Message::DomainRegistered, locale, view))
 }
@@ -190,7 +191,8 @@ pub(crate) async fn change(
 ) -> Result<HttpResponse> {
     let (tenant, id) = (token.tenant(), DomainId::parse(&id).ok_or_else(not_found)?);
     let plan = plan(&body.0.plan)?;
-    let changed = app.change(move |conn| Ok(domain::set_plan(conn, tenant, id, plan)?)).await?;
+    let set = move |conn: &mut Conn| Ok(domain::set_plan(conn, tenant, id, plan)?);
+    let changed = app.change_by(token.standing(), set).await?;
     let view: DomainView = changed.ok_or_else(not_found)?.into();
     Ok(answer(StatusCode::OK, Message::DomainChanged, locale, view))
 }
@@ -211,7 +213,7 @@ pub(crate) async fn remove(
     locale: Locale,
 ) -> Result<HttpResponse> {
     let (tenant, id) = (token.tenant(), DomainId::parse(&id).ok_or_else(not_found)?);
-    match app.change(move |conn| Ok(domain::delete(conn, tenant, id)?)).await? {
+    match app.change_by(token.standing(), move |conn| Ok(domain::delete(conn, tenant, id)?)).await? {
         true => Ok(done(Message::DomainDeleted, locale)),
         false => Err(not_found()),
     }

@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{answer, done, not_found, owner_gone};
 use crate::app::App;
+use crate::db::Conn;
 use crate::db::post::{self, Content, Page, Post};
 use crate::error::{Error, Result};
 use crate::gate::bearer::{PostsRead, PostsWrite, Scoped};
@@ -194,9 +195,8 @@ pub(crate) async fn by_hashtag(
     let (limit, before) = PageQuery::parse(req.query_string())?;
     let no_results = || Error::NotFound(Message::NoResults);
     let (tenant, hashtag) = (token.tenant(), Hashtag::parse(&title).ok_or_else(no_results)?);
-    let list = move |conn: &mut crate::db::Conn| {
-        Ok(post::list_with_hashtag(conn, tenant, &hashtag, Page { limit: limit + 1, before })?)
-    };
+    let list =
+        move |conn: &mut Conn| Ok(post::list_with_hashtag(conn, tenant, &hashtag, Page { limit: limit + 1, before })?);
     let posts = app.db.read(list).await?;
     // A later part may be empty, because posts were deleted since the one before.
     match posts.is_empty() && before.is_none() {
@@ -222,7 +222,11 @@ pub(crate) async fn create(
 ) -> Result<HttpResponse> {
     let content = body.0.parse()?;
     let (tenant, now) = (token.tenant(), app.now());
-    let insert = move |conn: &mut crate::db::Conn| post::insert(conn, tenant, &content, now).map_err(owner_gone);
+    let gate = app.clone();
+    let insert = move |conn: &mut Conn| {
+        token.still_live(&gate)?;
+        post::insert(conn, tenant, &content, now).map_err(owner_gone)
+    };
     let view: PostView = app.db.write(insert).await?.into();
     Ok(answer(StatusCode::CREATED, Message::PostCreated, locale, view))
 }
@@ -267,7 +271,11 @@ pub(crate) async fn change(
 ) -> Result<HttpResponse> {
     let (tenant, id) = (token.tenant(), PostId::parse(&id).ok_or_else(not_found)?);
     let (content, now) = (body.0.parse()?, app.now());
-    let set = move |conn: &mut crate::db::Conn| post::set_content(conn, tenant, id, &content, now).map_err(owner_gone);
+    let gate = app.clone();
+    let set = move |conn: &mut Conn| {
+        token.still_live(&gate)?;
+        post::set_content(conn, tenant, id, &content, now).map_err(owner_gone)
+    };
     let view: PostView = app.db.write(set).await?.ok_or_else(not_found)?.into();
     Ok(answer(StatusCode::OK, Message::PostChanged, locale, view))
 }
@@ -288,7 +296,12 @@ pub(crate) async fn remove(
     locale: Locale,
 ) -> Result<HttpResponse> {
     let (tenant, id) = (token.tenant(), PostId::parse(&id).ok_or_else(not_found)?);
-    match app.db.write(move |conn| Ok(post::delete(conn, tenant, id)?)).await? {
+    let gate = app.clone();
+    let delete = move |conn: &mut Conn| {
+        token.still_live(&gate)?;
+        Ok(post::delete(conn, tenant, id)?)
+    };
+    match app.db.write(delete).await? {
         true => Ok(done(Message::PostDeleted, locale)),
         false => Err(not_found()),
     }

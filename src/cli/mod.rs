@@ -103,8 +103,8 @@ pub fn run(args: impl Iterator<Item = OsString>, environment: &Environment) -> R
             };
             out.print(&json!({ "applied": applied }), &lines)
         }
-        Command::User(command) => Operator::open(config, out)?.user(command),
-        Command::Domain(command) => Operator::open(config, out)?.domain(command),
+        Command::User(command) => Operator::open(config, out, command.adds())?.user(command),
+        Command::Domain(command) => Operator::open(config, out, false)?.domain(command),
     }
 }
 

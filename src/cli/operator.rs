@@ -9,7 +9,7 @@ use super::Output;
 use crate::api::accounts::{Signup, Username};
 use crate::api::domains;
 use crate::app;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Database};
 use crate::db::{Conn, Db, domain, secret, user};
 use crate::error::{Error, Result as Answer};
 use crate::exit::Exit;
@@ -34,6 +34,12 @@ pub(super) enum UserCommand {
     Suspend { username: String },
     /// Let a suspended user in again; earlier tokens stay revoked.
     Resume { username: String },
+}
+
+impl UserCommand {
+    pub(super) fn adds(&self) -> bool {
+        matches!(self, UserCommand::Add { .. })
+    }
 }
 
 #[derive(Subcommand)]
@@ -78,7 +84,17 @@ pub(super) struct Operator {
 }
 
 impl Operator {
-    pub(super) fn open(config: Config, out: Output) -> Result<Operator, Exit> {
+    /// Opens the database; only a command that adds something to it may be the first to make it.
+    pub(super) fn open(config: Config, out: Output, may_make: bool) -> Result<Operator, Exit> {
+        if let Database::Sqlite(path) = &config.database
+            && !may_make
+            && !path.exists()
+        {
+            return Err(Exit::unavailable(format!(
+                "there is no {}; check DATABASE_URL and the working folder",
+                path.display()
+            )));
+        }
         let db = Db::open(&config.database)?;
         Ok(Operator { config, db, out })
     }

@@ -14,8 +14,8 @@ use ipnet::IpNet;
 pub use self::hmac_secret::HmacSecret;
 pub use self::value::grace;
 use self::value::{
-    database, duration, is_loopback_url, issuer, limit, networks, one_of, optional_secret, parsed, public_url,
-    without_password,
+    database, duration, is_loopback_url, issuer, limit, log_filter, networks, one_of, optional_secret, parsed,
+    public_url, without_password,
 };
 use crate::host::LocalHosts;
 use crate::locale::Locale;
@@ -239,7 +239,7 @@ impl Config {
             "errors",
             one_of(&[("errors", AccessLog::Errors), ("all", AccessLog::All), ("off", AccessLog::Off)]),
         );
-        let log_filter = r.read("RUST_LOG", "info", |text| Ok(text.to_owned()));
+        let log_filter = r.read("RUST_LOG", "info", log_filter);
         let on_loopback = public_url.as_deref().is_some_and(is_loopback_url);
         let local_hosts = r.read(
             "ALLOW_LOCAL_HOSTS",

@@ -61,6 +61,13 @@ pub(super) fn limit(text: &str) -> Result<Option<Limit>, String> {
     }
 }
 
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    match env_filter::Builder::new().try_parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("has to be a filter such as info or warn,gatebird=debug".to_owned()),
+    }
+}
+
 pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     let network = |part: &str| part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from));
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
@@ -84,7 +91,8 @@ pub(super) fn issuer(text: &str) -> Result<String, String> {
 pub(super) fn public_url(text: &str) -> Result<String, String> {
     let problem = || "has to be a URL such as https://gate.example.com".to_owned();
     let url = Url::parse(text).map_err(|_| problem())?;
-    let usable = matches!(url.scheme(), "http" | "https")
+    let usable = text.bytes().all(|byte| byte.is_ascii_graphic())
+        && matches!(url.scheme(), "http" | "https")
         && url.has_host()
         && url.username().is_empty()
         && url.query().is_none()

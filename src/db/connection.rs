@@ -26,6 +26,8 @@ pub enum Conn {
 pub(super) enum Access {
     Read,
     Write,
+    /// Reads for as long as it takes.
+    Follow,
 }
 
 /// Opens connections for a pool.
@@ -87,8 +89,9 @@ pub(super) fn establish(database: &Database, access: Access) -> std::result::Res
     }
     .map_err(cannot)?;
     let setup = match (&conn, access) {
-        (Conn::Sqlite(_), Access::Read) => [SQLITE, &["PRAGMA query_only = 1"]].concat(),
+        (Conn::Sqlite(_), Access::Read | Access::Follow) => [SQLITE, &["PRAGMA query_only = 1"]].concat(),
         (Conn::Sqlite(_), Access::Write) => SQLITE.to_vec(),
+        (Conn::Postgres(_), Access::Follow) => Vec::new(),
         (Conn::Postgres(_), _) => POSTGRES.to_vec(),
     };
     for statement in setup {
@@ -105,8 +108,7 @@ const SQLITE: &[&str] = &[
     "PRAGMA foreign_keys = ON",
 ];
 /// A slow database must not hold a request, nor a lock, longer than its client is told to wait.
-const STATEMENT_LIMIT: &str = "SET statement_timeout = '1200ms'";
-const POSTGRES: &[&str] = &[STATEMENT_LIMIT, "SET idle_in_transaction_session_timeout = '5s'"];
+const POSTGRES: &[&str] = &["SET statement_timeout = '1200ms'", "SET idle_in_transaction_session_timeout = '5s'"];
 
 /// libpq waits for ever by default, also for a server that has vanished without a word. Two seconds is the least that it
 /// knows for connecting.
@@ -131,16 +133,6 @@ fn with_timeouts(url: &str) -> String {
 }
 
 impl Conn {
-    /// Sets or lifts the time limit of each statement; SQLite has none.
-    pub(super) fn limit_statements(&mut self, limited: bool) -> QueryResult<()> {
-        match self {
-            Conn::Sqlite(_) => Ok(()),
-            Conn::Postgres(conn) => {
-                conn.batch_execute(if limited { STATEMENT_LIMIT } else { "SET statement_timeout = 0" })
-            }
-        }
-    }
-
     /// Runs `work` in one transaction. SQLite takes its write lock at once, because a transaction that reads first and
     /// then writes would fail instead of waiting.
     pub(super) fn in_transaction<T>(&mut self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {

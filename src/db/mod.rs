@@ -15,11 +15,10 @@ pub mod secret;
 pub mod user;
 
 use std::fs::{DirBuilder, OpenOptions};
-use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::web;
 use diesel::Selectable;
@@ -34,6 +33,8 @@ use connection::{Access, Manager, MultiBackend};
 
 /// How long a request waits for the database before it is answered 503.
 const PATIENCE: Duration = Duration::from_millis(1400);
+/// From when on its transaction is no longer committed; a little before, so that a 503 means that nothing was changed.
+const PATIENCE_FOR_COMMIT: Duration = Duration::from_millis(1300);
 /// How long it waits for a free connection within that time.
 const PATIENCE_FOR_CONNECTION: Duration = Duration::from_millis(1000);
 /// How many requests may be in or wait for the database; more are answered 503 at once.
@@ -46,8 +47,10 @@ type Pool = r2d2::Pool<Manager>;
 /// Both pools. Cheap to clone.
 #[derive(Clone)]
 pub struct Db {
+    database: Database,
     readers: Pool,
-    writers: Pool,
+    /// SQLite's one writer; PostgreSQL's readers write.
+    writer: Option<Pool>,
     places: Arc<Semaphore>,
 }
 
@@ -60,12 +63,9 @@ impl Db {
         Db::migrate(database)?;
         let db = match database {
             Database::Sqlite(_) => {
-                Db::new(pool(database, Access::Read, SQLITE_READERS), pool(database, Access::Write, 1))
+                Db::new(database, pool(database, Access::Read, SQLITE_READERS), Some(pool(database, Access::Write, 1)))
             }
-            Database::Postgres(_) => {
-                let pool = pool(database, Access::Write, POSTGRES_CONNECTIONS);
-                Db::new(pool.clone(), pool)
-            }
+            Database::Postgres(_) => Db::new(database, pool(database, Access::Write, POSTGRES_CONNECTIONS), None),
         };
         Ok(db)
     }
@@ -83,8 +83,20 @@ impl Db {
         migrate::run(&mut conn)
     }
 
-    fn new(readers: Pool, writers: Pool) -> Db {
-        Db { readers, writers, places: Arc::new(Semaphore::new(MOST_WAITING)) }
+    fn new(database: &Database, readers: Pool, writer: Option<Pool>) -> Db {
+        Db { database: database.clone(), readers, writer, places: Arc::new(Semaphore::new(MOST_WAITING)) }
+    }
+
+    /// A connection of its own for following the directory: outside of the pools, which a hanging database can use up, and
+    /// without a time limit, because no request waits for it.
+    ///
+    /// # Errors
+    /// `Busy` when the database is away.
+    pub fn follower(&self) -> Result<Conn> {
+        connection::establish(&self.database, Access::Follow).map_err(|error| {
+            log::debug!("no connection to follow the directory: {error}");
+            Error::Busy
+        })
     }
 
     /// Runs `work` on a connection that only reads.
@@ -95,28 +107,43 @@ impl Db {
         &self,
         work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.run(move |db| db.read_now(work)).await
+        self.run(move |db, _| db.read_now(work)).await
     }
 
     /// Runs `work` in one transaction, committed before this returns.
     ///
     /// # Errors
-    /// As [`Db::read`]; nothing is changed then, except that a `Busy` after a lost connection or after the
-    /// time limit leaves open whether the commit had been reached.
+    /// As [`Db::read`]; nothing is changed then, except that a connection lost during the commit itself leaves open
+    /// whether it had been reached.
     pub async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.run(move |db| db.write_now(work)).await
+        self.run(move |db, deadline| db.transact(Some(deadline), work, |_| Ok(()))).await
     }
 
-    /// Runs blocking database work away from the request threads, within the time limit.
-    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Db) -> Result<T> + Send + 'static) -> Result<T> {
+    /// A change to the directory's tables: takes the lock on the revision first, so that two
+    /// changes cannot wait for each other, and hands the connection to `after` once it is committed.
+    ///
+    /// # Errors
+    /// As [`Db::write`]; an error of `after` leaves the change committed.
+    pub async fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static,
+        after: impl FnOnce(&mut Conn) -> Result<()> + Send + 'static,
+    ) -> Result<T> {
+        self.run(move |db, deadline| db.transact(Some(deadline), locked(work), after)).await
+    }
+
+    /// Runs blocking database work away from the request threads. It is told the time from which its request has been
+    /// given up: what is not committed by then must not be.
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Db, Instant) -> Result<T> + Send + 'static) -> Result<T> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Error::Busy)?;
+        let deadline = Instant::now() + PATIENCE_FOR_COMMIT;
         let db = self.clone();
         let blocking = web::block(move || {
             let _held = place;
-            work(&db)
+            work(&db, deadline)
         });
         match tokio::time::timeout(PATIENCE, blocking).await {
             Ok(Ok(result)) => result,
@@ -134,60 +161,60 @@ impl Db {
         work(&mut conn)
     }
 
-    /// [`Db::read_now`] for what no request waits for, and what may be long: PostgreSQL's time limit is lifted meanwhile.
-    ///
-    /// # Errors
-    /// As [`Db::read`].
-    pub fn read_at_leisure<T>(&self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
-        self.read_now(|conn| {
-            conn.limit_statements(false)?;
-            let result = work(conn);
-            conn.limit_statements(true)?;
-            result
-        })
-    }
-
-    /// [`Db::write`] on this thread.
+    /// [`Db::write`] on this thread, for as long as it takes.
     ///
     /// # Errors
     /// As [`Db::write`].
     pub fn write_now<T>(&self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
-        self.write_then(work, |_| Ok(()))
+        self.transact(None, work, |_| Ok(()))
     }
 
-    /// A change to the directory's tables: takes the lock on the revision first, so that two
-    /// changes cannot wait for each other, and hands the connection to `after` once it is committed.
+    /// [`Db::change`] on this thread, for the command line.
     ///
     /// # Errors
-    /// As [`Db::write`]; an error of `after` leaves the change committed.
+    /// As [`Db::change`].
     pub fn change_now<T>(
         &self,
         work: impl FnOnce(&mut Conn) -> Result<T>,
         after: impl FnOnce(&mut Conn) -> Result<()>,
     ) -> Result<T> {
-        let locked = |conn: &mut Conn| {
-            revision::lock(conn)?;
-            work(conn)
-        };
-        self.write_then(locked, after)
+        self.transact(None, locked(work), after)
     }
 
-    fn write_then<T>(
+    fn transact<T>(
         &self,
+        deadline: Option<Instant>,
         work: impl FnOnce(&mut Conn) -> Result<T>,
         after: impl FnOnce(&mut Conn) -> Result<()>,
     ) -> Result<T> {
-        let mut conn = self.writers.get().map_err(no_connection)?;
-        let value = conn.in_transaction(work)?;
+        let writers = self.writer.as_ref().unwrap_or(&self.readers);
+        let mut conn = writers.get().map_err(no_connection)?;
+        let value = conn.in_transaction(|conn| {
+            let value = work(conn)?;
+            match deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                true => Err(Error::Busy),
+                false => Ok(value),
+            }
+        })?;
         after(&mut conn)?;
         Ok(value)
     }
 
     /// Connections in use and connections open, for the metrics.
     pub fn pool_use(&self) -> (u32, u32) {
-        let (readers, writers) = (self.readers.state(), self.writers.state());
-        let open = readers.connections + writers.connections;
-        (open - readers.idle_connections - writers.idle_connections, open)
+        let pools = [Some(&self.readers), self.writer.as_ref()].into_iter().flatten();
+        let states = pools.map(r2d2::Pool::state);
+        states.fold((0, 0), |(used, open), state| {
+            (used + state.connections - state.idle_connections, open + state.connections)
+        })
+    }
+}
+
+/// The work with the lock on the revision taken first.
+fn locked<T>(work: impl FnOnce(&mut Conn) -> Result<T>) -> impl FnOnce(&mut Conn) -> Result<T> {
+    |conn| {
+        revision::lock(conn)?;
+        work(conn)
     }
 }
 
@@ -201,7 +228,7 @@ fn pool(database: &Database, access: Access, size: u32) -> Pool {
 }
 
 /// Makes the folder of the database file, for its owner only.
-pub(crate) fn make_folder(path: &Path) -> std::result::Result<(), Exit> {
+fn make_folder(path: &Path) -> std::result::Result<(), Exit> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
         return Ok(());
     };
@@ -209,13 +236,15 @@ pub(crate) fn make_folder(path: &Path) -> std::result::Result<(), Exit> {
     made.map_err(|error| cannot_make(folder, &error))
 }
 
-fn make_file(path: &Path) -> std::result::Result<(), Exit> {
+/// Makes the database file, for its owner only, where there is none. One that is there is not opened: closing it again
+/// would give back the locks that SQLite holds on it.
+pub(crate) fn make_file(path: &Path) -> std::result::Result<(), Exit> {
     make_folder(path)?;
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(cannot_make(path, &error)),
+    if path.exists() {
+        return Ok(());
     }
+    let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    made.map(drop).map_err(|error| cannot_make(path, &error))
 }
 
 fn cannot_make(path: &Path, error: &std::io::Error) -> Exit {

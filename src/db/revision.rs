@@ -42,15 +42,25 @@ pub fn since(conn: &mut Conn, seen: i64) -> QueryResult<Option<Delta>> {
     if current == seen {
         return Ok(None);
     }
-    // Not in one snapshot, and it need not be: a row that changes in between has a revision after
-    // `current` and is read again next time. Deletions are read last, so that none is undone by its row.
+    // Not in one snapshot, and it need not be: a row that changes in between has a revision after `current` and comes
+    // next time. The first time, what was deleted is not there to be removed.
+    let seen_gone = if seen == 0 { current } else { seen };
     Ok(Some(Delta {
         revision: current,
-        users: users::table.filter(users::revision.gt(seen)).select(Tenant::as_select()).load(conn)?,
-        domains: domains::table.filter(domains::revision.gt(seen)).select(Domain::as_select()).load(conn)?,
-        secrets: secrets::table.filter(secrets::revision.gt(seen)).select(Secret::as_select()).load(conn)?,
+        users: users::table
+            .filter(users::revision.gt(seen).and(users::revision.le(current)))
+            .select(Tenant::as_select())
+            .load(conn)?,
+        domains: domains::table
+            .filter(domains::revision.gt(seen).and(domains::revision.le(current)))
+            .select(Domain::as_select())
+            .load(conn)?,
+        secrets: secrets::table
+            .filter(secrets::revision.gt(seen).and(secrets::revision.le(current)))
+            .select(Secret::as_select())
+            .load(conn)?,
         gone: tombstones::table
-            .filter(tombstones::revision.gt(seen))
+            .filter(tombstones::revision.gt(seen_gone).and(tombstones::revision.le(current)))
             .order(tombstones::revision)
             .select(Tombstone::as_select())
             .load(conn)?,

@@ -80,18 +80,35 @@ pub fn list(conn: &mut Conn) -> QueryResult<Vec<User>> {
     users::table.order(users::id).select(User::as_select()).load(conn)
 }
 
-/// Stores another hash of the same password.
-pub fn set_hash(conn: &mut Conn, id: UserId, hash: &str) -> QueryResult<()> {
-    let user = users::table.find(id);
+/// What a token says of its user: who, and of which generation.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// The user.
+    pub id: UserId,
+    /// The generation at which the token was issued.
+    pub generation: i64,
+}
+
+/// Whether a user's token still holds, by the database: exact within a transaction that has the lock on the revision.
+pub fn still_stands(conn: &mut Conn, standing: Standing) -> QueryResult<bool> {
+    let user = users::table.find(standing.id).select((users::generation, users::suspended));
+    let found: Option<(i64, bool)> = user.first(conn).optional()?;
+    Ok(found.is_some_and(|(generation, suspended)| standing.generation >= generation && !suspended))
+}
+
+/// Stores another hash of the same password, unless the password was changed since `checked` was read.
+pub fn set_hash(conn: &mut Conn, id: UserId, checked: &str, hash: &str) -> QueryResult<()> {
+    let user = users::table.filter(users::id.eq(id).and(users::password_hash.eq(checked)));
     diesel::update(user).set(users::password_hash.eq(hash)).execute(conn).map(drop)
 }
 
-/// Stores the hash of a new password and ends every earlier token of the user and of the user's domains.
-pub fn set_password(conn: &mut Conn, id: UserId, hash: &str) -> QueryResult<()> {
-    diesel::update(users::table.find(id))
+/// Stores the hash of a new password and ends every earlier token of the user and of the user's domains; `false`
+/// when the password was changed since `checked` was read.
+pub fn set_password(conn: &mut Conn, id: UserId, checked: &str, hash: &str) -> QueryResult<bool> {
+    diesel::update(users::table.filter(users::id.eq(id).and(users::password_hash.eq(checked))))
         .set((users::password_hash.eq(hash), users::generation.eq(users::generation + 1)))
         .execute(conn)
-        .map(drop)
+        .map(|rows| rows > 0)
 }
 
 /// Suspends or resumes; a suspension ends every earlier token for good.
@@ -103,7 +120,8 @@ pub fn set_suspended(conn: &mut Conn, id: UserId, suspended: bool) -> QueryResul
         .map(drop)
 }
 
-/// Deletes the user and, with it, all that belongs to it.
-pub fn delete(conn: &mut Conn, id: UserId) -> QueryResult<()> {
-    diesel::delete(users::table.find(id)).execute(conn).map(drop)
+/// Deletes the user and, with it, all that belongs to it; `false` when the password was changed since `checked` was read.
+pub fn delete(conn: &mut Conn, id: UserId, checked: &str) -> QueryResult<bool> {
+    let user = users::table.filter(users::id.eq(id).and(users::password_hash.eq(checked)));
+    diesel::delete(user).execute(conn).map(|rows| rows > 0)
 }

@@ -36,12 +36,12 @@ use actix_web::{FromRequest, HttpRequest};
 use super::app;
 use crate::app::App;
 
-use crate::directory::{Domain, Live, Tenant};
+use crate::directory::{Domain, Live, Standing, Tenant};
 use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::locale::Message;
 use crate::plan::Plan;
-use crate::token::{self, Authentic, Claims, Subject};
+use crate::token::{self, Claims, Subject};
 
 /// Proof of either kind of token. Refuses with 401, with 419 for a token that is only too old, with 429 over the
 /// plan's limit.
@@ -78,13 +78,31 @@ impl Bearer {
         self.claims.scope.split(' ').any(|carried| carried == scope)
     }
 
+    /// What the token says of its user.
+    pub(crate) fn standing(&self) -> Standing {
+        Standing { id: self.tenant.id, generation: self.claims.generation }
+    }
+
+    /// Looks once more whether the token is live. Its body may have come seconds after the head that it was judged by,
+    /// and the database may have been slow: call this where a write begins.
+    ///
+    /// # Errors
+    /// When the token was revoked meanwhile.
+    pub fn still_live(&self, app: &App) -> Result<()> {
+        let subject = match &self.domain {
+            Some(domain) => Subject::Domain(domain.id),
+            None => Subject::User(self.tenant.id.get()),
+        };
+        Bearer::live(app, subject, &self.claims).map(drop)
+    }
+
     /// The cheapest check first, and the limit last, so that a forged token spends nobody's.
     fn of(req: &HttpRequest) -> Result<Bearer> {
         let app = app(req)?;
         let now = app.now();
         let text = presented(req)?;
         let token = token::verify(text, &app.keyring, &app.policy, now).ok_or(Error::TokenInvalid)?;
-        let bearer = Bearer::live(app, &token)?;
+        let bearer = Bearer::live(app, token.subject, &token.claims)?;
         if token.has_expired(now) {
             return Err(Error::TokenExpired(app.config.expired_token_status));
         }
@@ -96,8 +114,8 @@ impl Bearer {
 
     /// Finds the token's owner, and refuses one that is gone, suspended or past the token's generation. A
     /// generation that this node has not heard of yet is a later one: another node issued the token.
-    fn live(app: &App, token: &Authentic) -> Result<Owner> {
-        let (owner, generation) = match token.subject {
+    fn live(app: &App, subject: Subject, claims: &Claims<'_>) -> Result<Owner> {
+        let (owner, generation) = match subject {
             Subject::Domain(id) => {
                 let live = app.directory.by_id(&id).ok_or(Error::TokenRevoked)?;
                 let generation = live.generation();
@@ -110,10 +128,10 @@ impl Bearer {
                 (Owner { tenant, domain: None }, generation)
             }
         };
-        if token.claims.id != owner.tenant.id.get() {
+        if claims.id != owner.tenant.id.get() {
             return Err(Error::TokenInvalid);
         }
-        match token.claims.generation < generation {
+        match claims.generation < generation {
             true => Err(Error::TokenRevoked),
             false => Ok(owner),
         }

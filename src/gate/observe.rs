@@ -29,7 +29,7 @@ use crate::logging;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Bytes that the headers of a request may have together.
+/// Bytes that the target and the headers of a request may have together.
 const MOST_HEAD: usize = 16 * 1024;
 
 /// What has to be known of a request after it has been handed on.
@@ -83,7 +83,8 @@ pub async fn observe<B: MessageBody + 'static>(
 
 /// What is refused before a handler is looked for.
 fn refusal(req: &ServiceRequest, route: Option<&Route>) -> Option<Error> {
-    if head_size(req.headers()) > MOST_HEAD {
+    let target = req.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if target + head_size(req.headers()) > MOST_HEAD {
         return Some(Error::HeadTooLarge);
     }
     // Here and not by the router, which would go on to a pattern: `PUT /v1/posts/my` is no `/v1/posts/{id}`.

@@ -11,6 +11,7 @@ mod domains;
 mod forgery;
 mod harness;
 mod http;
+mod late;
 mod layers;
 mod matrix;
 mod nodes;
