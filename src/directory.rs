@@ -126,7 +126,7 @@ impl Directory {
                 self.apply(delta);
             }
         }
-        self.fresh_at.store(asked_at.as_millis() as u64, Ordering::Relaxed);
+        self.fresh_at.fetch_max(asked_at.as_millis() as u64, Ordering::Relaxed);
         Ok(())
     }
 

@@ -25,7 +25,7 @@ CREATE TABLE domains (
     id TEXT NOT NULL PRIMARY KEY,
     user_id BIGINT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     host TEXT NOT NULL,
-    plan TEXT NOT NULL,
+    plan TEXT NOT NULL CHECK (plan IN ('free', 'premium')),
     generation BIGINT NOT NULL DEFAULT 0,
     suspended BOOLEAN NOT NULL DEFAULT FALSE,
     created_at BIGINT NOT NULL,

@@ -1,21 +1,19 @@
 //! The running gate: settings, database, directory, keys. Started once, shared by all workers.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+mod files;
+mod follow;
+
+use std::fs::File;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use actix_web::web;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 
-use crate::config::{Config, Database, HmacSecret};
+use self::files::{kept_secret, take_file};
+use crate::config::Config;
 use crate::db::user::{self, Standing, Tenant};
-use crate::db::{self, Conn, Db};
+use crate::db::{Conn, Db};
 use crate::directory::{Directory, Live};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -27,14 +25,6 @@ use crate::token::{self, Claims, Kind, Policy};
 
 /// Every scope there is. A domain's tokens carry all of them unless the client asks for fewer.
 pub const SCOPES: &str = "posts:read posts:write";
-
-/// How often a node reads what other nodes changed; they agree within twice that.
-const REFRESH: Duration = Duration::from_secs(1);
-
-/// After this a refresh is given up and another one is begun, on another connection.
-const HANGS: Duration = Duration::from_secs(3);
-/// So many given up ones may be there at once.
-const MOST_HANGING: usize = 4;
 
 /// Tells the time in Unix seconds. Tests pass one of their own.
 pub type Clock = Box<dyn Fn() -> i64 + Send + Sync>;
@@ -106,7 +96,7 @@ impl App {
             None => Exit::unavailable("the database does not answer; check DATABASE_URL"),
         })?;
         let app = web::Data::new(app);
-        keep_fresh(Arc::downgrade(&app.clone().into_inner()), follower)?;
+        follow::keep_fresh(Arc::downgrade(&app.clone().into_inner()), follower)?;
         Ok(app)
     }
 
@@ -228,110 +218,4 @@ pub(crate) fn system_time() -> i64 {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     let now = SystemTime::now();
     now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
-}
-
-/// Reads the difference once a second, until the app is gone. Each time on a thread of its own: a connection that hangs, which
-/// no time limit of ours ends, is left behind with its thread.
-fn keep_fresh(app: Weak<App>, follower: Conn) -> std::result::Result<(), Exit> {
-    let cannot_start = |error| Exit::software(format!("cannot start a thread: {error}"));
-    let refreshing = move || {
-        let mut follower = Some(follower);
-        let mut hanging: Vec<Receiver<Result<Conn>>> = Vec::new();
-        let mut away = false;
-        loop {
-            std::thread::sleep(REFRESH);
-            let Some(app) = app.upgrade() else { return };
-            hanging.retain(|attempt| matches!(attempt.try_recv(), Err(TryRecvError::Empty)));
-            if hanging.len() >= MOST_HANGING {
-                continue;
-            }
-            let (sender, attempt) = channel();
-            let conn = follower.take();
-            std::thread::spawn(move || sender.send(app.refresh(conn)));
-            let failure = match attempt.recv_timeout(HANGS) {
-                Ok(Ok(conn)) => {
-                    follower = Some(conn);
-                    None
-                }
-                Ok(Err(error)) => Some(error.cause().unwrap_or("the database is away").to_owned()),
-                Err(_) => {
-                    hanging.push(attempt);
-                    Some("the database hangs".to_owned())
-                }
-            };
-            match (&failure, away) {
-                (Some(why), false) => log::error!("the directory cannot be refreshed: {why}"),
-                (None, true) => log::info!("the directory is fresh again"),
-                _ => {}
-            }
-            away = failure.is_some();
-        }
-    };
-    std::thread::Builder::new().name("directory".into()).spawn(refreshing).map(drop).map_err(cannot_start)
-}
-
-/// Two servers on one SQLite file would not see each other's changes in time; the command line may write beside one.
-fn take_file(database: &Database) -> std::result::Result<Option<File>, Exit> {
-    let Database::Sqlite(path) = database else {
-        return Ok(None);
-    };
-    db::make_file(path)?;
-    // One file may have several names: the lock stands beside the file itself.
-    let lock = fs::canonicalize(path).unwrap_or_else(|_| path.clone()).with_added_extension("lock");
-    let cannot =
-        |error: &dyn std::fmt::Display| Exit::cannot_create(format!("cannot open {}: {error}", lock.display()));
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&lock)
-        .map_err(|error| cannot(&error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(Exit::cannot_create(format!(
-            "{} is in use by another gatebird; stop that one, give this one a DATABASE_URL of its own, or let both use PostgreSQL",
-            path.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(cannot(&error)),
-    }
-}
-
-/// The secret beside the embedded database file: made on the first start, for its owner's eyes only.
-fn kept_secret(database: &Database) -> std::result::Result<HmacSecret, Exit> {
-    let Database::Sqlite(database) = database else {
-        return Err(Exit::config("JWT_SECRET is required with PostgreSQL"));
-    };
-    let path = database.with_file_name("jwt_secret");
-    if !path.exists() {
-        make_secret(&path).map_err(|error| Exit::cannot_create(format!("cannot make {}: {error}", path.display())))?;
-    }
-    let shown = path.display();
-    let unreadable = |error| Exit::config(format!("cannot read {shown}: {error}"));
-    let mut file = File::open(&path).map_err(unreadable)?;
-    let mode = file.metadata().map_err(unreadable)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(Exit::config(format!(
-            "{shown} can be read by others (mode {:o}); mend it with: chmod 600 {shown}",
-            mode & 0o777
-        )));
-    }
-    let mut text = String::new();
-    file.read_to_string(&mut text).map_err(unreadable)?;
-    parse_kept(&path, text.trim())
-}
-
-/// Written under another name first, so that a crash leaves no half of a secret. The database's lock keeps others away.
-fn make_secret(path: &Path) -> io::Result<()> {
-    let mut random = [0_u8; 48];
-    aws_lc_rs::rand::fill(&mut random).map_err(io::Error::other)?;
-    let unfinished = path.with_added_extension("new");
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&unfinished)?;
-    file.write_all(STANDARD.encode(random).as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)
-}
-
-fn parse_kept(path: &Path, text: &str) -> std::result::Result<HmacSecret, Exit> {
-    HmacSecret::parse(text).map_err(|problem| Exit::config(format!("the secret in {} {problem}", path.display())))
 }

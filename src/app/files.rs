@@ -1,0 +1,79 @@
+//! What lies beside the embedded database: the lock of the server that uses it, and the key that it signs with.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::config::{Database, HmacSecret};
+use crate::db;
+use crate::exit::Exit;
+
+/// Two servers on one SQLite file would not see each other's changes in time; the command line may write beside one.
+pub(super) fn take_file(database: &Database) -> std::result::Result<Option<File>, Exit> {
+    let Database::Sqlite(path) = database else {
+        return Ok(None);
+    };
+    db::make_file(path)?;
+    // One file may have several names: the lock stands beside the file itself.
+    let lock = fs::canonicalize(path).unwrap_or_else(|_| path.clone()).with_added_extension("lock");
+    let cannot =
+        |error: &dyn std::fmt::Display| Exit::cannot_create(format!("cannot open {}: {error}", lock.display()));
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&lock)
+        .map_err(|error| cannot(&error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(Exit::cannot_create(format!(
+            "{} is in use by another gatebird; stop that one, give this one a DATABASE_URL of its own, or let both use PostgreSQL",
+            path.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(cannot(&error)),
+    }
+}
+
+/// The secret beside the embedded database file: made on the first start, for its owner's eyes only.
+pub(super) fn kept_secret(database: &Database) -> std::result::Result<HmacSecret, Exit> {
+    let Database::Sqlite(database) = database else {
+        return Err(Exit::config("JWT_SECRET is required with PostgreSQL"));
+    };
+    let path = database.with_file_name("jwt_secret");
+    if !path.exists() {
+        make_secret(&path).map_err(|error| Exit::cannot_create(format!("cannot make {}: {error}", path.display())))?;
+    }
+    let shown = path.display();
+    let unreadable = |error| Exit::config(format!("cannot read {shown}: {error}"));
+    let mut file = File::open(&path).map_err(unreadable)?;
+    let mode = file.metadata().map_err(unreadable)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(Exit::config(format!(
+            "{shown} can be read by others (mode {:o}); mend it with: chmod 600 {shown}",
+            mode & 0o777
+        )));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(unreadable)?;
+    parse_kept(&path, text.trim())
+}
+
+/// Written under another name first, so that a crash leaves no half of a secret. The database's lock keeps others away.
+fn make_secret(path: &Path) -> io::Result<()> {
+    let mut random = [0_u8; 48];
+    aws_lc_rs::rand::fill(&mut random).map_err(io::Error::other)?;
+    let unfinished = path.with_added_extension("new");
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&unfinished)?;
+    file.write_all(STANDARD.encode(random).as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)
+}
+
+fn parse_kept(path: &Path, text: &str) -> std::result::Result<HmacSecret, Exit> {
+    HmacSecret::parse(text).map_err(|problem| Exit::config(format!("the secret in {} {problem}", path.display())))
+}
