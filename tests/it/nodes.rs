@@ -12,6 +12,7 @@ use crate::harness::{Database, Gate, PASSWORD, json, postgres};
 
 mod away;
 mod cluster;
+mod swallowed;
 
 #[test]
 fn nodes_see_each_others_changes_in_time() {
