@@ -1,5 +1,5 @@
-//! In memory, for the hot path: tenants and domains by id, domains by the digest of a secret. Readers take no lock; a
-//! change costs what changed, not what there is.
+//! In memory, for the hot path: tenants and domains by id, domains by the digest of a secret, keys, revoked tokens. Readers
+//! take no lock; a change costs what changed, not what there is.
 //!
 //! Why it may be trusted: it is filled before the first request, the node that writes applies its change before it
 //! answers, and every other node reads the difference once a second (see [`crate::db::revision`]).
@@ -8,16 +8,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use compact_str::CompactString;
 use papaya::HashMap;
 
 use crate::db::revision::{Delta, Tombstone};
+use crate::db::revocation::Revocation;
+use crate::db::signing_key::SigningKey;
 pub use crate::db::user::{Standing, Tenant};
 use crate::db::{Conn, domain, revision, secret};
 use crate::error::Result;
-use crate::id::{DomainId, UserId};
+use crate::id::{DomainId, TokenId, UserId};
 use crate::plan::{Meter, Plan};
 use crate::secret::SecretDigest;
+use crate::token::client_keys::ClientKeys;
+use crate::token::keyring::{Kept, Key, Keyring};
 
 /// What the hot path needs of a domain.
 #[derive(Debug)]
@@ -32,8 +37,35 @@ pub struct Domain {
     pub plan: Plan,
     /// How much of that it has used. It outlives a change of the domain.
     pub meter: Arc<Meter>,
+    /// What only few domains have; boxed, so that the many pay eight bytes for it.
+    extras: Option<Box<Extras>>,
     generation: i64,
     suspended: bool,
+}
+
+/// What sets a domain apart from the many that may have everything and prove themselves by a secret.
+#[derive(Debug)]
+struct Extras {
+    scopes: Option<String>,
+    audiences: Option<String>,
+    keys: Option<ClientKeys>,
+}
+
+impl Domain {
+    /// The scopes that the operator or its owner limited it to, separated by spaces.
+    pub fn scopes(&self) -> Option<&str> {
+        self.extras.as_ref()?.scopes.as_deref()
+    }
+
+    /// The audiences that it was limited to, separated by spaces.
+    pub fn audiences(&self) -> Option<&str> {
+        self.extras.as_ref()?.audiences.as_deref()
+    }
+
+    /// The keys by which it proves itself instead of a secret.
+    pub fn keys(&self) -> Option<&ClientKeys> {
+        self.extras.as_ref()?.keys.as_ref()
+    }
 }
 
 /// A domain that may have tokens now, with its owner.
@@ -65,6 +97,9 @@ pub struct Directory {
     tenants: HashMap<i64, Arc<Tenant>>,
     domains: HashMap<DomainId, Arc<Domain>>,
     secrets: HashMap<SecretDigest, Secret>,
+    keyring: ArcSwap<Keyring>,
+    /// Revoked tokens with their `exp`.
+    revoked: HashMap<TokenId, i64>,
     /// The revision that has been applied. Not held while a difference is read: a database that hangs must not make
     /// others wait for it.
     seen: Mutex<i64>,
@@ -73,9 +108,12 @@ pub struct Directory {
     fresh_at: AtomicU64,
 }
 
-impl Default for Directory {
-    fn default() -> Directory {
+impl Directory {
+    /// A directory that knows nobody yet; the kept keys of the database will join this keyring.
+    pub fn new(keyring: Keyring) -> Directory {
         Directory {
+            keyring: ArcSwap::from_pointee(keyring),
+            revoked: HashMap::new(),
             tenants: HashMap::new(),
             domains: HashMap::new(),
             secrets: HashMap::new(),
@@ -84,9 +122,30 @@ impl Default for Directory {
             fresh_at: AtomicU64::new(0),
         }
     }
-}
 
-impl Directory {
+    /// The keys as they are now.
+    pub fn keyring(&self) -> arc_swap::Guard<Arc<Keyring>> {
+        self.keyring.load()
+    }
+
+    /// Whether that token was revoked. True until its `exp`; who asks looks at `exp` too.
+    pub fn is_revoked(&self, token: &TokenId) -> bool {
+        self.revoked.pin().contains_key(token)
+    }
+
+    /// How many revoked tokens are remembered.
+    pub fn revoked_count(&self) -> usize {
+        self.revoked.len()
+    }
+
+    /// Forgets revoked tokens that have expired; whether there were any.
+    pub fn prune(&self, now: i64) -> bool {
+        let revoked = self.revoked.pin();
+        let before = revoked.len();
+        revoked.retain(|_, expires_at| *expires_at > now);
+        revoked.len() != before
+    }
+
     /// The domain whose secret this is, if the secret still works at `now` and neither domain nor owner is suspended.
     pub fn by_secret(&self, digest: &SecretDigest, now: i64) -> Option<Live> {
         let secrets = self.secrets.pin();
@@ -155,7 +214,13 @@ impl Directory {
         for secret::Secret { digest, domain_id, expires_at, .. } in delta.secrets {
             secrets.insert(digest, Secret { domain_id, expires_at });
         }
-        for Tombstone { user_id, domain_id, secret_digest } in delta.gone {
+        let revoked = self.revoked.pin();
+        for Revocation { jti, expires_at } in delta.revocations {
+            revoked.insert(jti, expires_at);
+        }
+        let keys_gone: Vec<String> = delta.gone.iter().filter_map(|gone| gone.kid.clone()).collect();
+        self.change_keys(delta.signing_keys, &keys_gone);
+        for Tombstone { user_id, domain_id, secret_digest, kid: _ } in delta.gone {
             if let Some(digest) = secret_digest {
                 secrets.remove(&digest);
             }
@@ -168,6 +233,23 @@ impl Directory {
         }
     }
 
+    fn change_keys(&self, rows: Vec<SigningKey>, gone: &[String]) {
+        if rows.is_empty() && gone.is_empty() {
+            return;
+        }
+        let keyring = self.keyring.load();
+        let put = rows.into_iter().filter_map(|row| {
+            let known = keyring.kept(&row.kid);
+            let key = known.or_else(|| open(&keyring, &row)).map(|key| Kept { key, term: row.term() });
+            if key.is_none() {
+                log::error!("the signing key {} cannot be opened with this node's JWT_SECRET", row.kid);
+            }
+            key
+        });
+        let changed = keyring.changed(put.collect(), gone);
+        self.keyring.store(Arc::new(changed));
+    }
+
     fn put_domain(&self, row: domain::Domain) {
         let domains = self.domains.pin();
         let meter = domains.get(&row.id).map(|domain| Arc::clone(&domain.meter)).unwrap_or_default();
@@ -177,9 +259,16 @@ impl Directory {
             host: row.host.into(),
             plan: row.plan,
             meter,
+            extras: (row.scopes.is_some() || row.audiences.is_some() || row.jwks.is_some())
+                .then(|| Box::new(Extras { scopes: row.scopes, audiences: row.audiences, keys: row.jwks })),
             generation: row.generation,
             suspended: row.suspended,
         };
         domains.insert(row.id, Arc::new(domain));
     }
+}
+
+fn open(keyring: &Keyring, row: &SigningKey) -> Option<Arc<Key>> {
+    let opened = keyring.seal().open(&row.kid, &row.sealed)?;
+    Key::load(row.algorithm, &opened.private).filter(|key| key.kid() == row.kid).map(Arc::new)
 }

@@ -4,7 +4,7 @@
 use std::fmt::{self, Display};
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -56,6 +56,10 @@ pub enum Error {
     Scope,
     /// A resource that tokens are not issued for (RFC 8707 §2).
     Target,
+    /// The token is fine but of a domain of another host than was demanded.
+    WrongHost,
+    /// Any refusal as a reverse proxy understands it: 401 or 403 and nothing else, the reason in a header.
+    AtProxy(Box<Error>),
     /// Does not exist, or is another tenant's.
     NotFound(Message),
     /// The path exists, the method does not; the value of `Allow`.
@@ -96,6 +100,7 @@ struct Row {
 
 /// Challenge and retry values are the same for everybody, so they are built once.
 const BASIC_CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"gatebird\", charset=\"UTF-8\"");
+const REASON: HeaderName = HeaderName::from_static("x-gatebird-reason");
 const BEARER_CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"gatebird\"");
 
 impl Error {
@@ -118,6 +123,7 @@ impl Error {
     pub fn cause(&self) -> Option<&str> {
         match self {
             Error::Internal(cause) => Some(cause),
+            Error::AtProxy(error) => error.cause(),
             _ => None,
         }
     }
@@ -142,6 +148,8 @@ impl Error {
             Error::GrantType => row(S::BAD_REQUEST, "unsupported_grant_type", "grant_type", Message::GrantType),
             Error::Scope => row(S::BAD_REQUEST, "invalid_scope", "scope", Message::ScopeTooMuch),
             Error::Target => row(S::BAD_REQUEST, "invalid_target", "target", Message::Target),
+            Error::WrongHost => row(S::FORBIDDEN, "insufficient_scope", "host", Message::WrongHost),
+            Error::AtProxy(error) => error.at_proxy(),
             Error::NotFound(message) => row(S::NOT_FOUND, "not_found", "not_found", *message),
             Error::Method(_) => row(S::METHOD_NOT_ALLOWED, "method_not_allowed", "method", Message::Method),
             Error::Taken { problem, .. } => row(S::CONFLICT, "conflict", "taken", *problem),
@@ -155,8 +163,20 @@ impl Error {
         }
     }
 
+    /// nginx's `auth_request` makes a 500 of any other status.
+    fn at_proxy(&self) -> Row {
+        let row = self.row();
+        let status = match self {
+            Error::TokenExpired(_) => StatusCode::UNAUTHORIZED,
+            _ if row.status == StatusCode::UNAUTHORIZED || row.status.is_server_error() => row.status,
+            _ => StatusCode::FORBIDDEN,
+        };
+        Row { status, ..row }
+    }
+
     fn field_name(&self) -> Option<&str> {
         match self {
+            Error::AtProxy(error) => error.field_name(),
             Error::Field { name, .. } => Some(name),
             Error::Taken { name, .. } => Some(name),
             _ => None,
@@ -176,6 +196,9 @@ impl Error {
         }
         if let Some(seconds) = self.retry_after() {
             answer.insert_header((header::RETRY_AFTER, seconds));
+        }
+        if let Error::AtProxy(_) = self {
+            answer.insert_header((REASON, row.reason));
         }
         if let Error::Method(allow) = self {
             answer.insert_header((header::ALLOW, allow.as_str()));
@@ -202,6 +225,7 @@ impl Error {
             | Error::TokenExpired(_)
             | Error::TokenRevoked
             | Error::LacksScope
+            | Error::WrongHost
             | Error::WrongKind(_) => {
                 let challenge = format!(
                     "Bearer realm=\"gatebird\", error=\"{}\", error_description=\"{}\"",
@@ -210,6 +234,7 @@ impl Error {
                 );
                 Some(HeaderValue::try_from(challenge).expect("our own sentences are ASCII"))
             }
+            Error::AtProxy(error) => error.challenge(row),
             _ => None,
         }
     }
@@ -217,6 +242,7 @@ impl Error {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Error::PlanLimit { retry_after } => Some(*retry_after),
+            Error::AtProxy(error) => error.retry_after(),
             Error::Busy => Some(1),
             _ => None,
         }

@@ -7,7 +7,7 @@ use diesel::backend::Backend;
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
 use diesel::serialize::{self, Output, ToSql};
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Binary, Text};
 
 /// Digits, capitals, small letters: the only characters of public ids and secrets, so that
 /// URL-encoding makes no difference to them.
@@ -159,6 +159,59 @@ where
 pub struct SecretId(i64);
 number_in_sql!(SecretId);
 
+/// A token's `jti`: 128 random bits, in the token as 32 hexadecimal digits. What a revocation names: the bytes of one
+/// token can be written in more than one way (an ECDSA signature has a twin), its id cannot.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
+#[diesel(sql_type = Binary)]
+pub struct TokenId([u8; 16]);
+
+impl TokenId {
+    /// A new random id.
+    pub fn random() -> TokenId {
+        let mut random = [0; 16];
+        aws_lc_rs::rand::fill(&mut random).expect("the system's random source answers");
+        TokenId(random)
+    }
+
+    /// Parses what [`Display`](fmt::Display) writes and nothing else.
+    pub fn parse(text: &str) -> Option<TokenId> {
+        let canonical = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let number = u128::from_str_radix(text, 16).ok().filter(|_| canonical)?;
+        Some(TokenId(number.to_be_bytes()))
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<DB: Backend> ToSql<Binary, DB> for TokenId
+where
+    [u8]: ToSql<Binary, DB>,
+{
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+        self.0.as_slice().to_sql(out)
+    }
+}
+
+impl<DB: Backend> FromSql<Binary, DB> for TokenId
+where
+    Vec<u8>: FromSql<Binary, DB>,
+{
+    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+        let bytes = Vec::<u8>::from_sql(bytes)?;
+        bytes.try_into().map(TokenId).map_err(|_| "a token id has 16 bytes".into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,6 +235,18 @@ mod tests {
             "dom_0123456789ABCDEFGHIJklm",
         ] {
             assert_eq!(DomainId::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_id_has_one_spelling() {
+        let id = TokenId::random();
+        let text = id.to_string();
+        assert_eq!(TokenId::parse(&text), Some(id));
+        for other in
+            [&text[1..], &format!("{text}0"), &format!("+{}", &text[1..]), &"A".repeat(32), &"g".repeat(32), ""]
+        {
+            assert_eq!(TokenId::parse(other), None, "{other}");
         }
     }
 

@@ -11,17 +11,19 @@
 //!
 //! **`POST /token`**: [`server`] has the route; the parameter [`gate::client::Client`] reads the secret out of Basic,
 //! form or JSON, checks its checksum, finds the domain by the secret's digest in the [`directory`] and takes one
-//! request from its [`plan::Meter`]; `api::token::issue` signs and answers. No SQL, no lock held across an await, no
-//! other thread. Tokens are counted, not written down.
+//! request from its [`plan::Meter`]; `api::token::issue` grants scope and audience, signs with the key of the hour
+//! ([`token::keyring`]) and answers. No SQL, no lock held across an await, no other thread. Tokens are counted, not written
+//! down.
 //!
 //! **`GET /v1/posts/my`**: the parameter `Scoped<PostsRead>` is a [`gate::bearer::Bearer`]: header, size, signature
-//! and claims ([`token::verify`]), then owner and generation in the directory, then `exp`, then the limit.
+//! and claims ([`token::verify`], which remembers), then audience, then owner, generation and revocation in the directory,
+//! then `exp`, then the limit.
 //! `api::posts::mine` passes its [`id::UserId`] to [`db::Db::read`] and [`db::post::list`]. A handler's parameter list
 //! is its authorization rule; a tenant's rows can be reached only with the `UserId` that a proof carries.
 //!
 //! # Freshness
 //!
-//! The directory's tables have a revision that triggers set from a one-row counter; the counter's row stays locked
+//! The directory's tables (users, domains, secrets, signing keys, revocations) have a revision that triggers set from a one-row counter; the counter's row stays locked
 //! until the commit, so commit order is revision order. A node reads what is newer than it has seen once a second; the
 //! node that wrote applies the difference before it answers. Without the database, known clients still get tokens and
 //! tokens still verify.

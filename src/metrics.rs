@@ -46,6 +46,8 @@ pub struct Metrics {
     pub directory_age: Gauge<f64, std::sync::atomic::AtomicU64>,
     /// Domains in the directory.
     pub domains: Gauge,
+    /// Revoked tokens that are remembered.
+    pub revoked_tokens: Gauge,
     /// Database connections in use.
     pub connections_used: Gauge,
     /// Database connections open.
@@ -63,6 +65,7 @@ impl Default for Metrics {
             dropped_log_lines: Gauge::default(),
             directory_age: Gauge::default(),
             domains: Gauge::default(),
+            revoked_tokens: Gauge::default(),
             connections_used: Gauge::default(),
             connections_open: Gauge::default(),
         };
@@ -83,6 +86,11 @@ impl Default for Metrics {
             metrics.directory_age.clone(),
         );
         registry.register("domains", "Domains in the directory", metrics.domains.clone());
+        registry.register(
+            "revoked_tokens",
+            "Revoked tokens remembered until they expire",
+            metrics.revoked_tokens.clone(),
+        );
         registry.register("database_connections_used", "Database connections in use", metrics.connections_used.clone());
         registry.register("database_connections_open", "Database connections open", metrics.connections_open.clone());
         metrics

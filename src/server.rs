@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use utoipa_actix_web::service_config::ServiceConfig;
 use utoipa_actix_web::{AppExt, scope};
 
-use crate::api::{accounts, domains, openapi, posts, status, token};
+use crate::api::{accounts, domains, issued, openapi, posts, status, token, verify, well_known};
 use crate::app::App;
 use crate::config::Config;
 use crate::gate::observe::observe;
@@ -25,6 +25,11 @@ use crate::gate::routes::Routes;
 pub fn routes(config: &mut ServiceConfig<'_>) {
     config
         .service(token::issue) //            POST   /token
+        .service(issued::introspect) //      POST   /introspect
+        .service(issued::revoke) //          POST   /revoke
+        .service(verify::verify) //          GET    /verify
+        .service(well_known::metadata) //    GET    /.well-known/oauth-authorization-server
+        .service(well_known::jwks) //        GET    /.well-known/jwks.json
         .service(status::healthz) //         GET    /healthz
         .service(status::readyz) //          GET    /readyz
         .service(openapi::document) //       GET    /openapi.json

@@ -1,13 +1,17 @@
 //! Domains of the signed-in user.
 
+use std::collections::HashSet;
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, delete, get, patch, post, web};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{answer, done, not_found, taken};
 use crate::app::App;
-use crate::db::domain::{self, Domain};
+use crate::config::Config;
+use crate::db::domain::{self, Domain, NewDomain as NewRow};
 use crate::db::{Conn, secret};
 use crate::error::{Error, Result};
 use crate::gate::bearer::UserToken;
@@ -17,6 +21,8 @@ use crate::id::{DomainId, UserId};
 use crate::locale::{Locale, Message};
 use crate::plan::Plan;
 use crate::secret::ClientSecret;
+use crate::token::client_keys::{ClientKeys, KeysProblem};
+use crate::token::present;
 
 /// A domain to be registered.
 #[derive(Deserialize, ToSchema)]
@@ -27,15 +33,32 @@ struct NewDomain {
     /// `free` or `premium`.
     #[serde(rename = "type")]
     plan: String,
+    /// The scopes that its tokens may have; all that the server knows if absent.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false)]
+    scopes: Option<Vec<String>>,
+    /// The audiences that its tokens may be for; all that the server knows if absent.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false)]
+    audiences: Option<Vec<String>>,
+    /// Public keys (a JWK Set) by which it proves itself instead of a secret (`private_key_jwt`, RFC 7523).
+    #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false, value_type = Option<Object>)]
+    jwks: Option<Value>,
 }
 
-/// A change of a domain.
+/// A change of a domain; what is absent stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct DomainChange {
     /// `free` or `premium`.
-    #[serde(rename = "type")]
-    plan: String,
+    #[serde(rename = "type", default, deserialize_with = "present")]
+    #[schema(nullable = false)]
+    plan: Option<String>,
+    /// Other keys, of a domain that has keys. Where one of the former is not among them, earlier tokens end.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false, value_type = Option<Object>)]
+    jwks: Option<Value>,
 }
 
 /// A domain as its owner sees it.
@@ -52,6 +75,18 @@ struct DomainView {
     suspended: bool,
     /// Unix seconds.
     created_at: i64,
+    /// The scopes that its tokens may have, if not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    scopes: Option<Vec<String>>,
+    /// The audiences that its tokens may be for, if not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    audiences: Option<Vec<String>>,
+    /// The public keys of a domain that has no secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = Option<Object>)]
+    jwks: Option<Value>,
     /// Shown at registration only: keep it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -60,12 +95,16 @@ struct DomainView {
 
 impl From<Domain> for DomainView {
     fn from(domain: Domain) -> DomainView {
+        let split = |text: String| text.split(' ').map(str::to_owned).collect();
         DomainView {
             id: domain.id.to_string(),
             host: domain.host,
             plan: domain.plan.as_str(),
             suspended: domain.suspended,
             created_at: domain.created_at,
+            scopes: domain.scopes.map(split),
+            audiences: domain.audiences.map(split),
+            jwks: domain.jwks.map(|keys| serde_json::from_str(keys.as_json()).expect("stored keys are JSON")),
             client_secret: None,
         }
     }
@@ -95,18 +134,55 @@ pub(crate) fn host(text: &str, local: LocalHosts) -> Result<Host> {
     Host::parse(text, local).map_err(|error| Error::field("host", problem(error)))
 }
 
-/// Registers a domain with its first secret.
+/// Some of what the server knows, each once, as it is stored: separated by spaces.
+pub(crate) fn some_of<'a>(
+    known: impl IntoIterator<Item = &'a str>,
+    asked: &[String],
+    refusal: impl Fn() -> Error,
+) -> Result<String> {
+    let known: Vec<&str> = known.into_iter().collect();
+    let distinct = asked.iter().collect::<HashSet<_>>().len() == asked.len();
+    let all_known = asked.iter().all(|name| known.contains(&name.as_str()));
+    match distinct && all_known && !asked.is_empty() {
+        true => Ok(asked.join(" ")),
+        false => Err(refusal()),
+    }
+}
+
+pub(crate) fn scopes(asked: &[String], config: &Config) -> Result<String> {
+    some_of(config.scopes.split(' '), asked, || Error::field("scopes", Message::Scopes))
+}
+
+pub(crate) fn audiences(asked: &[String], config: &Config) -> Result<String> {
+    let known = config.audiences.iter().map(String::as_str);
+    some_of(known, asked, || Error::field("audiences", Message::Audiences))
+}
+
+/// Parses a JWK Set of public keys.
+pub(crate) fn keys(set: &Value) -> Result<ClientKeys> {
+    ClientKeys::parse(set).map_err(|problem| {
+        let problem = match problem {
+            KeysProblem::Private => Message::PrivateKeys,
+            KeysProblem::Shape => Message::Keys,
+        };
+        Error::field("jwks", problem)
+    })
+}
+
+/// Registers a domain, with its first secret unless it has keys.
 pub(crate) fn insert(
     conn: &mut Conn,
     tenant: UserId,
-    host: &Host,
-    plan: Plan,
+    new: &NewRow,
     now: i64,
-) -> Result<(Domain, ClientSecret)> {
-    let domain = domain::insert(conn, tenant, host, plan, now).map_err(taken("host", Message::HostTaken))?;
+) -> Result<(Domain, Option<ClientSecret>)> {
+    let domain = domain::insert(conn, tenant, new, now).map_err(taken("host", Message::HostTaken))?;
+    if new.jwks.is_some() {
+        return Ok((domain, None));
+    }
     let secret = ClientSecret::random();
     secret::insert(conn, domain.id, &secret, now)?;
-    Ok((domain, secret))
+    Ok((domain, Some(secret)))
 }
 
 /// Register a domain. Its client secret is shown in this answer and never again.
@@ -127,13 +203,23 @@ pub(crate) async fn register(
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
-    let host = host(&body.0.host, app.config.local_hosts)?;
-    let plan = plan(&body.0.plan)?;
+    let (body, config) = (body.0, &app.config);
+    let new = NewRow {
+        host: host(&body.host, config.local_hosts)?,
+        plan: plan(&body.plan)?,
+        scopes: body.scopes.map(|asked| scopes(&asked, config)).transpose()?,
+        audiences: body.audiences.map(|asked| audiences(&asked, config)).transpose()?,
+        jwks: body.jwks.as_ref().map(keys).transpose()?,
+    };
     let (tenant, now) = (token.tenant(), app.now());
-    let insert = move |conn: &mut Conn| insert(conn, tenant, &host, plan, now);
+    let insert = move |conn: &mut Conn| insert(conn, tenant, &new, now);
     let (domain, secret) = app.change_by(token.standing(), insert).await?;
-    let view = DomainView { client_secret: Some(secret.reveal().to_owned()), ..domain.into() };
-    Ok(answer(StatusCode::CREATED, Message::DomainRegistered, locale, view))
+    let message = match secret {
+        Some(_) => Message::DomainRegistered,
+        None => Message::DomainRegisteredWithKeys,
+    };
+    let client_secret = secret.map(|secret| secret.reveal().to_owned());
+    Ok(answer(StatusCode::CREATED, message, locale, DomainView { client_secret, ..domain.into() }))
 }
 
 /// List the own domains.
@@ -172,7 +258,7 @@ pub(crate) async fn show(
     Ok(answer(StatusCode::OK, Message::Ok, locale, view))
 }
 
-/// Change a domain's plan.
+/// Change a domain's plan or keys.
 #[utoipa::path(
     tag = "domains",
     operation_id = "changeDomain",
@@ -190,11 +276,33 @@ pub(crate) async fn change(
     locale: Locale,
 ) -> Result<HttpResponse> {
     let (tenant, id) = (token.tenant(), DomainId::parse(&id).ok_or_else(not_found)?);
-    let plan = plan(&body.0.plan)?;
-    let set = move |conn: &mut Conn| Ok(domain::set_plan(conn, tenant, id, plan)?);
-    let changed = app.change_by(token.standing(), set).await?;
-    let view: DomainView = changed.ok_or_else(not_found)?.into();
+    let plan = body.0.plan.as_deref().map(plan).transpose()?;
+    let keys = body.0.jwks.as_ref().map(keys).transpose()?;
+    if plan.is_none() && keys.is_none() {
+        return Err(Error::field("type", Message::Required));
+    }
+    let set = move |conn: &mut Conn| change_row(conn, tenant, id, plan, keys.as_ref());
+    let view: DomainView = app.change_by(token.standing(), set).await?.into();
     Ok(answer(StatusCode::OK, Message::DomainChanged, locale, view))
+}
+
+fn change_row(
+    conn: &mut Conn,
+    tenant: UserId,
+    id: DomainId,
+    plan: Option<Plan>,
+    keys: Option<&ClientKeys>,
+) -> Result<Domain> {
+    let mut domain = domain::find(conn, tenant, id)?.ok_or_else(not_found)?;
+    if let Some(plan) = plan {
+        domain = domain::set_plan(conn, tenant, id, plan)?.ok_or_else(not_found)?;
+    }
+    if let Some(keys) = keys {
+        let earlier = domain.jwks.ok_or_else(|| Error::field("jwks", Message::NoKeys))?;
+        let dropped = !keys.contains(&earlier);
+        domain = domain::set_jwks(conn, tenant, id, keys, dropped)?.ok_or_else(not_found)?;
+    }
+    Ok(domain)
 }
 
 /// Delete a domain with its secrets. Its tokens are revoked.

@@ -3,10 +3,13 @@
 
 pub(crate) mod accounts;
 pub(crate) mod domains;
+pub(crate) mod issued;
 pub(crate) mod openapi;
 pub(crate) mod posts;
 pub(crate) mod status;
 pub(crate) mod token;
+pub(crate) mod verify;
+pub(crate) mod well_known;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;

@@ -62,7 +62,23 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 }
 
 /// What never waits for the database nor for a hash.
-const FROM_MEMORY: [&str; 5] = ["/token", "/v1/token", "/v1/test", "/healthz", "/openapi.json"];
+const FROM_MEMORY: [&str; 9] = [
+    "/token",
+    "/v1/token",
+    "/introspect",
+    "/verify",
+    "/v1/test",
+    "/.well-known/oauth-authorization-server",
+    "/.well-known/jwks.json",
+    "/healthz",
+    "/openapi.json",
+];
+
+/// Describes its refusals itself: 401 and 403 stand for all.
+const FOR_PROXIES: &str = "/verify";
+
+/// Takes nothing from a plan's limit.
+const FREE_OF_CHARGE: &str = "/revoke";
 
 /// Adds every refusal that follows from what an operation takes and demands.
 fn refusals(path: &str, operation: &mut Operation) {
@@ -78,7 +94,7 @@ fn refusals(path: &str, operation: &mut Operation) {
         .map(|requirement| serde_json::to_string(requirement).expect("a requirement is plain data"))
         .collect();
     let demands = |text: &str| demands.iter().any(|requirement| requirement.contains(text));
-    if demands("oken\"") {
+    if demands("oken\"") && path != FOR_PROXIES {
         add("401", "No token, or one that is not valid or revoked");
         add("419", "The token has expired (401 with EXPIRED_TOKEN_STATUS=401)");
         add("429", "Over the limit of the domain's plan");
@@ -88,7 +104,9 @@ fn refusals(path: &str, operation: &mut Operation) {
     }
     if demands("\"client\"") {
         add("401", "Unknown client");
-        add("429", "Over the limit of the domain's plan");
+        if path != FREE_OF_CHARGE {
+            add("429", "Over the limit of the domain's plan");
+        }
     }
     if operation.request_body.is_some() {
         add("400", "Malformed input; `field` names the member");
@@ -99,7 +117,7 @@ fn refusals(path: &str, operation: &mut Operation) {
     for parameter in operation.parameters.iter().flatten() {
         match place(parameter) {
             Some(ParameterIn::Path) => add("404", "Not found, or another tenant's"),
-            Some(ParameterIn::Query) => add("400", "Malformed input; `field` names the member"),
+            Some(ParameterIn::Query) if path != FOR_PROXIES => add("400", "Malformed input; `field` names the member"),
             _ => {}
         }
     }

@@ -6,7 +6,9 @@ use actix_web::{HttpResponse, get, post, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::app::{App, SCOPES};
+use crate::app::App;
+use crate::config::Config;
+use crate::directory::Domain;
 use crate::error::{Error, Result};
 use crate::gate::bearer::Bearer;
 use crate::gate::client::{Client, Form, TokenRequest};
@@ -52,10 +54,14 @@ pub(crate) struct TokenForm {
     client_id: Option<String>,
     /// The secret, unless HTTP Basic has it.
     client_secret: Option<String>,
+    /// `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`, with a signature instead of a secret (RFC 7523).
+    client_assertion_type: Option<String>,
+    /// The signature: a JWT of the client's own.
+    client_assertion: Option<String>,
     /// Scopes, separated by spaces; without it, all that the domain may have.
     scope: Option<String>,
-    /// The audience: the issuer (RFC 8707).
-    resource: Option<String>,
+    /// An audience that the token is to be for, or several of them; without it, the issuer (RFC 8707).
+    resource: Option<Vec<String>>,
 }
 
 /// Either answer, after either form of the request.
@@ -81,8 +87,9 @@ enum TokenAnswer<'a> {
 )]
 #[post("/token")]
 pub(crate) async fn issue(client: Client, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
-    let scope = client.form.as_ref().map_or(Ok(SCOPES.into()), |form| granted(form, &app))?;
-    let (token, expires_in) = app.access_token(&client.live, &scope);
+    let domain = &client.live.domain;
+    let Grant { scope, audiences } = Grant::of(client.form.as_ref(), domain, &app.config)?;
+    let (token, expires_in) = app.access_token(&client.live, &scope, &audiences);
     let mut answer = HttpResponse::Ok();
     let (token, token_type) = (token.as_str(), "Bearer");
     Ok(match client.form {
@@ -94,22 +101,38 @@ pub(crate) async fn issue(client: Client, app: web::Data<App>, locale: Locale) -
     })
 }
 
-/// The scopes that a form asks for, if it may have them all (RFC 6749 §3.3).
-fn granted(form: &Form, app: &App) -> Result<Cow<'static, str>> {
-    match form.get("grant_type") {
-        None => return Err(Error::field("grant_type", Message::Required)),
-        Some("client_credentials") => {}
-        Some(_) => return Err(Error::GrantType),
+/// What a token will allow, and for whom it will be.
+struct Grant<'a> {
+    /// Separated by spaces.
+    scope: Cow<'a, str>,
+    audiences: Vec<&'a str>,
+}
+
+impl<'a> Grant<'a> {
+    /// What a form asks for, if the domain may have it all; without a form, or where the form does not say, all that the
+    /// domain may have, for the issuer (RFC 6749 §3.3, RFC 8707 §2).
+    fn of(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config) -> Result<Grant<'a>> {
+        match form.map(|form| form.get("grant_type")) {
+            None | Some(Some("client_credentials")) => {}
+            Some(None) => return Err(Error::field("grant_type", Message::Required)),
+            Some(Some(_)) => return Err(Error::GrantType),
+        }
+        Ok(Grant { scope: scope(form, domain, config)?, audiences: audiences(form, domain, config)? })
     }
-    if form.get("resource").is_some_and(|resource| resource != app.policy.issuer) {
-        return Err(Error::Target);
-    }
-    let Some(asked) = form.get("scope") else {
-        return Ok(SCOPES.into());
+}
+
+fn scope<'a>(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config) -> Result<Cow<'a, str>> {
+    let known = |scope: &&str| config.scopes.split(' ').any(|known| known == *scope);
+    let allowed = |scope: &&str| domain.scopes().is_none_or(|own| own.split(' ').any(|own| own == *scope));
+    let Some(asked) = form.and_then(|form| form.get("scope")) else {
+        return Ok(match domain.scopes() {
+            None => config.scopes.as_str().into(),
+            Some(own) => own.split(' ').filter(known).collect::<Vec<_>>().join(" ").into(),
+        });
     };
     let mut granted: Vec<&str> = Vec::new();
     for scope in asked.split(' ') {
-        if !SCOPES.split(' ').any(|known| known == scope) {
+        if !known(&scope) || !allowed(&scope) {
             return Err(Error::Scope);
         }
         if !granted.contains(&scope) {
@@ -117,6 +140,27 @@ fn granted(form: &Form, app: &App) -> Result<Cow<'static, str>> {
         }
     }
     Ok(granted.join(" ").into())
+}
+
+fn audiences<'a>(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config) -> Result<Vec<&'a str>> {
+    let allowed = |audience: &str| domain.audiences().is_none_or(|own| own.split(' ').any(|own| own == audience));
+    let mut known = config.audiences.iter().map(String::as_str).filter(|audience| allowed(audience));
+    let mut asked = form.into_iter().flat_map(|form| form.all("resource")).peekable();
+    if asked.peek().is_none() {
+        // The issuer is the first of them.
+        return known.next().map(|audience| vec![audience]).ok_or(Error::Target);
+    }
+    let known: Vec<&str> = known.collect();
+    let mut granted: Vec<&str> = Vec::new();
+    for audience in asked {
+        if !known.contains(&audience) {
+            return Err(Error::Target);
+        }
+        if !granted.contains(&audience) {
+            granted.push(audience);
+        }
+    }
+    Ok(granted)
 }
 
 /// Show what the token says.

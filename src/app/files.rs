@@ -8,7 +8,7 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::config::{Database, HmacSecret};
+use crate::config::{Config, Database, HmacSecret};
 use crate::db;
 use crate::exit::Exit;
 
@@ -39,8 +39,16 @@ pub(super) fn take_file(database: &Database) -> std::result::Result<Option<File>
     }
 }
 
+/// JWT_SECRET, or the one kept beside the embedded database.
+///
+/// # Errors
+/// When that cannot be made, read or trusted.
+pub(crate) fn root_secret(config: &Config) -> std::result::Result<HmacSecret, Exit> {
+    config.jwt_secret.clone().map_or_else(|| kept_secret(&config.database), Ok)
+}
+
 /// The secret beside the embedded database file: made on the first start, for its owner's eyes only.
-pub(super) fn kept_secret(database: &Database) -> std::result::Result<HmacSecret, Exit> {
+fn kept_secret(database: &Database) -> std::result::Result<HmacSecret, Exit> {
     let Database::Sqlite(database) = database else {
         return Err(Exit::config("JWT_SECRET is required with PostgreSQL"));
     };

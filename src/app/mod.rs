@@ -2,6 +2,8 @@
 
 mod files;
 mod follow;
+pub mod keys;
+mod upkeep;
 
 use std::fs::File;
 use std::sync::Arc;
@@ -10,21 +12,21 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use actix_web::web;
 
-use self::files::{kept_secret, take_file};
+pub(crate) use self::files::root_secret;
+use self::files::take_file;
 use crate::config::Config;
 use crate::db::user::{self, Standing, Tenant};
 use crate::db::{Conn, Db};
 use crate::directory::{Directory, Live};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::id::TokenId;
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::password::Hasher;
-use crate::token::keyring::{Key, Keyring};
-use crate::token::{self, Claims, Kind, Policy};
-
-/// Every scope there is. A domain's tokens carry all of them unless the client asks for fewer.
-pub const SCOPES: &str = "posts:read posts:write";
+use crate::token::assertion::Used;
+use crate::token::keyring::Keyring;
+use crate::token::{self, Claims, Kind};
 
 /// Tells the time in Unix seconds. Tests pass one of their own.
 pub type Clock = Box<dyn Fn() -> i64 + Send + Sync>;
@@ -37,17 +39,19 @@ pub struct App {
     pub db: Db,
     /// What the hot path knows.
     pub directory: Directory,
-    /// What signs and verifies.
-    pub keyring: Keyring,
-    /// What tokens are granted and accepted.
-    pub policy: Policy,
+    /// The client assertions that were used.
+    pub used_assertions: Used,
     /// What checks passwords.
     pub hasher: Hasher,
     /// What is counted.
     pub metrics: Metrics,
+    /// Unix seconds at which it started.
+    pub started_at: i64,
     clock: Clock,
     started: Instant,
     draining: AtomicBool,
+    /// Rows of revocations that have expired are still in the database.
+    rows_to_prune: AtomicBool,
     /// Held as long as this process serves from a SQLite file.
     _in_use: Option<File>,
 }
@@ -68,35 +72,33 @@ impl App {
     pub fn start_with_clock(config: Config, clock: Clock) -> std::result::Result<web::Data<App>, Exit> {
         let in_use = take_file(&config.database)?;
         let db = Db::open(&config.database)?;
-        let signing = match &config.jwt_secret {
-            Some(secret) => Key::hs256(secret),
-            None => Key::hs256(&kept_secret(&config.database)?),
-        };
-        let earlier = config.jwt_secret_previous.iter().map(Key::hs256).collect();
+        let keyring = Keyring::new(&root_secret(&config)?, &config);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let app = App {
-            directory: Directory::default(),
-            keyring: Keyring::new(signing, earlier),
-            policy: Policy {
-                issuer: config.issuer.clone(),
-                access_ttl: config.token_ttl,
-                user_ttl: config.user_token_ttl,
-            },
+            directory: Directory::new(keyring),
+            used_assertions: Used::default(),
             hasher: Hasher::new(config.bcrypt_cost, cores),
             metrics: Metrics::default(),
+            started_at: clock(),
             clock,
             started: Instant::now(),
             draining: AtomicBool::new(false),
+            rows_to_prune: AtomicBool::new(false),
             _in_use: in_use,
             config,
             db,
         };
-        let follower = app.refresh(None).map_err(|error| match error.cause() {
+        let cannot_read = |error: Error| match error.cause() {
             Some(cause) => Exit::data(format!("cannot read the directory from the database: {cause}")),
             None => Exit::unavailable("the database does not answer; check DATABASE_URL"),
-        })?;
+        };
+        let keyring = app.directory.keyring().clone();
+        let settled = app.db.change_now(|conn| keys::settle(conn, &keyring, app.now()), |_| Ok(()));
+        settled.map_err(cannot_read)?.map_err(Exit::config)?;
+        let follower = app.refresh(None).map_err(cannot_read)?;
         let app = web::Data::new(app);
         follow::keep_fresh(Arc::downgrade(&app.clone().into_inner()), follower)?;
+        upkeep::keep_up(Arc::downgrade(&app.clone().into_inner()))?;
         Ok(app)
     }
 
@@ -145,8 +147,8 @@ impl App {
         .await
     }
 
-    /// Issues an access token with those scopes, and says how many seconds it lives.
-    pub fn access_token(&self, client: &Live, scope: &str) -> (String, i64) {
+    /// Issues an access token with those scopes for those audiences, and says how many seconds it lives.
+    pub fn access_token(&self, client: &Live, scope: &str, audiences: &[&str]) -> (String, i64) {
         let Live { domain, tenant } = client;
         let id = domain.id.as_str();
         let token = self.issue(Kind::Access, tenant, |claims| Claims {
@@ -154,11 +156,12 @@ impl App {
             client_id: Some(id.into()),
             host: Some((&*domain.host).into()),
             scope: scope.into(),
+            aud: audiences.iter().map(|audience| (*audience).into()).collect(),
             generation: client.generation(),
             ..claims
         });
         self.metrics.tokens_issued.inc();
-        (token, self.policy.access_ttl)
+        (token, self.config.token_ttl)
     }
 
     /// Issues a user token, which carries every scope.
@@ -168,7 +171,7 @@ impl App {
 
     fn issue<'a>(&'a self, kind: Kind, tenant: &'a Tenant, complete: impl FnOnce(Claims<'a>) -> Claims<'a>) -> String {
         let now = self.now();
-        let issuer = self.policy.issuer.as_str();
+        let issuer = self.config.issuer.as_str();
         let claims = complete(Claims {
             iss: issuer.into(),
             sub: match kind {
@@ -176,19 +179,19 @@ impl App {
                 Kind::Access => "".into(),
             },
             aud: vec![issuer.into()],
-            exp: now + self.policy.ttl(kind),
+            exp: now + kind.ttl(&self.config),
             iat: now,
             nbf: None,
-            jti: token::random_jti().into(),
+            jti: TokenId::random().to_string().into(),
             client_id: None,
-            scope: SCOPES.into(),
+            scope: self.config.scopes.as_str().into(),
             id: tenant.id.get(),
             nick: tenant.nick.as_str().into(),
             username: tenant.username.as_str().into(),
             host: None,
             generation: tenant.generation,
         });
-        token::issue(&self.keyring, kind, &claims)
+        token::issue(&self.directory.keyring(), kind, &claims)
     }
 
     /// Whether the process is about to end and wants no new traffic.
@@ -208,6 +211,7 @@ impl App {
         self.metrics.connections_open.set(open.into());
         self.metrics.directory_age.set(self.directory.age().as_secs_f64());
         self.metrics.domains.set(self.directory.domain_count() as i64);
+        self.metrics.revoked_tokens.set(self.directory.revoked_count() as i64);
         self.metrics.dropped_log_lines.set(logging::dropped());
         self.metrics.text()
     }

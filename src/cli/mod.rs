@@ -1,6 +1,7 @@
 //! The command line: `serve` by default, and what an operator does beside a running server. Its changes reach the
 //! server within two seconds. Passwords come from the terminal or standard input, never as an argument.
 
+mod keys;
 mod operator;
 
 use std::collections::HashMap;
@@ -11,6 +12,7 @@ use std::io::{self, Write};
 use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
 
+use self::keys::KeyCommand;
 use self::operator::{DomainCommand, Operator, UserCommand};
 use crate::app::App;
 use crate::config::Config;
@@ -76,6 +78,9 @@ enum Command {
     /// Manage domains.
     #[command(subcommand)]
     Domain(DomainCommand),
+    /// Manage signing keys (with JWT_ALGORITHM other than HS256).
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Print every setting and where it came from, secrets masked.
     CheckConfig,
 }
@@ -105,6 +110,7 @@ pub fn run(args: impl Iterator<Item = OsString>, environment: &Environment) -> R
         }
         Command::User(command) => Operator::open(config, out, command.adds())?.user(command),
         Command::Domain(command) => Operator::open(config, out, false)?.domain(command),
+        Command::Key(command) => Operator::open(config, out, false)?.key(command),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::api::accounts::{Signup, Username};
 use crate::api::domains;
 use crate::app;
 use crate::config::{self, Config, Database};
+use crate::db::domain::NewDomain;
 use crate::db::{Conn, Db, domain, secret, user};
 use crate::error::{Error, Result as Answer};
 use crate::exit::Exit;
@@ -53,6 +54,8 @@ pub(super) enum DomainCommand {
         /// free or premium.
         #[arg(long = "type", default_value = "free")]
         plan: String,
+        #[command(flatten)]
+        allowed: Allowed,
     },
     /// List all domains.
     List,
@@ -60,6 +63,13 @@ pub(super) enum DomainCommand {
     Suspend(ById),
     /// Let a suspended domain in again; earlier tokens stay revoked.
     Resume(ById),
+    /// Limit what a domain's tokens may have; what is not given is not limited. Tokens that it has stay as they are.
+    Allow {
+        #[command(flatten)]
+        domain: ById,
+        #[command(flatten)]
+        allowed: Allowed,
+    },
     /// Make a new client secret; prints it, once.
     Rotate {
         #[command(flatten)]
@@ -76,11 +86,30 @@ pub(super) struct ById {
     id: String,
 }
 
+#[derive(Args)]
+pub(super) struct Allowed {
+    /// Some of SCOPES, separated by spaces.
+    #[arg(long)]
+    scopes: Option<String>,
+    /// The issuer, or some of AUDIENCES, separated by spaces.
+    #[arg(long)]
+    audiences: Option<String>,
+}
+
+impl Allowed {
+    fn parse(&self, config: &Config) -> Answer<(Option<String>, Option<String>)> {
+        let list = |text: &String| text.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let scopes = self.scopes.as_ref().map(|text| domains::scopes(&list(text), config)).transpose()?;
+        let audiences = self.audiences.as_ref().map(|text| domains::audiences(&list(text), config)).transpose()?;
+        Ok((scopes, audiences))
+    }
+}
+
 /// What the commands that change data share.
 pub(super) struct Operator {
-    config: Config,
+    pub(super) config: Config,
     db: Db,
-    out: Output,
+    pub(super) out: Output,
 }
 
 impl Operator {
@@ -99,11 +128,11 @@ impl Operator {
         Ok(Operator { config, db, out })
     }
 
-    fn read<T>(&self, work: impl FnOnce(&mut Conn) -> Answer<T>) -> Result<T, Exit> {
+    pub(super) fn read<T>(&self, work: impl FnOnce(&mut Conn) -> Answer<T>) -> Result<T, Exit> {
         self.db.read_now(work).map_err(exit)
     }
 
-    fn change<T>(&self, work: impl FnOnce(&mut Conn) -> Answer<T>) -> Result<T, Exit> {
+    pub(super) fn change<T>(&self, work: impl FnOnce(&mut Conn) -> Answer<T>) -> Result<T, Exit> {
         self.db.change_now(work, |_| Ok(())).map_err(exit)
     }
 
@@ -164,12 +193,15 @@ impl Operator {
 
     pub(super) fn domain(&self, command: DomainCommand) -> Result<(), Exit> {
         match command {
-            DomainCommand::Add { host, user, plan } => {
+            DomainCommand::Add { host, user, plan, allowed } => {
                 let owner = self.find_user(&user)?;
                 let host = domains::host(&host, self.config.local_hosts).map_err(exit)?;
                 let plan = Plan::parse(&plan).ok_or_else(|| exit(Error::field("type", Message::Plan)))?;
                 let now = app::system_time();
-                let (domain, secret) = self.change(|conn| domains::insert(conn, owner.tenant.id, &host, plan, now))?;
+                let (scopes, audiences) = allowed.parse(&self.config).map_err(exit)?;
+                let new = NewDomain { host, plan, scopes, audiences, jwks: None };
+                let (domain, secret) = self.change(|conn| domains::insert(conn, owner.tenant.id, &new, now))?;
+                let secret = secret.ok_or_else(|| Exit::software("a domain without keys has a secret"))?;
                 self.show_secret(domain.id, &domain.host, &secret)
             }
             DomainCommand::List => {
@@ -189,9 +221,28 @@ impl Operator {
             }
             DomainCommand::Suspend(ById { id }) => self.set_domain(&id, true),
             DomainCommand::Resume(ById { id }) => self.set_domain(&id, false),
+            DomainCommand::Allow { domain, allowed } => {
+                let domain = self.find_domain(&domain.id)?;
+                let (scopes, audiences) = allowed.parse(&self.config).map_err(exit)?;
+                self.change(|conn| Ok(domain::set_allowed(conn, domain.id, scopes.as_deref(), audiences.as_deref())?))?;
+                let shown = |limit: &Option<String>| limit.clone().unwrap_or_else(|| "(all)".to_owned());
+                self.out.print(
+                    &json!({ "id": domain.id.as_str(), "scopes": scopes, "audiences": audiences }),
+                    &format!(
+                        "{} ({}) may have scopes: {}; audiences: {}",
+                        domain.id,
+                        domain.host,
+                        shown(&scopes),
+                        shown(&audiences)
+                    ),
+                )
+            }
             DomainCommand::Rotate { domain, grace } => {
                 let seconds = config::grace(&grace).map_err(|problem| Exit::usage(format!("--grace {problem}")))?;
                 let domain = self.find_domain(&domain.id)?;
+                if domain.jwks.is_some() {
+                    return Err(Exit::usage(format!("{} proves itself by its keys and has no secret", domain.id)));
+                }
                 let new = ClientSecret::random();
                 let now = app::system_time();
                 self.change(|conn| Ok(secret::rotate(conn, domain.id, &new, seconds, now)?))?;

@@ -1,6 +1,7 @@
 //! The settings: read once from a look-up of keys, every bad value reported at once. Nothing here touches the
 //! environment, the disk or the network; `cli` supplies the look-up.
 
+mod algorithm;
 mod hmac_secret;
 mod value;
 
@@ -11,11 +12,12 @@ use std::path::PathBuf;
 use actix_web::http::StatusCode;
 use ipnet::IpNet;
 
+pub use self::algorithm::Algorithm;
 pub use self::hmac_secret::HmacSecret;
 pub use self::value::grace;
 use self::value::{
-    database, duration, is_loopback_url, issuer, limit, log_filter, networks, one_of, optional_secret, parsed,
-    public_url, without_password,
+    audiences, database, duration, is_loopback_url, issuer, limit, log_filter, networks, one_of, optional_secret,
+    parsed, public_url, rotation, scopes, with_issuer, without_password,
 };
 use crate::host::LocalHosts;
 use crate::locale::Locale;
@@ -34,8 +36,16 @@ pub struct Config {
     pub jwt_secret: Option<HmacSecret>,
     /// `JWT_SECRET_PREVIOUS`: still verifies, no longer signs.
     pub jwt_secret_previous: Option<HmacSecret>,
+    /// `JWT_ALGORITHM`.
+    pub jwt_algorithm: Algorithm,
+    /// `KEY_ROTATION`: after how many seconds a kept key is followed by another; `None` is `off`.
+    pub key_rotation: Option<i64>,
     /// `JWT_ISSUER`: the `iss` of every token.
     pub issuer: String,
+    /// `SCOPES`, separated by one space: what tokens can allow.
+    pub scopes: String,
+    /// `AUDIENCES` after the issuer itself: whom tokens can be for.
+    pub audiences: Vec<String>,
     /// `TOKEN_TTL`: the life of an access token in seconds.
     pub token_ttl: i64,
     /// `USER_TOKEN_TTL`: the life of a user token in seconds.
@@ -209,8 +219,12 @@ impl Config {
             },
         );
         let previous = r.read_shown("JWT_SECRET_PREVIOUS", "", optional_secret, show_secret);
-        r.read("JWT_ALGORITHM", "HS256", one_of(&[("HS256", ())]));
+        let algorithms = [Algorithm::Hs256, Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256];
+        let jwt_algorithm = r.read("JWT_ALGORITHM", "HS256", one_of(&algorithms.map(|known| (known.name(), known))));
+        let key_rotation = r.read("KEY_ROTATION", "30d", rotation);
         let issuer = r.read("JWT_ISSUER", public_url.as_deref().unwrap_or(&local_url), issuer);
+        let scopes = r.read("SCOPES", "posts:read posts:write", scopes);
+        let audiences = r.read("AUDIENCES", "", audiences);
         let token_ttl = r.read("TOKEN_TTL", "1m", duration);
         let user_token_ttl = r.read("USER_TOKEN_TTL", "1h", duration);
         let status_419 = StatusCode::from_u16(419).expect("419 is a status");
@@ -252,7 +266,11 @@ impl Config {
             database: database?,
             jwt_secret: jwt_secret?,
             jwt_secret_previous: previous?,
+            jwt_algorithm: jwt_algorithm?,
+            key_rotation: key_rotation?,
+            audiences: with_issuer(issuer.as_deref()?, audiences?),
             issuer: issuer?,
+            scopes: scopes?,
             token_ttl: token_ttl?,
             user_token_ttl: user_token_ttl?,
             expired_token_status: expired_token_status?,

@@ -1,5 +1,6 @@
 //! How the values of settings are written.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -38,6 +39,50 @@ pub(super) fn duration(text: &str) -> Result<i64, String> {
         Ok(total @ 1..=2_592_000) => Ok(total),
         _ => Err(problem()),
     }
+}
+
+/// How long a key signs: long enough that its successor can be published before.
+pub(super) fn rotation(text: &str) -> Result<Option<i64>, String> {
+    match (text, duration(text)) {
+        ("off", _) => Ok(None),
+        (_, Ok(seconds @ 3600..)) => Ok(Some(seconds)),
+        _ => Err("has to be a time from 1h to 30d, or off".to_owned()),
+    }
+}
+
+/// Scopes as they are written in a request (RFC 6749 §3.3), each once.
+pub(super) fn scopes(text: &str) -> Result<String, String> {
+    let scopes: Vec<&str> = text.split_ascii_whitespace().collect();
+    let token = |byte: u8| byte == b'!' || (b'#'..=b'~').contains(&byte) && byte != b'\\';
+    let good = scopes.iter().all(|scope| scope.len() <= 64 && scope.bytes().all(token));
+    let once = scopes.iter().collect::<HashSet<_>>().len() == scopes.len();
+    match good && once && (1..=64).contains(&scopes.len()) {
+        true => Ok(scopes.join(" ")),
+        false => Err("has to be 1 to 64 different scopes such as posts:read, separated by spaces".to_owned()),
+    }
+}
+
+/// Absolute URIs without a fragment (RFC 8707 §2).
+pub(super) fn audiences(text: &str) -> Result<Vec<String>, String> {
+    let audience = |part: &str| {
+        let plain = part.len() <= 200 && part.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
+        let absolute = Url::parse(part).is_ok_and(|url| url.fragment().is_none());
+        match plain && absolute {
+            true => Ok(part.to_owned()),
+            false => Err(format!("has {part:?}, which is no absolute URI such as https://api.example.com")),
+        }
+    };
+    match text.split_ascii_whitespace().count() <= 64 {
+        true => text.split_ascii_whitespace().map(audience).collect(),
+        false => Err("has more than 64 audiences".to_owned()),
+    }
+}
+
+/// The issuer is an audience itself: its own API accepts what names it.
+pub(super) fn with_issuer(issuer: &str, mut others: Vec<String>) -> Vec<String> {
+    others.retain(|audience| audience != issuer);
+    others.insert(0, issuer.to_owned());
+    others
 }
 
 /// How long an old secret still works: 0, or a time of at most 30 days.

@@ -7,6 +7,7 @@ use super::{Conn, columns};
 use crate::host::Host;
 use crate::id::{DomainId, UserId};
 use crate::plan::Plan;
+use crate::token::client_keys::ClientKeys;
 
 /// A registered domain.
 #[derive(Clone, Debug, Queryable, Selectable)]
@@ -26,17 +27,41 @@ pub struct Domain {
     pub suspended: bool,
     /// Unix seconds.
     pub created_at: i64,
+    /// Separated by spaces; `None` is every scope that there is.
+    pub scopes: Option<String>,
+    /// Separated by spaces; `None` is every audience that there is.
+    pub audiences: Option<String>,
+    /// The JWK Set of a domain that proves itself by a key instead of a secret.
+    pub jwks: Option<ClientKeys>,
+}
+
+/// A domain to be registered.
+#[derive(Debug)]
+pub struct NewDomain {
+    /// Its host.
+    pub host: Host,
+    /// What it may use.
+    pub plan: Plan,
+    /// See [`Domain::scopes`].
+    pub scopes: Option<String>,
+    /// See [`Domain::audiences`].
+    pub audiences: Option<String>,
+    /// See [`Domain::jwks`].
+    pub jwks: Option<ClientKeys>,
 }
 
 /// Registers a domain; a host that the tenant has already is a unique violation.
-pub fn insert(conn: &mut Conn, tenant: UserId, host: &Host, plan: Plan, now: i64) -> QueryResult<Domain> {
+pub fn insert(conn: &mut Conn, tenant: UserId, new: &NewDomain, now: i64) -> QueryResult<Domain> {
     diesel::insert_into(domains::table)
         .values((
             domains::id.eq(DomainId::random()),
             domains::user_id.eq(tenant),
-            domains::host.eq(host.as_str()),
-            domains::plan.eq(plan),
+            domains::host.eq(new.host.as_str()),
+            domains::plan.eq(new.plan),
             domains::created_at.eq(now),
+            domains::scopes.eq(&new.scopes),
+            domains::audiences.eq(&new.audiences),
+            domains::jwks.eq(&new.jwks),
         ))
         .returning(columns::<Domain>())
         .get_result(conn)
@@ -69,6 +94,21 @@ pub fn set_plan(conn: &mut Conn, tenant: UserId, id: DomainId, plan: Plan) -> Qu
         .optional()
 }
 
+/// Replaces the keys of one of the tenant's domains; `ends_tokens` as when a secret is retired at once.
+pub fn set_jwks(
+    conn: &mut Conn,
+    tenant: UserId,
+    id: DomainId,
+    jwks: &ClientKeys,
+    ends_tokens: bool,
+) -> QueryResult<Option<Domain>> {
+    diesel::update(domains::table.filter(domains::id.eq(id).and(domains::user_id.eq(tenant))))
+        .set((domains::jwks.eq(jwks), domains::generation.eq(domains::generation + i64::from(ends_tokens))))
+        .returning(columns::<Domain>())
+        .get_result(conn)
+        .optional()
+}
+
 /// Deletes one of the tenant's domains with its secrets; whether there was one.
 pub fn delete(conn: &mut Conn, tenant: UserId, id: DomainId) -> QueryResult<bool> {
     let own = domains::table.filter(domains::id.eq(id).and(domains::user_id.eq(tenant)));
@@ -94,6 +134,14 @@ pub fn set_suspended(conn: &mut Conn, id: DomainId, suspended: bool) -> QueryRes
     let rise = i64::from(suspended);
     diesel::update(domains::table.find(id))
         .set((domains::suspended.eq(suspended), domains::generation.eq(domains::generation + rise)))
+        .execute(conn)
+        .map(drop)
+}
+
+/// Sets what a domain may ask for.
+pub fn set_allowed(conn: &mut Conn, id: DomainId, scopes: Option<&str>, audiences: Option<&str>) -> QueryResult<()> {
+    diesel::update(domains::table.find(id))
+        .set((domains::scopes.eq(scopes), domains::audiences.eq(audiences)))
         .execute(conn)
         .map(drop)
 }

@@ -9,9 +9,11 @@ pub mod domain;
 pub mod migrate;
 pub mod post;
 pub mod revision;
+pub mod revocation;
 #[rustfmt::skip]
 pub mod schema;
 pub mod secret;
+pub mod signing_key;
 pub mod user;
 
 use std::fs::{DirBuilder, OpenOptions};

@@ -5,8 +5,8 @@
 
 use diesel::prelude::*;
 
-use super::schema::{domains, revision, secrets, tombstones, users};
-use super::{Conn, domain::Domain, secret::Secret, user::Tenant};
+use super::schema::{domains, revision, revocations, secrets, signing_keys, tombstones, users};
+use super::{Conn, domain::Domain, revocation::Revocation, secret::Secret, signing_key::SigningKey, user::Tenant};
 use crate::id::{DomainId, UserId};
 use crate::secret::SecretDigest;
 
@@ -20,11 +20,15 @@ pub struct Delta {
     pub domains: Vec<Domain>,
     /// New or changed secrets.
     pub secrets: Vec<Secret>,
+    /// New or changed signing keys.
+    pub signing_keys: Vec<SigningKey>,
+    /// Newly revoked tokens.
+    pub revocations: Vec<Revocation>,
     /// What was deleted.
     pub gone: Vec<Tombstone>,
 }
 
-/// One deletion; one of the three is set.
+/// One deletion; one of the four is set.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = tombstones)]
 pub struct Tombstone {
@@ -34,6 +38,8 @@ pub struct Tombstone {
     pub domain_id: Option<DomainId>,
     /// A deleted secret.
     pub secret_digest: Option<SecretDigest>,
+    /// A deleted signing key.
+    pub kid: Option<String>,
 }
 
 /// Reads what changed after `seen`; `None` when nothing did. Costs one look at one row then.
@@ -58,6 +64,14 @@ pub fn since(conn: &mut Conn, seen: i64) -> QueryResult<Option<Delta>> {
         secrets: secrets::table
             .filter(secrets::revision.gt(seen).and(secrets::revision.le(current)))
             .select(Secret::as_select())
+            .load(conn)?,
+        signing_keys: signing_keys::table
+            .filter(signing_keys::revision.gt(seen).and(signing_keys::revision.le(current)))
+            .select(SigningKey::as_select())
+            .load(conn)?,
+        revocations: revocations::table
+            .filter(revocations::revision.gt(seen).and(revocations::revision.le(current)))
+            .select(Revocation::as_select())
             .load(conn)?,
         gone: tombstones::table
             .filter(tombstones::revision.gt(seen_gone).and(tombstones::revision.le(current)))

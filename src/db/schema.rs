@@ -12,6 +12,9 @@ diesel::table! {
         suspended -> Bool,
         created_at -> BigInt,
         revision -> BigInt,
+        scopes -> Nullable<Text>,
+        audiences -> Nullable<Text>,
+        jwks -> Nullable<Text>,
     }
 }
 
@@ -42,6 +45,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    revocations (jti) {
+        jti -> Binary,
+        expires_at -> BigInt,
+        revision -> BigInt,
+    }
+}
+
+diesel::table! {
     secrets (id) {
         id -> BigInt,
         domain_id -> Text,
@@ -54,11 +65,24 @@ diesel::table! {
 }
 
 diesel::table! {
+    signing_keys (kid) {
+        kid -> Text,
+        algorithm -> Text,
+        sealed -> Binary,
+        created_at -> BigInt,
+        signs_from -> BigInt,
+        signs_until -> Nullable<BigInt>,
+        revision -> BigInt,
+    }
+}
+
+diesel::table! {
     tombstones (revision) {
         revision -> BigInt,
         user_id -> Nullable<BigInt>,
         domain_id -> Nullable<Text>,
         secret_digest -> Nullable<Binary>,
+        kid -> Nullable<Text>,
     }
 }
 
@@ -86,7 +110,9 @@ diesel::allow_tables_to_appear_in_same_query!(
     post_hashtags,
     posts,
     revision,
+    revocations,
     secrets,
+    signing_keys,
     tombstones,
     users,
 );

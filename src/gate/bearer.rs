@@ -36,18 +36,18 @@ use actix_web::{FromRequest, HttpRequest};
 use super::app;
 use crate::app::App;
 
-use crate::directory::{Domain, Live, Standing, Tenant};
+use crate::directory::{Domain, Standing, Tenant};
 use crate::error::{Error, Result};
-use crate::id::UserId;
+use crate::id::{TokenId, UserId};
 use crate::locale::Message;
 use crate::plan::Plan;
-use crate::token::{self, Claims, Subject};
+use crate::token::{self, Authentic, Claims, Subject};
 
 /// Proof of either kind of token. Refuses with 401, with 419 for a token that is only too old, with 429 over the
 /// plan's limit.
 #[derive(Debug)]
 pub struct Bearer {
-    claims: Claims<'static>,
+    token: Arc<Authentic>,
     tenant: Arc<Tenant>,
     domain: Option<Arc<Domain>>,
 }
@@ -70,17 +70,17 @@ impl Bearer {
 
     /// What the token says.
     pub fn claims(&self) -> &Claims<'static> {
-        &self.claims
+        &self.token.claims
     }
 
     /// Whether the token carries that scope.
     pub fn allows(&self, scope: &str) -> bool {
-        self.claims.scope.split(' ').any(|carried| carried == scope)
+        self.token.allows(scope)
     }
 
     /// What the token says of its user.
     pub(crate) fn standing(&self) -> Standing {
-        Standing { id: self.tenant.id, generation: self.claims.generation }
+        Standing { id: self.tenant.id, generation: self.token.claims.generation }
     }
 
     /// Looks once more whether the token is live. Its body may have come seconds after the head that it was judged by,
@@ -89,63 +89,71 @@ impl Bearer {
     /// # Errors
     /// When the token was revoked meanwhile.
     pub fn still_live(&self, app: &App) -> Result<()> {
-        let subject = match &self.domain {
-            Some(domain) => Subject::Domain(domain.id),
-            None => Subject::User(self.tenant.id.get()),
-        };
-        Bearer::live(app, subject, &self.claims).map(drop)
+        Bearer::live(app, Arc::clone(&self.token)).map(drop)
     }
 
-    /// The cheapest check first, and the limit last, so that a forged token spends nobody's.
     fn of(req: &HttpRequest) -> Result<Bearer> {
         let app = app(req)?;
-        let now = app.now();
-        let text = presented(req)?;
-        let token = token::verify(text, &app.keyring, &app.policy, now).ok_or(Error::TokenInvalid)?;
-        let bearer = Bearer::live(app, token.subject, &token.claims)?;
-        if token.has_expired(now) {
-            return Err(Error::TokenExpired(app.config.expired_token_status));
-        }
+        Bearer::presented(req, app, &app.config.issuer)
+    }
+
+    /// The token of a request, if it is for that audience. The cheapest check comes first, and the limit last, so that a
+    /// forged token spends nobody's.
+    ///
+    /// # Errors
+    /// As [`Bearer`] says.
+    pub(crate) fn presented(req: &HttpRequest, app: &App, audience: &str) -> Result<Bearer> {
+        let bearer = Bearer::judge(app, presented(req)?, Some(audience))?;
         if let Some(domain) = &bearer.domain {
             spend(app, domain)?;
         }
-        Ok(bearer.with(token.claims))
+        Ok(bearer)
     }
 
-    /// Finds the token's owner, and refuses one that is gone, suspended or past the token's generation. A
-    /// generation that this node has not heard of yet is a later one: another node issued the token.
-    fn live(app: &App, subject: Subject, claims: &Claims<'_>) -> Result<Owner> {
-        let (owner, generation) = match subject {
+    /// Judges a token, wherever it came from; for that audience, or for any.
+    ///
+    /// # Errors
+    /// When it is not good.
+    pub(crate) fn judge(app: &App, token: &str, audience: Option<&str>) -> Result<Bearer> {
+        let now = app.now();
+        let token = token::verify(token, &app.directory.keyring(), &app.config, now).ok_or(Error::TokenInvalid)?;
+        if audience.is_some_and(|audience| !token.is_for(audience)) {
+            return Err(Error::TokenInvalid);
+        }
+        let bearer = Bearer::live(app, token)?;
+        match bearer.token.has_expired(now) {
+            true => Err(Error::TokenExpired(app.config.expired_token_status)),
+            false => Ok(bearer),
+        }
+    }
+
+    /// Finds the token's owner, and refuses one that is gone, suspended or past the token's generation, and a token that
+    /// was itself revoked. A generation that this node has not heard of yet is a later one: another node issued the token.
+    fn live(app: &App, token: Arc<Authentic>) -> Result<Bearer> {
+        let (tenant, domain, generation) = match token.subject {
             Subject::Domain(id) => {
                 let live = app.directory.by_id(&id).ok_or(Error::TokenRevoked)?;
                 let generation = live.generation();
-                let Live { domain, tenant } = live;
-                (Owner { tenant, domain: Some(domain) }, generation)
+                (live.tenant, Some(live.domain), generation)
             }
             Subject::User(number) => {
                 let tenant = app.directory.tenant(number).ok_or(Error::TokenRevoked)?;
                 let generation = tenant.generation;
-                (Owner { tenant, domain: None }, generation)
+                (tenant, None, generation)
             }
         };
-        if claims.id != owner.tenant.id.get() {
+        if token.claims.id != tenant.id.get() {
             return Err(Error::TokenInvalid);
         }
-        match claims.generation < generation {
+        match token.claims.generation < generation || app.directory.is_revoked(&token.id) {
             true => Err(Error::TokenRevoked),
-            false => Ok(owner),
+            false => Ok(Bearer { token, tenant, domain }),
         }
     }
-}
 
-struct Owner {
-    tenant: Arc<Tenant>,
-    domain: Option<Arc<Domain>>,
-}
-
-impl Owner {
-    fn with(self, claims: Claims<'static>) -> Bearer {
-        Bearer { claims, tenant: self.tenant, domain: self.domain }
+    /// The token's id and `exp`, which is what a revocation needs.
+    pub(crate) fn revocable(&self) -> (TokenId, i64) {
+        (self.token.id, self.token.claims.exp)
     }
 }
 

@@ -1,5 +1,5 @@
-//! `Client`: a domain proven by its secret, presented as JSON or, by RFC 6749 §2.3.1, as HTTP Basic or form
-//! members. One code path for all three.
+//! A client: a domain proven by its secret, presented as JSON or, by RFC 6749 §2.3.1, as HTTP Basic or form members, or by
+//! a signature (RFC 7523). One code path for all.
 
 use actix_web::dev::Payload;
 use actix_web::http::header::AUTHORIZATION;
@@ -13,12 +13,15 @@ use url::form_urlencoded;
 
 use super::body::{self, MediaType};
 use super::{app, bearer};
+use crate::app::App;
 use crate::directory::Live;
 use crate::error::{Error, Result};
+use crate::id::DomainId;
 use crate::locale::Message;
 use crate::secret::ClientSecret;
+use crate::token::assertion::{self, Circumstances};
 
-/// Proof of a client, and what else it sent.
+/// Proof of a client that asks for a token, within its plan's limit, and what else it sent.
 #[derive(Debug)]
 pub struct Client {
     /// The domain with its owner.
@@ -34,20 +37,56 @@ impl FromRequest for Client {
     fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let req = req.clone();
         let payload = payload.take();
-        async move { Client::of(&req, payload).await }.boxed_local()
+        async move {
+            let app = app(&req)?;
+            let (credentials, form) = presented(&req, payload).await?;
+            let live = credentials.prove(app, req.path())?;
+            bearer::spend(app, &live.domain)?;
+            Ok(Client { live, form })
+        }
+        .boxed_local()
     }
 }
 
-impl Client {
-    async fn of(req: &HttpRequest, payload: Payload) -> Result<Client> {
-        let app = app(req)?;
-        let (credentials, form) = presented(req, payload).await?;
-        let live = ClientSecret::parse(&credentials.secret)
-            .and_then(|secret| app.directory.by_secret(&secret.digest(), app.now()))
-            .filter(|live| credentials.id.as_ref().is_none_or(|id| id == live.domain.id.as_str()))
-            .ok_or(Error::UnknownClient { basic: credentials.basic })?;
-        bearer::spend(app, &live.domain)?;
-        Ok(Client { live, form })
+/// Proof of a client at one of the endpoints that only OAuth 2.0 knows, with the form that it sent. Nothing is spent yet.
+#[derive(Debug)]
+pub struct FormClient {
+    live: Live,
+    /// What it sent.
+    pub form: Form,
+}
+
+impl FormClient {
+    /// Its public id.
+    pub fn id(&self) -> DomainId {
+        self.live.domain.id
+    }
+
+    /// Takes one request from its plan's limit.
+    ///
+    /// # Errors
+    /// Over the limit.
+    pub fn spend(&self, app: &App) -> Result<()> {
+        bearer::spend(app, &self.live.domain)
+    }
+}
+
+impl FromRequest for FormClient {
+    type Error = Error;
+    type Future = LocalBoxFuture<'static, Result<FormClient>>;
+
+    fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let req = req.clone();
+        let payload = payload.take();
+        async move {
+            if MediaType::of(req.headers()) != Some(MediaType::Form) {
+                return Err(Error::MediaType);
+            }
+            let (credentials, form) = presented(&req, payload).await?;
+            let live = credentials.prove(app(&req)?, req.path())?;
+            Ok(FormClient { live, form: form.ok_or(Error::MediaType)? })
+        }
+        .boxed_local()
     }
 }
 
@@ -59,19 +98,21 @@ async fn presented(req: &HttpRequest, payload: Payload) -> Result<(Credentials, 
     if media_type == MediaType::Json {
         let TokenRequest { client_secret: secret } = body::parse(&bytes)?;
         return match basic {
-            None => Ok((Credentials { id: None, secret, basic: false }, None)),
+            None => Ok((Credentials::Secret { id: None, secret, basic: false }, None)),
             Some(_) => Err(Error::Malformed(Message::TwoAuthentications)),
         };
     }
     let form = Form::parse(&bytes)?;
     let credentials = match basic {
         None => form.credentials()?,
-        Some(_) if form.get("client_secret").is_some() => return Err(Error::Malformed(Message::TwoAuthentications)),
+        Some(_) if Form::CREDENTIALS.iter().any(|name| form.get(name).is_some()) => {
+            return Err(Error::Malformed(Message::TwoAuthentications));
+        }
         // A form that names another client beside Basic names nobody.
-        Some(basic) if form.get("client_id").is_some_and(|id| Some(id) != basic.id.as_deref()) => {
+        Some((id, _)) if form.get("client_id").is_some_and(|named| named != id) => {
             return Err(Error::UnknownClient { basic: true });
         }
-        Some(basic) => basic,
+        Some((id, secret)) => Credentials::Secret { id: Some(id), secret, basic: true },
     };
     Ok((credentials, Some(form)))
 }
@@ -84,15 +125,63 @@ pub(crate) struct TokenRequest {
     client_secret: String,
 }
 
-struct Credentials {
-    /// The `client_id`, which has to be the secret's where it is given.
-    id: Option<String>,
-    secret: String,
-    /// They came in HTTP Basic.
-    basic: bool,
+/// What a client proves itself by.
+enum Credentials {
+    /// A secret.
+    Secret {
+        /// The `client_id`, which has to be the secret's where it is given.
+        id: Option<String>,
+        secret: String,
+        /// They came in HTTP Basic.
+        basic: bool,
+    },
+    /// A signature of its own (RFC 7523 §2.2).
+    Assertion {
+        /// The `client_id`, which has to be the assertion's where it is given.
+        id: Option<String>,
+        assertion: String,
+    },
 }
 
-/// The members of an OAuth 2.0 form. One without a value counts as absent, one given twice is refused (RFC 6749 §3.2).
+impl Credentials {
+    /// The client that these credentials are of; at the endpoint of that path.
+    fn prove(&self, app: &App, path: &str) -> Result<Live> {
+        let (id, basic, live) = match self {
+            Credentials::Secret { id, secret, basic } => {
+                let secret = ClientSecret::parse(secret);
+                let live = secret.and_then(|secret| app.directory.by_secret(&secret.digest(), app.now()));
+                (id, *basic, live)
+            }
+            Credentials::Assertion { id, assertion } => (id, false, asserted(app, assertion, path)?),
+        };
+        live.filter(|live| id.as_ref().is_none_or(|id| id == live.domain.id.as_str()))
+            .ok_or(Error::UnknownClient { basic })
+    }
+}
+
+/// The client that an assertion is of, if it is good and was not used before.
+fn asserted(app: &App, text: &str, path: &str) -> Result<Option<Live>> {
+    let Some(live) = assertion::claimed_client(text).and_then(|client| app.directory.by_id(&client)) else {
+        return Ok(None);
+    };
+    let config = &app.config;
+    let endpoint = |path: &str| format!("{}{path}", config.public_url);
+    let (token, called) = (endpoint("/token"), endpoint(path));
+    let circumstances = Circumstances {
+        audiences: &[&config.issuer, &config.public_url, &token, &called],
+        now: app.now(),
+        started_at: app.started_at,
+    };
+    let keys = live.domain.keys();
+    let Some(used) = keys.and_then(|keys| assertion::verify(text, &live.domain.id, keys, circumstances)) else {
+        return Ok(None);
+    };
+    let first = app.used_assertions.is_first(&used).map_err(|assertion::Full| Error::Busy)?;
+    Ok(first.then_some(live))
+}
+
+/// The members of an OAuth 2.0 form. One without a value counts as absent, one given twice is refused (RFC 6749 §3.2),
+/// except `resource` (RFC 8707 §2).
 pub struct Form(Vec<(String, String)>);
 
 /// Shows the names only: a value may be a credential.
@@ -105,7 +194,8 @@ impl std::fmt::Debug for Form {
 impl Form {
     fn parse(bytes: &[u8]) -> Result<Form> {
         let mut members: Vec<(String, String)> = form_urlencoded::parse(bytes).into_owned().collect();
-        let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
+        let names = members.iter().map(|(name, _)| name.as_str());
+        let mut names: Vec<&str> = names.filter(|name| *name != "resource").collect();
         names.sort_unstable();
         if names.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(Error::Malformed(Message::RepeatedParameter));
@@ -119,21 +209,36 @@ impl Form {
         self.0.iter().find(|(member, _)| member == name).map(|(_, value)| value.as_str())
     }
 
+    /// Every value of a member.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(member, _)| member == name).map(|(_, value)| value.as_str())
+    }
+
+    const CREDENTIALS: [&str; 3] = ["client_secret", "client_assertion", "client_assertion_type"];
+
     fn credentials(&self) -> Result<Credentials> {
-        let id = self.get("client_id");
-        match (id, self.get("client_secret")) {
-            (Some(id), Some(secret)) => {
-                Ok(Credentials { id: Some(id.to_owned()), secret: secret.to_owned(), basic: false })
+        let id = self.get("client_id").map(str::to_owned);
+        let (assertion, kind) = (self.get("client_assertion"), self.get("client_assertion_type"));
+        match (self.get("client_secret"), assertion, kind) {
+            (None, None, None) => Err(Error::UnknownClient { basic: false }),
+            (Some(secret), None, None) if id.is_some() => {
+                Ok(Credentials::Secret { id, secret: secret.to_owned(), basic: false })
             }
-            (None, Some(_)) => Err(Error::field("client_id", Message::Required)),
-            (_, None) => Err(Error::UnknownClient { basic: false }),
+            (Some(_), None, None) => Err(Error::field("client_id", Message::Required)),
+            (Some(_), _, _) => Err(Error::Malformed(Message::TwoAuthentications)),
+            (None, None, Some(_)) => Err(Error::field("client_assertion", Message::Required)),
+            (None, Some(_), None) => Err(Error::field("client_assertion_type", Message::Required)),
+            (None, Some(assertion), Some(assertion::TYPE)) => {
+                Ok(Credentials::Assertion { id, assertion: assertion.to_owned() })
+            }
+            (None, Some(_), Some(_)) => Err(Error::UnknownClient { basic: false }),
         }
     }
 }
 
-/// The credentials of HTTP Basic, each form-encoded before base64 (RFC 6749 §2.3.1). Another scheme is no
+/// The id and secret of HTTP Basic, each form-encoded before base64 (RFC 6749 §2.3.1). Another scheme is no
 /// authentication of a client.
-fn basic(req: &HttpRequest) -> Result<Option<Credentials>> {
+fn basic(req: &HttpRequest) -> Result<Option<(String, String)>> {
     let mut headers = req.headers().get_all(AUTHORIZATION);
     let Some(header) = headers.next() else {
         return Ok(None);
@@ -149,7 +254,7 @@ fn basic(req: &HttpRequest) -> Result<Option<Credentials>> {
     let credentials = || {
         let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
         let (id, secret) = decoded.split_once(':')?;
-        Some(Credentials { id: Some(form_decoded(id)), secret: form_decoded(secret), basic: true })
+        Some((form_decoded(id), form_decoded(secret)))
     };
     credentials().ok_or(Error::UnknownClient { basic: true }).map(Some)
 }

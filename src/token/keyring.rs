@@ -1,25 +1,45 @@
-//! Keys: the one that signs and those that verify, found by `kid`.
+//! Keys: the one that signs and those that verify, found by `kid`, each within its time.
+//!
+//! A kept key is published before it signs, signs until the next one does, and verifies until the longest-lived token of
+//! it has expired. All of that follows from the times in its row, so nothing has to happen on time.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
+use jsonwebtoken::jwk::{Jwk, PublicKeyUse, ThumbprintHash};
+use jsonwebtoken::{DecodingKey, EncodingKey, crypto};
 use serde_json::json;
 
-use super::Kind;
-use crate::config::HmacSecret;
+use super::private_key::PrivateKey;
+use super::seal::Seal;
+use super::verified::Verified;
+use super::{Kind, SKEW};
+use crate::config::{Algorithm, Config, HmacSecret};
+
+/// Seconds that a JWKS may be cached.
+pub const JWKS_MAX_AGE: i64 = 300;
+/// Seconds that a key is published before it signs: three times as long as anybody may go on without it.
+pub const PUBLISHED_AHEAD: i64 = 3 * JWKS_MAX_AGE;
 
 /// One key with the only algorithm it may be used with (RFC 8725 §3.1).
 pub struct Key {
     kid: String,
     algorithm: Algorithm,
-    signing: EncodingKey,
+    signing: Signing,
     verifying: DecodingKey,
+    /// The public half; an HMAC key has none.
+    jwk: Option<Jwk>,
     /// The encoded headers, which are the same for each token of a kind.
     access_header: String,
     user_header: String,
+}
+
+enum Signing {
+    Hmac(EncodingKey),
+    Private(PrivateKey),
 }
 
 impl Key {
@@ -27,26 +47,45 @@ impl Key {
     pub fn hs256(secret: &HmacSecret) -> Key {
         let named = [b"gatebird kid\0", secret.as_bytes()].concat();
         let kid = URL_SAFE_NO_PAD.encode(&digest(&SHA256, &named).as_ref()[..9]);
-        let header = |kind: Kind| {
-            let header = json!({"typ": kind.typ(), "alg": "HS256", "kid": kid});
-            URL_SAFE_NO_PAD.encode(header.to_string())
-        };
-        Key {
-            access_header: header(Kind::Access),
-            user_header: header(Kind::User),
-            kid,
-            algorithm: Algorithm::HS256,
-            signing: EncodingKey::from_secret(secret.as_bytes()),
-            verifying: DecodingKey::from_secret(secret.as_bytes()),
-        }
+        let signing = Signing::Hmac(EncodingKey::from_secret(secret.as_bytes()));
+        Key::new(kid, Algorithm::Hs256, signing, DecodingKey::from_secret(secret.as_bytes()), None)
     }
 
-    /// The `alg` that a header naming this key has to have.
-    pub fn algorithm_name(&self) -> &'static str {
-        match self.algorithm {
-            Algorithm::HS256 => "HS256",
-            _ => unreachable!("no constructor makes a key of another algorithm"),
-        }
+    /// Makes a key and gives it as PKCS#8 as well; `None` for HS256, whose key is JWT_SECRET.
+    pub fn generate(algorithm: Algorithm) -> Option<(Key, Vec<u8>)> {
+        let private = PrivateKey::generate(algorithm)?;
+        let key = Key::load(algorithm, &private).expect("what was just made can be read");
+        Some((key, private))
+    }
+
+    /// Reads a key in PKCS#8. Its `kid` is its thumbprint (RFC 7638).
+    pub fn load(algorithm: Algorithm, pkcs8: &[u8]) -> Option<Key> {
+        let private = PrivateKey::load(algorithm, pkcs8)?;
+        let verifying = private.public();
+        let mut jwk = Jwk::from_decoding_key(&verifying, Some(algorithm.of_library())).ok()?;
+        let kid = jwk.thumbprint(ThumbprintHash::SHA256).ok()?;
+        jwk.common.key_id = Some(kid.clone());
+        jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+        Some(Key::new(kid, algorithm, Signing::Private(private), verifying, Some(jwk)))
+    }
+
+    fn new(kid: String, algorithm: Algorithm, signing: Signing, verifying: DecodingKey, jwk: Option<Jwk>) -> Key {
+        let header = |kind: Kind| {
+            let header = json!({"typ": kind.typ(), "alg": algorithm.name(), "kid": kid});
+            URL_SAFE_NO_PAD.encode(header.to_string())
+        };
+        let (access_header, user_header) = (header(Kind::Access), header(Kind::User));
+        Key { access_header, user_header, kid, algorithm, signing, verifying, jwk }
+    }
+
+    /// The name by which a token's header finds it.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// The one algorithm that a header naming this key has to have.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 
     pub(super) fn header(&self, kind: Kind) -> &str {
@@ -58,12 +97,17 @@ impl Key {
 
     /// The signature over `message` in base64url.
     pub(super) fn sign(&self, message: &[u8]) -> String {
-        crypto::sign(message, &self.signing, self.algorithm).expect("the key fits its algorithm")
+        match &self.signing {
+            Signing::Hmac(key) => {
+                crypto::sign(message, key, self.algorithm.of_library()).expect("the key fits its algorithm")
+            }
+            Signing::Private(key) => URL_SAFE_NO_PAD.encode(key.sign(message)),
+        }
     }
 
-    /// Whether `signature`, in base64url, is this key's over `message`; compared in constant time.
+    /// Whether `signature`, in base64url, is this key's over `message`; an HMAC is compared in constant time.
     pub(super) fn verify(&self, message: &[u8], signature: &str) -> bool {
-        crypto::verify(signature, message, &self.verifying, self.algorithm).unwrap_or(false)
+        crypto::verify(signature, message, &self.verifying, self.algorithm.of_library()).unwrap_or(false)
     }
 }
 
@@ -74,24 +118,220 @@ impl fmt::Debug for Key {
     }
 }
 
-/// The signing key, and the earlier ones that still verify.
+/// When a kept key signs, in Unix seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// From then on, until a key with a later time does.
+    pub signs_from: i64,
+    /// Not from then on, whether or not another key follows.
+    pub signs_until: Option<i64>,
+}
+
+/// What a kept key is for at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Published, and signs later.
+    Next,
+    /// Signs.
+    Signing,
+    /// Only verifies what it signed, until that second.
+    Verifying {
+        /// Unix seconds.
+        until: i64,
+    },
+    /// Does nothing any more.
+    Over,
+}
+
+/// The phases of all kept keys, given in the order in which they sign; `longest_life` is that of a token, in seconds.
+pub fn phases(terms: &[Term], longest_life: i64, now: i64) -> Vec<Phase> {
+    let phase = |(index, term): (usize, &Term)| {
+        let next = terms.get(index + 1).map(|next| next.signs_from);
+        let end = [term.signs_until, next].into_iter().flatten().min();
+        match end {
+            Some(end) if end <= now => {
+                let until = last_use(end, longest_life);
+                // One that was given up before its time has signed nothing.
+                if now < until && term.signs_from < end { Phase::Verifying { until } } else { Phase::Over }
+            }
+            _ if term.signs_from > now => Phase::Next,
+            _ => Phase::Signing,
+        }
+    };
+    terms.iter().enumerate().map(phase).collect()
+}
+
+/// The second from which a key that signed until `end` need not verify: its last token has expired, and a node whose
+/// clock is a little behind may have signed a little later.
+fn last_use(end: i64, longest_life: i64) -> i64 {
+    end + longest_life + 12 * SKEW
+}
+
+/// A kept key with its times.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The key.
+    pub key: Arc<Key>,
+    /// When it signs.
+    pub term: Term,
+}
+
+/// All keys of this node. A changed one is a new one; readers of the old are not disturbed.
 #[derive(Debug)]
 pub struct Keyring {
-    signing: Key,
-    earlier: Vec<Key>,
+    root: Arc<Root>,
+    /// In the order in which they sign.
+    kept: Vec<Kept>,
+    /// What this keyring has verified. A new keyring begins with none, so what a key has verified goes with it.
+    pub(super) verified: Verified,
+}
+
+/// What does not change while the process runs.
+struct Root {
+    /// Of JWT_SECRET, and of JWT_SECRET_PREVIOUS.
+    hmac: Vec<Key>,
+    algorithm: Algorithm,
+    longest_life: i64,
+    seal: Seal,
+}
+
+impl fmt::Debug for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Root({}, {:?})", self.algorithm.name(), self.hmac)
+    }
 }
 
 impl Keyring {
-    /// A keyring of one signing key and some earlier ones.
-    pub fn new(signing: Key, earlier: Vec<Key>) -> Keyring {
-        Keyring { signing, earlier }
+    /// A keyring without kept keys, which signs with JWT_SECRET for lack of another key.
+    pub fn new(secret: &HmacSecret, config: &Config) -> Keyring {
+        let previous = config.jwt_secret_previous.as_ref();
+        let root = Root {
+            hmac: [Some(secret), previous].into_iter().flatten().map(Key::hs256).collect(),
+            algorithm: config.jwt_algorithm,
+            longest_life: Kind::longest_ttl(config),
+            seal: Seal::new(secret, previous),
+        };
+        Keyring { root: Arc::new(root), kept: Vec::new(), verified: Verified::default() }
     }
 
-    pub(super) fn signing(&self) -> &Key {
-        &self.signing
+    /// This keyring after a change of the kept keys: some put in, some gone.
+    pub fn changed(&self, put: Vec<Kept>, gone: &[String]) -> Keyring {
+        let stays = |kept: &&Kept| !gone.contains(&kept.key.kid) && put.iter().all(|new| new.key.kid != kept.key.kid);
+        let mut kept: Vec<Kept> = self.kept.iter().filter(stays).cloned().collect();
+        kept.extend(put.into_iter().filter(|new| !gone.contains(&new.key.kid)));
+        kept.sort_by(|a, b| (a.term.signs_from, &a.key.kid).cmp(&(b.term.signs_from, &b.key.kid)));
+        Keyring { root: Arc::clone(&self.root), kept, verified: Verified::default() }
     }
 
-    pub(super) fn find(&self, kid: &str) -> Option<&Key> {
-        std::iter::once(&self.signing).chain(&self.earlier).find(|key| key.kid == kid)
+    /// A kept key as it was: parsing one again would cost a millisecond.
+    pub fn kept(&self, kid: &str) -> Option<Arc<Key>> {
+        self.kept.iter().find(|kept| kept.key.kid == kid).map(|kept| Arc::clone(&kept.key))
+    }
+
+    /// What seals and opens private keys.
+    pub fn seal(&self) -> &Seal {
+        &self.root.seal
+    }
+
+    /// JWT_ALGORITHM.
+    pub fn algorithm(&self) -> Algorithm {
+        self.root.algorithm
+    }
+
+    /// The longest life of a token in seconds.
+    pub fn longest_life(&self) -> i64 {
+        self.root.longest_life
+    }
+
+    /// The key that signs at `now`.
+    pub(super) fn signing(&self, now: i64) -> &Key {
+        if self.root.algorithm == Algorithm::Hs256 {
+            return &self.root.hmac[0];
+        }
+        let begun = || self.kept.iter().rev().filter(|kept| kept.term.signs_from <= now);
+        let open = begun().find(|kept| kept.term.signs_until.is_none_or(|until| now < until));
+        // A clock that is behind, or a key that was ended from elsewhere a moment ago: the nearest is still right.
+        let key = open.or_else(|| begun().next()).or(self.kept.first());
+        key.map_or(&self.root.hmac[0], |kept| &kept.key)
+    }
+
+    /// The key of that name, if a token may still carry it at `now`.
+    pub(super) fn find(&self, kid: &str, now: i64) -> Option<&Key> {
+        if let Some(key) = self.root.hmac.iter().find(|key| key.kid == kid) {
+            return self.hmac_verifies(now).then_some(key);
+        }
+        let index = self.kept.iter().position(|kept| kept.key.kid == kid)?;
+        (self.phases(now)[index] != Phase::Over).then_some(&*self.kept[index].key)
+    }
+
+    /// With another JWT_ALGORITHM, tokens of before that hold until the last of them has expired.
+    fn hmac_verifies(&self, now: i64) -> bool {
+        let open = self.kept.iter().filter(|kept| kept.term.signs_until.is_none());
+        let ended = open.map(|kept| kept.term.signs_from).min();
+        self.root.algorithm == Algorithm::Hs256 || ended.is_none_or(|end| now < last_use(end, self.root.longest_life))
+    }
+
+    /// Whether a kept key is over, or the next one has to be made.
+    pub fn needs_upkeep(&self, period: Option<i64>, now: i64) -> bool {
+        let terms: Vec<Term> = self.kept.iter().map(|kept| kept.term).collect();
+        self.phases(now).contains(&Phase::Over) || self.next_signs_from(&terms, period, now).is_some()
+    }
+
+    /// From when the next key has to sign, if it has to be made now: `period` seconds after the present one began, and
+    /// published for long enough by then.
+    pub fn next_signs_from(&self, terms: &[Term], period: Option<i64>, now: i64) -> Option<i64> {
+        if self.root.algorithm == Algorithm::Hs256 {
+            return None;
+        }
+        let Some(last) = terms.iter().rev().find(|term| term.signs_until.is_none()) else {
+            return Some(now);
+        };
+        let due = last.signs_from + period?;
+        (due - PUBLISHED_AHEAD <= now).then(|| due.max(now + PUBLISHED_AHEAD))
+    }
+
+    fn phases(&self, now: i64) -> Vec<Phase> {
+        let terms: Vec<Term> = self.kept.iter().map(|kept| kept.term).collect();
+        phases(&terms, self.root.longest_life, now)
+    }
+
+    /// The public keys that a verifier needs at `now` or soon, the next one included (RFC 7517 §5).
+    pub fn published(&self, now: i64) -> Vec<&Jwk> {
+        let phases = self.phases(now);
+        let kept = self.kept.iter().zip(phases).filter(|(_, phase)| *phase != Phase::Over);
+        kept.filter_map(|(kept, _)| kept.key.jwk.as_ref()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIFE: i64 = 3600;
+
+    fn term(signs_from: i64, signs_until: Option<i64>) -> Term {
+        Term { signs_from, signs_until }
+    }
+
+    #[test]
+    fn a_key_is_published_signs_verifies_and_is_over() {
+        let terms = [term(1000, None), term(2000, None)];
+        let over = 2000 + LIFE + 60;
+        for (now, expected) in [
+            (500, [Phase::Next, Phase::Next]),
+            (1000, [Phase::Signing, Phase::Next]),
+            (1999, [Phase::Signing, Phase::Next]),
+            (2000, [Phase::Verifying { until: over }, Phase::Signing]),
+            (over - 1, [Phase::Verifying { until: over }, Phase::Signing]),
+            (over, [Phase::Over, Phase::Signing]),
+        ] {
+            assert_eq!(phases(&terms, LIFE, now), expected, "{now}");
+        }
+    }
+
+    #[test]
+    fn an_ended_key_verifies_only_what_it_has_signed() {
+        let terms = [term(1000, Some(1500)), term(2000, Some(1500))];
+        assert_eq!(phases(&terms, LIFE, 1600), [Phase::Verifying { until: 1500 + LIFE + 60 }, Phase::Over]);
     }
 }

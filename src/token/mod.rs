@@ -4,10 +4,16 @@
 //! `iss`, `crit`, any `typ`), and it says "expired" before it has looked at the rest. So the parts are checked
 //! here, in the order of cost, and the library does what it is for: signatures.
 
+pub mod assertion;
+pub mod client_keys;
 pub mod keyring;
+mod private_key;
+pub mod seal;
+mod verified;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,7 +21,8 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::id::DomainId;
+use crate::config::Config;
+use crate::id::{DomainId, TokenId};
 use keyring::Keyring;
 
 /// Longer tokens are not looked at.
@@ -39,6 +46,19 @@ impl Kind {
             Kind::Access => "at+jwt",
             Kind::User => "JWT",
         }
+    }
+
+    /// The life of such a token in seconds.
+    pub fn ttl(self, config: &Config) -> i64 {
+        match self {
+            Kind::Access => config.token_ttl,
+            Kind::User => config.user_token_ttl,
+        }
+    }
+
+    /// The life of the longest-lived token in seconds.
+    pub fn longest_ttl(config: &Config) -> i64 {
+        Kind::Access.ttl(config).max(Kind::User.ttl(config))
     }
 }
 
@@ -82,30 +102,9 @@ pub struct Claims<'a> {
     pub generation: i64,
 }
 
-/// What this issuer grants, and so what it accepts.
-#[derive(Clone, Debug)]
-pub struct Policy {
-    /// The `iss` of every token, and the audience of this API.
-    pub issuer: String,
-    /// The life of an access token in seconds.
-    pub access_ttl: i64,
-    /// The life of a user token in seconds.
-    pub user_ttl: i64,
-}
-
-impl Policy {
-    /// The life of a token of that kind in seconds.
-    pub fn ttl(&self, kind: Kind) -> i64 {
-        match kind {
-            Kind::Access => self.access_ttl,
-            Kind::User => self.user_ttl,
-        }
-    }
-}
-
-/// Signs the claims with the current key.
+/// Signs the claims with the key of the time at which they say to be issued.
 pub fn issue(keyring: &Keyring, kind: Kind, claims: &Claims<'_>) -> String {
-    let key = keyring.signing();
+    let key = keyring.signing(claims.iat);
     let header = key.header(kind);
     let payload = serde_json::to_vec(claims).expect("claims are plain JSON");
     let mut token = String::with_capacity(header.len() + payload.len() * 4 / 3 + 64);
@@ -118,21 +117,16 @@ pub fn issue(keyring: &Keyring, kind: Kind, claims: &Claims<'_>) -> String {
     token
 }
 
-/// 128 random bits for `jti`, in hexadecimal.
-pub fn random_jti() -> String {
-    let mut random = [0_u8; 16];
-    aws_lc_rs::rand::fill(&mut random).expect("the system's random source answers");
-    format!("{:032x}", u128::from_be_bytes(random))
-}
-
-/// Claims that carry our signature and are well-formed, addressed to us and of the right kind. Whether
-/// the token's owner still exists, and last of all whether it has expired, is not yet known.
+/// Claims that carry our signature and are well-formed and of the right kind. Whom the token is for, whether its owner
+/// still exists, whether it was revoked, and last of all whether it has expired, is not yet known.
 #[derive(Debug)]
 pub struct Authentic {
     /// Which kind it is.
     pub kind: Kind,
     /// Whose token it is.
     pub subject: Subject,
+    /// Its `jti`.
+    pub id: TokenId,
     /// What it says.
     pub claims: Claims<'static>,
 }
@@ -147,41 +141,67 @@ pub enum Subject {
 }
 
 impl Authentic {
+    /// Whether it may be accepted by that audience.
+    pub fn is_for(&self, audience: &str) -> bool {
+        self.claims.aud.iter().any(|named| named == audience)
+    }
+
+    /// Whether it carries that scope.
+    pub fn allows(&self, scope: &str) -> bool {
+        self.claims.scope.split(' ').any(|carried| carried == scope)
+    }
+
     /// Whether the token is dead at `now`. Say so only of a token that is live in every other respect.
     pub fn has_expired(&self, now: i64) -> bool {
         now >= self.claims.exp
     }
 }
 
-/// Verifies all of a token but its owner and `exp`. `None` is any token that is not ours; why is not told.
-pub fn verify(token: &str, keyring: &Keyring, policy: &Policy, now: i64) -> Option<Authentic> {
+/// Verifies all of a token but its audience, its owner and `exp`. `None` is any token that is not ours; why is not told.
+/// A token that was verified before is found again by its digest.
+pub fn verify(token: &str, keyring: &Keyring, config: &Config, now: i64) -> Option<Arc<Authentic>> {
     if token.len() > MOST_BYTES {
         return None;
     }
-    let (message, signature) = token.rsplit_once('.')?;
-    // A fourth part would stand in one of these, and a dot is no base64url.
-    let (header, payload) = message.split_once('.')?;
+    let fingerprint = verified::fingerprint(token);
+    if let Some(known) = keyring.verified.get(&fingerprint, now) {
+        return Some(known);
+    }
+    let token = Arc::new(verify_anew(token, keyring, config, now)?);
+    keyring.verified.put(fingerprint, &token);
+    Some(token)
+}
+
+fn verify_anew(token: &str, keyring: &Keyring, config: &Config, now: i64) -> Option<Authentic> {
+    let (header, payload, signature) = split(token)?;
+    let message = &token[..header.len() + 1 + payload.len()];
     let (header, payload) = (decode(header)?, decode(payload)?);
     let header: Header<'_> = strict(&header)?;
-    let kind = [Kind::Access, Kind::User].into_iter().find(|kind| kind.typ() == header.typ)?;
-    let key = keyring.find(&header.kid).filter(|key| key.algorithm_name() == header.alg)?;
+    let kind = [Kind::Access, Kind::User].into_iter().find(|kind| Some(kind.typ()) == header.typ.as_deref())?;
+    let key = keyring.find(header.kid.as_deref()?, now).filter(|key| key.algorithm().name() == header.alg)?;
     if !key.verify(message.as_bytes(), signature) {
         return None;
     }
     let claims: Claims<'static> = strict(&payload)?;
-    let subject = subject(kind, &claims)?;
+    let (subject, id) = (subject(kind, &claims)?, TokenId::parse(&claims.jti)?);
     let past = 0..=now + SKEW;
-    let acceptable = claims.iss == policy.issuer
-        && claims.aud.iter().any(|audience| *audience == policy.issuer)
-        && (1..=128).contains(&claims.jti.len())
+    let acceptable = claims.iss == config.issuer
         && past.contains(&claims.iat)
         && claims.nbf.is_none_or(|nbf| past.contains(&nbf))
-        && claims.exp.checked_sub(claims.iat).is_some_and(|life| (1..=policy.ttl(kind)).contains(&life));
-    acceptable.then_some(Authentic { kind, subject, claims })
+        && claims.exp.checked_sub(claims.iat).is_some_and(|life| (1..=kind.ttl(config)).contains(&life));
+    acceptable.then_some(Authentic { kind, subject, id, claims })
+}
+
+/// The three parts of a compact JWS.
+fn split(token: &str) -> Option<(&str, &str, &str)> {
+    let (message, signature) = token.rsplit_once('.')?;
+    // A fourth part would stand in one of these, and a dot is no base64url.
+    let (header, payload) = message.split_once('.')?;
+    Some((header, payload, signature))
 }
 
 /// A member that may be absent, but not `null`.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
@@ -216,10 +236,10 @@ fn strict<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Option<T> {
 struct Header<'a> {
     #[serde(borrow)]
     alg: Cow<'a, str>,
-    #[serde(borrow)]
-    kid: Cow<'a, str>,
-    #[serde(borrow)]
-    typ: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    kid: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    typ: Option<Cow<'a, str>>,
     #[serde(default, rename = "crit")]
     _crit: Forbidden,
     #[serde(default, rename = "jku")]

@@ -55,11 +55,14 @@ fn wait_for(path: &Path) -> String {
 #[test]
 fn the_example_lists_every_setting_with_its_default() {
     let settings = Config::load(|_| None).expect("the defaults are good").settings;
-    let mut listed: BTreeMap<&str, &str> = ENV_EXAMPLE
-        .lines()
-        .filter_map(|line| line.trim_start_matches("# ").split_once('='))
-        .filter(|(key, _)| key.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
-        .collect();
+    let is_key = |text: &str| text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+    let lines = ENV_EXAMPLE.lines().map(|line| line.trim_start_matches("# "));
+    let assignments: Vec<&str> =
+        lines.filter(|line| line.split_once('=').is_some_and(|(key, _)| is_key(key))).collect();
+    // Read as the server reads `.env`, which is strict about blanks and quotes.
+    let read: Result<BTreeMap<String, String>, _> =
+        dotenvy::from_read_iter(assignments.join("\n").as_bytes()).collect();
+    let mut listed = read.expect("every line of the example can be taken in as it stands");
     for setting in settings {
         let example = listed.remove(setting.key).unwrap_or_else(|| panic!("{} is not in .env.example", setting.key));
         // What depends on the machine, or is made at the first start, stands empty.

@@ -32,8 +32,14 @@ const ROUTES: &[(&str, &str)] = &[
     ("GET /healthz",                 "200"),
     ("GET /readyz",                  "200"),
     ("GET /openapi.json",            "200"),
+    ("GET /.well-known/oauth-authorization-server", "200"),
+    ("GET /.well-known/jwks.json",   "200"),
     ("POST /token",                  "200"),
     ("POST /v1/token",               "200"),
+    // The form's credentials count, whatever the token beside them.
+    ("POST /introspect",             "200"),
+    ("POST /revoke",                 "200"),
+    ("GET /verify",                  "missing invalid expired expired revoked revoked  200       200       200       200       200       200"),
     ("POST /v1/signup",              "201"),
     ("POST /v1/signin",              "200"),
     ("GET /v1/test",                 "missing invalid expired expired revoked revoked  200       200       200       200       200       200"),
@@ -53,11 +59,16 @@ const ROUTES: &[(&str, &str)] = &[
     ("DELETE /v1/posts/{id}",        "missing invalid expired expired revoked revoked  not_found not_found scope     200       200       200"),
 ];
 
-/// The bodies of good requests, where there is one.
+/// The type of the bodies that OAuth 2.0 asks for.
+pub const FORM: &str = "application/x-www-form-urlencoded";
+
+/// The bodies of good requests, where there is one: JSON, or a form.
 #[rustfmt::skip]
 const BODIES: &[(&str, &str)] = &[
     ("POST /token",             r#"{"clientSecret":"{secret}"}"#),
     ("POST /v1/token",          r#"{"clientSecret":"{secret}"}"#),
+    ("POST /introspect",        "token={token}&client_id={client}&client_secret={secret}"),
+    ("POST /revoke",            "token={token}&client_id={client}&client_secret={secret}"),
     ("POST /v1/signup",         r#"{"username":"new{n}","password":"{password}","nick":"새"}"#),
     ("POST /v1/signin",         r#"{"username":"{name}","password":"{password}"}"#),
     ("PUT /v1/me/password",     r#"{"oldPassword":"{password}","newPassword":"other {password}"}"#),
@@ -68,10 +79,11 @@ const BODIES: &[(&str, &str)] = &[
     ("PUT /v1/posts/{id}",      r#"{"content":"changed #post","img":null}"#),
 ];
 
-/// The status that goes with a cell.
-fn status(cell: &str) -> u16 {
+/// The status that goes with a cell; reverse proxies know no 419.
+fn status(operation: &str, cell: &str) -> u16 {
     match cell {
         "missing" | "invalid" | "revoked" => 401,
+        "expired" if operation == "GET /verify" => 401,
         "expired" => 419,
         "kind" | "scope" => 403,
         "not_found" => 404,
@@ -82,6 +94,16 @@ fn status(cell: &str) -> u16 {
 /// The body of a good request to an operation, still with its `{places}`; empty where there is none.
 pub fn good_body(operation: &str) -> &'static str {
     BODIES.iter().find(|(name, _)| *name == operation).map_or("", |(_, body)| body)
+}
+
+/// The type of a good request's body.
+pub fn media_type(body: &str) -> &'static str {
+    if body.starts_with('{') { "application/json" } else { FORM }
+}
+
+/// The request with that body, if there is one.
+pub fn with_body(request: Request, body: &str) -> Request {
+    if body.is_empty() { request } else { request.body(media_type(body), body) }
 }
 
 /// That token as it would have been an hour and more ago.
@@ -157,7 +179,9 @@ impl Cast {
         let id = if text.starts_with("/v1/domains") { &self.domain.id } else { &self.post };
         text.replace("{id}", id)
             .replace("{title}", "mine")
+            .replace("{client}", &self.domain.id)
             .replace("{secret}", &self.domain.secret)
+            .replace("{token}", &self.client)
             .replace("{password}", PASSWORD)
             .replace("{name}", &self.name)
             .replace("{n}", &number.to_string())
@@ -167,10 +191,7 @@ impl Cast {
     pub fn request(&self, gate: &Gate, operation: &str, number: usize) -> Request {
         let (method, path) = operation.split_once(' ').expect("a method and a path");
         let request = gate.request(method, &self.fill(path, number));
-        match good_body(operation) {
-            "" => request,
-            body => request.body("application/json", self.fill(body, number)),
-        }
+        with_body(request, &self.fill(good_body(operation), number))
     }
 }
 
@@ -200,7 +221,7 @@ fn every_identity_gets_what_the_table_says() {
                 request = request.token(token);
             }
             let reply = request.send();
-            if (reply.status, cell(&reply).as_str()) != (status(expected), expected) {
+            if (reply.status, cell(&reply).as_str()) != (status(operation, expected), expected) {
                 wrong.push(format!(
                     "{operation} by {identity}: {expected} expected, {} {}",
                     reply.status,
@@ -215,7 +236,8 @@ fn every_identity_gets_what_the_table_says() {
                 wrong.push(format!("{operation} tells {identity} of another tenant: {}", reply.text()));
             }
             // What a good request changed must not decide the next cell.
-            if reply.status < 300 && ["PUT", "PATCH", "DELETE"].iter().any(|method| operation.starts_with(method)) {
+            let changes = ["PUT", "PATCH", "DELETE", "POST /revoke"];
+            if reply.status < 300 && changes.iter().any(|start| operation.starts_with(start)) {
                 cast = Cast::new(&gate, number);
             }
         }
@@ -232,6 +254,23 @@ fn the_table_has_every_route_and_no_other() {
     let gone: Vec<_> = listed.difference(&served).collect();
     assert!(missing.is_empty() && gone.is_empty(), "not in the table: {missing:?}; not served: {gone:?}");
     assert_eq!(ROUTES.len(), listed.len(), "a route is listed twice");
+}
+
+/// Whoever calls: not with a token of their own, and not with the one that they ask about.
+#[test]
+fn a_token_is_no_authentication_of_a_client() {
+    let gate = Gate::start();
+    let cast = Cast::new(&gate, 0);
+    for path in ["/token", "/introspect", "/revoke"] {
+        for identity in IDENTITIES {
+            let form = format!("grant_type=client_credentials&token={}&client_id={}", cast.client, cast.domain.id);
+            let request = gate.post(path).form(form);
+            let reply = cast.token(identity).into_iter().fold(request, Request::token).send();
+            assert_eq!(reply.status, 401, "{path} by {identity}: {}", reply.text());
+            reply.refused(401, "unknown_client");
+        }
+    }
+    gate.get("/v1/test").token(&cast.client).send().expect(200);
 }
 
 #[test]

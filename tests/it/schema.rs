@@ -10,7 +10,9 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 use diesel_migrations::{FileBasedMigrations, MigrationHarness};
 use gatebird::db::Db;
-use gatebird::db::schema::{domains, post_hashtags, posts, revision, secrets, tombstones, users};
+use gatebird::db::schema::{
+    domains, post_hashtags, posts, revision, revocations, secrets, signing_keys, tombstones, users,
+};
 
 use crate::harness::{Database, config, postgres};
 
@@ -23,10 +25,13 @@ const CONSTRAINTS: &[&str] = &[
     "post_hashtags INDEX (post_id)",
     "posts FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
     "posts INDEX (user_id, id)",
+    "revocations INDEX (expires_at)",
+    "revocations INDEX (revision)",
     "secrets FOREIGN KEY (domain_id) REFERENCES domains(id) ON DELETE CASCADE",
     "secrets INDEX (domain_id)",
     "secrets INDEX (revision)",
     "secrets UNIQUE (digest)",
+    "signing_keys INDEX (revision)",
     "users INDEX (revision)",
     "users UNIQUE (username_key)",
 ];
@@ -119,7 +124,7 @@ where
     lines
 }
 
-/// Goes all the way down and up again, with data in the tables.
+/// Goes one step down and up again, then all the way, with data in the tables.
 fn there_and_back<C>(conn: &mut C, tree: &str, catalogue: &str)
 where
     C: diesel::connection::LoadConnection + MigrationHarness<C::Backend>,
@@ -131,6 +136,13 @@ where
     assert_eq!(lines(conn, catalogue), expected());
     assert!(!conn.has_pending_migration(source()).expect("the list of migrations"), "the binary embeds an older tree");
     conn.batch_execute(SOME_DATA).expect("some data");
+    // What a node of the version before does there, and this one again: the triggers of each step fit its tables.
+    conn.revert_last_migration(source()).expect("one step down");
+    conn.batch_execute(EARLIER_CHANGES).expect("changes on the schema of before");
+    conn.run_pending_migrations(source()).expect("one step up");
+    assert_eq!(lines(conn, catalogue), expected());
+    assert_eq!(lines(conn, "SELECT id || ' ' || plan AS line FROM domains"), ["dom_2 premium".to_owned()].into());
+    conn.batch_execute("DELETE FROM domains").expect("a change on the schema of now");
     conn.revert_all_migrations(source()).expect("the way down");
     assert_eq!(lines(conn, catalogue), BTreeSet::new());
     conn.run_pending_migrations(source()).expect("the way up");
@@ -138,7 +150,15 @@ where
     conn.batch_execute(SOME_DATA).expect("some data again");
 }
 
-/// Two users, of whom the first has two domains with three secrets, and a post with a hashtag.
+/// What the first migration's tables and triggers take: a deletion of each kind, and a change.
+const EARLIER_CHANGES: &str = "
+DELETE FROM secrets WHERE digest = '1';
+DELETE FROM domains WHERE id = 'dom_1';
+DELETE FROM users WHERE username_key = 'b';
+UPDATE domains SET plan = 'premium';";
+
+/// Two users, of whom the first has two domains with three secrets, and a post with a hashtag; a signing key and a revoked
+/// token.
 const SOME_DATA: &str = "
 INSERT INTO users (username, username_key, nick, password_hash, created_at) VALUES ('A', 'a', 'a', '', 0);
 INSERT INTO users (username, username_key, nick, password_hash, created_at) VALUES ('B', 'b', 'b', '', 0);
@@ -148,7 +168,9 @@ INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_1', '1', 
 INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_1', '2', '', 0);
 INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_2', '3', '', 0);
 INSERT INTO posts (user_id, content, created_at, updated_at) VALUES (1, '#x', 0, 0);
-INSERT INTO post_hashtags (user_id, title, post_id) VALUES (1, 'x', 1);";
+INSERT INTO post_hashtags (user_id, title, post_id) VALUES (1, 'x', 1);
+INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key_1', 'ES256', '', 0, 0);
+INSERT INTO revocations (jti, expires_at) VALUES ('1', 0);";
 
 #[test]
 fn both_trees_have_the_same_migrations() {
@@ -203,14 +225,18 @@ fn every_column_can_be_read_through_diesel() {
     db.write_now(|conn| Ok(conn.batch_execute(SOME_DATA)?)).expect("some data");
     db.read_now(|conn| {
         type User = (i64, String, String, String, String, i64, bool, i64, i64);
-        type Domain = (String, i64, String, String, i64, bool, i64, i64);
+        type Domain =
+            (String, i64, String, String, i64, bool, i64, i64, Option<String>, Option<String>, Option<String>);
         type Secret = (i64, String, Vec<u8>, String, i64, Option<i64>, i64);
-        type Tombstone = (i64, Option<i64>, Option<String>, Option<Vec<u8>>);
+        type SigningKey = (String, String, Vec<u8>, i64, i64, Option<i64>, i64);
+        type Tombstone = (i64, Option<i64>, Option<String>, Option<Vec<u8>>, Option<String>);
         assert_eq!(users::table.load::<User>(conn)?.len(), 2);
         assert_eq!(domains::table.load::<Domain>(conn)?.len(), 2);
         assert_eq!(secrets::table.load::<Secret>(conn)?.len(), 3);
+        assert_eq!(signing_keys::table.load::<SigningKey>(conn)?.len(), 1);
+        assert_eq!(revocations::table.load::<(Vec<u8>, i64, i64)>(conn)?, [(b"1".to_vec(), 0, 9)]);
         assert_eq!(tombstones::table.load::<Tombstone>(conn)?.len(), 0);
-        assert_eq!(revision::table.load::<(i64, i64)>(conn)?, [(1, 7)]);
+        assert_eq!(revision::table.load::<(i64, i64)>(conn)?, [(1, 9)]);
         assert_eq!(posts::table.load::<(i64, i64, String, Option<String>, i64, i64)>(conn)?.len(), 1);
         assert_eq!(post_hashtags::table.load::<(i64, String, i64)>(conn)?, [(1, "x".to_owned(), 1)]);
         Ok(())
@@ -236,6 +262,7 @@ const CHANGES: &[(&str, i64, &str)] = &[
     ("UPDATE domains SET generation = generation + 1",                       2, "domains"),
     ("UPDATE secrets SET expires_at = 5 WHERE domain_id = 'dom_1'",          2, "secrets WHERE domain_id = 'dom_1'"),
     ("UPDATE secrets SET expires_at = NULL",                                 3, "secrets"),
+    ("UPDATE signing_keys SET signs_until = 5",                              1, "signing_keys"),
     ("INSERT INTO posts (user_id, content, created_at, updated_at) VALUES (1, 'y', 0, 0)", 0, ""),
     ("INSERT INTO post_hashtags (user_id, title, post_id) VALUES (1, 'y', 2)", 0, ""),
     ("UPDATE posts SET content = 'z'",                                       0, ""),
@@ -246,6 +273,12 @@ const CHANGES: &[(&str, i64, &str)] = &[
     ("DELETE FROM secrets WHERE domain_id = 'dom_3'",                        1, "tombstones WHERE secret_digest IS NOT NULL"),
     ("DELETE FROM domains WHERE id = 'dom_3'",                               1, "tombstones WHERE domain_id = 'dom_3'"),
     ("DELETE FROM users WHERE username_key = 'c'",                           1, "tombstones WHERE user_id IS NOT NULL"),
+    ("INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key_2', 'RS256', '', 0, 0)", 1, "signing_keys WHERE kid = 'key_2'"),
+    ("DELETE FROM signing_keys WHERE kid = 'key_2'",                         1, "tombstones WHERE kid = 'key_2'"),
+    ("DELETE FROM signing_keys WHERE kid = 'key_2'",                         0, ""),
+    ("INSERT INTO revocations (jti, expires_at) VALUES ('2', 0)",            1, "revocations WHERE jti = '2'"),
+    // One that has run out is of no use to any node, so nobody need hear of it.
+    ("DELETE FROM revocations WHERE jti = '2'",                              0, ""),
     // Cascades: a domain with its two secrets, then a user with the other domain, its secret and the post.
     ("DELETE FROM domains WHERE id = 'dom_1'",                               3, "tombstones"),
     ("DELETE FROM users WHERE id = 1",                                       3, "tombstones"),
@@ -263,7 +296,7 @@ fn what_changes_in_the_directory_is_counted_and_stamped() {
     let counter = || number("SELECT value AS number FROM revision");
     let run = |statement: &str| db.change_now(|conn| Ok(conn.batch_execute(statement)?), |_| Ok(())).expect("a change");
     run(SOME_DATA);
-    assert_eq!(counter(), 7, "two users, two domains, three secrets");
+    assert_eq!(counter(), 9, "two users, two domains, three secrets, a signing key, a revocation");
     for (statement, rise, carriers) in CHANGES {
         let before = counter();
         run(statement);
@@ -277,8 +310,11 @@ fn what_changes_in_the_directory_is_counted_and_stamped() {
             assert_eq!(latest, before + rise, "{statement}: the last revision of {carriers}");
         }
     }
-    let kinds = "SELECT count(user_id) * 100 + count(domain_id) * 10 + count(secret_digest) AS number FROM tombstones";
-    assert_eq!(number(kinds), 234, "tombstones of two users, three domains, four secrets");
+    let kinds =
+        "SELECT count(kid) * 1000 + count(user_id) * 100 + count(domain_id) * 10 + count(secret_digest) AS number
+        FROM tombstones";
+    assert_eq!(number(kinds), 1234, "tombstones of a signing key, two users, three domains, four secrets");
+    assert_eq!(number("SELECT count(*) AS number FROM tombstones"), 10, "one of each and of nothing else");
     assert_eq!(number("SELECT count(*) AS number FROM posts"), 0);
     assert_eq!(number("SELECT count(*) AS number FROM post_hashtags"), 0);
 }
@@ -310,6 +346,9 @@ fn no_second_row_of_what_is_unique_and_no_orphan() {
         "INSERT INTO posts (user_id, content, created_at, updated_at) VALUES (99, 'x', 0, 0)",
         "INSERT INTO post_hashtags (user_id, title, post_id) VALUES (1, 'x', 1)",
         "INSERT INTO post_hashtags (user_id, title, post_id) VALUES (1, 'x', 99)",
+        "INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key_1', 'ES256', '', 0, 0)",
+        "INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key_2', 'HS256', '', 0, 0)",
+        "INSERT INTO revocations (jti, expires_at) VALUES ('1', 5)",
     ] {
         let result = db.write_now(|conn| Ok(conn.batch_execute(statement)?));
         assert!(result.is_err(), "taken: {statement}");

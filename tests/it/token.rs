@@ -6,12 +6,13 @@ mod secrets;
 
 use std::collections::HashSet;
 
-use gatebird::app::SCOPES;
 use gatebird::id::DomainId;
 
 use crate::harness::{Domain, Gate, Reply, Request, Value, json, parts};
 
 const GRANT: &str = "grant_type=client_credentials";
+/// The default of the setting `SCOPES`.
+const SCOPES: &str = "posts:read posts:write";
 
 /// A form with the credentials in the body.
 fn form(domain: &Domain, rest: &str) -> String {
@@ -162,7 +163,7 @@ fn no_two_tokens_have_one_id() {
     let live = gate.app.directory.by_id(&id).expect("alice's domain");
     let mut seen = HashSet::from([parts(&token).1["jti"].to_string()]);
     for _ in 0..1000 {
-        let (token, _) = gate.app.access_token(&live, SCOPES);
+        let (token, _) = gate.app.access_token(&live, SCOPES, &["https://gate.test"]);
         assert!(seen.insert(parts(&token).1["jti"].to_string()));
     }
     for _ in 0..10 {

@@ -1,5 +1,5 @@
 //! Every body that goes over the wire, held to what clients saw before: each success, each kind of refusal, in both
-//! languages, and the headers of `/token`. One set of snapshots for both databases.
+//! languages, and the headers of what OAuth 2.0 and reverse proxies look at. One set of snapshots for both databases.
 //!
 //! A change that is meant is accepted with `INSTA_UPDATE=always cargo test --test it wire::`, and read in the diff.
 
@@ -39,8 +39,10 @@ fn id(content: Content, _: ContentPath<'_>) -> Content {
     }
 }
 
+/// Unix seconds, as a number or in a header.
 fn time(content: Content, _: ContentPath<'_>) -> Content {
-    let good = content.as_i64().is_some_and(|seconds| seconds > 1_700_000_000);
+    let seconds = content.as_i64().or_else(|| content.as_str()?.parse().ok());
+    let good = seconds.is_some_and(|seconds| seconds > 1_700_000_000);
     named(content, "time", good)
 }
 
@@ -61,16 +63,26 @@ fn snapshot(name: &str, value: &impl Serialize) {
     let redactions: [(&[&str], Redaction); 5] = [
         (&["token", "access_token"], token),
         (&["clientSecret"], secret),
-        (&["id", "client_id", "sub"], id),
-        (&["createdAt", "updatedAt", "iat", "exp"], time),
+        (&["id", "client_id", "sub", "x-gatebird-domain"], id),
+        (&["createdAt", "updatedAt", "iat", "exp", "x-gatebird-token-expires"], time),
         (&["jti"], jti),
     ];
     for (members, redaction) in redactions {
         for member in members {
-            settings.add_dynamic_redaction(&format!(".**.{member}"), redaction);
+            settings.add_dynamic_redaction(&format!(".**[\"{member}\"]"), redaction);
         }
     }
     settings.bind(|| insta::assert_json_snapshot!(name, value));
+}
+
+/// The keys of RFC 7517 appendix A.1 and RFC 8037 appendix A.2.
+const EC_KEY: &str = r#"{"kty":"EC","crv":"P-256","kid":"ec","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}"#;
+const ED_KEY: &str = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+const ED_PRIVATE: &str = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"}"#;
+
+/// Fills the places of the keys in a body.
+fn with_keys(body: &str) -> String {
+    body.replace("{ec}", EC_KEY).replace("{ed}", ED_KEY).replace("{private}", ED_PRIVATE)
 }
 
 const LANGUAGES: &[&str] = &["en", "ko"];
@@ -96,7 +108,8 @@ impl Walk<'_> {
 #[test]
 fn successes() {
     for language in LANGUAGES {
-        let gate = Gate::start();
+        let settings = [("PUBLIC_URL", "https://gate.test"), ("AUDIENCES", "https://api.test https://files.test")];
+        let gate = Gate::with(&settings);
         let mut walk = Walk { language, answers: BTreeMap::new() };
         let account = json!({"username": "Alice", "password": PASSWORD, "nick": "앨리스"});
         let signed_up = walk.ask("POST /v1/signup", gate.post("/v1/signup").json(&account));
@@ -123,7 +136,30 @@ fn successes() {
         walk.ask("POST /token as a form", gate.post("/token").basic(id, secret).form(form));
         let narrow = format!("{form}&scope=posts:read&client_id={id}&client_secret={secret}");
         walk.ask("POST /token as a form, one scope", gate.post("/token").form(narrow));
+        let elsewhere = format!("{form}&resource=https://gate.test&resource=https://api.test");
+        let elsewhere = gate.post("/token").basic(id, secret).form(elsewhere);
+        let elsewhere = walk.ask("POST /token as a form, for two audiences", elsewhere);
+        let elsewhere = elsewhere["access_token"].as_str().expect("a token");
         walk.ask("GET /v1/test by a client", gate.get("/v1/test").token(access));
+
+        walk.ask("GET /.well-known/oauth-authorization-server", gate.get("/.well-known/oauth-authorization-server"));
+        walk.ask("GET /.well-known/jwks.json, HS256", gate.get("/.well-known/jwks.json"));
+        let about = |path: &str, token: &str| gate.post(path).basic(id, secret).form(format!("token={token}"));
+        walk.ask("POST /introspect", about("/introspect", elsewhere));
+        walk.ask("POST /introspect, a user's token", about("/introspect", token));
+        walk.ask("POST /introspect, no token", about("/introspect", "garbage"));
+        walk.ask("POST /revoke", about("/revoke", elsewhere));
+        walk.ask("POST /revoke, no token", about("/revoke", "garbage"));
+        walk.ask("POST /introspect, a revoked token", about("/introspect", elsewhere));
+
+        let limited = r#"{"host":"api.example.com","type":"free","scopes":["posts:read"],"audiences":["https://api.test","https://gate.test"]}"#;
+        let keys = r#"{"host":"keys.example.com","type":"free","jwks":{"keys":[{ec},{ed}]}}"#;
+        let register = |body: &str| gate.post("/v1/domains").token(token).body("application/json", with_keys(body));
+        walk.ask("POST /v1/domains, with scopes and audiences", register(limited));
+        let keys = walk.ask("POST /v1/domains, with keys", register(keys));
+        let keys = format!("/v1/domains/{}", keys["payload"]["id"].as_str().expect("an id"));
+        let others = gate.patch(&keys).token(token).body("application/json", with_keys(r#"{"jwks":{"keys":[{ed}]}}"#));
+        walk.ask("PATCH /v1/domains/{id}, other keys", others);
 
         let post = json!({"content": "안녕 #인사 #Hello", "img": "https://img.example.com/a.png"});
         let post = walk.ask("POST /v1/posts", gate.post("/v1/posts").token(access).json(&post));
@@ -181,6 +217,31 @@ fn refusals() {
         walk.ask("400 repeated", form("grant_type=client_credentials&grant_type=client_credentials"));
         walk.ask("400 client_id absent", gate.post("/token").form("grant_type=client_credentials&client_secret=x"));
 
+        let assertion = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+        let asserted = |rest: &str| gate.post("/token").form(format!("grant_type=client_credentials{rest}"));
+        walk.ask("400 client_assertion absent", asserted(&format!("&client_assertion_type={assertion}")));
+        walk.ask("400 client_assertion_type absent", asserted("&client_assertion=x"));
+        let unsigned = asserted(&format!("&client_assertion_type={assertion}&client_assertion=x"));
+        walk.ask("401 unknown_client by an assertion", unsigned);
+        for path in ["/introspect", "/revoke"] {
+            let client = |request: Request| request.basic(&domain.id, &domain.secret);
+            walk.ask(
+                &format!("400 token absent, {path}"),
+                client(gate.post(path)).form("token_type_hint=access_token"),
+            );
+            let by_token = gate.post(path).token(&access).form(format!("token={access}"));
+            walk.ask(&format!("401 unknown_client by a token, {path}"), by_token);
+            walk.ask(&format!("415 media_type, {path}"), client(gate.post(path)).json(&json!({"token": access})));
+        }
+
+        let verify = |query: &str| gate.get(&format!("/verify{query}"));
+        walk.ask("401 missing, /verify", verify(""));
+        walk.ask("401 invalid, /verify", verify("?audience=https://other.example").token(&access));
+        walk.ask("401 expired, /verify", verify("").token(aged(&access)));
+        walk.ask("403 malformed, /verify", verify("?scopes=posts:read").token(&access));
+        walk.ask("403 host, /verify", verify("?host=other.example.com").token(&access));
+        walk.ask("403 scope, /verify", verify("?scope=posts:read+admin").token(&access));
+
         let reader = form("grant_type=client_credentials&scope=posts:read").send().expect(200);
         let reader = reader["access_token"].as_str().expect("a token");
         walk.ask("403 scope", gate.post("/v1/posts").token(reader).json(&json!({"content": "x"})));
@@ -208,7 +269,8 @@ fn refusals() {
 
         let limited = Gate::with(&[("LIMIT_FREE", "1/m")]);
         let (_, _, spent) = limited.tenant("spender");
-        walk.ask("429 plan", limited.get("/v1/test").token(spent));
+        walk.ask("429 plan", limited.get("/v1/test").token(&spent));
+        walk.ask("403 plan, /verify", limited.get("/verify").token(&spent));
         gate.app
             .db
             .write_now(|conn| Ok(conn.batch_execute("DROP TABLE post_hashtags; DROP TABLE posts")?))
@@ -218,7 +280,9 @@ fn refusals() {
     }
 }
 
-/// What is wrong with one member: the request, and the body with the member. `{long}` is 300 characters.
+/// What is wrong with one member: the request, and the body with the member. `{long}` is 300 characters, `{id}` a domain
+/// with a secret, `{ec}`, `{ed}` and `{private}` are keys.
+#[rustfmt::skip]
 const FIELDS: &[(&str, &str)] = &[
     ("POST /v1/signup", r#"{"username":"x","password":"correct horse battery staple"}"#),
     ("POST /v1/signup", r#"{"username":"bob","password":"short"}"#),
@@ -242,6 +306,23 @@ const FIELDS: &[(&str, &str)] = &[
     ("POST /v1/domains", r#"{"host":"shop.invalid","type":"free"}"#),
     ("POST /v1/domains", r#"{"host":"xn--a.example.com","type":"free"}"#),
     ("POST /v1/domains", r#"{"host":"localhost:8080","type":"free"}"#),
+    ("POST /v1/domains", r#"{"host":"new.example.com","type":"free","scopes":[]}"#),
+    ("POST /v1/domains", r#"{"host":"new.example.com","type":"free","scopes":["posts:read","admin"]}"#),
+    ("POST /v1/domains", r#"{"host":"new.example.com","type":"free","scopes":["posts:read","posts:read"]}"#),
+    ("POST /v1/domains", r#"{"host":"new.example.com","type":"free","scopes":"posts:read"}"#),
+    ("POST /v1/domains", r#"{"host":"new.example.com","type":"free","scopes":null}"#),
+    ("POST /v1/domains", r#"{"host":"new.example.com","type":"free","audiences":[]}"#),
+    ("POST /v1/domains", r#"{"host":"new.example.com","type":"free","audiences":["https://other.example"]}"#),
+    ("POST /v1/domains", r#"{"host":"new.example.com","type":"free","jwks":null}"#),
+    ("POST /v1/domains", r#"{"host":"new.example.com","type":"free","jwks":{"keys":[]}}"#),
+    ("POST /v1/domains", r#"{"host":"new.example.com","type":"free","jwks":{"keys":[{ed},{ed}]}}"#),
+    ("POST /v1/domains", r#"{"host":"new.example.com","type":"free","jwks":{"keys":[{"kty":"EC"}]}}"#),
+    ("POST /v1/domains", r#"{"host":"new.example.com","type":"free","jwks":{"keys":[{ec},{private}]}}"#),
+    ("POST /v1/domains", r#"{"host":"new.example.com","type":"free","jwks":{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}}"#),
+    ("PATCH /v1/domains/{id}", "{}"),
+    ("PATCH /v1/domains/{id}", r#"{"jwks":{"keys":[{ed}]}}"#),
+    ("PATCH /v1/domains/{id}", r#"{"jwks":{"keys":[{private}]}}"#),
+    ("PATCH /v1/domains/{id}", r#"{"scopes":["posts:read"]}"#),
     ("POST /v1/posts", r#"{"content":""}"#),
     ("POST /v1/posts", r#"{"content":"x","img":"javascript:alert(1)"}"#),
     ("GET /v1/posts/my?limit=101", ""),
@@ -252,12 +333,12 @@ const FIELDS: &[(&str, &str)] = &[
 fn refused_members() {
     for language in LANGUAGES {
         let gate = Gate::with(&[("PUBLIC_URL", "https://gate.example.com")]);
-        let (alice, ..) = gate.tenant("alice");
+        let (alice, domain, _) = gate.tenant("alice");
         let mut walk = Walk { language, answers: BTreeMap::new() };
         for (operation, body) in FIELDS {
             let (method, path) = operation.split_once(' ').expect("a method and a path");
-            let request = gate.request(method, path).token(&alice.token);
-            let filled = body.replace("{long}", &"x".repeat(300));
+            let request = gate.request(method, &path.replace("{id}", &domain.id)).token(&alice.token);
+            let filled = with_keys(body).replace("{long}", &"x".repeat(300));
             let request = if body.is_empty() { request } else { request.body("application/json", filled) };
             let answer = walk.ask(&format!("{operation} {body}"), request);
             assert!(answer["field"].is_string(), "{operation} {body}: {answer}");
@@ -303,7 +384,10 @@ fn headers() {
     let gate = Gate::with(&[("PUBLIC_URL", "https://gate.example.com")]);
     let (alice, domain, access) = gate.tenant("alice");
     let limited = Gate::with(&[("LIMIT_FREE", "1/m")]);
-    let (_, spent, _) = limited.tenant("spender");
+    let (_, spent, spent_token) = limited.tenant("spender");
+    let account = json!({"username": "bob", "password": PASSWORD, "nick": "밥 & bob"});
+    let bob = gate.post("/v1/signup").json(&account).send().expect(201);
+    let bob = bob["token"].as_str().expect("a token");
     let form = "grant_type=client_credentials";
     let expired = aged(&access);
     let mut heads = BTreeMap::new();
@@ -329,6 +413,28 @@ fn headers() {
     ask("GET /v1/me", gate.get("/v1/me").token(&alice.token));
     ask("GET /nowhere", gate.get("/nowhere"));
     ask("GET /openapi.json", gate.get("/openapi.json"));
+    ask("GET /.well-known/oauth-authorization-server", gate.get("/.well-known/oauth-authorization-server"));
+    ask("GET /.well-known/jwks.json", gate.get("/.well-known/jwks.json"));
+    for path in ["/introspect", "/revoke"] {
+        let about = |secret: &str| gate.post(path).basic(&domain.id, secret).form("token=x");
+        ask(&format!("POST {path}"), about(&domain.secret));
+        ask(&format!("POST {path}, unknown secret by Basic"), about("gbs_unknown"));
+        ask(&format!("POST {path}, by a token"), gate.post(path).token(&access).form("token=x"));
+    }
+    let verify = |query: &str| gate.get(&format!("/verify{query}"));
+    let demands = "?scope=posts:write+posts:read&host=ALICE.example.com&audience=https://gate.test";
+    ask("GET /verify by a client", verify(demands).token(&access));
+    ask("GET /verify by a user", verify("").token(bob));
+    ask("GET /verify without a token", verify(""));
+    ask("GET /verify with garbage", verify("").token("garbage"));
+    ask("GET /verify, expired", verify("").token(aged(&access)));
+    ask("GET /verify, another audience", verify("?audience=https://other.example").token(&access));
+    ask("GET /verify, another host", verify("?host=bob.example.com").token(&access));
+    ask("GET /verify, a scope that it lacks", verify("?scope=admin").token(&access));
+    ask("GET /verify, an unknown demand", verify("?scopes=posts:read").token(&access));
+    ask("GET /verify, over the limit", limited.get("/verify").token(spent_token));
+    gate.delete(&format!("/v1/domains/{}", domain.id)).token(&alice.token).send().expect(200);
+    ask("GET /verify, revoked", verify("").token(&access));
     snapshot("headers", &heads);
     // RFC 6749 §5.1, and nobody's refusal may be shown to somebody else either.
     for reply in of_token {

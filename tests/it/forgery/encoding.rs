@@ -12,7 +12,7 @@ use crate::http::raw;
 /// Whether the library takes that string for a token of this gate.
 fn verifies(target: &Target, text: &str) -> bool {
     let app = &target.gate.app;
-    token::verify(text, &app.keyring, &app.policy, app.now()).is_some()
+    token::verify(text, &app.directory.keyring(), &app.config, app.now()).is_some()
 }
 
 #[test]

@@ -186,6 +186,7 @@ fn forms_are_read_by_the_letter() {
     let (_, domain, _) = gate.tenant("alice");
     let good = form(&domain, "");
     let Domain { id, secret } = &domain;
+    const KIND: &str = "&client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
     let many = |count: usize| (0..count).map(|number| format!("&{number:x}=")).collect::<String>();
     let rows: Vec<(&str, String, u16)> = vec![
         ("as it should be", good.clone(), 200),
@@ -203,7 +204,13 @@ fn forms_are_read_by_the_letter() {
         ("client_secret twice", format!("{good}&client_secret={secret}"), 400),
         ("client_secret twice, encoded", format!("{good}&client%5fsecret=x"), 400),
         ("scope twice", format!("{good}&scope=posts:read&scope=posts:read"), 400),
-        ("resource twice", format!("{good}&resource=https://gate.test&resource=https://gate.test"), 400),
+        ("client_assertion_type twice", format!("{GRANT}&client_assertion=x{KIND}{KIND}"), 400),
+        ("client_assertion twice", format!("{GRANT}{KIND}&client_assertion=x&client_assertion=x"), 400),
+        // RFC 8707 §2: the one parameter that may be repeated.
+        ("resource twice", format!("{good}&resource=https://gate.test&resource=https://gate.test"), 200),
+        ("resource twice, once empty", format!("{good}&resource=https://gate.test&resource="), 200),
+        ("resource 500 times", format!("{good}{}", "&resource=https://gate.test".repeat(500)), 200),
+        ("resource twice, once another's", format!("{good}&resource=https://gate.test&resource=https://x.test"), 400),
         ("unknown parameter twice", format!("{good}&foo=1&foo=1"), 400),
         ("empty parameters twice", format!("{good}&=&="), 400),
         ("semicolons", good.replace('&', ";"), 401),
@@ -229,7 +236,7 @@ fn forms_are_read_by_the_letter() {
             400 | 413 => describes_itself_safely(name, &reply),
             _ => {
                 let (_, claims) = parts(reply.json()["access_token"].as_str().expect("a token"));
-                assert_eq!(claims["sub"], *id, "{name}");
+                assert_eq!((&claims["sub"], &claims["aud"]), (&json!(id), &json!(["https://gate.test"])), "{name}");
             }
         }
     }
@@ -289,7 +296,7 @@ fn a_secret_in_the_address_counts_nothing() {
     gate.post(&format!("/token/{secret}")).json(&json!({})).send().refused(404, "not_found");
     // Beside good credentials the query is not read at all.
     let other = format!("/token?client_secret=wrong&scope=posts:read&{GRANT}");
-    assert_eq!(gate.post(&other).form(form(&domain, "")).send().expect(200)["scope"], gatebird::app::SCOPES);
+    assert_eq!(gate.post(&other).form(form(&domain, "")).send().expect(200)["scope"], super::SCOPES);
     for name in ["X-Client-Secret", "Client-Secret", "Cookie", "X-Api-Key"] {
         let request = gate.post("/token").json(&json!({})).header(name, secret);
         request.send().refused(400, "invalid_field");

@@ -1,0 +1,127 @@
+//! What a client may ask and do about tokens that it was issued: introspection (RFC 7662) and revocation (RFC 7009). Of
+//! other clients' tokens it learns nothing, not even that they are tokens.
+
+use actix_web::{HttpResponse, post, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::done;
+use crate::app::App;
+use crate::db::revocation;
+use crate::error::{Error, Result};
+use crate::gate::bearer::Bearer;
+use crate::gate::client::FormClient;
+use crate::locale::{Locale, Message};
+
+/// A token, and what helps to find it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the form; `Form` reads it")]
+struct TokenHint {
+    /// The token.
+    token: String,
+    /// Ignored: every token of ours is found without it.
+    token_type_hint: Option<String>,
+    /// The domain's public id, unless HTTP Basic names it.
+    client_id: Option<String>,
+    /// The secret, unless HTTP Basic has it.
+    client_secret: Option<String>,
+    /// `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`, with a signature instead of a secret (RFC 7523).
+    client_assertion_type: Option<String>,
+    /// The signature.
+    client_assertion: Option<String>,
+}
+
+/// What an active token says (RFC 7662 §2.2).
+#[derive(Serialize, ToSchema)]
+struct Introspection<'a> {
+    active: bool,
+    scope: &'a str,
+    client_id: &'a str,
+    /// The user to whom the data belongs.
+    username: &'a str,
+    token_type: &'a str,
+    /// Unix seconds.
+    exp: i64,
+    /// Unix seconds.
+    iat: i64,
+    sub: &'a str,
+    aud: Vec<&'a str>,
+    iss: &'a str,
+    jti: &'a str,
+}
+
+/// Any other token, whatever the reason.
+#[derive(Serialize, ToSchema)]
+struct Inactive {
+    /// Always false.
+    active: bool,
+}
+
+/// Either answer.
+#[derive(ToSchema, Serialize)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes the answer")]
+enum IntrospectionAnswer<'a> {
+    /// Of a live token of this client.
+    Active(Introspection<'a>),
+    /// Of everything else.
+    Inactive(Inactive),
+}
+
+/// Tell whether a token of the calling client is live, and what it says (RFC 7662).
+#[utoipa::path(
+    tag = "token",
+    operation_id = "introspectToken",
+    request_body(content((TokenHint = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "What the token says, or that it is not active", body = inline(IntrospectionAnswer))),
+    security(("client" = []), ())
+)]
+#[post("/introspect")]
+pub(crate) async fn introspect(client: FormClient, app: web::Data<App>) -> Result<HttpResponse> {
+    client.spend(&app)?;
+    let Some(token) = own(&client, &app)? else {
+        return Ok(HttpResponse::Ok().json(Inactive { active: false }));
+    };
+    let claims = token.claims();
+    Ok(HttpResponse::Ok().json(Introspection {
+        active: true,
+        scope: &claims.scope,
+        client_id: &claims.sub,
+        username: &claims.username,
+        token_type: "Bearer",
+        exp: claims.exp,
+        iat: claims.iat,
+        sub: &claims.sub,
+        aud: claims.aud.iter().map(AsRef::as_ref).collect(),
+        iss: &claims.iss,
+        jti: &claims.jti,
+    }))
+}
+
+/// Revoke a token of the calling client (RFC 7009). It is refused from the answer on here, and within two seconds on other
+/// nodes.
+///
+/// The answer is the same for a token that was not good or not this client's. Revoking costs nothing of the plan's limit:
+/// whoever stole a token could use that up.
+#[utoipa::path(
+    tag = "token",
+    operation_id = "revokeToken",
+    request_body(content((TokenHint = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "The token is not good any more", body = super::Done)),
+    security(("client" = []), ())
+)]
+#[post("/revoke")]
+pub(crate) async fn revoke(client: FormClient, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
+    if let Some(token) = own(&client, &app)? {
+        let (id, expires_at) = token.revocable();
+        app.change(move |conn| Ok(revocation::insert(conn, id, expires_at)?)).await?;
+    }
+    Ok(done(Message::Revoked, locale))
+}
+
+/// The token of the form, if it is live and this client's.
+fn own(client: &FormClient, app: &App) -> Result<Option<Bearer>> {
+    let token = client.form.get("token").ok_or_else(|| Error::field("token", Message::Required))?;
+    let live = Bearer::judge(app, token, None).ok();
+    Ok(live.filter(|token| token.domain().is_some_and(|domain| domain.id == client.id())))
+}

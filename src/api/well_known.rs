@@ -1,0 +1,93 @@
+//! What others need to know before they can use or verify our tokens. All of it comes from the configuration and the keys,
+//! nothing from the request.
+
+use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
+use actix_web::{HttpResponse, get, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::token::keyring::JWKS_MAX_AGE;
+
+/// How clients prove themselves, at every endpoint that asks for it (RFC 6749 §2.3.1, RFC 7523).
+const CLIENT_AUTHENTICATION: [&str; 3] = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
+
+/// What clients may sign assertions with; EdDSA by both of its names (RFC 9864).
+const ASSERTION_ALGORITHMS: [&str; 4] = ["ES256", "EdDSA", "Ed25519", "RS256"];
+
+/// Authorization server metadata (RFC 8414 §2).
+#[derive(Serialize, ToSchema)]
+struct Metadata<'a> {
+    /// The `iss` of every token.
+    issuer: &'a str,
+    token_endpoint: String,
+    jwks_uri: String,
+    scopes_supported: Vec<&'a str>,
+    /// None: there is no authorization endpoint.
+    response_types_supported: [&'a str; 0],
+    grant_types_supported: [&'a str; 1],
+    token_endpoint_auth_methods_supported: [&'a str; 3],
+    token_endpoint_auth_signing_alg_values_supported: [&'a str; 4],
+    revocation_endpoint: String,
+    revocation_endpoint_auth_methods_supported: [&'a str; 3],
+    revocation_endpoint_auth_signing_alg_values_supported: [&'a str; 4],
+    introspection_endpoint: String,
+    introspection_endpoint_auth_methods_supported: [&'a str; 3],
+    introspection_endpoint_auth_signing_alg_values_supported: [&'a str; 4],
+}
+
+/// Describe this issuer to OAuth 2.0 libraries (RFC 8414).
+#[utoipa::path(
+    tag = "token",
+    operation_id = "metadata",
+    responses((status = 200, description = "Authorization server metadata", body = Metadata)),
+    security(())
+)]
+#[get("/.well-known/oauth-authorization-server")]
+pub(crate) async fn metadata(app: web::Data<App>) -> HttpResponse {
+    let config = &app.config;
+    let at = |path: &str| format!("{}{path}", config.public_url);
+    let metadata = Metadata {
+        issuer: &config.issuer,
+        token_endpoint: at("/token"),
+        jwks_uri: at("/.well-known/jwks.json"),
+        scopes_supported: config.scopes.split(' ').collect(),
+        response_types_supported: [],
+        grant_types_supported: ["client_credentials"],
+        token_endpoint_auth_methods_supported: CLIENT_AUTHENTICATION,
+        token_endpoint_auth_signing_alg_values_supported: ASSERTION_ALGORITHMS,
+        revocation_endpoint: at("/revoke"),
+        revocation_endpoint_auth_methods_supported: CLIENT_AUTHENTICATION,
+        revocation_endpoint_auth_signing_alg_values_supported: ASSERTION_ALGORITHMS,
+        introspection_endpoint: at("/introspect"),
+        introspection_endpoint_auth_methods_supported: CLIENT_AUTHENTICATION,
+        introspection_endpoint_auth_signing_alg_values_supported: ASSERTION_ALGORITHMS,
+    };
+    HttpResponse::Ok().insert_header(cacheable()).json(metadata)
+}
+
+/// A JWK Set (RFC 7517 §5).
+#[derive(Serialize, ToSchema)]
+struct KeySet<T> {
+    /// The public keys; none with HS256, whose key is nobody else's business.
+    #[schema(value_type = Vec<Object>)]
+    keys: T,
+}
+
+/// Publish the keys that verify our tokens, the next one included.
+#[utoipa::path(
+    tag = "token",
+    operation_id = "jwks",
+    responses((status = 200, description = "A JWK Set", body = inline(KeySet<Vec<String>>))),
+    security(())
+)]
+#[get("/.well-known/jwks.json")]
+pub(crate) async fn jwks(app: web::Data<App>) -> HttpResponse {
+    let keyring = app.directory.keyring();
+    HttpResponse::Ok().insert_header(cacheable()).json(KeySet { keys: keyring.published(app.now()) })
+}
+
+fn cacheable() -> (actix_web::http::header::HeaderName, HeaderValue) {
+    let value = format!("public, max-age={JWKS_MAX_AGE}");
+    (CACHE_CONTROL, HeaderValue::try_from(value).expect("a number is ASCII"))
+}

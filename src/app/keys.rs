@@ -1,0 +1,139 @@
+//! The life of the kept keys: made, followed by others, retired. Every function runs in a transaction that has the lock on
+//! the revision, so nodes that start or rotate at once agree on one key.
+
+use std::fmt;
+
+use diesel::QueryResult;
+
+use crate::config::Algorithm;
+use crate::db::Conn;
+use crate::db::signing_key::{self, SigningKey};
+use crate::error::{Error, Result};
+use crate::token::keyring::{Key, Keyring, PUBLISHED_AHEAD, Phase, phases};
+
+/// Seconds after which every node of ours has heard of a change.
+const KNOWN_TO_ALL: i64 = 3;
+
+/// A kept key that neither JWT_SECRET nor JWT_SECRET_PREVIOUS opens.
+#[derive(Debug)]
+pub struct Sealed(String);
+
+impl fmt::Display for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the signing key {kid} in the database is sealed with another JWT_SECRET; set JWT_SECRET_PREVIOUS to that one, \
+             or give the key up, with all tokens of it: gatebird key retire {kid}",
+            kid = self.0
+        )
+    }
+}
+
+/// Brings the kept keys in line with JWT_ALGORITHM and JWT_SECRET, when a node starts.
+///
+/// # Errors
+/// When the database does not answer; inside, when a key cannot be opened.
+pub fn settle(conn: &mut Conn, keyring: &Keyring, now: i64) -> Result<std::result::Result<(), Sealed>> {
+    for row in signing_key::list(conn)? {
+        match keyring.seal().open(&row.kid, &row.sealed) {
+            None => return Ok(Err(Sealed(row.kid))),
+            Some(opened) if opened.by_previous => {
+                signing_key::set_sealed(conn, &row.kid, &keyring.seal().seal(&row.kid, &opened.private))?;
+            }
+            Some(_) => {}
+        }
+    }
+    if keyring.algorithm() == Algorithm::Hs256 {
+        signing_key::end_signing(conn, now)?;
+        return Ok(Ok(()));
+    }
+    if last_open(conn)?.is_some_and(|last| last.algorithm != keyring.algorithm()) {
+        // Of another algorithm and not in use yet: nobody will miss it.
+        for row in signing_key::list(conn)?.iter().filter(|row| row.signs_from > now) {
+            signing_key::delete(conn, &row.kid)?;
+        }
+    }
+    match last_open(conn)? {
+        Some(last) if last.algorithm == keyring.algorithm() => {}
+        // Verifiers have the old key's set for a while yet.
+        Some(_) => drop(make(conn, keyring, now + PUBLISHED_AHEAD, now)?),
+        None => drop(make(conn, keyring, now, now)?),
+    }
+    Ok(Ok(()))
+}
+
+/// Makes the key that follows. It signs once it has been published for long enough, or, `at_once`, as soon as our own nodes
+/// know it. Where one is to follow already, that is it.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn rotate(conn: &mut Conn, keyring: &Keyring, at_once: bool, now: i64) -> Result<SigningKey> {
+    match last_open(conn)? {
+        Some(next) if next.signs_from > now && !at_once => Ok(next),
+        _ if at_once => make(conn, keyring, now + KNOWN_TO_ALL, now),
+        _ => make(conn, keyring, now + PUBLISHED_AHEAD, now),
+    }
+}
+
+/// Deletes a key, with which its tokens end; if it was the one that signs, another takes over at once. `false` when there
+/// is no such key.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn retire(conn: &mut Conn, keyring: &Keyring, kid: &str, now: i64) -> Result<bool> {
+    if !signing_key::delete(conn, kid)? {
+        return Ok(false);
+    }
+    let signing = open(conn)?.iter().any(|row| row.signs_from <= now);
+    if !signing && keyring.algorithm() != Algorithm::Hs256 {
+        make(conn, keyring, now, now)?;
+    }
+    Ok(true)
+}
+
+/// Makes the next key when its time has come, `period` seconds after the present one began, and deletes those that are
+/// over.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn keep_up(conn: &mut Conn, keyring: &Keyring, period: Option<i64>, now: i64) -> Result<()> {
+    let rows = signing_key::list(conn)?;
+    let terms: Vec<_> = rows.iter().map(SigningKey::term).collect();
+    for (row, phase) in rows.iter().zip(phases(&terms, keyring.longest_life(), now)) {
+        if phase == Phase::Over {
+            signing_key::delete(conn, &row.kid)?;
+        }
+    }
+    if let Some(from) = keyring.next_signs_from(&terms, period, now) {
+        make(conn, keyring, from, now)?;
+    }
+    Ok(())
+}
+
+fn make(conn: &mut Conn, keyring: &Keyring, signs_from: i64, now: i64) -> Result<SigningKey> {
+    let made = Key::generate(keyring.algorithm());
+    let (key, private) = made.ok_or_else(|| Error::internal("HS256 has no kept keys"))?;
+    let sealed = keyring.seal().seal(key.kid(), &private);
+    // A second is one key's: of two with the same one, nobody could say which followed the other.
+    let taken: Vec<i64> = signing_key::list(conn)?.iter().map(|row| row.signs_from).collect();
+    let signs_from = (signs_from..).find(|second| !taken.contains(second)).expect("there are fewer keys than seconds");
+    let row = SigningKey {
+        kid: key.kid().to_owned(),
+        algorithm: key.algorithm(),
+        sealed,
+        created_at: now,
+        signs_from,
+        signs_until: None,
+    };
+    signing_key::insert(conn, &row)?;
+    Ok(row)
+}
+
+/// Those that sign or will.
+fn open(conn: &mut Conn) -> QueryResult<Vec<SigningKey>> {
+    Ok(signing_key::list(conn)?.into_iter().filter(|row| row.signs_until.is_none()).collect())
+}
+
+fn last_open(conn: &mut Conn) -> QueryResult<Option<SigningKey>> {
+    Ok(open(conn)?.pop())
+}

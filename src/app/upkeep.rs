@@ -1,0 +1,53 @@
+//! What has to be done now and then, whoever calls or not: keys are followed by others, what has expired is forgotten.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::{App, keys};
+use crate::db::revocation;
+use crate::error::Result;
+use crate::exit::Exit;
+
+/// Nothing here is urgent: a key that is due early by this much, or an expired revocation that is kept for so long, does no
+/// harm.
+const EVERY: Duration = Duration::from_secs(20);
+
+/// Does it on a thread of its own until the app is gone.
+pub(super) fn keep_up(app: Weak<App>) -> std::result::Result<(), Exit> {
+    let work = move || {
+        loop {
+            std::thread::sleep(EVERY);
+            let Some(app) = app.upgrade() else { return };
+            if let Err(error) = app.upkeep() {
+                log::warn!("upkeep has to wait: {}", error.cause().unwrap_or("the database is away"));
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("upkeep".into()).spawn(work);
+    thread.map(drop).map_err(|error| Exit::software(format!("cannot start a thread: {error}")))
+}
+
+impl App {
+    /// Forgets what has expired, and lets keys follow each other.
+    ///
+    /// # Errors
+    /// When the database does not answer; what is in memory is done by then.
+    pub fn upkeep(self: &Arc<App>) -> Result<()> {
+        let now = self.now();
+        self.used_assertions.prune(now);
+        if self.directory.prune(now) {
+            self.rows_to_prune.store(true, Ordering::Relaxed);
+        }
+        if self.rows_to_prune.load(Ordering::Relaxed) {
+            while self.db.write_now(|conn| Ok(revocation::prune(conn, now)?))? {}
+            self.rows_to_prune.store(false, Ordering::Relaxed);
+        }
+        let keyring = self.directory.keyring();
+        if !keyring.needs_upkeep(self.config.key_rotation, now) {
+            return Ok(());
+        }
+        let period = self.config.key_rotation;
+        self.db.change_now(|conn| keys::keep_up(conn, &keyring, period, now), |conn| self.directory.catch_up(conn))
+    }
+}

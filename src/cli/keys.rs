@@ -1,0 +1,97 @@
+//! What an operator does to the kept signing keys. The running servers follow within two seconds.
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::operator::Operator;
+use crate::app::{self, keys, root_secret};
+use crate::config::Algorithm;
+use crate::db::signing_key::{self, SigningKey};
+use crate::exit::Exit;
+use crate::token::keyring::{Keyring, Phase, phases};
+
+#[derive(Subcommand)]
+pub(super) enum KeyCommand {
+    /// List the keys, and what each of them is for now.
+    List,
+    /// Make the key that follows. It signs in 15 minutes, when every verifier can know it.
+    Rotate {
+        /// Let it sign in 3 seconds; verifiers that do not ask again for a key that they do not know refuse its tokens for
+        /// up to 5 minutes.
+        #[arg(long)]
+        now: bool,
+    },
+    /// Delete a key and refuse its tokens at once; another one takes over if it was the one that signs.
+    Retire {
+        /// The key's name, as tokens and the JWKS have it.
+        #[arg(allow_hyphen_values = true)]
+        kid: String,
+    },
+}
+
+impl Operator {
+    pub(super) fn key(&self, command: KeyCommand) -> Result<(), Exit> {
+        let now = app::system_time();
+        match command {
+            KeyCommand::List => {
+                let rows = self.read(|conn| Ok(signing_key::list(conn)?))?;
+                let life = crate::token::Kind::longest_ttl(&self.config);
+                let terms: Vec<_> = rows.iter().map(SigningKey::term).collect();
+                let rows: Vec<_> = rows.iter().zip(phases(&terms, life, now)).collect();
+                let values: Vec<Value> = rows.iter().map(|(row, phase)| value(row, *phase)).collect();
+                let lines: Vec<String> = rows.iter().map(|(row, phase)| line(row, *phase, now)).collect();
+                let none = "no kept keys; HS256 signs with JWT_SECRET".to_owned();
+                self.out.print(&json!(values), &if lines.is_empty() { none } else { lines.join("\n") })
+            }
+            KeyCommand::Rotate { now: at_once } => {
+                if self.config.jwt_algorithm == Algorithm::Hs256 {
+                    return Err(Exit::usage(
+                        "HS256 signs with JWT_SECRET: set JWT_SECRET_PREVIOUS to its present value and JWT_SECRET to a new one",
+                    ));
+                }
+                let keyring = self.keyring()?;
+                let row = self.change(|conn| keys::rotate(conn, &keyring, at_once, now))?;
+                let phase = if row.signs_from > now { Phase::Next } else { Phase::Signing };
+                self.out.print(&value(&row, phase), &line(&row, phase, now))
+            }
+            KeyCommand::Retire { kid } => {
+                let keyring = self.keyring()?;
+                match self.change(|conn| keys::retire(conn, &keyring, &kid, now))? {
+                    true => self.out.print(&json!({ "kid": kid, "retired": true }), &format!("{kid} is retired")),
+                    false => Err(Exit::usage(format!("there is no key {kid:?}; see: gatebird key list"))),
+                }
+            }
+        }
+    }
+
+    fn keyring(&self) -> Result<Keyring, Exit> {
+        Ok(Keyring::new(&root_secret(&self.config)?, &self.config))
+    }
+}
+
+fn value(row: &SigningKey, phase: Phase) -> Value {
+    let (word, until) = match phase {
+        Phase::Next => ("next", None),
+        Phase::Signing => ("signing", None),
+        Phase::Verifying { until } => ("verifying", Some(until)),
+        Phase::Over => ("over", None),
+    };
+    json!({
+        "kid": row.kid,
+        "algorithm": row.algorithm.name(),
+        "phase": word,
+        "createdAt": row.created_at,
+        "signsFrom": row.signs_from,
+        "verifiesUntil": until,
+    })
+}
+
+fn line(row: &SigningKey, phase: Phase, now: i64) -> String {
+    let does = match phase {
+        Phase::Next => format!("signs in {} s", row.signs_from - now),
+        Phase::Signing => "signs".to_owned(),
+        Phase::Verifying { until } => format!("verifies for {} s more", until - now),
+        Phase::Over => "is over".to_owned(),
+    };
+    format!("{} {:<5} {does}", row.kid, row.algorithm.name())
+}

@@ -1,0 +1,179 @@
+//! The public keys of a domain that proves itself by a signature instead of a secret (RFC 7523, RFC 7517).
+
+use std::fmt;
+
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, VerificationAlgorithm};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use diesel::backend::Backend;
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::expression::AsExpression;
+use diesel::serialize::{self, Output, ToSql};
+use diesel::sql_types::Text;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse, ThumbprintHash};
+use jsonwebtoken::{DecodingKey, crypto};
+use serde_json::Value;
+
+use crate::config::Algorithm;
+
+/// So many keys are enough to change one for another without a pause.
+const MOST: usize = 4;
+/// Members that only a private or a symmetric key has (RFC 7518 §6).
+const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+/// What an RSA modulus may have; a longer one would cost us more than the client.
+const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=512;
+
+/// Why a JWK Set is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeysProblem {
+    /// A private or symmetric key is among them.
+    Private,
+    /// Not one to four well-formed public keys for ES256, EdDSA or RS256.
+    Shape,
+}
+
+/// One to four public keys.
+#[derive(Clone, AsExpression, FromSqlRow)]
+#[diesel(sql_type = Text)]
+pub struct ClientKeys {
+    /// The JWK Set as it is stored and shown.
+    text: String,
+    keys: Vec<ClientKey>,
+}
+
+#[derive(Clone)]
+struct ClientKey {
+    kid: Option<String>,
+    thumbprint: String,
+    algorithm: Algorithm,
+    verifying: DecodingKey,
+}
+
+/// Shows which keys they are.
+impl fmt::Debug for ClientKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.keys.iter().map(|key| &key.thumbprint)).finish()
+    }
+}
+
+impl ClientKeys {
+    /// Parses a JWK Set as somebody sent it.
+    ///
+    /// # Errors
+    /// When it has to be mended.
+    pub fn parse(set: &Value) -> Result<ClientKeys, KeysProblem> {
+        let keys = set.get("keys").and_then(Value::as_array).ok_or(KeysProblem::Shape)?;
+        if PRIVATE.iter().any(|member| keys.iter().any(|key| key.get(member).is_some())) {
+            return Err(KeysProblem::Private);
+        }
+        if !(1..=MOST).contains(&keys.len()) {
+            return Err(KeysProblem::Shape);
+        }
+        let parsed: Option<Vec<(Jwk, ClientKey)>> = keys.iter().map(ClientKey::parse).collect();
+        let (jwks, keys): (Vec<Jwk>, Vec<ClientKey>) = parsed.ok_or(KeysProblem::Shape)?.into_iter().unzip();
+        let mut names: Vec<&str> = keys.iter().map(ClientKey::name).collect();
+        names.sort_unstable();
+        match names.windows(2).any(|pair| pair[0] == pair[1]) {
+            true => Err(KeysProblem::Shape),
+            false => {
+                let text = serde_json::to_string(&JwkSet { keys: jwks }).expect("public keys are plain JSON");
+                Ok(ClientKeys { text, keys })
+            }
+        }
+    }
+
+    /// The JWK Set as JSON: the public members only, whatever else was sent.
+    pub fn as_json(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether every key of `other` is among these.
+    pub fn contains(&self, other: &ClientKeys) -> bool {
+        other.keys.iter().all(|key| self.keys.iter().any(|own| own.thumbprint == key.thumbprint))
+    }
+
+    /// Whether `signature`, in base64url, is over `message` by the key of that name, or, without a name, by one of them.
+    pub(super) fn verify(&self, algorithm: &str, kid: Option<&str>, message: &[u8], signature: &str) -> bool {
+        let named = |key: &&ClientKey| kid.is_none_or(|kid| kid == key.name() || kid == key.thumbprint);
+        let fitting = self.keys.iter().filter(named).filter(|key| key.algorithm.goes_by(algorithm));
+        let verifies = |key: &ClientKey| crypto::verify(signature, message, &key.verifying, key.algorithm.of_library());
+        fitting.map(verifies).any(|result| result.unwrap_or(false))
+    }
+}
+
+impl ClientKey {
+    fn parse(value: &Value) -> Option<(Jwk, ClientKey)> {
+        let says = |member: &str, allowed: &str| value.get(member).is_none_or(|said| said == allowed);
+        let parsed: Jwk = serde_json::from_value(value.clone()).ok()?;
+        let algorithm = algorithm(&parsed.algorithm)?;
+        let verifies =
+            value.get("key_ops").is_none_or(|uses| uses.as_array().is_some_and(|uses| uses.contains(&"verify".into())));
+        let named = value.get("alg").is_none_or(|said| said.as_str().is_some_and(|said| algorithm.goes_by(said)));
+        if !says("use", "sig") || !named || !verifies {
+            return None;
+        }
+        let kid = parsed
+            .common
+            .key_id
+            .filter(|kid| (1..=128).contains(&kid.len()) && kid.bytes().all(|byte| byte.is_ascii_graphic()));
+        if kid.is_none() && value.get("kid").is_some() {
+            return None;
+        }
+        let verifying =
+            DecodingKey::from_jwk(&Jwk { common: Default::default(), algorithm: parsed.algorithm.clone() }).ok()?;
+        let mut jwk = Jwk::from_decoding_key(&verifying, Some(algorithm.of_library())).ok()?;
+        jwk.common.key_id = kid.clone();
+        jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+        let thumbprint = jwk.thumbprint(ThumbprintHash::SHA256).ok()?;
+        Some((jwk, ClientKey { kid, thumbprint, algorithm, verifying }))
+    }
+
+    /// Its `kid`, or its thumbprint where it has none.
+    fn name(&self) -> &str {
+        self.kid.as_deref().unwrap_or(&self.thumbprint)
+    }
+}
+
+/// The algorithm that fits a key, if the key is a good one.
+fn algorithm(parameters: &AlgorithmParameters) -> Option<Algorithm> {
+    let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
+    let valid =
+        |algorithm: &'static dyn VerificationAlgorithm, key: &[u8]| ParsedPublicKey::new(algorithm, key).is_ok();
+    match parameters {
+        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
+            let (x, y) = (bytes(&key.x)?, bytes(&key.y)?);
+            let point = [&[4][..], &x, &y].concat();
+            (x.len() == 32 && y.len() == 32 && valid(&ECDSA_P256_SHA256_FIXED, &point)).then_some(Algorithm::Es256)
+        }
+        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
+            let key = bytes(&key.x)?;
+            (key.len() == 32 && valid(&ED25519, &key)).then_some(Algorithm::EdDsa)
+        }
+        AlgorithmParameters::RSA(key) => {
+            let (modulus, exponent) = (bytes(&key.n)?, bytes(&key.e)?);
+            let odd = modulus.last().is_some_and(|last| last % 2 == 1);
+            let full = modulus.first().is_some_and(|first| *first >= 0x80);
+            (RSA_BYTES.contains(&modulus.len()) && full && odd && exponent == [1, 0, 1]).then_some(Algorithm::Rs256)
+        }
+        _ => None,
+    }
+}
+
+impl<DB: Backend> ToSql<Text, DB> for ClientKeys
+where
+    str: ToSql<Text, DB>,
+{
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+        self.text.as_str().to_sql(out)
+    }
+}
+
+impl<DB: Backend> FromSql<Text, DB> for ClientKeys
+where
+    String: FromSql<Text, DB>,
+{
+    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+        let text = String::from_sql(bytes)?;
+        ClientKeys::parse(&serde_json::from_str(&text)?).map_err(|problem| format!("stored keys: {problem:?}").into())
+    }
+}

@@ -1,0 +1,78 @@
+//! Private keys: how they are made and loaded, what is public of them, and how they sign.
+//!
+//! Why signing is not `jsonwebtoken`'s: it parses the private key again for every signature, which costs as much as an
+//! EdDSA signature and more than twice an RSA one. So keys are parsed once, into the key pairs of the library beneath it.
+
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
+};
+use jsonwebtoken::DecodingKey;
+
+use crate::config::Algorithm;
+
+/// A private key, ready to sign.
+pub(super) enum PrivateKey {
+    Es256(EcdsaKeyPair),
+    EdDsa(Ed25519KeyPair),
+    Rs256(RsaKeyPair),
+}
+
+impl PrivateKey {
+    /// Makes a key and writes it as PKCS#8. `None` for HS256, whose key is JWT_SECRET. RS256 takes up to a second.
+    pub(super) fn generate(algorithm: Algorithm) -> Option<Vec<u8>> {
+        const RANDOM: &str = "the system's random source answers";
+        let random = SystemRandom::new();
+        let document = match algorithm {
+            Algorithm::Hs256 => return None,
+            Algorithm::Es256 => {
+                EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect(RANDOM).as_ref().to_vec()
+            }
+            Algorithm::EdDsa => Ed25519KeyPair::generate_pkcs8(&random).expect(RANDOM).as_ref().to_vec(),
+            Algorithm::Rs256 => {
+                let pair = RsaKeyPair::generate(KeySize::Rsa2048).expect(RANDOM);
+                let document: Pkcs8V1Der<'_> = pair.as_der().expect("a key of our own can be written");
+                document.as_ref().to_vec()
+            }
+        };
+        Some(document)
+    }
+
+    /// Reads what [`PrivateKey::generate`] wrote.
+    pub(super) fn load(algorithm: Algorithm, pkcs8: &[u8]) -> Option<PrivateKey> {
+        match algorithm {
+            Algorithm::Hs256 => None,
+            Algorithm::Es256 => {
+                EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8).ok().map(PrivateKey::Es256)
+            }
+            Algorithm::EdDsa => Ed25519KeyPair::from_pkcs8(pkcs8).ok().map(PrivateKey::EdDsa),
+            Algorithm::Rs256 => RsaKeyPair::from_pkcs8(pkcs8).ok().map(PrivateKey::Rs256),
+        }
+    }
+
+    /// What verifies its signatures.
+    pub(super) fn public(&self) -> DecodingKey {
+        match self {
+            PrivateKey::Es256(pair) => DecodingKey::from_ec_der(pair.public_key().as_ref()),
+            PrivateKey::EdDsa(pair) => DecodingKey::from_ed_der(pair.public_key().as_ref()),
+            PrivateKey::Rs256(pair) => DecodingKey::from_rsa_der(pair.public_key().as_ref()),
+        }
+    }
+
+    /// The signature over `message`.
+    pub(super) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        const SIGNS: &str = "a loaded key signs";
+        let random = SystemRandom::new();
+        match self {
+            PrivateKey::Es256(pair) => pair.sign(&random, message).expect(SIGNS).as_ref().to_vec(),
+            PrivateKey::EdDsa(pair) => pair.sign(message).as_ref().to_vec(),
+            PrivateKey::Rs256(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).expect(SIGNS);
+                signature
+            }
+        }
+    }
+}
