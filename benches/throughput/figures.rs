@@ -2,7 +2,12 @@
 
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 
 use crate::fixture::Fixture;
 use crate::load::{self, Load};
@@ -61,6 +66,26 @@ pub(crate) fn database_size(fixture: Rc<Fixture>, tokens: u64) -> Result<Growth>
         eprintln!("issuing tokens: {error}");
     }
     Ok(Growth { tokens: issued, before, after, elapsed: outcome.elapsed, errors: outcome.errors })
+}
+
+/// RSA signatures of 2048 bits per second that AWS-LC makes on the servers' core with one parsed key and nothing around it.
+pub(crate) fn rsa_signatures(cores: Cores, time: Duration) -> Result<f64> {
+    let signing = move || {
+        if let Some(core) = cores.server {
+            core_affinity::set_for_current(core);
+        }
+        let pair = RsaKeyPair::generate(KeySize::Rsa2048)?;
+        let (random, mut signature) = (SystemRandom::new(), vec![0; pair.public_modulus_len()]);
+        let (started, mut count) = (Instant::now(), 0_u32);
+        while started.elapsed() < time {
+            pair.sign(&RSA_PKCS1_SHA256, &random, &[0; 600], &mut signature)?;
+            count += 1;
+        }
+        Ok(f64::from(count) / started.elapsed().as_secs_f64())
+    };
+    let signed: std::result::Result<f64, Unspecified> =
+        std::thread::spawn(signing).join().map_err(|_| "the signing thread panicked")?;
+    Ok(signed?)
 }
 
 /// Starts of one kind: time until ready, and resident memory then.

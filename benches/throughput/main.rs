@@ -55,6 +55,25 @@ type Settings = &'static [(&'static str, &'static str)];
 /// The server as it comes.
 const DEFAULTS: Settings = &[];
 
+const ES256: Settings = &[("JWT_ALGORITHM", "ES256")];
+const EDDSA: Settings = &[("JWT_ALGORITHM", "EdDSA")];
+const RS256: Settings = &[("JWT_ALGORITHM", "RS256")];
+
+/// What a row has to reach.
+#[derive(Clone, Copy)]
+enum Target {
+    /// So large a share of the ceiling's requests per second.
+    OfCeiling(f64),
+    /// A p99 of at most so many times the ceiling's.
+    P99(f64),
+    /// With many domains, so large a share of the rate with one.
+    OfOneDomain(f64),
+    /// So large a share of the rate of the same call with HS256.
+    OfHs256(f64),
+    /// So many requests per second, or so large a share of the RSA signatures per second that AWS-LC alone makes.
+    Rsa(f64, f64),
+}
+
 /// One measured call.
 struct Row {
     call: &'static str,
@@ -62,17 +81,26 @@ struct Row {
     settings: Settings,
     /// Builds the request of one client; the ceiling derives its route from it, too.
     request: fn(&Client) -> Vec<u8>,
-    /// The share of the ceiling's requests per second that the call has to reach, if it has a target.
-    target: Option<f64>,
+    targets: &'static [Target],
 }
+
+const ONE: &[Target] = &[Target::OfCeiling(0.45), Target::P99(3.0)];
+const MANY: &[Target] = &[Target::OfCeiling(0.45), Target::P99(3.0), Target::OfOneDomain(0.90)];
+const SIGNED: &[Target] = &[Target::OfCeiling(0.30)];
 
 /// The measured calls. Another algorithm or endpoint is one more line here.
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
-    Row { call: "POST /token",  domains: Domains::One,  settings: DEFAULTS, request: token,  target: Some(0.45) },
-    Row { call: "GET /v1/test", domains: Domains::One,  settings: DEFAULTS, request: claims, target: Some(0.45) },
-    Row { call: "POST /token",  domains: Domains::Many, settings: DEFAULTS, request: token,  target: Some(0.45) },
-    Row { call: "GET /v1/test", domains: Domains::Many, settings: DEFAULTS, request: claims, target: Some(0.45) },
+    Row { call: "POST /token",      domains: Domains::One,  settings: DEFAULTS, request: token,      targets: ONE },
+    Row { call: "GET /v1/test",     domains: Domains::One,  settings: DEFAULTS, request: claims,     targets: ONE },
+    Row { call: "POST /introspect", domains: Domains::One,  settings: DEFAULTS, request: introspect, targets: SIGNED },
+    Row { call: "GET /verify",      domains: Domains::One,  settings: DEFAULTS, request: verify,     targets: &[] },
+    Row { call: "POST /token",      domains: Domains::One,  settings: ES256,    request: token,      targets: SIGNED },
+    Row { call: "GET /v1/test",     domains: Domains::One,  settings: ES256,    request: claims,     targets: &[Target::OfHs256(0.85)] },
+    Row { call: "POST /token",      domains: Domains::One,  settings: EDDSA,    request: token,      targets: SIGNED },
+    Row { call: "POST /token",      domains: Domains::One,  settings: RS256,    request: token,      targets: &[Target::Rsa(3_500.0, 0.85)] },
+    Row { call: "POST /token",      domains: Domains::Many, settings: DEFAULTS, request: token,      targets: MANY },
+    Row { call: "GET /v1/test",     domains: Domains::Many, settings: DEFAULTS, request: claims,     targets: MANY },
 ];
 
 /// `POST /token` in its JSON form.
@@ -84,6 +112,16 @@ fn token(client: &Client) -> Vec<u8> {
 /// `GET /v1/test` with an access token.
 fn claims(client: &Client) -> Vec<u8> {
     load::get("/v1/test", Some(&client.token))
+}
+
+/// `POST /introspect` of an access token, as a library sends it.
+fn introspect(client: &Client) -> Vec<u8> {
+    load::form("/introspect", &format!("token={}", client.token), &client.id, &client.secret)
+}
+
+/// `GET /verify` with an access token, as a reverse proxy asks.
+fn verify(client: &Client) -> Vec<u8> {
+    load::get("/verify", Some(&client.token))
 }
 
 /// What the command line asks for.
@@ -166,7 +204,9 @@ fn run(options: &Options) -> Result<bool> {
     let mut candidates = Vec::new();
     for row in ROWS {
         let count = options.count(row.domains);
-        let name = format!("{}, {count} {}", row.call, if count == 1 { "domain" } else { "domains" });
+        let algorithm = row.settings.iter().find(|(key, _)| *key == "JWT_ALGORITHM");
+        let algorithm = algorithm.map(|(_, name)| format!("{name}, ")).unwrap_or_default();
+        let name = format!("{}, {algorithm}{count} {}", row.call, if count == 1 { "domain" } else { "domains" });
         if !options.wants(&name) {
             continue;
         }

@@ -8,7 +8,7 @@ use crate::fixture::Fixture;
 use crate::load::{self, Load};
 use crate::schedule::Mode;
 use crate::server::{Cores, ProcessorTime, Server};
-use crate::{CONNECTIONS, Options, Result, Row, ceiling};
+use crate::{CONNECTIONS, Options, Result, Row, Target, ceiling, figures};
 
 /// What one round showed of one process.
 #[derive(Clone, Copy)]
@@ -31,6 +31,7 @@ pub(crate) struct Candidate {
     requests: Vec<Vec<u8>>,
     fixture: Rc<Fixture>,
     ceiling: Server,
+    cores: Cores,
     measured: Measured,
 }
 
@@ -39,6 +40,8 @@ pub(crate) struct Candidate {
 pub(crate) struct Measured {
     pub(crate) ceiling: Vec<Round>,
     pub(crate) server: Vec<Round>,
+    /// RSA signatures per second that AWS-LC alone makes on the server's core, where the row is compared with that.
+    pub(crate) signatures: Vec<f64>,
     first_error: Option<String>,
 }
 
@@ -63,7 +66,7 @@ impl Candidate {
         }
         let request = first.first().ok_or("no domain, no request")?;
         let ceiling = ceiling::start(request, bytes, cores)?;
-        Ok(Self { name, row, requests, fixture, ceiling, measured: Measured::default() })
+        Ok(Self { name, row, requests, fixture, ceiling, cores, measured: Measured::default() })
     }
 
     /// One round of the ceiling and one of the server.
@@ -72,6 +75,9 @@ impl Candidate {
         let server = measure(&self.fixture.server, &self.requests, options, seed, &mut self.measured.first_error)?;
         self.measured.ceiling.push(ceiling);
         self.measured.server.push(server);
+        if self.row.targets.iter().any(|target| matches!(target, Target::Rsa(..))) {
+            self.measured.signatures.push(figures::rsa_signatures(self.cores, options.measure)?);
+        }
         Ok(())
     }
 
