@@ -17,7 +17,7 @@ use crate::db::revocation::Revocation;
 use crate::db::signing_key::SigningKey;
 pub use crate::db::user::{Standing, Tenant};
 use crate::db::{Conn, domain, revision, secret};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{DomainId, TokenId, UserId};
 use crate::plan::{Meter, Plan};
 use crate::secret::SecretDigest;
@@ -46,6 +46,8 @@ pub struct Domain {
 /// What sets a domain apart from the many that may have everything and prove themselves by a secret.
 #[derive(Debug)]
 struct Extras {
+    /// It was there when this process started.
+    from_before: bool,
     scopes: Option<String>,
     audiences: Option<String>,
     keys: Option<ClientKeys>,
@@ -65,6 +67,11 @@ impl Domain {
     /// The keys by which it proves itself instead of a secret.
     pub fn keys(&self) -> Option<&ClientKeys> {
         self.extras.as_ref()?.keys.as_ref()
+    }
+
+    /// Whether it has such keys and was there when this process started, so that it may have used them before.
+    pub fn is_from_before(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| extras.from_before)
     }
 }
 
@@ -138,12 +145,14 @@ impl Directory {
         self.revoked.len()
     }
 
-    /// Forgets revoked tokens that have expired; whether there were any.
-    pub fn prune(&self, now: i64) -> bool {
-        let revoked = self.revoked.pin();
-        let before = revoked.len();
-        revoked.retain(|_, expires_at| *expires_at > now);
-        revoked.len() != before
+    /// Whether revoked tokens are remembered that have expired by then.
+    pub fn has_expired_revocations(&self, now: i64) -> bool {
+        self.revoked.pin().values().any(|expires_at| *expires_at <= now)
+    }
+
+    /// Forgets revoked tokens that have expired by then.
+    pub fn prune(&self, now: i64) {
+        self.revoked.pin().retain(|_, expires_at| *expires_at > now);
     }
 
     /// The domain whose secret this is, if the secret still works at `now` and neither domain nor owner is suspended.
@@ -177,12 +186,18 @@ impl Directory {
         let asked_at = self.started.elapsed();
         let base = *seen();
         if let Some(delta) = revision::since(conn, base)? {
+            if delta.revision < base {
+                return Err(Error::internal(
+                    "the database is older than what this node has seen of it, as after a restored backup: restart this node",
+                ));
+            }
             let mut seen = seen();
             // Whoever was quicker and has seen as much has applied all of this. If they have seen less, nothing here is
             // older than theirs: what changed after this was read has a later revision than this reaches.
             if delta.revision > *seen {
+                let at_start = *seen == 0;
                 *seen = delta.revision;
-                self.apply(delta);
+                self.apply(delta, at_start);
             }
         }
         self.fresh_at.fetch_max(asked_at.as_millis() as u64, Ordering::Relaxed);
@@ -201,14 +216,14 @@ impl Directory {
     }
 
     /// Owners before their domains and domains before their secrets: what can be found has all it needs.
-    fn apply(&self, delta: Delta) {
+    fn apply(&self, delta: Delta, at_start: bool) {
         let tenants = self.tenants.pin();
         for tenant in delta.users {
             tenants.insert(tenant.id.get(), Arc::new(tenant));
         }
         let domains = self.domains.pin();
         for domain in delta.domains {
-            self.put_domain(domain);
+            self.put_domain(domain, at_start);
         }
         let secrets = self.secrets.pin();
         for secret::Secret { digest, domain_id, expires_at, .. } in delta.secrets {
@@ -250,17 +265,20 @@ impl Directory {
         self.keyring.store(Arc::new(changed));
     }
 
-    fn put_domain(&self, row: domain::Domain) {
+    fn put_domain(&self, row: domain::Domain, at_start: bool) {
         let domains = self.domains.pin();
-        let meter = domains.get(&row.id).map(|domain| Arc::clone(&domain.meter)).unwrap_or_default();
+        let known = domains.get(&row.id);
+        let meter = known.map(|domain| Arc::clone(&domain.meter)).unwrap_or_default();
+        let from_before = at_start || known.is_some_and(|domain| domain.is_from_before());
         let domain = Domain {
             id: row.id,
             user_id: row.user_id,
             host: row.host.into(),
             plan: row.plan,
             meter,
-            extras: (row.scopes.is_some() || row.audiences.is_some() || row.jwks.is_some())
-                .then(|| Box::new(Extras { scopes: row.scopes, audiences: row.audiences, keys: row.jwks })),
+            extras: (row.scopes.is_some() || row.audiences.is_some() || row.jwks.is_some()).then(|| {
+                Box::new(Extras { from_before, scopes: row.scopes, audiences: row.audiences, keys: row.jwks })
+            }),
             generation: row.generation,
             suspended: row.suspended,
         };

@@ -127,7 +127,10 @@ fn scope<'a>(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config) -> 
     let Some(asked) = form.and_then(|form| form.get("scope")) else {
         return Ok(match domain.scopes() {
             None => config.scopes.as_str().into(),
-            Some(own) => own.split(' ').filter(known).collect::<Vec<_>>().join(" ").into(),
+            Some(own) => match own.split(' ').filter(known).collect::<Vec<_>>().join(" ") {
+                none if none.is_empty() => return Err(Error::Scope),
+                left => left.into(),
+            },
         });
     };
     let mut granted: Vec<&str> = Vec::new();

@@ -6,26 +6,70 @@ use std::fmt;
 use diesel::QueryResult;
 
 use crate::config::Algorithm;
-use crate::db::Conn;
 use crate::db::signing_key::{self, SigningKey};
+use crate::db::{Conn, user};
 use crate::error::{Error, Result};
-use crate::token::keyring::{Key, Keyring, PUBLISHED_AHEAD, Phase, phases};
+use crate::token::keyring::{KNOWN_TO_ALL, Key, Keyring, PUBLISHED_AHEAD, Phase, phases};
 
-/// Seconds after which every node of ours has heard of a change.
-const KNOWN_TO_ALL: i64 = 3;
-
-/// A kept key that neither JWT_SECRET nor JWT_SECRET_PREVIOUS opens.
+/// What speaks against touching the kept keys with these settings.
 #[derive(Debug)]
-pub struct Sealed(String);
+pub enum Objection {
+    /// Neither JWT_SECRET nor JWT_SECRET_PREVIOUS opens that key.
+    Sealed(String),
+    /// The keys in use are of that algorithm, and JWT_ALGORITHM is another.
+    Algorithm(Algorithm),
+}
 
-impl fmt::Display for Sealed {
+impl fmt::Display for Objection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the signing key {kid} in the database is sealed with another JWT_SECRET; set JWT_SECRET_PREVIOUS to that one, \
-             or give the key up, with all tokens of it: gatebird key retire {kid}",
-            kid = self.0
-        )
+        match self {
+            Objection::Sealed(kid) => write!(
+                f,
+                "the signing key {kid} in the database is sealed with another JWT_SECRET; set JWT_SECRET_PREVIOUS to that \
+                 one, or give the key up, with all tokens of it: gatebird key retire {kid}"
+            ),
+            Objection::Algorithm(used) => write!(
+                f,
+                "the servers sign with {}; give this command the same JWT_ALGORITHM that they have",
+                used.name()
+            ),
+        }
+    }
+}
+
+/// Whether the keys can be opened. Those that the previous secret opens are sealed anew.
+fn open_all(conn: &mut Conn, keyring: &Keyring) -> Result<std::result::Result<(), Objection>> {
+    for row in signing_key::list(conn)? {
+        let usable = |private: &[u8]| Key::load(row.algorithm, private).is_some_and(|key| key.kid() == row.kid);
+        match keyring.seal().open(&row.kid, &row.sealed).filter(|opened| usable(&opened.private)) {
+            None => return Ok(Err(Objection::Sealed(row.kid))),
+            Some(opened) if opened.by_previous => {
+                signing_key::set_sealed(conn, &row.kid, &keyring.seal().seal(&row.kid, &opened.private))?;
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Whether the keys in use are of the algorithm that this process was told.
+///
+/// # Errors
+/// When the database does not answer; inside, when they are not.
+pub fn same_algorithm(conn: &mut Conn, keyring: &Keyring) -> Result<std::result::Result<(), Objection>> {
+    let other = last_open(conn)?.map(|last| last.algorithm).filter(|used| *used != keyring.algorithm());
+    Ok(other.map_or(Ok(()), |used| Err(Objection::Algorithm(used))))
+}
+
+/// Whether a key that this process makes is one that the servers can use: they would be able to open it, and it is of
+/// their algorithm.
+///
+/// # Errors
+/// When the database does not answer; inside, when it would not be.
+pub fn same_settings(conn: &mut Conn, keyring: &Keyring) -> Result<std::result::Result<(), Objection>> {
+    match open_all(conn, keyring)? {
+        Ok(()) => same_algorithm(conn, keyring),
+        objection => Ok(objection),
     }
 }
 
@@ -33,15 +77,9 @@ impl fmt::Display for Sealed {
 ///
 /// # Errors
 /// When the database does not answer; inside, when a key cannot be opened.
-pub fn settle(conn: &mut Conn, keyring: &Keyring, now: i64) -> Result<std::result::Result<(), Sealed>> {
-    for row in signing_key::list(conn)? {
-        match keyring.seal().open(&row.kid, &row.sealed) {
-            None => return Ok(Err(Sealed(row.kid))),
-            Some(opened) if opened.by_previous => {
-                signing_key::set_sealed(conn, &row.kid, &keyring.seal().seal(&row.kid, &opened.private))?;
-            }
-            Some(_) => {}
-        }
+pub fn settle(conn: &mut Conn, keyring: &Keyring, now: i64) -> Result<std::result::Result<(), Objection>> {
+    if let Err(objection) = open_all(conn, keyring)? {
+        return Ok(Err(objection));
     }
     if keyring.algorithm() == Algorithm::Hs256 {
         signing_key::end_signing(conn, now)?;
@@ -57,6 +95,8 @@ pub fn settle(conn: &mut Conn, keyring: &Keyring, now: i64) -> Result<std::resul
         Some(last) if last.algorithm == keyring.algorithm() => {}
         // Verifiers have the old key's set for a while yet.
         Some(_) => drop(make(conn, keyring, now + PUBLISHED_AHEAD, now)?),
+        // Other nodes may be at work, which first have to hear of it; without users there is nobody to wait for.
+        None if user::any(conn)? => drop(make(conn, keyring, now + KNOWN_TO_ALL, now)?),
         None => drop(make(conn, keyring, now, now)?),
     }
     Ok(Ok(()))
@@ -75,18 +115,23 @@ pub fn rotate(conn: &mut Conn, keyring: &Keyring, at_once: bool, now: i64) -> Re
     }
 }
 
-/// Deletes a key, with which its tokens end; if it was the one that signs, another takes over at once. `false` when there
-/// is no such key.
+/// Deletes a key, with which its tokens end. The one that follows takes over its term, and one is made where none follows:
+/// so another signs at once, and neither an older key nor JWT_SECRET comes back. `false` when there is no such key.
 ///
 /// # Errors
 /// When the database does not answer.
 pub fn retire(conn: &mut Conn, keyring: &Keyring, kid: &str, now: i64) -> Result<bool> {
-    if !signing_key::delete(conn, kid)? {
-        return Ok(false);
+    let rows = signing_key::list(conn)?;
+    let Some(index) = rows.iter().position(|row| row.kid == kid) else { return Ok(false) };
+    signing_key::delete(conn, kid)?;
+    let retired = &rows[index];
+    if keyring.algorithm() == Algorithm::Hs256 || retired.signs_until.is_some() {
+        return Ok(true);
     }
-    let signing = open(conn)?.iter().any(|row| row.signs_from <= now);
-    if !signing && keyring.algorithm() != Algorithm::Hs256 {
-        make(conn, keyring, now, now)?;
+    match rows[index + 1..].iter().find(|row| row.signs_until.is_none()) {
+        Some(next) => signing_key::set_signs_from(conn, &next.kid, retired.signs_from)?,
+        None if retired.signs_from <= now => drop(make(conn, keyring, retired.signs_from, now)?),
+        None => {}
     }
     Ok(true)
 }

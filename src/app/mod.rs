@@ -50,8 +50,6 @@ pub struct App {
     clock: Clock,
     started: Instant,
     draining: AtomicBool,
-    /// Rows of revocations that have expired are still in the database.
-    rows_to_prune: AtomicBool,
     /// Held as long as this process serves from a SQLite file.
     _in_use: Option<File>,
 }
@@ -83,7 +81,6 @@ impl App {
             clock,
             started: Instant::now(),
             draining: AtomicBool::new(false),
-            rows_to_prune: AtomicBool::new(false),
             _in_use: in_use,
             config,
             db,

@@ -1,6 +1,6 @@
 //! What has to be done now and then, whoever calls or not: keys are followed by others, what has expired is forgotten.
 
-use std::sync::atomic::Ordering;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use crate::exit::Exit;
 /// Nothing here is urgent: a key that is due early by this much, or an expired revocation that is kept for so long, does no
 /// harm.
 const EVERY: Duration = Duration::from_secs(20);
+/// Seconds by which the clocks of nodes may differ: for so long a revocation is kept beyond its token's `exp`.
+const CLOCKS: i64 = 30;
 
 /// Does it on a thread of its own until the app is gone.
 pub(super) fn keep_up(app: Weak<App>) -> std::result::Result<(), Exit> {
@@ -19,8 +21,10 @@ pub(super) fn keep_up(app: Weak<App>) -> std::result::Result<(), Exit> {
         loop {
             std::thread::sleep(EVERY);
             let Some(app) = app.upgrade() else { return };
-            if let Err(error) = app.upkeep() {
-                log::warn!("upkeep has to wait: {}", error.cause().unwrap_or("the database is away"));
+            match catch_unwind(AssertUnwindSafe(|| app.upkeep())) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => log::warn!("upkeep has to wait: {}", error.cause().unwrap_or("the database is away")),
+                Err(_) => log::error!("upkeep panicked, and goes on"),
             }
         }
     };
@@ -36,12 +40,11 @@ impl App {
     pub fn upkeep(self: &Arc<App>) -> Result<()> {
         let now = self.now();
         self.used_assertions.prune(now);
-        if self.directory.prune(now) {
-            self.rows_to_prune.store(true, Ordering::Relaxed);
-        }
-        if self.rows_to_prune.load(Ordering::Relaxed) {
-            while self.db.write_now(|conn| Ok(revocation::prune(conn, now)?))? {}
-            self.rows_to_prune.store(false, Ordering::Relaxed);
+        let past = now - CLOCKS;
+        if self.directory.has_expired_revocations(past) {
+            // The rows first: what fails here is tried again.
+            while self.db.write_now(|conn| Ok(revocation::prune(conn, past)?))? {}
+            self.directory.prune(past);
         }
         let keyring = self.directory.keyring();
         if !keyring.needs_upkeep(self.config.key_rotation, now) {

@@ -50,13 +50,21 @@ impl Operator {
                     ));
                 }
                 let keyring = self.keyring()?;
-                let row = self.change(|conn| keys::rotate(conn, &keyring, at_once, now))?;
+                let made = self.change(|conn| match keys::same_settings(conn, &keyring)? {
+                    Ok(()) => keys::rotate(conn, &keyring, at_once, now).map(Ok),
+                    Err(objection) => Ok(Err(objection)),
+                })?;
+                let row = made.map_err(Exit::config)?;
                 let phase = if row.signs_from > now { Phase::Next } else { Phase::Signing };
                 self.out.print(&value(&row, phase), &line(&row, phase, now))
             }
             KeyCommand::Retire { kid } => {
                 let keyring = self.keyring()?;
-                match self.change(|conn| keys::retire(conn, &keyring, &kid, now))? {
+                let retired = self.change(|conn| match keys::same_algorithm(conn, &keyring)? {
+                    Ok(()) => keys::retire(conn, &keyring, &kid, now).map(Ok),
+                    Err(objection) => Ok(Err(objection)),
+                })?;
+                match retired.map_err(Exit::config)? {
                     true => self.out.print(&json!({ "kid": kid, "retired": true }), &format!("{kid} is retired")),
                     false => Err(Exit::usage(format!("there is no key {kid:?}; see: gatebird key list"))),
                 }

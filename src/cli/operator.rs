@@ -63,10 +63,13 @@ pub(super) enum DomainCommand {
     Suspend(ById),
     /// Let a suspended domain in again; earlier tokens stay revoked.
     Resume(ById),
-    /// Limit what a domain's tokens may have; what is not given is not limited. Tokens that it has stay as they are.
+    /// Limit what a domain's tokens may have; what is not given stays. Tokens that it has stay as they are.
     Allow {
         #[command(flatten)]
         domain: ById,
+        /// Lift what limits there are first.
+        #[arg(long)]
+        all: bool,
         #[command(flatten)]
         allowed: Allowed,
     },
@@ -208,7 +211,7 @@ impl Operator {
                 let domains = self.read(|conn| Ok(domain::list_all(conn)?))?;
                 let values: Vec<Value> = domains
                     .iter()
-                    .map(|(domain, owner)| json!({ "id": domain.id.as_str(), "host": domain.host, "type": domain.plan.as_str(), "user": owner, "suspended": domain.suspended, "createdAt": domain.created_at }))
+                    .map(|(domain, owner)| json!({ "id": domain.id.as_str(), "host": domain.host, "type": domain.plan.as_str(), "user": owner, "suspended": domain.suspended, "createdAt": domain.created_at, "scopes": domain.scopes, "audiences": domain.audiences, "hasKeys": domain.jwks.is_some() }))
                     .collect();
                 let lines: Vec<String> = domains
                     .iter()
@@ -221,9 +224,12 @@ impl Operator {
             }
             DomainCommand::Suspend(ById { id }) => self.set_domain(&id, true),
             DomainCommand::Resume(ById { id }) => self.set_domain(&id, false),
-            DomainCommand::Allow { domain, allowed } => {
+            DomainCommand::Allow { domain, all, allowed } => {
                 let domain = self.find_domain(&domain.id)?;
                 let (scopes, audiences) = allowed.parse(&self.config).map_err(exit)?;
+                let stays = |limit: Option<String>| limit.filter(|_| !all);
+                let scopes = scopes.or_else(|| stays(domain.scopes.clone()));
+                let audiences = audiences.or_else(|| stays(domain.audiences.clone()));
                 self.change(|conn| Ok(domain::set_allowed(conn, domain.id, scopes.as_deref(), audiences.as_deref())?))?;
                 let shown = |limit: &Option<String>| limit.clone().unwrap_or_else(|| "(all)".to_owned());
                 self.out.print(

@@ -56,9 +56,12 @@ pub(super) fn scopes(text: &str) -> Result<String, String> {
     let token = |byte: u8| byte == b'!' || (b'#'..=b'~').contains(&byte) && byte != b'\\';
     let good = scopes.iter().all(|scope| scope.len() <= 64 && scope.bytes().all(token));
     let once = scopes.iter().collect::<HashSet<_>>().len() == scopes.len();
-    match good && once && (1..=64).contains(&scopes.len()) {
+    match good && once && !scopes.is_empty() && text.len() <= 1024 {
         true => Ok(scopes.join(" ")),
-        false => Err("has to be 1 to 64 different scopes such as posts:read, separated by spaces".to_owned()),
+        false => {
+            Err("has to be different scopes such as posts:read, separated by spaces, 1024 characters at most"
+                .to_owned())
+        }
     }
 }
 
@@ -72,9 +75,10 @@ pub(super) fn audiences(text: &str) -> Result<Vec<String>, String> {
             false => Err(format!("has {part:?}, which is no absolute URI such as https://api.example.com")),
         }
     };
-    match text.split_ascii_whitespace().count() <= 64 {
+    // A token that names them all, and every scope, still has to be one that is looked at.
+    match text.len() <= 2048 {
         true => text.split_ascii_whitespace().map(audience).collect(),
-        false => Err("has more than 64 audiences".to_owned()),
+        false => Err("has more than 2048 characters".to_owned()),
     }
 }
 

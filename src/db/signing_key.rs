@@ -52,6 +52,11 @@ pub fn set_sealed(conn: &mut Conn, kid: &str, sealed: &[u8]) -> QueryResult<()> 
     diesel::update(signing_keys::table.find(kid)).set(signing_keys::sealed.eq(sealed)).execute(conn).map(drop)
 }
 
+/// Lets a key sign from another time on.
+pub fn set_signs_from(conn: &mut Conn, kid: &str, signs_from: i64) -> QueryResult<()> {
+    diesel::update(signing_keys::table.find(kid)).set(signing_keys::signs_from.eq(signs_from)).execute(conn).map(drop)
+}
+
 /// Says of every key that nothing follows that it signs no longer.
 pub fn end_signing(conn: &mut Conn, now: i64) -> QueryResult<()> {
     diesel::update(signing_keys::table.filter(signing_keys::signs_until.is_null()))

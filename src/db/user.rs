@@ -75,6 +75,11 @@ pub fn find(conn: &mut Conn, id: UserId) -> QueryResult<Option<User>> {
     users::table.find(id).select(User::as_select()).first(conn).optional()
 }
 
+/// Whether there is any.
+pub fn any(conn: &mut Conn) -> QueryResult<bool> {
+    users::table.select(users::id).first::<UserId>(conn).optional().map(|found| found.is_some())
+}
+
 /// All users in order of their making, for the operator.
 pub fn list(conn: &mut Conn) -> QueryResult<Vec<User>> {
     users::table.order(users::id).select(User::as_select()).load(conn)

@@ -164,19 +164,18 @@ fn asserted(app: &App, text: &str, path: &str) -> Result<Option<Live>> {
     let Some(live) = assertion::claimed_client(text).and_then(|client| app.directory.by_id(&client)) else {
         return Ok(None);
     };
+    let Some(keys) = live.domain.keys() else { return Ok(None) };
     let config = &app.config;
     let endpoint = |path: &str| format!("{}{path}", config.public_url);
     let (token, called) = (endpoint("/token"), endpoint(path));
     let circumstances = Circumstances {
         audiences: &[&config.issuer, &config.public_url, &token, &called],
         now: app.now(),
-        started_at: app.started_at,
+        // Of a client that was registered since, this process has seen everything.
+        remembers_since: if live.domain.is_from_before() { app.started_at } else { i64::MIN },
     };
-    let keys = live.domain.keys();
-    let Some(used) = keys.and_then(|keys| assertion::verify(text, &live.domain.id, keys, circumstances)) else {
-        return Ok(None);
-    };
-    let first = app.used_assertions.is_first(&used).map_err(|assertion::Full| Error::Busy)?;
+    let Some(used) = assertion::verify(text, &live.domain.id, keys, circumstances) else { return Ok(None) };
+    let first = app.used_assertions.is_first(&used, live.tenant.id).map_err(|assertion::Forgetful| Error::Busy)?;
     Ok(first.then_some(live))
 }
 

@@ -23,6 +23,8 @@ use crate::config::{Algorithm, Config, HmacSecret};
 pub const JWKS_MAX_AGE: i64 = 300;
 /// Seconds that a key is published before it signs: three times as long as anybody may go on without it.
 pub const PUBLISHED_AHEAD: i64 = 3 * JWKS_MAX_AGE;
+/// Seconds after which every node of ours has heard of a change.
+pub const KNOWN_TO_ALL: i64 = 3;
 
 /// One key with the only algorithm it may be used with (RFC 8725 §3.1).
 pub struct Key {
@@ -151,8 +153,8 @@ pub fn phases(terms: &[Term], longest_life: i64, now: i64) -> Vec<Phase> {
         match end {
             Some(end) if end <= now => {
                 let until = last_use(end, longest_life);
-                // One that was given up before its time has signed nothing.
-                if now < until && term.signs_from < end { Phase::Verifying { until } } else { Phase::Over }
+                // One that was given up before its time has signed nothing; one that began in the very second may have.
+                if now < until && term.signs_from <= end { Phase::Verifying { until } } else { Phase::Over }
             }
             _ if term.signs_from > now => Phase::Next,
             _ => Phase::Signing,
@@ -250,25 +252,33 @@ impl Keyring {
         }
         let begun = || self.kept.iter().rev().filter(|kept| kept.term.signs_from <= now);
         let open = begun().find(|kept| kept.term.signs_until.is_none_or(|until| now < until));
-        // A clock that is behind, or a key that was ended from elsewhere a moment ago: the nearest is still right.
-        let key = open.or_else(|| begun().next()).or(self.kept.first());
+        // Where one is about to begin, JWT_SECRET signs until then; where all were ended from elsewhere a moment ago, the last
+        // one goes on until upkeep makes another.
+        let all_ended = self.kept.iter().all(|kept| kept.term.signs_until.is_some());
+        let key = open.or_else(|| begun().next().filter(|_| all_ended));
         key.map_or(&self.root.hmac[0], |kept| &kept.key)
     }
 
-    /// The key of that name, if a token may still carry it at `now`.
-    pub(super) fn find(&self, kid: &str, now: i64) -> Option<&Key> {
+    /// The key of that name, if a token may still carry it at `now`, and the second from which it may not.
+    pub(super) fn find(&self, kid: &str, now: i64) -> Option<(&Key, i64)> {
         if let Some(key) = self.root.hmac.iter().find(|key| key.kid == kid) {
-            return self.hmac_verifies(now).then_some(key);
+            let until = self.hmac_until();
+            return (now < until).then_some((key, until));
         }
         let index = self.kept.iter().position(|kept| kept.key.kid == kid)?;
-        (self.phases(now)[index] != Phase::Over).then_some(&*self.kept[index].key)
+        let until = match self.phases(now)[index] {
+            Phase::Next | Phase::Signing => i64::MAX,
+            Phase::Verifying { until } => until,
+            Phase::Over => return None,
+        };
+        Some((&self.kept[index].key, until))
     }
 
     /// With another JWT_ALGORITHM, tokens of before that hold until the last of them has expired.
-    fn hmac_verifies(&self, now: i64) -> bool {
+    fn hmac_until(&self) -> i64 {
         let open = self.kept.iter().filter(|kept| kept.term.signs_until.is_none());
-        let ended = open.map(|kept| kept.term.signs_from).min();
-        self.root.algorithm == Algorithm::Hs256 || ended.is_none_or(|end| now < last_use(end, self.root.longest_life))
+        let ended = open.map(|kept| kept.term.signs_from).min().filter(|_| self.root.algorithm != Algorithm::Hs256);
+        ended.map_or(i64::MAX, |end| last_use(end, self.root.longest_life))
     }
 
     /// Whether a kept key is over, or the next one has to be made.
@@ -284,7 +294,7 @@ impl Keyring {
             return None;
         }
         let Some(last) = terms.iter().rev().find(|term| term.signs_until.is_none()) else {
-            return Some(now);
+            return Some(now + KNOWN_TO_ALL);
         };
         let due = last.signs_from + period?;
         (due - PUBLISHED_AHEAD <= now).then(|| due.max(now + PUBLISHED_AHEAD))

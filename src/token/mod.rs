@@ -129,6 +129,8 @@ pub struct Authentic {
     pub id: TokenId,
     /// What it says.
     pub claims: Claims<'static>,
+    /// The second from which its key verifies nothing.
+    key_until: i64,
 }
 
 /// Whose token it is.
@@ -178,7 +180,8 @@ fn verify_anew(token: &str, keyring: &Keyring, config: &Config, now: i64) -> Opt
     let (header, payload) = (decode(header)?, decode(payload)?);
     let header: Header<'_> = strict(&header)?;
     let kind = [Kind::Access, Kind::User].into_iter().find(|kind| Some(kind.typ()) == header.typ.as_deref())?;
-    let key = keyring.find(header.kid.as_deref()?, now).filter(|key| key.algorithm().name() == header.alg)?;
+    let (key, key_until) =
+        keyring.find(header.kid.as_deref()?, now).filter(|(key, _)| key.algorithm().name() == header.alg)?;
     if !key.verify(message.as_bytes(), signature) {
         return None;
     }
@@ -189,7 +192,7 @@ fn verify_anew(token: &str, keyring: &Keyring, config: &Config, now: i64) -> Opt
         && past.contains(&claims.iat)
         && claims.nbf.is_none_or(|nbf| past.contains(&nbf))
         && claims.exp.checked_sub(claims.iat).is_some_and(|life| (1..=kind.ttl(config)).contains(&life));
-    acceptable.then_some(Authentic { kind, subject, id, claims })
+    acceptable.then_some(Authentic { kind, subject, id, claims, key_until })
 }
 
 /// The three parts of a compact JWS.

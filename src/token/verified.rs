@@ -3,8 +3,8 @@
 //! Why that is safe: an entry is found by the SHA-256 of the whole token, so only the very bytes that passed find it, and
 //! a forgery would have to collide with them. It holds what cannot change as long as the keyring that it belongs to is in
 //! use: the signature and the claims. What can change is looked at on every use, after this: audience, owner, generation,
-//! revocation, and `exp` last. Past `exp` an entry is not used, and a key that is retired takes its entries along. Only
-//! tokens that passed get in, so a flood of forgeries displaces nothing.
+//! revocation, and `exp` last. Past `exp`, and past the end of its key, an entry is not used, and a key that is retired takes
+//! its entries along. Only tokens that passed get in, so a flood of forgeries displaces nothing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use quick_cache::sync::Cache;
 
 use super::Authentic;
 
-/// So many tokens are remembered, of about a kilobyte each; beyond, those that are used least are forgotten.
+/// So many tokens are remembered, of a kilobyte or two each; beyond, those that are used least are forgotten.
 const MOST: usize = 16 * 1024;
 
 /// The SHA-256 of a token's text.
@@ -42,7 +42,7 @@ impl fmt::Debug for Verified {
 impl Verified {
     pub(super) fn get(&self, token: &Fingerprint, now: i64) -> Option<Arc<Authentic>> {
         let found = self.0.get(token)?;
-        if found.has_expired(now) {
+        if found.has_expired(now) || now >= found.key_until {
             self.0.remove(token);
             return None;
         }

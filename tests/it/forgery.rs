@@ -1,5 +1,7 @@
 //! Forged, altered and misused tokens, each a row of a table: none is accepted, none is told more than it may be, and
-//! the good token still works afterwards. Here are the parts that the tables share; the tables are in the modules.
+//! the good token still works afterwards. Where the algorithm makes a difference, a table is tried on a gate of each.
+//! Here are the parts that the tables share; the tables are in the modules, and those that are about one algorithm in
+//! [`crate::algorithms`].
 
 mod claims;
 mod encoding;
@@ -7,42 +9,70 @@ mod header;
 mod keys;
 mod presented;
 pub mod revoked;
+pub mod signer;
 pub mod time;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, EncodingKey, crypto};
+use gatebird::config::Algorithm;
 
-use crate::harness::{Domain, Gate, JWT_SECRET, User, Value, mint_with, resigned};
+use self::signer::Signer;
+use crate::harness::{Domain, Gate, User, Value, parts};
+
+/// Every value of `JWT_ALGORITHM`.
+pub const ALGORITHMS: [Algorithm; 4] = [Algorithm::Hs256, Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256];
 
 /// What a token has to get: a status and, if it is refused, the reason.
-type Verdict = (u16, &'static str);
+pub type Verdict = (u16, &'static str);
 /// A name, and how the token is made from what a target has.
 type Row<'a> = (&'a str, fn(&Target) -> String);
-const GOOD: Verdict = (200, "");
-const INVALID: Verdict = (401, "invalid");
-const REVOKED: Verdict = (401, "revoked");
-const EXPIRED: Verdict = (419, "expired");
+pub const GOOD: Verdict = (200, "");
+pub const INVALID: Verdict = (401, "invalid");
+pub const REVOKED: Verdict = (401, "revoked");
+pub const EXPIRED: Verdict = (419, "expired");
 
 /// A gate with a tenant whose tokens are forged.
-struct Target {
-    gate: Gate,
-    user: User,
-    domain: Domain,
+pub struct Target {
+    pub gate: Gate,
+    pub algorithm: Algorithm,
+    pub user: User,
+    pub domain: Domain,
     /// A good access token.
-    token: String,
+    pub token: String,
+    /// The key that signed it.
+    pub key: Signer,
 }
 
 impl Target {
-    fn new() -> Target {
-        let gate = Gate::start();
+    /// Of HS256, for tables to which the algorithm makes no difference.
+    pub fn new() -> Target {
+        Target::of(Algorithm::Hs256)
+    }
+
+    pub fn of(algorithm: Algorithm) -> Target {
+        Target::at(Gate::with(&[("JWT_ALGORITHM", algorithm.name())]), algorithm)
+    }
+
+    /// At that gate, which signs so.
+    pub fn at(gate: Gate, algorithm: Algorithm) -> Target {
         let (user, domain, token) = gate.tenant("alice");
-        Target { gate, user, domain, token }
+        assert_eq!(parts(&token).0["alg"], algorithm.name());
+        let key = Signer::of(&gate, &kid(&token));
+        Target { gate, algorithm, user, domain, token, key }
+    }
+
+    /// Tries a table on a gate of each algorithm.
+    pub fn each(table: impl Fn(&Target)) {
+        for algorithm in ALGORITHMS {
+            // Shown only when it fails.
+            println!("{}", algorithm.name());
+            table(&Target::of(algorithm));
+        }
     }
 
     /// Tries one token in the usual header.
     #[track_caller]
-    fn gets(&self, name: &str, token: &str, (status, reason): Verdict) {
+    pub fn gets(&self, name: &str, token: &str, (status, reason): Verdict) {
         let reply = self.gate.get("/v1/test").token(token).send();
         assert_eq!(reply.status, status, "{name}: {}", reply.text());
         if status != 200 {
@@ -68,40 +98,42 @@ impl Target {
     }
 
     /// The good token with its header changed, signed with the gate's own key.
-    fn with_header(&self, change: impl FnOnce(&mut Value)) -> String {
-        resigned(&self.token, |header, _| change(header))
+    pub fn with_header(&self, change: impl FnOnce(&mut Value)) -> String {
+        self.key.resigned(&self.token, |header, _| change(header))
     }
 
     /// The good token with its claims changed, signed with the gate's own key.
-    fn with_claims(&self, change: impl FnOnce(&mut Value)) -> String {
-        resigned(&self.token, |_, claims| change(claims))
+    pub fn with_claims(&self, change: impl FnOnce(&mut Value)) -> String {
+        self.key.resigned(&self.token, |_, claims| change(claims))
     }
 
-    /// The good token's header and claims, signed with another key.
-    fn signed_with(&self, key: impl AsRef<[u8]>) -> String {
-        let (header, claims) = texts(&self.token);
-        mint_with(&header, &claims, key.as_ref())
+    /// Any header and claims, signed with the gate's own key.
+    pub fn mint(&self, header: &str, claims: &str) -> String {
+        self.key.mint(header, claims)
+    }
+
+    /// A message that is not made of canonical parts, signed with the gate's own key.
+    fn signed(&self, message: &str) -> String {
+        self.key.signed(message)
     }
 }
 
+/// The `kid` of a token.
+pub fn kid(token: &str) -> String {
+    parts(token).0["kid"].as_str().expect("a string").into()
+}
+
 /// Header and claims of a token as they were written.
-fn texts(token: &str) -> (String, String) {
+pub fn texts(token: &str) -> (String, String) {
     let mut parts = token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).expect("base64url"));
     let mut next = || String::from_utf8(parts.next().expect("three parts")).expect("UTF-8");
     (next(), next())
 }
 
 /// The three parts of a token.
-fn split(token: &str) -> [&str; 3] {
+pub fn split(token: &str) -> [&str; 3] {
     let parts: Vec<&str> = token.split('.').collect();
     parts.try_into().expect("three parts")
-}
-
-/// Signs a message that is not made of canonical parts with the gate's own key.
-fn signed(message: &str) -> String {
-    let key = EncodingKey::from_secret(JWT_SECRET.as_bytes());
-    let signature = crypto::sign(message.as_bytes(), &key, Algorithm::HS256).expect("HMAC takes any key");
-    format!("{message}.{signature}")
 }
 
 /// Adds a member at the end of an object's text, as it stands there: it may repeat one.

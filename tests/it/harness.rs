@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix_web::dev::ServerHandle;
 use actix_web::web;
@@ -136,22 +136,30 @@ impl Gate {
     pub fn on(database: Arc<Database>, settings: &[(&str, &str)]) -> Gate {
         let owned = |(key, value): &(&str, &str)| (key.to_string(), value.to_string());
         let settings: Vec<_> = settings.iter().chain(SETTINGS).map(owned).collect();
-        Gate::launch(database, settings)
+        Gate::launch(database, settings, Clock::default())
     }
 
     /// Another node on the same PostgreSQL with the same settings.
     pub fn another_node(&self) -> Gate {
-        Gate::launch(Arc::clone(&self.database), self.settings.clone())
+        Gate::launch(Arc::clone(&self.database), self.settings.clone(), Clock::default())
     }
 
-    fn launch(database: Arc<Database>, settings: Vec<(String, String)>) -> Gate {
+    /// This gate, ended and started again with these settings over its own. Its clock goes on.
+    pub fn restart(self, settings: &[(&str, &str)]) -> Gate {
+        let owned = |(key, value): &(&str, &str)| (key.to_string(), value.to_string());
+        let settings = settings.iter().map(owned).chain(self.settings.clone()).collect();
+        let (database, clock) = (Arc::clone(&self.database), self.clock.clone());
+        drop(self);
+        Gate::launch(database, settings, clock)
+    }
+
+    fn launch(database: Arc<Database>, settings: Vec<(String, String)>, clock: Clock) -> Gate {
         let config = config(&database, &settings);
-        let clock = Clock::default();
         let (sender, receiver) = mpsc::channel();
         let time = clock.clone();
         let thread = std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let app = App::start_with_clock(config, Box::new(move || time.now())).expect("the app starts");
+                let app = start(&config, &time);
                 let (server, addresses) = server::bind(&app).expect("a free port");
                 sender.send((app, addresses[0], server.handle())).expect("the test waits");
                 server.await.expect("the server ends well");
@@ -215,6 +223,21 @@ impl Gate {
         let domain = self.register(&user, &format!("{username}.example.com"));
         let token = self.access_token(&domain);
         (user, domain, token)
+    }
+}
+
+/// Starts the app. When another gate had the file a moment ago, one of its threads may still hold it, or a process that
+/// another test is just about to start.
+fn start(config: &Config, clock: &Clock) -> web::Data<App> {
+    let began = Instant::now();
+    loop {
+        let clock = clock.clone();
+        match App::start_with_clock(config.clone(), Box::new(move || clock.now())) {
+            Err(exit) if exit.code == 73 && began.elapsed() < Duration::from_secs(10) => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            started => return started.expect("the app starts"),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "the harness is public to its sibling modules only")]
 
 mod accounts;
+mod algorithms;
 mod binary;
 mod concurrency;
 mod crash;
@@ -11,13 +12,16 @@ mod domains;
 mod forgery;
 mod harness;
 mod http;
+mod keys;
 mod late;
 mod layers;
 mod matrix;
 mod nodes;
+mod oauth;
 mod openapi;
 mod operations;
 mod posts;
+mod proxy;
 mod schema;
 mod smoke;
 mod start_up;

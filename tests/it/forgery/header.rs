@@ -2,107 +2,111 @@
 
 use std::net::TcpListener;
 
+use aws_lc_rs::hmac;
 use gatebird::db::schema;
-use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 
-use super::{GOOD, INVALID, Target, append, prepend, split, texts};
-use crate::harness::{JWT_SECRET, Value, json, mint_with, parts, resigned};
+use super::signer::{message, with_signature};
+use super::{GOOD, INVALID, Target, append, kid, prepend, split, texts};
+use crate::harness::{JWT_SECRET, Value, json, mint_with, parts};
 
 #[test]
 fn the_algorithm_is_the_keys_own() {
+    Target::each(|target| {
+        let names = [
+            "none",
+            "None",
+            "NONE",
+            "nOnE",
+            "noNe",
+            "none ",
+            "",
+            "HS256",
+            "Hs256",
+            "HS384",
+            "HS512",
+            "HS1",
+            "RS256",
+            "RS384",
+            "RS512",
+            "PS256",
+            "ES256",
+            "ES384",
+            "ES256K",
+            "EdDSA",
+            "Ed25519",
+            "dir",
+            "A128KW",
+            "RSA-OAEP",
+            "ECDH-ES",
+            "PBES2-HS256+A128KW",
+            "HMAC",
+            "SHA256",
+            "ΗS256",
+        ];
+        let own = target.algorithm.name();
+        let near = [own.to_lowercase(), format!("{own} "), format!(" {own}"), format!("{own}\0"), own[..4].to_owned()];
+        let others = names.into_iter().filter(|name| *name != own);
+        for name in others.chain(near.iter().map(String::as_str)) {
+            let signed = target.with_header(|header| header["alg"] = name.into());
+            target.gets(name, &signed, INVALID);
+            let [header, payload, _] = split(&signed);
+            target.gets(name, &format!("{header}.{payload}."), INVALID);
+        }
+        for (name, alg) in [
+            ("null", Value::Null),
+            ("a number", json!(256)),
+            ("true", json!(true)),
+            ("an array", json!([own])),
+            ("an object", json!({ "alg": own })),
+        ] {
+            target.gets(name, &target.with_header(|header| header["alg"] = alg), INVALID);
+        }
+        target.gets("the good token", &target.token, GOOD);
+    });
+}
+
+/// Truly signed with the gate's key, but by the longer hash.
+#[test]
+fn hmac_is_with_sha_256() {
     let target = Target::new();
-    let names = [
-        "none",
-        "None",
-        "NONE",
-        "nOnE",
-        "noNe",
-        "none ",
-        "",
-        "hs256",
-        "Hs256",
-        "HS256 ",
-        " HS256",
-        "HS256\0",
-        "HS384",
-        "HS512",
-        "HS1",
-        "RS256",
-        "RS384",
-        "RS512",
-        "PS256",
-        "ES256",
-        "ES384",
-        "ES256K",
-        "EdDSA",
-        "Ed25519",
-        "dir",
-        "A128KW",
-        "RSA-OAEP",
-        "ECDH-ES",
-        "PBES2-HS256+A128KW",
-        "HMAC",
-        "SHA256",
-        "ΗS256",
-    ];
-    for name in names {
-        let signed = target.with_header(|header| header["alg"] = name.into());
-        target.gets(name, &signed, INVALID);
-        let [header, payload, _] = split(&signed);
-        target.gets(name, &format!("{header}.{payload}."), INVALID);
+    for (name, algorithm) in [("HS384", hmac::HMAC_SHA384), ("HS512", hmac::HMAC_SHA512)] {
+        for alg in [name, "HS256"] {
+            let (mut header, claims) = parts(&target.token);
+            header["alg"] = alg.into();
+            let message = message(&header.to_string(), &claims.to_string());
+            let signature = hmac::sign(&hmac::Key::new(algorithm, JWT_SECRET.as_bytes()), message.as_bytes());
+            target.gets(name, &with_signature(&message, signature.as_ref()), INVALID);
+        }
     }
-    for (name, alg) in [
-        ("null", Value::Null),
-        ("a number", json!(256)),
-        ("true", json!(true)),
-        ("an array", json!(["HS256"])),
-        ("an object", json!({"alg": "HS256"})),
-    ] {
-        target.gets(name, &target.with_header(|header| header["alg"] = alg), INVALID);
-    }
-    for (name, algorithm) in [("HS384", Algorithm::HS384), ("HS512", Algorithm::HS512)] {
-        // Truly signed with the gate's key, but by the longer hash.
-        let [header, payload, _] = split(&target.with_header(|header| header["alg"] = name.into())).map(str::to_owned);
-        let message = format!("{header}.{payload}");
-        let key = EncodingKey::from_secret(JWT_SECRET.as_bytes());
-        let signature = crypto::sign(message.as_bytes(), &key, algorithm).expect("HMAC takes any key");
-        target.gets(name, &format!("{message}.{signature}"), INVALID);
-    }
-    target.gets("the good token", &target.token, GOOD);
 }
 
 #[test]
 fn a_header_is_read_strictly() {
-    Target::new().refuses(&[
+    let target = Target::new();
+    target.refuses(&[
         ("alg missing", |t| t.with_header(|header| drop(header.as_object_mut().expect("object").remove("alg")))),
         ("kid missing", |t| t.with_header(|header| drop(header.as_object_mut().expect("object").remove("kid")))),
         ("typ missing", |t| t.with_header(|header| drop(header.as_object_mut().expect("object").remove("typ")))),
-        ("header is an empty object", |t| mint_with("{}", &texts(&t.token).1, JWT_SECRET.as_bytes())),
-        ("header is empty", |t| mint_with("", &texts(&t.token).1, JWT_SECRET.as_bytes())),
-        ("header is null", |t| mint_with("null", &texts(&t.token).1, JWT_SECRET.as_bytes())),
+        ("header is an empty object", |t| t.mint("{}", &texts(&t.token).1)),
+        ("header is empty", |t| t.mint("", &texts(&t.token).1)),
+        ("header is null", |t| t.mint("null", &texts(&t.token).1)),
         ("header is an array", |t| {
             let kid = parts(&t.token).0["kid"].clone();
-            mint_with(&json!(["HS256", kid, "at+jwt"]).to_string(), &texts(&t.token).1, JWT_SECRET.as_bytes())
+            t.mint(&json!([t.algorithm.name(), kid, "at+jwt"]).to_string(), &texts(&t.token).1)
         }),
-        ("header is a string", |t| mint_with("\"HS256\"", &texts(&t.token).1, JWT_SECRET.as_bytes())),
+        ("header is a string", |t| t.mint("\"HS256\"", &texts(&t.token).1)),
         ("header is no UTF-8", |t| {
             let header = base64::Engine::encode(
                 &base64::engine::general_purpose::URL_SAFE_NO_PAD,
                 [&b"{\"\xFF\":1,"[..], &texts(&t.token).0.as_bytes()[1..]].concat(),
             );
-            super::signed(&format!("{header}.{}", split(&t.token)[1]))
+            t.signed(&format!("{header}.{}", split(&t.token)[1]))
         }),
-        ("text behind the header", |t| {
-            mint_with(&format!("{}x", texts(&t.token).0), &texts(&t.token).1, JWT_SECRET.as_bytes())
-        }),
-        ("byte order mark", |t| {
-            mint_with(&format!("\u{FEFF}{}", texts(&t.token).0), &texts(&t.token).1, JWT_SECRET.as_bytes())
-        }),
-        ("comment", |t| mint_with(&format!("/**/{}", texts(&t.token).0), &texts(&t.token).1, JWT_SECRET.as_bytes())),
-        ("member in capitals", |t| {
-            mint_with(&texts(&t.token).0.replace("\"alg\"", "\"ALG\""), &texts(&t.token).1, JWT_SECRET.as_bytes())
-        }),
-    ]);
+        ("text behind the header", |t| t.mint(&format!("{}x", texts(&t.token).0), &texts(&t.token).1)),
+        ("byte order mark", |t| t.mint(&format!("\u{FEFF}{}", texts(&t.token).0), &texts(&t.token).1)),
+        ("comment", |t| t.mint(&format!("/**/{}", texts(&t.token).0), &texts(&t.token).1)),
+        ("member in capitals", |t| t.mint(&texts(&t.token).0.replace("\"alg\"", "\"ALG\""), &texts(&t.token).1)),
+    ])
 }
 
 #[test]
@@ -124,64 +128,67 @@ fn no_member_stands_twice_in_a_header() {
         r#""":1,"":2"#,
     ] {
         for changed in [append(&header, member), prepend(&header, member)] {
-            target.gets(&changed, &mint_with(&changed, &claims, JWT_SECRET.as_bytes()), INVALID);
+            target.gets(&changed, &target.mint(&changed, &claims), INVALID);
         }
     }
     // An unknown member that stands there once is nobody's harm (RFC 7515 §4).
     let changed = append(&header, r#""other":1"#);
-    target.gets(&changed, &mint_with(&changed, &claims, JWT_SECRET.as_bytes()), GOOD);
+    target.gets(&changed, &target.mint(&changed, &claims), GOOD);
 }
 
 #[test]
 fn the_kid_is_a_name_and_nothing_is_done_with_it() {
-    let target = Target::new();
-    let (user_rows, domain_rows) = rows(&target);
-    let own = parts(&target.token).0["kid"].as_str().expect("a string").to_owned();
-    let near = [own.to_lowercase(), own.to_uppercase(), format!("{own} "), format!(" {own}"), format!("{own}\0")];
-    let long = "k".repeat(5000);
-    let kids = [
-        "",
-        "0",
-        "unknown",
-        "default",
-        "../../../../dev/null",
-        "../../../../../../../../dev/null",
-        "/dev/null",
-        "C:\\NUL",
-        "file:///dev/null",
-        "/proc/sys/kernel/randomize_va_space",
-        "../data/jwt_secret",
-        "' UNION SELECT 'AAAA'-- ",
-        "x';DROP TABLE users;--",
-        "x' OR '1'='1",
-        "\" OR 1=1 --",
-        "'; SELECT pg_sleep(10)--",
-        "|sleep 10",
-        "`sleep 10`",
-        "$(sleep 10)",
-        "; sleep 10",
-        "${jndi:ldap://127.0.0.1/a}",
-        "<%=7*7%>",
-        "{{7*7}}",
-        "#{7*7}",
-        "%n%n%n%s",
-        "\r\nX-Injected: 1",
-        "키",
-        "\u{202E}",
-        &long,
-    ];
-    for kid in kids.into_iter().chain(near.iter().map(String::as_str)) {
-        for key in [JWT_SECRET, "", "AAAA", "\0"] {
-            let (mut header, claims) = parts(&target.token);
-            header["kid"] = kid.into();
-            target.gets(kid, &mint_with(&header.to_string(), &claims.to_string(), key.as_bytes()), INVALID);
+    Target::each(|target| {
+        let before = rows(target);
+        let own = kid(&target.token);
+        let near = [own.to_lowercase(), own.to_uppercase(), format!("{own} "), format!(" {own}"), format!("{own}\0")];
+        let long = "k".repeat(5000);
+        let kids = [
+            "",
+            "0",
+            "unknown",
+            "default",
+            "../../../../dev/null",
+            "../../../../../../../../dev/null",
+            "/dev/null",
+            "C:\\NUL",
+            "file:///dev/null",
+            "/proc/sys/kernel/randomize_va_space",
+            "../data/jwt_secret",
+            "' UNION SELECT 'AAAA'-- ",
+            "x';DROP TABLE users;--",
+            "x' OR '1'='1",
+            "\" OR 1=1 --",
+            "'; SELECT pg_sleep(10)--",
+            "|sleep 10",
+            "`sleep 10`",
+            "$(sleep 10)",
+            "; sleep 10",
+            "${jndi:ldap://127.0.0.1/a}",
+            "<%=7*7%>",
+            "{{7*7}}",
+            "#{7*7}",
+            "%n%n%n%s",
+            "\r\nX-Injected: 1",
+            "키",
+            "\u{202E}",
+            &long,
+        ];
+        for kid in kids.into_iter().chain(near.iter().map(String::as_str)) {
+            target.gets(kid, &target.with_header(|header| header["kid"] = kid.into()), INVALID);
+            for key in [JWT_SECRET, ""] {
+                let (mut header, claims) = parts(&target.token);
+                header["alg"] = "HS256".into();
+                header["kid"] = kid.into();
+                target.gets(kid, &mint_with(&header.to_string(), &claims.to_string(), key.as_bytes()), INVALID);
+            }
         }
-    }
-    for kid in [Value::Null, json!(0), json!(true), json!([own]), json!({"kid": own}), json!(1.5)] {
-        target.gets(&kid.to_string(), &target.with_header(|header| header["kid"] = kid.clone()), INVALID);
-    }
-    assert_eq!(rows(&target), (user_rows, domain_rows));
-    target.gets("the good token", &target.token, GOOD);
+        for kid in [Value::Null, json!(0), json!(true), json!([own]), json!({"kid": own}), json!(1.5)] {
+            target.gets(&kid.to_string(), &target.with_header(|header| header["kid"] = kid.clone()), INVALID);
+        }
+        assert_eq!(rows(target), before);
+        target.gets("the good token", &target.token, GOOD);
+    });
 }
 
 fn rows(target: &Target) -> (i64, i64) {
@@ -196,45 +203,45 @@ fn rows(target: &Target) -> (i64, i64) {
 /// Members that would change how a token is read, or by which key: refused even under our own signature, and nothing is fetched.
 #[test]
 fn no_member_changes_how_a_token_is_read() {
-    let target = Target::new();
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.set_nonblocking(true).expect("a socket of ours");
-    let url = format!("http://{}/keys.json", listener.local_addr().expect("bound"));
-    let oct = json!({"kty": "oct", "k": ""});
-    let rsa = json!({"kty": "RSA", "n": "AQAB", "e": "AQAB", "d": "AQAB"});
-    for (member, values) in [
-        ("jku", vec![json!(url), json!(""), json!([]), Value::Null]),
-        ("x5u", vec![json!(url), json!(""), json!(1), Value::Null]),
-        ("jwk", vec![oct, rsa, json!({}), json!("k"), Value::Null]),
-        ("x5c", vec![json!(["MIIB"]), json!([]), json!("MIIB"), Value::Null]),
-        ("zip", vec![json!("DEF"), json!(""), Value::Null]),
-        ("b64", vec![json!(false), json!(true), json!("false"), Value::Null]),
-        (
-            "crit",
-            vec![json!(["exp"]), json!(["foo"]), json!(["b64"]), json!([]), json!("foo"), json!([1]), Value::Null],
-        ),
-    ] {
-        for value in values {
-            let name = format!("{member}: {value}");
-            let forged = |key: &[u8]| {
-                let (mut header, claims) = parts(&target.token);
-                header[member] = value.clone();
-                header["foo"] = json!("present");
-                mint_with(&header.to_string(), &claims.to_string(), key)
-            };
-            target.gets(&name, &forged(JWT_SECRET.as_bytes()), INVALID);
-            target.gets(&name, &forged(b""), INVALID);
+    Target::each(|target| {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("a socket of ours");
+        let url = format!("http://{}/keys.json", listener.local_addr().expect("bound"));
+        let oct = json!({"kty": "oct", "k": ""});
+        let rsa = json!({"kty": "RSA", "n": "AQAB", "e": "AQAB", "d": "AQAB"});
+        for (member, values) in [
+            ("jku", vec![json!(url), json!(""), json!([]), Value::Null]),
+            ("x5u", vec![json!(url), json!(""), json!(1), Value::Null]),
+            ("jwk", vec![oct, rsa, json!({}), json!("k"), Value::Null]),
+            ("x5c", vec![json!(["MIIB"]), json!([]), json!("MIIB"), Value::Null]),
+            ("zip", vec![json!("DEF"), json!(""), Value::Null]),
+            ("b64", vec![json!(false), json!(true), json!("false"), Value::Null]),
+            (
+                "crit",
+                vec![json!(["exp"]), json!(["foo"]), json!(["b64"]), json!([]), json!("foo"), json!([1]), Value::Null],
+            ),
+        ] {
+            for value in values {
+                let name = format!("{member}: {value}");
+                let ours = target.with_header(|header| {
+                    header[member] = value.clone();
+                    header["foo"] = json!("present");
+                });
+                target.gets(&name, &ours, INVALID);
+                let (header, claims) = texts(&ours);
+                target.gets(&name, &mint_with(&header, &claims, b""), INVALID);
+            }
         }
-    }
-    let spelt = append(&texts(&target.token).0, r#""cr\u0069t":["exp"]"#);
-    target.gets("crit with an escape", &mint_with(&spelt, &texts(&target.token).1, JWT_SECRET.as_bytes()), INVALID);
-    let unencoded = target.with_header(|header| {
-        header["b64"] = json!(false);
-        header["crit"] = json!(["b64"]);
+        let spelt = append(&texts(&target.token).0, r#""cr\u0069t":["exp"]"#);
+        target.gets("crit with an escape", &target.mint(&spelt, &texts(&target.token).1), INVALID);
+        let unencoded = target.with_header(|header| {
+            header["b64"] = json!(false);
+            header["crit"] = json!(["b64"]);
+        });
+        target.gets("RFC 7797", &unencoded, INVALID);
+        assert!(listener.accept().is_err(), "somebody connected to the URL of a header");
+        target.gets("the good token", &target.token, GOOD);
     });
-    target.gets("RFC 7797", &unencoded, INVALID);
-    assert!(listener.accept().is_err(), "somebody connected to the URL of a header");
-    target.gets("the good token", &target.token, GOOD);
 }
 
 #[test]
@@ -269,16 +276,16 @@ fn each_kind_of_token_has_its_own_type() {
     for (owner, token) in [("client", &target.token), ("user", &target.user.token)] {
         for typ in types {
             let name = format!("{owner}'s {typ:?}");
-            target.gets(&name, &resigned(token, |header, _| header["typ"] = typ.into()), INVALID);
+            target.gets(&name, &target.key.resigned(token, |header, _| header["typ"] = typ.into()), INVALID);
         }
         for typ in [Value::Null, json!(1), json!(["at+jwt", "JWT"]), json!({})] {
             let name = format!("{owner}'s {typ}");
-            target.gets(&name, &resigned(token, |header, _| header["typ"] = typ.clone()), INVALID);
+            target.gets(&name, &target.key.resigned(token, |header, _| header["typ"] = typ.clone()), INVALID);
         }
     }
-    let swapped = resigned(&target.token, |header, _| header["typ"] = "JWT".into());
+    let swapped = target.key.resigned(&target.token, |header, _| header["typ"] = "JWT".into());
     target.gets("a client's claims as a user token", &swapped, INVALID);
-    let swapped = resigned(&target.user.token, |header, _| header["typ"] = "at+jwt".into());
+    let swapped = target.key.resigned(&target.user.token, |header, _| header["typ"] = "at+jwt".into());
     target.gets("a user's claims as an access token", &swapped, INVALID);
     target.gets("the good access token", &target.token, GOOD);
     target.gets("the good user token", &target.user.token, GOOD);

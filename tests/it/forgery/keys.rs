@@ -1,6 +1,11 @@
 //! Signatures by keys that are not the gate's, and the change of the gate's own key.
 
-use super::{GOOD, INVALID, Target, split, texts};
+use gatebird::config::Algorithm;
+use gatebird::db::signing_key;
+
+use super::revoked::change;
+use super::signer::{Signer, kept};
+use super::{GOOD, INVALID, Target, kid, split, texts};
 use crate::harness::{Gate, JWT_SECRET, mint_with, parts};
 
 /// Keys that stand in tutorials, frameworks and lists for guessing.
@@ -23,30 +28,42 @@ const WEAK: &[&str] = &[
     "node", "express", "django-insecure", "laravel", "spring", "rails", "flask", "symfony", "keycloak", "hasura", "supabase",
 ];
 
+/// The good token's claims, signed with an HMAC key under the `kid` of the gate's key.
+fn hmac(target: &Target, key: impl AsRef<[u8]>) -> String {
+    let (mut header, claims) = parts(&target.token);
+    header["alg"] = "HS256".into();
+    mint_with(&header.to_string(), &claims.to_string(), key.as_ref())
+}
+
 #[test]
 fn no_other_key_signs() {
-    let target = Target::new();
-    for key in WEAK {
-        target.gets(key, &target.signed_with(key), INVALID);
-    }
-    let near: [(&str, Vec<u8>); 12] = [
-        ("empty", vec![]),
-        ("32 zero bytes", vec![0; 32]),
-        ("64 zero bytes", vec![0; 64]),
-        ("32 bytes of 0xFF", vec![0xFF; 32]),
-        ("in other case", JWT_SECRET.to_uppercase().into()),
-        ("one byte short", JWT_SECRET[1..].into()),
-        ("one byte longer", format!("{JWT_SECRET}!").into()),
-        ("with a line end", format!("{JWT_SECRET}\n").into()),
-        ("twice", JWT_SECRET.repeat(2).into()),
-        ("the issuer", "https://gate.test".into()),
-        ("the client's secret", target.domain.secret.clone().into()),
-        ("the client's id", target.domain.id.clone().into()),
-    ];
-    for (name, key) in near {
-        target.gets(name, &target.signed_with(key), INVALID);
-    }
-    target.gets("the gate's own key", &target.signed_with(JWT_SECRET), GOOD);
+    Target::each(|target| {
+        // They could only be an HMAC key; of the others' a few have to do.
+        let tried = if target.algorithm == Algorithm::Hs256 { WEAK.len() } else { 5 };
+        for key in &WEAK[..tried] {
+            target.gets(key, &hmac(target, key), INVALID);
+        }
+        let near: [(&str, Vec<u8>); 12] = [
+            ("empty", vec![]),
+            ("32 zero bytes", vec![0; 32]),
+            ("64 zero bytes", vec![0; 64]),
+            ("32 bytes of 0xFF", vec![0xFF; 32]),
+            ("in other case", JWT_SECRET.to_uppercase().into()),
+            ("one byte short", JWT_SECRET[1..].into()),
+            ("one byte longer", format!("{JWT_SECRET}!").into()),
+            ("with a line end", format!("{JWT_SECRET}\n").into()),
+            ("twice", JWT_SECRET.repeat(2).into()),
+            ("the issuer", "https://gate.test".into()),
+            ("the client's secret", target.domain.secret.clone().into()),
+            ("the client's id", target.domain.id.clone().into()),
+        ];
+        for (name, key) in near {
+            target.gets(name, &hmac(target, key), INVALID);
+        }
+        let stranger = Signer::random(target.algorithm);
+        target.gets("a stranger's key", &stranger.resigned(&target.token, |_, _| {}), INVALID);
+        target.gets("the gate's own key", &target.with_header(|_| {}), GOOD);
+    });
 }
 
 /// RFC 2104 pads a short key with zero bytes, so a key and the same with zero bytes behind it are one key. That is HMAC,
@@ -54,41 +71,43 @@ fn no_other_key_signs() {
 #[test]
 fn the_padding_of_hmac_is_the_only_other_spelling_of_the_key() {
     let target = Target::new();
-    target.gets("zero byte behind", &target.signed_with(format!("{JWT_SECRET}\0")), GOOD);
-    target.gets("zero byte before", &target.signed_with(format!("\0{JWT_SECRET}")), INVALID);
+    target.gets("the key", &hmac(&target, JWT_SECRET), GOOD);
+    target.gets("zero byte behind", &hmac(&target, format!("{JWT_SECRET}\0")), GOOD);
+    target.gets("zero byte before", &hmac(&target, format!("\0{JWT_SECRET}")), INVALID);
 }
 
 #[test]
 fn what_was_signed_cannot_be_changed() {
-    let target = Target::new();
-    let other = target.gate.access_token(&target.domain);
-    let escalated = target.gate.post("/token").form(format!(
-        "grant_type=client_credentials&client_id={}&client_secret={}&scope=posts:read",
-        target.domain.id, target.domain.secret
-    ));
-    let narrow = escalated.send().expect(200)["access_token"].as_str().expect("a token").to_owned();
-    let [header, _, signature] = split(&narrow);
-    let (_, mut claims) = parts(&narrow);
-    claims["scope"] = "posts:read posts:write".into();
-    let [_, wide, _] = {
-        let minted = mint_with("{}", &claims.to_string(), b"");
-        split(&minted).map(str::to_owned)
-    };
-    target.gets("scope escalated", &format!("{header}.{wide}.{signature}"), INVALID);
-    target.gets("as issued", &narrow, GOOD);
+    Target::each(|target| {
+        let other = target.gate.access_token(&target.domain);
+        let escalated = target.gate.post("/token").form(format!(
+            "grant_type=client_credentials&client_id={}&client_secret={}&scope=posts:read",
+            target.domain.id, target.domain.secret
+        ));
+        let narrow = escalated.send().expect(200)["access_token"].as_str().expect("a token").to_owned();
+        let [header, _, signature] = split(&narrow);
+        let (_, mut claims) = parts(&narrow);
+        claims["scope"] = "posts:read posts:write".into();
+        let [_, wide, _] = {
+            let minted = mint_with("{}", &claims.to_string(), b"");
+            split(&minted).map(str::to_owned)
+        };
+        target.gets("scope escalated", &format!("{header}.{wide}.{signature}"), INVALID);
+        target.gets("as issued", &narrow, GOOD);
 
-    let [header, payload, signature] = split(&target.token);
-    let [other_header, other_payload, other_signature] = split(&other);
-    assert_eq!(header, other_header, "one kind of token has one header");
-    for (name, token) in [
-        ("payload of another", format!("{header}.{other_payload}.{signature}")),
-        ("signature of another", format!("{header}.{payload}.{other_signature}")),
-        ("parts in another order", format!("{payload}.{header}.{signature}")),
-        ("header twice", format!("{header}.{header}.{signature}")),
-        ("signature in the payload's place", format!("{header}.{signature}.{payload}")),
-    ] {
-        target.gets(name, &token, INVALID);
-    }
+        let [header, payload, signature] = split(&target.token);
+        let [other_header, other_payload, other_signature] = split(&other);
+        assert_eq!(header, other_header, "one kind of token has one header");
+        for (name, token) in [
+            ("payload of another", format!("{header}.{other_payload}.{signature}")),
+            ("signature of another", format!("{header}.{payload}.{other_signature}")),
+            ("parts in another order", format!("{payload}.{header}.{signature}")),
+            ("header twice", format!("{header}.{header}.{signature}")),
+            ("signature in the payload's place", format!("{header}.{signature}.{payload}")),
+        ] {
+            target.gets(name, &token, INVALID);
+        }
+    });
 }
 
 const NEW: &str = "T9vX2mK7pQ4sW8zB5nR1cF6yH3jL0dG-new-key";
@@ -101,11 +120,10 @@ fn the_previous_key_verifies_and_only_the_new_one_signs() {
     let (new_header, old_header, third_header) = (header_under(NEW), header_under(OLD), header_under(THIRD));
 
     let gate = Gate::with(&[("JWT_SECRET", NEW), ("JWT_SECRET_PREVIOUS", OLD)]);
-    let (user, domain, token) = gate.tenant("alice");
-    let (header, claims) = texts(&token);
+    let target = Target::at(gate, Algorithm::Hs256);
+    let (header, claims) = texts(&target.token);
     assert_eq!(header, new_header, "the new key signs");
-    assert_eq!(mint_with(&header, &claims, NEW.as_bytes()), token);
-    let target = Target { gate, user, domain, token };
+    assert_eq!(mint_with(&header, &claims, NEW.as_bytes()), target.token);
     for (name, header, key, verdict) in [
         ("new", &new_header, NEW, GOOD),
         ("old", &old_header, OLD, GOOD),
@@ -119,21 +137,33 @@ fn the_previous_key_verifies_and_only_the_new_one_signs() {
     }
 
     // Once JWT_SECRET_PREVIOUS is taken away, the old key is nobody's.
-    let gate = Gate::with(&[("JWT_SECRET", NEW)]);
-    let (user, domain, token) = gate.tenant("alice");
-    let (_, claims) = texts(&token);
-    let target = Target { gate, user, domain, token };
+    let target = Target::at(Gate::with(&[("JWT_SECRET", NEW)]), Algorithm::Hs256);
+    let (_, claims) = texts(&target.token);
     target.gets("retired", &mint_with(&old_header, &claims, OLD.as_bytes()), INVALID);
 }
 
 /// Two gates that share a key by mistake still tell their tokens apart.
 #[test]
 fn another_issuer_with_the_same_key_is_another_issuer() {
-    let target = Target::new();
-    let other = Gate::with(&[("JWT_ISSUER", "https://other.test")]);
-    let (user, _, token) = other.tenant("alice");
-    target.gets("access token", &token, INVALID);
-    target.gets("user token", &user.token, INVALID);
-    other.get("/v1/test").token(&token).send().expect(200);
-    other.get("/v1/test").token(&target.token).send().refused(401, "invalid");
+    Target::each(|target| {
+        let other = Gate::with(&[
+            ("JWT_ISSUER", "https://other.test"),
+            ("AUDIENCES", "https://gate.test"),
+            ("JWT_ALGORITHM", target.algorithm.name()),
+        ]);
+        let (own, shared) = (kept(&other), kept(&target.gate));
+        change(&other, |conn| {
+            own.iter().try_for_each(|row| signing_key::delete(conn, &row.kid).map(drop))?;
+            Ok(shared.iter().try_for_each(|row| signing_key::insert(conn, row))?)
+        });
+        let (user, domain, token) = other.tenant("alice");
+        assert_eq!(kid(&token), kid(&target.token), "the key is shared");
+        target.gets("access token", &token, INVALID);
+        let form = "grant_type=client_credentials&resource=https://gate.test";
+        let for_us = other.post("/token").form(form).basic(&domain.id, &domain.secret).send().expect(200);
+        target.gets("made for us by another", for_us["access_token"].as_str().expect("a token"), INVALID);
+        target.gets("user token", &user.token, INVALID);
+        other.get("/v1/test").token(&token).send().expect(200);
+        other.get("/v1/test").token(&target.token).send().refused(401, "invalid");
+    });
 }

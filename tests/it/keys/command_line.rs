@@ -1,0 +1,219 @@
+//! `gatebird key` of the real binary, beside a running server.
+
+use gatebird::config::Algorithm;
+use gatebird::db::Db;
+use gatebird::db::signing_key::{self, SigningKey};
+use gatebird::token::keyring::Key;
+
+use super::{RETENTION, names, sorted};
+use crate::binary::{Child, Outcome, PROMISED, gatebird, run, text, within};
+use crate::forgery::kid;
+use crate::forgery::signer::seal;
+use crate::harness::{Database, JWT_SECRET, Value, config, json};
+
+const ES256: &[(&str, &str)] = &[("JWT_ALGORITHM", "ES256")];
+
+fn cli(database: &Database, args: &[&str]) -> Outcome {
+    run(&mut gatebird(database, &[&["key"], args].concat(), ES256), "")
+}
+
+/// What a command tells of a key: all of these members and no other.
+#[track_caller]
+fn tells(value: &Value, kid: &str, phase: &str) -> (i64, i64, Option<i64>) {
+    let number = |member: &str| value[member].as_i64();
+    let (made, from) = (number("createdAt").expect("a number"), number("signsFrom").expect("a number"));
+    let until = number("verifiesUntil");
+    let expected = json!({
+        "kid": kid,
+        "algorithm": "ES256",
+        "phase": phase,
+        "createdAt": made,
+        "signsFrom": from,
+        "verifiesUntil": until,
+    });
+    assert_eq!(*value, expected);
+    (made, from, until)
+}
+
+#[test]
+fn keys_are_listed_rotated_and_retired_beside_a_running_server() {
+    let database = Database::new();
+    let child = Child::start(&database, ES256);
+    let client = &child.client;
+    let (_, domain, token) = client.tenant("alice");
+    let exchange = || text(&client.exchange(&domain.secret).expect(200)["token"]);
+    let published = || names(&client.get("/.well-known/jwks.json", "").expect(200));
+    let first = kid(&token);
+    let listed = cli(&database, &["list", "--json"]).json();
+    assert_eq!(listed.as_array().map(Vec::len), Some(1));
+    let (made, from, until) = tells(&listed[0], &first, "signing");
+    assert_eq!((made, until), (from, None), "the first key signs from its making on");
+    assert_eq!(cli(&database, &["list"]).good(), format!("{first} ES256 signs\n"));
+
+    let next = cli(&database, &["rotate", "--json"]).json();
+    let second = text(&next["kid"]);
+    let (made, from, until) = tells(&next, &second, "next");
+    assert_eq!((from - made, until), (900, None));
+    within(PROMISED, "the next key is published", || published() == sorted(&[&first, &second]));
+    assert_eq!(kid(&exchange()), first, "it does not sign yet");
+    let again = cli(&database, &["rotate"]).good();
+    assert!(again.starts_with(&format!("{second} ES256 signs in ")) && again.lines().count() == 1, "{again}");
+    let listed = cli(&database, &["list", "--json"]).json();
+    assert_eq!(listed.as_array().map(Vec::len), Some(2));
+    tells(&listed[0], &first, "signing");
+    tells(&listed[1], &second, "next");
+
+    let now = cli(&database, &["rotate", "--now", "--json"]).json();
+    let third = text(&now["kid"]);
+    let (made, from, _) = tells(&now, &third, "next");
+    assert_eq!(from - made, 3, "as soon as every node knows it");
+    within(PROMISED, "it is published", || published() == sorted(&[&first, &second, &third]));
+    within(2 * PROMISED, "it signs", || kid(&exchange()) == third);
+    client.get("/v1/test", &token).expect(200);
+    let listed = cli(&database, &["list", "--json"]).json();
+    assert_eq!(tells(&listed[0], &first, "verifying").2, Some(from + RETENTION));
+    tells(&listed[1], &third, "signing");
+    tells(&listed[2], &second, "next");
+    let lines = cli(&database, &["list"]).good();
+    let does: Vec<&str> = lines.lines().map(|line| line.split(' ').nth(2).expect("a word")).collect();
+    assert_eq!(does, ["verifies", "signs", "signs"], "{lines}");
+
+    assert_eq!(cli(&database, &["retire", &first, "--json"]).json(), json!({"kid": first, "retired": true}));
+    within(PROMISED, "its tokens end", || client.get("/v1/test", &token).status == 401);
+    client.get("/v1/test", &token).refused(401, "invalid");
+    assert_eq!(published(), sorted(&[&second, &third]));
+    // The one that signs: another takes over.
+    let token = exchange();
+    assert_eq!(cli(&database, &["retire", &third]).good(), format!("{third} is retired\n"));
+    within(PROMISED, "its tokens end", || client.get("/v1/test", &token).status == 401);
+    let fourth = kid(&exchange());
+    assert!(![&first, &third].contains(&&fourth));
+    client.get("/v1/test", &exchange()).expect(200);
+    child.kill();
+    // All of that is in the database, not in the process.
+    let child = Child::start(&database, ES256);
+    assert_eq!(kid(&text(&child.client.exchange(&domain.secret).expect(200)["token"])), fourth);
+}
+
+#[test]
+fn what_cannot_be_done_is_wrong_usage() {
+    let database = Database::new();
+    let child = Child::start(&database, ES256);
+    let (_, _, token) = child.client.tenant("alice");
+    let unknown = "0".repeat(43);
+    let hyphens = format!("-h{}", "7".repeat(41));
+    let cases: &[(&[&str], &str)] = &[
+        (&[], "Usage"),
+        (&["nonsense"], "nonsense"),
+        (&["rotate", "now"], "now"),
+        (&["rotate", "--later"], "--later"),
+        (&["list", "all"], "all"),
+        (&["retire"], "KID"),
+        (&["retire", &unknown], &unknown),
+        (&["retire", &hyphens], &hyphens),
+        (&["retire", "--", &hyphens], &hyphens),
+        (&["retire", "--json77777777777777777777777777777777777777"], "--json77"),
+        (&["retire", ""], "there is no key"),
+        (&["retire", "' OR '1'='1"], "there is no key"),
+        (&["retire", "%"], "there is no key"),
+        (&["retire", &unknown, &unknown], &unknown),
+    ];
+    for (args, says) in cases {
+        let outcome = cli(&database, args);
+        assert_eq!(outcome.code, Some(64), "{args:?} {outcome:?}");
+        assert!(outcome.stderr.contains(says) && outcome.stdout.is_empty(), "{args:?} {outcome:?}");
+    }
+    child.client.get("/v1/test", &token).expect(200);
+    assert_eq!(cli(&database, &["list", "--json"]).json().as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn hs256_has_nothing_to_rotate() {
+    let database = Database::new();
+    // A key is left over from before.
+    let child = Child::start(&database, ES256);
+    let (_, domain, token) = child.client.tenant("alice");
+    child.kill();
+    let hs256 = |args: &[&str]| run(&mut gatebird(&database, args, &[]), "");
+    let child = Child::start(&database, &[]);
+    for args in [&["key", "rotate"][..], &["key", "rotate", "--now"], &["key", "rotate", "--json"]] {
+        let outcome = hs256(args);
+        assert_eq!(outcome.code, Some(64), "{outcome:?}");
+        assert!(outcome.stderr.contains("JWT_SECRET_PREVIOUS") && outcome.stdout.is_empty(), "{outcome:?}");
+    }
+    let listed = hs256(&["key", "list", "--json"]).json();
+    assert_eq!((&listed[0]["kid"], &listed[0]["phase"]), (&json!(kid(&token)), &json!("verifying")));
+    child.client.get("/v1/test", &token).expect(200);
+    hs256(&["key", "retire", &kid(&token)]).good();
+    within(PROMISED, "its tokens end", || child.client.get("/v1/test", &token).status == 401);
+    assert_eq!(hs256(&["key", "list", "--json"]).json(), json!([]), "HS256 needs no other");
+    let token = text(&child.client.exchange(&domain.secret).expect(200)["token"]);
+    child.client.get("/v1/test", &token).expect(200);
+}
+
+/// A key that the servers cannot use, or do not want, would be the next one all the same.
+#[test]
+fn a_command_with_other_settings_than_the_servers_changes_nothing() {
+    const ANOTHER: (&str, &str) = ("JWT_SECRET", "T9vX2mK7pQ4sW8zB5nR1cF6yH3jL0dG-new-key");
+    let database = Database::new();
+    let child = Child::start(&database, ES256);
+    let (_, _, token) = child.client.tenant("alice");
+    let (own, listed) = (kid(&token), || cli(&database, &["list", "--json"]).json());
+    let before = listed();
+    let (rotate, now, retire): (&[&str], &[&str], &[&str]) =
+        (&["key", "rotate"], &["key", "rotate", "--now"], &["key", "retire", &own]);
+    let (rs256, hs256) = (("JWT_ALGORITHM", "RS256"), ("JWT_ALGORITHM", "HS256"));
+    for (args, settings, says) in [
+        (rotate, &[rs256][..], "JWT_ALGORITHM"),
+        (now, &[rs256], "JWT_ALGORITHM"),
+        (retire, &[rs256], "JWT_ALGORITHM"),
+        (retire, &[hs256], "JWT_ALGORITHM"),
+        (rotate, &[ES256[0], ANOTHER], "JWT_SECRET_PREVIOUS"),
+        (now, &[ES256[0], ANOTHER], "JWT_SECRET_PREVIOUS"),
+    ] {
+        let outcome = run(&mut gatebird(&database, args, settings), "");
+        assert_eq!(outcome.code, Some(78), "{args:?} {settings:?} {outcome:?}");
+        assert!(outcome.stderr.contains(says) && outcome.stdout.is_empty(), "{args:?} {settings:?} {outcome:?}");
+        assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
+    }
+    assert_eq!(listed(), before);
+    child.client.get("/v1/test", &token).expect(200);
+}
+
+/// One thumbprint in 64 looks like an option.
+#[test]
+fn a_name_may_begin_with_a_hyphen() {
+    let database = Database::new();
+    let child = Child::start(&database, ES256);
+    let settings = [("JWT_SECRET".to_owned(), JWT_SECRET.to_owned())];
+    let db = Db::open(&config(&database, &settings).database).expect("it opens");
+    let hyphenated = || {
+        loop {
+            let (key, private) = Key::generate(Algorithm::Es256).expect("a key");
+            if key.kid().starts_with('-') {
+                let (kid, sealed) = (key.kid().to_owned(), seal().seal(key.kid(), &private));
+                let row = SigningKey {
+                    kid,
+                    algorithm: Algorithm::Es256,
+                    sealed,
+                    created_at: 1,
+                    signs_from: i64::MAX / 2,
+                    signs_until: None,
+                };
+                db.write_now(|conn| Ok(signing_key::insert(conn, &row)?)).expect("the database answers");
+                return row.kid;
+            }
+        }
+    };
+    let ways: [(&[&str], &[&str]); 4] = [(&[], &[]), (&[], &["--json"]), (&["--json"], &[]), (&["--"], &[])];
+    let kids = ways.map(|_| hyphenated());
+    let published = || names(&child.client.get("/.well-known/jwks.json", "").expect(200));
+    within(PROMISED, "they are published", || kids.iter().all(|kid| published().contains(kid)));
+    for ((before, after), kid) in ways.into_iter().zip(&kids) {
+        let args = [&["retire"], before, &[kid.as_str()], after].concat();
+        let said = cli(&database, &args).good();
+        assert!(said.contains(kid), "{args:?} {said}");
+        assert_eq!(said.starts_with('{'), args.contains(&"--json"), "{args:?} {said}");
+    }
+    within(PROMISED, "they are gone", || published().len() == 1);
+}

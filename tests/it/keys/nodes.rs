@@ -1,0 +1,85 @@
+//! Several nodes on one PostgreSQL have one set of keys.
+
+use std::sync::{Arc, Barrier};
+
+use gatebird::config::Algorithm;
+
+use super::{jwks, published, retire, rotate};
+use crate::binary::{PROMISED, within};
+use crate::forgery::kid;
+use crate::forgery::signer::kept;
+use crate::harness::{Database, Gate, postgres};
+
+#[test]
+fn nodes_that_start_at_once_make_one_key() {
+    if postgres().is_none() {
+        return;
+    }
+    for algorithm in Algorithm::PUBLIC {
+        let database = Arc::new(Database::new());
+        // Whose tables are there already, so that nothing but the key is to be made.
+        drop(Gate::on(Arc::clone(&database), &[]));
+        let together = Barrier::new(3);
+        let start = || {
+            together.wait();
+            Gate::on(Arc::clone(&database), &[("JWT_ALGORITHM", algorithm.name())])
+        };
+        let gates: Vec<Gate> = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..3).map(|_| scope.spawn(start)).collect();
+            starts.into_iter().map(|start| start.join().expect("it starts")).collect()
+        });
+        assert_eq!(kept(&gates[0]).len(), 1, "{algorithm:?}");
+        let (_, domain, token) = gates[0].tenant("alice");
+        for gate in &gates {
+            assert_eq!(jwks(gate).text(), jwks(&gates[0]).text());
+            let accepts = |token: &str| gate.get("/v1/test").token(token).send().status == 200;
+            within(PROMISED, "a new token", || accepts(&token));
+            assert_eq!(kid(&gate.access_token(&domain)), kid(&token));
+        }
+    }
+}
+
+#[test]
+fn a_rotation_on_one_node_is_known_on_the_others() {
+    if postgres().is_none() {
+        return;
+    }
+    let here = Gate::with(&[("JWT_ALGORITHM", "ES256")]);
+    let there = here.another_node();
+    let (_, domain, token) = here.tenant("alice");
+    let accepts = |gate: &Gate, token: &str| gate.get("/v1/test").token(token).send().status == 200;
+    let signs = |gate: &Gate| kid(&gate.access_token(&domain));
+    within(PROMISED, "the client", || accepts(&there, &token));
+
+    let next = rotate(&here, false);
+    assert_eq!(published(&here).len(), 2);
+    within(PROMISED, "the next key", || published(&there) == published(&here));
+    assert_eq!(rotate(&there, false).kid, next.kid, "there is one next key, wherever it is asked for");
+    for gate in [&here, &there] {
+        gate.clock.advance(900);
+        assert_eq!(signs(gate), next.kid);
+    }
+    let token = there.access_token(&domain);
+    assert!(accepts(&here, &token));
+
+    // As soon as it signs, every node knows it: no token is refused anywhere for a moment.
+    let now = rotate(&there, true);
+    within(2 * PROMISED, "the key that signs at once", || signs(&there) == now.kid);
+    assert!(accepts(&here, &there.access_token(&domain)));
+    within(PROMISED, "the clocks' seconds", || signs(&here) == now.kid);
+
+    assert!(retire(&here, &next.kid));
+    assert!(!accepts(&here, &token));
+    within(PROMISED, "the retired key", || !accepts(&there, &token) && published(&there) == published(&here));
+
+    // Whoever looks after the keys first: one next key by the calendar.
+    for gate in [&here, &there] {
+        gate.clock.advance(31 * 86_400);
+    }
+    std::thread::scope(|scope| {
+        for gate in [&here, &there] {
+            scope.spawn(|| gate.app.upkeep().expect("the database answers"));
+        }
+    });
+    assert_eq!(kept(&here).len(), 2, "the one that signs and the next one");
+}

@@ -1,0 +1,347 @@
+//! `POST /revoke` (RFC 7009): what was revoked is refused from the answer on, everywhere and for good; and nobody ends
+//! anybody else's token.
+
+mod bounds;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection, QueryDsl, RunQueryDsl, SqliteConnection};
+use gatebird::db::{revocation, schema::revocations};
+use gatebird::id::TokenId;
+
+use super::{ClientKey, GRANT, KeyClient, asserting, encoded, form, gate, granted, unknown_client};
+use crate::binary::{Child, Client, text, within};
+use crate::harness::{Database, Domain, Gate, Reply, json, parts, postgres, resigned};
+
+fn revoke(gate: &Gate, domain: &Domain, token: &str) -> Reply {
+    gate.post("/revoke").form(form(domain, &format!("token={}", encoded(token)))).send()
+}
+
+#[track_caller]
+fn works(gate: &Gate, token: &str) {
+    gate.get("/v1/test").token(token).send().expect(200);
+}
+
+#[track_caller]
+fn is_revoked(gate: &Gate, token: &str) {
+    gate.get("/v1/test").token(token).send().refused(401, "revoked");
+}
+
+fn rows(gate: &Gate) -> i64 {
+    let count = gate.app.db.read_now(|conn| Ok(revocations::table.count().get_result(conn)?));
+    count.expect("the database answers")
+}
+
+fn upkeep(gate: &Gate) {
+    gate.app.upkeep().expect("the database answers");
+}
+
+/// What an answer shows, but for the request's own id.
+fn shown(reply: &Reply) -> (u16, String, Vec<(String, String)>) {
+    let own = ["x-request-id", "date"];
+    let headers = reply.headers.iter().filter(|(name, _)| !own.contains(&name.as_str()));
+    let mut headers: Vec<(String, String)> = headers.cloned().collect();
+    headers.sort();
+    (reply.status, reply.text(), headers)
+}
+
+#[test]
+fn a_client_ends_its_own_tokens_and_no_others() {
+    for algorithm in ["HS256", "ES256", "EdDSA", "RS256"] {
+        let gate = gate(&[("JWT_ALGORITHM", algorithm), ("AUDIENCES", "urn:example:api")]);
+        let (user, domain, token) = gate.tenant("alice");
+        let (_, mallory, others) = gate.tenant("mallory");
+        let second = gate.register(&user, "second.example.com");
+        let seconds = gate.access_token(&second);
+        let sibling = gate.access_token(&domain);
+        let nothing = revoke(&gate, &domain, "garbage");
+        nothing.expect(200);
+        // Not its own: nothing happens, and nothing is learned.
+        let forged = format!("{}x", token);
+        for token in [&others, &seconds, &user.token, &forged, &domain.secret, &"a".repeat(10_000)] {
+            assert_eq!(shown(&revoke(&gate, &domain, token)), shown(&nothing));
+        }
+        for token in [&token, &sibling, &others, &seconds, &user.token] {
+            works(&gate, token);
+        }
+        assert_eq!((rows(&gate), gate.app.directory.revoked_count()), (0, 0));
+        // Its own: that one, and no other.
+        assert_eq!(shown(&revoke(&gate, &domain, &token)), shown(&nothing));
+        is_revoked(&gate, &token);
+        gate.get("/verify").token(&token).send().refused(401, "revoked");
+        gate.get("/v1/posts/my").token(&token).send().refused(401, "revoked");
+        for token in [&sibling, &others, &seconds, &user.token] {
+            works(&gate, token);
+        }
+        // Once more is no mistake, and one row.
+        assert_eq!(shown(&revoke(&gate, &domain, &token)), shown(&nothing));
+        assert_eq!((rows(&gate), gate.app.directory.revoked_count()), (1, 1));
+        works(&gate, &gate.access_token(&domain));
+        // In any way to prove oneself, with any hint, for any audience.
+        let client = KeyClient::register(&gate, &user, "keys.example.com", ClientKey::ed_dsa());
+        let by_key = client.token();
+        let body = format!("token={by_key}&token_type_hint=access_token&{}", asserting(&client.assertion()));
+        assert_eq!(shown(&gate.post("/revoke").form(body).send()), shown(&nothing));
+        is_revoked(&gate, &by_key);
+        let body = format!("token={sibling}&token_type_hint=refresh_token");
+        gate.post("/revoke").form(body).basic(&domain.id, &domain.secret).send().expect(200);
+        is_revoked(&gate, &sibling);
+        let elsewhere = granted(&gate, &domain, "&resource=urn:example:api");
+        gate.get("/verify?audience=urn:example:api").token(&elsewhere).send();
+        revoke(&gate, &domain, &elsewhere).expect(200);
+        gate.get("/verify?audience=urn:example:api").token(&elsewhere).send().refused(401, "revoked");
+        // Any other signature over the same claims is the same token.
+        let again = resigned(&token, |header, _| header["alg"] = json!("HS256"));
+        if algorithm == "HS256" {
+            is_revoked(&gate, &again);
+        }
+        // A client that is none ends nothing.
+        let alive = gate.access_token(&domain);
+        for (name, body) in [
+            ("nobody", format!("token={alive}")),
+            ("a name only", format!("token={alive}&client_id={}", domain.id)),
+            ("another's secret", format!("token={alive}&client_id={}&client_secret={}", domain.id, mallory.secret)),
+            ("the token itself", format!("token={alive}&client_id={}&client_secret={alive}", domain.id)),
+        ] {
+            unknown_client(name, &gate.post("/revoke").form(&*body).send());
+            unknown_client(name, &gate.post("/revoke").form(body).token(&alive).send());
+        }
+        works(&gate, &alive);
+    }
+}
+
+/// Whoever stole a token may have used up the plan's limit with it.
+#[test]
+fn revoking_is_possible_over_the_limit() {
+    let gate = gate(&[("LIMIT_FREE", "3/h")]);
+    let (_, domain, token) = gate.tenant("alice");
+    while gate.get("/v1/test").token(&token).send().status == 200 {}
+    gate.get("/v1/test").token(&token).send().refused(429, "plan");
+    for _ in 0..5 {
+        revoke(&gate, &domain, "x").expect(200);
+    }
+    revoke(&gate, &domain, &token).expect(200);
+    is_revoked(&gate, &token);
+}
+
+#[test]
+fn a_revocation_outlives_the_process() {
+    let first = gate(&[("TOKEN_TTL", "1h")]);
+    let (user, domain, token) = first.tenant("alice");
+    let sibling = first.access_token(&domain);
+    revoke(&first, &domain, &token).expect(200);
+    let second = first.restart(&[]);
+    // Its first request.
+    is_revoked(&second, &token);
+    works(&second, &sibling);
+    works(&second, &user.token);
+    assert_eq!(second.app.directory.revoked_count(), 1);
+}
+
+/// Tokens are revoked on several connections when the process dies; who was told 200 was told the truth.
+#[test]
+fn an_answered_revocation_survives_kill_9() {
+    let database = Database::new();
+    let settings = [("TOKEN_TTL", "1h")];
+    let mut child = Child::start(&database, &settings);
+    let (_, domain, _) = child.client.tenant("alice");
+    let mut told = 0;
+    for round in 0..4 {
+        let tokens: Vec<String> =
+            (0..120).map(|_| text(&child.client.exchange(&domain.secret).expect(200)["token"])).collect();
+        let (answered, going) = (AtomicU64::new(0), AtomicBool::new(true));
+        let revoked: Vec<&String> = std::thread::scope(|scope| {
+            let threads: Vec<_> = tokens
+                .chunks(30)
+                .map(|tokens| {
+                    let (client, domain) = (Client::new(&child.client.url), &domain);
+                    let (answered, going) = (&answered, &going);
+                    scope.spawn(move || {
+                        let headers = [("Content-Type", "application/x-www-form-urlencoded")];
+                        let mut done = Vec::new();
+                        for token in tokens {
+                            let body = form(domain, &format!("token={token}"));
+                            match client.send("POST", "/revoke", &headers, &body) {
+                                Ok(reply) => drop(reply.expect(200)),
+                                Err(_gone) => break,
+                            }
+                            done.push(token);
+                            answered.fetch_add(1, Ordering::Relaxed);
+                            if !going.load(Ordering::Relaxed) {
+                                break;
+                            }
+                        }
+                        done
+                    })
+                })
+                .collect();
+            within(Duration::from_secs(10), "some revocations", || answered.load(Ordering::Relaxed) > 5 + 10 * round);
+            crate::binary::signal("KILL", child.pid());
+            going.store(false, Ordering::Relaxed);
+            threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
+        });
+        child.kill();
+        child = Child::start(&database, &settings);
+        told += revoked.len();
+        for token in &tokens {
+            let reply = child.client.get("/v1/test", token);
+            match revoked.contains(&token) {
+                true => drop(reply.refused(401, "revoked")),
+                // One that nobody was told of may be either way.
+                false => assert!(matches!(reply.status, 200 | 401), "{}", reply.text()),
+            }
+        }
+    }
+    println!("{told} revocations before four kills");
+    assert!(told > 20);
+}
+
+#[test]
+fn what_has_expired_is_forgotten_and_nothing_sooner() {
+    let first = gate(&[("TOKEN_TTL", "1m")]);
+    let (_, domain, early) = first.tenant("alice");
+    first.clock.advance(45);
+    let late = first.access_token(&domain);
+    for token in [&early, &late] {
+        revoke(&first, &domain, token).expect(200);
+    }
+    let count = |gate: &Gate| (rows(gate), gate.app.directory.revoked_count());
+    first.clock.advance(5);
+    upkeep(&first);
+    assert_eq!(count(&first), (2, 2), "in its last seconds");
+    is_revoked(&first, &early);
+    // It has expired, but is not good in every other respect; and half a minute more, for clocks that differ.
+    for seconds in [10, 20] {
+        first.clock.advance(seconds);
+        upkeep(&first);
+        assert_eq!(count(&first), (2, 2));
+        is_revoked(&first, &early);
+    }
+    first.clock.advance(10);
+    upkeep(&first);
+    assert_eq!(count(&first), (1, 1));
+    assert!(matches!(first.get("/v1/test").token(&early).send().status, 401 | 419));
+    is_revoked(&first, &late);
+    // Of a token that has expired nothing has to be remembered.
+    for token in [&early, &resigned(&late, |_, claims| claims["exp"] = json!(first.clock.now()))] {
+        revoke(&first, &domain, token).expect(200);
+    }
+    assert_eq!(count(&first), (1, 1));
+    // Nor after a restart, which brings back to memory what is left.
+    let now = first.clock.now();
+    let insert = |conn: &mut gatebird::db::Conn| {
+        for age in 1..100 {
+            revocation::insert(conn, TokenId::random(), now - 10 * age - 30)?;
+        }
+        Ok(())
+    };
+    first.app.db.change_now(insert, |_| Ok(())).expect("the database answers");
+    let second = first.restart(&[]);
+    upkeep(&second);
+    assert_eq!(count(&second), (1, 1));
+    is_revoked(&second, &late);
+    second.clock.advance(120);
+    upkeep(&second);
+    assert_eq!(count(&second), (0, 0));
+}
+
+/// A transaction of another that nothing can write beside, until it is dropped.
+enum Locked {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Locked {
+    fn database(database: &Database) -> Locked {
+        match postgres() {
+            None => {
+                let mut conn =
+                    SqliteConnection::establish(database.url.trim_start_matches("sqlite://")).expect("a database");
+                conn.batch_execute("PRAGMA busy_timeout = 5000").expect("SQLite");
+                conn.batch_execute("BEGIN EXCLUSIVE").expect("nobody writes");
+                Locked::Sqlite(conn)
+            }
+            Some(_) => {
+                let mut conn = PgConnection::establish(&database.url).expect("PostgreSQL answers");
+                let lock = "BEGIN; LOCK TABLE revision, revocations IN ACCESS EXCLUSIVE MODE";
+                conn.batch_execute(lock).expect("nobody writes");
+                Locked::Postgres(conn)
+            }
+        }
+    }
+
+    fn open(self) {
+        match self {
+            Locked::Sqlite(mut conn) => conn.batch_execute("ROLLBACK").expect("SQLite"),
+            Locked::Postgres(mut conn) => conn.batch_execute("ROLLBACK").expect("PostgreSQL"),
+        }
+    }
+}
+
+#[test]
+fn rows_that_could_not_be_deleted_in_time_are_deleted_later() {
+    let gate = gate(&[]);
+    let (_, domain, token) = gate.tenant("alice");
+    revoke(&gate, &domain, &token).expect(200);
+    gate.clock.advance(90);
+    let locked = Locked::database(&gate.database);
+    gate.app.upkeep().expect_err("the database does not answer");
+    assert_eq!(gate.app.directory.revoked_count(), 1, "what cannot be deleted is tried again");
+    locked.open();
+    upkeep(&gate);
+    assert_eq!((rows(&gate), gate.app.directory.revoked_count()), (0, 0));
+}
+
+/// RFC 7009 §2.2.1: the client has to know that the token is still there.
+#[test]
+fn what_cannot_be_kept_is_not_said_to_be_revoked() {
+    let gate = gate(&[]);
+    let (_, domain, token) = gate.tenant("alice");
+    let (_, mallory, _) = gate.tenant("mallory");
+    let locked = Locked::database(&gate.database);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let started = Instant::now();
+                let reply = revoke(&gate, &domain, &token);
+                assert_eq!(reply.refused(503, "busy")["error"], "temporarily_unavailable");
+                assert!(reply.header("retry-after").is_some_and(|wait| wait.parse::<u64>().is_ok()), "{reply:?}");
+                assert!(started.elapsed() < Duration::from_secs(2), "it took {:?}", started.elapsed());
+            });
+        }
+    });
+    works(&gate, &token);
+    // What ends nothing needs no database.
+    for text in ["garbage", &gate.access_token(&mallory)] {
+        revoke(&gate, &domain, text).expect(200);
+    }
+    locked.open();
+    works(&gate, &token);
+    assert_eq!(
+        (rows(&gate), gate.app.directory.revoked_count()),
+        (0, 0),
+        "what was answered 503 is not done after all"
+    );
+    within(Duration::from_secs(5), "it works again", || revoke(&gate, &domain, &token).status == 200);
+    is_revoked(&gate, &token);
+}
+
+/// What a revocation names is the token's id, which is the token's own.
+#[test]
+fn no_two_tokens_share_a_revocation() {
+    let gate = gate(&[]);
+    let (_, domain, _) = gate.tenant("alice");
+    let tokens: Vec<String> = (0..8).map(|_| granted(&gate, &domain, "")).collect();
+    for (number, token) in tokens.iter().enumerate() {
+        assert_eq!(revoke(&gate, &domain, token).status, 200);
+        for (other, token) in tokens.iter().enumerate() {
+            let status = gate.get("/v1/test").token(token).send().status;
+            assert_eq!(status, if other <= number { 401 } else { 200 });
+        }
+    }
+    let jti = parts(&tokens[0]).1["jti"].as_str().expect("text").to_owned();
+    assert!(gate.app.directory.is_revoked(&TokenId::parse(&jti).expect("an id")));
+    assert_eq!(gate.post("/token").form(form(&domain, GRANT)).send().status, 200);
+}

@@ -1,0 +1,185 @@
+//! How soon a revocation is in force, here and on other nodes, and what it costs.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection, SqliteConnection};
+use gatebird::id::DomainId;
+
+use super::super::{ISSUER, form, gate};
+use super::{is_revoked, revoke, works};
+use crate::binary::{Child, PROMISED, gatebird, run, within};
+use crate::harness::{Database, Gate, postgres};
+
+/// One connection on which request follows answer as fast as can be.
+struct Line(TcpStream, Vec<u8>);
+
+impl Line {
+    fn to(gate: &Gate) -> Line {
+        let stream = TcpStream::connect(gate.url.trim_start_matches("http://")).expect("the server listens");
+        stream.set_nodelay(true).expect("TCP");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("TCP");
+        Line(stream, Vec::new())
+    }
+
+    /// The answer's status and body.
+    fn ask(&mut self, line: &str, header: &str, body: &str) -> (u16, String) {
+        let length = body.len();
+        let request = format!("{line} HTTP/1.1\r\nHost: gate\r\n{header}\r\nContent-Length: {length}\r\n\r\n{body}");
+        self.0.write_all(request.as_bytes()).expect("it is sent");
+        self.1.clear();
+        let mut chunk = [0; 4096];
+        loop {
+            let read = self.0.read(&mut chunk).expect("an answer");
+            assert!(read > 0, "the connection ended");
+            self.1.extend_from_slice(&chunk[..read]);
+            let text = String::from_utf8_lossy(&self.1);
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+            if body.len() >= length.expect("a length").parse::<usize>().expect("a number") {
+                return (head[9..12].parse().expect("a status"), body.to_owned());
+            }
+        }
+    }
+
+    fn get(&mut self, path: &str, token: &str) -> (u16, String) {
+        self.ask(&format!("GET {path}"), &format!("Authorization: Bearer {token}"), "")
+    }
+
+    fn post(&mut self, path: &str, form: &str) -> (u16, String) {
+        self.ask(&format!("POST {path}"), "Content-Type: application/x-www-form-urlencoded", form)
+    }
+}
+
+/// On the node that answered, not one request after the answer is let through; through whichever door, and whether or
+/// not the token was verified before. A build without optimisation stops when its time is over.
+#[test]
+fn the_very_next_use_is_refused() {
+    const THREADS: usize = 8;
+    const TRIALS: u64 = 10_000;
+    let patience = Duration::from_secs(if cfg!(debug_assertions) { 4 } else { 60 });
+    let gate = gate(&[]);
+    let (_, domain, _) = gate.tenant("alice");
+    let live = gate.app.directory.by_id(&DomainId::parse(&domain.id).expect("an id")).expect("alice's domain");
+    let (begun, started) = (AtomicU64::new(0), Instant::now());
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let (mut one, mut other) = (Line::to(&gate), Line::to(&gate));
+                loop {
+                    let trial = begun.fetch_add(1, Ordering::Relaxed);
+                    if trial >= TRIALS || started.elapsed() > patience {
+                        break;
+                    }
+                    let (token, _) = gate.app.access_token(&live, "posts:read", &[ISSUER]);
+                    if trial.is_multiple_of(2) {
+                        assert_eq!(other.get("/v1/test", &token).0, 200);
+                    }
+                    let (status, body) = one.post("/revoke", &form(&domain, &format!("token={token}")));
+                    assert_eq!(status, 200, "{body}");
+                    // On the same connection, and on one that may belong to another worker.
+                    let line = if trial.is_multiple_of(3) { &mut one } else { &mut other };
+                    let (status, body) = match trial % 4 {
+                        0 => line.get("/verify", &token),
+                        1 => line.post("/introspect", &form(&domain, &format!("token={token}"))),
+                        _ => line.get("/v1/test", &token),
+                    };
+                    match trial % 4 {
+                        1 => assert_eq!(body, "{\"active\":false}", "trial {trial}"),
+                        _ => assert!(status == 401 && body.contains("revoked"), "trial {trial}: {status} {body}"),
+                    }
+                }
+            });
+        }
+    });
+    let trials = gate.app.directory.revoked_count();
+    println!("0 late accepts in {trials} trials, {:?}", started.elapsed());
+    assert!(trials as u64 >= TRIALS / 100, "it tried too little: {trials}");
+}
+
+#[test]
+fn other_nodes_know_within_two_seconds() {
+    if postgres().is_none() {
+        return;
+    }
+    const THREADS: u64 = 8;
+    const TRIALS: u64 = 6;
+    let here = gate(&[]);
+    let there = here.another_node();
+    let (_, domain, token) = here.tenant("alice");
+    within(PROMISED, "a new domain", || there.get("/v1/test").token(&token).send().status == 200);
+    let slowest = std::thread::scope(|scope| {
+        let trials = |thread: u64| {
+            let (here, there, domain) = (&here, &there, &domain);
+            // Not all at the same time of the second.
+            std::thread::sleep(Duration::from_millis(thread * 131));
+            let mut slowest = Duration::ZERO;
+            for trial in 0..TRIALS {
+                let (one, other) = if trial.is_multiple_of(2) { (here, there) } else { (there, here) };
+                let token = one.access_token(domain);
+                works(other, &token);
+                revoke(one, domain, &token).expect(200);
+                is_revoked(one, &token);
+                let refused = || other.get("/v1/test").token(&token).send().status == 401;
+                slowest = slowest.max(within(PROMISED, "a revoked token is refused", refused));
+            }
+            slowest
+        };
+        let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(move || trials(thread))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).max().expect("there are some")
+    });
+    println!("{} revocations, the slowest took {slowest:?}", THREADS * TRIALS);
+}
+
+/// Resident kilobytes of a process.
+fn resident(child: &Child) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.pid())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// One revision for all, in a table without the trigger that would number them one by one.
+#[test]
+fn a_revocation_costs_no_more_than_64_bytes() {
+    const COUNT: usize = 1_000_000;
+    let database = Database::new();
+    run(&mut gatebird(&database, &["migrate"], &[]), "").good();
+    let before = resident(&Child::start(&database, &[]));
+    let filled = Instant::now();
+    // Ids in a row are filed away faster; to the server it is all the same.
+    let (numbers, jti) = match database.is_postgres() {
+        true => (format!("(SELECT generate_series(1, {COUNT}) AS i) AS n"), "decode(lpad(to_hex(i), 32, '0'), 'hex')"),
+        false => (
+            format!(
+                "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {COUNT}) SELECT i FROM n)"
+            ),
+            "CAST(printf('%016d', i) AS BLOB)",
+        ),
+    };
+    let fill = format!(
+        "UPDATE revision SET value = value + 1;
+         ALTER TABLE revocations RENAME TO revocations_before;
+         CREATE TABLE revocations AS
+         SELECT {jti} AS jti, CAST(4102444800 AS BIGINT) AS expires_at, value AS revision FROM revision, {numbers}"
+    );
+    match database.is_postgres() {
+        true => PgConnection::establish(&database.url).expect("PostgreSQL answers").batch_execute(&fill),
+        false => SqliteConnection::establish(database.url.trim_start_matches("sqlite://"))
+            .expect("a database")
+            .batch_execute(&format!("PRAGMA synchronous = OFF; {fill}")),
+    }
+    .expect("a million rows");
+    let filled = filled.elapsed();
+    let started = Instant::now();
+    let child = Child::start(&database, &[]);
+    let started = started.elapsed();
+    let after = resident(&child);
+    let each = (after.saturating_sub(before) * 1024) as f64 / COUNT as f64;
+    println!("{COUNT} revocations: {each:.1} bytes each, filled in {filled:?}, started in {started:?}");
+    assert!(each <= 64.0, "{each} bytes each: {before} kB before, {after} kB after");
+    // An id and a time alone are as much; with less, they were not there.
+    assert!(each > 24.0, "{each} bytes each cannot be all: {before} kB before, {after} kB after");
+}
