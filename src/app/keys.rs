@@ -110,8 +110,9 @@ pub fn settle(conn: &mut Conn, keyring: &Keyring, now: i64) -> Result<std::resul
 pub fn rotate(conn: &mut Conn, keyring: &Keyring, at_once: bool, now: i64) -> Result<SigningKey> {
     match last_open(conn)? {
         Some(next) if next.signs_from > now && !at_once => Ok(next),
-        _ if at_once => make(conn, keyring, now + KNOWN_TO_ALL, now),
-        _ => make(conn, keyring, now + PUBLISHED_AHEAD, now),
+        Some(_) if !at_once => make(conn, keyring, now + PUBLISHED_AHEAD, now),
+        // Where there is none yet, nobody has the key set of an earlier one.
+        _ => make(conn, keyring, now + KNOWN_TO_ALL, now),
     }
 }
 

@@ -375,6 +375,10 @@ fn what_a_domain_may_have_is_set_by_the_command_line() {
     allow(&["--audiences", &format!("{API}  {ISSUER}")]).json();
     within(PROMISED, "another limit", || has("orders posts:read", ISSUER));
     refused("an audience that it had", &ask(&format!("&resource={}", encoded(URN))), "invalid_target");
+    let said = allow(&["--scopes", "orders"]).json();
+    assert_eq!(said, json!({"id": domain.id, "scopes": "orders", "audiences": format!("{API} {ISSUER}")}));
+    within(PROMISED, "fewer scopes", || has("orders", ISSUER));
+    refused("an audience that it had", &ask(&format!("&resource={}", encoded(URN))), "invalid_target");
     assert_eq!(allow(&["--all"]).json(), json!({"id": domain.id, "scopes": null, "audiences": null}));
     within(PROMISED, "no limit", || ask(&format!("&resource={}", encoded(URN))).status == 200);
 
