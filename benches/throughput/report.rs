@@ -88,10 +88,6 @@ impl Report<'_> {
                 }
             }
         }
-        println!(
-            "\nWhere the generator ran nearly all the time beside a ceiling, a faster generator might \
-             show a somewhat higher ceiling."
-        );
         for note in notes {
             println!("\nNote: {note}.");
         }

@@ -230,6 +230,11 @@ impl Keyring {
         self.kept.iter().find(|kept| kept.key.kid == kid).map(|kept| Arc::clone(&kept.key))
     }
 
+    /// Whether a token may carry a signature that costs more than an HMAC.
+    pub(super) fn has_kept_keys(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
     /// What seals and opens private keys.
     pub fn seal(&self) -> &Seal {
         &self.root.seal
