@@ -36,7 +36,7 @@ impl App {
     /// Forgets what has expired, and lets keys follow each other.
     ///
     /// # Errors
-    /// When the database does not answer; what is in memory is done by then.
+    /// When the database does not answer; what is left is done the next time.
     pub fn upkeep(self: &Arc<App>) -> Result<()> {
         let now = self.now();
         self.used_assertions.prune(now);
