@@ -58,6 +58,7 @@ fn any_other_assertion_proves_nobody() {
             ("exp is past, within the skew", claims(json!({"exp": now - 4, "iat": now - 60}))),
             ("exp is negative", claims(json!({"exp": -1}))),
             ("exp is too far", claims(json!({"exp": now + 3700}))),
+            ("exp is too far, and iat ahead", claims(json!({"iat": now + 4, "exp": now + 3609}))),
             ("exp is far too far", claims(json!({"exp": i64::MAX}))),
             ("exp is beyond numbers", claims(json!({"exp": 1e300}))),
             ("iat is ahead", claims(json!({"iat": now + 30}))),
