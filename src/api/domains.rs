@@ -135,7 +135,7 @@ pub(crate) fn host(text: &str, local: LocalHosts) -> Result<Host> {
 }
 
 /// Some of what the server knows, each once, as it is stored: separated by spaces.
-pub(crate) fn some_of<'a>(
+fn some_of<'a>(
     known: impl IntoIterator<Item = &'a str>,
     asked: &[String],
     refusal: impl Fn() -> Error,

@@ -133,16 +133,8 @@ fn scope<'a>(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config) -> 
             },
         });
     };
-    let mut granted: Vec<&str> = Vec::new();
-    for scope in asked.split(' ') {
-        if !known(&scope) || !allowed(&scope) {
-            return Err(Error::Scope);
-        }
-        if !granted.contains(&scope) {
-            granted.push(scope);
-        }
-    }
-    Ok(granted.join(" ").into())
+    let granted = each_once(asked.split(' '), |scope| known(&scope) && allowed(&scope));
+    Ok(granted.ok_or(Error::Scope)?.join(" ").into())
 }
 
 fn audiences<'a>(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config) -> Result<Vec<&'a str>> {
@@ -154,16 +146,21 @@ fn audiences<'a>(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config)
         return known.next().map(|audience| vec![audience]).ok_or(Error::Target);
     }
     let known: Vec<&str> = known.collect();
-    let mut granted: Vec<&str> = Vec::new();
-    for audience in asked {
-        if !known.contains(&audience) {
-            return Err(Error::Target);
+    each_once(asked, |audience| known.contains(&audience)).ok_or(Error::Target)
+}
+
+/// What was asked for, without repetitions; `None` when it may not all be had.
+fn each_once<'a>(asked: impl Iterator<Item = &'a str>, may_have: impl Fn(&'a str) -> bool) -> Option<Vec<&'a str>> {
+    let mut granted = Vec::new();
+    for name in asked {
+        if !may_have(name) {
+            return None;
         }
-        if !granted.contains(&audience) {
-            granted.push(audience);
+        if !granted.contains(&name) {
+            granted.push(name);
         }
     }
-    Ok(granted)
+    Some(granted)
 }
 
 /// Show what the token says.

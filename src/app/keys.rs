@@ -175,11 +175,7 @@ fn make(conn: &mut Conn, keyring: &Keyring, signs_from: i64, now: i64) -> Result
     Ok(row)
 }
 
-/// Those that sign or will.
-fn open(conn: &mut Conn) -> QueryResult<Vec<SigningKey>> {
-    Ok(signing_key::list(conn)?.into_iter().filter(|row| row.signs_until.is_none()).collect())
-}
-
+/// The last of those that sign or will.
 fn last_open(conn: &mut Conn) -> QueryResult<Option<SigningKey>> {
-    Ok(open(conn)?.pop())
+    Ok(signing_key::list(conn)?.into_iter().rfind(|row| row.signs_until.is_none()))
 }

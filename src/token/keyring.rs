@@ -288,8 +288,7 @@ impl Keyring {
 
     /// Whether a kept key is over, or the next one has to be made.
     pub fn needs_upkeep(&self, period: Option<i64>, now: i64) -> bool {
-        let terms: Vec<Term> = self.kept.iter().map(|kept| kept.term).collect();
-        self.phases(now).contains(&Phase::Over) || self.next_signs_from(&terms, period, now).is_some()
+        self.phases(now).contains(&Phase::Over) || self.next_signs_from(&self.terms(), period, now).is_some()
     }
 
     /// From when the next key has to sign, if it has to be made now: `period` seconds after the present one began, and
@@ -305,9 +304,12 @@ impl Keyring {
         (due - PUBLISHED_AHEAD <= now).then(|| due.max(now + PUBLISHED_AHEAD))
     }
 
+    fn terms(&self) -> Vec<Term> {
+        self.kept.iter().map(|kept| kept.term).collect()
+    }
+
     fn phases(&self, now: i64) -> Vec<Phase> {
-        let terms: Vec<Term> = self.kept.iter().map(|kept| kept.term).collect();
-        phases(&terms, self.root.longest_life, now)
+        phases(&self.terms(), self.root.longest_life, now)
     }
 
     /// The public keys that a verifier needs at `now` or soon, the next one included (RFC 7517 §5).
