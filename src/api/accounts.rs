@@ -8,9 +8,11 @@ use utoipa::ToSchema;
 use super::{answer, done, taken};
 use crate::app::App;
 use crate::db::Conn;
+use crate::db::audit::{Actor, Audited, Who};
 use crate::db::user::{self, NewUser};
 use crate::directory::Tenant;
 use crate::error::{Error, Result};
+use crate::gate::address::Address;
 use crate::gate::bearer::UserToken;
 use crate::gate::body::Json;
 use crate::locale::{Locale, Message};
@@ -162,7 +164,12 @@ fn session(status: StatusCode, message: Message, locale: Locale, app: &App, tena
     security(())
 )]
 #[post("/signup")]
-pub(crate) async fn sign_up(body: Json<SignupBody>, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
+pub(crate) async fn sign_up(
+    body: Json<SignupBody>,
+    address: Address,
+    app: web::Data<App>,
+    locale: Locale,
+) -> Result<HttpResponse> {
     if !app.config.signup_open {
         return Err(Error::SignupClosed);
     }
@@ -171,8 +178,12 @@ pub(crate) async fn sign_up(body: Json<SignupBody>, app: web::Data<App>, locale:
     let hash = app.hasher.hash_new(body.password, signup.context()).await?;
     let hash = hash.map_err(|problem| Error::field("password", problem))?;
     let user = signup.with_hash(hash, app.now());
-    let insert =
-        move |conn: &mut crate::db::Conn| user::insert(conn, &user).map_err(taken("username", Message::UsernameTaken));
+    let insert = move |conn: &mut Conn| {
+        let tenant = user::insert(conn, &user).map_err(taken("username", Message::UsernameTaken))?;
+        let actor = Actor { who: Who::Anyone, address: address.0 };
+        let entry = actor.did("user.signed_up", tenant.id, Some(tenant.id), user.created_at);
+        Ok(Audited::new(tenant, entry))
+    };
     let tenant = app.change(insert).await?;
     Ok(session(StatusCode::CREATED, Message::SignedUp, locale, &app, &tenant))
 }
@@ -200,7 +211,7 @@ pub(crate) async fn sign_in(body: Json<SigninBody>, app: web::Data<App>, locale:
     let tenant = tenant.filter(|tenant| checked.matches && !tenant.suspended).ok_or(Error::WrongCredentials)?;
     if let (Some(old), Some(new)) = (hash, checked.rehashed) {
         let id = tenant.id;
-        app.change(move |conn| Ok(user::set_hash(conn, id, &old, &new)?)).await?;
+        app.change(move |conn| Ok(Audited::nothing(user::set_hash(conn, id, &old, &new)?))).await?;
     }
     Ok(session(StatusCode::OK, Message::SignedIn, locale, &app, &tenant))
 }
@@ -237,11 +248,13 @@ pub(crate) async fn change_password(
     let hash = app.hasher.hash_new(body.0.new_password, context).await?;
     let hash = hash.map_err(|problem| Error::field("newPassword", problem))?;
     let tenant = token.tenant();
-    let set = move |conn: &mut Conn| Ok(user::set_password(conn, tenant, &old, &hash)?);
-    match app.change_by(token.standing(), set).await? {
-        true => Ok(done(Message::PasswordChanged, locale)),
+    let entry = token.actor().did("user.password_changed", tenant, Some(tenant), app.now());
+    let set = move |conn: &mut Conn| match user::set_password(conn, tenant, &old, &hash)? {
+        true => Ok(Audited::new((), entry)),
         false => Err(Error::WrongPassword),
-    }
+    };
+    app.change_by(token.standing(), set).await?;
+    Ok(done(Message::PasswordChanged, locale))
 }
 
 /// Delete the own account with its domains and posts.
@@ -261,10 +274,13 @@ pub(crate) async fn delete_account(
 ) -> Result<HttpResponse> {
     let checked = confirm(&app, &token, &body.0.password).await?;
     let tenant = token.tenant();
-    match app.change_by(token.standing(), move |conn| Ok(user::delete(conn, tenant, &checked)?)).await? {
-        true => Ok(done(Message::AccountDeleted, locale)),
+    let entry = token.actor().did("user.deleted", tenant, Some(tenant), app.now());
+    let delete = move |conn: &mut Conn| match user::delete(conn, tenant, &checked)? {
+        true => Ok(Audited::new((), entry)),
         false => Err(Error::WrongPassword),
-    }
+    };
+    app.change_by(token.standing(), delete).await?;
+    Ok(done(Message::AccountDeleted, locale))
 }
 
 /// Checks the owner's present password, and returns the hash that it was checked against.

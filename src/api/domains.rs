@@ -5,12 +5,13 @@ use std::collections::HashSet;
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, delete, get, patch, post, web};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::{answer, done, not_found, taken};
 use crate::app::App;
 use crate::config::Config;
+use crate::db::audit::{Actor, Audited};
 use crate::db::domain::{self, Domain, NewDomain as NewRow};
 use crate::db::{Conn, secret};
 use crate::error::{Error, Result};
@@ -172,17 +173,22 @@ pub(crate) fn keys(set: &Value) -> Result<ClientKeys> {
 /// Registers a domain, with its first secret unless it has keys.
 pub(crate) fn insert(
     conn: &mut Conn,
+    actor: Actor,
     tenant: UserId,
     new: &NewRow,
     now: i64,
-) -> Result<(Domain, Option<ClientSecret>)> {
+) -> Result<Audited<(Domain, Option<ClientSecret>)>> {
     let domain = domain::insert(conn, tenant, new, now).map_err(taken("host", Message::HostTaken))?;
-    if new.jwks.is_some() {
-        return Ok((domain, None));
+    let secret = match new.jwks {
+        Some(_) => None,
+        None => Some(ClientSecret::random()),
+    };
+    if let Some(secret) = &secret {
+        secret::insert(conn, domain.id, secret, now)?;
     }
-    let secret = ClientSecret::random();
-    secret::insert(conn, domain.id, &secret, now)?;
-    Ok((domain, Some(secret)))
+    let entry = actor.did("domain.registered", domain.id, Some(tenant), now);
+    let entry = entry.with(json!({ "host": domain.host, "type": domain.plan.as_str() }));
+    Ok(Audited::new((domain, secret), entry))
 }
 
 /// Register a domain. Its client secret is shown in this answer and never again.
@@ -212,7 +218,8 @@ pub(crate) async fn register(
         jwks: body.jwks.as_ref().map(keys).transpose()?,
     };
     let (tenant, now) = (token.tenant(), app.now());
-    let insert = move |conn: &mut Conn| insert(conn, tenant, &new, now);
+    let actor = token.actor();
+    let insert = move |conn: &mut Conn| insert(conn, actor, tenant, &new, now);
     let (domain, secret) = app.change_by(token.standing(), insert).await?;
     let message = match secret {
         Some(_) => Message::DomainRegistered,
@@ -281,7 +288,13 @@ pub(crate) async fn change(
     if plan.is_none() && keys.is_none() {
         return Err(Error::field("type", Message::Required));
     }
-    let set = move |conn: &mut Conn| change_row(conn, tenant, id, plan, keys.as_ref());
+    let (actor, now) = (token.actor(), app.now());
+    let set = move |conn: &mut Conn| {
+        let domain = change_row(conn, tenant, id, plan, keys.as_ref())?;
+        let entry = actor.did("domain.changed", id, Some(tenant), now);
+        let entry = entry.with(json!({ "type": plan.map(Plan::as_str), "jwks": keys.is_some() }));
+        Ok(Audited::new(domain, entry))
+    };
     let view: DomainView = app.change_by(token.standing(), set).await?.into();
     Ok(answer(StatusCode::OK, Message::DomainChanged, locale, view))
 }
@@ -321,8 +334,11 @@ pub(crate) async fn remove(
     locale: Locale,
 ) -> Result<HttpResponse> {
     let (tenant, id) = (token.tenant(), DomainId::parse(&id).ok_or_else(not_found)?);
-    match app.change_by(token.standing(), move |conn| Ok(domain::delete(conn, tenant, id)?)).await? {
-        true => Ok(done(Message::DomainDeleted, locale)),
+    let (actor, now) = (token.actor(), app.now());
+    let delete = move |conn: &mut Conn| match domain::delete(conn, tenant, id)? {
+        true => Ok(Audited::new((), actor.did("domain.deleted", id, Some(tenant), now))),
         false => Err(not_found()),
-    }
+    };
+    app.change_by(token.standing(), delete).await?;
+    Ok(done(Message::DomainDeleted, locale))
 }

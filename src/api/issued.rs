@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::done;
 use crate::app::App;
+use crate::db::audit::Audited;
 use crate::db::revocation;
 use crate::error::{Error, Result};
 use crate::gate::bearer::Bearer;
@@ -114,7 +115,12 @@ pub(crate) async fn introspect(client: FormClient, app: web::Data<App>) -> Resul
 pub(crate) async fn revoke(client: FormClient, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     if let Some(token) = own(&client, &app)? {
         let (id, expires_at) = token.revocable();
-        app.change(move |conn| Ok(revocation::insert(conn, id, expires_at)?)).await?;
+        let entry = client.actor().did("token.revoked", id, Some(client.tenant()), app.now());
+        app.change(move |conn| match revocation::insert(conn, id, expires_at)? {
+            true => Ok(Audited::new((), entry)),
+            false => Ok(Audited::nothing(())),
+        })
+        .await?;
     }
     Ok(done(Message::Revoked, locale))
 }

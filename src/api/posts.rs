@@ -13,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{answer, done, not_found, owner_gone};
 use crate::app::App;
 use crate::db::Conn;
+use crate::db::audit::Audited;
 use crate::db::post::{self, Content, Page, Post};
 use crate::error::{Error, Result};
 use crate::gate::bearer::{PostsRead, PostsWrite, Scoped};
@@ -225,9 +226,11 @@ pub(crate) async fn create(
     let gate = app.clone();
     let insert = move |conn: &mut Conn| {
         token.still_live(&gate)?;
-        post::insert(conn, tenant, &content, now).map_err(owner_gone)
+        let post = post::insert(conn, tenant, &content, now).map_err(owner_gone)?;
+        let entry = token.actor().did("post.created", post.id.get(), Some(tenant), now);
+        Ok(Audited::new(post, entry))
     };
-    let view: PostView = app.db.write(insert).await?.into();
+    let view: PostView = app.write(insert).await?.into();
     Ok(answer(StatusCode::CREATED, Message::PostCreated, locale, view))
 }
 
@@ -274,9 +277,10 @@ pub(crate) async fn change(
     let gate = app.clone();
     let set = move |conn: &mut Conn| {
         token.still_live(&gate)?;
-        post::set_content(conn, tenant, id, &content, now).map_err(owner_gone)
+        let post = post::set_content(conn, tenant, id, &content, now).map_err(owner_gone)?.ok_or_else(not_found)?;
+        Ok(Audited::new(post, token.actor().did("post.changed", id.get(), Some(tenant), now)))
     };
-    let view: PostView = app.db.write(set).await?.ok_or_else(not_found)?.into();
+    let view: PostView = app.write(set).await?.into();
     Ok(answer(StatusCode::OK, Message::PostChanged, locale, view))
 }
 
@@ -296,15 +300,16 @@ pub(crate) async fn remove(
     locale: Locale,
 ) -> Result<HttpResponse> {
     let (tenant, id) = (token.tenant(), PostId::parse(&id).ok_or_else(not_found)?);
-    let gate = app.clone();
+    let (gate, now) = (app.clone(), app.now());
     let delete = move |conn: &mut Conn| {
         token.still_live(&gate)?;
-        Ok(post::delete(conn, tenant, id)?)
+        match post::delete(conn, tenant, id)? {
+            true => Ok(Audited::new((), token.actor().did("post.deleted", id.get(), Some(tenant), now))),
+            false => Err(not_found()),
+        }
     };
-    match app.db.write(delete).await? {
-        true => Ok(done(Message::PostDeleted, locale)),
-        false => Err(not_found()),
-    }
+    app.write(delete).await?;
+    Ok(done(Message::PostDeleted, locale))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::fmt;
 use diesel::QueryResult;
 
 use crate::config::Algorithm;
+use crate::db::audit::{Actor, Audited};
 use crate::db::signing_key::{self, SigningKey};
 use crate::db::{Conn, user};
 use crate::error::{Error, Result};
@@ -35,6 +36,24 @@ impl fmt::Display for Objection {
             ),
         }
     }
+}
+
+/// Does that to the kept keys, and tells of each one that is made or deleted by it.
+///
+/// # Errors
+/// As `work`.
+pub fn telling<T>(
+    conn: &mut Conn,
+    actor: Actor,
+    now: i64,
+    work: impl FnOnce(&mut Conn) -> Result<T>,
+) -> Result<Audited<T>> {
+    let before = signing_key::kids(conn)?;
+    let value = work(conn)?;
+    let after = signing_key::kids(conn)?;
+    let made = after.iter().filter(|kid| !before.contains(kid)).map(|kid| actor.did("key.made", kid, None, now));
+    let gone = before.iter().filter(|kid| !after.contains(kid)).map(|kid| actor.did("key.deleted", kid, None, now));
+    Ok(Audited::several(value, made.chain(gone).collect()))
 }
 
 /// Whether the keys can be opened. Those that the previous secret opens are sealed anew.

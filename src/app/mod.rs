@@ -15,6 +15,8 @@ use actix_web::web;
 pub(crate) use self::files::root_secret;
 use self::files::take_file;
 use crate::config::Config;
+use crate::db::audit::Audited;
+pub(crate) use crate::db::audit::{Actor, Who};
 use crate::db::user::{self, Standing, Tenant};
 use crate::db::{Conn, Db};
 use crate::directory::{Directory, Live};
@@ -90,7 +92,11 @@ impl App {
             None => Exit::unavailable("the database does not answer; check DATABASE_URL"),
         };
         let keyring = app.directory.keyring().clone();
-        let settled = app.db.change_now(|conn| keys::settle(conn, &keyring, app.now()), |_| Ok(()));
+        let now = app.now();
+        let settle = |conn: &mut Conn| {
+            keys::telling(conn, Actor::SERVER, now, |conn| keys::settle(conn, &keyring, now))?.record(conn)
+        };
+        let settled = app.db.change_now(settle, |_| Ok(()));
         settled.map_err(cannot_read)?.map_err(Exit::config)?;
         let follower = app.refresh(None).map_err(cannot_read)?;
         let app = web::Data::new(app);
@@ -116,16 +122,36 @@ impl App {
         self.started.elapsed().as_nanos() as u64
     }
 
-    /// A change to the directory's tables: in one transaction, and in force on this node before it returns.
+    /// A change to the directory's tables: in one transaction with the row that tells of it, and in force on this node
+    /// before it returns.
     ///
     /// # Errors
     /// As [`Db::write`].
     pub async fn change<T: Send + 'static>(
         self: &Arc<App>,
-        work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<T> {
         let app = Arc::clone(self);
-        self.db.change(work, move |conn| app.directory.catch_up(conn)).await
+        self.db.change(move |conn| work(conn)?.record(conn), move |conn| app.directory.catch_up(conn)).await
+    }
+
+    /// [`App::change`] on this thread, for as long as it takes.
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    pub fn change_now<T>(&self, work: impl FnOnce(&mut Conn) -> Result<Audited<T>>) -> Result<T> {
+        self.db.change_now(|conn| work(conn)?.record(conn), |conn| self.directory.catch_up(conn))
+    }
+
+    /// A change to other tables than the directory's: in one transaction with the row that tells of it.
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    pub async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.db.write(move |conn| work(conn)?.record(conn)).await
     }
 
     /// [`App::change`] by a user, whose token has to hold still when the transaction begins, seconds after its request did.
@@ -135,7 +161,7 @@ impl App {
     pub(crate) async fn change_by<T: Send + 'static>(
         self: &Arc<App>,
         standing: Standing,
-        work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<T> {
         self.change(move |conn| match user::still_stands(conn, standing)? {
             true => work(conn),

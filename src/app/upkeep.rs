@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::{App, keys};
+use crate::db::audit::Actor;
 use crate::db::revocation;
 use crate::error::Result;
 use crate::exit::Exit;
@@ -51,6 +52,8 @@ impl App {
             return Ok(());
         }
         let period = self.config.key_rotation;
-        self.db.change_now(|conn| keys::keep_up(conn, &keyring, period, now), |conn| self.directory.catch_up(conn))
+        self.change_now(|conn| {
+            keys::telling(conn, Actor::SERVER, now, |conn| keys::keep_up(conn, &keyring, period, now))
+        })
     }
 }

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use super::operator::Operator;
 use crate::app::{self, keys, root_secret};
 use crate::config::Algorithm;
+use crate::db::Conn;
+use crate::db::audit::Actor;
 use crate::db::signing_key::{self, SigningKey};
 use crate::exit::Exit;
 use crate::token::keyring::{Keyring, Phase, phases};
@@ -50,20 +52,22 @@ impl Operator {
                     ));
                 }
                 let keyring = self.keyring()?;
-                let made = self.change(|conn| match keys::same_settings(conn, &keyring)? {
+                let rotate = |conn: &mut Conn| match keys::same_settings(conn, &keyring)? {
                     Ok(()) => keys::rotate(conn, &keyring, at_once, now).map(Ok),
                     Err(objection) => Ok(Err(objection)),
-                })?;
+                };
+                let made = self.change(|conn| keys::telling(conn, Actor::OPERATOR, now, rotate))?;
                 let row = made.map_err(Exit::config)?;
                 let phase = if row.signs_from > now { Phase::Next } else { Phase::Signing };
                 self.out.print(&value(&row, phase), &line(&row, phase, now))
             }
             KeyCommand::Retire { kid } => {
                 let keyring = self.keyring()?;
-                let retired = self.change(|conn| match keys::same_algorithm(conn, &keyring)? {
+                let retire = |conn: &mut Conn| match keys::same_algorithm(conn, &keyring)? {
                     Ok(()) => keys::retire(conn, &keyring, &kid, now).map(Ok),
                     Err(objection) => Ok(Err(objection)),
-                })?;
+                };
+                let retired = self.change(|conn| keys::telling(conn, Actor::OPERATOR, now, retire))?;
                 match retired.map_err(Exit::config)? {
                     true => self.out.print(&json!({ "kid": kid, "retired": true }), &format!("{kid} is retired")),
                     false => Err(Exit::usage(format!("there is no key {kid:?}; see: gatebird key list"))),

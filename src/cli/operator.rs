@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use clap::{Args, Subcommand};
+use diesel::QueryResult;
 use serde_json::{Value, json};
 
 use super::Output;
@@ -10,6 +11,7 @@ use crate::api::accounts::{Signup, Username};
 use crate::api::domains;
 use crate::app;
 use crate::config::{self, Config, Database};
+use crate::db::audit::{Actor, Audited};
 use crate::db::domain::NewDomain;
 use crate::db::{Conn, Db, domain, secret, user};
 use crate::error::{Error, Result as Answer};
@@ -135,8 +137,9 @@ impl Operator {
         self.db.read_now(work).map_err(exit)
     }
 
-    pub(super) fn change<T>(&self, work: impl FnOnce(&mut Conn) -> Answer<T>) -> Result<T, Exit> {
-        self.db.change_now(work, |_| Ok(())).map_err(exit)
+    /// A change with the row that tells of it.
+    pub(super) fn change<T>(&self, work: impl FnOnce(&mut Conn) -> Answer<Audited<T>>) -> Result<T, Exit> {
+        self.db.change_now(|conn| work(conn)?.record(conn), |_| Ok(())).map_err(exit)
     }
 
     pub(super) fn user(&self, command: UserCommand) -> Result<(), Exit> {
@@ -150,7 +153,10 @@ impl Operator {
                 let hash = password::hash_now(&password, self.config.bcrypt_cost).map_err(exit)?;
                 let new = signup.with_hash(hash, app::system_time());
                 let tenant = self.change(|conn| {
-                    user::insert(conn, &new).map_err(crate::api::taken("username", Message::UsernameTaken))
+                    let tenant = user::insert(conn, &new);
+                    let tenant = tenant.map_err(crate::api::taken("username", Message::UsernameTaken))?;
+                    let entry = Actor::OPERATOR.did("user.added", tenant.id, Some(tenant.id), new.created_at);
+                    Ok(Audited::new(tenant, entry))
                 })?;
                 let value = json!({ "id": tenant.id.get(), "username": tenant.username, "nick": tenant.nick });
                 self.out.print(&value, &format!("added user {} ({})", tenant.username, tenant.id.get()))
@@ -180,7 +186,12 @@ impl Operator {
 
     fn set_user(&self, username: &str, suspended: bool) -> Result<(), Exit> {
         let user = self.find_user(username)?;
-        self.change(|conn| Ok(user::set_suspended(conn, user.tenant.id, suspended)?))?;
+        self.change(|conn| {
+            let id = user.tenant.id;
+            let action = if suspended { "user.suspended" } else { "user.resumed" };
+            user::set_suspended(conn, id, suspended)?;
+            Ok(Audited::new((), Actor::OPERATOR.did(action, id, Some(id), app::system_time())))
+        })?;
         let state = if suspended { "suspended" } else { "active" };
         self.out.print(
             &json!({ "username": user.tenant.username, "suspended": suspended }),
@@ -203,7 +214,8 @@ impl Operator {
                 let now = app::system_time();
                 let (scopes, audiences) = allowed.parse(&self.config).map_err(exit)?;
                 let new = NewDomain { host, plan, scopes, audiences, jwks: None };
-                let (domain, secret) = self.change(|conn| domains::insert(conn, owner.tenant.id, &new, now))?;
+                let (domain, secret) =
+                    self.change(|conn| domains::insert(conn, Actor::OPERATOR, owner.tenant.id, &new, now))?;
                 let secret = secret.ok_or_else(|| Exit::software("a domain without keys has a secret"))?;
                 self.show_secret(domain.id, &domain.host, &secret)
             }
@@ -230,7 +242,9 @@ impl Operator {
                 let stays = |limit: Option<String>| limit.filter(|_| !all);
                 let scopes = scopes.or_else(|| stays(domain.scopes.clone()));
                 let audiences = audiences.or_else(|| stays(domain.audiences.clone()));
-                self.change(|conn| Ok(domain::set_allowed(conn, domain.id, scopes.as_deref(), audiences.as_deref())?))?;
+                self.change_domain("domain.allowed", &domain, |conn| {
+                    domain::set_allowed(conn, domain.id, scopes.as_deref(), audiences.as_deref())
+                })?;
                 let shown = |limit: &Option<String>| limit.clone().unwrap_or_else(|| "(all)".to_owned());
                 self.out.print(
                     &json!({ "id": domain.id.as_str(), "scopes": scopes, "audiences": audiences }),
@@ -251,7 +265,9 @@ impl Operator {
                 }
                 let new = ClientSecret::random();
                 let now = app::system_time();
-                self.change(|conn| Ok(secret::rotate(conn, domain.id, &new, seconds, now)?))?;
+                self.change_domain("secret.rotated", &domain, |conn| {
+                    secret::rotate(conn, domain.id, &new, seconds, now)
+                })?;
                 self.show_secret(domain.id, &domain.host, &new)
             }
         }
@@ -259,9 +275,20 @@ impl Operator {
 
     fn set_domain(&self, id: &str, suspended: bool) -> Result<(), Exit> {
         let domain = self.find_domain(id)?;
-        self.change(|conn| Ok(domain::set_suspended(conn, domain.id, suspended)?))?;
+        let action = if suspended { "domain.suspended" } else { "domain.resumed" };
+        self.change_domain(action, &domain, |conn| domain::set_suspended(conn, domain.id, suspended))?;
         let state = if suspended { "suspended" } else { "active" };
         self.out.print(&json!({ "id": id, "suspended": suspended }), &format!("{id} ({}) is {state}", domain.host))
+    }
+
+    fn change_domain(
+        &self,
+        action: &'static str,
+        domain: &domain::Domain,
+        work: impl FnOnce(&mut Conn) -> QueryResult<()>,
+    ) -> Result<(), Exit> {
+        let entry = Actor::OPERATOR.did(action, domain.id, Some(domain.user_id), app::system_time());
+        self.change(|conn| Ok(Audited::new(work(conn)?, entry)))
     }
 
     fn find_domain(&self, id: &str) -> Result<domain::Domain, Exit> {

@@ -4,6 +4,7 @@
 //! Why two pools for SQLite: it has one writer. Writers queue for the one writing connection in
 //! order, instead of meeting `SQLITE_BUSY`; readers never wait for them (WAL).
 
+pub mod audit;
 pub mod connection;
 pub mod domain;
 pub mod migrate;

@@ -16,16 +16,16 @@ pub struct Revocation {
     pub expires_at: i64,
 }
 
-/// Revokes a token; once more is no mistake.
-pub fn insert(conn: &mut Conn, jti: TokenId, expires_at: i64) -> QueryResult<()> {
+/// Revokes a token; whether it was not revoked already.
+pub fn insert(conn: &mut Conn, jti: TokenId, expires_at: i64) -> QueryResult<bool> {
     let known = revocations::table.find(jti).select(revocations::expires_at);
     if known.first::<i64>(conn).optional()?.is_some() {
-        return Ok(());
+        return Ok(false);
     }
     diesel::insert_into(revocations::table)
         .values((revocations::jti.eq(jti), revocations::expires_at.eq(expires_at)))
         .execute(conn)
-        .map(drop)
+        .map(|_| true)
 }
 
 /// So many rows are deleted at once, to keep nobody waiting.

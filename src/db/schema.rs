@@ -3,6 +3,37 @@
 #![allow(missing_docs, unreachable_pub)]
 
 diesel::table! {
+    audit (id) {
+        id -> BigInt,
+        at -> BigInt,
+        actor -> Text,
+        address -> Nullable<Text>,
+        tenant -> Nullable<BigInt>,
+        action -> Text,
+        target -> Text,
+        detail -> Nullable<Text>,
+        hash -> Binary,
+    }
+}
+
+diesel::table! {
+    audit_head (id) {
+        id -> BigInt,
+        last -> BigInt,
+        hash -> Binary,
+    }
+}
+
+diesel::table! {
+    challenges (user_id, host) {
+        user_id -> BigInt,
+        host -> Text,
+        token -> Text,
+        expires_at -> BigInt,
+    }
+}
+
+diesel::table! {
     domains (id) {
         id -> Text,
         user_id -> BigInt,
@@ -15,6 +46,16 @@ diesel::table! {
         scopes -> Nullable<Text>,
         audiences -> Nullable<Text>,
         jwks -> Nullable<Text>,
+        proven_at -> Nullable<BigInt>,
+        ousted -> Bool,
+    }
+}
+
+diesel::table! {
+    imports (source, number) {
+        source -> Text,
+        number -> Text,
+        target -> Text,
     }
 }
 
@@ -38,6 +79,16 @@ diesel::table! {
 }
 
 diesel::table! {
+    proofs (domain_id) {
+        domain_id -> Text,
+        method -> Text,
+        token -> Text,
+        checked_at -> BigInt,
+        failing_since -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
     revision (id) {
         id -> BigInt,
         value -> BigInt,
@@ -49,6 +100,15 @@ diesel::table! {
         jti -> Binary,
         expires_at -> BigInt,
         revision -> BigInt,
+    }
+}
+
+diesel::table! {
+    secret_uses (secret_id) {
+        secret_id -> BigInt,
+        used_at -> BigInt,
+        used_from -> Nullable<Text>,
+        leaked_at -> Nullable<BigInt>,
     }
 }
 
@@ -87,6 +147,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    usage (domain_id, day, kind) {
+        domain_id -> Text,
+        day -> BigInt,
+        kind -> Text,
+        count -> BigInt,
+    }
+}
+
+diesel::table! {
     users (id) {
         id -> BigInt,
         username -> Text,
@@ -100,19 +169,30 @@ diesel::table! {
     }
 }
 
+diesel::joinable!(challenges -> users (user_id));
 diesel::joinable!(domains -> users (user_id));
 diesel::joinable!(post_hashtags -> posts (post_id));
 diesel::joinable!(posts -> users (user_id));
+diesel::joinable!(proofs -> domains (domain_id));
+diesel::joinable!(secret_uses -> secrets (secret_id));
 diesel::joinable!(secrets -> domains (domain_id));
+diesel::joinable!(usage -> domains (domain_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
+    audit,
+    audit_head,
+    challenges,
     domains,
+    imports,
     post_hashtags,
     posts,
+    proofs,
     revision,
     revocations,
+    secret_uses,
     secrets,
     signing_keys,
     tombstones,
+    usage,
     users,
 );

@@ -33,9 +33,9 @@ use actix_web::dev::Payload;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpRequest};
 
+use super::address::Address;
 use super::app;
-use crate::app::App;
-
+use crate::app::{Actor, App, Who};
 use crate::directory::{Domain, Standing, Tenant};
 use crate::error::{Error, Result};
 use crate::id::{TokenId, UserId};
@@ -50,6 +50,7 @@ pub struct Bearer {
     token: Arc<Authentic>,
     tenant: Arc<Tenant>,
     domain: Option<Arc<Domain>>,
+    address: Address,
 }
 
 impl Bearer {
@@ -78,6 +79,12 @@ impl Bearer {
         self.token.allows(scope)
     }
 
+    /// Who calls, and from where.
+    pub(crate) fn actor(&self) -> Actor {
+        let who = self.domain.as_ref().map_or(Who::User(self.tenant.id), |domain| Who::Client(domain.id));
+        Actor { who, address: self.address.0 }
+    }
+
     /// What the token says of its user.
     pub(crate) fn standing(&self) -> Standing {
         Standing { id: self.tenant.id, generation: self.token.claims.generation }
@@ -103,7 +110,8 @@ impl Bearer {
     /// # Errors
     /// As [`Bearer`] says.
     pub(crate) fn presented(req: &HttpRequest, app: &App, audience: &str) -> Result<Bearer> {
-        let bearer = Bearer::judge(app, presented(req)?, Some(audience))?;
+        let mut bearer = Bearer::judge(app, presented(req)?, Some(audience))?;
+        bearer.address = Address::of(req, &app.config);
         if let Some(domain) = &bearer.domain {
             spend(app, domain)?;
         }
@@ -147,7 +155,7 @@ impl Bearer {
         }
         match token.claims.generation < generation || app.directory.is_revoked(&token.id) {
             true => Err(Error::TokenRevoked),
-            false => Ok(Bearer { token, tenant, domain }),
+            false => Ok(Bearer { token, tenant, domain, address: Address(None) }),
         }
     }
 

@@ -11,12 +11,13 @@ use futures_util::future::LocalBoxFuture;
 use serde::Deserialize;
 use url::form_urlencoded;
 
+use super::address::Address;
 use super::body::{self, MediaType};
 use super::{app, bearer};
-use crate::app::App;
+use crate::app::{Actor, App, Who};
 use crate::directory::Live;
 use crate::error::{Error, Result};
-use crate::id::DomainId;
+use crate::id::{DomainId, UserId};
 use crate::locale::Message;
 use crate::secret::ClientSecret;
 use crate::token::assertion::{self, Circumstances};
@@ -52,6 +53,7 @@ impl FromRequest for Client {
 #[derive(Debug)]
 pub struct FormClient {
     live: Live,
+    address: Address,
     /// What it sent.
     pub form: Form,
 }
@@ -60,6 +62,16 @@ impl FormClient {
     /// Its public id.
     pub fn id(&self) -> DomainId {
         self.live.domain.id
+    }
+
+    /// Whose tokens they are.
+    pub fn tenant(&self) -> UserId {
+        self.live.tenant.id
+    }
+
+    /// Who calls, and from where.
+    pub(crate) fn actor(&self) -> Actor {
+        Actor { who: Who::Client(self.id()), address: self.address.0 }
     }
 
     /// Takes one request from its plan's limit.
@@ -83,8 +95,10 @@ impl FromRequest for FormClient {
                 return Err(Error::MediaType);
             }
             let (credentials, form) = presented(&req, payload).await?;
-            let live = credentials.prove(app(&req)?, req.path())?;
-            Ok(FormClient { live, form: form.ok_or(Error::MediaType)? })
+            let app = app(&req)?;
+            let live = credentials.prove(app, req.path())?;
+            let address = Address::of(&req, &app.config);
+            Ok(FormClient { live, address, form: form.ok_or(Error::MediaType)? })
         }
         .boxed_local()
     }

@@ -1,6 +1,7 @@
 //! What stands before a handler: extractors that turn a request into a proof, the reading of bodies, and the
 //! middleware around it all. Nothing here queries the database.
 
+pub mod address;
 pub mod bearer;
 pub mod body;
 pub mod client;

@@ -17,9 +17,9 @@ use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::FutureExt;
-use ipnet::IpNet;
 use serde_json::json;
 
+use super::address::Address;
 use super::routes::{Route, Routes};
 use crate::app::App;
 use crate::config::{AccessLog, Config};
@@ -28,7 +28,6 @@ use crate::locale::{Locale, Message};
 use crate::logging;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Bytes that the target and the headers of a request may have together.
 const MOST_HEAD: usize = 16 * 1024;
 
@@ -102,7 +101,7 @@ impl Seen {
             // One word for all paths that match none, so that nobody can make labels.
             route: route.map_or("unmatched", |route| route.pattern),
             path: (logged && route.is_none()).then(|| masked(req.path())),
-            client: logged.then(|| client_address(req, &app.config)).flatten(),
+            client: logged.then(|| Address::of(req, &app.config).0).flatten(),
         }
     }
 
@@ -256,25 +255,4 @@ fn masked(path: &str) -> String {
         false => segment,
     });
     segments.collect::<Vec<_>>().join("/")
-}
-
-/// The address of the client: the peer's, or, behind trusted proxies, the right-most hop that is not one of them.
-fn client_address(req: &HttpRequest, config: &Config) -> Option<IpAddr> {
-    let trusted = |address: &IpAddr| config.trusted_proxies.iter().any(|network: &IpNet| network.contains(address));
-    let peer = req.peer_addr()?.ip();
-    if !trusted(&peer) {
-        return Some(peer);
-    }
-    let hops = req.headers().get_all(&FORWARDED_FOR).filter_map(|value| value.to_str().ok());
-    let hops: Vec<&str> = hops.flat_map(|value| value.split(',')).map(str::trim).collect();
-    let mut client = peer;
-    for hop in hops.iter().rev() {
-        // What stands left of something unreadable could be anybody's invention.
-        let Ok(address) = hop.parse() else { break };
-        client = address;
-        if !trusted(&address) {
-            break;
-        }
-    }
-    Some(client)
 }

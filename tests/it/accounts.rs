@@ -4,6 +4,7 @@ mod abuse;
 mod passwords;
 
 use diesel::prelude::*;
+use gatebird::db::audit::Audited;
 use gatebird::db::schema::{domains, post_hashtags, posts, secrets, users};
 use gatebird::db::{Conn, user};
 use gatebird::error::Result;
@@ -12,7 +13,9 @@ use crate::harness::{Domain, Gate, PASSWORD, Reply, User, Value, json, parts};
 
 /// Changes the directory's tables as the operator's commands do, but through the running gate.
 pub fn change<T: Send + 'static>(gate: &Gate, work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static) -> T {
-    actix_web::rt::System::new().block_on(gate.app.change(work)).expect("the change is made")
+    actix_web::rt::System::new()
+        .block_on(gate.app.change(|conn| Ok(Audited::nothing(work(conn)?))))
+        .expect("the change is made")
 }
 
 /// Suspends or resumes a user.

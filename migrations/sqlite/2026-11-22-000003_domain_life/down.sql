@@ -1,0 +1,11 @@
+DROP TABLE imports;
+DROP TABLE audit_head;
+DROP TABLE audit;
+DROP TABLE usage;
+DROP TABLE secret_uses;
+DROP TABLE proofs;
+DROP TABLE challenges;
+DROP INDEX domains_proven_host;
+DROP INDEX domains_host;
+ALTER TABLE domains DROP COLUMN ousted;
+ALTER TABLE domains DROP COLUMN proven_at;

@@ -1,0 +1,56 @@
+//! Where a request comes from.
+
+use std::future::{Ready, ready};
+use std::net::IpAddr;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::HeaderName;
+use actix_web::{FromRequest, HttpRequest};
+use ipnet::IpNet;
+
+use super::app;
+use crate::config::Config;
+use crate::error::{Error, Result};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The address of the client: the peer's, or, behind trusted proxies, the right-most hop that is not one of them. `None`
+/// where the peer has none, as on a socket file.
+#[derive(Clone, Copy, Debug)]
+pub struct Address(pub Option<IpAddr>);
+
+impl Address {
+    /// Reads it.
+    pub(crate) fn of(req: &HttpRequest, config: &Config) -> Address {
+        Address(client(req, config))
+    }
+}
+
+impl FromRequest for Address {
+    type Error = Error;
+    type Future = Ready<Result<Address>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(app(req).map(|app| Address::of(req, &app.config)))
+    }
+}
+
+fn client(req: &HttpRequest, config: &Config) -> Option<IpAddr> {
+    let trusted = |address: &IpAddr| config.trusted_proxies.iter().any(|network: &IpNet| network.contains(address));
+    let peer = req.peer_addr()?.ip();
+    if !trusted(&peer) {
+        return Some(peer);
+    }
+    let hops = req.headers().get_all(&FORWARDED_FOR).filter_map(|value| value.to_str().ok());
+    let hops: Vec<&str> = hops.flat_map(|value| value.split(',')).map(str::trim).collect();
+    let mut client = peer;
+    for hop in hops.iter().rev() {
+        // What stands left of something unreadable could be anybody's invention.
+        let Ok(address) = hop.parse() else { break };
+        client = address;
+        if !trusted(&address) {
+            break;
+        }
+    }
+    Some(client)
+}
