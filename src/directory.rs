@@ -1,36 +1,57 @@
 //! In memory, for the hot path: tenants and domains by id, domains by the digest of a secret, keys, revoked tokens. Readers
 //! take no lock; a change costs what changed, not what there is.
 //!
+//! A [`Place`] is where the present state of a domain or a user stands. A secret points to its domain's place, and a domain to
+//! its owner's: so a client costs one look-up, however many there are, and a change of one is a change for all who
+//! point to it.
+//!
 //! Why it may be trusted: it is filled before the first request, the node that writes applies its change before it
 //! answers, and every other node reads the difference once a second (see [`crate::db::revision`]).
 
+use std::fmt;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use compact_str::CompactString;
 use papaya::HashMap;
 
-use crate::db::revision::{Delta, Tombstone};
+use crate::db::revision::{Change, Part, Tombstone};
 use crate::db::revocation::Revocation;
 use crate::db::signing_key::SigningKey;
 pub use crate::db::user::{Standing, Tenant};
-use crate::db::{Conn, domain, revision, secret};
+use crate::db::{Conn, Db, domain, revision, secret};
 use crate::error::{Error, Result};
-use crate::id::{DomainId, TokenId, UserId};
+use crate::id::{DomainId, TokenId};
 use crate::plan::{Meter, Plan};
 use crate::secret::SecretDigest;
 use crate::token::client_keys::ClientKeys;
 use crate::token::keyring::{Kept, Key, Keyring};
+
+/// Where the present state of something stands, for all who point to it; empty once it is gone.
+struct Place<T>(ArcSwapOption<T>);
+
+impl<T> Place<T> {
+    fn empty() -> Arc<Place<T>> {
+        Arc::new(Place(ArcSwapOption::empty()))
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Place<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.load().fmt(f)
+    }
+}
 
 /// What the hot path needs of a domain.
 #[derive(Debug)]
 pub struct Domain {
     /// Its public id.
     pub id: DomainId,
-    /// The tenant.
-    pub user_id: UserId,
+    /// Where its owner stands.
+    owner: Arc<Place<Tenant>>,
     /// Its host; inline where it is short, as most are.
     pub host: CompactString,
     /// What it may use.
@@ -94,15 +115,23 @@ impl Live {
 
 #[derive(Debug)]
 struct Secret {
-    domain_id: DomainId,
-    expires_at: Option<i64>,
+    domain: Arc<Place<Domain>>,
+    /// `i64::MAX` is never.
+    expires_at: i64,
+}
+
+/// What changed of the keys.
+#[derive(Default)]
+struct KeyChanges {
+    put: Vec<SigningKey>,
+    gone: Vec<String>,
 }
 
 /// The tables of the hot path.
 #[derive(Debug)]
 pub struct Directory {
-    tenants: HashMap<i64, Arc<Tenant>>,
-    domains: HashMap<DomainId, Arc<Domain>>,
+    tenants: HashMap<i64, Arc<Place<Tenant>>>,
+    domains: HashMap<DomainId, Arc<Place<Domain>>>,
     secrets: HashMap<SecretDigest, Secret>,
     keyring: ArcSwap<Keyring>,
     /// Revoked tokens with their `exp`.
@@ -158,23 +187,47 @@ impl Directory {
     /// The domain whose secret this is, if the secret still works at `now` and neither domain nor owner is suspended.
     pub fn by_secret(&self, digest: &SecretDigest, now: i64) -> Option<Live> {
         let secrets = self.secrets.pin();
-        let secret = secrets.get(digest)?;
-        if secret.expires_at.is_some_and(|deadline| deadline <= now) {
-            return None;
-        }
-        self.by_id(&secret.domain_id)
+        let secret = secrets.get(digest).filter(|secret| now < secret.expires_at)?;
+        live(&secret.domain)
     }
 
     /// The domain of that id, if neither it nor its owner is suspended.
     pub fn by_id(&self, id: &DomainId) -> Option<Live> {
-        let domain = self.domains.pin().get(id).filter(|domain| !domain.suspended).cloned()?;
-        let tenant = self.tenant(domain.user_id.get())?;
-        Some(Live { domain, tenant })
+        live(self.domains.pin().get(id)?)
     }
 
     /// The user of that number, if not suspended.
     pub fn tenant(&self, number: i64) -> Option<Arc<Tenant>> {
-        self.tenants.pin().get(&number).filter(|tenant| !tenant.suspended).cloned()
+        self.tenants.pin().get(&number)?.0.load_full().filter(|tenant| !tenant.suspended)
+    }
+
+    /// Reads everything, before the first request.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub fn fill(&self, db: &Db) -> Result<Conn> {
+        let (mut conn, mut other) = (db.follower()?, db.follower()?);
+        let asked_at = self.started.elapsed();
+        let current = revision::current(&mut conn)?;
+        let domains = domain::count(&mut conn)?;
+        self.domains.pin().reserve(domains);
+        self.secrets.pin().reserve(domains);
+        // Whoever comes first of a domain and its secrets makes the place of both.
+        let filled = std::thread::scope(|scope| {
+            let read = |conn: &mut Conn, part| {
+                let mut keys = KeyChanges::default();
+                let read = revision::changes(conn, part, 0, current, &mut |row| self.apply(row, &mut keys, true));
+                self.change_keys(keys);
+                read
+            };
+            let domains = scope.spawn(move || read(&mut other, Part::Domains));
+            let most = read(&mut conn, Part::Most);
+            domains.join().map(|domains| domains.and(most))
+        });
+        filled.map_err(|_| Error::internal("reading the directory panicked"))??;
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = current;
+        self.fresh_at.fetch_max(asked_at.as_millis() as u64, Ordering::Relaxed);
+        Ok(conn)
     }
 
     /// Reads what changed since the last time and applies it.
@@ -185,19 +238,23 @@ impl Directory {
         let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let asked_at = self.started.elapsed();
         let base = *seen();
-        if let Some(delta) = revision::since(conn, base)? {
-            if delta.revision < base {
-                return Err(Error::internal(
-                    "the database is older than what this node has seen of it, as after a restored backup: restart this node",
-                ));
-            }
+        let current = revision::current(conn)?;
+        if current < base {
+            return Err(Error::internal(
+                "the database is older than what this node has seen of it, as after a restored backup: restart this node",
+            ));
+        }
+        if current > base {
+            let mut changes = Vec::new();
+            revision::changes(conn, Part::All, base, current, &mut |change| changes.push(change))?;
             let mut seen = seen();
             // Whoever was quicker and has seen as much has applied all of this. If they have seen less, nothing here is
             // older than theirs: what changed after this was read has a later revision than this reaches.
-            if delta.revision > *seen {
-                let at_start = *seen == 0;
-                *seen = delta.revision;
-                self.apply(delta, at_start);
+            if current > *seen {
+                *seen = current;
+                let mut keys = KeyChanges::default();
+                changes.into_iter().for_each(|change| self.apply(change, &mut keys, false));
+                self.change_keys(keys);
             }
         }
         self.fresh_at.fetch_max(asked_at.as_millis() as u64, Ordering::Relaxed);
@@ -215,45 +272,46 @@ impl Directory {
         self.domains.len()
     }
 
-    /// Owners before their domains and domains before their secrets: what can be found has all it needs.
-    fn apply(&self, delta: Delta, at_start: bool) {
-        let tenants = self.tenants.pin();
-        for tenant in delta.users {
-            tenants.insert(tenant.id.get(), Arc::new(tenant));
-        }
-        let domains = self.domains.pin();
-        for domain in delta.domains {
-            self.put_domain(domain, at_start);
-        }
-        let secrets = self.secrets.pin();
-        for secret::Secret { digest, domain_id, expires_at, .. } in delta.secrets {
-            secrets.insert(digest, Secret { domain_id, expires_at });
-        }
-        let revoked = self.revoked.pin();
-        for Revocation { jti, expires_at } in delta.revocations {
-            revoked.insert(jti, expires_at);
-        }
-        let keys_gone: Vec<String> = delta.gone.iter().filter_map(|gone| gone.kid.clone()).collect();
-        self.change_keys(delta.signing_keys, &keys_gone);
-        for Tombstone { user_id, domain_id, secret_digest, kid: _ } in delta.gone {
-            if let Some(digest) = secret_digest {
-                secrets.remove(&digest);
+    /// Applies all but a change of keys, which is put aside.
+    fn apply(&self, change: Change, keys: &mut KeyChanges, at_start: bool) {
+        match change {
+            Change::User(row) => {
+                let number = row.id.get();
+                place(&self.tenants, number).0.store(Some(Arc::new(row)));
             }
-            if let Some(id) = domain_id {
-                domains.remove(&id);
+            Change::Domain(row) => self.put_domain(row, at_start),
+            Change::Secret(secret::Secret { digest, domain_id, expires_at, .. }) => {
+                let domain = place(&self.domains, domain_id);
+                let expires_at = expires_at.unwrap_or(i64::MAX);
+                self.secrets.pin().insert(digest, Secret { domain, expires_at });
             }
-            if let Some(id) = user_id {
-                tenants.remove(&id.get());
-            }
+            Change::SigningKey(row) => keys.put.push(row),
+            Change::Revocation(Revocation { jti, expires_at }) => drop(self.revoked.pin().insert(jti, expires_at)),
+            Change::Gone(gone) => self.remove(gone, keys),
         }
     }
 
-    fn change_keys(&self, rows: Vec<SigningKey>, gone: &[String]) {
-        if rows.is_empty() && gone.is_empty() {
+    fn remove(&self, gone: Tombstone, keys: &mut KeyChanges) {
+        let Tombstone { user_id, domain_id, secret_digest, kid } = gone;
+        if let Some(digest) = secret_digest {
+            self.secrets.pin().remove(&digest);
+        }
+        if let Some(place) = domain_id.and_then(|id| self.domains.pin().remove(&id).cloned()) {
+            place.0.store(None);
+        }
+        if let Some(place) = user_id.and_then(|id| self.tenants.pin().remove(&id.get()).cloned()) {
+            place.0.store(None);
+        }
+        keys.gone.extend(kid);
+    }
+
+    /// All at once: between the end of one key and the beginning of the next there must be no moment without.
+    fn change_keys(&self, changes: KeyChanges) {
+        if changes.put.is_empty() && changes.gone.is_empty() {
             return;
         }
         let keyring = self.keyring.load();
-        let put = rows.into_iter().filter_map(|row| {
+        let put = changes.put.into_iter().filter_map(|row| {
             let known = keyring.kept(&row.kid);
             let key = known.or_else(|| open(&keyring, &row)).map(|key| Kept { key, term: row.term() });
             if key.is_none() {
@@ -261,18 +319,18 @@ impl Directory {
             }
             key
         });
-        let changed = keyring.changed(put.collect(), gone);
+        let changed = keyring.changed(put.collect(), &changes.gone);
         self.keyring.store(Arc::new(changed));
     }
 
     fn put_domain(&self, row: domain::Domain, at_start: bool) {
-        let domains = self.domains.pin();
-        let known = domains.get(&row.id);
-        let meter = known.map(|domain| Arc::clone(&domain.meter)).unwrap_or_default();
-        let from_before = at_start || known.is_some_and(|domain| domain.is_from_before());
+        let place_of_it = place(&self.domains, row.id);
+        let known = place_of_it.0.load();
+        let meter = known.as_ref().map(|domain| Arc::clone(&domain.meter)).unwrap_or_default();
+        let from_before = at_start || known.as_ref().is_some_and(|domain| domain.is_from_before());
         let domain = Domain {
             id: row.id,
-            user_id: row.user_id,
+            owner: place(&self.tenants, row.user_id.get()),
             host: row.host.into(),
             plan: row.plan,
             meter,
@@ -282,8 +340,20 @@ impl Directory {
             generation: row.generation,
             suspended: row.suspended,
         };
-        domains.insert(row.id, Arc::new(domain));
+        place_of_it.0.store(Some(Arc::new(domain)));
     }
+}
+
+/// The place of that, made where there is none yet.
+fn place<K: Hash + Eq, T>(places: &HashMap<K, Arc<Place<T>>>, key: K) -> Arc<Place<T>> {
+    Arc::clone(places.pin().get_or_insert_with(key, Place::empty))
+}
+
+/// The domain that stands there, if neither it nor its owner is gone or suspended.
+fn live(place: &Place<Domain>) -> Option<Live> {
+    let domain = place.0.load_full().filter(|domain| !domain.suspended)?;
+    let tenant = domain.owner.0.load_full().filter(|tenant| !tenant.suspended)?;
+    Some(Live { domain, tenant })
 }
 
 fn open(keyring: &Keyring, row: &SigningKey) -> Option<Arc<Key>> {

@@ -244,7 +244,7 @@ pub(crate) async fn change_password(
     locale: Locale,
 ) -> Result<HttpResponse> {
     let old = confirm(&app, &token, &body.0.old_password).await?;
-    let context = [token.user().username.clone(), token.user().nick.clone()];
+    let context = [token.user().username.to_string(), token.user().nick.to_string()];
     let hash = app.hasher.hash_new(body.0.new_password, context).await?;
     let hash = hash.map_err(|problem| Error::field("newPassword", problem))?;
     let tenant = token.tenant();

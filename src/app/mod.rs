@@ -98,7 +98,7 @@ impl App {
         };
         let settled = app.db.change_now(settle, |_| Ok(()));
         settled.map_err(cannot_read)?.map_err(Exit::config)?;
-        let follower = app.refresh(None).map_err(cannot_read)?;
+        let follower = app.directory.fill(&app.db).map_err(cannot_read)?;
         let app = web::Data::new(app);
         follow::keep_fresh(Arc::downgrade(&app.clone().into_inner()), follower)?;
         upkeep::keep_up(Arc::downgrade(&app.clone().into_inner()))?;

@@ -124,6 +124,11 @@ pub fn list_all(conn: &mut Conn) -> QueryResult<Vec<(Domain, String)>> {
         .load(conn)
 }
 
+/// How many there are.
+pub fn count(conn: &mut Conn) -> QueryResult<usize> {
+    domains::table.count().get_result(conn).map(|count: i64| count as usize)
+}
+
 /// Any domain, for the operator.
 pub fn find_any(conn: &mut Conn, id: DomainId) -> QueryResult<Option<Domain>> {
     domains::table.find(id).select(Domain::as_select()).first(conn).optional()

@@ -3,6 +3,8 @@
 //! Triggers stamp every insert, update and deletion from one counter whose row stays locked until the commit, so a
 //! reader that has seen revision n has missed nothing of n or before.
 
+use diesel::connection::DefaultLoadingMode;
+use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
 
 use super::schema::{domains, revision, revocations, secrets, signing_keys, tombstones, users};
@@ -10,22 +12,20 @@ use super::{Conn, domain::Domain, revocation::Revocation, secret::Secret, signin
 use crate::id::{DomainId, UserId};
 use crate::secret::SecretDigest;
 
-/// Everything after the seen revision. A row that was deleted stands in `gone` only.
-pub struct Delta {
-    /// What has been seen once this is applied.
-    pub revision: i64,
-    /// New or changed users.
-    pub users: Vec<Tenant>,
-    /// New or changed domains.
-    pub domains: Vec<Domain>,
-    /// New or changed secrets.
-    pub secrets: Vec<Secret>,
-    /// New or changed signing keys.
-    pub signing_keys: Vec<SigningKey>,
-    /// Newly revoked tokens.
-    pub revocations: Vec<Revocation>,
-    /// What was deleted.
-    pub gone: Vec<Tombstone>,
+/// One thing that changed.
+pub enum Change {
+    /// A new or changed user.
+    User(Tenant),
+    /// A new or changed domain.
+    Domain(Domain),
+    /// A new or changed secret.
+    Secret(Secret),
+    /// A new or changed signing key.
+    SigningKey(SigningKey),
+    /// A newly revoked token.
+    Revocation(Revocation),
+    /// What was deleted; its row stands in here only.
+    Gone(Tombstone),
 }
 
 /// One deletion; one of the four is set.
@@ -42,43 +42,71 @@ pub struct Tombstone {
     pub kid: Option<String>,
 }
 
-/// Reads what changed after `seen`; `None` when nothing did. Costs one look at one row then.
-pub fn since(conn: &mut Conn, seen: i64) -> QueryResult<Option<Delta>> {
-    let current: i64 = revision::table.select(revision::value).first(conn)?;
-    if current == seen {
-        return Ok(None);
+/// Which of the directory's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Users, secrets and whatever there is little of.
+    Most,
+    /// Domains.
+    Domains,
+    /// All of them.
+    All,
+}
+
+/// The revision of the last change.
+pub fn current(conn: &mut Conn) -> QueryResult<i64> {
+    revision::table.select(revision::value).first(conn)
+}
+
+/// Hands every row of a query on, one at a time where the database can: a million rows are never all in memory.
+macro_rules! each {
+    ($conn:expr, $query:expr, $row:ty, $hand_on:expr) => {
+        match $conn {
+            Conn::Sqlite(conn) => {
+                for row in $query.select(<$row>::as_select()).load_iter::<$row, DefaultLoadingMode>(conn)? {
+                    $hand_on(row?);
+                }
+            }
+            Conn::Postgres(conn) => {
+                for row in $query.select(<$row>::as_select()).load_iter::<$row, PgRowByRowLoadingMode>(conn)? {
+                    $hand_on(row?);
+                }
+            }
+        }
+    };
+}
+
+/// Reads what changed after `seen`, up to `current`.
+///
+/// Not in one snapshot, and it need not be: a row that changes in between has a revision after `current` and comes next
+/// time. The first time, with `seen` 0, what was deleted is not there to be removed.
+pub fn changes(
+    conn: &mut Conn,
+    part: Part,
+    seen: i64,
+    current: i64,
+    hand_on: &mut impl FnMut(Change),
+) -> QueryResult<()> {
+    macro_rules! newer {
+        ($table:ident) => {
+            $table::table.filter($table::revision.gt(seen).and($table::revision.le(current)))
+        };
     }
-    // Not in one snapshot, and it need not be: a row that changes in between has a revision after `current` and comes
-    // next time. The first time, what was deleted is not there to be removed.
-    let seen_gone = if seen == 0 { current } else { seen };
-    Ok(Some(Delta {
-        revision: current,
-        users: users::table
-            .filter(users::revision.gt(seen).and(users::revision.le(current)))
-            .select(Tenant::as_select())
-            .load(conn)?,
-        domains: domains::table
-            .filter(domains::revision.gt(seen).and(domains::revision.le(current)))
-            .select(Domain::as_select())
-            .load(conn)?,
-        secrets: secrets::table
-            .filter(secrets::revision.gt(seen).and(secrets::revision.le(current)))
-            .select(Secret::as_select())
-            .load(conn)?,
-        signing_keys: signing_keys::table
-            .filter(signing_keys::revision.gt(seen).and(signing_keys::revision.le(current)))
-            .select(SigningKey::as_select())
-            .load(conn)?,
-        revocations: revocations::table
-            .filter(revocations::revision.gt(seen).and(revocations::revision.le(current)))
-            .select(Revocation::as_select())
-            .load(conn)?,
-        gone: tombstones::table
-            .filter(tombstones::revision.gt(seen_gone).and(tombstones::revision.le(current)))
-            .order(tombstones::revision)
-            .select(Tombstone::as_select())
-            .load(conn)?,
-    }))
+    if part != Part::Domains {
+        each!(conn, newer!(users), Tenant, |row| hand_on(Change::User(row)));
+    }
+    if part != Part::Most {
+        each!(conn, newer!(domains), Domain, |row| hand_on(Change::Domain(row)));
+    }
+    if part != Part::Domains {
+        each!(conn, newer!(secrets), Secret, |row| hand_on(Change::Secret(row)));
+        each!(conn, newer!(signing_keys), SigningKey, |row| hand_on(Change::SigningKey(row)));
+        each!(conn, newer!(revocations), Revocation, |row| hand_on(Change::Revocation(row)));
+    }
+    if part != Part::Domains && seen > 0 {
+        each!(conn, newer!(tombstones).order(tombstones::revision), Tombstone, |row| hand_on(Change::Gone(row)));
+    }
+    Ok(())
 }
 
 /// Locks the counter until the transaction ends, before any other row: two changes then never wait for each other.

@@ -1,5 +1,6 @@
 //! Rows of `users`: people, who are the tenants.
 
+use compact_str::CompactString;
 use diesel::prelude::*;
 
 use super::schema::users;
@@ -12,10 +13,12 @@ use crate::id::UserId;
 pub struct Tenant {
     /// The tenant.
     pub id: UserId,
-    /// As it was chosen, with its capitals.
-    pub username: String,
+    /// As it was chosen, with its capitals; inline where it is short, as most are.
+    #[diesel(deserialize_as = String)]
+    pub username: CompactString,
     /// How the user wants to be called.
-    pub nick: String,
+    #[diesel(deserialize_as = String)]
+    pub nick: CompactString,
     /// Rises with what ends earlier tokens: a password change, a suspension.
     pub generation: i64,
     /// No token and no sign-in while this holds.
