@@ -24,7 +24,7 @@ use crate::db::signing_key::SigningKey;
 pub use crate::db::user::{Standing, Tenant};
 use crate::db::{Conn, Db, domain, revision, secret};
 use crate::error::{Error, Result};
-use crate::id::{DomainId, TokenId};
+use crate::id::{DomainId, SecretId, TokenId};
 use crate::plan::{Meter, Plan};
 use crate::secret::SecretDigest;
 use crate::token::client_keys::ClientKeys;
@@ -113,8 +113,20 @@ impl Live {
     }
 }
 
+/// A secret that works, and whose it is.
+#[derive(Debug)]
+pub struct Known {
+    /// The domain.
+    pub live: Live,
+    /// Which of its secrets.
+    pub secret: SecretId,
+    /// Unix seconds from which it no longer works, if it was retired.
+    pub expires_at: Option<i64>,
+}
+
 #[derive(Debug)]
 struct Secret {
+    id: SecretId,
     domain: Arc<Place<Domain>>,
     /// `i64::MAX` is never.
     expires_at: i64,
@@ -185,10 +197,11 @@ impl Directory {
     }
 
     /// The domain whose secret this is, if the secret still works at `now` and neither domain nor owner is suspended.
-    pub fn by_secret(&self, digest: &SecretDigest, now: i64) -> Option<Live> {
+    pub fn by_secret(&self, digest: &SecretDigest, now: i64) -> Option<Known> {
         let secrets = self.secrets.pin();
         let secret = secrets.get(digest).filter(|secret| now < secret.expires_at)?;
-        live(&secret.domain)
+        let expires_at = Some(secret.expires_at).filter(|deadline| *deadline < i64::MAX);
+        Some(Known { live: live(&secret.domain)?, secret: secret.id, expires_at })
     }
 
     /// The domain of that id, if neither it nor its owner is suspended.
@@ -280,10 +293,10 @@ impl Directory {
                 place(&self.tenants, number).0.store(Some(Arc::new(row)));
             }
             Change::Domain(row) => self.put_domain(row, at_start),
-            Change::Secret(secret::Secret { digest, domain_id, expires_at, .. }) => {
+            Change::Secret(secret::Secret { id, digest, domain_id, expires_at }) => {
                 let domain = place(&self.domains, domain_id);
                 let expires_at = expires_at.unwrap_or(i64::MAX);
-                self.secrets.pin().insert(digest, Secret { domain, expires_at });
+                self.secrets.pin().insert(digest, Secret { id, domain, expires_at });
             }
             Change::SigningKey(row) => keys.put.push(row),
             Change::Revocation(Revocation { jti, expires_at }) => drop(self.revoked.pin().insert(jti, expires_at)),

@@ -35,6 +35,8 @@ pub enum Error {
     WrongCredentials,
     /// The account's owner gave a wrong current password.
     WrongPassword,
+    /// There may be no more of what was asked for.
+    Quota(Message),
     /// `SIGNUP=closed`.
     SignupClosed,
     /// The token is fine but lacks the scope.
@@ -140,6 +142,7 @@ impl Error {
             Error::UnknownClient { .. } => row(S::UNAUTHORIZED, "invalid_client", "unknown_client", Message::UnknownClient),
             Error::WrongCredentials => row(S::UNAUTHORIZED, "invalid_grant", "credentials", Message::WrongCredentials),
             Error::WrongPassword => row(S::FORBIDDEN, "access_denied", "credentials", Message::WrongPassword),
+            Error::Quota(message) => row(S::FORBIDDEN, "access_denied", "quota", *message),
             Error::SignupClosed => row(S::FORBIDDEN, "access_denied", "signup_closed", Message::SignupClosed),
             Error::LacksScope => row(S::FORBIDDEN, "insufficient_scope", "scope", Message::LacksScope),
             Error::WrongKind(message) => row(S::FORBIDDEN, "insufficient_scope", "kind", *message),

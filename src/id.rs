@@ -154,10 +154,23 @@ where
 }
 
 /// A secret's number, unique over all domains; it says nothing about the secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, AsExpression, FromSqlRow)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = BigInt)]
 pub struct SecretId(i64);
 number_in_sql!(SecretId);
+
+impl SecretId {
+    /// Parses the last segment of a secret's URL; only the canonical decimal form is one.
+    pub fn parse(text: &str) -> Option<SecretId> {
+        let number: i64 = text.parse().ok()?;
+        (number > 0 && number.to_string() == text).then_some(SecretId(number))
+    }
+
+    /// The number as the wire shows it.
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
 
 /// A token's `jti`: 128 random bits, in the token as 32 hexadecimal digits. What a revocation names: the bytes of one
 /// token can be written in more than one way (an ECDSA signature has a twin), its id cannot.

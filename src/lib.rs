@@ -34,7 +34,7 @@
 //!
 //! ```text
 //! main > cli > server > api > gate > app > directory > db > token, password > config
-//!      > secret, host, hashtag, plan, metrics, logging > id > error, exit > locale
+//!      > secret, host, hashtag, plan, usage, metrics, logging > id > error, exit > locale
 //! ```
 
 #[cfg(doctest)]
@@ -60,6 +60,7 @@ pub mod plan;
 pub mod secret;
 pub mod server;
 pub mod token;
+pub mod usage;
 
 mod api;
 

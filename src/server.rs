@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use utoipa_actix_web::service_config::ServiceConfig;
 use utoipa_actix_web::{AppExt, scope};
 
-use crate::api::{accounts, domains, issued, openapi, posts, status, token, verify, well_known};
+use crate::api::{accounts, domains, issued, openapi, posts, secrets, status, token, usage, verify, well_known};
 use crate::app::App;
 use crate::config::Config;
 use crate::gate::observe::observe;
@@ -47,6 +47,10 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
                 .service(domains::show) //     GET    /v1/domains/{id}
                 .service(domains::change) //   PATCH  /v1/domains/{id}
                 .service(domains::remove) //   DELETE /v1/domains/{id}
+                .service(secrets::rotate) //   POST   /v1/domains/{id}/secrets
+                .service(secrets::list) //     GET    /v1/domains/{id}/secrets
+                .service(secrets::retire) //   DELETE /v1/domains/{id}/secrets/{secretId}
+                .service(usage::show) //       GET    /v1/domains/{id}/usage
                 .service(posts::mine) //       GET    /v1/posts/my
                 .service(posts::by_hashtag) // GET    /v1/posts/hashtag/{title}
                 .service(posts::create) //     POST   /v1/posts
@@ -169,6 +173,7 @@ impl Signals {
 /// # Errors
 /// When the operating system refuses.
 pub async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>, signals: Signals) -> io::Result<()> {
+    let at_the_end = app.clone();
     let handles: Vec<ServerHandle> = metrics.iter().chain([&api]).map(Server::handle).collect();
     let Signals { mut terminate, mut interrupt } = signals;
     let stop = async move {
@@ -191,5 +196,8 @@ pub async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>, sign
     };
     actix_web::rt::spawn(stop);
     let (api, metrics) = futures_util::future::join(api, serve_metrics).await;
+    if let Err(error) = at_the_end.write_ledger() {
+        log::error!("the last second of usage is lost: {}", error.cause().unwrap_or("the database is away"));
+    }
     api.and(metrics)
 }

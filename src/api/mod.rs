@@ -6,8 +6,10 @@ pub(crate) mod domains;
 pub(crate) mod issued;
 pub(crate) mod openapi;
 pub(crate) mod posts;
+pub(crate) mod secrets;
 pub(crate) mod status;
 pub(crate) mod token;
+pub(crate) mod usage;
 pub(crate) mod verify;
 pub(crate) mod well_known;
 

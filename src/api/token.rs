@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use actix_web::http::header::HeaderName;
 use actix_web::{HttpResponse, get, post, web};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -14,6 +15,9 @@ use crate::gate::bearer::Bearer;
 use crate::gate::client::{Client, Form, TokenRequest};
 use crate::locale::{Locale, Message};
 use crate::token::Claims;
+
+/// Unix seconds from which the secret of the request no longer works.
+const SECRET_EXPIRES: HeaderName = HeaderName::from_static("x-secret-expires");
 
 /// The answer to plain JSON.
 #[derive(Serialize, ToSchema)]
@@ -29,6 +33,10 @@ struct Issued<'a> {
     token_type: &'a str,
     /// Seconds that the token lives.
     expires_in: i64,
+    /// Unix seconds from which the secret no longer works, once it was retired: take the new one before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    secret_expires_at: Option<i64>,
 }
 
 /// The answer to an OAuth 2.0 form (RFC 6749 §5.1).
@@ -42,6 +50,10 @@ struct OAuthIssued<'a> {
     expires_in: i64,
     /// What the token allows.
     scope: &'a str,
+    /// Unix seconds from which the secret no longer works, once it was retired: take the new one before.
+    #[serde(rename = "secretExpiresAt", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    secret_expires_at: Option<i64>,
 }
 
 /// An OAuth 2.0 token request (RFC 6749 §4.4.2).
@@ -88,16 +100,22 @@ enum TokenAnswer<'a> {
 #[post("/token")]
 pub(crate) async fn issue(client: Client, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     let domain = &client.live.domain;
-    let Grant { scope, audiences } = Grant::of(client.form.as_ref(), domain, &app.config)?;
+    let grant = Grant::of(client.form.as_ref(), domain, &app.config);
+    let Grant { scope, audiences } = grant.inspect_err(|error| app.refused(domain.id, error))?;
     let (token, expires_in) = app.access_token(&client.live, &scope, &audiences);
     let mut answer = HttpResponse::Ok();
-    let (token, token_type) = (token.as_str(), "Bearer");
+    let (token, token_type, secret_expires_at) = (token.as_str(), "Bearer", client.secret_expires_at);
+    if let Some(deadline) = secret_expires_at {
+        answer.insert_header((SECRET_EXPIRES, deadline));
+    }
     Ok(match client.form {
         None => {
             let message = Message::TokenIssued.text(locale);
-            answer.json(Issued { code: 200, message, token, token_type, expires_in })
+            answer.json(Issued { code: 200, message, token, token_type, expires_in, secret_expires_at })
         }
-        Some(_) => answer.json(OAuthIssued { access_token: token, token_type, expires_in, scope: &scope }),
+        Some(_) => {
+            answer.json(OAuthIssued { access_token: token, token_type, expires_in, scope: &scope, secret_expires_at })
+        }
     })
 }
 

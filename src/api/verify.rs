@@ -94,11 +94,11 @@ fn admitted(req: &HttpRequest, app: &App) -> Result<Bearer> {
     let bearer = Bearer::presented(req, app, demands.audience.as_deref().unwrap_or(&app.config.issuer))?;
     let scopes = demands.scope.as_deref().unwrap_or_default();
     if !scopes.split_ascii_whitespace().all(|scope| bearer.allows(scope)) {
-        return Err(Error::LacksScope);
+        return Err(bearer.refused(req, Error::LacksScope));
     }
     let is_of = |host: &Cow<'_, str>| bearer.domain().is_some_and(|domain| domain.host.eq_ignore_ascii_case(host));
     match demands.host.as_ref().is_none_or(is_of) {
         true => Ok(bearer),
-        false => Err(Error::WrongHost),
+        false => Err(bearer.refused(req, Error::WrongHost)),
     }
 }

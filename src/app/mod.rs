@@ -3,6 +3,7 @@
 mod files;
 mod follow;
 pub mod keys;
+mod ledger;
 mod upkeep;
 
 use std::fs::File;
@@ -14,6 +15,7 @@ use actix_web::web;
 
 pub(crate) use self::files::root_secret;
 use self::files::take_file;
+pub(crate) use self::upkeep::USAGE_DAYS;
 use crate::config::Config;
 use crate::db::audit::Audited;
 pub(crate) use crate::db::audit::{Actor, Who};
@@ -22,13 +24,14 @@ use crate::db::{Conn, Db};
 use crate::directory::{Directory, Live};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::id::TokenId;
+use crate::id::{DomainId, TokenId};
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::password::Hasher;
 use crate::token::assertion::Used;
 use crate::token::keyring::Keyring;
 use crate::token::{self, Claims, Kind};
+use crate::usage::{self, Usage};
 
 /// Tells the time in Unix seconds. Tests pass one of their own.
 pub type Clock = Box<dyn Fn() -> i64 + Send + Sync>;
@@ -47,6 +50,8 @@ pub struct App {
     pub hasher: Hasher,
     /// What is counted.
     pub metrics: Metrics,
+    /// What domains did since it was last written.
+    pub usage: Usage,
     /// Unix seconds at which it started.
     pub started_at: i64,
     clock: Clock,
@@ -79,6 +84,7 @@ impl App {
             used_assertions: Used::default(),
             hasher: Hasher::new(config.bcrypt_cost, cores),
             metrics: Metrics::default(),
+            usage: Usage::default(),
             started_at: clock(),
             clock,
             started: Instant::now(),
@@ -101,6 +107,7 @@ impl App {
         let follower = app.directory.fill(&app.db).map_err(cannot_read)?;
         let app = web::Data::new(app);
         follow::keep_fresh(Arc::downgrade(&app.clone().into_inner()), follower)?;
+        ledger::keep(Arc::downgrade(&app.clone().into_inner()))?;
         upkeep::keep_up(Arc::downgrade(&app.clone().into_inner()))?;
         Ok(app)
     }
@@ -184,7 +191,13 @@ impl App {
             ..claims
         });
         self.metrics.tokens_issued.inc();
+        self.usage.count(domain.id, usage::Kind::Token, self.now());
         (token, self.config.token_ttl)
+    }
+
+    /// Counts a refusal that is certainly that domain's own.
+    pub(crate) fn refused(&self, domain: DomainId, error: &Error) {
+        self.usage.count(domain, usage::Kind::Refused(error.reason()), self.now());
     }
 
     /// Issues a user token, which carries every scope.

@@ -6,15 +6,21 @@ use std::time::Duration;
 
 use super::{App, keys};
 use crate::db::audit::Actor;
-use crate::db::revocation;
+use crate::db::{revocation, secret, usage};
 use crate::error::Result;
 use crate::exit::Exit;
+use crate::usage::DAY;
 
 /// Nothing here is urgent: a key that is due early by this much, or an expired revocation that is kept for so long, does no
 /// harm.
 const EVERY: Duration = Duration::from_secs(20);
 /// Seconds by which the clocks of nodes may differ: for so long a revocation is kept beyond its token's `exp`.
 const CLOCKS: i64 = 30;
+
+/// Seconds for which a secret that no longer works is still shown to its owner.
+const SHOWN: i64 = 7 * DAY;
+/// Days of usage that are kept.
+pub(crate) const USAGE_DAYS: i64 = 400;
 
 /// Does it on a thread of its own until the app is gone.
 pub(super) fn keep_up(app: Weak<App>) -> std::result::Result<(), Exit> {
@@ -47,6 +53,8 @@ impl App {
             while self.db.write_now(|conn| Ok(revocation::prune(conn, past)?))? {}
             self.directory.prune(past);
         }
+        while self.db.change_now(|conn| Ok(secret::prune(conn, now - SHOWN)?), |conn| self.directory.catch_up(conn))? {}
+        while self.db.write_now(|conn| Ok(usage::prune(conn, now.div_euclid(DAY) - USAGE_DAYS)?))? {}
         let keyring = self.directory.keyring();
         if !keyring.needs_upkeep(self.config.key_rotation, now) {
             return Ok(());

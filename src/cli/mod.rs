@@ -3,6 +3,7 @@
 
 mod keys;
 mod operator;
+mod version_use;
 
 use std::collections::HashMap;
 use std::env::VarError;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 
 use self::keys::KeyCommand;
 use self::operator::{DomainCommand, Operator, UserCommand};
+use self::version_use::VersionUse;
 use crate::app::App;
 use crate::config::Config;
 use crate::db::Db;
@@ -81,6 +83,8 @@ enum Command {
     /// Manage signing keys (with JWT_ALGORITHM other than HS256).
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Who still calls a version of the API.
+    VersionUse(VersionUse),
     /// Print every setting and where it came from, secrets masked.
     CheckConfig,
 }
@@ -110,6 +114,7 @@ pub fn run(args: impl Iterator<Item = OsString>, environment: &Environment) -> R
         }
         Command::User(command) => Operator::open(config, out, command.adds())?.user(command),
         Command::Domain(command) => Operator::open(config, out, false)?.domain(command),
+        Command::VersionUse(command) => Operator::open(config, out, false)?.version_use(&command),
         Command::Key(command) => Operator::open(config, out, false)?.key(command),
     }
 }

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::Output;
 use crate::api::accounts::{Signup, Username};
-use crate::api::domains;
+use crate::api::{domains, secrets};
 use crate::app;
 use crate::config::{self, Config, Database};
 use crate::db::audit::{Actor, Audited};
 use crate::db::domain::NewDomain;
-use crate::db::{Conn, Db, domain, secret, user};
+use crate::db::{Conn, Db, domain, user};
 use crate::error::{Error, Result as Answer};
 use crate::exit::Exit;
 use crate::id::DomainId;
@@ -263,10 +263,8 @@ impl Operator {
                 if domain.jwks.is_some() {
                     return Err(Exit::usage(format!("{} proves itself by its keys and has no secret", domain.id)));
                 }
-                let new = ClientSecret::random();
-                let now = app::system_time();
-                self.change_domain("secret.rotated", &domain, |conn| {
-                    secret::rotate(conn, domain.id, &new, seconds, now)
+                let (_, new) = self.change(|conn| {
+                    secrets::rotated(conn, Actor::OPERATOR, domain.user_id, domain.id, seconds, app::system_time())
                 })?;
                 self.show_secret(domain.id, &domain.host, &new)
             }

@@ -15,6 +15,7 @@ pub mod revocation;
 pub mod schema;
 pub mod secret;
 pub mod signing_key;
+pub mod usage;
 pub mod user;
 
 use std::fs::{DirBuilder, OpenOptions};

@@ -1,10 +1,10 @@
-//! Rows of `secrets`: digests of client secrets, several per domain.
+//! Rows of `secrets`: digests of client secrets, several per domain. An owner's functions take the tenant.
 
 use diesel::prelude::*;
 
-use super::schema::secrets;
-use super::{Conn, domain};
-use crate::id::{DomainId, SecretId};
+use super::schema::{domains, secret_uses, secrets};
+use super::{Conn, columns, domain};
+use crate::id::{DomainId, SecretId, UserId};
 use crate::secret::{ClientSecret, SecretDigest};
 
 /// What the directory keeps of a client secret.
@@ -21,8 +21,51 @@ pub struct Secret {
     pub expires_at: Option<i64>,
 }
 
+/// What an owner may see of a secret.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = secrets)]
+pub struct Shown {
+    /// Its number.
+    pub id: SecretId,
+    /// Its last characters.
+    pub hint: String,
+    /// Unix seconds.
+    pub created_at: i64,
+    /// See [`Secret::expires_at`].
+    pub expires_at: Option<i64>,
+}
+
+/// When a secret was last used.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = secret_uses)]
+pub struct Used {
+    /// Unix seconds.
+    pub used_at: i64,
+    /// The network address.
+    pub used_from: Option<String>,
+    /// Unix seconds at which it first came from a browser.
+    pub leaked_at: Option<i64>,
+}
+
+/// The secrets of one of the tenant's domains, the newest first, with their last use.
+pub fn list(conn: &mut Conn, tenant: UserId, domain: DomainId) -> QueryResult<Vec<(Shown, Option<Used>)>> {
+    secrets::table
+        .inner_join(domains::table)
+        .left_join(secret_uses::table)
+        .filter(domains::user_id.eq(tenant).and(secrets::domain_id.eq(domain)))
+        .order(secrets::id.desc())
+        .select((Shown::as_select(), Option::<Used>::as_select()))
+        .load(conn)
+}
+
+/// How many secrets of a domain still work at `now`.
+pub fn count_live(conn: &mut Conn, domain: DomainId, now: i64) -> QueryResult<i64> {
+    let live = secrets::expires_at.is_null().or(secrets::expires_at.gt(now));
+    secrets::table.filter(secrets::domain_id.eq(domain)).filter(live).count().get_result(conn)
+}
+
 /// Adds a secret that works until it is retired.
-pub fn insert(conn: &mut Conn, domain: DomainId, secret: &ClientSecret, now: i64) -> QueryResult<()> {
+pub fn insert(conn: &mut Conn, domain: DomainId, secret: &ClientSecret, now: i64) -> QueryResult<Shown> {
     diesel::insert_into(secrets::table)
         .values((
             secrets::domain_id.eq(domain),
@@ -30,13 +73,13 @@ pub fn insert(conn: &mut Conn, domain: DomainId, secret: &ClientSecret, now: i64
             secrets::hint.eq(secret.hint()),
             secrets::created_at.eq(now),
         ))
-        .execute(conn)
-        .map(drop)
+        .returning(columns::<Shown>())
+        .get_result(conn)
 }
 
 /// Adds a new secret and retires the others: `grace` seconds from now, or, with 0, at once, which also ends
 /// every token that was issued before. A deadline that is nearer stays.
-pub fn rotate(conn: &mut Conn, domain: DomainId, new: &ClientSecret, grace: i64, now: i64) -> QueryResult<()> {
+pub fn rotate(conn: &mut Conn, domain: DomainId, new: &ClientSecret, grace: i64, now: i64) -> QueryResult<Shown> {
     let others = secrets::table.filter(secrets::domain_id.eq(domain));
     if grace == 0 {
         diesel::delete(others).execute(conn)?;
@@ -47,4 +90,26 @@ pub fn rotate(conn: &mut Conn, domain: DomainId, new: &ClientSecret, grace: i64,
         diesel::update(others.filter(later)).set(secrets::expires_at.eq(deadline)).execute(conn)?;
     }
     insert(conn, domain, new, now)
+}
+
+/// Retires one secret of a domain at once, and with it every token that was issued before; whether there was such a one.
+pub fn delete(conn: &mut Conn, domain: DomainId, id: SecretId) -> QueryResult<bool> {
+    let one = secrets::table.filter(secrets::id.eq(id).and(secrets::domain_id.eq(domain)));
+    let deleted = diesel::delete(one).execute(conn)? > 0;
+    if deleted {
+        domain::raise_generation(conn, domain)?;
+    }
+    Ok(deleted)
+}
+
+/// So many rows are deleted at once, to keep nobody waiting.
+const AT_ONCE: i64 = 1_000;
+
+/// Deletes some of those that have not worked since `before`; whether there may be more.
+pub fn prune(conn: &mut Conn, before: i64) -> QueryResult<bool> {
+    let over = secrets::table.filter(secrets::expires_at.le(before));
+    let some: Vec<SecretId> = over.select(secrets::id).limit(AT_ONCE).load(conn)?;
+    let more = some.len() as i64 == AT_ONCE;
+    diesel::delete(secrets::table.filter(secrets::id.eq_any(some))).execute(conn)?;
+    Ok(more)
 }

@@ -42,6 +42,7 @@ use crate::id::{TokenId, UserId};
 use crate::locale::Message;
 use crate::plan::Plan;
 use crate::token::{self, Authentic, Claims, Subject};
+use crate::usage::Kind;
 
 /// Proof of either kind of token. Refuses with 401, with 419 for a token that is only too old, with 429 over the
 /// plan's limit.
@@ -110,8 +111,22 @@ impl Bearer {
     /// # Errors
     /// As [`Bearer`] says.
     pub(crate) fn presented(req: &HttpRequest, app: &App, audience: &str) -> Result<Bearer> {
-        let mut bearer = Bearer::judge(app, presented(req)?, Some(audience))?;
-        bearer.address = Address::of(req, &app.config);
+        let token = Bearer::authentic(app, presented(req)?, Some(audience))?;
+        let subject = token.subject;
+        let admitted = Bearer::admit(app, token, &Address::of(req, &app.config));
+        if let Subject::Domain(id) = subject {
+            let kind = admitted.as_ref().map_or_else(|error| Kind::Refused(error.reason()), |_| Kind::Call);
+            app.usage.count(id, kind, app.now());
+            if req.path().starts_with("/v1/") {
+                app.usage.count(id, Kind::Version1, app.now());
+            }
+        }
+        admitted
+    }
+
+    /// The bearer of an authentic token, if it is live and within the domain's limit.
+    fn admit(app: &App, token: Arc<Authentic>, address: &Address) -> Result<Bearer> {
+        let bearer = Bearer { address: *address, ..Bearer::in_time(app, token)? };
         if let Some(domain) = &bearer.domain {
             spend(app, domain)?;
         }
@@ -123,13 +138,20 @@ impl Bearer {
     /// # Errors
     /// When it is not good.
     pub(crate) fn judge(app: &App, token: &str, audience: Option<&str>) -> Result<Bearer> {
-        let now = app.now();
-        let token = token::verify(token, &app.directory.keyring(), &app.config, now).ok_or(Error::TokenInvalid)?;
-        if audience.is_some_and(|audience| !token.is_for(audience)) {
-            return Err(Error::TokenInvalid);
-        }
+        Bearer::in_time(app, Bearer::authentic(app, token, audience)?)
+    }
+
+    /// A token of ours, for that audience.
+    fn authentic(app: &App, token: &str, audience: Option<&str>) -> Result<Arc<Authentic>> {
+        let token = token::verify(token, &app.directory.keyring(), &app.config, app.now());
+        let for_it = |token: &Arc<Authentic>| audience.is_none_or(|audience| token.is_for(audience));
+        token.filter(for_it).ok_or(Error::TokenInvalid)
+    }
+
+    /// The bearer of a token that is live, and last of all not expired.
+    fn in_time(app: &App, token: Arc<Authentic>) -> Result<Bearer> {
         let bearer = Bearer::live(app, token)?;
-        match bearer.token.has_expired(now) {
+        match bearer.token.has_expired(app.now()) {
             true => Err(Error::TokenExpired(app.config.expired_token_status)),
             false => Ok(bearer),
         }
@@ -157,6 +179,14 @@ impl Bearer {
             true => Err(Error::TokenRevoked),
             false => Ok(Bearer { token, tenant, domain, address: Address(None) }),
         }
+    }
+
+    /// The refusal of a good token for something else, which is counted as the domain's.
+    pub(crate) fn refused(&self, req: &HttpRequest, error: Error) -> Error {
+        if let (Some(domain), Ok(app)) = (&self.domain, app(req)) {
+            app.refused(domain.id, &error);
+        }
+        error
     }
 
     /// The token's id and `exp`, which is what a revocation needs.
@@ -212,7 +242,7 @@ impl FromRequest for UserToken {
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(Bearer::of(req).and_then(|bearer| match bearer.domain {
             None => Ok(UserToken(bearer)),
-            Some(_) => Err(Error::WrongKind(Message::UserTokenNeeded)),
+            Some(_) => Err(bearer.refused(req, Error::WrongKind(Message::UserTokenNeeded))),
         }))
     }
 }
@@ -297,7 +327,7 @@ impl<S: Scope> FromRequest for Scoped<S> {
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(Bearer::of(req).and_then(|bearer| match bearer.allows(S::NAME) {
             true => Ok(Scoped(bearer, PhantomData)),
-            false => Err(Error::LacksScope),
+            false => Err(bearer.refused(req, Error::LacksScope)),
         }))
     }
 }

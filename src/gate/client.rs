@@ -15,18 +15,21 @@ use super::address::Address;
 use super::body::{self, MediaType};
 use super::{app, bearer};
 use crate::app::{Actor, App, Who};
-use crate::directory::Live;
+use crate::directory::{Known, Live};
 use crate::error::{Error, Result};
-use crate::id::{DomainId, UserId};
+use crate::id::{DomainId, SecretId, UserId};
 use crate::locale::Message;
 use crate::secret::ClientSecret;
 use crate::token::assertion::{self, Circumstances};
+use crate::usage::{Kind, Use};
 
 /// Proof of a client that asks for a token, within its plan's limit, and what else it sent.
 #[derive(Debug)]
 pub struct Client {
     /// The domain with its owner.
     pub live: Live,
+    /// Unix seconds from which its secret no longer works, if that was retired.
+    pub secret_expires_at: Option<i64>,
     /// The other members of an OAuth 2.0 form; `None` when the client sent plain JSON.
     pub form: Option<Form>,
 }
@@ -41,9 +44,16 @@ impl FromRequest for Client {
         async move {
             let app = app(&req)?;
             let (credentials, form) = presented(&req, payload).await?;
-            let live = credentials.prove(app, req.path())?;
-            bearer::spend(app, &live.domain)?;
-            Ok(Client { live, form })
+            let Proven { live, secret } = credentials.prove(app, req.path())?;
+            let (id, now) = (live.domain.id, app.now());
+            if req.path().starts_with("/v1/") {
+                app.usage.count(id, Kind::Version1, now);
+            }
+            bearer::spend(app, &live.domain).inspect_err(|error| app.refused(id, error))?;
+            if let Some((secret, _)) = secret {
+                app.usage.used(secret, Use { at: now, from: Address::of(&req, &app.config).0 });
+            }
+            Ok(Client { live, secret_expires_at: secret.and_then(|(_, expires_at)| expires_at), form })
         }
         .boxed_local()
     }
@@ -96,7 +106,7 @@ impl FromRequest for FormClient {
             }
             let (credentials, form) = presented(&req, payload).await?;
             let app = app(&req)?;
-            let live = credentials.prove(app, req.path())?;
+            let Proven { live, .. } = credentials.prove(app, req.path())?;
             let address = Address::of(&req, &app.config);
             Ok(FormClient { live, address, form: form.ok_or(Error::MediaType)? })
         }
@@ -157,18 +167,29 @@ enum Credentials {
     },
 }
 
+/// A client, and the secret by which it proved itself with the time from which that no longer works.
+struct Proven {
+    live: Live,
+    secret: Option<(SecretId, Option<i64>)>,
+}
+
 impl Credentials {
     /// The client that these credentials are of; at the endpoint of that path.
-    fn prove(&self, app: &App, path: &str) -> Result<Live> {
-        let (id, basic, live) = match self {
+    fn prove(&self, app: &App, path: &str) -> Result<Proven> {
+        let (id, basic, proven) = match self {
             Credentials::Secret { id, secret, basic } => {
                 let secret = ClientSecret::parse(secret);
-                let live = secret.and_then(|secret| app.directory.by_secret(&secret.digest(), app.now()));
-                (id, *basic, live)
+                let known = secret.and_then(|secret| app.directory.by_secret(&secret.digest(), app.now()));
+                let proven =
+                    known.map(|Known { live, secret, expires_at }| Proven { live, secret: Some((secret, expires_at)) });
+                (id, *basic, proven)
             }
-            Credentials::Assertion { id, assertion } => (id, false, asserted(app, assertion, path)?),
+            Credentials::Assertion { id, assertion } => {
+                (id, false, asserted(app, assertion, path)?.map(|live| Proven { live, secret: None }))
+            }
         };
-        live.filter(|live| id.as_ref().is_none_or(|id| id == live.domain.id.as_str()))
+        proven
+            .filter(|proven| id.as_ref().is_none_or(|id| id == proven.live.domain.id.as_str()))
             .ok_or(Error::UnknownClient { basic })
     }
 }

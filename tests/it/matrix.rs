@@ -51,6 +51,10 @@ const ROUTES: &[(&str, &str)] = &[
     ("GET /v1/domains/{id}",         "missing invalid expired expired revoked revoked  kind      not_found kind      kind      kind      200"),
     ("PATCH /v1/domains/{id}",       "missing invalid expired expired revoked revoked  kind      not_found kind      kind      kind      200"),
     ("DELETE /v1/domains/{id}",      "missing invalid expired expired revoked revoked  kind      not_found kind      kind      kind      200"),
+    ("POST /v1/domains/{id}/secrets","missing invalid expired expired revoked revoked  kind      not_found kind      kind      kind      201"),
+    ("GET /v1/domains/{id}/secrets", "missing invalid expired expired revoked revoked  kind      not_found kind      kind      kind      200"),
+    ("DELETE /v1/domains/{id}/secrets/{secretId}", "missing invalid expired expired revoked revoked  kind      not_found kind      kind      kind      200"),
+    ("GET /v1/domains/{id}/usage",   "missing invalid expired expired revoked revoked  kind      not_found kind      kind      kind      200"),
     ("POST /v1/posts",               "missing invalid expired expired revoked revoked  201       201       scope     201       201       201"),
     ("GET /v1/posts/my",             "missing invalid expired expired revoked revoked  200       200       200       scope     200       200"),
     ("GET /v1/posts/hashtag/{title}","missing invalid expired expired revoked revoked  not_found not_found 200       scope     200       200"),
@@ -75,6 +79,7 @@ const BODIES: &[(&str, &str)] = &[
     ("DELETE /v1/me",           r#"{"password":"{password}"}"#),
     ("POST /v1/domains",        r#"{"host":"new{n}.example.com","type":"premium"}"#),
     ("PATCH /v1/domains/{id}",  r#"{"type":"premium"}"#),
+    ("POST /v1/domains/{id}/secrets", r#"{"graceSeconds":60}"#),
     ("POST /v1/posts",          r#"{"content":"new #post","img":"https://img.example.com/a.png"}"#),
     ("PUT /v1/posts/{id}",      r#"{"content":"changed #post","img":null}"#),
 ];
@@ -120,6 +125,8 @@ pub struct Cast {
     pub name: String,
     pub user: User,
     pub domain: Domain,
+    /// A second secret of it.
+    pub secret: String,
     pub post: String,
     pub client: String,
     pub reader: String,
@@ -142,6 +149,9 @@ impl Cast {
         let content = json!({"content": format!("{name} wrote this #mine")});
         let post = gate.post("/v1/posts").token(&user.token).json(&content).send().expect(201);
 
+        let more = gate.post(&format!("/v1/domains/{}/secrets", domain.id)).token(&user.token);
+        let secret = more.json(&json!({"graceSeconds": 3600})).send().expect(201)["payload"]["id"].to_string();
+
         let closed = gate.register(&user, &format!("closed{number}.example.com"));
         let revoked = gate.access_token(&closed);
         gate.delete(&format!("/v1/domains/{}", closed.id)).token(&user.token).send().expect(200);
@@ -152,7 +162,7 @@ impl Cast {
 
         let (mallory, _, their_client) = gate.tenant(&format!("mallory{number}"));
         let post = post["payload"]["id"].to_string();
-        Cast { name, user, domain, post, client, reader, writer, dead, theirs: [their_client, mallory.token] }
+        Cast { name, user, domain, secret, post, client, reader, writer, dead, theirs: [their_client, mallory.token] }
     }
 
     /// What an identity presents.
@@ -178,6 +188,7 @@ impl Cast {
     pub fn fill(&self, text: &str, number: usize) -> String {
         let id = if text.starts_with("/v1/domains") { &self.domain.id } else { &self.post };
         text.replace("{id}", id)
+            .replace("{secretId}", &self.secret)
             .replace("{title}", "mine")
             .replace("{client}", &self.domain.id)
             .replace("{secret}", &self.domain.secret)

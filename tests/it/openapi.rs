@@ -249,13 +249,17 @@ fn every_answer_is_documented_and_every_documented_status_is_answered() {
         ask(&limited, &|request| with_body(request).token(&spent_token), &path);
         ask(&closed, &|request| with_body(user(request)), &path);
 
+        if path.contains(&format!("{}/", cast.domain.id)) {
+            let other = path.replace(&cast.domain.id, "dom_0123456789ABCDEFGHIJkl");
+            ask(&gate, &|request| with_body(user(request)), &other);
+        }
         if let Some((folder, _)) = path.rsplit_once('/').filter(|_| name.ends_with('}')) {
             for segment in ["0", "no-such", "%FF", "9223372036854775808", "dom_0123456789ABCDEFGHIJkl"] {
                 ask(&gate, &|request| with_body(user(request)), &format!("{folder}/{segment}"));
             }
         }
         if operation["parameters"].is_array() {
-            for query in ["limit=0", "limit=x", "cursor=x", "limit=1&limit=2", "unknown=1", "limit=100"] {
+            for query in ["days=0", "limit=0", "limit=x", "cursor=x", "limit=1&limit=2", "unknown=1", "limit=100"] {
                 ask(&gate, &|request| with_body(user(request)), &format!("{path}?{query}"));
             }
         }

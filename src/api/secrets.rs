@@ -1,0 +1,204 @@
+//! The client secrets of a domain: rotated at once or with an overlap, listed, retired one by one.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, delete, get, post, web};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::{answer, done, not_found};
+use crate::app::App;
+use crate::db::audit::{Actor, Audited};
+use crate::db::secret::{self, Shown, Used};
+use crate::db::{Conn, domain};
+use crate::error::{Error, Result};
+use crate::gate::bearer::UserToken;
+use crate::gate::body::Json;
+use crate::id::{DomainId, SecretId, UserId};
+use crate::locale::{Locale, Message};
+use crate::secret::ClientSecret;
+use crate::token::present;
+
+/// Seconds that the old secrets still work unless the owner says otherwise: a day.
+const GRACE: i64 = 86_400;
+/// The most that the owner can say: 30 days.
+const LONGEST_GRACE: i64 = 30 * 86_400;
+/// So many secrets of one domain work at once, at most.
+const MOST: i64 = 200;
+
+/// How to rotate.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Rotation {
+    /// Seconds that the old secrets still work, up to 30 days; a day if absent. With 0 they stop at once, and every token
+    /// of the domain ends.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false, minimum = 0, maximum = 2_592_000, default = 86_400)]
+    grace_seconds: Option<i64>,
+}
+
+/// A secret as its owner sees it.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct SecretView {
+    /// Its number.
+    id: i64,
+    /// Its last four characters.
+    hint: String,
+    /// Unix seconds.
+    created_at: i64,
+    /// Unix seconds from which it no longer works; `null` is never.
+    #[schema(required)]
+    expires_at: Option<i64>,
+    /// Unix seconds, some seconds late; `null` is never.
+    #[schema(required)]
+    last_used_at: Option<i64>,
+    /// The network address of that use.
+    #[schema(required)]
+    last_used_from: Option<String>,
+    /// It came from a browser, where anybody can read it: rotate it, and call from your server.
+    leaked_to_browser: bool,
+    /// Shown in this answer only: keep it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    client_secret: Option<String>,
+}
+
+impl SecretView {
+    fn of(shown: Shown, used: Option<Used>) -> SecretView {
+        SecretView {
+            id: shown.id.get(),
+            hint: shown.hint,
+            created_at: shown.created_at,
+            expires_at: shown.expires_at,
+            last_used_at: used.as_ref().map(|used| used.used_at),
+            leaked_to_browser: used.as_ref().is_some_and(|used| used.leaked_at.is_some()),
+            last_used_from: used.and_then(|used| used.used_from),
+            client_secret: None,
+        }
+    }
+}
+
+/// Make a new client secret. It is shown in this answer and never again.
+///
+/// The old ones go on for `graceSeconds`, so that servers can be changed one after the other. With 0, as after a leak, they
+/// stop at once, and the tokens that they got are revoked.
+#[utoipa::path(
+    tag = "domains",
+    operation_id = "rotateSecret",
+    params(("id" = String, Path, description = "The domain's public id")),
+    request_body = Rotation,
+    responses(
+        (status = 201, description = "The new secret", body = super::Answer<SecretView>),
+        (status = 403, description = "Too many secrets work at once", body = crate::error::ErrorBody),
+    ),
+    security(("userToken" = []))
+)]
+#[post("/domains/{id}/secrets")]
+pub(crate) async fn rotate(
+    token: UserToken,
+    id: web::Path<String>,
+    body: Json<Rotation>,
+    app: web::Data<App>,
+    locale: Locale,
+) -> Result<HttpResponse> {
+    let (tenant, id) = (token.tenant(), DomainId::parse(&id).ok_or_else(not_found)?);
+    let grace = body.0.grace_seconds.unwrap_or(GRACE);
+    if !(0..=LONGEST_GRACE).contains(&grace) {
+        return Err(Error::field("graceSeconds", Message::GraceSeconds));
+    }
+    let (actor, now) = (token.actor(), app.now());
+    let rotate = move |conn: &mut Conn| {
+        own_with_secrets(conn, tenant, id)?;
+        rotated(conn, actor, tenant, id, grace, now)
+    };
+    let (shown, secret) = app.change_by(token.standing(), rotate).await?;
+    let message = if grace == 0 { Message::SecretRotatedAtOnce } else { Message::SecretRotated };
+    let client_secret = Some(secret.reveal().to_owned());
+    Ok(answer(StatusCode::CREATED, message, locale, SecretView { client_secret, ..SecretView::of(shown, None) }))
+}
+
+/// Rotates the secrets of a domain, whoever demands it.
+pub(crate) fn rotated(
+    conn: &mut Conn,
+    actor: Actor,
+    tenant: UserId,
+    id: DomainId,
+    grace: i64,
+    now: i64,
+) -> Result<Audited<(Shown, ClientSecret)>> {
+    if grace > 0 && secret::count_live(conn, id, now)? >= MOST {
+        return Err(Error::Quota(Message::TooManySecrets));
+    }
+    let new = ClientSecret::random();
+    let shown = secret::rotate(conn, id, &new, grace, now)?;
+    let entry = actor.did("secret.rotated", id, Some(tenant), now);
+    let entry = entry.with(json!({ "graceSeconds": grace, "secret": shown.id.get(), "hint": shown.hint }));
+    Ok(Audited::new((shown, new), entry))
+}
+
+/// List the client secrets of a domain: by their last four characters, never whole.
+#[utoipa::path(
+    tag = "domains",
+    operation_id = "listSecrets",
+    params(("id" = String, Path, description = "The domain's public id")),
+    responses((status = 200, description = "The newest first", body = super::Answer<Vec<SecretView>>)),
+    security(("userToken" = []))
+)]
+#[get("/domains/{id}/secrets")]
+pub(crate) async fn list(
+    token: UserToken,
+    id: web::Path<String>,
+    app: web::Data<App>,
+    locale: Locale,
+) -> Result<HttpResponse> {
+    let (tenant, id) = (token.tenant(), DomainId::parse(&id).ok_or_else(not_found)?);
+    let list = move |conn: &mut Conn| {
+        domain::find(conn, tenant, id)?.ok_or_else(not_found)?;
+        Ok(secret::list(conn, tenant, id)?)
+    };
+    let secrets = app.db.read(list).await?;
+    let views: Vec<SecretView> = secrets.into_iter().map(|(shown, used)| SecretView::of(shown, used)).collect();
+    Ok(answer(StatusCode::OK, Message::Ok, locale, views))
+}
+
+/// Retire one client secret at once. Every token that the domain has is revoked with it.
+#[utoipa::path(
+    tag = "domains",
+    operation_id = "retireSecret",
+    params(
+        ("id" = String, Path, description = "The domain's public id"),
+        ("secretId" = i64, Path, description = "The secret's number"),
+    ),
+    responses((status = 200, description = "Retired", body = super::Done)),
+    security(("userToken" = []))
+)]
+#[delete("/domains/{id}/secrets/{secretId}")]
+pub(crate) async fn retire(
+    token: UserToken,
+    path: web::Path<(String, String)>,
+    app: web::Data<App>,
+    locale: Locale,
+) -> Result<HttpResponse> {
+    let (tenant, id) = (token.tenant(), DomainId::parse(&path.0).ok_or_else(not_found)?);
+    let secret_id = SecretId::parse(&path.1).ok_or_else(not_found)?;
+    let entry = token.actor().did("secret.retired", id, Some(tenant), app.now());
+    let entry = entry.with(json!({ "secret": secret_id.get() }));
+    let retire = move |conn: &mut Conn| {
+        domain::find(conn, tenant, id)?.ok_or_else(not_found)?;
+        match secret::delete(conn, id, secret_id)? {
+            true => Ok(Audited::new((), entry)),
+            false => Err(not_found()),
+        }
+    };
+    app.change_by(token.standing(), retire).await?;
+    Ok(done(Message::SecretRetired, locale))
+}
+
+/// One of the tenant's domains, if it proves itself by secrets.
+fn own_with_secrets(conn: &mut Conn, tenant: UserId, id: DomainId) -> Result<()> {
+    match domain::find(conn, tenant, id)?.ok_or_else(not_found)?.jwks {
+        None => Ok(()),
+        Some(_) => Err(Error::field("id", Message::HasKeys)),
+    }
+}

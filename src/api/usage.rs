@@ -1,0 +1,108 @@
+//! What a domain did, day by day, for its owner.
+
+use std::collections::BTreeMap;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, get, web};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{answer, not_found};
+use crate::app::{App, USAGE_DAYS};
+use crate::db::usage::{self, Counted};
+use crate::db::{Conn, domain};
+use crate::error::{Error, Result};
+use crate::gate::bearer::UserToken;
+use crate::id::DomainId;
+use crate::locale::{Locale, Message};
+use crate::usage::DAY;
+
+/// Which days.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Days {
+    /// How many days, today included: 1 to 400, 30 if absent.
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 400)]
+    days: Option<String>,
+}
+
+/// One day.
+#[derive(Serialize, ToSchema)]
+struct Day {
+    /// Such as `2026-11-22`, in UTC.
+    day: String,
+    /// Access tokens issued.
+    tokens: i64,
+    /// How many of those were needless: the token before had most of its life left.
+    needless: i64,
+    /// Tokens presented and taken.
+    calls: i64,
+    /// Refused requests that were certainly this domain's, by reason.
+    refused: BTreeMap<String, i64>,
+    /// Requests by the version of the API that they were for, whatever the answer.
+    versions: BTreeMap<String, i64>,
+}
+
+impl Day {
+    fn of(number: i64) -> Day {
+        Day { day: date(number), tokens: 0, needless: 0, calls: 0, refused: BTreeMap::new(), versions: BTreeMap::new() }
+    }
+
+    fn add(&mut self, counted: Counted) {
+        let Counted { kind, count, .. } = counted;
+        match (kind.as_str(), kind.strip_prefix("refused.")) {
+            ("tokens", _) => self.tokens = count,
+            ("needless", _) => self.needless = count,
+            ("calls", _) => self.calls = count,
+            (_, Some(reason)) => drop(self.refused.insert(reason.to_owned(), count)),
+            (version, None) => drop(self.versions.insert(version.to_owned(), count)),
+        }
+    }
+}
+
+/// A day's date, from its number since 1970.
+pub(crate) fn date(number: i64) -> String {
+    let midnight = Timestamp::from_second(number.saturating_mul(DAY)).unwrap_or(Timestamp::MAX);
+    midnight.to_zoned(TimeZone::UTC).date().to_string()
+}
+
+/// Show what a domain did, day by day: tokens, calls and refusals. It is at most a second or two behind.
+#[utoipa::path(
+    tag = "domains",
+    operation_id = "showUsage",
+    params(("id" = String, Path, description = "The domain's public id"), Days),
+    responses((status = 200, description = "Every day, the latest first", body = super::Answer<Vec<Day>>)),
+    security(("userToken" = []))
+)]
+#[get("/domains/{id}/usage")]
+pub(crate) async fn show(
+    token: UserToken,
+    id: web::Path<String>,
+    req: HttpRequest,
+    app: web::Data<App>,
+    locale: Locale,
+) -> Result<HttpResponse> {
+    let (tenant, id) = (token.tenant(), DomainId::parse(&id).ok_or_else(not_found)?);
+    let query = web::Query::<Days>::from_query(req.query_string()).map_err(|_| Error::Malformed(Message::Malformed))?;
+    let days = match query.days.as_deref().map(str::parse) {
+        None => 30,
+        Some(Ok(days)) if (1..=USAGE_DAYS).contains(&days) => days,
+        Some(_) => return Err(Error::field("days", Message::Days)),
+    };
+    let today = app.now().div_euclid(DAY);
+    let since = today - days + 1;
+    let list = move |conn: &mut Conn| {
+        domain::find(conn, tenant, id)?.ok_or_else(not_found)?;
+        Ok(usage::list(conn, tenant, id, since)?)
+    };
+    let mut shown: BTreeMap<i64, Day> = (since..=today).map(|day| (day, Day::of(day))).collect();
+    for counted in app.db.read(list).await? {
+        if let Some(day) = shown.get_mut(&counted.day) {
+            day.add(counted);
+        }
+    }
+    let latest_first: Vec<Day> = shown.into_values().rev().collect();
+    Ok(answer(StatusCode::OK, Message::Ok, locale, latest_first))
+}

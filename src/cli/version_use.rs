@@ -1,0 +1,56 @@
+//! Who still calls a version of the API, for the operator who wants to end it.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use serde_json::json;
+
+use super::operator::Operator;
+use crate::api::usage::date;
+use crate::app;
+use crate::db::usage::{self, User};
+use crate::exit::Exit;
+use crate::id::DomainId;
+use crate::usage::DAY;
+
+#[derive(Args)]
+pub(super) struct VersionUse {
+    /// The version.
+    #[arg(default_value = "v1", value_parser = ["v1"])]
+    version: String,
+    /// How many days to look back, today included.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(i64).range(1..=app::USAGE_DAYS))]
+    days: i64,
+}
+
+impl Operator {
+    /// Prints each domain with its last day and all its requests.
+    pub(super) fn version_use(&self, command: &VersionUse) -> Result<(), Exit> {
+        let today = app::system_time().div_euclid(DAY);
+        let rows = self.read(|conn| Ok(usage::users_of(conn, &command.version, today - command.days + 1)?))?;
+        // The latest day comes first.
+        let mut order: Vec<DomainId> = Vec::new();
+        let mut users: BTreeMap<String, User> = BTreeMap::new();
+        for row in rows {
+            let id = row.domain;
+            match users.get_mut(id.as_str()) {
+                Some(known) => known.count += row.count,
+                None => {
+                    order.push(id);
+                    users.insert(id.to_string(), row);
+                }
+            }
+        }
+        let users: Vec<&User> = order.iter().filter_map(|id| users.get(id.as_str())).collect();
+        let value = |user: &&User| json!({ "id": user.domain.as_str(), "host": user.host, "user": user.username, "lastDay": date(user.day), "requests": user.count });
+        let line = |user: &&User| {
+            format!("{} {:<30} {:<20} {} {:>9}", user.domain, user.host, user.username, date(user.day), user.count)
+        };
+        let lines: Vec<String> = users.iter().map(line).collect();
+        let nobody = format!("nobody called {} in {} days", command.version, command.days);
+        self.out.print(
+            &json!(users.iter().map(value).collect::<Vec<_>>()),
+            &if lines.is_empty() { nobody } else { lines.join("\n") },
+        )
+    }
+}

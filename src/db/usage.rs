@@ -1,0 +1,118 @@
+//! Rows of `usage`: what domains did on a day; and of `secret_uses`: when a secret was last used, and from where.
+//!
+//! Both come in batches, thousands of rows a second on a busy server. So a batch is one statement, whose rows are one JSON
+//! value: both databases read that, and neither needs a statement per row.
+
+use diesel::prelude::*;
+use diesel::sql_types::Text;
+use serde_json::json;
+
+use super::Conn;
+use super::schema::{domains, usage, users};
+use crate::id::{DomainId, UserId};
+use crate::usage::Taken;
+
+/// The order is the same everywhere, so that two nodes that add at once do not wait for each other in a circle.
+const ADD_COUNTS: [&str; 2] = [
+    "INSERT INTO usage (domain_id, day, kind, count)
+     SELECT domains.id, row.value ->> 1, row.value ->> 2, row.value ->> 3
+     FROM json_each($1) AS row JOIN domains ON domains.id = row.value ->> 0 WHERE TRUE
+     ON CONFLICT (domain_id, day, kind) DO UPDATE SET count = usage.count + excluded.count",
+    "INSERT INTO usage (domain_id, day, kind, count)
+     SELECT domains.id, (value ->> 1)::BIGINT, value ->> 2, (value ->> 3)::BIGINT
+     FROM jsonb_array_elements($1::JSONB) JOIN domains ON domains.id = value ->> 0 ORDER BY 1, 2, 3
+     ON CONFLICT (domain_id, day, kind) DO UPDATE SET count = usage.count + excluded.count",
+];
+
+/// A use that another node wrote meanwhile stays if it is later.
+const ADD_USES: [&str; 2] = [
+    "INSERT INTO secret_uses (secret_id, used_at, used_from)
+     SELECT secrets.id, row.value ->> 1, row.value ->> 2
+     FROM json_each($1) AS row JOIN secrets ON secrets.id = row.value ->> 0 WHERE TRUE
+     ON CONFLICT (secret_id) DO UPDATE SET used_at = excluded.used_at, used_from = excluded.used_from
+     WHERE secret_uses.used_at <= excluded.used_at",
+    "INSERT INTO secret_uses (secret_id, used_at, used_from)
+     SELECT secrets.id, (value ->> 1)::BIGINT, value ->> 2
+     FROM jsonb_array_elements($1::JSONB) JOIN secrets ON secrets.id = (value ->> 0)::BIGINT ORDER BY 1
+     ON CONFLICT (secret_id) DO UPDATE SET used_at = excluded.used_at, used_from = excluded.used_from
+     WHERE secret_uses.used_at <= excluded.used_at",
+];
+
+/// Adds what was counted, and takes note of the secrets that were used. What is about a domain or a secret that is gone is
+/// left out.
+pub fn add(conn: &mut Conn, taken: &Taken) -> QueryResult<()> {
+    let counts = taken.counts().map(|count| json!([count.domain.as_str(), count.day, count.kind, count.count]));
+    run(conn, ADD_COUNTS, counts.collect())?;
+    let uses = taken.uses().map(|(secret, used)| json!([secret.get(), used.at, used.from]));
+    run(conn, ADD_USES, uses.collect())
+}
+
+fn run(conn: &mut Conn, [on_sqlite, on_postgres]: [&str; 2], rows: Vec<serde_json::Value>) -> QueryResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let rows = serde_json::Value::Array(rows).to_string();
+    match conn {
+        Conn::Sqlite(conn) => diesel::sql_query(on_sqlite).bind::<Text, _>(rows).execute(conn),
+        Conn::Postgres(conn) => diesel::sql_query(on_postgres).bind::<Text, _>(rows).execute(conn),
+    }
+    .map(drop)
+}
+
+/// One count of a day.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = usage)]
+pub struct Counted {
+    /// Days since 1970.
+    pub day: i64,
+    /// See [`crate::usage::Kind`].
+    pub kind: String,
+    /// How many.
+    pub count: i64,
+}
+
+/// What one of the tenant's domains did since that day.
+pub fn list(conn: &mut Conn, tenant: UserId, domain: DomainId, since: i64) -> QueryResult<Vec<Counted>> {
+    usage::table
+        .inner_join(domains::table)
+        .filter(domains::user_id.eq(tenant).and(usage::domain_id.eq(domain)).and(usage::day.ge(since)))
+        .select(Counted::as_select())
+        .load(conn)
+}
+
+/// Who did something of that kind, for the operator.
+#[derive(Clone, Debug, Queryable)]
+pub struct User {
+    /// The domain.
+    pub domain: DomainId,
+    /// Its host.
+    pub host: String,
+    /// Its owner's name.
+    pub username: String,
+    /// The last day on which it did, in days since 1970.
+    pub day: i64,
+    /// How often on that day.
+    pub count: i64,
+}
+
+/// Every domain that did something of that kind since that day, a row a day, latest first.
+pub fn users_of(conn: &mut Conn, kind: &str, since: i64) -> QueryResult<Vec<User>> {
+    usage::table
+        .inner_join(domains::table.inner_join(users::table))
+        .filter(usage::kind.eq(kind).and(usage::day.ge(since)))
+        .order((usage::day.desc(), domains::host, domains::id))
+        .select((domains::id, domains::host, users::username, usage::day, usage::count))
+        .load(conn)
+}
+
+/// So many rows are deleted at once, to keep nobody waiting.
+const AT_ONCE: i64 = 5_000;
+
+/// Forgets some of what was before that day; whether there may be more.
+pub fn prune(conn: &mut Conn, before: i64) -> QueryResult<bool> {
+    let old = usage::table.filter(usage::day.lt(before)).order(usage::day);
+    let last: Option<i64> = old.select(usage::day).offset(AT_ONCE).first(conn).optional()?;
+    let until = last.unwrap_or(before);
+    let deleted = diesel::delete(usage::table.filter(usage::day.lt(until))).execute(conn)?;
+    Ok(last.is_some() && deleted > 0)
+}

@@ -1,0 +1,238 @@
+//! Rotation: several secrets at once, their deadlines to the second, at once or with an overlap.
+
+use gatebird::App;
+
+use crate::harness::{Domain, Gate, Reply, User, Value, json};
+
+mod under_load;
+
+fn rotate(gate: &Gate, owner: &User, domain: &Domain, body: &Value) -> Reply {
+    gate.post(&format!("/v1/domains/{}/secrets", domain.id)).token(&owner.token).json(body).send()
+}
+
+/// A new secret of that domain, made with that grace.
+fn rotated(gate: &Gate, owner: &User, domain: &Domain, grace: i64) -> Domain {
+    let answer = rotate(gate, owner, domain, &json!({"graceSeconds": grace})).expect(201);
+    Domain { id: domain.id.clone(), secret: answer["payload"]["clientSecret"].as_str().expect("a secret").into() }
+}
+
+fn list(gate: &Gate, owner: &User, domain: &Domain) -> Vec<Value> {
+    let answer = gate.get(&format!("/v1/domains/{}/secrets", domain.id)).token(&owner.token).send().expect(200);
+    answer["payload"].as_array().expect("a list").clone()
+}
+
+fn try_secret(gate: &Gate, secret: &str) -> Reply {
+    gate.post("/token").json(&json!({"clientSecret": secret})).send()
+}
+
+#[test]
+fn with_an_overlap_both_work_until_the_deadline_to_the_second() {
+    let gate = Gate::start();
+    let (alice, old, token) = gate.tenant("alice");
+    let new = rotated(&gate, &alice, &old, 100);
+    let deadline = list(&gate, &alice, &old)[1]["expiresAt"].as_i64().expect("a deadline");
+    assert!((gate.clock.now() + 98..=gate.clock.now() + 100).contains(&deadline));
+    gate.clock.advance(deadline - gate.clock.now() - 2);
+    gate.get("/v1/test").token(&token).send().refused(419, "expired");
+    for secret in [&old.secret, &new.secret] {
+        try_secret(&gate, secret).expect(200);
+    }
+    gate.clock.advance(deadline - gate.clock.now());
+    try_secret(&gate, &old.secret).refused(401, "unknown_client");
+    try_secret(&gate, &new.secret).expect(200);
+}
+
+#[test]
+fn at_once_ends_the_old_secrets_and_every_token() {
+    let gate = Gate::start();
+    let (alice, first, _) = gate.tenant("alice");
+    let second = rotated(&gate, &alice, &first, 3600);
+    let tokens = [gate.access_token(&first), gate.access_token(&second)];
+    let third = rotated(&gate, &alice, &first, 0);
+    for secret in [&first.secret, &second.secret] {
+        try_secret(&gate, secret).refused(401, "unknown_client");
+    }
+    for token in &tokens {
+        gate.get("/v1/test").token(token).send().refused(401, "revoked");
+    }
+    gate.get("/v1/test").token(gate.access_token(&third)).send().expect(200);
+    assert_eq!(list(&gate, &alice, &first).len(), 1);
+}
+
+#[test]
+fn a_caller_with_a_retiring_secret_is_told_so_and_nobody_else() {
+    let gate = Gate::start();
+    let (alice, old, _) = gate.tenant("alice");
+    assert_eq!(try_secret(&gate, &old.secret).header("x-secret-expires"), None);
+    let new = rotated(&gate, &alice, &old, 500);
+    let deadline = &list(&gate, &alice, &old)[1]["expiresAt"];
+    let form = |domain: &Domain| {
+        gate.post("/token").basic(&domain.id, &domain.secret).form("grant_type=client_credentials").send()
+    };
+    for reply in [try_secret(&gate, &old.secret), form(&old)] {
+        assert_eq!(&reply.expect(200)["secretExpiresAt"], deadline);
+        assert_eq!(reply.header("x-secret-expires"), Some(deadline.to_string().as_str()));
+    }
+    for reply in [try_secret(&gate, &new.secret), form(&new)] {
+        assert_eq!(reply.expect(200).get("secretExpiresAt"), None);
+        assert_eq!(reply.header("x-secret-expires"), None);
+    }
+}
+
+#[test]
+fn the_overlap_is_a_day_unless_the_owner_says_otherwise() {
+    let gate = Gate::start();
+    let (alice, domain, _) = gate.tenant("alice");
+    rotate(&gate, &alice, &domain, &json!({})).expect(201);
+    let deadline = list(&gate, &alice, &domain)[1]["expiresAt"].as_i64().expect("a deadline");
+    assert!((86_390..=86_400).contains(&(deadline - gate.clock.now())), "{deadline}");
+    for grace in [json!(-1), json!(2_592_001), json!("60"), json!(1.5), json!(null), json!([]), json!(i64::MAX)] {
+        let body = rotate(&gate, &alice, &domain, &json!({"graceSeconds": grace})).refused(400, "invalid_field");
+        assert_eq!(body["field"], "graceSeconds", "{grace}");
+    }
+    rotate(&gate, &alice, &domain, &json!({"grace": 1})).refused(400, "invalid_field");
+    assert_eq!(list(&gate, &alice, &domain).len(), 2, "what was refused changed nothing");
+    rotate(&gate, &alice, &domain, &json!({"graceSeconds": 2_592_000})).expect(201);
+}
+
+#[test]
+fn a_nearer_deadline_stays() {
+    let gate = Gate::start();
+    let (alice, first, _) = gate.tenant("alice");
+    rotated(&gate, &alice, &first, 10);
+    let third = rotated(&gate, &alice, &first, 1000);
+    gate.clock.advance(11);
+    try_secret(&gate, &first.secret).refused(401, "unknown_client");
+    let left: Vec<i64> = list(&gate, &alice, &first).iter().filter_map(|secret| secret["expiresAt"].as_i64()).collect();
+    assert!(left[0] > gate.clock.now() + 900 && left[1] < gate.clock.now(), "{left:?}");
+    try_secret(&gate, &third.secret).expect(200);
+}
+
+#[test]
+fn one_can_be_retired_by_itself() {
+    let gate = Gate::start();
+    let (alice, first, token) = gate.tenant("alice");
+    let second = rotated(&gate, &alice, &first, 3600);
+    let id = list(&gate, &alice, &first)[1]["id"].clone();
+    let path = format!("/v1/domains/{}/secrets/{id}", first.id);
+    for bad in ["0", "-1", "01", "9223372036854775808", "x", "1%20", "999999"] {
+        let path = format!("/v1/domains/{}/secrets/{bad}", first.id);
+        gate.delete(&path).token(&alice.token).send().refused(404, "not_found");
+    }
+    let mallory = gate.sign_up("mallory");
+    gate.delete(&path).token(&mallory.token).send().refused(404, "not_found");
+    let others = gate.register(&mallory, "mallory.example.com");
+    let crossed = format!("/v1/domains/{}/secrets/{id}", others.id);
+    gate.delete(&crossed).token(&mallory.token).send().refused(404, "not_found");
+    gate.get("/v1/test").token(&token).send().expect(200);
+    gate.delete(&path).token(&alice.token).send().expect(200);
+    gate.delete(&path).token(&alice.token).send().refused(404, "not_found");
+    try_secret(&gate, &first.secret).refused(401, "unknown_client");
+    gate.get("/v1/test").token(&token).send().refused(401, "revoked");
+    gate.get("/v1/test").token(gate.access_token(&second)).send().expect(200);
+}
+
+#[test]
+fn the_list_has_the_last_use_and_no_secret() {
+    let gate = Gate::with(&[("TRUSTED_PROXIES", "127.0.0.1")]);
+    let (alice, domain, _) = gate.tenant("alice");
+    let before = list(&gate, &alice, &domain);
+    assert_eq!(before[0]["hint"].as_str(), Some(&domain.secret[domain.secret.len() - 4..]));
+    let form = gate.post("/token").header("X-Forwarded-For", "1.1.1.1, 203.0.113.9");
+    form.json(&json!({"clientSecret": domain.secret})).send().expect(200);
+    gate.app.write_ledger().expect("the database answers");
+    let after = &list(&gate, &alice, &domain)[0];
+    assert_eq!(after["lastUsedFrom"], "203.0.113.9");
+    assert!(after["lastUsedAt"].as_i64().is_some_and(|at| (gate.clock.now() - at) < 10), "{after}");
+    assert_eq!(after["leakedToBrowser"], false);
+    assert!(!after.to_string().contains(&domain.secret) && after.get("clientSecret").is_none());
+}
+
+#[test]
+fn two_hundred_at_once_are_the_most() {
+    let gate = Gate::start();
+    let (alice, domain, _) = gate.tenant("alice");
+    for _ in 1..200 {
+        rotated(&gate, &alice, &domain, 3600);
+    }
+    rotate(&gate, &alice, &domain, &json!({})).refused(403, "quota");
+    gate.clock.advance(3601);
+    gate.app.upkeep().expect("the database answers");
+    let alice = User { token: sign_in(&gate, "alice"), id: alice.id };
+    rotated(&gate, &alice, &domain, 3600);
+    assert_eq!(list(&gate, &alice, &domain).len(), 201, "those that are over are shown for a while");
+    gate.clock.advance(8 * 86_400);
+    gate.app.upkeep().expect("the database answers");
+    let alice = User { token: sign_in(&gate, "alice"), id: alice.id };
+    assert_eq!(list(&gate, &alice, &domain).len(), 1);
+}
+
+fn sign_in(gate: &Gate, name: &str) -> String {
+    let body = json!({"username": name, "password": crate::harness::PASSWORD});
+    gate.post("/v1/signin").json(&body).send().expect(200)["token"].as_str().expect("a token").into()
+}
+
+#[test]
+fn a_domain_with_keys_has_no_secret_to_rotate() {
+    let gate = Gate::start();
+    let alice = gate.sign_up("alice");
+    let key = json!({"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","kid":"a"});
+    let body = json!({"host": "keys.example.com", "type": "free", "jwks": {"keys": [key]}});
+    let answer = gate.post("/v1/domains").token(&alice.token).json(&body).send().expect(201);
+    let id = answer["payload"]["id"].as_str().expect("an id").to_owned();
+    let domain = Domain { id, secret: String::new() };
+    rotate(&gate, &alice, &domain, &json!({})).refused(400, "invalid_field");
+    assert!(list(&gate, &alice, &domain).is_empty());
+}
+
+/// Whoever is last wins: one secret is left, and it is one that was answered.
+#[test]
+fn of_many_at_once_one_is_left() {
+    let gate = Gate::start();
+    let (alice, domain, _) = gate.tenant("alice");
+    let made: Vec<Domain> = std::thread::scope(|scope| {
+        let rotate = || scope.spawn(|| rotated(&gate, &alice, &domain, 0));
+        let threads: Vec<_> = (0..20).map(|_| rotate()).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    });
+    let works = made.iter().filter(|domain| try_secret(&gate, &domain.secret).status == 200).count();
+    assert_eq!((works, list(&gate, &alice, &domain).len()), (1, 1));
+}
+
+/// What an owner does on one node holds on the other within two seconds; the deadline holds by the clock of each.
+#[test]
+fn every_node_keeps_the_deadline() {
+    let gate = Gate::start();
+    if !gate.database.is_postgres() {
+        return;
+    }
+    let other = gate.another_node();
+    let (alice, old, _) = gate.tenant("alice");
+    let new = rotated(&gate, &alice, &old, 50);
+    let known = || try_secret(&other, &new.secret).status == 200;
+    assert!((0..40).any(|_| known() || pause()), "the other node knows the new secret within two seconds");
+    try_secret(&other, &old.secret).expect(200);
+    other.clock.advance(51);
+    try_secret(&other, &old.secret).refused(401, "unknown_client");
+    try_secret(&gate, &old.secret).expect(200);
+}
+
+/// Waits for another node's next look at the database.
+fn pause() -> bool {
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    false
+}
+
+/// The rows that were counted.
+fn write(app: &std::sync::Arc<App>) {
+    app.write_ledger().expect("the database answers");
+}
+
+#[test]
+fn a_use_is_remembered_across_a_restart() {
+    let gate = Gate::start();
+    let (alice, domain, _) = gate.tenant("alice");
+    write(&gate.app);
+    let gate = gate.restart(&[]);
+    assert!(list(&gate, &alice, &domain)[0]["lastUsedAt"].is_i64());
+}

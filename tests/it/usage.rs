@@ -1,0 +1,122 @@
+//! What owners see of the use of their domains, and operators of the use of a version.
+
+use crate::harness::{Domain, Gate, User, Value, json};
+
+/// Writes what was counted, and reads the usage of the last days.
+fn usage(gate: &Gate, owner: &User, domain: &Domain, days: i64) -> Vec<Value> {
+    gate.app.write_ledger().expect("the database answers");
+    let path = format!("/v1/domains/{}/usage?days={days}", domain.id);
+    gate.get(&path).token(&owner.token).send().expect(200)["payload"].as_array().expect("days").clone()
+}
+
+#[test]
+fn each_request_is_counted_once_as_what_it_was() {
+    let gate = Gate::with(&[("LIMIT_FREE", "8/h")]);
+    let (alice, domain, token) = gate.tenant("alice");
+    let form = |form: &str| gate.post("/token").basic(&domain.id, &domain.secret).form(form).send();
+    form("grant_type=client_credentials&scope=nothing").refused(400, "scope");
+    let reader = form("grant_type=client_credentials&scope=posts:read").expect(200);
+    let reader = reader["access_token"].as_str().expect("a token").to_owned();
+    gate.get("/v1/test").token(&token).send().expect(200);
+    assert_eq!(gate.get("/verify").token(&token).send().status, 200);
+    gate.post("/v1/posts").token(&reader).json(&json!({"content": "x"})).send().refused(403, "scope");
+    gate.get("/v1/me").token(&token).send().refused(403, "kind");
+    gate.clock.advance(3);
+    gate.post("/v1/token").json(&json!({"clientSecret": domain.secret})).send().expect(200);
+    gate.get("/v1/test").token(&token).send().refused(429, "plan");
+    gate.clock.advance(120);
+    gate.get("/v1/test").token(&token).send().refused(419, "expired");
+    // Nobody's: no usage of anybody.
+    gate.get("/v1/test").token("garbage").send().refused(401, "invalid");
+    gate.post("/token").json(&json!({"clientSecret": "x"})).send().refused(401, "unknown_client");
+    let today = &usage(&gate, &alice, &domain, 1)[0];
+    assert_eq!(today["tokens"], 3, "{today}");
+    assert_eq!(today["calls"], 4, "{today}");
+    assert_eq!(today["refused"], json!({"scope": 2, "kind": 1, "plan": 1, "expired": 1}), "{today}");
+    assert_eq!(today["versions"], json!({"v1": 6}), "{today}");
+}
+
+#[test]
+fn days_are_those_of_utc_and_all_of_them_are_there() {
+    let gate = Gate::start();
+    let alice = gate.sign_up("alice");
+    let domain = gate.register(&alice, "alice.example.com");
+    gate.access_token(&domain);
+    gate.clock.advance(86_400);
+    gate.access_token(&domain);
+    gate.access_token(&domain);
+    let body = json!({"username": "alice", "password": crate::harness::PASSWORD});
+    let token = gate.post("/v1/signin").json(&body).send().expect(200)["token"].as_str().expect("a token").to_owned();
+    let alice = User { token, ..alice };
+    let days = usage(&gate, &alice, &domain, 30);
+    assert_eq!(days.len(), 30);
+    let tokens: Vec<&Value> = days.iter().take(3).map(|day| &day["tokens"]).collect();
+    assert_eq!(tokens, [2, 1, 0]);
+    let names: Vec<&str> = days.iter().map(|day| day["day"].as_str().expect("a date")).collect();
+    assert!(names.windows(2).all(|pair| pair[0] > pair[1]), "the latest first: {names:?}");
+    assert_eq!(names[0].len(), "2026-11-22".len());
+}
+
+#[test]
+fn how_many_days_has_to_be_a_number_that_is_kept() {
+    let gate = Gate::start();
+    let (alice, domain, _) = gate.tenant("alice");
+    let ask = |days: &str| gate.get(&format!("/v1/domains/{}/usage?days={days}", domain.id)).token(&alice.token).send();
+    for days in ["0", "-1", "401", "x", "1.5", "", "99999999999999999999"] {
+        assert_eq!(ask(days).refused(400, "invalid_field")["field"], "days", "{days}");
+    }
+    assert_eq!(ask("400").expect(200)["payload"].as_array().map(Vec::len), Some(400));
+    let unsaid = gate.get(&format!("/v1/domains/{}/usage", domain.id)).token(&alice.token).send().expect(200);
+    assert_eq!(unsaid["payload"].as_array().map(Vec::len), Some(30));
+}
+
+/// Counted from many threads while it is written again and again: not one more or less.
+#[test]
+fn it_is_exact() {
+    let gate = Gate::start();
+    let (alice, domain, token) = gate.tenant("alice");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    gate.get("/v1/test").token(&token).send().expect(200);
+                }
+            });
+        }
+        for _ in 0..20 {
+            gate.app.write_ledger().expect("the database answers");
+        }
+    });
+    assert_eq!(usage(&gate, &alice, &domain, 1)[0]["calls"], 400);
+}
+
+/// What could not be written is kept.
+#[test]
+fn a_database_that_is_away_loses_nothing() {
+    let gate = Gate::start();
+    let (alice, domain, token) = gate.tenant("alice");
+    let rename = |from: &str, to: &str| {
+        use diesel::connection::SimpleConnection;
+        let statement = format!("ALTER TABLE {from} RENAME TO {to}");
+        gate.app.db.write_now(|conn| Ok(conn.batch_execute(&statement)?)).expect("the database answers");
+    };
+    rename("usage", "away");
+    gate.get("/v1/test").token(&token).send().expect(200);
+    assert!(gate.app.write_ledger().is_err());
+    gate.get("/v1/test").token(&token).send().expect(200);
+    rename("away", "usage");
+    assert_eq!(usage(&gate, &alice, &domain, 1)[0]["calls"], 2);
+}
+
+/// A domain that is deleted while its counts wait takes nobody else's with it.
+#[test]
+fn a_domain_that_is_gone_is_left_out() {
+    let gate = Gate::start();
+    let (alice, domain, token) = gate.tenant("alice");
+    let other = gate.register(&alice, "other.example.com");
+    gate.access_token(&other);
+    gate.get("/v1/test").token(&token).send().expect(200);
+    gate.delete(&format!("/v1/domains/{}", domain.id)).token(&alice.token).send().expect(200);
+    assert_eq!(usage(&gate, &alice, &other, 1)[0]["tokens"], 1);
+    gate.get(&format!("/v1/domains/{}/usage", domain.id)).token(&alice.token).send().refused(404, "not_found");
+}
