@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use utoipa_actix_web::service_config::ServiceConfig;
 use utoipa_actix_web::{AppExt, scope};
 
-use crate::api::{accounts, domains, issued, openapi, posts, status, token, verify, well_known};
+use crate::api::{accounts, audit, domains, issued, openapi, posts, status, token, verify, well_known};
 use crate::app::App;
 use crate::config::Config;
 use crate::gate::observe::observe;
@@ -42,6 +42,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
                 .service(accounts::me) //              GET    /v1/me
                 .service(accounts::delete_account) //  DELETE /v1/me
                 .service(accounts::change_password) // PUT    /v1/me/password
+                .service(audit::list) //       GET    /v1/audit
                 .service(domains::register) // POST   /v1/domains
                 .service(domains::list) //     GET    /v1/domains
                 .service(domains::show) //     GET    /v1/domains/{id}

@@ -1,5 +1,6 @@
 //! The running gate: settings, database, directory, keys. Started once, shared by all workers.
 
+mod failures;
 mod files;
 mod follow;
 pub mod keys;
@@ -12,6 +13,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use actix_web::web;
 
+use self::failures::Failures;
 pub(crate) use self::files::root_secret;
 use self::files::take_file;
 use crate::config::Config;
@@ -47,6 +49,8 @@ pub struct App {
     pub hasher: Hasher,
     /// What is counted.
     pub metrics: Metrics,
+    /// Refused passwords that wait to be written to the audit log.
+    failures: Failures,
     /// Unix seconds at which it started.
     pub started_at: i64,
     clock: Clock,
@@ -79,6 +83,7 @@ impl App {
             used_assertions: Used::default(),
             hasher: Hasher::new(config.bcrypt_cost, cores),
             metrics: Metrics::default(),
+            failures: Failures::default(),
             started_at: clock(),
             clock,
             started: Instant::now(),
@@ -102,6 +107,7 @@ impl App {
         let app = web::Data::new(app);
         follow::keep_fresh(Arc::downgrade(&app.clone().into_inner()), follower)?;
         upkeep::keep_up(Arc::downgrade(&app.clone().into_inner()))?;
+        failures::keep_writing(Arc::downgrade(&app.clone().into_inner()))?;
         Ok(app)
     }
 

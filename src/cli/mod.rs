@@ -1,6 +1,7 @@
 //! The command line: `serve` by default, and what an operator does beside a running server. Its changes reach the
 //! server within two seconds. Passwords come from the terminal or standard input, never as an argument.
 
+mod audit;
 mod keys;
 mod operator;
 
@@ -12,6 +13,7 @@ use std::io::{self, Write};
 use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
 
+use self::audit::AuditCommand;
 use self::keys::KeyCommand;
 use self::operator::{DomainCommand, Operator, UserCommand};
 use crate::app::App;
@@ -81,6 +83,9 @@ enum Command {
     /// Manage signing keys (with JWT_ALGORITHM other than HS256).
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Read the audit log and prove that nobody changed it.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Print every setting and where it came from, secrets masked.
     CheckConfig,
 }
@@ -111,6 +116,7 @@ pub fn run(args: impl Iterator<Item = OsString>, environment: &Environment) -> R
         Command::User(command) => Operator::open(config, out, command.adds())?.user(command),
         Command::Domain(command) => Operator::open(config, out, false)?.domain(command),
         Command::Key(command) => Operator::open(config, out, false)?.key(command),
+        Command::Audit(command) => Operator::open(config, out, false)?.audit(command),
     }
 }
 
@@ -119,8 +125,12 @@ fn print(text: &str) -> Result<(), Exit> {
     match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
         // Whoever reads has read enough, as in `gatebird user list | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(|error| Exit::cannot_create(format!("cannot write: {error}"))),
+        other => other.map_err(cannot_write),
     }
+}
+
+fn cannot_write(error: io::Error) -> Exit {
+    Exit::cannot_create(format!("cannot write: {error}"))
 }
 
 /// How results are shown.
@@ -158,7 +168,11 @@ fn serve(config: Config) -> Result<(), Exit> {
         for address in addresses {
             print(&greeting(&app, &address.to_string()))?;
         }
-        server::run(app, api, metrics, signals).await.map_err(ended)
+        server::run(app.clone(), api, metrics, signals).await.map_err(ended)?;
+        if let Err(error) = app.write_failures() {
+            log::warn!("failed sign-ins are missing in the audit log: {error}");
+        }
+        Ok(())
     })
 }
 
