@@ -100,7 +100,7 @@ fn whatever_is_done_to_a_row_is_found_there() {
     assert_eq!(verified(&gate, None), Ok(whole), "each was undone");
 }
 
-/// SQLite keeps whatever it is given in any column.
+/// SQLite keeps whatever it is given in any column, and may read it as if it were what it was.
 #[test]
 fn what_cannot_even_be_read_is_found() {
     if postgres().is_some() {
@@ -111,6 +111,8 @@ fn what_cannot_even_be_read_is_found() {
         "UPDATE audit SET target = x'ff' WHERE id = 3",
         "UPDATE audit SET at = 'now' WHERE id = 3",
         "UPDATE audit SET tenant = 1.5 WHERE id = 3",
+        "UPDATE audit SET id = 3.5 WHERE id = 3",
+        "UPDATE audit SET action = CAST(action AS BLOB) WHERE id IN (3, 5)",
         "UPDATE audit SET hash = 'x' WHERE id = 3",
         "UPDATE audit SET detail = x'' WHERE id = 3",
     ] {
