@@ -168,11 +168,11 @@ fn serve(config: Config) -> Result<(), Exit> {
         for address in addresses {
             print(&greeting(&app, &address.to_string()))?;
         }
-        server::run(app.clone(), api, metrics, signals).await.map_err(ended)?;
+        let served = server::run(app.clone(), api, metrics, signals).await;
         if let Err(error) = app.write_failures() {
             log::warn!("failed sign-ins are missing in the audit log: {error}");
         }
-        Ok(())
+        served.map_err(ended)
     })
 }
 
