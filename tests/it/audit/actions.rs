@@ -104,10 +104,13 @@ fn no_route_that_could_change_something_is_missing() {
     assert_eq!(listed, served, "left: listed here; right: served");
 }
 
-/// What an operator does, in this order on one database, and what it leaves: action and target, then detail. `{domain}` is
-/// alice's and `{kid}` the name of the first key.
+/// What a row has to be: its action, how its target begins, and what stands in its detail.
+type Left = (&'static str, &'static str, &'static str);
+
+/// What an operator does, in this order on one database, and what it leaves. `{domain}` is alice's and `{kid}` the name of
+/// the first key.
 #[rustfmt::skip]
-const COMMANDS: &[(&str, &[(&str, &str, &str)])] = &[
+const COMMANDS: &[(&str, &[Left])] = &[
     ("user add bob",                      &[("user.added", "usr_2", "")]),
     ("user list",                         &[]),
     ("user suspend alice",                &[("user.suspended", "usr_1", "")]),
