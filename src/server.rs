@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use utoipa_actix_web::service_config::ServiceConfig;
 use utoipa_actix_web::{AppExt, scope};
 
-use crate::api::{accounts, domains, issued, openapi, posts, secrets, status, token, usage, verify, well_known};
+use crate::api::{accounts, audit, domains, issued, openapi, posts, secrets, status, token, usage, verify, well_known};
 use crate::app::App;
 use crate::config::Config;
 use crate::gate::observe::observe;
@@ -42,6 +42,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
                 .service(accounts::me) //              GET    /v1/me
                 .service(accounts::delete_account) //  DELETE /v1/me
                 .service(accounts::change_password) // PUT    /v1/me/password
+                .service(audit::list) //       GET    /v1/audit
                 .service(domains::register) // POST   /v1/domains
                 .service(domains::list) //     GET    /v1/domains
                 .service(domains::show) //     GET    /v1/domains/{id}
@@ -173,7 +174,6 @@ impl Signals {
 /// # Errors
 /// When the operating system refuses.
 pub async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>, signals: Signals) -> io::Result<()> {
-    let at_the_end = app.clone();
     let handles: Vec<ServerHandle> = metrics.iter().chain([&api]).map(Server::handle).collect();
     let Signals { mut terminate, mut interrupt } = signals;
     let stop = async move {
@@ -196,8 +196,5 @@ pub async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>, sign
     };
     actix_web::rt::spawn(stop);
     let (api, metrics) = futures_util::future::join(api, serve_metrics).await;
-    if let Err(error) = at_the_end.write_ledger() {
-        log::error!("the last second of usage is lost: {}", error.cause().unwrap_or("the database is away"));
-    }
     api.and(metrics)
 }

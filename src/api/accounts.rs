@@ -200,7 +200,12 @@ pub(crate) async fn sign_up(
     security(())
 )]
 #[post("/signin")]
-pub(crate) async fn sign_in(body: Json<SigninBody>, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
+pub(crate) async fn sign_in(
+    body: Json<SigninBody>,
+    address: Address,
+    app: web::Data<App>,
+    locale: Locale,
+) -> Result<HttpResponse> {
     let SigninBody { username, password } = body.0;
     let password = Password::typed(&password).ok_or(Error::WrongCredentials)?;
     // Whatever cannot be a name is looked for under one that nobody can have, and takes as long.
@@ -208,12 +213,17 @@ pub(crate) async fn sign_in(body: Json<SigninBody>, app: web::Data<App>, locale:
     let found = app.db.read(move |conn| Ok(user::find_by_name(conn, &key)?)).await?;
     let (tenant, hash) = found.map(|user| (user.tenant, user.password_hash)).unzip();
     let checked = app.hasher.check(password, hash.clone()).await?;
-    let tenant = tenant.filter(|tenant| checked.matches && !tenant.suspended).ok_or(Error::WrongCredentials)?;
+    let Some(tenant) = tenant.as_ref().filter(|tenant| checked.matches && !tenant.suspended) else {
+        let actor = Actor { who: Who::Anyone, address: address.0 };
+        // Without the name as it was typed: people type passwords there.
+        app.note_failure(tenant.map(|Tenant { id, .. }| actor.did("user.signin_failed", id, Some(id), app.now())));
+        return Err(Error::WrongCredentials);
+    };
     if let (Some(old), Some(new)) = (hash, checked.rehashed) {
         let id = tenant.id;
         app.change(move |conn| Ok(Audited::nothing(user::set_hash(conn, id, &old, &new)?))).await?;
     }
-    Ok(session(StatusCode::OK, Message::SignedIn, locale, &app, &tenant))
+    Ok(session(StatusCode::OK, Message::SignedIn, locale, &app, tenant))
 }
 
 /// Show the own account.
@@ -291,6 +301,10 @@ async fn confirm(app: &App, token: &UserToken, password: &str) -> Result<String>
     let hash = user.ok_or(Error::TokenRevoked)?.password_hash;
     match app.hasher.check(password, Some(hash.clone())).await?.matches {
         true => Ok(hash),
-        false => Err(Error::WrongPassword),
+        false => {
+            let entry = token.actor().did("user.confirmation_failed", tenant, Some(tenant), app.now());
+            app.note_failure(Some(entry));
+            Err(Error::WrongPassword)
+        }
     }
 }

@@ -187,7 +187,15 @@ pub(crate) fn insert(
         secret::insert(conn, domain.id, secret, now)?;
     }
     let entry = actor.did("domain.registered", domain.id, Some(tenant), now);
-    let entry = entry.with(json!({ "host": domain.host, "type": domain.plan.as_str() }));
+    let mut detail = json!({ "host": domain.host, "type": domain.plan.as_str() });
+    let limits = [("scopes", &domain.scopes), ("audiences", &domain.audiences)];
+    for (member, limit) in limits.into_iter().filter_map(|(member, limit)| Some((member, limit.as_ref()?))) {
+        detail[member] = json!(limit);
+    }
+    if domain.jwks.is_some() {
+        detail["jwks"] = json!(true);
+    }
+    let entry = entry.with(detail);
     Ok(Audited::new((domain, secret), entry))
 }
 
@@ -292,8 +300,14 @@ pub(crate) async fn change(
     let set = move |conn: &mut Conn| {
         let domain = change_row(conn, tenant, id, plan, keys.as_ref())?;
         let entry = actor.did("domain.changed", id, Some(tenant), now);
-        let entry = entry.with(json!({ "type": plan.map(Plan::as_str), "jwks": keys.is_some() }));
-        Ok(Audited::new(domain, entry))
+        let mut detail = json!({});
+        if let Some(plan) = plan {
+            detail["type"] = json!(plan.as_str());
+        }
+        if keys.is_some() {
+            detail["jwks"] = json!(true);
+        }
+        Ok(Audited::new(domain, entry.with(detail)))
     };
     let view: DomainView = app.change_by(token.standing(), set).await?.into();
     Ok(answer(StatusCode::OK, Message::DomainChanged, locale, view))

@@ -2,9 +2,11 @@
 //! row of the database is never serialised, so a new column cannot leak.
 
 pub(crate) mod accounts;
+pub(crate) mod audit;
 pub(crate) mod domains;
 pub(crate) mod issued;
 pub(crate) mod openapi;
+mod page;
 pub(crate) mod posts;
 pub(crate) mod secrets;
 pub(crate) mod status;

@@ -1,20 +1,17 @@
 //! Posts: the tenant's data behind the gate, and the model for a protected API of your own.
 
-use std::fmt;
-
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, delete, get, post, put, web};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use url::Url;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
+use super::page::{PageQuery, Part};
 use super::{answer, done, not_found, owner_gone};
 use crate::app::App;
 use crate::db::Conn;
 use crate::db::audit::Audited;
-use crate::db::post::{self, Content, Page, Post};
+use crate::db::post::{self, Content, Post};
 use crate::error::{Error, Result};
 use crate::gate::bearer::{PostsRead, PostsWrite, Scoped};
 use crate::gate::body::{Json, MOST_OF_POST};
@@ -98,56 +95,9 @@ struct Posts {
     next_cursor: Option<String>,
 }
 
-/// Which part of a list.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct PageQuery {
-    /// At most so many posts, 1 to 100; 50 if absent.
-    #[param(value_type = Option<u8>, minimum = 1, maximum = 100)]
-    limit: Option<String>,
-    /// `nextCursor` of the part before.
-    cursor: Option<String>,
-}
-
-impl PageQuery {
-    fn parse(query: &str) -> Result<(i64, Option<PostId>)> {
-        let query = web::Query::<PageQuery>::from_query(query).map_err(|_| Error::Malformed(Message::Malformed))?;
-        let limit = match query.limit.as_deref().map(str::parse) {
-            None => 50,
-            Some(Ok(limit @ 1..=100)) => limit,
-            Some(_) => return Err(Error::field("limit", Message::Limit)),
-        };
-        let cursor = query
-            .cursor
-            .as_deref()
-            .map(|text| Cursor::parse(text).ok_or_else(|| Error::field("cursor", Message::Cursor)));
-        Ok((limit, cursor.transpose()?.map(|cursor| cursor.0)))
-    }
-}
-
-/// Where a list goes on: after this post. It holds a place and no right; the tenant's filter stands beside it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Cursor(PostId);
-
-impl Cursor {
-    fn parse(text: &str) -> Option<Cursor> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let number = i64::from_be_bytes(bytes.try_into().ok()?);
-        PostId::parse(&number.to_string()).map(Cursor)
-    }
-}
-
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&URL_SAFE_NO_PAD.encode(self.0.get().to_be_bytes()))
-    }
-}
-
-/// Answers with `limit` posts of a list that was read with one more, which tells whether the list goes on.
-fn page(mut posts: Vec<Post>, limit: i64, locale: Locale) -> HttpResponse {
-    let goes_on = posts.len() as i64 > limit;
-    posts.truncate(limit as usize);
-    let next_cursor = posts.last().filter(|_| goes_on).map(|post| Cursor(post.id).to_string());
+/// Answers with the posts that were read for that part.
+fn page(posts: Vec<Post>, part: Part, locale: Locale) -> HttpResponse {
+    let (posts, next_cursor) = part.cut(posts, |post| post.id.get());
     HttpResponse::Ok().json(Posts {
         code: 200,
         message: Message::Ok.text(locale),
@@ -171,10 +121,10 @@ pub(crate) async fn mine(
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
-    let (limit, before) = PageQuery::parse(req.query_string())?;
+    let part = Part::parse(req.query_string())?;
     let tenant = token.tenant();
-    let posts = app.db.read(move |conn| Ok(post::list(conn, tenant, Page { limit: limit + 1, before })?)).await?;
-    Ok(page(posts, limit, locale))
+    let posts = app.db.read(move |conn| Ok(post::list(conn, tenant, part.page())?)).await?;
+    Ok(page(posts, part, locale))
 }
 
 /// List the own posts with a hashtag, newest first.
@@ -193,16 +143,15 @@ pub(crate) async fn by_hashtag(
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
-    let (limit, before) = PageQuery::parse(req.query_string())?;
+    let part = Part::parse(req.query_string())?;
     let no_results = || Error::NotFound(Message::NoResults);
     let (tenant, hashtag) = (token.tenant(), Hashtag::parse(&title).ok_or_else(no_results)?);
-    let list =
-        move |conn: &mut Conn| Ok(post::list_with_hashtag(conn, tenant, &hashtag, Page { limit: limit + 1, before })?);
+    let list = move |conn: &mut Conn| Ok(post::list_with_hashtag(conn, tenant, &hashtag, part.page())?);
     let posts = app.db.read(list).await?;
     // A later part may be empty, because posts were deleted since the one before.
-    match posts.is_empty() && before.is_none() {
+    match posts.is_empty() && part.is_first() {
         true => Err(no_results()),
-        false => Ok(page(posts, limit, locale)),
+        false => Ok(page(posts, part, locale)),
     }
 }
 
@@ -310,26 +259,4 @@ pub(crate) async fn remove(
     };
     app.write(delete).await?;
     Ok(done(Message::PostDeleted, locale))
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn a_cursor_parses_to_itself(number in 1..i64::MAX) {
-            let cursor = Cursor(PostId::parse(&number.to_string()).expect("positive"));
-            prop_assert_eq!(Cursor::parse(&cursor.to_string()), Some(cursor));
-        }
-
-        #[test]
-        fn a_text_is_the_only_spelling_of_a_cursor_or_none(text in ".*") {
-            if let Some(cursor) = Cursor::parse(&text) {
-                prop_assert_eq!(cursor.to_string(), text);
-            }
-        }
-    }
 }

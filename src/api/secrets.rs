@@ -133,7 +133,7 @@ pub(crate) fn rotated(
     let new = ClientSecret::random();
     let shown = secret::rotate(conn, id, &new, grace, now)?;
     let entry = actor.did("secret.rotated", id, Some(tenant), now);
-    let entry = entry.with(json!({ "graceSeconds": grace, "secret": shown.id.get(), "hint": shown.hint }));
+    let entry = entry.with(json!({ "graceSeconds": grace, "secret": shown.id.get() }));
     Ok(Audited::new((shown, new), entry))
 }
 

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use diesel::QueryResult;
+use serde_json::json;
 
 use crate::config::Algorithm;
 use crate::db::audit::{Actor, Audited};
@@ -38,7 +39,7 @@ impl fmt::Display for Objection {
     }
 }
 
-/// Does that to the kept keys, and tells of each one that is made or deleted by it.
+/// Does that to the kept keys, and tells of each one that is made, deleted or given another term by it.
 ///
 /// # Errors
 /// As `work`.
@@ -48,12 +49,22 @@ pub fn telling<T>(
     now: i64,
     work: impl FnOnce(&mut Conn) -> Result<T>,
 ) -> Result<Audited<T>> {
-    let before = signing_key::kids(conn)?;
+    let before = signing_key::list(conn)?;
     let value = work(conn)?;
-    let after = signing_key::kids(conn)?;
-    let made = after.iter().filter(|kid| !before.contains(kid)).map(|kid| actor.did("key.made", kid, None, now));
-    let gone = before.iter().filter(|kid| !after.contains(kid)).map(|kid| actor.did("key.deleted", kid, None, now));
-    Ok(Audited::several(value, made.chain(gone).collect()))
+    let after = signing_key::list(conn)?;
+    let term = |key: &SigningKey| json!({ "signsFrom": key.signs_from, "signsUntil": key.signs_until });
+    let mut entries = Vec::new();
+    for key in &after {
+        let action = match before.iter().find(|former| former.kid == key.kid) {
+            None => "key.made",
+            Some(former) if former.term() != key.term() => "key.changed",
+            Some(_) => continue,
+        };
+        entries.push(actor.did(action, &key.kid, None, now).with(term(key)));
+    }
+    let gone = before.iter().filter(|former| after.iter().all(|key| key.kid != former.kid));
+    entries.extend(gone.map(|key| actor.did("key.deleted", &key.kid, None, now)));
+    Ok(Audited::several(value, entries))
 }
 
 /// Whether the keys can be opened. Those that the previous secret opens are sealed anew.

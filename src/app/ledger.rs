@@ -1,8 +1,8 @@
-//! What is known in memory first and in the database a second later: what domains did, and when secrets were last used. So no
-//! request waits for it; what a crash can lose is that second.
+//! What is known in memory first and in the database a second later: what domains did, when secrets were last used, which
+//! passwords were refused. So no request waits for it; what a crash can lose is that second.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use super::App;
@@ -29,7 +29,7 @@ pub(super) fn keep(app: Weak<App>) -> std::result::Result<(), Exit> {
                 Err(_) => Some("it panicked".to_owned()),
             };
             if let Some(why) = failure.as_ref().filter(|_| !away) {
-                log::warn!("usage cannot be written, and is kept: {why}");
+                log::warn!("the ledger cannot be written, and is kept: {why}");
             }
             away = failure.is_some();
         }
@@ -43,7 +43,8 @@ impl App {
     ///
     /// # Errors
     /// When the database does not answer; what was not written is kept for the next time.
-    pub fn write_ledger(self: &Arc<App>) -> Result<()> {
+    pub fn write_ledger(&self) -> Result<()> {
+        self.write_failures()?;
         let mut taken = self.usage.take();
         while !taken.is_empty() {
             let some = taken.some(AT_ONCE);

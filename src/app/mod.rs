@@ -1,5 +1,6 @@
 //! The running gate: settings, database, directory, keys. Started once, shared by all workers.
 
+mod failures;
 mod files;
 mod follow;
 pub mod keys;
@@ -13,6 +14,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use actix_web::web;
 
+use self::failures::Failures;
 pub(crate) use self::files::root_secret;
 use self::files::take_file;
 pub(crate) use self::upkeep::USAGE_DAYS;
@@ -52,6 +54,8 @@ pub struct App {
     pub metrics: Metrics,
     /// What domains did since it was last written.
     pub usage: Usage,
+    /// Refused passwords that wait to be written to the audit log.
+    failures: Failures,
     /// Unix seconds at which it started.
     pub started_at: i64,
     clock: Clock,
@@ -85,6 +89,7 @@ impl App {
             hasher: Hasher::new(config.bcrypt_cost, cores),
             metrics: Metrics::default(),
             usage: Usage::default(),
+            failures: Failures::default(),
             started_at: clock(),
             clock,
             started: Instant::now(),

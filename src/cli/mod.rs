@@ -1,6 +1,7 @@
 //! The command line: `serve` by default, and what an operator does beside a running server. Its changes reach the
 //! server within two seconds. Passwords come from the terminal or standard input, never as an argument.
 
+mod audit;
 mod keys;
 mod operator;
 mod version_use;
@@ -13,6 +14,7 @@ use std::io::{self, Write};
 use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
 
+use self::audit::AuditCommand;
 use self::keys::KeyCommand;
 use self::operator::{DomainCommand, Operator, UserCommand};
 use self::version_use::VersionUse;
@@ -85,6 +87,9 @@ enum Command {
     Key(KeyCommand),
     /// Who still calls a version of the API.
     VersionUse(VersionUse),
+    /// Read the audit log and prove that nobody changed it.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Print every setting and where it came from, secrets masked.
     CheckConfig,
 }
@@ -116,6 +121,7 @@ pub fn run(args: impl Iterator<Item = OsString>, environment: &Environment) -> R
         Command::Domain(command) => Operator::open(config, out, false)?.domain(command),
         Command::VersionUse(command) => Operator::open(config, out, false)?.version_use(&command),
         Command::Key(command) => Operator::open(config, out, false)?.key(command),
+        Command::Audit(command) => Operator::open(config, out, false)?.audit(command),
     }
 }
 
@@ -124,8 +130,12 @@ fn print(text: &str) -> Result<(), Exit> {
     match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
         // Whoever reads has read enough, as in `gatebird user list | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(|error| Exit::cannot_create(format!("cannot write: {error}"))),
+        other => other.map_err(cannot_write),
     }
+}
+
+fn cannot_write(error: io::Error) -> Exit {
+    Exit::cannot_create(format!("cannot write: {error}"))
 }
 
 /// How results are shown.
@@ -163,7 +173,11 @@ fn serve(config: Config) -> Result<(), Exit> {
         for address in addresses {
             print(&greeting(&app, &address.to_string()))?;
         }
-        server::run(app, api, metrics, signals).await.map_err(ended)
+        let served = server::run(app.clone(), api, metrics, signals).await;
+        if let Err(error) = app.write_ledger() {
+            log::warn!("usage and failed sign-ins of the last second are lost: {error}");
+        }
+        served.map_err(ended)
     })
 }
 

@@ -11,7 +11,7 @@ use crate::api::accounts::{Signup, Username};
 use crate::api::{domains, secrets};
 use crate::app;
 use crate::config::{self, Config, Database};
-use crate::db::audit::{Actor, Audited};
+use crate::db::audit::{Actor, Audited, Entry};
 use crate::db::domain::NewDomain;
 use crate::db::{Conn, Db, domain, user};
 use crate::error::{Error, Result as Answer};
@@ -199,7 +199,7 @@ impl Operator {
         )
     }
 
-    fn find_user(&self, username: &str) -> Result<user::User, Exit> {
+    pub(super) fn find_user(&self, username: &str) -> Result<user::User, Exit> {
         let key = Username::key(username);
         let found = self.read(|conn| Ok(user::find_by_name(conn, &key)?))?;
         found.ok_or_else(|| Exit::usage(format!("there is no user {username:?}; see: gatebird user list")))
@@ -242,7 +242,8 @@ impl Operator {
                 let stays = |limit: Option<String>| limit.filter(|_| !all);
                 let scopes = scopes.or_else(|| stays(domain.scopes.clone()));
                 let audiences = audiences.or_else(|| stays(domain.audiences.clone()));
-                self.change_domain("domain.allowed", &domain, |conn| {
+                let detail = json!({ "scopes": scopes, "audiences": audiences });
+                self.change_domain("domain.allowed", &domain, Some(detail), |conn| {
                     domain::set_allowed(conn, domain.id, scopes.as_deref(), audiences.as_deref())
                 })?;
                 let shown = |limit: &Option<String>| limit.clone().unwrap_or_else(|| "(all)".to_owned());
@@ -274,7 +275,7 @@ impl Operator {
     fn set_domain(&self, id: &str, suspended: bool) -> Result<(), Exit> {
         let domain = self.find_domain(id)?;
         let action = if suspended { "domain.suspended" } else { "domain.resumed" };
-        self.change_domain(action, &domain, |conn| domain::set_suspended(conn, domain.id, suspended))?;
+        self.change_domain(action, &domain, None, |conn| domain::set_suspended(conn, domain.id, suspended))?;
         let state = if suspended { "suspended" } else { "active" };
         self.out.print(&json!({ "id": id, "suspended": suspended }), &format!("{id} ({}) is {state}", domain.host))
     }
@@ -283,9 +284,11 @@ impl Operator {
         &self,
         action: &'static str,
         domain: &domain::Domain,
+        detail: Option<Value>,
         work: impl FnOnce(&mut Conn) -> QueryResult<()>,
     ) -> Result<(), Exit> {
         let entry = Actor::OPERATOR.did(action, domain.id, Some(domain.user_id), app::system_time());
+        let entry = detail.into_iter().fold(entry, Entry::with);
         self.change(|conn| Ok(Audited::new(work(conn)?, entry)))
     }
 

@@ -1,17 +1,17 @@
-//! Rows of `audit`: who changed what, from where and when. Each row's hash covers the row before, so that one that was edited,
-//! dropped or moved is found by [`verify`].
+//! Rows of `audit`: who changed what, from where and when; written by [`Audited`], checked by [`chain`].
 //!
 //! A change returns [`Audited`], which cannot be made without saying what the row is to tell, or that there is nothing to
 //! tell; the row is appended in the change's own transaction, last, because it locks the end of the chain.
 
+pub mod chain;
+
 use std::fmt;
 use std::net::IpAddr;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use diesel::prelude::*;
 
-use super::Conn;
 use super::schema::{audit, audit_head};
+use super::{Conn, Page};
 use crate::error::Result;
 use crate::id::{DomainId, UserId};
 
@@ -29,9 +29,7 @@ impl Actor {
     pub const OPERATOR: Actor = Actor { who: Who::Operator, address: None };
     /// This server, by itself.
     pub const SERVER: Actor = Actor { who: Who::Server, address: None };
-}
 
-impl Actor {
     /// What is to be told of a change by this one; without detail.
     pub fn did(self, action: &'static str, target: impl ToString, tenant: Option<UserId>, at: i64) -> Entry {
         Entry { at, actor: self, tenant, action, target: target.to_string(), detail: None }
@@ -141,33 +139,38 @@ pub struct Row {
     pub target: String,
     /// See [`Entry::detail`].
     pub detail: Option<String>,
-    /// SHA-256 over the hash of the row before and all of the above.
+    /// Over the hash of the row before and all of the above: see [`chain`].
     pub hash: Vec<u8>,
 }
 
-impl Row {
-    /// What its hash has to be after that of the row before.
-    fn hash_after(&self, before: &[u8]) -> Vec<u8> {
-        let mut hash = Context::new(&SHA256);
-        hash.update(before);
-        let (id, at, tenant) = (self.id.to_string(), self.at.to_string(), self.tenant.map(|tenant| tenant.to_string()));
-        let members = [
-            Some(&id),
-            Some(&at),
-            Some(&self.actor),
-            self.address.as_ref(),
-            tenant.as_ref(),
-            Some(&self.action),
-            Some(&self.target),
-            self.detail.as_ref(),
-        ];
-        for member in members {
-            // The length first, so that no two rows have the same bytes; one that is absent has a length of its own.
-            hash.update(&member.map_or(u64::MAX, |text| text.len() as u64).to_be_bytes());
-            hash.update(member.map_or(b"", |text| text.as_bytes()));
-        }
-        hash.finish().as_ref().to_vec()
-    }
+/// A tenant's own rows.
+pub fn list(conn: &mut Conn, tenant: UserId, page: Page) -> QueryResult<Vec<Row>> {
+    list_of(conn, tenant.get(), page)
+}
+
+/// The rows of the user with that number, for the operator; they outlive the account.
+pub fn list_of(conn: &mut Conn, number: i64, page: Page) -> QueryResult<Vec<Row>> {
+    audit::table
+        .filter(audit::tenant.eq(number).and(audit::id.lt(page.before())))
+        .order(audit::id.desc())
+        .limit(page.limit)
+        .select(Row::as_select())
+        .load(conn)
+}
+
+/// Everybody's rows, for the operator.
+pub fn list_all(conn: &mut Conn, page: Page) -> QueryResult<Vec<Row>> {
+    audit::table
+        .filter(audit::id.lt(page.before()))
+        .order(audit::id.desc())
+        .limit(page.limit)
+        .select(Row::as_select())
+        .load(conn)
+}
+
+/// The rows from that id on in the order in which they were written, for an export.
+pub fn list_from(conn: &mut Conn, id: i64, limit: i64) -> QueryResult<Vec<Row>> {
+    audit::table.filter(audit::id.ge(id)).order(audit::id).limit(limit).select(Row::as_select()).load(conn)
 }
 
 fn append(conn: &mut Conn, entries: &[Entry]) -> QueryResult<()> {
@@ -188,7 +191,7 @@ fn append(conn: &mut Conn, entries: &[Entry]) -> QueryResult<()> {
             detail: entry.detail.clone(),
             hash: Vec::new(),
         };
-        row.hash = row.hash_after(&before);
+        row.hash = chain::hash(&before, &row);
         insert(conn, &row)?;
         before = row.hash;
     }

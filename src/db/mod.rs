@@ -255,6 +255,21 @@ fn cannot_make(path: &Path, error: &std::io::Error) -> Exit {
     Exit::cannot_create(format!("cannot make {}: {error}; check DATABASE_URL", path.display()))
 }
 
+/// Part of a list, newest first.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// At most so many rows.
+    pub limit: i64,
+    /// Only rows of a lower number than this one.
+    pub before: Option<i64>,
+}
+
+impl Page {
+    fn before(self) -> i64 {
+        self.before.unwrap_or(i64::MAX)
+    }
+}
+
 /// The columns of a row's struct, for RETURNING.
 ///
 /// Why not `as_returning`: Diesel cannot serialise that for a connection to either of two databases.

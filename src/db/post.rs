@@ -4,7 +4,7 @@
 use diesel::prelude::*;
 
 use super::schema::{post_hashtags, posts};
-use super::{Conn, columns};
+use super::{Conn, Page, columns};
 use crate::hashtag::Hashtag;
 use crate::id::{PostId, UserId};
 
@@ -32,15 +32,6 @@ pub struct Content {
     pub img: Option<String>,
     /// The hashtags of the text.
     pub hashtags: Vec<Hashtag>,
-}
-
-/// Part of a list, newest first.
-#[derive(Clone, Copy, Debug)]
-pub struct Page {
-    /// At most so many.
-    pub limit: i64,
-    /// Only posts older than this one.
-    pub before: Option<PostId>,
 }
 
 /// Writes a new post.
@@ -91,9 +82,8 @@ pub fn find(conn: &mut Conn, tenant: UserId, id: PostId) -> QueryResult<Option<P
 
 /// The tenant's posts.
 pub fn list(conn: &mut Conn, tenant: UserId, page: Page) -> QueryResult<Vec<Post>> {
-    let before = page.before.map_or(i64::MAX, PostId::get);
     posts::table
-        .filter(posts::user_id.eq(tenant).and(posts::id.lt(before)))
+        .filter(posts::user_id.eq(tenant).and(posts::id.lt(page.before())))
         .order(posts::id.desc())
         .limit(page.limit)
         .select(Post::as_select())
@@ -102,12 +92,11 @@ pub fn list(conn: &mut Conn, tenant: UserId, page: Page) -> QueryResult<Vec<Post
 
 /// The tenant's posts with that hashtag.
 pub fn list_with_hashtag(conn: &mut Conn, tenant: UserId, hashtag: &Hashtag, page: Page) -> QueryResult<Vec<Post>> {
-    let before = page.before.map_or(i64::MAX, PostId::get);
     post_hashtags::table
         .inner_join(posts::table)
         .filter(post_hashtags::user_id.eq(tenant).and(posts::user_id.eq(tenant)))
         .filter(post_hashtags::title.eq(hashtag.as_str()))
-        .filter(post_hashtags::post_id.lt(before))
+        .filter(post_hashtags::post_id.lt(page.before()))
         .order(post_hashtags::post_id.desc())
         .limit(page.limit)
         .select(Post::as_select())

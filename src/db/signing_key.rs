@@ -37,11 +37,6 @@ pub fn list(conn: &mut Conn) -> QueryResult<Vec<SigningKey>> {
     signing_keys::table.order((signing_keys::signs_from, signing_keys::kid)).select(SigningKey::as_select()).load(conn)
 }
 
-/// Which there are, in the order in which they sign.
-pub fn kids(conn: &mut Conn) -> QueryResult<Vec<String>> {
-    signing_keys::table.order((signing_keys::signs_from, signing_keys::kid)).select(signing_keys::kid).load(conn)
-}
-
 /// Adds a key.
 pub fn insert(conn: &mut Conn, key: &SigningKey) -> QueryResult<()> {
     diesel::insert_into(signing_keys::table).values(key).execute(conn).map(drop)

@@ -37,7 +37,8 @@ impl FromRequest for Address {
 
 fn client(req: &HttpRequest, config: &Config) -> Option<IpAddr> {
     let trusted = |address: &IpAddr| config.trusted_proxies.iter().any(|network: &IpNet| network.contains(address));
-    let peer = req.peer_addr()?.ip();
+    // On a socket for both, an IPv4 peer has an IPv6 address.
+    let peer = req.peer_addr()?.ip().to_canonical();
     if !trusted(&peer) {
         return Some(peer);
     }

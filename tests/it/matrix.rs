@@ -46,6 +46,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("GET /v1/me",                   "missing invalid expired expired revoked revoked  kind      200       kind      kind      kind      200"),
     ("PUT /v1/me/password",          "missing invalid expired expired revoked revoked  kind      200       kind      kind      kind      200"),
     ("DELETE /v1/me",                "missing invalid expired expired revoked revoked  kind      200       kind      kind      kind      200"),
+    ("GET /v1/audit",                "missing invalid expired expired revoked revoked  kind      200       kind      kind      kind      200"),
     ("GET /v1/domains",              "missing invalid expired expired revoked revoked  kind      200       kind      kind      kind      200"),
     ("POST /v1/domains",             "missing invalid expired expired revoked revoked  kind      201       kind      kind      kind      201"),
     ("GET /v1/domains/{id}",         "missing invalid expired expired revoked revoked  kind      not_found kind      kind      kind      200"),

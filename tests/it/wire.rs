@@ -63,8 +63,8 @@ fn snapshot(name: &str, value: &impl Serialize) {
     let redactions: [(&[&str], Redaction); 5] = [
         (&["token", "access_token"], token),
         (&["clientSecret"], secret),
-        (&["id", "client_id", "sub", "x-gatebird-domain"], id),
-        (&["createdAt", "updatedAt", "iat", "exp", "x-gatebird-token-expires"], time),
+        (&["id", "client_id", "sub", "actor", "target", "x-gatebird-domain"], id),
+        (&["createdAt", "updatedAt", "at", "iat", "exp", "x-gatebird-token-expires"], time),
         (&["jti"], jti),
     ];
     for (members, redaction) in redactions {
@@ -127,6 +127,8 @@ fn successes() {
         walk.ask("GET /v1/domains", gate.get("/v1/domains").token(token));
         walk.ask("GET /v1/domains/{id}", gate.get(&path).token(token));
         walk.ask("PATCH /v1/domains/{id}", gate.patch(&path).token(token).json(&json!({"type": "premium"})));
+
+        walk.ask("GET /v1/audit, two of three", gate.get("/v1/audit?limit=2").token(token));
 
         let plain = json!({"clientSecret": secret});
         let access = walk.ask("POST /token as JSON", gate.post("/token").json(&plain));
@@ -327,6 +329,8 @@ const FIELDS: &[(&str, &str)] = &[
     ("POST /v1/posts", r#"{"content":"x","img":"javascript:alert(1)"}"#),
     ("GET /v1/posts/my?limit=101", ""),
     ("GET /v1/posts/my?cursor=x", ""),
+    ("GET /v1/audit?limit=0", ""),
+    ("GET /v1/audit?cursor=x", ""),
 ];
 
 #[test]

@@ -1,0 +1,118 @@
+//! The audit log for the operator: reading it, proving that nobody changed it, and copying it out.
+
+use std::io::{self, BufWriter, Write};
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::cannot_write;
+use super::operator::Operator;
+use crate::db::Page;
+use crate::db::audit::chain::{self, Head, Hex};
+use crate::db::audit::{self, Row};
+use crate::exit::Exit;
+
+#[derive(Subcommand)]
+pub(super) enum AuditCommand {
+    /// List what was done, newest first.
+    List {
+        /// Only what concerns that user: a username, or usr_ and a number, which also finds a deleted one.
+        #[arg(long)]
+        user: Option<String>,
+        /// At most so many rows.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
+        limit: i64,
+    },
+    /// Prove that no row was edited, dropped, moved or put in; prints the head, to be noted elsewhere.
+    Verify {
+        /// A head that was noted before (ID:HASH): the log has to be the continuation of that one.
+        #[arg(long, value_name = "ID:HASH")]
+        after: Option<Head>,
+    },
+    /// Print every row, oldest first, as JSON Lines with its hash.
+    Export,
+}
+
+/// So many rows are read at once for an export.
+const AT_ONCE: i64 = 1_000;
+
+impl Operator {
+    pub(super) fn audit(&self, command: AuditCommand) -> Result<(), Exit> {
+        match command {
+            AuditCommand::List { user, limit } => {
+                let page = Page { limit, before: None };
+                let number = user.map(|user| self.user_number(&user)).transpose()?;
+                let rows = self.read(|conn| match number {
+                    Some(number) => Ok(audit::list_of(conn, number, page)?),
+                    None => Ok(audit::list_all(conn, page)?),
+                })?;
+                let values: Vec<Value> = rows.iter().map(value).collect();
+                let lines: Vec<String> = rows.iter().map(line).collect();
+                self.out.print(&json!(values), &lines.join("\n"))
+            }
+            AuditCommand::Verify { after } => {
+                let head = self.read(|conn| Ok(chain::verify(conn, after.as_ref())?))?.map_err(Exit::data)?;
+                let value = json!({ "rows": head.id, "head": head.to_string() });
+                self.out.print(&value, &format!("{} rows, head {head}", head.id))
+            }
+            AuditCommand::Export => match self.export(BufWriter::new(io::stdout().lock())) {
+                // Whoever reads has read enough.
+                Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                Ok(written) => written.map_err(cannot_write),
+                Err(exit) => Err(exit),
+            },
+        }
+    }
+
+    /// The number of a user: of one who is there by name, of any by `usr_...`. The latter counts first, so that nobody can
+    /// take a name that hides another one's rows.
+    fn user_number(&self, text: &str) -> Result<i64, Exit> {
+        match text.strip_prefix("usr_").and_then(|number| number.parse().ok()) {
+            Some(number) => Ok(number),
+            None => Ok(self.find_user(text)?.tenant.id.get()),
+        }
+    }
+
+    fn export(&self, mut out: impl Write) -> Result<io::Result<()>, Exit> {
+        let mut from = i64::MIN;
+        loop {
+            let rows = self.read(|conn| Ok(audit::list_from(conn, from, AT_ONCE)?))?;
+            let Some(last) = rows.last() else { return Ok(out.flush()) };
+            from = last.id.saturating_add(1);
+            for row in &rows {
+                if let Err(error) = writeln!(out, "{}", value(row)) {
+                    return Ok(Err(error));
+                }
+            }
+        }
+    }
+}
+
+/// A row as it is, the detail as the text that its hash covers.
+fn value(row: &Row) -> Value {
+    json!({
+        "id": row.id,
+        "at": row.at,
+        "actor": row.actor,
+        "address": row.address,
+        "tenant": row.tenant,
+        "action": row.action,
+        "target": row.target,
+        "detail": row.detail,
+        "hash": Hex(&row.hash).to_string(),
+    })
+}
+
+fn line(row: &Row) -> String {
+    let of = |tenant: i64| format!("usr_{tenant}");
+    let columns = [
+        row.id.to_string(),
+        row.at.to_string(),
+        row.tenant.map_or_else(|| "-".to_owned(), of),
+        row.action.clone(),
+        row.target.clone(),
+        format!("by {}", row.actor),
+    ];
+    let from = row.address.as_ref().map(|address| format!("from {address}"));
+    columns.into_iter().chain(from).chain(row.detail.clone()).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,116 @@
+//! `gatebird audit` through the real binary.
+
+use std::process::Stdio;
+
+use diesel::connection::SimpleConnection;
+use gatebird::db::{Conn, Db};
+
+use crate::binary::{Child, Outcome, gatebird, run, text};
+use crate::harness::{self, Database, PASSWORD, Value, json};
+
+fn cli(database: &Database, args: &[&str]) -> Outcome {
+    run(&mut gatebird(database, &[&["audit"], args].concat(), &[]), "")
+}
+
+fn execute(database: &Database, sql: &str) {
+    let config = harness::config(database, &[("JWT_SECRET".into(), harness::JWT_SECRET.into())]);
+    let db = Db::open(&config.database).unwrap_or_else(|exit| panic!("{exit}"));
+    db.write_now(|conn: &mut Conn| Ok(conn.batch_execute(sql)?)).expect("the database answers");
+}
+
+/// A database with some rows of alice and bob: 2 of hers, 1 of his, 1 of a failure.
+fn written() -> Database {
+    let database = Database::new();
+    let child = Child::start(&database, &[]);
+    child.client.tenant("alice");
+    child.client.post("/v1/signup", "", json!({"username": "bob", "password": PASSWORD})).expect(201);
+    drop(child);
+    database
+}
+
+#[test]
+fn the_operator_lists_everybody_or_one() {
+    let database = written();
+    let actions = |args: &[&str]| -> Vec<String> {
+        let rows = cli(&database, &[args, &["--json"]].concat()).json();
+        rows.as_array().expect("an array").iter().map(|row| text(&row["action"])).collect()
+    };
+    assert_eq!(actions(&["list"]), ["user.signed_up", "domain.registered", "user.signed_up"]);
+    assert_eq!(actions(&["list", "--limit", "2"]), ["user.signed_up", "domain.registered"]);
+    assert_eq!(actions(&["list", "--user", "Alice"]), ["domain.registered", "user.signed_up"]);
+    assert_eq!(actions(&["list", "--user", "usr_2"]), ["user.signed_up"]);
+    assert_eq!(actions(&["list", "--user", "usr_99"]), [""; 0]);
+    let lines = cli(&database, &["list"]).good();
+    assert!(lines.lines().count() == 3 && lines.contains("usr_1 domain.registered dom_"), "{lines}");
+    // Nobody hides another one's rows behind a name.
+    run(&mut gatebird(&database, &["user", "add", "usr_2"], &[]), PASSWORD).good();
+    assert_eq!(actions(&["list", "--user", "usr_2"]), ["user.signed_up"]);
+    for (args, says) in [
+        (&["list", "--user", "nobody"][..], "nobody"),
+        (&["list", "--limit", "0"], "--limit"),
+        (&["verify", "--after", "7"], "--after"),
+        (&["verify", "--after", "7:00"], "--after"),
+    ] {
+        let outcome = cli(&database, args);
+        assert!(outcome.code == Some(64) && outcome.stderr.contains(says), "{args:?} {outcome:?}");
+    }
+}
+
+#[test]
+fn verify_names_the_head_or_the_first_bad_row() {
+    let database = written();
+    let good = cli(&database, &["verify"]).good();
+    let head = good.trim_end().strip_prefix("3 rows, head ").unwrap_or_else(|| panic!("{good}")).to_owned();
+    assert_eq!(cli(&database, &["verify", "--json"]).json(), json!({"rows": 3, "head": head}));
+    assert_eq!(cli(&database, &["verify", "--after", &head]).good(), good);
+    run(&mut gatebird(&database, &["user", "suspend", "bob"], &[]), "").good();
+    assert!(cli(&database, &["verify", "--after", &head]).good().starts_with("4 rows, head 4:"));
+
+    let other = format!("3:{}", "0".repeat(64));
+    for (sql, args, row) in [
+        ("SELECT 1", &["verify", "--after", &other][..], "row 3"),
+        ("UPDATE audit SET actor = 'usr_2' WHERE id = 2", &["verify"], "row 2"),
+        ("DELETE FROM audit WHERE id = 1", &["verify"], "row 1"),
+    ] {
+        if sql != "SELECT 1" {
+            execute(&database, sql);
+        }
+        let outcome = cli(&database, args);
+        assert_eq!(outcome.code, Some(65), "{sql}: {outcome:?}");
+        assert!(outcome.stderr.contains(row) && outcome.stderr.lines().count() == 1, "{sql}: {outcome:?}");
+        assert!(outcome.stdout.is_empty(), "{sql}: {outcome:?}");
+    }
+}
+
+#[test]
+fn an_export_has_every_row_and_ends_with_the_head() {
+    let database = written();
+    // More than are read at once; the chain is not what this is about.
+    let many =
+        "INSERT INTO audit SELECT id + {by}, at, actor, address, tenant, action, target, detail, hash FROM audit";
+    for power in 0..10 {
+        execute(&database, &many.replace("{by}", &(3 << power).to_string()));
+    }
+    let out = cli(&database, &["export"]).good();
+    let rows: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let ids: Vec<i64> = rows.iter().map(|row| row["id"].as_i64().expect("a number")).collect();
+    assert_eq!(ids, (1..=3 << 10).collect::<Vec<_>>());
+    execute(&database, "DELETE FROM audit WHERE id > 3");
+    let head = format!("3:{}", text(&rows[2]["hash"]));
+    assert_eq!(cli(&database, &["verify", "--json"]).json()["head"], json!(head));
+    let members: Vec<&str> = rows[1].as_object().expect("an object").keys().map(String::as_str).collect();
+    assert_eq!(members, ["action", "actor", "address", "at", "detail", "hash", "id", "target", "tenant"]);
+    assert_eq!(rows[1]["detail"], json!(r#"{"host":"alice.example.com","type":"free"}"#));
+}
+
+#[test]
+fn a_reader_that_has_read_enough_is_no_failure() {
+    let database = written();
+    for args in [&["audit", "list"][..], &["audit", "verify"], &["audit", "export"]] {
+        let mut command = gatebird(&database, args, &[]);
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        drop(process.stdout.take());
+        let output = process.wait_with_output().expect("it ends");
+        assert!(output.status.success() && output.stderr.is_empty(), "{args:?} {output:?}");
+    }
+}

@@ -1,0 +1,91 @@
+//! Refused passwords: each of an account that there is leaves a row, written behind the request's back.
+
+use diesel::connection::SimpleConnection;
+
+use super::{actions, page, rows, verified};
+use crate::accounts::{set_suspended, sign_in};
+use crate::binary::{Child, gatebird, run, signal};
+use crate::harness::{Database, Gate, PASSWORD, json};
+
+/// The failures that were written, as actor, address and what they are about.
+fn failures(gate: &Gate) -> Vec<(String, Option<String>, String)> {
+    gate.app.write_failures().expect("the database answers");
+    let failed = rows(gate).into_iter().filter(|row| row.action.ends_with("_failed"));
+    failed.map(|row| (format!("{} by {}", row.action, row.actor), row.address, row.target)).collect()
+}
+
+#[test]
+fn a_refused_sign_in_of_an_account_that_there_is_leaves_a_row() {
+    let gate = Gate::start();
+    let alice = gate.sign_up("alice");
+    let suspended = gate.sign_up("suspended");
+    set_suspended(&gate, "suspended", true);
+    let failed =
+        |id: i64| ("user.signin_failed by anyone".to_owned(), Some("127.0.0.1".to_owned()), format!("usr_{id}"));
+    let mut expected = Vec::new();
+    for (username, password, account) in [
+        ("alice", "wrong password", Some(&alice)),
+        ("ALICE", "", Some(&alice)),
+        ("suspended", PASSWORD, Some(&suspended)),
+        ("nobody", PASSWORD, None),
+        ("c4nary password", PASSWORD, None),
+        // Nobody has such a password, so that it is no try.
+        ("alice", &"x".repeat(257), None),
+    ] {
+        sign_in(&gate, username, password).refused(401, "credentials");
+        expected.extend(account.map(|account| failed(account.id)));
+        assert_eq!(failures(&gate), expected, "{username}");
+    }
+    sign_in(&gate, "alice", PASSWORD).expect(200);
+    assert_eq!(failures(&gate), expected, "who is let in did not fail");
+    assert_eq!(actions(&page(&gate, &alice.token, "")), ["user.signin_failed", "user.signin_failed", "user.signed_up"]);
+    assert!(
+        rows(&gate).iter().all(|row| !format!("{row:?}").contains("c4nary")),
+        "what was typed is nobody's business"
+    );
+    verified(&gate, None).expect("whole");
+}
+
+#[test]
+fn a_wrong_password_of_who_is_signed_in_leaves_a_row() {
+    let gate = Gate::start();
+    let alice = gate.sign_up("alice");
+    let user = format!("usr_{}", alice.id);
+    let change = json!({"oldPassword": "wrong password", "newPassword": format!("other {PASSWORD}")});
+    gate.put("/v1/me/password").token(&alice.token).json(&change).send().refused(403, "credentials");
+    gate.delete("/v1/me").token(&alice.token).json(&json!({"password": ""})).send().refused(403, "credentials");
+    let failed = (format!("user.confirmation_failed by {user}"), Some("127.0.0.1".to_owned()), user);
+    assert_eq!(failures(&gate), [failed.clone(), failed]);
+}
+
+/// It is no write of the request: that one answers while nobody can write, and is in the log once somebody can.
+#[test]
+fn what_cannot_be_written_now_is_written_later_and_once() {
+    let gate = Gate::start();
+    gate.sign_up("alice");
+    let locked = |conn: &mut gatebird::db::Conn| {
+        conn.batch_execute("UPDATE audit_head SET last = last")?;
+        sign_in(&gate, "alice", "wrong password").refused(401, "credentials");
+        assert!(gate.app.write_failures().is_err(), "the log is locked");
+        Ok(())
+    };
+    gate.app.db.write_now(locked).expect("this one succeeds");
+    assert_eq!(failures(&gate).len(), 1);
+    assert_eq!(failures(&gate).len(), 1);
+    verified(&gate, None).expect("whole");
+}
+
+#[test]
+fn a_server_that_ends_writes_what_it_had() {
+    let database = Database::new();
+    let child = Child::start(&database, &[]);
+    child.client.tenant("alice");
+    for _ in 0..5 {
+        child.client.sign_in("alice", "wrong password").refused(401, "credentials");
+    }
+    signal("INT", child.pid());
+    child.wait(std::time::Duration::from_secs(15)).good();
+    let rows = run(&mut gatebird(&database, &["audit", "list", "--json"], &[]), "").json();
+    let failed = rows.as_array().expect("an array").iter().filter(|row| row["action"] == "user.signin_failed");
+    assert_eq!(failed.count(), 5, "{rows}");
+}
