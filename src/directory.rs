@@ -1,5 +1,5 @@
-//! In memory, for the hot path: tenants and domains by id, domains by the digest of a secret, keys, revoked tokens. Readers
-//! take no lock; a change costs what changed, not what there is.
+//! In memory, for the hot path: tenants and domains by id, domains by the digest of a secret, keys, revoked tokens, used
+//! assertions. Readers take no lock; a change costs what changed, not what there is.
 //!
 //! Why it may be trusted: it is filled before the first request, the node that writes applies its change before it
 //! answers, and every other node reads the difference once a second (see [`crate::db::revision`]).
@@ -15,6 +15,7 @@ use papaya::HashMap;
 use crate::db::revision::{Delta, Tombstone};
 use crate::db::revocation::Revocation;
 use crate::db::signing_key::SigningKey;
+use crate::db::used_assertion::UsedAssertion;
 pub use crate::db::user::{Standing, Tenant};
 use crate::db::{Conn, domain, revision, secret};
 use crate::error::{Error, Result};
@@ -23,6 +24,7 @@ use crate::plan::{Meter, Plan};
 use crate::secret::SecretDigest;
 use crate::token::client_keys::ClientKeys;
 use crate::token::keyring::{Kept, Key, Keyring};
+use crate::token::replay::Used;
 
 /// What the hot path needs of a domain.
 #[derive(Debug)]
@@ -107,6 +109,8 @@ pub struct Directory {
     keyring: ArcSwap<Keyring>,
     /// Revoked tokens with their `exp`.
     revoked: HashMap<TokenId, i64>,
+    /// The client assertions that were used, here or on another node.
+    pub used_assertions: Used,
     /// The revision that has been applied. Not held while a difference is read: a database that hangs must not make
     /// others wait for it.
     seen: Mutex<i64>,
@@ -117,8 +121,9 @@ pub struct Directory {
 
 impl Directory {
     /// A directory that knows nobody yet; the kept keys of the database will join this keyring.
-    pub fn new(keyring: Keyring) -> Directory {
+    pub fn new(keyring: Keyring, used_assertions: Used) -> Directory {
         Directory {
+            used_assertions,
             keyring: ArcSwap::from_pointee(keyring),
             revoked: HashMap::new(),
             tenants: HashMap::new(),
@@ -232,6 +237,9 @@ impl Directory {
         let revoked = self.revoked.pin();
         for Revocation { jti, expires_at } in delta.revocations {
             revoked.insert(jti, expires_at);
+        }
+        for UsedAssertion { fingerprint, tenant, expires_at } in delta.used_assertions {
+            self.used_assertions.learn(fingerprint, tenant, expires_at);
         }
         let keys_gone: Vec<String> = delta.gone.iter().filter_map(|gone| gone.kid.clone()).collect();
         self.change_keys(delta.signing_keys, &keys_gone);

@@ -3,6 +3,7 @@
 mod files;
 mod follow;
 pub mod keys;
+mod sharing;
 mod upkeep;
 
 use std::fs::File;
@@ -14,7 +15,7 @@ use actix_web::web;
 
 pub(crate) use self::files::root_secret;
 use self::files::take_file;
-use crate::config::Config;
+use crate::config::{Config, Database};
 use crate::db::user::{self, Standing, Tenant};
 use crate::db::{Conn, Db};
 use crate::directory::{Directory, Live};
@@ -24,8 +25,8 @@ use crate::id::TokenId;
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::password::Hasher;
-use crate::token::assertion::Used;
 use crate::token::keyring::Keyring;
+use crate::token::replay::Used;
 use crate::token::{self, Claims, Kind};
 
 /// Tells the time in Unix seconds. Tests pass one of their own.
@@ -39,8 +40,6 @@ pub struct App {
     pub db: Db,
     /// What the hot path knows.
     pub directory: Directory,
-    /// The client assertions that were used.
-    pub used_assertions: Used,
     /// What checks passwords.
     pub hasher: Hasher,
     /// What is counted.
@@ -71,10 +70,14 @@ impl App {
         let in_use = take_file(&config.database)?;
         let db = Db::open(&config.database)?;
         let keyring = Keyring::new(&root_secret(&config)?, &config);
+        let used_assertions = match config.database {
+            // A file has one server, and after a restart of that the table would tell it nothing that it can rely on.
+            Database::Sqlite(_) => Used::default(),
+            Database::Postgres(_) => Used::shared(),
+        };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let app = App {
-            directory: Directory::new(keyring),
-            used_assertions: Used::default(),
+            directory: Directory::new(keyring, used_assertions),
             hasher: Hasher::new(config.bcrypt_cost, cores),
             metrics: Metrics::default(),
             started_at: clock(),
@@ -95,6 +98,7 @@ impl App {
         let follower = app.refresh(None).map_err(cannot_read)?;
         let app = web::Data::new(app);
         follow::keep_fresh(Arc::downgrade(&app.clone().into_inner()), follower)?;
+        sharing::keep_sharing(&app.clone().into_inner())?;
         upkeep::keep_up(Arc::downgrade(&app.clone().into_inner()))?;
         Ok(app)
     }

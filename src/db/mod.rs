@@ -14,6 +14,7 @@ pub mod revocation;
 pub mod schema;
 pub mod secret;
 pub mod signing_key;
+pub mod used_assertion;
 pub mod user;
 
 use std::fs::{DirBuilder, OpenOptions};

@@ -5,7 +5,8 @@
 
 use diesel::prelude::*;
 
-use super::schema::{domains, revision, revocations, secrets, signing_keys, tombstones, users};
+use super::schema::{domains, revision, revocations, secrets, signing_keys, tombstones, used_assertions, users};
+use super::used_assertion::UsedAssertion;
 use super::{Conn, domain::Domain, revocation::Revocation, secret::Secret, signing_key::SigningKey, user::Tenant};
 use crate::id::{DomainId, UserId};
 use crate::secret::SecretDigest;
@@ -24,6 +25,8 @@ pub struct Delta {
     pub signing_keys: Vec<SigningKey>,
     /// Newly revoked tokens.
     pub revocations: Vec<Revocation>,
+    /// Newly used client assertions.
+    pub used_assertions: Vec<UsedAssertion>,
     /// What was deleted.
     pub gone: Vec<Tombstone>,
 }
@@ -72,6 +75,10 @@ pub fn since(conn: &mut Conn, seen: i64) -> QueryResult<Option<Delta>> {
         revocations: revocations::table
             .filter(revocations::revision.gt(seen).and(revocations::revision.le(current)))
             .select(Revocation::as_select())
+            .load(conn)?,
+        used_assertions: used_assertions::table
+            .filter(used_assertions::revision.gt(seen).and(used_assertions::revision.le(current)))
+            .select(UsedAssertion::as_select())
             .load(conn)?,
         gone: tombstones::table
             .filter(tombstones::revision.gt(seen_gone).and(tombstones::revision.le(current)))

@@ -87,6 +87,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    used_assertions (fingerprint) {
+        fingerprint -> Binary,
+        tenant -> BigInt,
+        expires_at -> BigInt,
+        revision -> BigInt,
+    }
+}
+
+diesel::table! {
     users (id) {
         id -> BigInt,
         username -> Text,
@@ -114,5 +123,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     secrets,
     signing_keys,
     tombstones,
+    used_assertions,
     users,
 );

@@ -11,7 +11,7 @@ use diesel::sql_types::{BigInt, Text};
 use diesel_migrations::{FileBasedMigrations, MigrationHarness};
 use gatebird::db::Db;
 use gatebird::db::schema::{
-    domains, post_hashtags, posts, revision, revocations, secrets, signing_keys, tombstones, users,
+    domains, post_hashtags, posts, revision, revocations, secrets, signing_keys, tombstones, used_assertions, users,
 };
 
 use crate::harness::{Database, config, postgres};
@@ -32,6 +32,8 @@ const CONSTRAINTS: &[&str] = &[
     "secrets INDEX (revision)",
     "secrets UNIQUE (digest)",
     "signing_keys INDEX (revision)",
+    "used_assertions INDEX (expires_at)",
+    "used_assertions INDEX (revision)",
     "users INDEX (revision)",
     "users UNIQUE (username_key)",
 ];
@@ -157,8 +159,8 @@ DELETE FROM domains WHERE id = 'dom_1';
 DELETE FROM users WHERE username_key = 'b';
 UPDATE domains SET plan = 'premium';";
 
-/// Two users, of whom the first has two domains with three secrets, and a post with a hashtag; a signing key and a revoked
-/// token.
+/// Two users, of whom the first has two domains with three secrets, and a post with a hashtag; a signing key, a revoked
+/// token and a used assertion.
 const SOME_DATA: &str = "
 INSERT INTO users (username, username_key, nick, password_hash, created_at) VALUES ('A', 'a', 'a', '', 0);
 INSERT INTO users (username, username_key, nick, password_hash, created_at) VALUES ('B', 'b', 'b', '', 0);
@@ -170,7 +172,8 @@ INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_2', '3', 
 INSERT INTO posts (user_id, content, created_at, updated_at) VALUES (1, '#x', 0, 0);
 INSERT INTO post_hashtags (user_id, title, post_id) VALUES (1, 'x', 1);
 INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key_1', 'ES256', '', 0, 0);
-INSERT INTO revocations (jti, expires_at) VALUES ('1', 0);";
+INSERT INTO revocations (jti, expires_at) VALUES ('1', 0);
+INSERT INTO used_assertions (fingerprint, tenant, expires_at) VALUES ('1', 1, 0);";
 
 #[test]
 fn both_trees_have_the_same_migrations() {
@@ -235,8 +238,9 @@ fn every_column_can_be_read_through_diesel() {
         assert_eq!(secrets::table.load::<Secret>(conn)?.len(), 3);
         assert_eq!(signing_keys::table.load::<SigningKey>(conn)?.len(), 1);
         assert_eq!(revocations::table.load::<(Vec<u8>, i64, i64)>(conn)?, [(b"1".to_vec(), 0, 9)]);
+        assert_eq!(used_assertions::table.load::<(Vec<u8>, i64, i64, i64)>(conn)?, [(b"1".to_vec(), 1, 0, 10)]);
         assert_eq!(tombstones::table.load::<Tombstone>(conn)?.len(), 0);
-        assert_eq!(revision::table.load::<(i64, i64)>(conn)?, [(1, 9)]);
+        assert_eq!(revision::table.load::<(i64, i64)>(conn)?, [(1, 10)]);
         assert_eq!(posts::table.load::<(i64, i64, String, Option<String>, i64, i64)>(conn)?.len(), 1);
         assert_eq!(post_hashtags::table.load::<(i64, String, i64)>(conn)?, [(1, "x".to_owned(), 1)]);
         Ok(())
@@ -279,6 +283,8 @@ const CHANGES: &[(&str, i64, &str)] = &[
     ("INSERT INTO revocations (jti, expires_at) VALUES ('2', 0)",            1, "revocations WHERE jti = '2'"),
     // One that has run out is of no use to any node, so nobody need hear of it.
     ("DELETE FROM revocations WHERE jti = '2'",                              0, ""),
+    ("INSERT INTO used_assertions (fingerprint, tenant, expires_at) VALUES ('2', 1, 0)", 1, "used_assertions WHERE fingerprint = '2'"),
+    ("DELETE FROM used_assertions WHERE fingerprint = '2'",                  0, ""),
     // Cascades: a domain with its two secrets, then a user with the other domain, its secret and the post.
     ("DELETE FROM domains WHERE id = 'dom_1'",                               3, "tombstones"),
     ("DELETE FROM users WHERE id = 1",                                       3, "tombstones"),
@@ -296,7 +302,7 @@ fn what_changes_in_the_directory_is_counted_and_stamped() {
     let counter = || number("SELECT value AS number FROM revision");
     let run = |statement: &str| db.change_now(|conn| Ok(conn.batch_execute(statement)?), |_| Ok(())).expect("a change");
     run(SOME_DATA);
-    assert_eq!(counter(), 9, "two users, two domains, three secrets, a signing key, a revocation");
+    assert_eq!(counter(), 10, "two users, two domains, three secrets, a signing key, a revocation, a used assertion");
     for (statement, rise, carriers) in CHANGES {
         let before = counter();
         run(statement);
@@ -349,6 +355,7 @@ fn no_second_row_of_what_is_unique_and_no_orphan() {
         "INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key_1', 'ES256', '', 0, 0)",
         "INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key_2', 'HS256', '', 0, 0)",
         "INSERT INTO revocations (jti, expires_at) VALUES ('1', 5)",
+        "INSERT INTO used_assertions (fingerprint, tenant, expires_at) VALUES ('1', 2, 5)",
     ] {
         let result = db.write_now(|conn| Ok(conn.batch_execute(statement)?));
         assert!(result.is_err(), "taken: {statement}");
