@@ -193,8 +193,6 @@ pub async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>, sign
     };
     actix_web::rt::spawn(stop);
     let (api, metrics) = futures_util::future::join(api, serve_metrics).await;
-    if let Err(error) = app.share_used_assertions() {
-        log::warn!("other nodes do not know all that was used: {}", error.cause().unwrap_or("the database is away"));
-    }
+    app.into_inner().share_the_last();
     api.and(metrics)
 }

@@ -28,14 +28,20 @@ pub(super) fn repeat(
     work: fn(&Arc<App>) -> Result<()>,
 ) -> std::result::Result<(), Exit> {
     let working = move || {
+        let mut waits = false;
         loop {
             std::thread::sleep(every);
             let Some(app) = app.upgrade() else { return };
-            match catch_unwind(AssertUnwindSafe(|| work(&app))) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => log::warn!("{name} has to wait: {}", error.cause().unwrap_or("the database is away")),
+            let done = catch_unwind(AssertUnwindSafe(|| work(&app)));
+            match &done {
+                Ok(Ok(())) if waits => log::info!("{name} goes on"),
+                Ok(Err(error)) if !waits => {
+                    log::warn!("{name} has to wait: {}", error.cause().unwrap_or("the database is away"));
+                }
+                Ok(_) => {}
                 Err(_) => log::error!("{name} panicked, and goes on"),
             }
+            waits = matches!(done, Ok(Err(_)));
         }
     };
     let thread = std::thread::Builder::new().name(name.into()).spawn(working);

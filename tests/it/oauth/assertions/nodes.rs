@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
-use diesel::{QueryDsl, RunQueryDsl, SelectableHelper};
+use diesel::{Connection, PgConnection, QueryDsl, RunQueryDsl, SelectableHelper};
 use gatebird::db::schema::used_assertions;
 use gatebird::db::used_assertion::{self, UsedAssertion};
 use gatebird::id::DomainId;
@@ -14,7 +14,7 @@ use super::super::{
     ClientKey, ENDPOINTS, ISSUER, KeyClient, asserting, gate, old_gate, rest_of_form, unknown_client, with,
 };
 use crate::binary::{Child, PROMISED, signal, text, within};
-use crate::harness::{Database, Gate, Reply, json, postgres};
+use crate::harness::{Clock, Database, Gate, Reply, json, postgres};
 use crate::nodes::cluster::Cluster;
 
 /// Another node on the same database, that has been up for as long.
@@ -116,29 +116,51 @@ fn a_node_that_starts_knows_what_was_used_before() {
     present(&gate, "/token", &client.assertion()).expect(200);
 }
 
+/// A server of its own on that database, and a good assertion for it.
+fn child(database: &Database) -> (Child, String) {
+    let key = ClientKey::es256();
+    let child = Child::start(database, &[("JWT_ISSUER", ISSUER)]);
+    let (user, _, _) = child.client.tenant("alice");
+    let body = json!({"host": "keys.example.com", "type": "free", "jwks": {"keys": [key.jwk()]}});
+    let id = text(&child.client.post("/v1/domains", &user.token, body).expect(201)["payload"]["id"]);
+    let now = Clock::default().now();
+    let claims = json!({"iss": id, "sub": id, "aud": ISSUER, "iat": now, "exp": now + 60, "jti": "x"});
+    let assertion = key.sign(&json!({"alg": key.alg}).to_string(), &claims.to_string());
+    (child, assertion)
+}
+
+/// Lets it use the assertion and ends it at once.
+fn used_and_ended(child: Child, assertion: &str) {
+    let form = [("Content-Type", "application/x-www-form-urlencoded")];
+    let body = format!("{}&{}", rest_of_form("/token"), asserting(assertion));
+    child.client.send("POST", "/token", &form, &body).expect("an answer").expect(200);
+    signal("INT", child.pid());
+    assert_eq!(child.wait(Duration::from_secs(15)).code, Some(0));
+}
+
 #[test]
 fn what_was_used_is_told_before_the_process_ends() {
     if postgres().is_none() {
         return;
     }
     let database = Database::new();
-    let key = ClientKey::es256();
-    let child = Child::start(&database, &[("JWT_ISSUER", ISSUER)]);
-    let (user, _, _) = child.client.tenant("alice");
-    let body = json!({"host": "keys.example.com", "type": "free", "jwks": {"keys": [key.jwk()]}});
-    let id = text(&child.client.post("/v1/domains", &user.token, body).expect(201)["payload"]["id"]);
-    let now = crate::harness::Clock::default().now();
-    let claims = json!({"iss": id, "sub": id, "aud": ISSUER, "iat": now, "exp": now + 60, "jti": "x"});
-    let assertion = key.sign(&json!({"alg": key.alg}).to_string(), &claims.to_string());
+    let (child, assertion) = child(&database);
     let other = Gate::on(Arc::new(database), &[]);
-    let form = [("Content-Type", "application/x-www-form-urlencoded")];
-    let body = format!("{}&{}", rest_of_form("/token"), asserting(&assertion));
-    child.client.send("POST", "/token", &form, &body).expect("an answer").expect(200);
-    signal("INT", child.pid());
-    assert_eq!(child.wait(Duration::from_secs(10)).code, Some(0));
+    used_and_ended(child, &assertion);
     assert_eq!(rows(&other), 1);
     within(PROMISED, "the other node knows", || known(&other) == 1);
     unknown_client("used", &present(&other, "/token", &assertion));
+}
+
+#[test]
+fn a_database_that_hangs_does_not_keep_the_process_from_ending() {
+    if postgres().is_none() {
+        return;
+    }
+    let cluster = Cluster::start();
+    let (child, assertion) = child(&Database::in_schema(&cluster.url()));
+    cluster.freeze();
+    used_and_ended(child, &assertion);
 }
 
 /// Rows go when no node's clock can take their assertion for a good one; memory as soon as the node's own does not.
@@ -225,7 +247,8 @@ fn a_tenants_share_counts_what_other_nodes_took() {
         user.id,
         gate.clock.now() + 600
     );
-    gate.app.db.change_now(|conn| Ok(conn.batch_execute(&fill)?), |_| Ok(())).expect("many rows");
+    let mut conn = PgConnection::establish(&gate.database.url).expect("PostgreSQL answers");
+    conn.batch_execute(&fill).expect("many rows");
     within(PROMISED, "they are known", || known(&gate) == SHARE - 1);
     let last = client.assertion();
     present(&gate, "/token", &last).expect(200);
