@@ -1,5 +1,5 @@
-//! In memory, for the hot path: tenants and domains by id, domains by the digest of a secret, keys, revoked tokens. Readers
-//! take no lock; a change costs what changed, not what there is.
+//! In memory, for the hot path: tenants and domains by id, domains by the digest of a secret, keys, revoked tokens, used
+//! assertions. Readers take no lock; a change costs what changed, not what there is.
 //!
 //! A [`Place`] is where the present state of a domain or a user stands. A secret points to its domain's place, and a domain to
 //! its owner's: so a client costs one look-up, however many there are, and a change of one is a change for all who
@@ -21,6 +21,7 @@ use papaya::HashMap;
 use crate::db::revision::{Change, Part, Tombstone};
 use crate::db::revocation::Revocation;
 use crate::db::signing_key::SigningKey;
+use crate::db::used_assertion::UsedAssertion;
 pub use crate::db::user::{Standing, Tenant};
 use crate::db::{Conn, Db, domain, revision, secret};
 use crate::error::{Error, Result};
@@ -29,6 +30,7 @@ use crate::plan::{Meter, Plan};
 use crate::secret::SecretDigest;
 use crate::token::client_keys::ClientKeys;
 use crate::token::keyring::{Kept, Key, Keyring};
+use crate::token::replay::Used;
 
 /// Where the present state of something stands, for all who point to it; empty once it is gone.
 struct Place<T>(ArcSwapOption<T>);
@@ -148,6 +150,8 @@ pub struct Directory {
     keyring: ArcSwap<Keyring>,
     /// Revoked tokens with their `exp`.
     revoked: HashMap<TokenId, i64>,
+    /// The client assertions that were used, here or on another node.
+    pub used_assertions: Used,
     /// The revision that has been applied. Not held while a difference is read: a database that hangs must not make
     /// others wait for it.
     seen: Mutex<i64>,
@@ -158,8 +162,9 @@ pub struct Directory {
 
 impl Directory {
     /// A directory that knows nobody yet; the kept keys of the database will join this keyring.
-    pub fn new(keyring: Keyring) -> Directory {
+    pub fn new(keyring: Keyring, used_assertions: Used) -> Directory {
         Directory {
+            used_assertions,
             keyring: ArcSwap::from_pointee(keyring),
             revoked: HashMap::new(),
             tenants: HashMap::new(),
@@ -300,6 +305,9 @@ impl Directory {
             }
             Change::SigningKey(row) => keys.put.push(row),
             Change::Revocation(Revocation { jti, expires_at }) => drop(self.revoked.pin().insert(jti, expires_at)),
+            Change::UsedAssertion(UsedAssertion { fingerprint, tenant, expires_at }) => {
+                self.used_assertions.learn(fingerprint, tenant, expires_at);
+            }
             Change::Gone(gone) => self.remove(gone, keys),
         }
     }

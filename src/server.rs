@@ -169,20 +169,22 @@ impl Signals {
     }
 }
 
-/// Serves until SIGTERM or SIGINT, then drains: `/readyz` turns 503, running requests finish.
+/// Serves until SIGTERM or SIGINT, then drains: `/readyz` turns 503, running requests finish, and what was
+/// counted last is written.
 ///
 /// # Errors
 /// When the operating system refuses.
 pub async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>, signals: Signals) -> io::Result<()> {
     let handles: Vec<ServerHandle> = metrics.iter().chain([&api]).map(Server::handle).collect();
+    let draining = app.clone();
     let Signals { mut terminate, mut interrupt } = signals;
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {
-                app.drain();
+                draining.drain();
                 tokio::time::sleep(DRAIN).await;
             }
-            _ = interrupt.recv() => app.drain(),
+            _ = interrupt.recv() => draining.drain(),
         }
         for handle in handles.into_iter().rev() {
             handle.stop(true).await;
@@ -196,5 +198,6 @@ pub async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>, sign
     };
     actix_web::rt::spawn(stop);
     let (api, metrics) = futures_util::future::join(api, serve_metrics).await;
+    app.into_inner().close_ledger();
     api.and(metrics)
 }

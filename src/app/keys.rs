@@ -12,6 +12,7 @@ use crate::db::signing_key::{self, SigningKey};
 use crate::db::{Conn, user};
 use crate::error::{Error, Result};
 use crate::token::keyring::{KNOWN_TO_ALL, Key, Keyring, PUBLISHED_AHEAD, Phase, phases};
+use crate::token::seal::Seal;
 
 /// What speaks against touching the kept keys with these settings.
 #[derive(Debug)]
@@ -68,13 +69,13 @@ pub fn telling<T>(
 }
 
 /// Whether the keys can be opened. Those that the previous secret opens are sealed anew.
-fn open_all(conn: &mut Conn, keyring: &Keyring) -> Result<std::result::Result<(), Objection>> {
+fn open_all(conn: &mut Conn, seal: &Seal) -> Result<std::result::Result<(), Objection>> {
     for row in signing_key::list(conn)? {
         let usable = |private: &[u8]| Key::load(row.algorithm, private).is_some_and(|key| key.kid() == row.kid);
-        match keyring.seal().open(&row.kid, &row.sealed).filter(|opened| usable(&opened.private)) {
+        match seal.open(&row.kid, &row.sealed).filter(|opened| usable(&opened.private)) {
             None => return Ok(Err(Objection::Sealed(row.kid))),
             Some(opened) if opened.by_previous => {
-                signing_key::set_sealed(conn, &row.kid, &keyring.seal().seal(&row.kid, &opened.private))?;
+                signing_key::set_sealed(conn, &row.kid, &seal.seal(&row.kid, &opened.private))?;
             }
             Some(_) => {}
         }
@@ -97,7 +98,7 @@ pub fn same_algorithm(conn: &mut Conn, keyring: &Keyring) -> Result<std::result:
 /// # Errors
 /// When the database does not answer; inside, when it would not be.
 pub fn same_settings(conn: &mut Conn, keyring: &Keyring) -> Result<std::result::Result<(), Objection>> {
-    match open_all(conn, keyring)? {
+    match open_all(conn, keyring.seal())? {
         Ok(()) => same_algorithm(conn, keyring),
         objection => Ok(objection),
     }
@@ -108,7 +109,7 @@ pub fn same_settings(conn: &mut Conn, keyring: &Keyring) -> Result<std::result::
 /// # Errors
 /// When the database does not answer; inside, when a key cannot be opened.
 pub fn settle(conn: &mut Conn, keyring: &Keyring, now: i64) -> Result<std::result::Result<(), Objection>> {
-    if let Err(objection) = open_all(conn, keyring)? {
+    if let Err(objection) = open_all(conn, keyring.seal())? {
         return Ok(Err(objection));
     }
     if keyring.algorithm() == Algorithm::Hs256 {

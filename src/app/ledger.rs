@@ -1,53 +1,74 @@
-//! What is known in memory first and in the database a second later: what domains did, when secrets were last used, which
-//! passwords were refused. So no request waits for it; what a crash can lose is that second.
+//! What is known in memory first and in the database a moment later: which client assertions were used, which passwords were
+//! refused, what domains did, and when secrets were last used. So no request waits for it; what a crash can lose is that
+//! moment.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Weak;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::App;
+use super::{App, upkeep};
 use crate::db::usage;
+use crate::db::used_assertion::{self, UsedAssertion};
 use crate::error::Result;
 use crate::exit::Exit;
 
-/// How often it is written.
-const EVERY: Duration = Duration::from_secs(1);
+/// How often it is written. Other nodes read once a second, and are promised to know within two.
+const EVERY: Duration = Duration::from_millis(500);
+/// So many used assertions are written in one transaction, which holds the lock on the revision for some milliseconds.
+const ASSERTIONS_AT_ONCE: usize = 500;
 /// So many domains and secrets are written in one transaction, to keep SQLite's other writers waiting for some milliseconds
 /// at most.
-const AT_ONCE: usize = 1_000;
+const COUNTS_AT_ONCE: usize = 1_000;
+/// How long the end of the process waits for the database.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Writes it on a thread of its own until the app is gone.
 pub(super) fn keep(app: Weak<App>) -> std::result::Result<(), Exit> {
-    let work = move || {
-        let mut away = false;
-        loop {
-            std::thread::sleep(EVERY);
-            let Some(app) = app.upgrade() else { return };
-            let failure = match catch_unwind(AssertUnwindSafe(|| app.write_ledger())) {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.cause().unwrap_or("the database is away").to_owned()),
-                Err(_) => Some("it panicked".to_owned()),
-            };
-            if let Some(why) = failure.as_ref().filter(|_| !away) {
-                log::warn!("the ledger cannot be written, and is kept: {why}");
-            }
-            away = failure.is_some();
-        }
-    };
-    let thread = std::thread::Builder::new().name("ledger".into()).spawn(work);
-    thread.map(drop).map_err(|error| Exit::software(format!("cannot start a thread: {error}")))
+    upkeep::repeat("the ledger", EVERY, app, |app| app.write_ledger())
 }
 
 impl App {
-    /// Writes what was counted so far.
+    /// Writes what there is, the most urgent first.
     ///
     /// # Errors
     /// When the database does not answer; what was not written is kept for the next time.
     pub fn write_ledger(&self) -> Result<()> {
+        self.share_used_assertions()?;
         self.write_failures()?;
+        self.write_usage()
+    }
+
+    /// [`App::write_ledger`] for the last time. On a thread of its own, because a database that hangs must not keep the process
+    /// from ending.
+    pub(crate) fn close_ledger(self: Arc<App>) {
+        let (sender, outcome) = channel();
+        std::thread::spawn(move || sender.send(self.write_ledger()));
+        if !matches!(outcome.recv_timeout(PATIENCE), Ok(Ok(()))) {
+            log::warn!("the database did not take what was counted last");
+        }
+    }
+
+    /// Writes the assertions that were used here and that other nodes cannot know of yet.
+    ///
+    /// # Errors
+    /// When the database does not answer; what is left is written the next time.
+    pub fn share_used_assertions(&self) -> Result<()> {
+        let used = &self.directory.used_assertions;
+        loop {
+            let row = |(fingerprint, tenant, expires_at)| UsedAssertion { fingerprint, tenant, expires_at };
+            let rows: Vec<UsedAssertion> = used.untold(ASSERTIONS_AT_ONCE).into_iter().map(row).collect();
+            if rows.is_empty() {
+                return Ok(());
+            }
+            self.db.change_now(|conn| Ok(used_assertion::insert(conn, &rows)?), |_| Ok(()))?;
+            used.told(rows.iter().map(|row| &row.fingerprint));
+        }
+    }
+
+    fn write_usage(&self) -> Result<()> {
         let mut taken = self.usage.take();
         while !taken.is_empty() {
-            let some = taken.some(AT_ONCE);
+            let some = taken.some(COUNTS_AT_ONCE);
             if let Err(error) = self.db.write_now(|conn| Ok(usage::add(conn, &some)?)) {
                 self.usage.put_back(some);
                 self.usage.put_back(taken);

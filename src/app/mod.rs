@@ -18,7 +18,7 @@ use self::failures::Failures;
 pub(crate) use self::files::root_secret;
 use self::files::take_file;
 pub(crate) use self::upkeep::USAGE_DAYS;
-use crate::config::Config;
+use crate::config::{Config, Database};
 use crate::db::audit::Audited;
 pub(crate) use crate::db::audit::{Actor, Who};
 use crate::db::user::{self, Standing, Tenant};
@@ -30,8 +30,8 @@ use crate::id::{DomainId, TokenId};
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::password::Hasher;
-use crate::token::assertion::Used;
 use crate::token::keyring::Keyring;
+use crate::token::replay::Used;
 use crate::token::{self, Claims, Kind};
 use crate::usage::{self, Usage};
 
@@ -46,8 +46,6 @@ pub struct App {
     pub db: Db,
     /// What the hot path knows.
     pub directory: Directory,
-    /// The client assertions that were used.
-    pub used_assertions: Used,
     /// What checks passwords.
     pub hasher: Hasher,
     /// What is counted.
@@ -82,10 +80,14 @@ impl App {
         let in_use = take_file(&config.database)?;
         let db = Db::open(&config.database)?;
         let keyring = Keyring::new(&root_secret(&config)?, &config);
+        let used_assertions = match config.database {
+            // A file has one server, and after a restart of that the table would tell it nothing that it can rely on.
+            Database::Sqlite(_) => Used::default(),
+            Database::Postgres(_) => Used::shared(),
+        };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let app = App {
-            directory: Directory::new(keyring),
-            used_assertions: Used::default(),
+            directory: Directory::new(keyring, used_assertions),
             hasher: Hasher::new(config.bcrypt_cost, cores),
             metrics: Metrics::default(),
             usage: Usage::default(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{App, keys};
 use crate::db::audit::Actor;
-use crate::db::{revocation, secret, usage};
+use crate::db::{revocation, secret, usage, used_assertion};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::usage::DAY;
@@ -24,18 +24,34 @@ pub(crate) const USAGE_DAYS: i64 = 400;
 
 /// Does it on a thread of its own until the app is gone.
 pub(super) fn keep_up(app: Weak<App>) -> std::result::Result<(), Exit> {
-    let work = move || {
+    repeat("upkeep", EVERY, app, App::upkeep)
+}
+
+/// Does some work again and again on a thread of its own until the app is gone.
+pub(super) fn repeat(
+    name: &'static str,
+    every: Duration,
+    app: Weak<App>,
+    work: fn(&Arc<App>) -> Result<()>,
+) -> std::result::Result<(), Exit> {
+    let working = move || {
+        let mut waits = false;
         loop {
-            std::thread::sleep(EVERY);
+            std::thread::sleep(every);
             let Some(app) = app.upgrade() else { return };
-            match catch_unwind(AssertUnwindSafe(|| app.upkeep())) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => log::warn!("upkeep has to wait: {}", error.cause().unwrap_or("the database is away")),
-                Err(_) => log::error!("upkeep panicked, and goes on"),
+            let done = catch_unwind(AssertUnwindSafe(|| work(&app)));
+            match &done {
+                Ok(Ok(())) if waits => log::info!("{name} goes on"),
+                Ok(Err(error)) if !waits => {
+                    log::warn!("{name} has to wait: {}", error.cause().unwrap_or("the database is away"));
+                }
+                Ok(_) => {}
+                Err(_) => log::error!("{name} panicked, and goes on"),
             }
+            waits = matches!(done, Ok(Err(_)));
         }
     };
-    let thread = std::thread::Builder::new().name("upkeep".into()).spawn(work);
+    let thread = std::thread::Builder::new().name(name.into()).spawn(working);
     thread.map(drop).map_err(|error| Exit::software(format!("cannot start a thread: {error}")))
 }
 
@@ -46,8 +62,11 @@ impl App {
     /// When the database does not answer; what is left is done the next time.
     pub fn upkeep(self: &Arc<App>) -> Result<()> {
         let now = self.now();
-        self.used_assertions.prune(now);
+        self.directory.used_assertions.prune(now);
         let past = now - CLOCKS;
+        if self.directory.used_assertions.are_shared() {
+            while self.db.write_now(|conn| Ok(used_assertion::prune(conn, past)?))? {}
+        }
         if self.directory.has_expired_revocations(past) {
             // The rows first: what fails here is tried again.
             while self.db.write_now(|conn| Ok(revocation::prune(conn, past)?))? {}

@@ -173,11 +173,7 @@ fn serve(config: Config) -> Result<(), Exit> {
         for address in addresses {
             print(&greeting(&app, &address.to_string()))?;
         }
-        let served = server::run(app.clone(), api, metrics, signals).await;
-        if let Err(error) = app.write_ledger() {
-            log::warn!("usage and failed sign-ins of the last second are lost: {error}");
-        }
-        served.map_err(ended)
+        server::run(app, api, metrics, signals).await.map_err(ended)
     })
 }
 

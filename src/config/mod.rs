@@ -380,6 +380,16 @@ mod tests {
     }
 
     #[test]
+    fn each_audience_stands_once() {
+        let audiences =
+            |text: &str| load(&[("JWT_ISSUER", "urn:me"), ("AUDIENCES", text)]).map(|config| config.audiences);
+        assert_eq!(audiences("urn:a https://b.example").expect("two"), ["urn:me", "urn:a", "https://b.example"]);
+        assert_eq!(audiences("urn:a urn:me").expect("the issuer is one anyway"), ["urn:me", "urn:a"]);
+        let problem = audiences("urn:a urn:b urn:a").expect_err("one is there twice").to_string();
+        assert_eq!(problem, "AUDIENCES has \"urn:a\" twice");
+    }
+
+    #[test]
     fn local_hosts_only_while_the_public_url_is_local() {
         assert_eq!(load(&[]).expect("loads").local_hosts, LocalHosts::Allowed);
         assert_eq!(

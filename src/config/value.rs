@@ -65,7 +65,7 @@ pub(super) fn scopes(text: &str) -> Result<String, String> {
     }
 }
 
-/// Absolute URIs without a fragment (RFC 8707 §2).
+/// Absolute URIs without a fragment (RFC 8707 §2), each once.
 pub(super) fn audiences(text: &str) -> Result<Vec<String>, String> {
     let audience = |part: &str| {
         let plain = part.len() <= 200 && part.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
@@ -76,9 +76,14 @@ pub(super) fn audiences(text: &str) -> Result<Vec<String>, String> {
         }
     };
     // A token that names them all, and every scope, still has to be one that is looked at.
-    match text.len() <= 2048 {
-        true => text.split_ascii_whitespace().map(audience).collect(),
-        false => Err("has more than 2048 characters".to_owned()),
+    if text.len() > 2048 {
+        return Err("has more than 2048 characters".to_owned());
+    }
+    let audiences: Vec<String> = text.split_ascii_whitespace().map(audience).collect::<Result<_, _>>()?;
+    let mut seen = HashSet::new();
+    match audiences.iter().find(|audience| !seen.insert(audience.as_str())) {
+        Some(twice) => Err(format!("has {twice:?} twice")),
+        None => Ok(audiences),
     }
 }
 

@@ -16,6 +16,7 @@ pub mod schema;
 pub mod secret;
 pub mod signing_key;
 pub mod usage;
+pub mod used_assertion;
 pub mod user;
 
 use std::fs::{DirBuilder, OpenOptions};

@@ -7,7 +7,8 @@ use diesel::connection::DefaultLoadingMode;
 use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
 
-use super::schema::{domains, revision, revocations, secrets, signing_keys, tombstones, users};
+use super::schema::{domains, revision, revocations, secrets, signing_keys, tombstones, used_assertions, users};
+use super::used_assertion::UsedAssertion;
 use super::{Conn, domain::Domain, revocation::Revocation, secret::Secret, signing_key::SigningKey, user::Tenant};
 use crate::id::{DomainId, UserId};
 use crate::secret::SecretDigest;
@@ -24,6 +25,8 @@ pub enum Change {
     SigningKey(SigningKey),
     /// A newly revoked token.
     Revocation(Revocation),
+    /// A newly used client assertion.
+    UsedAssertion(UsedAssertion),
     /// What was deleted; its row stands in here only.
     Gone(Tombstone),
 }
@@ -102,6 +105,7 @@ pub fn changes(
         each!(conn, newer!(secrets), Secret, |row| hand_on(Change::Secret(row)));
         each!(conn, newer!(signing_keys), SigningKey, |row| hand_on(Change::SigningKey(row)));
         each!(conn, newer!(revocations), Revocation, |row| hand_on(Change::Revocation(row)));
+        each!(conn, newer!(used_assertions), UsedAssertion, |row| hand_on(Change::UsedAssertion(row)));
     }
     if part != Part::Domains && seen > 0 {
         each!(conn, newer!(tombstones).order(tombstones::revision), Tombstone, |row| hand_on(Change::Gone(row)));

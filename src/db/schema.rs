@@ -156,6 +156,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    used_assertions (fingerprint) {
+        fingerprint -> Binary,
+        tenant -> BigInt,
+        expires_at -> BigInt,
+        revision -> BigInt,
+    }
+}
+
+diesel::table! {
     users (id) {
         id -> BigInt,
         username -> Text,
@@ -194,5 +203,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     signing_keys,
     tombstones,
     usage,
+    used_assertions,
     users,
 );

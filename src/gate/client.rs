@@ -21,6 +21,7 @@ use crate::id::{DomainId, SecretId, UserId};
 use crate::locale::Message;
 use crate::secret::ClientSecret;
 use crate::token::assertion::{self, Circumstances};
+use crate::token::replay;
 use crate::usage::{Kind, Use};
 
 /// Proof of a client that asks for a token, within its plan's limit, and what else it sent.
@@ -206,11 +207,12 @@ fn asserted(app: &App, text: &str, path: &str) -> Result<Option<Live>> {
     let circumstances = Circumstances {
         audiences: &[&config.issuer, &config.public_url, &token, &called],
         now: app.now(),
-        // Of a client that was registered since, this process has seen everything.
+        // Of a client that was registered since, this process has seen everything or is told within two seconds.
         remembers_since: if live.domain.is_from_before() { app.started_at } else { i64::MIN },
     };
     let Some(used) = assertion::verify(text, &live.domain.id, keys, circumstances) else { return Ok(None) };
-    let first = app.used_assertions.is_first(&used, live.tenant.id).map_err(|assertion::Forgetful| Error::Busy)?;
+    let first =
+        app.directory.used_assertions.is_first(&used, live.tenant.id).map_err(|replay::Forgetful| Error::Busy)?;
     Ok(first.then_some(live))
 }
 

@@ -1,27 +1,22 @@
 //! Client assertions: a client's own signature in place of a secret (`private_key_jwt`, RFC 7523 §2.2 and §3).
 //!
-//! An assertion is good once. Each node remembers in memory what was used, until it expires. After a restart it cannot know
-//! what was used before, so an assertion that may be older is not taken then, unless its client is younger than that.
+//! An assertion is good once; [`super::replay`] remembers what was used, until it expires. After a restart it cannot know
+//! all that was used before: not what this node took in its last half second or while the database was away. So an assertion
+//! that may be older than the process is not taken, unless its client is younger than that.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use aws_lc_rs::digest::{SHA256, digest};
-use papaya::HashMap;
 use serde::Deserialize;
 
 use super::client_keys::ClientKeys;
+use super::replay::Fingerprint;
 use super::{Header, MOST_BYTES, SKEW, decode, present, split, strict};
-use crate::id::{DomainId, UserId};
+use crate::id::DomainId;
 
 /// The value of `client_assertion_type`.
 pub const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// How far ahead `exp` may be, in seconds: so long a used one has to be remembered.
 const LONGEST_LIFE: i64 = 3600;
-/// So many used ones are remembered at most, of some 100 bytes each; nobody gets in beyond.
-const MOST_USED: usize = 1 << 20;
-/// And so many of one tenant, so that nobody takes the others' room.
-const MOST_OF_ONE: u32 = 1 << 15;
 
 #[derive(Deserialize)]
 struct Claims<'a> {
@@ -68,10 +63,10 @@ pub fn claimed_client(assertion: &str) -> Option<DomainId> {
 /// One use of an assertion that is good, unless it was used before.
 #[derive(Debug)]
 pub struct Use {
-    fingerprint: [u8; 16],
-    expires_at: i64,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) expires_at: i64,
     /// It was made when this process could remember its use.
-    remembered: bool,
+    pub(super) remembered: bool,
 }
 
 /// When and where an assertion is judged.
@@ -110,62 +105,10 @@ pub fn verify(assertion: &str, client: &DomainId, keys: &ClientKeys, at: Circums
         && (1..=256).contains(&claims.jti.len());
     good.then(|| {
         let named = [client.as_str().as_bytes(), claims.jti.as_bytes()].concat();
-        let fingerprint = digest(&SHA256, &named).as_ref()[..16].try_into().expect("sixteen bytes");
+        let fingerprint = Fingerprint::of(&named);
         // Clocks that are ahead make assertions that look younger than they are.
         let since = at.remembers_since.saturating_add(SKEW) as f64;
         let made = claims.iat.or(claims.nbf).unwrap_or(claims.exp - LONGEST_LIFE as f64);
         Use { fingerprint, expires_at: claims.exp.ceil() as i64, remembered: made > since }
     })
-}
-
-/// The assertions that were used.
-#[derive(Debug, Default)]
-pub struct Used {
-    noted: HashMap<[u8; 16], Noted>,
-    /// How many of each tenant are noted.
-    held: HashMap<i64, AtomicU32>,
-}
-
-#[derive(Debug)]
-struct Noted {
-    expires_at: i64,
-    tenant: i64,
-}
-
-/// Nobody can say whether an assertion was used before, or will be able to later: so it cannot be taken now.
-#[derive(Debug)]
-pub struct Forgetful;
-
-impl Used {
-    /// Takes note of a use; whether it is the first.
-    ///
-    /// # Errors
-    /// When that is not known, or cannot be remembered.
-    pub fn is_first(&self, used: &Use, tenant: UserId) -> Result<bool, Forgetful> {
-        let tenant = tenant.get();
-        let (noted, held) = (self.noted.pin(), self.held.pin());
-        if noted.contains_key(&used.fingerprint) {
-            return Ok(false);
-        }
-        let held = held.get_or_insert_with(tenant, AtomicU32::default);
-        if !used.remembered || noted.len() >= MOST_USED || held.load(Ordering::Relaxed) >= MOST_OF_ONE {
-            return Err(Forgetful);
-        }
-        held.fetch_add(1, Ordering::Relaxed);
-        Ok(noted.try_insert(used.fingerprint, Noted { expires_at: used.expires_at, tenant }).is_ok())
-    }
-
-    /// Forgets what has expired.
-    pub fn prune(&self, now: i64) {
-        let (noted, held) = (self.noted.pin(), self.held.pin());
-        noted.retain(|_, noted| noted.expires_at > now);
-        let mut counts: std::collections::HashMap<i64, u32> = std::collections::HashMap::new();
-        for noted in noted.values() {
-            *counts.entry(noted.tenant).or_default() += 1;
-        }
-        held.retain(|tenant, _| counts.contains_key(tenant));
-        for (tenant, count) in counts {
-            held.get_or_insert_with(tenant, AtomicU32::default).store(count, Ordering::Relaxed);
-        }
-    }
 }

@@ -145,22 +145,26 @@ pub enum Phase {
     Over,
 }
 
-/// The phases of all kept keys, given in the order in which they sign; `longest_life` is that of a token, in seconds.
-pub fn phases(terms: &[Term], longest_life: i64, now: i64) -> Vec<Phase> {
-    let phase = |(index, term): (usize, &Term)| {
-        let next = terms.get(index + 1).map(|next| next.signs_from);
-        let end = [term.signs_until, next].into_iter().flatten().min();
+impl Term {
+    /// What the key is for; `next` is when the one after it signs from, and `longest_life` is that of a token, in seconds.
+    fn phase(self, next: Option<i64>, longest_life: i64, now: i64) -> Phase {
+        let end = [self.signs_until, next].into_iter().flatten().min();
         match end {
             Some(end) if end <= now => {
                 let until = last_use(end, longest_life);
                 // One that was given up before its time has signed nothing; one that began in the very second may have.
-                if now < until && term.signs_from <= end { Phase::Verifying { until } } else { Phase::Over }
+                if now < until && self.signs_from <= end { Phase::Verifying { until } } else { Phase::Over }
             }
-            _ if term.signs_from > now => Phase::Next,
+            _ if self.signs_from > now => Phase::Next,
             _ => Phase::Signing,
         }
-    };
-    terms.iter().enumerate().map(phase).collect()
+    }
+}
+
+/// The phases of all kept keys, given in the order in which they sign; `longest_life` is that of a token, in seconds.
+pub fn phases(terms: &[Term], longest_life: i64, now: i64) -> Vec<Phase> {
+    let next = |index: usize| terms.get(index + 1).map(|next| next.signs_from);
+    terms.iter().enumerate().map(|(index, term)| term.phase(next(index), longest_life, now)).collect()
 }
 
 /// The second from which a key that signed until `end` need not verify: its last token has expired, and a node whose
@@ -271,7 +275,8 @@ impl Keyring {
             return (now < until).then_some((key, until));
         }
         let index = self.kept.iter().position(|kept| kept.key.kid == kid)?;
-        let until = match self.phases(now)[index] {
+        let next = self.kept.get(index + 1).map(|next| next.term.signs_from);
+        let until = match self.kept[index].term.phase(next, self.root.longest_life, now) {
             Phase::Next | Phase::Signing => i64::MAX,
             Phase::Verifying { until } => until,
             Phase::Over => return None,
@@ -319,6 +324,9 @@ impl Keyring {
         kept.filter_map(|(kept, _)| kept.key.jwk.as_ref()).collect()
     }
 }
+
+#[cfg(test)]
+mod vectors;
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@ pub mod assertion;
 pub mod client_keys;
 pub mod keyring;
 mod private_key;
+pub mod replay;
 pub mod seal;
 mod verified;
 

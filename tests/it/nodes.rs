@@ -11,7 +11,7 @@ use crate::binary::{Child, PROMISED, gatebird, within};
 use crate::harness::{Database, Gate, PASSWORD, json, postgres};
 
 mod away;
-mod cluster;
+pub mod cluster;
 mod swallowed;
 
 #[test]

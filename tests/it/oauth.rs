@@ -230,7 +230,8 @@ fn set_suspended(gate: &Gate, id: &str, suspended: bool) {
 
 /// Renames every table, so that whatever needs the database fails.
 pub fn out_of_reach(gate: &Gate) {
-    let tables = ["users", "domains", "secrets", "revocations", "signing_keys", "tombstones", "revision"];
+    let tables =
+        ["users", "domains", "secrets", "revocations", "used_assertions", "signing_keys", "tombstones", "revision"];
     let rename = tables.map(|table| format!("ALTER TABLE {table} RENAME TO {table}_away;")).concat();
     gate.app.db.write_now(|conn| Ok(conn.batch_execute(&rename)?)).expect("the database answers");
 }

@@ -12,7 +12,7 @@ use diesel_migrations::{FileBasedMigrations, MigrationHarness};
 use gatebird::db::Db;
 use gatebird::db::schema::{
     audit, audit_head, challenges, domains, imports, post_hashtags, posts, proofs, revision, revocations, secret_uses,
-    secrets, signing_keys, tombstones, usage, users,
+    secrets, signing_keys, tombstones, usage, used_assertions, users,
 };
 
 use crate::harness::{Database, config, postgres};
@@ -42,6 +42,8 @@ const CONSTRAINTS: &[&str] = &[
     "signing_keys INDEX (revision)",
     "usage FOREIGN KEY (domain_id) REFERENCES domains(id) ON DELETE CASCADE",
     "usage INDEX (day)",
+    "used_assertions INDEX (expires_at)",
+    "used_assertions INDEX (revision)",
     "users INDEX (revision)",
     "users UNIQUE (username_key)",
 ];
@@ -167,8 +169,8 @@ DELETE FROM domains WHERE id = 'dom_1';
 DELETE FROM users WHERE username_key = 'b';
 UPDATE domains SET plan = 'premium';";
 
-/// Two users, of whom the first has two domains with three secrets, and a post with a hashtag; a signing key and a revoked
-/// token.
+/// Two users, of whom the first has two domains with three secrets, and a post with a hashtag; a signing key, a revoked
+/// token and a used assertion.
 const SOME_DATA: &str = "
 INSERT INTO users (username, username_key, nick, password_hash, created_at) VALUES ('A', 'a', 'a', '', 0);
 INSERT INTO users (username, username_key, nick, password_hash, created_at) VALUES ('B', 'b', 'b', '', 0);
@@ -181,6 +183,7 @@ INSERT INTO posts (user_id, content, created_at, updated_at) VALUES (1, '#x', 0,
 INSERT INTO post_hashtags (user_id, title, post_id) VALUES (1, 'x', 1);
 INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key_1', 'ES256', '', 0, 0);
 INSERT INTO revocations (jti, expires_at) VALUES ('1', 0);
+INSERT INTO used_assertions (fingerprint, tenant, expires_at) VALUES ('1', 1, 0);
 INSERT INTO challenges (user_id, host, token, expires_at) VALUES (1, 'one.example', '', 0);
 INSERT INTO proofs (domain_id, method, token, checked_at) VALUES ('dom_1', 'dns', '', 0);
 INSERT INTO secret_uses (secret_id, used_at) VALUES (1, 0);
@@ -263,8 +266,9 @@ fn every_column_can_be_read_through_diesel() {
         assert_eq!(secrets::table.load::<Secret>(conn)?.len(), 3);
         assert_eq!(signing_keys::table.load::<SigningKey>(conn)?.len(), 1);
         assert_eq!(revocations::table.load::<(Vec<u8>, i64, i64)>(conn)?, [(b"1".to_vec(), 0, 9)]);
+        assert_eq!(used_assertions::table.load::<(Vec<u8>, i64, i64, i64)>(conn)?, [(b"1".to_vec(), 1, 0, 10)]);
         assert_eq!(tombstones::table.load::<Tombstone>(conn)?.len(), 0);
-        assert_eq!(revision::table.load::<(i64, i64)>(conn)?, [(1, 9)]);
+        assert_eq!(revision::table.load::<(i64, i64)>(conn)?, [(1, 10)]);
         assert_eq!(posts::table.load::<(i64, i64, String, Option<String>, i64, i64)>(conn)?.len(), 1);
         assert_eq!(post_hashtags::table.load::<(i64, String, i64)>(conn)?, [(1, "x".to_owned(), 1)]);
         type Audit = (i64, i64, String, Option<String>, Option<i64>, String, String, Option<String>, Vec<u8>);
@@ -315,6 +319,8 @@ const CHANGES: &[(&str, i64, &str)] = &[
     ("INSERT INTO revocations (jti, expires_at) VALUES ('2', 0)",            1, "revocations WHERE jti = '2'"),
     // One that has run out is of no use to any node, so nobody need hear of it.
     ("DELETE FROM revocations WHERE jti = '2'",                              0, ""),
+    ("INSERT INTO used_assertions (fingerprint, tenant, expires_at) VALUES ('2', 1, 0)", 1, "used_assertions WHERE fingerprint = '2'"),
+    ("DELETE FROM used_assertions WHERE fingerprint = '2'",                  0, ""),
     // Cascades: a domain with its two secrets, then a user with the other domain, its secret and the post.
     ("DELETE FROM domains WHERE id = 'dom_1'",                               3, "tombstones"),
     ("DELETE FROM users WHERE id = 1",                                       3, "tombstones"),
@@ -332,7 +338,7 @@ fn what_changes_in_the_directory_is_counted_and_stamped() {
     let counter = || number("SELECT value AS number FROM revision");
     let run = |statement: &str| db.change_now(|conn| Ok(conn.batch_execute(statement)?), |_| Ok(())).expect("a change");
     run(SOME_DATA);
-    assert_eq!(counter(), 9, "two users, two domains, three secrets, a signing key, a revocation");
+    assert_eq!(counter(), 10, "two users, two domains, three secrets, a signing key, a revocation, a used assertion");
     for (statement, rise, carriers) in CHANGES {
         let before = counter();
         run(statement);
@@ -388,6 +394,7 @@ fn no_second_row_of_what_is_unique_and_no_orphan() {
         "UPDATE domains SET proven_at = 1; INSERT INTO domains (id, user_id, host, plan, created_at, proven_at) VALUES ('dom_6', 2, 'two.example', 'free', 0, 1)",
         "INSERT INTO usage (domain_id, day, kind, count) VALUES ('dom_9', 0, 'tokens', 1)",
         "INSERT INTO proofs (domain_id, method, token, checked_at) VALUES ('dom_2', 'mail', '', 0)",
+        "INSERT INTO used_assertions (fingerprint, tenant, expires_at) VALUES ('1', 2, 5)",
     ] {
         let result = db.write_now(|conn| Ok(conn.batch_execute(statement)?));
         assert!(result.is_err(), "taken: {statement}");

@@ -1,0 +1,253 @@
+//! Does the time of a refusal tell how much of a guess was right? Measures, as dudect does, two classes of guesses that are
+//! wrong in their first or in their last byte, in random order, and compares them by Welch's t-test.
+//!
+//! `cargo bench --bench timing`, on a machine that does nothing else. Ends with 1 when in each of three runs |t| is 4.5 or
+//! more and the medians differ by more than a microsecond; and when a comparison that does stop at the first difference
+//! looks no different, for then nothing can be seen here.
+//!
+//! Signatures by private keys are left out: they are compared with what everybody can compute.
+
+use std::fmt::Write;
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use diesel::connection::SimpleConnection;
+use diesel::dsl::sql;
+use diesel::sql_types::Binary;
+use diesel::{Connection, RunQueryDsl, SqliteConnection};
+use gatebird::Config;
+use gatebird::config::HmacSecret;
+use gatebird::db::Db;
+use gatebird::directory::Directory;
+use gatebird::secret::SecretDigest;
+use gatebird::token::keyring::Keyring;
+use gatebird::token::replay::Used;
+use gatebird::token::{self, Claims, Kind};
+
+/// Measurements of each class in a run.
+const SAMPLES: usize = 20_000;
+/// From here on a difference is no chance (dudect).
+const T: f64 = 4.5;
+/// What a network does not hide.
+const NANOSECONDS: f64 = 1000.0;
+const RUNS: usize = 3;
+/// Unix seconds at which everything happens.
+const NOW: i64 = 1_800_000_000;
+const SECRET: &str = "kJ8s0dP2mQ7xV4nB1zR6tY9wL3cF5gH0uE2a";
+
+/// Where a guess is wrong.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wrong {
+    First,
+    Last,
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source answers");
+    u64::from_le_bytes(bytes)
+}
+
+/// `bytes` with one bit changed, of the byte at `from` or of the last.
+fn wrong(bytes: &[u8], place: Wrong, from: usize) -> Vec<u8> {
+    let mut changed = bytes.to_vec();
+    let index = if place == Wrong::First { from } else { bytes.len() - 1 };
+    changed[index] ^= 1 << (random() % 8);
+    changed
+}
+
+/// What two classes look like.
+struct Compared {
+    /// Of the cropping that sets them most apart.
+    t: f64,
+    /// Of the medians, in nanoseconds for each operation.
+    difference: f64,
+}
+
+impl Compared {
+    fn is_apart(&self) -> bool {
+        self.t.abs() >= T && self.difference.abs() > NANOSECONDS
+    }
+}
+
+/// Times `guess`, which does `operations` of what is measured, in random order.
+fn measure(operations: f64, mut guess: impl FnMut(Wrong) -> u64) -> Compared {
+    let mut times: [Vec<f64>; 2] = [Vec::with_capacity(SAMPLES), Vec::with_capacity(SAMPLES)];
+    for _ in 0..SAMPLES / 10 {
+        guess(Wrong::First);
+        guess(Wrong::Last);
+    }
+    while times.iter().any(|times| times.len() < SAMPLES) {
+        let place = if random().is_multiple_of(2) { Wrong::First } else { Wrong::Last };
+        let nanoseconds = guess(place);
+        let class = &mut times[usize::from(place == Wrong::Last)];
+        if class.len() < SAMPLES {
+            class.push(nanoseconds as f64 / operations);
+        }
+    }
+    compare(times)
+}
+
+fn compare([mut first, mut last]: [Vec<f64>; 2]) -> Compared {
+    let mut all: Vec<f64> = first.iter().chain(&last).copied().collect();
+    for times in [&mut first, &mut last, &mut all] {
+        times.sort_by(f64::total_cmp);
+    }
+    // What interrupts a measurement makes it slow, whichever class it is of: so the slowest are left out, more and more.
+    let cropped = [100, 99, 95, 90, 80, 60].map(|percent| {
+        let most = all[(all.len() * percent / 100).max(1) - 1];
+        let upto = |times: &[f64]| times[..times.partition_point(|time| *time <= most)].to_vec();
+        welch(&upto(&first), &upto(&last))
+    });
+    let t = cropped.into_iter().max_by(|a, b| a.abs().total_cmp(&b.abs())).expect("there are some");
+    Compared { t, difference: first[first.len() / 2] - last[last.len() / 2] }
+}
+
+fn welch(a: &[f64], b: &[f64]) -> f64 {
+    let moments = |values: &[f64]| {
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        (mean, variance / count)
+    };
+    let ((mean_a, error_a), (mean_b, error_b)) = (moments(a), moments(b));
+    (mean_a - mean_b) / (error_a + error_b).sqrt()
+}
+
+/// Tokens whose HMAC is wrong, all written to the same place before they are verified.
+fn tokens() -> Compared {
+    let config = config("sqlite://unused.db");
+    let keyring = Keyring::new(&HmacSecret::parse(SECRET).expect("a good secret"), &config);
+    let guesses: Vec<[String; 2]> = (0..64).map(|_| wrong_tokens(&keyring, &config)).collect();
+    let mut token = guesses[0][0].clone();
+    measure(1.0, |place| {
+        token.clear();
+        token.push_str(&guesses[random() as usize % guesses.len()][usize::from(place == Wrong::Last)]);
+        let started = Instant::now();
+        let verified = token::verify(black_box(&token), &keyring, &config, NOW);
+        let took = started.elapsed();
+        assert!(black_box(verified).is_none());
+        took.as_nanos() as u64
+    })
+}
+
+fn wrong_tokens(keyring: &Keyring, config: &Config) -> [String; 2] {
+    let claims = Claims {
+        iss: config.issuer.as_str().into(),
+        sub: "usr_1".into(),
+        aud: vec![config.issuer.as_str().into()],
+        exp: NOW + 60,
+        iat: NOW,
+        nbf: None,
+        jti: format!("{:016x}{:016x}", random(), random()).into(),
+        client_id: None,
+        scope: "posts:read".into(),
+        id: 1,
+        nick: "Alice".into(),
+        username: "alice".into(),
+        host: None,
+        generation: 0,
+    };
+    let good = token::issue(keyring, Kind::User, &claims);
+    assert!(token::verify(&good, keyring, config, NOW).is_some());
+    let (message, signature) = good.rsplit_once('.').expect("three parts");
+    let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
+    [Wrong::First, Wrong::Last]
+        .map(|place| format!("{message}.{}", URL_SAFE_NO_PAD.encode(wrong(&signature, place, 0))))
+}
+
+/// Digests of client secrets that share with a registered one what the directory files it under, so that it is compared with
+/// them.
+fn digests() -> Compared {
+    const FILED_UNDER: usize = 8;
+    const OPERATIONS: usize = 16;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = config(&format!("sqlite://{}", folder.path().join("gatebird.db").display()));
+    let registered: Vec<u8> = (0..4).flat_map(|_| random().to_le_bytes()).collect();
+    let rows = format!(
+        "INSERT INTO users (username, username_key, nick, password_hash, created_at) VALUES ('a', 'a', 'a', '', 0);
+         INSERT INTO domains (id, user_id, host, plan, created_at)
+         VALUES ('dom_0000000000000000000000', 1, 'a.example.com', 'free', 0);
+         INSERT INTO secrets (domain_id, digest, hint, created_at)
+         VALUES ('dom_0000000000000000000000', X'{}', '', 0)",
+        hexadecimal(&registered)
+    );
+    let db = Db::open(&config.database).expect("a database");
+    db.write_now(|conn| Ok(conn.batch_execute(&rows)?)).expect("rows");
+    let keyring = Keyring::new(&HmacSecret::parse(SECRET).expect("a good secret"), &config);
+    let directory = Directory::new(keyring, Used::default());
+    db.read_now(|conn| directory.catch_up(conn)).expect("a directory");
+    assert!(directory.by_secret(&digest(&registered), NOW).is_some());
+    let guesses: Vec<[SecretDigest; 2]> = (0..64)
+        .map(|_| [Wrong::First, Wrong::Last].map(|place| digest(&wrong(&registered, place, FILED_UNDER))))
+        .collect();
+    measure(OPERATIONS as f64, |place| {
+        let guess = guesses[random() as usize % guesses.len()][usize::from(place == Wrong::Last)];
+        let started = Instant::now();
+        for _ in 0..OPERATIONS {
+            assert!(black_box(directory.by_secret(black_box(&guess), NOW)).is_none());
+        }
+        started.elapsed().as_nanos() as u64
+    })
+}
+
+/// What is not done anywhere: a comparison that stops at the first difference.
+fn leaking() -> Compared {
+    const OPERATIONS: usize = 16;
+    let registered: Vec<u8> = (0..4).flat_map(|_| random().to_le_bytes()).collect();
+    let guesses: Vec<[Vec<u8>; 2]> =
+        (0..64).map(|_| [Wrong::First, Wrong::Last].map(|place| wrong(&registered, place, 0))).collect();
+    let mut guess = registered.clone();
+    measure(OPERATIONS as f64, |place| {
+        guess.copy_from_slice(&guesses[random() as usize % guesses.len()][usize::from(place == Wrong::Last)]);
+        let started = Instant::now();
+        for _ in 0..OPERATIONS {
+            let equal = black_box(&guess).iter().zip(black_box(&registered)).all(|(a, b)| black_box(a) == black_box(b));
+            assert!(!black_box(equal));
+        }
+        started.elapsed().as_nanos() as u64
+    })
+}
+
+/// Through SQLite, because nothing else makes a digest of given bytes.
+fn digest(bytes: &[u8]) -> SecretDigest {
+    let mut conn = SqliteConnection::establish(":memory:").expect("SQLite");
+    let literal = sql::<Binary>(&format!("X'{}'", hexadecimal(bytes)));
+    diesel::select(literal).get_result(&mut conn).expect("a digest")
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("memory");
+        text
+    })
+}
+
+fn config(database: &str) -> Config {
+    let settings = [("DATABASE_URL", database), ("JWT_SECRET", SECRET)];
+    let get = |key: &str| settings.iter().find(|(name, _)| *name == key).map(|(_, value)| (*value).to_owned());
+    Config::load(get).expect("good settings")
+}
+
+fn main() -> ExitCode {
+    let mut good = true;
+    for (name, leaks, run) in [
+        ("HMAC of a token", false, tokens as fn() -> Compared),
+        ("digest of a client secret", false, digests),
+        ("a comparison that stops early", true, leaking),
+    ] {
+        let compared: Vec<Compared> = (0..RUNS).map(|_| run()).collect();
+        for Compared { t, difference } in &compared {
+            println!("{name:32} t = {t:9.2}   medians differ by {difference:8.1} ns");
+        }
+        good &= match leaks {
+            true => compared.iter().all(|compared| compared.t.abs() >= T),
+            false => !compared.iter().all(Compared::is_apart),
+        };
+    }
+    println!("{}", if good { "nothing to be seen" } else { "there is a difference, or too much noise to see one" });
+    ExitCode::from(u8::from(!good))
+}

@@ -1,0 +1,263 @@
+//! An assertion counts once on all nodes together, and after a restart; there have to be several nodes, so only where there
+//! is a PostgreSQL.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection, QueryDsl, RunQueryDsl, SelectableHelper};
+use gatebird::db::schema::used_assertions;
+use gatebird::db::used_assertion::{self, UsedAssertion};
+use gatebird::id::DomainId;
+
+use super::super::{
+    ClientKey, ENDPOINTS, ISSUER, KeyClient, asserting, gate, old_gate, rest_of_form, unknown_client, with,
+};
+use crate::binary::{Child, PROMISED, signal, text, within};
+use crate::harness::{Clock, Database, Gate, Reply, json, postgres};
+use crate::nodes::cluster::Cluster;
+
+/// Another node on the same database, that has been up for as long.
+fn old_node(gate: &Gate) -> Gate {
+    let node = gate.another_node();
+    node.clock.advance(1000);
+    node
+}
+
+fn present(gate: &Gate, path: &str, assertion: &str) -> Reply {
+    gate.post(path).form(format!("{}&{}", rest_of_form(path), asserting(assertion))).send()
+}
+
+/// An assertion that is good for so many seconds.
+fn living(client: &KeyClient<'_>, seconds: i64) -> String {
+    let claims = with(client.claims(), json!({"exp": client.gate.clock.now() + seconds}));
+    client.sign(&client.header(), &claims)
+}
+
+fn known(gate: &Gate) -> usize {
+    gate.app.directory.used_assertions.count()
+}
+
+fn rows(gate: &Gate) -> i64 {
+    let count = gate.app.db.read_now(|conn| Ok(used_assertions::table.count().get_result(conn)?));
+    count.expect("the database answers")
+}
+
+fn share(gate: &Gate) {
+    gate.app.share_used_assertions().expect("the database answers");
+}
+
+fn heard_of(client: &KeyClient<'_>, gate: &Gate) {
+    let id = DomainId::parse(&client.id).expect("an id");
+    within(PROMISED, "a new client", || gate.app.directory.by_id(&id).is_some());
+}
+
+#[test]
+fn what_was_used_on_one_node_is_refused_on_every_other_within_two_seconds() {
+    if postgres().is_none() {
+        return;
+    }
+    let here = old_gate();
+    let there = old_node(&here);
+    let user = here.sign_up("alice");
+    let (mut taken, mut slowest) = (0, Duration::ZERO);
+    for (number, key) in ClientKey::each().into_iter().enumerate() {
+        let client = KeyClient::register(&here, &user, &format!("h{number}.example.com"), key);
+        heard_of(&client, &there);
+        for (one, other) in [(&here, &there), (&there, &here)] {
+            let assertions = ENDPOINTS.map(|path| (path, client.assertion()));
+            for (path, assertion) in &assertions {
+                present(one, path, assertion).expect(200);
+            }
+            taken += assertions.len();
+            slowest = slowest.max(within(PROMISED, "used assertions are known", || known(other) == taken));
+            for (path, assertion) in &assertions {
+                unknown_client(path, &present(other, path, assertion));
+                unknown_client(path, &present(one, path, assertion));
+            }
+            present(other, "/token", &client.assertion()).expect(200);
+            taken += 1;
+        }
+    }
+    println!("the slowest took {slowest:?}");
+    // One that two nodes took at the same time is written twice.
+    share(&here);
+    share(&there);
+    let all = |conn: &mut gatebird::db::Conn| -> gatebird::error::Result<Vec<UsedAssertion>> {
+        Ok(used_assertions::table.select(UsedAssertion::as_select()).load(conn)?)
+    };
+    let (before, all) = (rows(&here), here.app.db.read_now(all).expect("the database answers"));
+    here.app.db.change_now(|conn| Ok(used_assertion::insert(conn, &all)?), |_| Ok(())).expect("that is no mistake");
+    assert_eq!((before, rows(&here)), (taken as i64, taken as i64));
+}
+
+#[test]
+fn a_node_that_starts_knows_what_was_used_before() {
+    if postgres().is_none() {
+        return;
+    }
+    let gate = old_gate();
+    let user = gate.sign_up("alice");
+    let client = KeyClient::register(&gate, &user, "h.example.com", ClientKey::es256());
+    let [used, unused] = [client.assertion(), client.assertion()];
+    present(&gate, "/token", &used).expect(200);
+    share(&gate);
+    let KeyClient { id, key, .. } = client;
+    let other = old_node(&gate);
+    let gate = gate.restart(&[]);
+    for gate in [&gate, &other] {
+        assert_eq!(known(gate), 1);
+        unknown_client("used before", &present(gate, "/token", &used));
+    }
+    // Not all that was used has been written in any case: so the restarted node, which is younger, takes no older one.
+    present(&gate, "/token", &unused).refused(503, "busy");
+    gate.clock.advance(6);
+    let client = KeyClient { gate: &gate, id, key };
+    present(&gate, "/token", &client.assertion()).expect(200);
+}
+
+/// A server of its own on that database, and a good assertion for it.
+fn child(database: &Database) -> (Child, String) {
+    let key = ClientKey::es256();
+    let child = Child::start(database, &[("JWT_ISSUER", ISSUER)]);
+    let (user, _, _) = child.client.tenant("alice");
+    let body = json!({"host": "keys.example.com", "type": "free", "jwks": {"keys": [key.jwk()]}});
+    let id = text(&child.client.post("/v1/domains", &user.token, body).expect(201)["payload"]["id"]);
+    let now = Clock::default().now();
+    let claims = json!({"iss": id, "sub": id, "aud": ISSUER, "iat": now, "exp": now + 60, "jti": "x"});
+    let assertion = key.sign(&json!({"alg": key.alg}).to_string(), &claims.to_string());
+    (child, assertion)
+}
+
+/// Lets it use the assertion and ends it at once.
+fn used_and_ended(child: Child, assertion: &str) {
+    let form = [("Content-Type", "application/x-www-form-urlencoded")];
+    let body = format!("{}&{}", rest_of_form("/token"), asserting(assertion));
+    child.client.send("POST", "/token", &form, &body).expect("an answer").expect(200);
+    signal("INT", child.pid());
+    assert_eq!(child.wait(Duration::from_secs(15)).code, Some(0));
+}
+
+#[test]
+fn what_was_used_is_told_before_the_process_ends() {
+    if postgres().is_none() {
+        return;
+    }
+    let database = Database::new();
+    let (child, assertion) = child(&database);
+    let other = Gate::on(Arc::new(database), &[]);
+    used_and_ended(child, &assertion);
+    assert_eq!(rows(&other), 1);
+    within(PROMISED, "the other node knows", || known(&other) == 1);
+    unknown_client("used", &present(&other, "/token", &assertion));
+}
+
+#[test]
+fn a_database_that_hangs_does_not_keep_the_process_from_ending() {
+    if postgres().is_none() {
+        return;
+    }
+    let cluster = Cluster::start();
+    let (child, assertion) = child(&Database::in_schema(&cluster.url()));
+    cluster.freeze();
+    used_and_ended(child, &assertion);
+}
+
+/// Rows go when no node's clock can take their assertion for a good one; memory as soon as the node's own does not.
+#[test]
+fn what_has_expired_is_forgotten_everywhere() {
+    if postgres().is_none() {
+        return;
+    }
+    let here = old_gate();
+    let there = old_node(&here);
+    let user = here.sign_up("alice");
+    let client = KeyClient::register(&here, &user, "h.example.com", ClientKey::es256());
+    for assertion in [living(&client, 60), living(&client, 600)] {
+        present(&here, "/token", &assertion).expect(200);
+    }
+    share(&here);
+    within(PROMISED, "both are known there", || known(&there) == 2);
+    let later = |seconds: i64, of_rows: i64, of_memory: usize| {
+        for gate in [&here, &there] {
+            gate.clock.advance(seconds);
+        }
+        for gate in [&there, &here] {
+            gate.app.upkeep().expect("the database answers");
+            assert_eq!((rows(gate), known(gate)), (of_rows, of_memory), "{seconds} later");
+        }
+    };
+    later(50, 2, 2);
+    later(11, 2, 1);
+    later(30, 1, 1);
+    later(510, 1, 0);
+    later(30, 0, 0);
+}
+
+#[test]
+fn what_was_used_while_the_database_was_away_is_told_later() {
+    if postgres().is_none() {
+        return;
+    }
+    let mut cluster = Cluster::start();
+    let here = Gate::on(Arc::new(Database::in_schema(&cluster.url())), &[]);
+    let there = here.another_node();
+    let user = here.sign_up("alice");
+    let client = KeyClient::register(&here, &user, "h.example.com", ClientKey::es256());
+    heard_of(&client, &there);
+    cluster.stop();
+    let assertions = [living(&client, 50), living(&client, 600)];
+    for assertion in &assertions {
+        present(&here, "/token", assertion).expect(200);
+        unknown_client("used", &present(&here, "/token", assertion));
+    }
+    here.app.share_used_assertions().expect_err("the database is away");
+    // What expires meanwhile, nobody need hear of.
+    for gate in [&here, &there] {
+        gate.clock.advance(51);
+        gate.app.upkeep().expect_err("the database is away");
+    }
+    assert_eq!((known(&here), known(&there)), (1, 0));
+    cluster.resume();
+    within(Duration::from_secs(10), "the other node knows", || known(&there) == 1);
+    assert_eq!(rows(&there), 1);
+    unknown_client("used", &present(&there, "/token", &assertions[1]));
+    here.app.upkeep().expect("the database is back");
+}
+
+/// Else a tenant that asks every node has as many times its share of the memory of each.
+#[test]
+fn a_tenants_share_counts_what_other_nodes_took() {
+    if postgres().is_none() {
+        return;
+    }
+    const SHARE: usize = 1 << 15;
+    let gate = gate(&[]);
+    let user = gate.sign_up("alice");
+    let client = KeyClient::register(&gate, &user, "a.example.com", ClientKey::es256());
+    let mallory = gate.sign_up("mallory");
+    let others = KeyClient::register(&gate, &mallory, "m.example.com", ClientKey::es256());
+    // One revision for all, past the trigger that would number them one by one.
+    let fill = format!(
+        "UPDATE revision SET value = value + 1;
+         ALTER TABLE used_assertions DISABLE TRIGGER USER;
+         INSERT INTO used_assertions
+         SELECT decode(lpad(to_hex(i), 32, '0'), 'hex'), {}, {}, value FROM revision, generate_series(2, {SHARE}) AS i;
+         ALTER TABLE used_assertions ENABLE TRIGGER USER",
+        user.id,
+        gate.clock.now() + 600
+    );
+    let mut conn = PgConnection::establish(&gate.database.url).expect("PostgreSQL answers");
+    conn.batch_execute(&fill).expect("many rows");
+    within(PROMISED, "they are known", || known(&gate) == SHARE - 1);
+    let last = client.assertion();
+    present(&gate, "/token", &last).expect(200);
+    for path in ENDPOINTS {
+        present(&gate, path, &client.assertion()).refused(503, "busy");
+    }
+    unknown_client("used", &present(&gate, "/token", &last));
+    present(&gate, "/token", &others.assertion()).expect(200);
+    gate.clock.advance(601);
+    gate.app.upkeep().expect("the database answers");
+    present(&gate, "/token", &client.assertion()).expect(200);
+}
