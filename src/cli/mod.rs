@@ -1,6 +1,7 @@
 //! The command line: `serve` by default, and what an operator does beside a running server. Its changes reach the
 //! server within two seconds. Passwords come from the terminal or standard input, never as an argument.
 
+mod import;
 mod keys;
 mod operator;
 
@@ -12,6 +13,7 @@ use std::io::{self, Write};
 use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
 
+use self::import::ImportCommand;
 use self::keys::KeyCommand;
 use self::operator::{DomainCommand, Operator, UserCommand};
 use crate::app::App;
@@ -81,6 +83,9 @@ enum Command {
     /// Manage signing keys (with JWT_ALGORITHM other than HS256).
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Move in what another system has.
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Print every setting and where it came from, secrets masked.
     CheckConfig,
 }
@@ -110,6 +115,7 @@ pub fn run(args: impl Iterator<Item = OsString>, environment: &Environment) -> R
         }
         Command::User(command) => Operator::open(config, out, command.adds())?.user(command),
         Command::Domain(command) => Operator::open(config, out, false)?.domain(command),
+        Command::Import(command) => Operator::open(config, out, true)?.import(command),
         Command::Key(command) => Operator::open(config, out, false)?.key(command),
     }
 }
