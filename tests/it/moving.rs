@@ -64,7 +64,7 @@ fn rows() -> String {
     format!(
         r#"INSERT INTO users (id, email, nick, password, provider, snsId, createdAt, updatedAt, deletedAt) VALUES
 (1, 'Alice@example.com', 'a"b\\c''😀 제로초', '{hash}', 'local', NULL, '2019-03-01 12:00:00', NOW(), NULL),
-(2, NULL, 'kakao\nnick', NULL, 'kakao', '1234567', '2020-01-01 00:00:00', NOW(), NULL),
+(2, NULL, 'kakao\nnick', '{hash}', 'kakao', '1234567', '2020-01-01 00:00:00', NOW(), NULL),
 (3, 'gone@example.com', 'gone', '{hash}', 'local', NULL, '2020-01-01 00:00:00', NOW(), '2021-01-01 00:00:00'),
 (4, '한글@example.com', ' ', '{hash}', 'local', NULL, '2020-01-01 00:00:00', NOW(), NULL),
 (5, 'taken@example.com', 'taken', '{hash}', 'local', NULL, '2020-01-01 00:00:00', NOW(), NULL),
@@ -341,6 +341,63 @@ fn two_users_of_one_name_are_one_user_and_a_skipped_one() {
     assert_eq!((&lines[0]["user"], &lines[1]["domain"]), (&json!(2), &json!(2)), "{lines:?}");
     let listed = cli(&database, &["domain", "list", "--json"], "").json();
     assert_eq!((&listed[0]["host"], listed.as_array().map(Vec::len)), (&json!("one.example.com"), Some(1)));
+}
+
+#[test]
+fn what_others_have_here_stays_theirs() {
+    let database = Arc::new(Database::new());
+    let gate = Gate::on(Arc::clone(&database), &[]);
+    let first = [user(1, "alice@example.com"), end(1, 0)].join("\n");
+    imported(&database, &first);
+    let bob = gate.sign_up("bob");
+    gate.register(&bob, "shop.example.com");
+    let proven = diesel::update(domains::table).set(domains::proven_at.eq(Some(1_i64)));
+    gate.app.db.change_now(|conn| Ok(proven.execute(conn)?), |_| Ok(())).expect("a proof");
+    let body = json!({"username": "alice@example.com", "password": OLD_PASSWORD});
+    let alice = text(&gate.post("/v1/signin").json(&body).send().expect(200)["token"]);
+    within(PROMISED, "she is known", || gate.get("/v1/me").token(&alice).send().status == 200);
+    let key = json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
+    let body = json!({"host": "keys.example.com", "type": "free", "jwks": {"keys": [key]}});
+    gate.post("/v1/domains").token(&alice).json(&body).send().expect(201);
+
+    let longer = [domain(1, "shop.example.com", 1), domain(2, "keys.example.com", 1), end(1, 2)].join("\n");
+    let (lines, sums) = imported(&database, &first.replace(&end(1, 0), &longer));
+    assert_eq!((&sums["imported"]["domains"], &sums["skipped"]), (&json!(0), &json!(2)), "{lines:?}");
+    let reasons = lines.iter().map(|line| text(&line["reason"])).collect::<Vec<_>>();
+    assert!(reasons[0].contains("proven control") && reasons[1].contains("with keys"), "{reasons:?}");
+    let rows = "username,host,type\nalice@example.com,shop.example.com,free\nbob,shop.example.com,free\n";
+    write(&database, "domains.csv", rows);
+    let (lines, sums) = report(cli(&database, &["import", "domains", "domains.csv", "--secrets", "s", "--json"], ""));
+    assert_eq!(sums, json!({"imported": {"users": 0, "domains": 0}, "already": 1, "skipped": 1}));
+    assert!(text(&lines[0]["reason"]).contains("proven control"), "{lines:?}");
+}
+
+#[test]
+fn an_export_of_thousands_comes_whole() {
+    let database = Database::new();
+    let (users, domains) = (1_100, 2_100);
+    let one = user(1, "name");
+    let mut lines: Vec<String> = (1..=users)
+        .map(|id| {
+            let email = format!("user-{id}@example.com");
+            let numbered = one.replace("\"id\":1,", &format!("\"id\":{id},"));
+            numbered.replace("\"name\"", &format!("{email:?}"))
+        })
+        .collect();
+    lines.extend((1..=domains).map(|id| domain(id, &format!("h{id}.example.com"), 1 + id % users)));
+    lines.push(end(users, domains));
+    let sums = json!({"users": users, "domains": domains, "secrets": 0});
+    let none = json!({"users": 0, "domains": 0, "secrets": 0});
+    let export = lines.join("\n");
+    assert_eq!(imported(&database, &export).1, json!({"imported": sums, "already": none, "skipped": 0}));
+    assert_eq!(imported(&database, &export).1, json!({"imported": none, "already": sums, "skipped": 0}));
+    let listed = cli(&database, &["domain", "list", "--json"], "").json();
+    let listed = listed.as_array().expect("an array");
+    assert_eq!(listed.len(), 2_100);
+    for row in listed {
+        let number: u32 = text(&row["host"])[1..].split('.').next().and_then(|id| id.parse().ok()).expect("a number");
+        assert_eq!(row["user"], json!(format!("user-{}@example.com", 1 + number % users)), "{row}");
+    }
 }
 
 #[test]
