@@ -70,6 +70,30 @@ impl NewPassword {
     }
 }
 
+/// A bcrypt hash that another system made of the bare password. [`Hasher::check`] verifies it; its first match replaces it.
+#[derive(Clone, Debug)]
+pub struct PlainHash(String);
+
+impl PlainHash {
+    /// Reads `$2a$`, `$2b$` or `$2y$` with a cost of 4 to 16: a larger one could keep a thread busy for minutes.
+    pub fn parse(text: &str) -> Option<PlainHash> {
+        let known = ["$2a$", "$2b$", "$2y$"].iter().any(|version| text.starts_with(version));
+        // What is no hash here would be a failure of ours at each sign-in.
+        let parts: bcrypt::HashParts = text.parse().ok()?;
+        (known && (4..=16).contains(&parts.get_cost())).then(|| PlainHash(text.to_owned()))
+    }
+
+    /// As it is stored.
+    pub fn into_stored(self) -> String {
+        self.0
+    }
+}
+
+/// What is stored for an account that nobody can sign in to until a password is set.
+pub fn unusable(cost: u32) -> String {
+    matches_nothing(cost)
+}
+
 /// What [`Hasher::check`] found.
 #[derive(Debug)]
 pub struct Checked {
@@ -221,6 +245,24 @@ mod tests {
         assert!(!check(&typed("original password\0"), &stored).expect("checks"));
         assert!(!is_current(&stored, COST));
         assert!(is_current(&hash(&typed("x"), COST).expect("hashes"), COST));
+    }
+
+    #[test]
+    fn what_is_read_as_a_hash_of_another_system_can_be_checked() {
+        let good = bcrypt::non_truncating_hash("original password", COST).expect("hashes");
+        for version in ["$2a$", "$2b$", "$2y$"] {
+            let stored = PlainHash::parse(&good.replace("$2b$", version)).expect("a hash").into_stored();
+            assert!(check(&typed("original password"), &stored).expect("checks"), "{stored}");
+        }
+        // The last one has bits set in its salt that no salt has.
+        let odd = format!("$2a$04${}", "z".repeat(53));
+        let bad = ["", "original password", "$2b$", "$1$abc$def", &good[..59], &format!("{good}0"), &odd];
+        let bad_parts = [("$2b$", "$2x$"), ("$04$", "$17$"), ("$04$", "$03$"), ("$04$", "$x4$"), ("$04$", "$4$")];
+        let changed = bad_parts.map(|(good_part, bad_part)| good.replace(good_part, bad_part));
+        for text in bad.into_iter().chain(changed.iter().map(String::as_str)) {
+            assert!(PlainHash::parse(text).is_none(), "{text:?}");
+        }
+        assert!(PlainHash::parse(&good.replace(&good[40..41], "-")).is_none());
     }
 
     #[test]

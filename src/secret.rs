@@ -19,8 +19,14 @@ const RANDOM: usize = 32;
 const CHECKSUM: usize = 6;
 const BODY: usize = PREFIX.len() + RANDOM;
 
+/// The length of each part of a UUID as text.
+const UUID: [usize; 5] = [8, 4, 4, 4, 12];
+
 /// What a domain's server presents: `gbs_`, 32 random base62 characters (190 bits) and 6
 /// characters of checksum. It is shown once and never stored; `Debug` does not show it.
+///
+/// A domain that moved in from NodeBird keeps the secret it has: a version 4 UUID, with 122 random bits. It counts as it
+/// is spelt, capitals included.
 pub struct ClientSecret(String);
 
 impl ClientSecret {
@@ -36,12 +42,9 @@ impl ClientSecret {
     }
 
     /// Recognises a well-formed secret by its prefix, alphabet and checksum, so that a typing error or a
-    /// guess is refused without a look-up.
+    /// guess is refused without a look-up; or the secret of a NodeBird domain by the shape of a UUID.
     pub fn parse(text: &str) -> Option<ClientSecret> {
-        let (body, given) = text.split_at_checked(BODY)?;
-        let random = body.strip_prefix(PREFIX)?;
-        let well_formed = random.bytes().all(|byte| byte.is_ascii_alphanumeric()) && given.as_bytes() == checksum(body);
-        well_formed.then(|| ClientSecret(text.to_owned()))
+        (is_ours(text) || is_uuid(text)).then(|| ClientSecret(text.to_owned()))
     }
 
     /// What is stored and looked up in its place.
@@ -50,8 +53,8 @@ impl ClientSecret {
         SecretDigest(digest.as_ref().try_into().expect("SHA-256 is 32 bytes"))
     }
 
-    /// The last four characters, by which an owner tells secrets apart. They are part of the
-    /// checksum, so they give away nothing of the random part that could be guessed from.
+    /// The last four characters, by which an owner tells secrets apart. They are part of the checksum, so they give away
+    /// nothing of the random part that could be guessed from; of a UUID they leave 106 bits to guess.
     pub fn hint(&self) -> &str {
         &self.0[self.0.len() - 4..]
     }
@@ -68,6 +71,20 @@ impl fmt::Debug for ClientSecret {
     }
 }
 
+fn is_ours(text: &str) -> bool {
+    let Some((body, given)) = text.split_at_checked(BODY) else {
+        return false;
+    };
+    let alphanumeric = |random: &str| random.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    body.strip_prefix(PREFIX).is_some_and(alphanumeric) && given.as_bytes() == checksum(body)
+}
+
+/// Of any version: whichever NodeBird gave out is looked up like the others.
+fn is_uuid(text: &str) -> bool {
+    let hexadecimal = |part: &str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    text.split('-').map(str::len).eq(UUID) && text.split('-').all(hexadecimal)
+}
+
 /// The first 32 bits of the body's SHA-256 in base62.
 fn checksum(body: &str) -> [u8; CHECKSUM] {
     let digest = digest(&SHA256, body.as_bytes());
@@ -82,7 +99,8 @@ fn checksum(body: &str) -> [u8; CHECKSUM] {
 }
 
 /// The SHA-256 of a client secret: the key under which its domain is found. A plain digest is
-/// enough, because the secret has 190 random bits and cannot be guessed from it.
+/// enough, because the secret has 190 random bits, or 122 of a version 4 UUID, and cannot be guessed from it: at 10^12
+/// guesses a second, 122 bits take 10^17 years.
 #[derive(Clone, Copy, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Binary)]
 pub struct SecretDigest([u8; 32]);
@@ -133,6 +151,8 @@ mod tests {
 
     use super::*;
 
+    const UUID_SHAPE: &str = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}";
+
     #[test]
     fn a_random_secret_is_recognised_and_keeps_its_digest() {
         let secret = ClientSecret::random();
@@ -165,6 +185,26 @@ mod tests {
             let mut changed = secret.clone();
             changed.replace_range(position..=position, &replacement);
             prop_assert_eq!(ClientSecret::parse(&changed).is_some(), changed == secret);
+        }
+
+        #[test]
+        fn a_uuid_is_a_secret_as_it_is_spelt(text in UUID_SHAPE) {
+            let secret = ClientSecret::parse(&text).expect("a UUID");
+            prop_assert_eq!(secret.reveal(), &text);
+            prop_assert_eq!(secret.hint(), &text[32..]);
+            let other_case: String = text.chars().map(|c| match c.is_ascii_lowercase() {
+                true => c.to_ascii_uppercase(),
+                false => c.to_ascii_lowercase(),
+            }).collect();
+            let other = ClientSecret::parse(&other_case).expect("a UUID");
+            prop_assert_eq!(other.digest() == secret.digest(), other_case == text);
+        }
+
+        #[test]
+        fn what_is_nearly_a_uuid_is_no_secret(text in UUID_SHAPE, position in 0..36_usize, replacement in "[g-zG-Z _.:{}-]{0,2}") {
+            let mut changed = text.clone();
+            changed.replace_range(position..=position, &replacement);
+            prop_assert_eq!(ClientSecret::parse(&changed).is_some(), changed == text);
         }
 
         #[test]

@@ -43,6 +43,12 @@ impl Nick {
             (1..=40).contains(&text.chars().count()) && !text.trim().is_empty() && !text.chars().any(char::is_control);
         good.then(|| Nick(text.to_owned())).ok_or(Message::Nick)
     }
+
+    /// What a nick can be made of in a text of another system; `None` if there is nothing in it.
+    pub(crate) fn cleaned(text: &str) -> Option<String> {
+        let shown: String = text.chars().filter(|character| !character.is_control()).take(40).collect();
+        Nick::parse(shown.trim()).ok().map(|nick| nick.0)
+    }
 }
 
 /// A user to be made, but for the password.

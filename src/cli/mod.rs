@@ -2,6 +2,7 @@
 //! server within two seconds. Passwords come from the terminal or standard input, never as an argument.
 
 mod audit;
+mod import;
 mod keys;
 mod operator;
 mod version_use;
@@ -15,6 +16,7 @@ use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
 
 use self::audit::AuditCommand;
+use self::import::ImportCommand;
 use self::keys::KeyCommand;
 use self::operator::{DomainCommand, Operator, UserCommand};
 use self::version_use::VersionUse;
@@ -90,6 +92,9 @@ enum Command {
     /// Read the audit log and prove that nobody changed it.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Move in what another system has.
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Print every setting and where it came from, secrets masked.
     CheckConfig,
 }
@@ -120,6 +125,7 @@ pub fn run(args: impl Iterator<Item = OsString>, environment: &Environment) -> R
         Command::User(command) => Operator::open(config, out, command.adds())?.user(command),
         Command::Domain(command) => Operator::open(config, out, false)?.domain(command),
         Command::VersionUse(command) => Operator::open(config, out, false)?.version_use(&command),
+        Command::Import(command) => Operator::open(config, out, true)?.import(command),
         Command::Key(command) => Operator::open(config, out, false)?.key(command),
         Command::Audit(command) => Operator::open(config, out, false)?.audit(command),
     }

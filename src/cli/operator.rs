@@ -31,6 +31,9 @@ pub(super) enum UserCommand {
         #[arg(long)]
         nick: Option<String>,
     },
+    /// Set a user's password, which is asked for, or read from standard input. Every earlier token of the user and of the
+    /// user's domains is revoked.
+    Password { username: String },
     /// List all users.
     List,
     /// Stop a user's tokens and domains at once.
@@ -142,6 +145,20 @@ impl Operator {
         self.db.change_now(|conn| work(conn)?.record(conn), |_| Ok(())).map_err(exit)
     }
 
+    /// A change that may find an end of the process on its way; nothing is changed then.
+    pub(super) fn change_all<T>(&self, work: impl FnOnce(&mut Conn) -> Result<Audited<T>, Exit>) -> Result<T, Exit> {
+        let mut end = None;
+        let work = |conn: &mut Conn| {
+            work(conn).map_err(|exit| {
+                let error = Error::internal(&exit);
+                end = Some(exit);
+                error
+            })
+        };
+        let changed = self.change(work);
+        changed.map_err(|exit| end.unwrap_or(exit))
+    }
+
     pub(super) fn user(&self, command: UserCommand) -> Result<(), Exit> {
         match command {
             UserCommand::Add { username, nick } => {
@@ -161,6 +178,7 @@ impl Operator {
                 let value = json!({ "id": tenant.id.get(), "username": tenant.username, "nick": tenant.nick });
                 self.out.print(&value, &format!("added user {} ({})", tenant.username, tenant.id.get()))
             }
+            UserCommand::Password { username } => self.set_password(&username),
             UserCommand::List => {
                 let users = self.read(|conn| Ok(user::list(conn)?))?;
                 let values: Vec<Value> = users
@@ -182,6 +200,25 @@ impl Operator {
             UserCommand::Suspend { username } => self.set_user(&username, true),
             UserCommand::Resume { username } => self.set_user(&username, false),
         }
+    }
+
+    fn set_password(&self, username: &str) -> Result<(), Exit> {
+        let user = self.find_user(username)?;
+        let (tenant, id) = (&user.tenant, user.tenant.id);
+        let password = NewPassword::parse(&read_password()?, &[&tenant.username, &tenant.nick])
+            .map_err(|problem| exit(Error::field("password", problem)))?;
+        let hash = password::hash_now(&password, self.config.bcrypt_cost).map_err(exit)?;
+        let set = self.change(|conn| match user::set_password(conn, id, &user.password_hash, &hash)? {
+            true => {
+                let entry = Actor::OPERATOR.did("user.password_changed", id, Some(id), app::system_time());
+                Ok(Audited::new(true, entry))
+            }
+            false => Ok(Audited::nothing(false)),
+        })?;
+        if !set {
+            return Err(Exit::unavailable("the user changed the password at the same moment; try again"));
+        }
+        self.out.print(&json!({ "username": tenant.username }), &format!("{} has a new password", tenant.username))
     }
 
     fn set_user(&self, username: &str, suspended: bool) -> Result<(), Exit> {
@@ -321,7 +358,7 @@ fn read_password() -> Result<String, Exit> {
 }
 
 /// An error of the API as an end of the process: mistakes are 64, a database that is away is 69.
-fn exit(error: Error) -> Exit {
+pub(super) fn exit(error: Error) -> Exit {
     match &error {
         Error::Busy => Exit::unavailable("the database does not answer now; try again"),
         Error::Internal(cause) => Exit::software(format!("failed: {cause}")),

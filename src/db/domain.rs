@@ -85,6 +85,15 @@ pub fn find(conn: &mut Conn, tenant: UserId, id: DomainId) -> QueryResult<Option
         .optional()
 }
 
+/// The tenant's domain of that host.
+pub fn find_by_host(conn: &mut Conn, tenant: UserId, host: &Host) -> QueryResult<Option<Domain>> {
+    domains::table
+        .filter(domains::user_id.eq(tenant).and(domains::host.eq(host.as_str())))
+        .select(Domain::as_select())
+        .first(conn)
+        .optional()
+}
+
 /// Changes the plan of one of the tenant's domains.
 pub fn set_plan(conn: &mut Conn, tenant: UserId, id: DomainId, plan: Plan) -> QueryResult<Option<Domain>> {
     diesel::update(domains::table.filter(domains::id.eq(id).and(domains::user_id.eq(tenant))))

@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod connection;
 pub mod domain;
+pub mod import;
 pub mod migrate;
 pub mod post;
 pub mod revision;

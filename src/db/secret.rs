@@ -77,6 +77,11 @@ pub fn insert(conn: &mut Conn, domain: DomainId, secret: &ClientSecret, now: i64
         .get_result(conn)
 }
 
+/// The domain that a secret is of, whether or not it works still.
+pub fn find(conn: &mut Conn, digest: SecretDigest) -> QueryResult<Option<DomainId>> {
+    secrets::table.filter(secrets::digest.eq(digest)).select(secrets::domain_id).first(conn).optional()
+}
+
 /// Adds a new secret and retires the others: `grace` seconds from now, or, with 0, at once, which also ends
 /// every token that was issued before. A deadline that is nearer stays.
 pub fn rotate(conn: &mut Conn, domain: DomainId, new: &ClientSecret, grace: i64, now: i64) -> QueryResult<Shown> {

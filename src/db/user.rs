@@ -1,5 +1,7 @@
 //! Rows of `users`: people, who are the tenants.
 
+use std::collections::HashMap;
+
 use compact_str::CompactString;
 use diesel::prelude::*;
 
@@ -71,6 +73,21 @@ pub fn insert(conn: &mut Conn, user: &NewUser) -> QueryResult<Tenant> {
 /// Finds a user by the key of the name.
 pub fn find_by_name(conn: &mut Conn, username_key: &str) -> QueryResult<Option<User>> {
     users::table.filter(users::username_key.eq(username_key)).select(User::as_select()).first(conn).optional()
+}
+
+/// The users of these keys of names, by them.
+pub fn ids_by_name<'a>(
+    conn: &mut Conn,
+    keys: impl IntoIterator<Item = &'a String>,
+) -> QueryResult<HashMap<String, UserId>> {
+    let named = users::table.filter(users::username_key.eq_any(keys)).select((users::username_key, users::id));
+    Ok(named.load(conn)?.into_iter().collect())
+}
+
+/// All that there are by their public ids, with the Unix seconds at which they were made.
+pub fn by_public_id(conn: &mut Conn) -> QueryResult<HashMap<String, (UserId, i64)>> {
+    let rows: Vec<(UserId, i64)> = users::table.select((users::id, users::created_at)).load(conn)?;
+    Ok(rows.into_iter().map(|row| (row.0.to_string(), row)).collect())
 }
 
 /// The user behind a proof; `None` when it was deleted a moment ago.

@@ -17,6 +17,7 @@ mod keys;
 mod late;
 mod layers;
 mod matrix;
+mod moving;
 mod nodes;
 mod oauth;
 mod openapi;

@@ -1,0 +1,296 @@
+//! Domains by the million out of a CSV file, a thousand at a time in one transaction. In memory there are the thousand, a
+//! number per owner, and what there is to report.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::BufRead;
+use std::iter;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use csv::StringRecord;
+use serde_json::json;
+
+use super::super::operator::Operator;
+use super::{Report, failed, open};
+use crate::api::accounts::{Signup, Username};
+use crate::app;
+use crate::config::Config;
+use crate::db::audit::{Actor, Audited, Entry};
+use crate::db::import::{self, AT_ONCE, Landed};
+use crate::db::user::NewUser;
+use crate::db::{Conn, domain, secret, user};
+use crate::exit::Exit;
+use crate::host::Host;
+use crate::id::{DomainId, UserId};
+use crate::password;
+use crate::plan::Plan;
+use crate::secret::ClientSecret;
+
+pub(super) fn import(operator: &Operator, path: &Path, make_users: bool, secrets: Option<&Path>) -> Result<(), Exit> {
+    let mut file = Rows::open(path, &operator.config)?;
+    let mut load = Load {
+        config: &operator.config,
+        make_users,
+        now: app::system_time(),
+        report: Report::new(operator.out),
+        secrets: secrets.map(SecretsFile::create).transpose()?,
+        made: Vec::new(),
+        registered: HashMap::new(),
+        already: 0,
+    };
+    let loaded = operator.change_all(|conn| {
+        import::begin(conn).map_err(failed)?;
+        let mut batch = Vec::with_capacity(AT_ONCE);
+        while let Some(row) = file.next(load.secrets.is_some(), &mut load.report)? {
+            batch.push(row);
+            if batch.len() == AT_ONCE {
+                load.take(conn, std::mem::take(&mut batch))?;
+            }
+        }
+        load.take(conn, batch)?;
+        load.finish(conn)
+    });
+    if let Some(secrets) = load.secrets.filter(|secrets| loaded.is_err() || secrets.written == 0) {
+        secrets.discard();
+    }
+    loaded?;
+    let domains: u64 = load.registered.values().sum();
+    let (users, already, skipped) = (load.made.len(), load.already, load.report.skipped);
+    let sums = json!({ "imported": { "users": users, "domains": domains }, "already": already, "skipped": skipped });
+    let line = format!("imported {domains} domains, made {users} users; here already {already}; skipped {skipped}");
+    load.report.print(&sums, &line)
+}
+
+/// A row that can be taken, as far as the file tells.
+struct Row {
+    line: u64,
+    username: String,
+    host: Host,
+    plan: Plan,
+    /// The one that it came with.
+    secret: Option<ClientSecret>,
+}
+
+/// The rows of a file.
+struct Rows<'a, R> {
+    reader: csv::Reader<R>,
+    record: StringRecord,
+    /// Where `username`, `host` and `type` stand, and `clientSecret`.
+    columns: ([usize; 3], Option<usize>),
+    config: &'a Config,
+}
+
+impl<'a> Rows<'a, std::io::BufReader<File>> {
+    fn open(path: &Path, config: &'a Config) -> Result<Self, Exit> {
+        Rows::read(open(path)?, config)
+    }
+}
+
+impl<'a, R: BufRead> Rows<'a, R> {
+    fn read(file: R, config: &'a Config) -> Result<Rows<'a, R>, Exit> {
+        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(file);
+        let header = reader.headers().map_err(|error| unreadable(&error))?;
+        let place = |name: &str| header.iter().position(|column| column == name);
+        let needed = ["username", "host", "type"].map(place);
+        let [Some(username), Some(host), Some(plan)] = needed else {
+            return Err(Exit::data("the first line has to be: username,host,type or username,host,type,clientSecret"));
+        };
+        let secret = place("clientSecret");
+        if header.len() != 3 + usize::from(secret.is_some()) {
+            return Err(Exit::data("there are columns other than username, host, type and clientSecret"));
+        }
+        Ok(Rows { reader, record: StringRecord::new(), columns: ([username, host, plan], secret), config })
+    }
+
+    /// The next row that can be taken; the others are reported.
+    fn next(&mut self, makes_secrets: bool, report: &mut Report) -> Result<Option<Row>, Exit> {
+        while self.reader.read_record(&mut self.record).map_err(|error| unreadable(&error))? {
+            let line = self.record.position().map_or(0, csv::Position::line);
+            match self.row(line) {
+                Ok(Row { secret: None, .. }) if !makes_secrets => {
+                    return Err(Exit::usage(format!(
+                        "line {line} has no clientSecret: say with --secrets FILE where to write those that are made; nothing was changed"
+                    )));
+                }
+                Ok(row) => return Ok(Some(row)),
+                Err(why) => report.skip("line", line, &why),
+            }
+        }
+        Ok(None)
+    }
+
+    fn row(&self, line: u64) -> Result<Row, String> {
+        let ([username, host, plan], secret) = self.columns;
+        let text = |column: usize| self.record.get(column).unwrap_or_default();
+        let problem = |problem: crate::locale::Message| problem.text(crate::locale::Locale::En);
+        Username::parse(text(username))
+            .map_err(|message| format!("username {:?}: {}", text(username), problem(message)))?;
+        let parsed = Host::parse(text(host), self.config.local_hosts);
+        let host = parsed.map_err(|error| format!("host {:?}: {error}", text(host)))?;
+        let plan = Plan::parse(text(plan)).ok_or_else(|| format!("there is no type {:?}", text(plan)))?;
+        let secret = match secret.map(text).unwrap_or_default() {
+            "" => None,
+            given => Some(ClientSecret::parse(given).ok_or("its clientSecret is none of Gatebird's, nor a UUID")?),
+        };
+        Ok(Row { line, username: text(username).to_owned(), host, plan, secret })
+    }
+}
+
+/// The error itself may quote the line, which may have a secret in it.
+fn unreadable(error: &csv::Error) -> Exit {
+    let what = match error.kind() {
+        csv::ErrorKind::Io(error) => error.to_string(),
+        csv::ErrorKind::Utf8 { .. } => "it is not UTF-8".to_owned(),
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            format!("it has {len} fields and not {expected_len}")
+        }
+        _ => "it is no CSV".to_owned(),
+    };
+    let line = error.position().map_or(1, csv::Position::line);
+    Exit::data(format!("line {line} cannot be read: {what}; nothing was changed"))
+}
+
+/// A load on its way.
+struct Load<'a> {
+    config: &'a Config,
+    make_users: bool,
+    /// Unix seconds.
+    now: i64,
+    report: Report,
+    secrets: Option<SecretsFile>,
+    made: Vec<UserId>,
+    /// How many domains each owner got.
+    registered: HashMap<UserId, u64>,
+    already: u64,
+}
+
+impl Load<'_> {
+    fn take(&mut self, conn: &mut Conn, batch: Vec<Row>) -> Result<(), Exit> {
+        let owners = self.owners(conn, &batch)?;
+        let (mut rows, mut domains) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for row in batch {
+            let Some(user_id) = owners.get(&Username::key(&row.username)).copied() else {
+                let why = format!("there is no user {}; --make-users makes those that are missing", row.username);
+                self.report.skip("line", row.line, &why);
+                continue;
+            };
+            let Row { line, username, host, plan, secret } = row;
+            rows.push((line, username, secret.is_some()));
+            let secret = secret.unwrap_or_else(ClientSecret::random);
+            let id = DomainId::random();
+            domains.push(import::Domain { id, user_id, host, plan, created_at: self.now, secret });
+        }
+        let landed = import::insert_domains(conn, &domains).map_err(failed)?;
+        for (((line, username, came), domain), landed) in iter::zip(iter::zip(rows, domains), landed) {
+            let why = match landed {
+                Landed::New => {
+                    *self.registered.entry(domain.user_id).or_default() += 1;
+                    if let Some(secrets) = self.secrets.as_mut().filter(|_| !came) {
+                        secrets.write(&username, &domain)?;
+                    }
+                    continue;
+                }
+                Landed::HostTaken if came => "the user has that host already, with another secret",
+                Landed::SecretTaken if !is_here(conn, &domain)? => "another domain has that clientSecret",
+                Landed::HostTaken | Landed::SecretTaken => {
+                    self.already += 1;
+                    continue;
+                }
+                Landed::Proven => "another account has proven control of that host",
+            };
+            self.report.skip("line", line, why);
+        }
+        Ok(())
+    }
+
+    /// The owners of these rows by the keys of their names, made where that was asked for.
+    fn owners(&mut self, conn: &mut Conn, batch: &[Row]) -> Result<HashMap<String, UserId>, Exit> {
+        let mut names: HashMap<String, &str> =
+            batch.iter().map(|row| (Username::key(&row.username), row.username.as_str())).collect();
+        let mut owners = user::ids_by_name(conn, names.keys()).map_err(failed)?;
+        if self.make_users {
+            names.retain(|key, _| !owners.contains_key(key));
+            let new = names.into_values().map(|name| {
+                let signup = Signup::parse(name, None).map_err(failed)?;
+                Ok(signup.with_hash(password::unusable(self.config.bcrypt_cost), self.now))
+            });
+            let new: Vec<NewUser> = new.collect::<Result<_, Exit>>()?;
+            let made = import::insert_users(conn, &new).map_err(failed)?;
+            self.made.extend(made.values());
+            owners.extend(made);
+        }
+        Ok(owners)
+    }
+
+    /// Makes sure of the secrets, and appends a row for each user that was made and each owner.
+    fn finish(&mut self, conn: &mut Conn) -> Result<Audited<()>, Exit> {
+        if let Some(secrets) = &mut self.secrets {
+            secrets.finish()?;
+        }
+        let did = |action, id: UserId| Actor::OPERATOR.did(action, id, Some(id), self.now);
+        let made = self.made.iter().map(|id| did("user.imported", *id));
+        let owners = self.registered.iter();
+        let loaded = owners.map(|(id, count)| did("domains.imported", *id).with(json!({ "count": count })));
+        let mut entries = made.chain(loaded);
+        loop {
+            let some: Vec<Entry> = entries.by_ref().take(AT_ONCE).collect();
+            if some.is_empty() {
+                return Ok(Audited::nothing(()));
+            }
+            Audited::several((), some).record(conn).map_err(failed)?;
+        }
+    }
+}
+
+/// Whether that secret is of the same domain, as after the same load before.
+fn is_here(conn: &mut Conn, new: &import::Domain) -> Result<bool, Exit> {
+    let Some(id) = secret::find(conn, new.secret.digest()).map_err(failed)? else {
+        return Ok(false);
+    };
+    let domain = domain::find(conn, new.user_id, id).map_err(failed)?;
+    Ok(domain.is_some_and(|domain| domain.host == new.host.as_str()))
+}
+
+/// Where the secrets that are made are written: readable by the operator only, and complete before the commit.
+struct SecretsFile {
+    path: PathBuf,
+    writer: csv::Writer<File>,
+    written: u64,
+}
+
+impl SecretsFile {
+    fn create(path: &Path) -> Result<SecretsFile, Exit> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let file = file.map_err(|error| Exit::cannot_create(format!("cannot make {}: {error}", path.display())))?;
+        let mut secrets = SecretsFile { path: path.to_owned(), writer: csv::Writer::from_writer(file), written: 0 };
+        secrets.record(["username", "host", "id", "clientSecret"])?;
+        Ok(secrets)
+    }
+
+    fn write(&mut self, username: &str, domain: &import::Domain) -> Result<(), Exit> {
+        self.written += 1;
+        self.record([username, domain.host.as_str(), domain.id.as_str(), domain.secret.reveal()])
+    }
+
+    fn record(&mut self, fields: [&str; 4]) -> Result<(), Exit> {
+        self.writer.write_record(fields).map_err(|error| self.cannot_write(&error))
+    }
+
+    /// On the disk before the digests are: a secret that nobody was told could not be told later.
+    fn finish(&mut self) -> Result<(), Exit> {
+        let written = self.writer.flush().and_then(|()| self.writer.get_ref().sync_all());
+        written.map_err(|error| self.cannot_write(&error))
+    }
+
+    fn cannot_write(&self, error: &dyn std::fmt::Display) -> Exit {
+        Exit::cannot_create(format!("cannot write {}: {error}; nothing was changed", self.path.display()))
+    }
+
+    /// Takes away a file whose secrets are of nothing.
+    fn discard(self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            log::warn!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}

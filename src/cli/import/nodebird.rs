@@ -1,0 +1,280 @@
+//! The users and domains of a NodeBird API. Users keep their passwords and domains their client secrets, so that of the
+//! clients' settings only the host name changes.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::super::operator::Operator;
+use super::export::{self, Export};
+use super::{Report, failed, open};
+use crate::api::accounts::{Nick, Signup, Username};
+use crate::app;
+use crate::config::Config;
+use crate::db::audit::{Actor, Audited, Entry};
+use crate::db::import::{self, AT_ONCE, Landed};
+use crate::db::user::{self, NewUser};
+use crate::db::{Conn, domain, secret};
+use crate::exit::Exit;
+use crate::host::Host;
+use crate::id::{DomainId, UserId};
+use crate::password::{self, PlainHash};
+use crate::plan::Plan;
+
+pub(super) fn import(operator: &Operator, path: &Path, source: &str) -> Result<(), Exit> {
+    if source.len() > 20 || Username::parse(&format!("{source}-1")).is_err() {
+        return Err(Exit::usage("--source is up to 20 letters, digits or . _ - + @"));
+    }
+    let Export { users, domains } = Export::read(open(path)?)?;
+    let mut moving = Moving {
+        config: &operator.config,
+        source,
+        now: app::system_time(),
+        report: Report::new(operator.out),
+        entries: Vec::new(),
+        imported: Sums::default(),
+        already: Sums::default(),
+    };
+    operator.change_all(|conn| {
+        import::begin(conn).map_err(failed)?;
+        let owners = moving.users(conn, users)?;
+        moving.domains(conn, domains, &owners)?;
+        Ok(Audited::several((), std::mem::take(&mut moving.entries)))
+    })?;
+    let Moving { report, imported, already, .. } = moving;
+    let sums = json!({ "imported": imported.json(), "already": already.json(), "skipped": report.skipped });
+    let line = format!("imported {imported}; here already {already}; skipped {}", report.skipped);
+    report.print(&sums, &line)
+}
+
+#[derive(Default)]
+struct Sums {
+    users: u64,
+    domains: u64,
+    secrets: u64,
+}
+
+impl Sums {
+    fn json(&self) -> serde_json::Value {
+        json!({ "users": self.users, "domains": self.domains, "secrets": self.secrets })
+    }
+}
+
+impl std::fmt::Display for Sums {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} users, {} domains, {} further secrets", self.users, self.domains, self.secrets)
+    }
+}
+
+/// Who the users of the other system are here; or why their domains stay behind.
+type Owners = HashMap<u32, Result<UserId, &'static str>>;
+
+/// An import on its way.
+struct Moving<'a> {
+    config: &'a Config,
+    source: &'a str,
+    /// Unix seconds.
+    now: i64,
+    report: Report,
+    entries: Vec<Entry>,
+    imported: Sums,
+    already: Sums,
+}
+
+impl Moving<'_> {
+    /// The name of a table of the other system in `imports`.
+    fn table(&self, name: &str) -> String {
+        format!("{}:{name}", self.source)
+    }
+
+    /// Takes users, and finds those who came earlier.
+    fn users(&mut self, conn: &mut Conn, users: Vec<export::User>) -> Result<Owners, Exit> {
+        let known = import::known(conn, &self.table("users")).map_err(failed)?;
+        let here = match known.is_empty() {
+            true => HashMap::new(),
+            false => user::by_public_id(conn).map_err(failed)?,
+        };
+        let mut owners = Owners::new();
+        let mut new = Vec::new();
+        for user in users {
+            if let Some(target) = known.get(&user.id.to_string()) {
+                let found = here.get(target).copied();
+                if found.is_some_and(|(_, created_at)| user.created_at.is_some_and(|there| there != created_at)) {
+                    return Err(Exit::data(format!(
+                        "user {} is not the one that came as user {0} from {:?} before; give another system another --source; nothing was changed",
+                        user.id, self.source
+                    )));
+                }
+                self.already.users += 1;
+                owners.insert(user.id, found.map(|(id, _)| id).ok_or("its user was deleted here"));
+            } else if user.deleted {
+                self.report.skip("user", user.id.into(), "it was deleted there");
+                owners.insert(user.id, Err("its user was deleted there"));
+            } else {
+                new.push(user);
+            }
+        }
+        for batch in new.chunks(AT_ONCE) {
+            self.insert_users(conn, batch, &mut owners)?;
+        }
+        Ok(owners)
+    }
+
+    fn insert_users(&mut self, conn: &mut Conn, batch: &[export::User], owners: &mut Owners) -> Result<(), Exit> {
+        let rows: Vec<NewUser> = batch.iter().map(|user| self.row(user)).collect::<Result<_, _>>()?;
+        let mut made = import::insert_users(conn, &rows).map_err(failed)?;
+        let mut numbers = Vec::new();
+        for (user, row) in batch.iter().zip(rows) {
+            // Taken out: of two with one name, the first has it.
+            let Some(id) = made.remove(&row.username_key) else {
+                let why = format!("the username {} is taken here by another account", row.username);
+                self.report.skip("user", user.id.into(), &why);
+                owners.insert(user.id, Err("its user was skipped"));
+                continue;
+            };
+            self.tell_changes(user, &row);
+            self.did("user.imported", id, id, user.id);
+            numbers.push((user.id.into(), id.to_string()));
+            owners.insert(user.id, Ok(id));
+            self.imported.users += 1;
+        }
+        import::remember(conn, &self.table("users"), &numbers).map_err(failed)
+    }
+
+    fn row(&self, user: &export::User) -> Result<NewUser, Exit> {
+        let username = self.username(user);
+        let nick = Nick::cleaned(&user.nick).unwrap_or_else(|| username.clone());
+        let signup = Signup::parse(&username, Some(&nick)).map_err(failed)?;
+        let hash = user.password.clone().map(PlainHash::into_stored);
+        let hash = hash.unwrap_or_else(|| password::unusable(self.config.bcrypt_cost));
+        Ok(signup.with_hash(hash, user.created_at.unwrap_or(self.now)))
+    }
+
+    /// The email; or, of one who has none that can be a name, where and as whom the user signed in; or a number.
+    fn username(&self, user: &export::User) -> String {
+        let elsewhere = format!("{}-{}", user.provider, user.sns_id);
+        let named = [&user.email, &elsewhere].into_iter().enumerate().find(|(number, name)| {
+            let given = *number == 0 || (user.provider != "local" && !user.sns_id.is_empty());
+            given && Username::parse(name).is_ok()
+        });
+        named.map_or_else(|| format!("{}-{}", self.source, user.id), |(_, name)| name.clone())
+    }
+
+    fn tell_changes(&mut self, user: &export::User, row: &NewUser) {
+        let mut changes = Vec::new();
+        if row.username != user.email {
+            changes.push(format!("{:?} cannot be a username, which is now {}", user.email, row.username));
+        }
+        if row.nick != user.nick {
+            changes.push(format!("{:?} cannot be a nick, which is now {}", user.nick, row.nick));
+        }
+        if user.password.is_none() {
+            let set = format!("set one with: gatebird user password {}", row.username);
+            changes.push(format!("it has no password that works here ({}); {set}", user.provider));
+        }
+        if !changes.is_empty() {
+            self.report.note("user", user.id.into(), &changes.join("; "));
+        }
+    }
+
+    /// Takes domains of these owners.
+    fn domains(&mut self, conn: &mut Conn, domains: Vec<export::Domain>, owners: &Owners) -> Result<(), Exit> {
+        let known = import::known(conn, &self.table("domains")).map_err(failed)?;
+        let mut new = Vec::new();
+        for domain in domains {
+            let number = domain.id;
+            if known.contains_key(&number.to_string()) {
+                self.already.domains += 1;
+                continue;
+            }
+            match self.domain(domain, owners) {
+                Ok(row) => new.push((number, row)),
+                Err(why) => self.report.skip("domain", number.into(), &why),
+            }
+        }
+        while !new.is_empty() {
+            let rest = new.split_off(AT_ONCE.min(new.len()));
+            let (numbers, rows) = std::mem::replace(&mut new, rest).into_iter().unzip();
+            self.insert_domains(conn, numbers, rows)?;
+        }
+        Ok(())
+    }
+
+    /// A domain as it will be here, or why not.
+    fn domain(&mut self, domain: export::Domain, owners: &Owners) -> Result<import::Domain, String> {
+        if domain.deleted {
+            return Err("it was deleted there".to_owned());
+        }
+        let user = domain.user.and_then(|user| owners.get(&user)).ok_or("it has no user")?;
+        let user_id = (*user)?;
+        let bare = bare(&domain.host);
+        let host = Host::parse(bare, self.config.local_hosts);
+        let host = host.map_err(|error| format!("host {:?}: {error}", domain.host))?;
+        let plan = Plan::parse(&domain.plan).ok_or_else(|| format!("there is no type {:?}", domain.plan))?;
+        let secret = domain.secret.ok_or("its client secret is no UUID")?;
+        if bare != domain.host {
+            self.report.note("domain", domain.id.into(), &format!("host {:?} is now {host}", domain.host));
+        }
+        let created_at = domain.created_at.unwrap_or(self.now);
+        Ok(import::Domain { id: DomainId::random(), user_id, host, plan, created_at, secret })
+    }
+
+    fn insert_domains(&mut self, conn: &mut Conn, ids: Vec<u32>, rows: Vec<import::Domain>) -> Result<(), Exit> {
+        let landed = import::insert_domains(conn, &rows).map_err(failed)?;
+        let mut numbers = Vec::new();
+        for ((number, row), landed) in ids.into_iter().zip(rows).zip(landed) {
+            let here = match landed {
+                Landed::New => {
+                    self.did("domain.imported", row.id, row.user_id, number);
+                    self.imported.domains += 1;
+                    Ok(row.id)
+                }
+                Landed::HostTaken => self.add_secret(conn, number, &row)?,
+                Landed::SecretTaken => Err("another domain has the same client secret".to_owned()),
+                Landed::Proven => Err(format!("another account has proven control of {}", row.host)),
+            };
+            match here {
+                Ok(id) => numbers.push((number.into(), id.to_string())),
+                Err(why) => self.report.skip("domain", number.into(), &why),
+            }
+        }
+        import::remember(conn, &self.table("domains"), &numbers).map_err(failed)
+    }
+
+    /// A user who registered a host there twice has one domain with both secrets here: each client goes on with its own.
+    fn add_secret(
+        &mut self,
+        conn: &mut Conn,
+        number: u32,
+        row: &import::Domain,
+    ) -> Result<Result<DomainId, String>, Exit> {
+        let domain = domain::find_by_host(conn, row.user_id, &row.host).map_err(failed)?;
+        let domain = domain.ok_or_else(|| Exit::software("a host that is taken has a domain"))?;
+        if domain.jwks.is_some() {
+            return Ok(Err(format!("{} is registered here with keys", row.host)));
+        }
+        secret::insert(conn, domain.id, &row.secret, row.created_at).map_err(failed)?;
+        self.did("secret.imported", domain.id, row.user_id, number);
+        self.imported.secrets += 1;
+        let plan = match domain.plan == row.plan {
+            true => String::new(),
+            false => format!(", which stays {}", domain.plan.as_str()),
+        };
+        let what = format!("its user has {} already: its secret is now one of {}{plan}", row.host, domain.id);
+        self.report.note("domain", number.into(), &what);
+        Ok(Ok(domain.id))
+    }
+
+    fn did(&mut self, action: &'static str, target: impl ToString, tenant: UserId, number: u32) {
+        let entry = Actor::OPERATOR.did(action, target, Some(tenant), self.now);
+        self.entries.push(entry.with(json!({ "source": self.source, "number": number })));
+    }
+}
+
+/// What people wrote into a form that took any text: `http://shop.example.com/`.
+fn bare(host: &str) -> &str {
+    let host = host.trim();
+    let host = ["https://", "http://"].iter().find_map(|scheme| host.strip_prefix(scheme)).unwrap_or(host);
+    host.split('/').next().unwrap_or(host)
+}

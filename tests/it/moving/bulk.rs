@@ -1,0 +1,142 @@
+//! Domains out of a CSV file.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use diesel::prelude::*;
+use gatebird::db::schema::{audit, domains, secrets};
+
+use super::{cli, ends, report, uuid, write};
+use crate::binary::text;
+use crate::harness::{Database, Gate, PASSWORD, json};
+
+/// The rows of a file of secrets.
+fn secrets_in(database: &Database, name: &str) -> Vec<csv::StringRecord> {
+    let mut reader = csv::Reader::from_path(database.dir.path().join(name)).expect("a file of secrets");
+    assert_eq!(reader.headers().expect("a header"), vec!["username", "host", "id", "clientSecret"]);
+    reader.records().collect::<Result<_, _>>().expect("records")
+}
+
+#[test]
+fn domains_come_from_a_csv_file() {
+    let database = Arc::new(Database::new());
+    cli(&database, &["user", "add", "alice"], PASSWORD).good();
+    let given = uuid(1);
+    let rows = format!(
+        "\u{feff}host,username,clientSecret,type\n\
+        shop.example.com,alice,{given},premium\n\
+        \"Blog.Example.com\", ALICE ,,free\n\
+        com,alice,,free\n\
+        new.example.com,alice,,gold\n\
+        new.example.com,a b,,free\n\
+        new.example.com,nobody,,free\n\
+        new.example.com,alice,secret,free\n\
+        other.example.com,alice,{given},free\n\
+        shop.example.com,alice,{},free\n\
+        BLOG.example.com,alice,,free\n",
+        uuid(2)
+    );
+    write(&database, "domains.csv", &rows);
+    let load = ["import", "domains", "domains.csv", "--secrets", "secrets.csv", "--json"];
+    let (lines, sums) = report(cli(&database, &load, ""));
+    assert_eq!(sums, json!({"imported": {"users": 0, "domains": 2}, "already": 1, "skipped": 7}));
+    let skipped: Vec<_> = lines.iter().map(|line| (line["line"].as_u64(), text(&line["reason"]))).collect();
+    for (number, says) in [
+        (4, "public suffix"),
+        (5, "gold"),
+        (6, "a b"),
+        (7, "no user nobody"),
+        (8, "clientSecret"),
+        (9, "another domain has that clientSecret"),
+        (10, "another secret"),
+    ] {
+        let told = |(line, reason): &&(Option<u64>, String)| *line == Some(number) && reason.contains(says);
+        assert!(skipped.iter().any(|line| told(&line)), "{number} {says}: {skipped:?}");
+    }
+    let made = secrets_in(&database, "secrets.csv");
+    assert_eq!((made.len(), &made[0][0], &made[0][1]), (1, "ALICE", "blog.example.com"));
+    let mode = fs::metadata(database.dir.path().join("secrets.csv")).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    // Again: nothing, and no file for secrets that nobody made.
+    ends(&cli(&database, &load, ""), 73, "secrets.csv");
+    let again = ["import", "domains", "domains.csv", "--secrets", "again.csv", "--json"];
+    let (_, sums) = report(cli(&database, &again, ""));
+    assert_eq!(sums, json!({"imported": {"users": 0, "domains": 0}, "already": 3, "skipped": 7}));
+    assert!(!database.dir.path().join("again.csv").exists());
+
+    let gate = Gate::on(database, &[]);
+    for (secret, host) in [(given.as_str(), "shop.example.com"), (&made[0][3], "blog.example.com")] {
+        let answer = gate.post("/token").json(&json!({"clientSecret": secret})).send().expect(200);
+        let claims = gate.get("/v1/test").token(text(&answer["token"])).send().expect(200);
+        assert_eq!((&claims["host"], &claims["username"]), (&json!(host), &json!("alice")));
+    }
+}
+
+#[test]
+fn a_csv_file_that_cannot_be_read_changes_nothing() {
+    let database = Database::new();
+    cli(&database, &["user", "add", "alice"], PASSWORD).good();
+    // More than one batch before the line that is wrong.
+    let many: String = (0..1_500).map(|number| format!("alice,h{number}.example.com,free\n")).collect();
+    let cases: &[(Vec<u8>, &str)] = &[
+        (Vec::new(), "first line"),
+        (b"username,host\nalice,shop.example.com\n".to_vec(), "first line"),
+        (b"username,host,type,secret\nalice,shop.example.com,free,\n".to_vec(), "columns other"),
+        (b"username,host,type,type\nalice,shop.example.com,free,free\n".to_vec(), "columns other"),
+        (format!("username,host,type\n{many}alice,shop.example.com\n").into_bytes(), "line 1502"),
+        ([b"username,host,type\nalice,", &b"\xff\xfe"[..], b",free\n"].concat(), "line 2"),
+    ];
+    for (content, says) in cases {
+        write(&database, "domains.csv", content);
+        ends(&cli(&database, &["import", "domains", "domains.csv", "--secrets", "secrets.csv"], ""), 65, says);
+        assert!(!database.dir.path().join("secrets.csv").exists(), "{says}");
+    }
+    write(&database, "domains.csv", format!("username,host,type\n{many}"));
+    ends(&cli(&database, &["import", "domains", "domains.csv"], ""), 64, "line 2 has no clientSecret");
+    let unwritable = ["import", "domains", "domains.csv", "--secrets", "nothing/secrets.csv"];
+    ends(&cli(&database, &unwritable, ""), 73, "nothing/secrets.csv");
+    assert_eq!(cli(&database, &["domain", "list", "--json"], "").json(), json!([]));
+}
+
+#[test]
+fn many_domains_of_many_users_come_at_once() {
+    let database = Arc::new(Database::new());
+    let gate = Gate::on(Arc::clone(&database), &[]);
+    // Three batches; 50 owners, who are met again in each.
+    let rows: String = (0..2_500).map(|number| format!("user-{},h{number}.example.com,free\n", number % 50)).collect();
+    write(&database, "domains.csv", format!("username,host,type\n{rows}"));
+    let load = ["import", "domains", "domains.csv", "--make-users", "--secrets", "secrets.csv", "--json"];
+    let (lines, sums) = report(cli(&database, &load, ""));
+    assert_eq!(sums, json!({"imported": {"users": 50, "domains": 2500}, "already": 0, "skipped": 0}));
+    assert!(lines.is_empty(), "{lines:?}");
+
+    let db = &gate.app.db;
+    let owners: Vec<i64> = db.read_now(|conn| Ok(domains::table.select(domains::user_id).load(conn)?)).expect("rows");
+    assert_eq!((owners.len(), owners.iter().collect::<HashSet<_>>().len()), (2_500, 50));
+    let of_domains: Vec<i64> =
+        db.read_now(|conn| Ok(domains::table.select(domains::revision).load(conn)?)).expect("rows");
+    let of_secrets: Vec<i64> =
+        db.read_now(|conn| Ok(secrets::table.select(secrets::revision).load(conn)?)).expect("rows");
+    let distinct: HashSet<_> = of_domains.iter().chain(&of_secrets).collect();
+    assert_eq!(distinct.len(), 5_000, "no two rows share a revision");
+    let told: Vec<(String, Option<String>)> =
+        db.read_now(|conn| Ok(audit::table.select((audit::action, audit::detail)).load(conn)?)).expect("rows");
+    let count = |action: &str| told.iter().filter(|(told, _)| told == action).count();
+    assert_eq!((count("user.imported"), count("domains.imported")), (50, 50));
+    assert!(told.iter().any(|(_, detail)| detail.as_deref() == Some("{\"count\":50}")), "{told:?}");
+
+    // The gate that ran all the time has taken them in, once it has looked.
+    crate::binary::within(crate::binary::PROMISED, "it has", || gate.app.directory.domain_count() == 2_500);
+    let made = secrets_in(&database, "secrets.csv");
+    assert_eq!(made.len(), 2_500);
+    for row in made.iter().step_by(499) {
+        gate.post("/token").basic(&row[2], &row[3]).form("grant_type=client_credentials").send().expect(200);
+    }
+    for password in ["", PASSWORD, "user-1"] {
+        let body = json!({"username": "user-1", "password": password});
+        gate.post("/v1/signin").json(&body).send().refused(401, "credentials");
+    }
+}
