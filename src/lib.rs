@@ -34,7 +34,7 @@
 //!
 //! ```text
 //! main > cli > server > api > gate > app > directory > db > token, password > config
-//!      > secret, host, hashtag, plan, metrics, logging > id > error, exit > locale
+//!      > secret, host, hashtag, budget, plan, metrics, logging > id > error, exit > locale
 //! ```
 
 #[cfg(doctest)]
@@ -42,6 +42,7 @@
 struct Readme;
 
 pub mod app;
+pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod db;

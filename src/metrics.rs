@@ -40,6 +40,8 @@ pub struct Metrics {
     refusals: Family<Reason, Counter>,
     /// Access tokens issued.
     pub tokens_issued: Counter,
+    /// Access tokens issued while the domain had one with more than half of its life left.
+    pub tokens_needless: Counter,
     /// Access log lines that nobody could be made to read in time.
     pub dropped_log_lines: Gauge,
     /// Seconds since the directory was known to be up to date, thousandths.
@@ -62,6 +64,7 @@ impl Default for Metrics {
             latency: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             refusals: Family::default(),
             tokens_issued: Counter::default(),
+            tokens_needless: Counter::default(),
             dropped_log_lines: Gauge::default(),
             directory_age: Gauge::default(),
             domains: Gauge::default(),
@@ -74,6 +77,11 @@ impl Default for Metrics {
         registry.register_with_unit("latency", "Time to the answer's head", Unit::Seconds, metrics.latency.clone());
         registry.register("refusals", "Refused requests by reason", metrics.refusals.clone());
         registry.register("tokens_issued", "Access tokens issued", metrics.tokens_issued.clone());
+        registry.register(
+            "tokens_needless",
+            "Access tokens issued while the domain had one with more than half of its life left",
+            metrics.tokens_needless.clone(),
+        );
         registry.register(
             "dropped_log_lines",
             "Log lines dropped because nobody read them",

@@ -14,6 +14,7 @@ use actix_web::web;
 
 pub(crate) use self::files::root_secret;
 use self::files::take_file;
+use crate::budget::Budgets;
 use crate::config::Config;
 use crate::db::audit::Audited;
 pub(crate) use crate::db::audit::{Actor, Who};
@@ -30,8 +31,28 @@ use crate::token::assertion::Used;
 use crate::token::keyring::Keyring;
 use crate::token::{self, Claims, Kind};
 
-/// Tells the time in Unix seconds. Tests pass one of their own.
-pub type Clock = Box<dyn Fn() -> i64 + Send + Sync>;
+/// Tells the time. Tests pass one of their own.
+pub trait Clock: Send + Sync {
+    /// Unix seconds.
+    fn now(&self) -> i64;
+    /// Nanoseconds since some moment, which never go back.
+    fn steady(&self) -> u64;
+}
+
+/// The system's clocks.
+struct SystemClock {
+    started: Instant,
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> i64 {
+        system_time()
+    }
+
+    fn steady(&self) -> u64 {
+        self.started.elapsed().as_nanos() as u64
+    }
+}
 
 /// The running gate. Handlers and extractors get it as `web::Data<App>`.
 pub struct App {
@@ -47,10 +68,11 @@ pub struct App {
     pub hasher: Hasher,
     /// What is counted.
     pub metrics: Metrics,
+    /// What networks may ask for.
+    pub budgets: Budgets,
     /// Unix seconds at which it started.
     pub started_at: i64,
-    clock: Clock,
-    started: Instant,
+    clock: Box<dyn Clock>,
     draining: AtomicBool,
     /// Held as long as this process serves from a SQLite file.
     _in_use: Option<File>,
@@ -62,14 +84,14 @@ impl App {
     /// # Errors
     /// Whatever cannot be safe: see [`Exit`].
     pub fn start(config: Config) -> std::result::Result<web::Data<App>, Exit> {
-        App::start_with_clock(config, Box::new(system_time))
+        App::start_with_clock(config, Box::new(SystemClock { started: Instant::now() }))
     }
 
     /// [`App::start`] with another clock.
     ///
     /// # Errors
     /// As [`App::start`].
-    pub fn start_with_clock(config: Config, clock: Clock) -> std::result::Result<web::Data<App>, Exit> {
+    pub fn start_with_clock(config: Config, clock: Box<dyn Clock>) -> std::result::Result<web::Data<App>, Exit> {
         let in_use = take_file(&config.database)?;
         let db = Db::open(&config.database)?;
         let keyring = Keyring::new(&root_secret(&config)?, &config);
@@ -79,9 +101,9 @@ impl App {
             used_assertions: Used::default(),
             hasher: Hasher::new(config.bcrypt_cost, cores),
             metrics: Metrics::default(),
-            started_at: clock(),
+            budgets: Budgets::new(config.budgets),
+            started_at: clock.now(),
             clock,
-            started: Instant::now(),
             draining: AtomicBool::new(false),
             _in_use: in_use,
             config,
@@ -114,12 +136,12 @@ impl App {
 
     /// Unix seconds.
     pub fn now(&self) -> i64 {
-        (self.clock)()
+        self.clock.now()
     }
 
     /// Nanoseconds of a clock that never goes back, for meters.
     pub fn steady_now(&self) -> u64 {
-        self.started.elapsed().as_nanos() as u64
+        self.clock.steady()
     }
 
     /// A change to the directory's tables: in one transaction with the row that tells of it, and in force on this node
@@ -184,6 +206,9 @@ impl App {
             ..claims
         });
         self.metrics.tokens_issued.inc();
+        if domain.meter.issued(client.generation(), self.now(), self.config.token_ttl) {
+            self.metrics.tokens_needless.inc();
+        }
         (token, self.config.token_ttl)
     }
 

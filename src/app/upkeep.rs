@@ -41,6 +41,7 @@ impl App {
     pub fn upkeep(self: &Arc<App>) -> Result<()> {
         let now = self.now();
         self.used_assertions.prune(now);
+        self.budgets.prune(self.steady_now());
         let past = now - CLOCKS;
         if self.directory.has_expired_revocations(past) {
             // The rows first: what fails here is tried again.

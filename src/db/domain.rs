@@ -76,6 +76,11 @@ pub fn list(conn: &mut Conn, tenant: UserId) -> QueryResult<Vec<Domain>> {
         .load(conn)
 }
 
+/// How many domains the tenant has.
+pub fn count(conn: &mut Conn, tenant: UserId) -> QueryResult<i64> {
+    domains::table.filter(domains::user_id.eq(tenant)).count().get_result(conn)
+}
+
 /// One of the tenant's domains.
 pub fn find(conn: &mut Conn, tenant: UserId, id: DomainId) -> QueryResult<Option<Domain>> {
     domains::table
