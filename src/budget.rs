@@ -71,8 +71,9 @@ impl Network {
 const REMEMBERED: u64 = 30 * 86_400 * 1_000_000_000;
 /// How many meters there are at most; 17 to 34 bytes each.
 const METERS: usize = 1 << 20;
-/// How many pairs of account and network are remembered at most.
-const KNOWN: usize = 1 << 16;
+/// How many pairs of account and network are remembered at most. Whoever wants the owner's forgotten has to fill half of
+/// that with accounts of his own, each of which costs a hash.
+const KNOWN: usize = 1 << 19;
 
 /// All budgets of this process.
 #[derive(Debug)]

@@ -15,6 +15,7 @@ mod http;
 mod keys;
 mod late;
 mod layers;
+mod limits;
 mod matrix;
 mod nodes;
 mod oauth;
