@@ -125,9 +125,8 @@ impl Budgets {
             true => pair,
             false => self.hash.hash_one(("account", account)),
         };
-        match self.limits.passwords {
-            Some(limit) => self.meters.take(meter, limit, now)?,
-            None => {}
+        if let Some(limit) = self.limits.passwords {
+            self.meters.take(meter, limit, now)?;
         }
         Ok(Attempt { meter, pair })
     }
