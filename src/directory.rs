@@ -227,7 +227,7 @@ impl Directory {
         let (mut conn, mut other) = (db.follower()?, db.follower()?);
         let asked_at = self.started.elapsed();
         let current = revision::current(&mut conn)?;
-        let domains = domain::count(&mut conn)?;
+        let domains = domain::count_all(&mut conn)?;
         self.domains.pin().reserve(domains);
         self.secrets.pin().reserve(domains);
         // Whoever comes first of a domain and its secrets makes the place of both.

@@ -2,6 +2,7 @@
 //! body. Everything that is not an answer to a caller's own mistake is `Internal` and tells nothing.
 
 use std::fmt::{self, Display};
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
@@ -83,9 +84,24 @@ pub enum Error {
     MediaType,
     /// Over the plan's limit.
     PlanLimit {
-        /// Seconds until one more request fits, at least 1.
-        retry_after: u64,
+        /// How long until one more request fits.
+        wait: Duration,
+        /// Seconds that the last token is still good, where somebody asks for another.
+        last_token: Option<i64>,
     },
+    /// The network asks too often, whoever it is; how long until one more request fits.
+    NetworkLimit(Duration),
+    /// Too many wrong credentials.
+    FailureLimit {
+        /// How long until one more fits.
+        wait: Duration,
+        /// Whose they were.
+        message: Message,
+    },
+    /// `SELF_SERVICE_PREMIUM=false`: a plan that only the operator grants.
+    PlanNotGranted,
+    /// `DOMAINS_PER_USER`.
+    DomainQuota,
     /// Overloaded, or the database is away.
     Busy,
     /// A bug or a broken installation; the cause is for the log only.
@@ -160,7 +176,12 @@ impl Error {
             Error::HeadTooLarge => row(S::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", "too_large", Message::HeadTooLarge),
             Error::TooSlow => row(S::REQUEST_TIMEOUT, "invalid_request", "timeout", Message::TooSlow),
             Error::MediaType => row(S::UNSUPPORTED_MEDIA_TYPE, "invalid_request", "media_type", Message::MediaType),
-            Error::PlanLimit { .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", "plan", Message::PlanLimit),
+            Error::PlanLimit { last_token: None, .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", "plan", Message::PlanLimit),
+            Error::PlanLimit { last_token: Some(_), .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", "plan", Message::PlanLimitButToken),
+            Error::NetworkLimit(_) => row(S::TOO_MANY_REQUESTS, "rate_limited", "ip", Message::NetworkLimit),
+            Error::FailureLimit { message, .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", "failures", *message),
+            Error::PlanNotGranted => row(S::FORBIDDEN, "access_denied", "plan", Message::PlanNotGranted),
+            Error::DomainQuota => row(S::FORBIDDEN, "access_denied", "quota", Message::DomainQuota),
             Error::Busy => row(S::SERVICE_UNAVAILABLE, "temporarily_unavailable", "busy", Message::Busy),
             Error::Internal(_) => row(S::INTERNAL_SERVER_ERROR, "server_error", "internal", Message::Internal),
         }
@@ -191,7 +212,12 @@ impl Error {
         let row = self.row();
         let sentence = |locale| match self.field_name() {
             Some(name) => format!("{name}: {}", row.message.text(locale)),
-            None => row.message.text(locale).to_owned(),
+            None => match self {
+                Error::PlanLimit { last_token: Some(seconds), .. } => {
+                    row.message.text(locale).replace("{}", &seconds.to_string())
+                }
+                _ => row.message.text(locale).to_owned(),
+            },
         };
         let mut answer = HttpResponse::build(row.status);
         if let Some(challenge) = self.challenge(&row) {
@@ -244,7 +270,9 @@ impl Error {
 
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Error::PlanLimit { retry_after } => Some(*retry_after),
+            Error::PlanLimit { wait, .. } | Error::NetworkLimit(wait) | Error::FailureLimit { wait, .. } => {
+                Some((wait.as_secs_f64().ceil() as u64).max(1))
+            }
             Error::AtProxy(error) => error.retry_after(),
             Error::Busy => Some(1),
             _ => None,

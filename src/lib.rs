@@ -9,11 +9,11 @@
 //!
 //! # Two walks
 //!
-//! **`POST /token`**: [`server`] has the route; the parameter [`gate::client::Client`] reads the secret out of Basic,
-//! form or JSON, checks its checksum, finds the domain by the secret's digest in the [`directory`] and takes one
-//! request from its [`plan::Meter`]; `api::token::issue` grants scope and audience, signs with the key of the hour
-//! ([`token::keyring`]) and answers. No SQL, no lock held across an await, no other thread. Tokens are counted, not written
-//! down.
+//! **`POST /token`**: [`server`] has the route; the parameter [`gate::client::Client`] takes one request from the
+//! network's [`budget`], reads the secret out of Basic, form or JSON, checks its checksum, finds the domain by the
+//! secret's digest in the [`directory`] and takes one request from its [`plan::Meter`]; `api::token::issue` grants scope and
+//! audience, signs with the key of the hour ([`token::keyring`]) and answers. No SQL, no lock held across an await, no other
+//! thread. Tokens are counted, not written down.
 //!
 //! **`GET /v1/posts/my`**: the parameter `Scoped<PostsRead>` is a [`gate::bearer::Bearer`]: header, size, signature
 //! and claims ([`token::verify`], which remembers), then audience, then owner, generation and revocation in the directory,
@@ -35,7 +35,7 @@
 //!
 //! ```text
 //! main > cli > server > api > gate > app > directory > db > token, password > config
-//!      > secret, host, hashtag, plan, usage, metrics, logging > id > error, exit > locale
+//!      > secret, host, hashtag, budget, plan, usage, metrics, logging > id > error, exit > locale
 //! ```
 
 #[cfg(doctest)]
@@ -43,6 +43,7 @@
 struct Readme;
 
 pub mod app;
+pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod db;

@@ -1,16 +1,21 @@
 //! Plans, how many requests each allows, and the meter that holds a domain to it. No I/O, and
 //! time is passed in.
 
-use std::fmt;
-use std::num::NonZeroU64;
+mod limit;
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use actix_web::http::header::HeaderValue;
 use diesel::backend::Backend;
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
 use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::Text;
+
+pub use self::limit::{Left, Limit};
 
 /// What a domain may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, AsExpression, FromSqlRow)]
@@ -60,125 +65,99 @@ where
     }
 }
 
-/// So many requests per period, written `60/m`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
-    requests: NonZeroU64,
-    period: Duration,
+/// A plan's limit, and how answers name it.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// The limit.
+    pub limit: Limit,
+    /// `RateLimit-Policy`; made once, cheap to clone.
+    pub policy: HeaderValue,
 }
 
-impl Limit {
-    /// Parses `<requests>/<s|m|h>`, at most a million requests.
-    pub fn parse(text: &str) -> Option<Limit> {
-        let (requests, unit) = text.split_once('/')?;
-        let period = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            _ => return None,
-        };
-        let requests: NonZeroU64 = requests.parse().ok()?;
-        (requests.get() <= 1_000_000).then_some(Limit { requests, period: Duration::from_secs(period) })
-    }
-}
-
-impl fmt::Display for Limit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = match self.period.as_secs() {
-            1 => "s",
-            60 => "m",
-            _ => "h",
-        };
-        write!(f, "{}/{unit}", self.requests)
-    }
-}
-
-/// The limit of each plan; `None` is no limit.
-#[derive(Clone, Copy, Debug)]
+/// The rule of each plan; `None` is no limit.
+#[derive(Clone, Debug)]
 pub struct Limits {
-    /// `LIMIT_FREE`.
-    pub free: Option<Limit>,
-    /// `LIMIT_PREMIUM`.
-    pub premium: Option<Limit>,
+    free: Option<Rule>,
+    premium: Option<Rule>,
 }
 
 impl Limits {
-    /// The limit of that plan.
-    pub fn of(&self, plan: Plan) -> Option<Limit> {
+    /// Of `LIMIT_FREE` and `LIMIT_PREMIUM`.
+    pub fn new(free: Option<Limit>, premium: Option<Limit>) -> Limits {
+        let rule = |limit: Limit| Rule { limit, policy: limit.policy() };
+        Limits { free: free.map(rule), premium: premium.map(rule) }
+    }
+
+    /// The rule of that plan.
+    pub fn of(&self, plan: Plan) -> Option<&Rule> {
         match plan {
-            Plan::Free => self.free,
-            Plan::Premium => self.premium,
+            Plan::Free => self.free.as_ref(),
+            Plan::Premium => self.premium.as_ref(),
         }
     }
 }
 
-/// A domain's use of its limit: the generic cell rate algorithm in one atomic word. A whole period's worth may
-/// come at once and then refills evenly, so that no span of one period sees more than twice the limit.
+/// A domain's use of its limit in one atomic word (see [`Limit::take`]), and until when its last token is good.
 ///
 /// Why not a limiter crate: the limit belongs to the plan and is passed in with the time, so a
-/// changed plan holds at once and a million meters cost eight bytes each.
+/// changed plan holds at once and a million meters cost sixteen bytes each.
 #[derive(Debug, Default)]
-pub struct Meter(AtomicU64);
+pub struct Meter {
+    full_at: AtomicU64,
+    /// The `exp` of the token issued last, and below it the end of its generation: a token that was ended since is not good.
+    last_token_until: AtomicU64,
+}
+
+/// Bits of `last_token_until` that belong to the generation.
+const GENERATION: u32 = 24;
 
 impl Meter {
-    /// Takes one request at `now` (nanoseconds of any steady clock), or says how long until one fits.
-    pub fn spend(&self, limit: Limit, now: u64) -> Result<(), Duration> {
-        let period = limit.period.as_nanos() as u64;
-        let interval = period / limit.requests.get();
-        let mut full_at = self.0.load(Ordering::Relaxed);
+    /// Takes one request at `now` (nanoseconds of any steady clock) and says what is left.
+    ///
+    /// # Errors
+    /// How long until one fits.
+    pub fn spend(&self, limit: Limit, now: u64) -> Result<Left, Duration> {
+        let mut full_at = self.full_at.load(Ordering::Relaxed);
         loop {
-            let next = full_at.max(now) + interval;
-            if next > now + period {
-                return Err(Duration::from_nanos(next - now - period));
-            }
-            match self.0.compare_exchange_weak(full_at, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Ok(()),
+            let next = limit.take(full_at, now)?;
+            match self.full_at.compare_exchange_weak(full_at, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok(limit.left(next, now)),
                 Err(moved) => full_at = moved,
             }
         }
     }
+
+    /// What is left now.
+    pub fn left(&self, limit: Limit, now: u64) -> Left {
+        limit.left(self.full_at.load(Ordering::Relaxed), now)
+    }
+
+    /// Remembers that a token of that generation was issued `now`, good for `life` seconds (all Unix seconds). Whether it
+    /// was needless: the one before had more than half of such a life left. Only this node's tokens are known, and
+    /// whoever needs tokens for several audiences at once cannot do without.
+    pub fn issued(&self, generation: i64, now: i64, life: i64) -> bool {
+        let before = self.last_token_until.swap(last_token(generation, now + life), Ordering::Relaxed);
+        lives(before, generation, now).is_some_and(|left| left > life / 2)
+    }
+
+    /// How many seconds the last token that this node issued is still good, if it is of that generation.
+    pub fn last_token_lives(&self, generation: i64, now: i64) -> Option<i64> {
+        lives(self.last_token_until.load(Ordering::Relaxed), generation, now)
+    }
+
+    /// A token with that `exp` was revoked: if it may be the last one, that is good no more.
+    pub fn revoked(&self, generation: i64, until: i64) {
+        let token = last_token(generation, until);
+        // Another one that was issued meanwhile stays.
+        self.last_token_until.compare_exchange(token, 0, Ordering::Relaxed, Ordering::Relaxed).ok();
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn last_token(generation: i64, until: i64) -> u64 {
+    (until as u64) << GENERATION | (generation as u64 & ((1 << GENERATION) - 1))
+}
 
-    const SECOND: u64 = 1_000_000_000;
-
-    fn spend_all(meter: &Meter, limit: Limit, now: u64) -> u64 {
-        (0..).take_while(|_| meter.spend(limit, now).is_ok()).count() as u64
-    }
-
-    #[test]
-    fn exactly_the_limit_passes_and_then_it_refills_evenly() {
-        let limit = Limit::parse("60/m").expect("a limit");
-        let meter = Meter::default();
-        let start = 5 * SECOND;
-        assert_eq!(spend_all(&meter, limit, start), 60);
-        assert_eq!(meter.spend(limit, start), Err(Duration::from_secs(1)));
-        assert_eq!(spend_all(&meter, limit, start + 10 * SECOND), 10);
-        assert_eq!(spend_all(&meter, limit, start + 600 * SECOND), 60);
-    }
-
-    #[test]
-    fn parallel_requests_pass_exactly_the_limit() {
-        let limit = Limit::parse("10/h").expect("a limit");
-        let meter = Meter::default();
-        let passed: u64 = std::thread::scope(|scope| {
-            let spend = || scope.spawn(|| (0..50).filter(|_| meter.spend(limit, SECOND).is_ok()).count() as u64);
-            let threads: Vec<_> = (0..4).map(|_| spend()).collect();
-            threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
-        });
-        assert_eq!(passed, 10);
-    }
-
-    #[test]
-    fn limits_have_one_spelling() {
-        for text in ["60/m", "1/s", "1000000/h"] {
-            assert_eq!(Limit::parse(text).map(|limit| limit.to_string()), Some(text.to_owned()));
-        }
-        for text in ["", "0/m", "60", "60/d", "-1/m", "1000001/h", "60/m ", "1e3/m"] {
-            assert_eq!(Limit::parse(text), None, "{text}");
-        }
-    }
+fn lives(token: u64, generation: i64, now: i64) -> Option<i64> {
+    let until = (token >> GENERATION) as i64;
+    (until > now && token == last_token(generation, until)).then(|| until - now)
 }

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::{answer, done, taken};
 use crate::app::App;
+use crate::budget::{Attempt, Budget};
 use crate::db::Conn;
 use crate::db::audit::{Actor, Audited, Who};
 use crate::db::user::{self, NewUser};
@@ -166,6 +167,7 @@ fn session(status: StatusCode, message: Message, locale: Locale, app: &App, tena
         (status = 201, description = "The account and a user token", body = Session),
         (status = 403, description = "Sign-up is closed", body = crate::error::ErrorBody),
         (status = 409, description = "The username is taken", body = crate::error::ErrorBody),
+        (status = 429, description = "Too many sign-ups from the network", body = crate::error::ErrorBody),
     ),
     security(())
 )]
@@ -179,6 +181,7 @@ pub(crate) async fn sign_up(
     if !app.config.signup_open {
         return Err(Error::SignupClosed);
     }
+    address.spend(&app, Budget::SignUps)?;
     let body = body.0;
     let signup = Signup::parse(&body.username, body.nick.as_deref())?;
     let hash = app.hasher.hash_new(body.password, signup.context()).await?;
@@ -191,6 +194,7 @@ pub(crate) async fn sign_up(
         Ok(Audited::new(tenant, entry))
     };
     let tenant = app.change(insert).await?;
+    app.budgets.was_made(&Username::key(&tenant.username), address.network(), app.steady_now());
     Ok(session(StatusCode::CREATED, Message::SignedUp, locale, &app, &tenant))
 }
 
@@ -202,6 +206,7 @@ pub(crate) async fn sign_up(
     responses(
         (status = 200, description = "The account and a user token", body = Session),
         (status = 401, description = "Unknown user or wrong password", body = crate::error::ErrorBody),
+        (status = 429, description = "Too many sign-ins from the network, or too many wrong passwords for the name", body = crate::error::ErrorBody),
     ),
     security(())
 )]
@@ -212,10 +217,40 @@ pub(crate) async fn sign_in(
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
+    address.spend(&app, Budget::SignIns)?;
     let SigninBody { username, password } = body.0;
     let password = Password::typed(&password).ok_or(Error::WrongCredentials)?;
+    let attempt = try_password(&app, &username, address)?;
+    let tenant = judged(&app, attempt, find_owner(&app, &username, password, address).await)?;
+    Ok(session(StatusCode::OK, Message::SignedIn, locale, &app, &tenant.ok_or(Error::WrongCredentials)?))
+}
+
+/// Counts a password that is about to be tried: before any work is done on it, and before anybody looks whether there is
+/// such an account.
+fn try_password(app: &App, username: &str, address: Address) -> Result<Attempt> {
+    let attempt = app.budgets.try_password(&Username::key(username), address.network(), app.steady_now());
+    attempt.map_err(|wait| Error::FailureLimit { wait, message: Message::PasswordLimit })
+}
+
+/// Takes the count back unless the password was wrong, which is `Ok(None)`.
+fn judged<T>(app: &App, attempt: Attempt, outcome: Result<Option<T>>) -> Result<Option<T>> {
+    match outcome {
+        Ok(Some(_)) => app.budgets.was_right(attempt, app.steady_now()),
+        Ok(None) => {}
+        Err(_) => app.budgets.was_not_tried(attempt),
+    }
+    outcome
+}
+
+/// The user of that name, if that is the password; whether there is such a user, only the answer tells.
+async fn find_owner(
+    app: &web::Data<App>,
+    username: &str,
+    password: Password,
+    address: Address,
+) -> Result<Option<Tenant>> {
     // Whatever cannot be a name is looked for under one that nobody can have, and takes as long.
-    let key = Username::parse(&username).map_or(String::new(), |_| Username::key(&username));
+    let key = Username::parse(username).map_or(String::new(), |_| Username::key(username));
     let found = app.db.read(move |conn| Ok(user::find_by_name(conn, &key)?)).await?;
     let (tenant, hash) = found.map(|user| (user.tenant, user.password_hash)).unzip();
     let checked = app.hasher.check(password, hash.clone()).await?;
@@ -223,13 +258,13 @@ pub(crate) async fn sign_in(
         let actor = Actor { who: Who::Anyone, address: address.0 };
         // Without the name as it was typed: people type passwords there.
         app.note_failure(tenant.map(|Tenant { id, .. }| actor.did("user.signin_failed", id, Some(id), app.now())));
-        return Err(Error::WrongCredentials);
+        return Ok(None);
     };
     if let (Some(old), Some(new)) = (hash, checked.rehashed) {
         let id = tenant.id;
         app.change(move |conn| Ok(Audited::nothing(user::set_hash(conn, id, &old, &new)?))).await?;
     }
-    Ok(session(StatusCode::OK, Message::SignedIn, locale, &app, tenant))
+    Ok(Some(tenant.clone()))
 }
 
 /// Show the own account.
@@ -299,18 +334,22 @@ pub(crate) async fn delete_account(
     Ok(done(Message::AccountDeleted, locale))
 }
 
-/// Checks the owner's present password, and returns the hash that it was checked against.
+/// Checks the owner's present password, and returns the hash that it was checked against. Whoever has a stolen token may
+/// try no more passwords than anybody else.
 async fn confirm(app: &App, token: &UserToken, password: &str) -> Result<String> {
     let password = Password::typed(password).ok_or(Error::WrongPassword)?;
+    let attempt = try_password(app, &token.user().username, token.address())?;
+    judged(app, attempt, matching_hash(app, token, password).await)?.ok_or(Error::WrongPassword)
+}
+
+async fn matching_hash(app: &App, token: &UserToken, password: Password) -> Result<Option<String>> {
     let tenant = token.tenant();
     let user = app.db.read(move |conn| Ok(user::find(conn, tenant)?)).await?;
     let hash = user.ok_or(Error::TokenRevoked)?.password_hash;
-    match app.hasher.check(password, Some(hash.clone())).await?.matches {
-        true => Ok(hash),
-        false => {
-            let entry = token.actor().did("user.confirmation_failed", tenant, Some(tenant), app.now());
-            app.note_failure(Some(entry));
-            Err(Error::WrongPassword)
-        }
+    let matches = app.hasher.check(password, Some(hash.clone())).await?.matches;
+    if !matches {
+        let entry = token.actor().did("user.confirmation_failed", tenant, Some(tenant), app.now());
+        app.note_failure(Some(entry));
     }
+    Ok(matches.then_some(hash))
 }

@@ -111,8 +111,16 @@ impl From<Domain> for DomainView {
     }
 }
 
-fn plan(text: &str) -> Result<Plan> {
+pub(crate) fn plan(text: &str) -> Result<Plan> {
     Plan::parse(text).ok_or_else(|| Error::field("type", Message::Plan))
+}
+
+/// Refuses a plan that only the operator grants.
+fn may_choose(plan: Plan, self_service: bool) -> Result<()> {
+    match plan == Plan::Free || self_service {
+        true => Ok(()),
+        false => Err(Error::PlanNotGranted),
+    }
 }
 
 /// Parses a host as a person typed it.
@@ -206,6 +214,7 @@ pub(crate) fn insert(
     request_body = NewDomain,
     responses(
         (status = 201, description = "The domain with its client secret", body = super::Answer<DomainView>),
+        (status = 403, description = "The plan is granted by the operator only, or the user has as many domains as is allowed; or the token is of the wrong kind", body = crate::error::ErrorBody),
         (status = 409, description = "The user has this host already", body = crate::error::ErrorBody),
     ),
     security(("userToken" = []))
@@ -225,9 +234,16 @@ pub(crate) async fn register(
         audiences: body.audiences.map(|asked| audiences(&asked, config)).transpose()?,
         jwks: body.jwks.as_ref().map(keys).transpose()?,
     };
-    let (tenant, now) = (token.tenant(), app.now());
+    may_choose(new.plan, config.self_service_premium)?;
+    let (tenant, now, most) = (token.tenant(), app.now(), config.domains_per_user);
     let actor = token.actor();
-    let insert = move |conn: &mut Conn| insert(conn, actor, tenant, &new, now);
+    let insert = move |conn: &mut Conn| {
+        // Exact, because every change of a domain holds the lock on the revision.
+        match most {
+            Some(most) if domain::count(conn, tenant)? >= most => Err(Error::DomainQuota),
+            _ => insert(conn, actor, tenant, &new, now),
+        }
+    };
     let (domain, secret) = app.change_by(token.standing(), insert).await?;
     let message = match secret {
         Some(_) => Message::DomainRegistered,
@@ -279,7 +295,10 @@ pub(crate) async fn show(
     operation_id = "changeDomain",
     params(("id" = String, Path, description = "The domain's public id")),
     request_body = DomainChange,
-    responses((status = 200, description = "The changed domain", body = super::Answer<DomainView>)),
+    responses(
+        (status = 200, description = "The changed domain", body = super::Answer<DomainView>),
+        (status = 403, description = "The plan is granted by the operator only; or the token is of the wrong kind", body = crate::error::ErrorBody),
+    ),
     security(("userToken" = []))
 )]
 #[patch("/domains/{id}")]
@@ -296,9 +315,9 @@ pub(crate) async fn change(
     if plan.is_none() && keys.is_none() {
         return Err(Error::field("type", Message::Required));
     }
-    let (actor, now) = (token.actor(), app.now());
+    let (actor, now, self_service) = (token.actor(), app.now(), app.config.self_service_premium);
     let set = move |conn: &mut Conn| {
-        let domain = change_row(conn, tenant, id, plan, keys.as_ref())?;
+        let domain = change_row(conn, tenant, id, plan, keys.as_ref(), self_service)?;
         let entry = actor.did("domain.changed", id, Some(tenant), now);
         let mut detail = json!({});
         if let Some(plan) = plan {
@@ -319,9 +338,12 @@ fn change_row(
     id: DomainId,
     plan: Option<Plan>,
     keys: Option<&ClientKeys>,
+    self_service: bool,
 ) -> Result<Domain> {
     let mut domain = domain::find(conn, tenant, id)?.ok_or_else(not_found)?;
-    if let Some(plan) = plan {
+    // What it has already is no change, however it got it.
+    if let Some(plan) = plan.filter(|plan| *plan != domain.plan) {
+        may_choose(plan, self_service)?;
         domain = domain::set_plan(conn, tenant, id, plan)?.ok_or_else(not_found)?;
     }
     if let Some(keys) = keys {

@@ -1,7 +1,7 @@
 //! What a client may ask and do about tokens that it was issued: introspection (RFC 7662) and revocation (RFC 7009). Of
 //! other clients' tokens it learns nothing, not even that they are tokens.
 
-use actix_web::{HttpResponse, post, web};
+use actix_web::{HttpRequest, HttpResponse, post, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -78,8 +78,8 @@ enum IntrospectionAnswer<'a> {
     security(("client" = []), ())
 )]
 #[post("/introspect")]
-pub(crate) async fn introspect(client: FormClient, app: web::Data<App>) -> Result<HttpResponse> {
-    client.spend(&app)?;
+pub(crate) async fn introspect(client: FormClient, req: HttpRequest, app: web::Data<App>) -> Result<HttpResponse> {
+    client.spend(&req, &app)?;
     let Some(token) = own(&client, &app)? else {
         return Ok(HttpResponse::Ok().json(Inactive { active: false }));
     };
@@ -121,6 +121,7 @@ pub(crate) async fn revoke(client: FormClient, app: web::Data<App>, locale: Loca
             false => Ok(Audited::nothing(())),
         })
         .await?;
+        client.has_revoked(expires_at);
     }
     Ok(done(Message::Revoked, locale))
 }

@@ -80,6 +80,9 @@ const FOR_PROXIES: &str = "/verify";
 /// Takes nothing from a plan's limit.
 const FREE_OF_CHARGE: &str = "/revoke";
 
+const FAILURES: &str = "Too many wrong credentials from the network";
+const OVER_A_LIMIT: &str = "Over the limit of the domain's plan, or too many requests or wrong credentials from the network; `reason` tells which";
+
 /// Adds every refusal that follows from what an operation takes and demands.
 fn refusals(path: &str, operation: &mut Operation) {
     let mut add = |status: &str, description: &str| {
@@ -104,9 +107,7 @@ fn refusals(path: &str, operation: &mut Operation) {
     }
     if demands("\"client\"") {
         add("401", "Unknown client");
-        if path != FREE_OF_CHARGE {
-            add("429", "Over the limit of the domain's plan");
-        }
+        add("429", if path == FREE_OF_CHARGE { FAILURES } else { OVER_A_LIMIT });
     }
     if operation.request_body.is_some() {
         add("400", "Malformed input; `field` names the member");

@@ -18,6 +18,7 @@ use self::failures::Failures;
 pub(crate) use self::files::root_secret;
 use self::files::take_file;
 pub(crate) use self::upkeep::USAGE_DAYS;
+use crate::budget::Budgets;
 use crate::config::{Config, Database};
 use crate::db::audit::Audited;
 pub(crate) use crate::db::audit::{Actor, Who};
@@ -35,8 +36,28 @@ use crate::token::replay::Used;
 use crate::token::{self, Claims, Kind};
 use crate::usage::{self, Usage};
 
-/// Tells the time in Unix seconds. Tests pass one of their own.
-pub type Clock = Box<dyn Fn() -> i64 + Send + Sync>;
+/// Tells the time. Tests pass one of their own.
+pub trait Clock: Send + Sync {
+    /// Unix seconds.
+    fn now(&self) -> i64;
+    /// Nanoseconds since some moment, which never go back.
+    fn steady(&self) -> u64;
+}
+
+/// The system's clocks.
+struct SystemClock {
+    started: Instant,
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> i64 {
+        system_time()
+    }
+
+    fn steady(&self) -> u64 {
+        self.started.elapsed().as_nanos() as u64
+    }
+}
 
 /// The running gate. Handlers and extractors get it as `web::Data<App>`.
 pub struct App {
@@ -54,10 +75,11 @@ pub struct App {
     pub usage: Usage,
     /// Refused passwords that wait to be written to the audit log.
     failures: Failures,
+    /// What networks may ask for.
+    pub budgets: Budgets,
     /// Unix seconds at which it started.
     pub started_at: i64,
-    clock: Clock,
-    started: Instant,
+    clock: Box<dyn Clock>,
     draining: AtomicBool,
     /// Held as long as this process serves from a SQLite file.
     _in_use: Option<File>,
@@ -69,14 +91,14 @@ impl App {
     /// # Errors
     /// Whatever cannot be safe: see [`Exit`].
     pub fn start(config: Config) -> std::result::Result<web::Data<App>, Exit> {
-        App::start_with_clock(config, Box::new(system_time))
+        App::start_with_clock(config, Box::new(SystemClock { started: Instant::now() }))
     }
 
     /// [`App::start`] with another clock.
     ///
     /// # Errors
     /// As [`App::start`].
-    pub fn start_with_clock(config: Config, clock: Clock) -> std::result::Result<web::Data<App>, Exit> {
+    pub fn start_with_clock(config: Config, clock: Box<dyn Clock>) -> std::result::Result<web::Data<App>, Exit> {
         let in_use = take_file(&config.database)?;
         let db = Db::open(&config.database)?;
         let keyring = Keyring::new(&root_secret(&config)?, &config);
@@ -92,9 +114,9 @@ impl App {
             metrics: Metrics::default(),
             usage: Usage::default(),
             failures: Failures::default(),
-            started_at: clock(),
+            budgets: Budgets::new(config.budgets),
+            started_at: clock.now(),
             clock,
-            started: Instant::now(),
             draining: AtomicBool::new(false),
             _in_use: in_use,
             config,
@@ -128,12 +150,12 @@ impl App {
 
     /// Unix seconds.
     pub fn now(&self) -> i64 {
-        (self.clock)()
+        self.clock.now()
     }
 
     /// Nanoseconds of a clock that never goes back, for meters.
     pub fn steady_now(&self) -> u64 {
-        self.started.elapsed().as_nanos() as u64
+        self.clock.steady()
     }
 
     /// A change to the directory's tables: in one transaction with the row that tells of it, and in force on this node
@@ -198,7 +220,11 @@ impl App {
             ..claims
         });
         self.metrics.tokens_issued.inc();
-        self.usage.count(domain.id, usage::Kind::Token, self.now());
+        let now = self.now();
+        self.usage.count(domain.id, usage::Kind::Token, now);
+        if domain.meter.issued(client.generation(), now, self.config.token_ttl) {
+            self.usage.count(domain.id, usage::Kind::Needless, now);
+        }
         (token, self.config.token_ttl)
     }
 

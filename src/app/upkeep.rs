@@ -63,6 +63,7 @@ impl App {
     pub fn upkeep(self: &Arc<App>) -> Result<()> {
         let now = self.now();
         self.directory.used_assertions.prune(now);
+        self.budgets.prune(self.steady_now());
         let past = now - CLOCKS;
         if self.directory.used_assertions.are_shared() {
             while self.db.write_now(|conn| Ok(used_assertion::prune(conn, past)?))? {}

@@ -19,7 +19,6 @@ use crate::exit::Exit;
 use crate::id::DomainId;
 use crate::locale::Message;
 use crate::password::{self, NewPassword};
-use crate::plan::Plan;
 use crate::secret::ClientSecret;
 
 #[derive(Subcommand)]
@@ -68,6 +67,13 @@ pub(super) enum DomainCommand {
     Suspend(ById),
     /// Let a suspended domain in again; earlier tokens stay revoked.
     Resume(ById),
+    /// Put a domain on another plan, also where SELF_SERVICE_PREMIUM=false keeps its owner from it.
+    Plan {
+        #[command(flatten)]
+        domain: ById,
+        /// free or premium.
+        plan: String,
+    },
     /// Limit what a domain's tokens may have; what is not given stays. Tokens that it has stay as they are.
     Allow {
         #[command(flatten)]
@@ -247,7 +253,7 @@ impl Operator {
             DomainCommand::Add { host, user, plan, allowed } => {
                 let owner = self.find_user(&user)?;
                 let host = domains::host(&host, self.config.local_hosts).map_err(exit)?;
-                let plan = Plan::parse(&plan).ok_or_else(|| exit(Error::field("type", Message::Plan)))?;
+                let plan = domains::plan(&plan).map_err(exit)?;
                 let now = app::system_time();
                 let (scopes, audiences) = allowed.parse(&self.config).map_err(exit)?;
                 let new = NewDomain { host, plan, scopes, audiences, jwks: None };
@@ -273,6 +279,20 @@ impl Operator {
             }
             DomainCommand::Suspend(ById { id }) => self.set_domain(&id, true),
             DomainCommand::Resume(ById { id }) => self.set_domain(&id, false),
+            DomainCommand::Plan { domain, plan } => {
+                let plan = domains::plan(&plan).map_err(exit)?;
+                let domain = self.find_domain(&domain.id)?;
+                let (id, owner) = (domain.id, domain.user_id);
+                self.change(|conn| {
+                    domain::set_plan(conn, owner, id, plan)?.ok_or(Error::NotFound(Message::NotFound))?;
+                    let entry = Actor::OPERATOR.did("domain.changed", id, Some(owner), app::system_time());
+                    Ok(Audited::new((), entry.with(json!({ "type": plan.as_str() }))))
+                })?;
+                self.out.print(
+                    &json!({ "id": id.as_str(), "type": plan.as_str() }),
+                    &format!("{id} ({}) is {}", domain.host, plan.as_str()),
+                )
+            }
             DomainCommand::Allow { domain, all, allowed } => {
                 let domain = self.find_domain(&domain.id)?;
                 let (scopes, audiences) = allowed.parse(&self.config).map_err(exit)?;

@@ -7,6 +7,7 @@ mod value;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use actix_web::http::StatusCode;
@@ -16,12 +17,13 @@ pub use self::algorithm::Algorithm;
 pub use self::hmac_secret::HmacSecret;
 pub use self::value::grace;
 use self::value::{
-    audiences, database, duration, is_loopback_url, issuer, limit, log_filter, networks, one_of, optional_secret,
-    parsed, public_url, rotation, scopes, with_issuer, without_password,
+    at_most, audiences, database, duration, is_loopback_url, issuer, limit, log_filter, networks, one_of,
+    optional_secret, parsed, public_url, rotation, scopes, with_issuer, without_password,
 };
+use crate::budget::BudgetLimits;
 use crate::host::LocalHosts;
 use crate::locale::Locale;
-use crate::plan::Limits;
+use crate::plan::{Limit, Limits};
 
 /// Everything that can be set, parsed. `Debug` shows no secret.
 #[derive(Clone, Debug)]
@@ -58,6 +60,12 @@ pub struct Config {
     pub bcrypt_cost: u32,
     /// `LIMIT_FREE` and `LIMIT_PREMIUM`.
     pub limits: Limits,
+    /// `LIMIT_ADDRESS`, `LIMIT_FAILURES`, `LIMIT_SIGNIN`, `LIMIT_SIGNUP` and `LIMIT_PASSWORDS`.
+    pub budgets: BudgetLimits,
+    /// `SELF_SERVICE_PREMIUM`: whether owners may choose `premium` themselves.
+    pub self_service_premium: bool,
+    /// `DOMAINS_PER_USER`: how many domains a user may register; `None` is no limit.
+    pub domains_per_user: Option<i64>,
     /// `TRUSTED_PROXIES`: whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// `METRICS_ADDR`; `None` is `off`.
@@ -237,6 +245,16 @@ impl Config {
         });
         let free = r.read("LIMIT_FREE", "60/m", limit);
         let premium = r.read("LIMIT_PREMIUM", "6000/m", limit);
+        // A network may be that of several domains.
+        let tenfold = |limit: Limit| limit.times(NonZeroU64::new(10).expect("not 0")).to_string();
+        let requests = premium.flatten().map_or("off".to_owned(), tenfold);
+        let requests = r.read("LIMIT_ADDRESS", &requests, limit);
+        let failures = r.read("LIMIT_FAILURES", "300/m", limit);
+        let sign_ins = r.read("LIMIT_SIGNIN", "300/m", limit);
+        let sign_ups = r.read("LIMIT_SIGNUP", "300/m", limit);
+        let passwords = r.read("LIMIT_PASSWORDS", "50/d", limit);
+        let self_service_premium = r.read("SELF_SERVICE_PREMIUM", "true", one_of(&[("true", true), ("false", false)]));
+        let domains_per_user = r.read("DOMAINS_PER_USER", "100", at_most);
         let trusted_proxies = r.read("TRUSTED_PROXIES", "", networks);
         let metrics = r.read("METRICS_ADDR", "127.0.0.1:9002", |text| match text {
             "off" => Ok(None),
@@ -276,7 +294,16 @@ impl Config {
             expired_token_status: expired_token_status?,
             default_locale: default_locale?,
             bcrypt_cost: bcrypt_cost?,
-            limits: Limits { free: free?, premium: premium? },
+            limits: Limits::new(free?, premium?),
+            budgets: BudgetLimits {
+                requests: requests?,
+                failures: failures?,
+                sign_ins: sign_ins?,
+                sign_ups: sign_ups?,
+                passwords: passwords?,
+            },
+            self_service_premium: self_service_premium?,
+            domains_per_user: domains_per_user?,
             trusted_proxies: trusted_proxies?,
             metrics: metrics?,
             workers: workers?,
@@ -387,6 +414,16 @@ mod tests {
         assert_eq!(audiences("urn:a urn:me").expect("the issuer is one anyway"), ["urn:me", "urn:a"]);
         let problem = audiences("urn:a urn:b urn:a").expect_err("one is there twice").to_string();
         assert_eq!(problem, "AUDIENCES has \"urn:a\" twice");
+    }
+
+    #[test]
+    fn the_ceiling_of_a_network_follows_the_premium_plan() {
+        for (premium, ceiling) in [("6000/m", "60000/m"), ("5/s", "50/s"), ("1000000/h", "1000000/h"), ("off", "off")] {
+            let settings = load(&[("LIMIT_PREMIUM", premium)]).expect("loads").settings;
+            let shown =
+                settings.into_iter().find(|setting| setting.key == "LIMIT_ADDRESS").map(|setting| setting.shown);
+            assert_eq!(shown.as_deref(), Some(ceiling));
+        }
     }
 
     #[test]

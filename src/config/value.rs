@@ -110,8 +110,17 @@ pub(super) fn limit(text: &str) -> Result<Option<Limit>, String> {
         "off" => Ok(None),
         _ => match Limit::parse(text) {
             Some(limit) => Ok(Some(limit)),
-            None => Err("has to be a limit such as 60/m, 5/s or 1000/h, or off".to_owned()),
+            None => Err("has to be a limit such as 60/m, 5/s, 1000/h or 50/d, or off".to_owned()),
         },
+    }
+}
+
+/// A number of things that a user may have, or `off`.
+pub(super) fn at_most(text: &str) -> Result<Option<i64>, String> {
+    match (text, text.parse()) {
+        ("off", _) => Ok(None),
+        (_, Ok(number @ 0..=1_000_000)) => Ok(Some(number)),
+        _ => Err("has to be a number up to 1000000, or off".to_owned()),
     }
 }
 

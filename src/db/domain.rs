@@ -76,6 +76,11 @@ pub fn list(conn: &mut Conn, tenant: UserId) -> QueryResult<Vec<Domain>> {
         .load(conn)
 }
 
+/// How many domains the tenant has.
+pub fn count(conn: &mut Conn, tenant: UserId) -> QueryResult<i64> {
+    domains::table.filter(domains::user_id.eq(tenant)).count().get_result(conn)
+}
+
 /// One of the tenant's domains.
 pub fn find(conn: &mut Conn, tenant: UserId, id: DomainId) -> QueryResult<Option<Domain>> {
     domains::table
@@ -134,7 +139,7 @@ pub fn list_all(conn: &mut Conn) -> QueryResult<Vec<(Domain, String)>> {
 }
 
 /// How many there are.
-pub fn count(conn: &mut Conn) -> QueryResult<usize> {
+pub fn count_all(conn: &mut Conn) -> QueryResult<usize> {
     domains::table.count().get_result(conn).map(|count: i64| count as usize)
 }
 

@@ -9,8 +9,11 @@ use actix_web::{FromRequest, HttpRequest};
 use ipnet::IpNet;
 
 use super::app;
+use crate::app::App;
+use crate::budget::{Budget, Network};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::locale::Message;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -23,6 +26,22 @@ impl Address {
     /// Reads it.
     pub(crate) fn of(req: &HttpRequest, config: &Config) -> Address {
         Address(client(req, config))
+    }
+
+    /// What budgets count it by.
+    pub(crate) fn network(self) -> Network {
+        Network::of(self.0)
+    }
+
+    /// Takes one from a budget of the network.
+    ///
+    /// # Errors
+    /// When it is used up.
+    pub(crate) fn spend(self, app: &App, budget: Budget) -> Result<()> {
+        app.budgets.spend(budget, self.network(), app.steady_now()).map_err(|wait| match budget {
+            Budget::Failures => Error::FailureLimit { wait, message: Message::FailureLimit },
+            Budget::Requests | Budget::SignIns | Budget::SignUps => Error::NetworkLimit(wait),
+        })
     }
 }
 
@@ -42,12 +61,13 @@ fn client(req: &HttpRequest, config: &Config) -> Option<IpAddr> {
     if !trusted(&peer) {
         return Some(peer);
     }
-    let hops = req.headers().get_all(&FORWARDED_FOR).filter_map(|value| value.to_str().ok());
-    let hops: Vec<&str> = hops.flat_map(|value| value.split(',')).map(str::trim).collect();
+    let hops = req.headers().get_all(&FORWARDED_FOR);
+    let hops: Vec<&[u8]> = hops.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).collect();
     let mut client = peer;
     for hop in hops.iter().rev() {
         // What stands left of something unreadable could be anybody's invention.
-        let Ok(address) = hop.parse() else { break };
+        let Ok(Ok(address)) = str::from_utf8(hop.trim_ascii()).map(str::parse::<IpAddr>) else { break };
+        let address = address.to_canonical();
         client = address;
         if !trusted(&address) {
             break;

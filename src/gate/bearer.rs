@@ -34,7 +34,7 @@ use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpRequest};
 
 use super::address::Address;
-use super::app;
+use super::{app, quota};
 use crate::app::{Actor, App, Who};
 use crate::directory::{Domain, Standing, Tenant};
 use crate::error::{Error, Result};
@@ -80,6 +80,11 @@ impl Bearer {
         self.token.allows(scope)
     }
 
+    /// Where the call comes from.
+    pub(crate) fn address(&self) -> Address {
+        self.address
+    }
+
     /// Who calls, and from where.
     pub(crate) fn actor(&self) -> Actor {
         let who = self.domain.as_ref().map_or(Who::User(self.tenant.id), |domain| Who::Client(domain.id));
@@ -113,7 +118,7 @@ impl Bearer {
     pub(crate) fn presented(req: &HttpRequest, app: &App, audience: &str) -> Result<Bearer> {
         let token = Bearer::authentic(app, presented(req)?, Some(audience))?;
         let subject = token.subject;
-        let admitted = Bearer::admit(app, token, &Address::of(req, &app.config));
+        let admitted = Bearer::admit(req, app, token);
         if let Subject::Domain(id) = subject {
             let kind = admitted.as_ref().map_or_else(|error| Kind::Refused(error.reason()), |_| Kind::Call);
             app.usage.count(id, kind, app.now());
@@ -125,10 +130,10 @@ impl Bearer {
     }
 
     /// The bearer of an authentic token, if it is live and within the domain's limit.
-    fn admit(app: &App, token: Arc<Authentic>, address: &Address) -> Result<Bearer> {
-        let bearer = Bearer { address: *address, ..Bearer::in_time(app, token)? };
+    fn admit(req: &HttpRequest, app: &App, token: Arc<Authentic>) -> Result<Bearer> {
+        let bearer = Bearer { address: Address::of(req, &app.config), ..Bearer::in_time(app, token)? };
         if let Some(domain) = &bearer.domain {
-            spend(app, domain)?;
+            quota::spend(req, app, domain)?;
         }
         Ok(bearer)
     }
@@ -193,17 +198,6 @@ impl Bearer {
     pub(crate) fn revocable(&self) -> (TokenId, i64) {
         (self.token.id, self.token.claims.exp)
     }
-}
-
-/// Takes one request from the domain's limit.
-pub(super) fn spend(app: &App, domain: &Domain) -> Result<()> {
-    let Some(limit) = app.config.limits.of(domain.plan) else {
-        return Ok(());
-    };
-    domain
-        .meter
-        .spend(limit, app.steady_now())
-        .map_err(|wait| Error::PlanLimit { retry_after: wait.as_secs_f64().ceil().max(1.0) as u64 })
 }
 
 /// The token in the one `Authorization` header: `Bearer <token>`, the scheme in any case, or the bare token.

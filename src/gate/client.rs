@@ -3,6 +3,7 @@
 
 use actix_web::dev::Payload;
 use actix_web::http::header::AUTHORIZATION;
+use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,8 +14,9 @@ use url::form_urlencoded;
 
 use super::address::Address;
 use super::body::{self, MediaType};
-use super::{app, bearer};
+use super::{app, quota};
 use crate::app::{Actor, App, Who};
+use crate::budget::Budget;
 use crate::directory::{Known, Live};
 use crate::error::{Error, Result};
 use crate::id::{DomainId, SecretId, UserId};
@@ -44,15 +46,20 @@ impl FromRequest for Client {
         let payload = payload.take();
         async move {
             let app = app(&req)?;
-            let (credentials, form) = presented(&req, payload).await?;
-            let Proven { live, secret } = credentials.prove(app, req.path())?;
+            let address = Address::of(&req, &app.config);
+            let body = Body::read(&req, payload).await?;
+            address.spend(app, Budget::Requests)?;
+            let (Proven { live, secret }, form) = proven(&req, app, address, &body)?;
             let (id, now) = (live.domain.id, app.now());
             if req.path().starts_with("/v1/") {
                 app.usage.count(id, Kind::Version1, now);
             }
-            bearer::spend(app, &live.domain).inspect_err(|error| app.refused(id, error))?;
+            // The domain's own limit last: nobody who is refused before spends it.
+            quota::spend(&req, app, &live.domain)
+                .map_err(|error| with_last_token(error, &live, now))
+                .inspect_err(|error| app.refused(id, error))?;
             if let Some((secret, _)) = secret {
-                app.usage.used(secret, Use { at: now, from: Address::of(&req, &app.config).0 });
+                app.usage.used(secret, Use { at: now, from: address.0 });
             }
             Ok(Client { live, secret_expires_at: secret.and_then(|(_, expires_at)| expires_at), form })
         }
@@ -89,8 +96,13 @@ impl FormClient {
     ///
     /// # Errors
     /// Over the limit.
-    pub fn spend(&self, app: &App) -> Result<()> {
-        bearer::spend(app, &self.live.domain)
+    pub fn spend(&self, req: &HttpRequest, app: &App) -> Result<()> {
+        quota::spend(req, app, &self.live.domain)
+    }
+
+    /// Notes that it revoked a token with that `exp`.
+    pub(crate) fn has_revoked(&self, exp: i64) {
+        self.live.domain.meter.revoked(self.live.generation(), exp);
     }
 }
 
@@ -105,29 +117,63 @@ impl FromRequest for FormClient {
             if MediaType::of(req.headers()) != Some(MediaType::Form) {
                 return Err(Error::MediaType);
             }
-            let (credentials, form) = presented(&req, payload).await?;
             let app = app(&req)?;
-            let Proven { live, .. } = credentials.prove(app, req.path())?;
             let address = Address::of(&req, &app.config);
+            let body = Body::read(&req, payload).await?;
+            let (Proven { live, .. }, form) = proven(&req, app, address, &body)?;
             Ok(FormClient { live, address, form: form.ok_or(Error::MediaType)? })
         }
         .boxed_local()
     }
 }
 
+/// Tells a client that is over its limit how long the token that it has is still good.
+fn with_last_token(error: Error, live: &Live, now: i64) -> Error {
+    match error {
+        Error::PlanLimit { wait, .. } => {
+            Error::PlanLimit { wait, last_token: live.domain.meter.last_token_lives(live.generation(), now) }
+        }
+        error => error,
+    }
+}
+
+/// The client that sent the request, and what else its form has. Wrong credentials come out of the network's budget for
+/// failures; once that is used up they are answered 429, but right ones are still right, so that nobody can shut out
+/// a neighbour behind the same address. (A secret has 190 random bits: guessing has to be paid for, not prevented.)
+fn proven(req: &HttpRequest, app: &App, address: Address, body: &Body) -> Result<(Proven, Option<Form>)> {
+    let proven = presented(req, body).and_then(|(credentials, form)| Ok((credentials.prove(app, req.path())?, form)));
+    if let Err(Error::UnknownClient { .. }) = proven {
+        address.spend(app, Budget::Failures)?;
+    }
+    proven
+}
+
+/// A body that was read, in one of the types that credentials come in.
+struct Body {
+    media_type: MediaType,
+    bytes: Bytes,
+}
+
+impl Body {
+    async fn read(req: &HttpRequest, payload: Payload) -> Result<Body> {
+        let media_type = MediaType::of(req.headers()).ok_or(Error::MediaType)?;
+        let bytes = body::read(req.headers(), payload, body::MOST).await?;
+        Ok(Body { media_type, bytes })
+    }
+}
+
 /// Reads the credentials, presented in one way only, and what else the form has.
-async fn presented(req: &HttpRequest, payload: Payload) -> Result<(Credentials, Option<Form>)> {
+fn presented(req: &HttpRequest, body: &Body) -> Result<(Credentials, Option<Form>)> {
+    let Body { media_type, bytes } = body;
     let basic = basic(req)?;
-    let media_type = MediaType::of(req.headers()).ok_or(Error::MediaType)?;
-    let bytes = body::read(req.headers(), payload, body::MOST).await?;
-    if media_type == MediaType::Json {
-        let TokenRequest { client_secret: secret } = body::parse(&bytes)?;
+    if *media_type == MediaType::Json {
+        let TokenRequest { client_secret: secret } = body::parse(bytes)?;
         return match basic {
             None => Ok((Credentials::Secret { id: None, secret, basic: false }, None)),
             Some(_) => Err(Error::Malformed(Message::TwoAuthentications)),
         };
     }
-    let form = Form::parse(&bytes)?;
+    let form = Form::parse(bytes)?;
     let credentials = match basic {
         None => form.credentials()?,
         Some(_) if Form::CREDENTIALS.iter().any(|name| form.get(name).is_some()) => {

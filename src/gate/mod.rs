@@ -6,6 +6,7 @@ pub mod bearer;
 pub mod body;
 pub mod client;
 pub mod observe;
+mod quota;
 pub mod routes;
 
 use std::future::{Ready, ready};

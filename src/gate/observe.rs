@@ -20,6 +20,7 @@ use futures_util::FutureExt;
 use serde_json::json;
 
 use super::address::Address;
+use super::quota;
 use super::routes::{Route, Routes};
 use crate::app::App;
 use crate::config::{AccessLog, Config};
@@ -69,6 +70,7 @@ pub async fn observe<B: MessageBody + 'static>(
                 let answer = seen.answer_any(&app, error);
                 response = response.into_response(answer);
             }
+            quota::tell(&mut response);
             seen.finish(&app, response.response_mut());
             Ok(response)
         }

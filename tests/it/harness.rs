@@ -2,9 +2,9 @@
 //! methods read like the contract.
 
 use std::fmt::Display;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
-use gatebird::{App, Config, server};
+use gatebird::{App, Config, app, server};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 pub use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -32,6 +32,11 @@ const SETTINGS: &[(&str, &str)] = &[
     ("BCRYPT_COST", "4"),
     ("LIMIT_FREE", "off"),
     ("LIMIT_PREMIUM", "off"),
+    ("LIMIT_FAILURES", "off"),
+    ("LIMIT_SIGNIN", "off"),
+    ("LIMIT_SIGNUP", "off"),
+    ("LIMIT_PASSWORDS", "off"),
+    ("DOMAINS_PER_USER", "off"),
     ("METRICS_ADDR", "off"),
     ("ACCESS_LOG", "off"),
     ("WORKERS", "2"),
@@ -107,6 +112,19 @@ impl Clock {
         #[expect(clippy::disallowed_methods, reason = "the tests' clock starts at the real time")]
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
         now.as_secs() as i64 + self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl app::Clock for Clock {
+    fn now(&self) -> i64 {
+        Clock::now(self)
+    }
+
+    /// A test that turns the clock back does not turn this one back.
+    fn steady(&self) -> u64 {
+        static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+        let moved = self.0.load(Ordering::SeqCst).max(0) as u64;
+        STARTED.elapsed().as_nanos() as u64 + moved * 1_000_000_000
     }
 }
 
@@ -231,8 +249,7 @@ impl Gate {
 fn start(config: &Config, clock: &Clock) -> web::Data<App> {
     let began = Instant::now();
     loop {
-        let clock = clock.clone();
-        match App::start_with_clock(config.clone(), Box::new(move || clock.now())) {
+        match App::start_with_clock(config.clone(), Box::new(clock.clone())) {
             Err(exit) if exit.code == 73 && began.elapsed() < Duration::from_secs(10) => {
                 std::thread::sleep(Duration::from_millis(2));
             }

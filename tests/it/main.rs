@@ -16,6 +16,7 @@ mod http;
 mod keys;
 mod late;
 mod layers;
+mod limits;
 mod matrix;
 mod moving;
 mod nodes;

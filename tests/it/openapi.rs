@@ -221,11 +221,14 @@ const NOT_PROVOKED: &[&str] = &["408", "500", "503"];
 #[test]
 fn every_answer_is_documented_and_every_documented_status_is_answered() {
     let gate = Gate::start();
-    let limited = Gate::with(&[("LIMIT_FREE", "1/m")]);
+    let once = ["LIMIT_FREE", "LIMIT_FAILURES", "LIMIT_SIGNIN", "LIMIT_SIGNUP"].map(|key| (key, "1/h"));
+    let limited = Gate::with(&once);
     let closed = Gate::with(&[("SIGNUP", "closed")]);
     let document = Document::of(&gate);
     // With the limit's only request, the token itself was bought.
     let (_, spent, spent_token) = limited.tenant("spender");
+    limited.post("/token").json(&json!({"clientSecret": "wrong"})).send().refused(401, "unknown_client");
+    limited.post("/v1/signin").json(&json!({"username": "x", "password": "x"})).send().refused(401, "credentials");
     let mut tried = Tried { document: &document, statuses: BTreeMap::new(), wrong: BTreeSet::new() };
     let mut number = 0;
     let mut cast = Cast::new(&gate, number);

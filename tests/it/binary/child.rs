@@ -17,6 +17,11 @@ const SETTINGS: &[(&str, &str)] = &[
     ("BCRYPT_COST", "4"),
     ("LIMIT_FREE", "off"),
     ("LIMIT_PREMIUM", "off"),
+    ("LIMIT_FAILURES", "off"),
+    ("LIMIT_SIGNIN", "off"),
+    ("LIMIT_SIGNUP", "off"),
+    ("LIMIT_PASSWORDS", "off"),
+    ("DOMAINS_PER_USER", "off"),
     ("WORKERS", "2"),
 ];
 

@@ -37,8 +37,9 @@ fn exactly_the_limit_passes_in_parallel() {
         gate.post("/token").json(&json!({"clientSecret": domain.secret})).header("Accept-Language", "ko").send();
     let body = korean.refused(429, "plan");
     assert_eq!(body["error"], "rate_limited");
-    assert_eq!(body["message"], "도메인 요금제의 요청 한도를 초과했습니다");
-    assert_eq!(body["error_description"], "The domain's plan allows no more requests now");
+    let begins = |member: &str, with: &str| body[member].as_str().is_some_and(|text| text.starts_with(with));
+    assert!(begins("message", "도메인 요금제의 요청 한도를 초과했습니다"), "{body}");
+    assert!(begins("error_description", "The domain's plan allows no more requests now"), "{body}");
     // The domain's token counts for the domain too; the owner's own and another domain have nothing to do with it.
     gate.get("/v1/me").token(&user.token).send().expect(200);
     let other = gate.register(&user, "other.example.com");

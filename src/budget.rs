@@ -1,0 +1,264 @@
+//! Budgets beside the plans: what a network may ask for, whoever asks, and how many passwords may be tried on an account.
+//! No I/O, and time is passed in.
+//!
+//! Everything here is bounded: a table has a fixed number of places, a network is an IPv4 address or an IPv6 /64, and what
+//! is kept of either is a 64-bit hash under a key of this process, which nobody outside can aim at. Budgets belong to
+//! one node and end with it.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::plan::Limit;
+
+/// What a network has a budget for. While it is used up, the answer is 429.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Budget {
+    /// `LIMIT_ADDRESS`: requests at `/token`.
+    Requests,
+    /// `LIMIT_FAILURES`: wrong credentials of clients.
+    Failures,
+    /// `LIMIT_SIGNIN`: sign-ins.
+    SignIns,
+    /// `LIMIT_SIGNUP`: sign-ups.
+    SignUps,
+}
+
+/// How much there is of each; `None` is no limit.
+#[derive(Clone, Copy, Debug)]
+pub struct BudgetLimits {
+    /// `LIMIT_ADDRESS`.
+    pub requests: Option<Limit>,
+    /// `LIMIT_FAILURES`.
+    pub failures: Option<Limit>,
+    /// `LIMIT_SIGNIN`.
+    pub sign_ins: Option<Limit>,
+    /// `LIMIT_SIGNUP`.
+    pub sign_ups: Option<Limit>,
+    /// `LIMIT_PASSWORDS`: wrong passwords for one account.
+    pub passwords: Option<Limit>,
+}
+
+impl BudgetLimits {
+    fn of(&self, budget: Budget) -> Option<Limit> {
+        match budget {
+            Budget::Requests => self.requests,
+            Budget::Failures => self.failures,
+            Budget::SignIns => self.sign_ins,
+            Budget::SignUps => self.sign_ups,
+        }
+    }
+}
+
+/// Whom a budget belongs to: an IPv4 address, or the /64 that an IPv6 host can choose its addresses from. Peers without an
+/// address, as on a socket file, are one network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network(Option<IpAddr>);
+
+impl Network {
+    /// The network of that address.
+    pub fn of(address: Option<IpAddr>) -> Network {
+        Network(address.map(|address| match address.to_canonical() {
+            IpAddr::V4(address) => IpAddr::V4(address),
+            IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+        }))
+    }
+}
+
+/// How long it is remembered that an account was signed in to from a network, in nanoseconds: 30 days.
+const REMEMBERED: u64 = 30 * 86_400 * 1_000_000_000;
+/// How many meters there are at most; 17 to 34 bytes each.
+const METERS: usize = 1 << 20;
+/// How many pairs of account and network are remembered at most. Whoever wants the owner's forgotten has to fill half of
+/// that with accounts of his own, each of which costs a hash.
+const KNOWN: usize = 1 << 19;
+
+/// All budgets of this process.
+#[derive(Debug)]
+pub struct Budgets {
+    limits: BudgetLimits,
+    hash: RandomState,
+    meters: Table,
+    /// Until when a pair of account and network is known.
+    known: Table,
+}
+
+/// A password that is being tried, which was counted as a wrong one before it was looked at.
+#[derive(Debug)]
+#[must_use]
+pub struct Attempt {
+    /// The meter that it was taken from.
+    meter: u64,
+    pair: u64,
+}
+
+impl Budgets {
+    /// With those limits, and nothing used.
+    pub fn new(limits: BudgetLimits) -> Budgets {
+        Budgets { limits, hash: RandomState::new(), meters: Table::new(METERS), known: Table::new(KNOWN) }
+    }
+
+    /// Takes one from a network's budget at `now` (nanoseconds of a steady clock, as everywhere below).
+    ///
+    /// # Errors
+    /// How long until one fits.
+    pub fn spend(&self, budget: Budget, network: Network, now: u64) -> Result<(), Duration> {
+        match self.limits.of(budget) {
+            Some(limit) => self.meters.take(self.hash.hash_one((budget, network)), limit, now),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts a password that is about to be tried on an account, existing or not, before any work is done on it.
+    ///
+    /// A network from which the account was signed in to has a budget of its own: nobody else can use up what the owner
+    /// needs. All others share one, so that many networks are no way around it. Who shares the owner's network could learn
+    /// from this that the account is used there.
+    ///
+    /// # Errors
+    /// How long until one fits.
+    pub fn try_password(&self, account: &str, network: Network, now: u64) -> Result<Attempt, Duration> {
+        let pair = self.hash.hash_one(("known", account, network));
+        let meter = match self.known.has(pair, now) {
+            true => pair,
+            false => self.hash.hash_one(("account", account)),
+        };
+        if let Some(limit) = self.limits.passwords {
+            self.meters.take(meter, limit, now)?;
+        }
+        Ok(Attempt { meter, pair })
+    }
+
+    /// The password was right: nothing counts against it, and from now on the account is known there.
+    pub fn was_right(&self, attempt: Attempt, now: u64) {
+        self.remember(attempt.pair, now);
+        self.meters.remove(attempt.pair);
+        self.was_not_tried(attempt);
+    }
+
+    /// It was not looked at after all.
+    pub fn was_not_tried(&self, attempt: Attempt) {
+        if let Some(limit) = self.limits.passwords {
+            self.meters.give_back(attempt.meter, limit);
+        }
+    }
+
+    /// An account was made there, and is known there.
+    pub fn was_made(&self, account: &str, network: Network, now: u64) {
+        self.remember(self.hash.hash_one(("known", account, network)), now);
+    }
+
+    fn remember(&self, pair: u64, now: u64) {
+        if self.limits.passwords.is_some() {
+            self.known.put(pair, now + REMEMBERED, now);
+        }
+    }
+
+    /// Gives back the memory of what says nothing any more.
+    pub fn prune(&self, now: u64) {
+        self.meters.prune(now);
+        self.known.prune(now);
+    }
+}
+
+/// Times by hash, each of which says nothing any more once it has passed; so an absent one says the same. The lock of a
+/// shard is held for a look-up, and now and then for a sweep through it.
+#[derive(Debug)]
+struct Table {
+    shards: Box<[Mutex<Shard>]>,
+    /// How many a shard may have.
+    places: usize,
+}
+
+type Shard = HashMap<u64, u64, BuildHasherDefault<Hashed>>;
+
+const SHARDS: usize = 64;
+
+impl Table {
+    fn new(places: usize) -> Table {
+        Table { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), places: places / SHARDS }
+    }
+
+    fn shard(&self, key: u64) -> MutexGuard<'_, Shard> {
+        // Bits that the map itself does not look at.
+        let index = (key >> 48) as usize % SHARDS;
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, key: u64, limit: Limit, now: u64) -> Result<(), Duration> {
+        let mut shard = self.shard(key);
+        let next = limit.take(shard.get(&key).copied().unwrap_or_default(), now)?;
+        insert(&mut shard, key, next, self.places, now);
+        Ok(())
+    }
+
+    fn give_back(&self, key: u64, limit: Limit) {
+        if let Some(full_at) = self.shard(key).get_mut(&key) {
+            *full_at = limit.give_back(*full_at);
+        }
+    }
+
+    fn put(&self, key: u64, until: u64, now: u64) {
+        insert(&mut self.shard(key), key, until, self.places, now);
+    }
+
+    fn has(&self, key: u64, now: u64) -> bool {
+        self.shard(key).get(&key).is_some_and(|until| *until > now)
+    }
+
+    fn remove(&self, key: u64) {
+        self.shard(key).remove(&key);
+    }
+
+    fn prune(&self, now: u64) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.retain(|_, until| *until > now);
+            let room = shard.len() * 2;
+            shard.shrink_to(room);
+        }
+    }
+}
+
+fn insert(shard: &mut Shard, key: u64, until: u64, places: usize, now: u64) {
+    if shard.len() >= places && !shard.contains_key(&key) {
+        make_room(shard, places, now);
+    }
+    shard.insert(key, until);
+}
+
+/// Drops what says nothing any more. Where that is too little for the next sweep to be far away, drops also the half that
+/// has the least to say: what is soonest to be full again.
+fn make_room(shard: &mut Shard, places: usize, now: u64) {
+    shard.retain(|_, until| *until > now);
+    if shard.len() > places / 4 * 3 {
+        let mut times: Vec<u64> = shard.values().copied().collect();
+        let middle = times.len() / 2;
+        let (_, median, _) = times.select_nth_unstable(middle);
+        let median = *median;
+        shard.retain(|_, until| *until > median);
+    }
+}
+
+/// The keys are hashes already.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        unreachable!("a key is one u64, not {} bytes", bytes.len());
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+}
+
+#[cfg(test)]
+mod tests;

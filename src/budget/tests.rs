@@ -1,0 +1,137 @@
+//! Budgets by themselves: whose they are, and how much memory they take.
+
+use super::*;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn budgets(limit: &str) -> Budgets {
+    let limit = Limit::parse(limit);
+    let limits = BudgetLimits { requests: limit, failures: limit, sign_ins: limit, sign_ups: limit, passwords: limit };
+    Budgets::new(limits)
+}
+
+fn network(address: &str) -> Network {
+    Network::of(Some(address.parse().expect("an address")))
+}
+
+/// What the maps have taken from the allocator: 16 bytes and a control byte for each bucket.
+fn bytes(budgets: &Budgets) -> usize {
+    let tables = [&budgets.meters, &budgets.known];
+    let shards = tables.into_iter().flat_map(|table| &table.shards);
+    let buckets = shards.map(|shard| (shard.lock().expect("a lock").capacity() * 8 / 7).next_power_of_two());
+    buckets.map(|buckets| buckets * 17 + 16).sum()
+}
+
+fn entries(budgets: &Budgets) -> usize {
+    budgets.meters.shards.iter().map(|shard| shard.lock().expect("a lock").len()).sum()
+}
+
+#[test]
+fn a_network_is_an_ipv4_address_or_half_an_ipv6_address() {
+    for (one, other, same) in [
+        ("192.0.2.1", "192.0.2.1", true),
+        ("192.0.2.1", "192.0.2.2", false),
+        ("192.0.2.1", "::ffff:192.0.2.1", true),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", false),
+        ("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", true),
+        ("2001:db8::1", "2001:db8:0:1::1", false),
+        ("::1", "127.0.0.1", false),
+    ] {
+        assert_eq!(network(one) == network(other), same, "{one} {other}");
+    }
+}
+
+#[test]
+fn each_budget_of_each_network_is_its_own() {
+    let budgets = budgets("3/m");
+    for budget in [Budget::Requests, Budget::Failures, Budget::SignIns, Budget::SignUps] {
+        for address in ["192.0.2.1", "192.0.2.2", "2001:db8::1"] {
+            let passed = (0..5).filter(|_| budgets.spend(budget, network(address), SECOND).is_ok()).count();
+            assert_eq!(passed, 3, "{budget:?} {address}");
+        }
+    }
+    let wait = budgets.spend(Budget::Requests, network("192.0.2.1"), SECOND);
+    assert_eq!(wait, Err(Duration::from_secs(20)));
+    assert_eq!(budgets.spend(Budget::Requests, network("192.0.2.1"), 21 * SECOND), Ok(()));
+}
+
+#[test]
+fn parallel_requests_of_one_network_pass_exactly_the_limit() {
+    let budgets = budgets("10/h");
+    let spend = || (0..50).filter(|_| budgets.spend(Budget::Requests, Network(None), SECOND).is_ok()).count();
+    let passed: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(spend)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+    });
+    assert_eq!(passed, 10);
+}
+
+#[test]
+fn more_than_a_million_addresses_take_64_mib_at_most_and_give_it_back() {
+    let budgets = budgets("60/m");
+    let mut most = 0;
+    for number in 0..1_200_000_u32 {
+        let network = Network::of(Some(IpAddr::V4(number.into())));
+        budgets.spend(Budget::Requests, network, SECOND + u64::from(number)).expect("the first of its network");
+        if number % 50_000 == 0 {
+            most = most.max(bytes(&budgets));
+        }
+    }
+    let most = most.max(bytes(&budgets));
+    assert!((16 << 20..=64 << 20).contains(&most), "{most}");
+    assert!((METERS / 2..=METERS).contains(&entries(&budgets)), "{}", entries(&budgets));
+    budgets.prune(60 * SECOND);
+    assert_eq!(entries(&budgets), 0);
+    assert!(bytes(&budgets) < 1 << 20, "{}", bytes(&budgets));
+}
+
+#[test]
+fn whoever_used_up_a_budget_is_not_forgotten_in_a_crowd() {
+    let budgets = budgets("60/m");
+    let greedy = network("198.51.100.1");
+    let over = || budgets.spend(Budget::Failures, greedy, SECOND).is_err();
+    assert!((0..=60).any(|_| over()));
+    for number in 0..1_200_000_u32 {
+        let network = Network::of(Some(IpAddr::V4(number.into())));
+        budgets.spend(Budget::Failures, network, SECOND).expect("the first of its network");
+    }
+    assert!(over());
+}
+
+#[test]
+fn fifty_strangers_share_an_accounts_budget_and_the_owner_has_another() {
+    let budgets = budgets("5/d");
+    let at_home = network("192.0.2.1");
+    budgets.was_made("alice", at_home, SECOND);
+    let wrong = |account: &str, address: &str| budgets.try_password(account, network(address), SECOND).is_ok();
+    let tried = (0..50).filter(|number| wrong("alice", &format!("203.0.113.{number}"))).count();
+    assert_eq!(tried, 5);
+    assert!(wrong("nobody", "203.0.113.1"), "another account has another budget");
+
+    for _ in 0..20 {
+        let attempt = budgets.try_password("alice", at_home, SECOND).expect("nobody shuts out the owner");
+        budgets.was_right(attempt, SECOND);
+    }
+    let tried = (0..50).filter(|_| budgets.try_password("alice", at_home, SECOND).is_ok()).count();
+    assert_eq!(tried, 5, "neither is the owner's network a way around it");
+}
+
+#[test]
+fn what_was_right_or_not_tried_counts_for_nothing() {
+    let budgets = budgets("5/d");
+    let cafe = network("192.0.2.7");
+    let attempt = || budgets.try_password("alice", cafe, SECOND);
+    for _ in 0..20 {
+        budgets.was_not_tried(attempt().expect("not counted"));
+    }
+    for _ in 0..4 {
+        let _wrong = attempt().expect("within the budget");
+    }
+    budgets.was_right(attempt().expect("the last one"), SECOND);
+    let tried = (0..50).filter(|_| attempt().is_ok()).count();
+    assert_eq!(tried, 5, "the account is known there now");
+    let elsewhere = budgets.try_password("alice", network("192.0.2.8"), SECOND);
+    assert!(elsewhere.is_ok(), "the right one was given back");
+    assert!(budgets.try_password("alice", network("192.0.2.8"), SECOND).is_err(), "the four wrong ones were not");
+    assert!(budgets.try_password("alice", cafe, SECOND + REMEMBERED).is_ok(), "forgotten, and refilled");
+}

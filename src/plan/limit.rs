@@ -1,0 +1,103 @@
+//! A limit, and the arithmetic by which meters are held to one.
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use actix_web::http::header::HeaderValue;
+
+/// So many requests per period, written `60/m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    pub(super) requests: NonZeroU64,
+    period: Duration,
+}
+
+/// The most requests that a limit may have.
+const MOST: u64 = 1_000_000;
+
+impl Limit {
+    /// Parses `<requests>/<s|m|h|d>`, at most a million requests.
+    pub fn parse(text: &str) -> Option<Limit> {
+        let (requests, unit) = text.split_once('/')?;
+        let period = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            _ => return None,
+        };
+        let requests: NonZeroU64 = requests.parse().ok()?;
+        (requests.get() <= MOST).then_some(Limit { requests, period: Duration::from_secs(period) })
+    }
+
+    /// So many times as many requests, but no more than a limit may have.
+    #[must_use]
+    pub fn times(self, factor: NonZeroU64) -> Limit {
+        let requests = self.requests.saturating_mul(factor);
+        Limit { requests: requests.min(NonZeroU64::new(MOST).expect("not 0")), ..self }
+    }
+
+    /// `RateLimit-Policy` of a plan with this limit (draft-ietf-httpapi-ratelimit-headers-11).
+    pub(super) fn policy(self) -> HeaderValue {
+        let policy = format!("\"plan\";q={};w={}", self.requests, self.period.as_secs());
+        HeaderValue::try_from(policy).expect("digits and ASCII")
+    }
+
+    /// Nanoseconds after which one request more fits.
+    fn interval(self) -> u64 {
+        self.period.as_nanos() as u64 / self.requests
+    }
+
+    /// The generic cell rate algorithm. A meter's word is the time at which nothing is used any more; this gives the word
+    /// after one request at `now`, or how long until one fits.
+    ///
+    /// A whole period's worth may come at once and then refills evenly, so that no span of one period sees more than twice
+    /// the limit. All times are nanoseconds of one steady clock.
+    ///
+    /// # Errors
+    /// How long until one request fits.
+    pub fn take(self, full_at: u64, now: u64) -> Result<u64, Duration> {
+        let interval = self.interval();
+        let next = full_at.max(now) + interval;
+        // Not the period: where it cannot be divided evenly, more than the limit would fit into it.
+        let latest = now + interval * self.requests.get();
+        match next <= latest {
+            true => Ok(next),
+            false => Err(Duration::from_nanos(next - latest)),
+        }
+    }
+
+    /// The word as if one request had not been.
+    pub fn give_back(self, full_at: u64) -> u64 {
+        full_at.saturating_sub(self.interval())
+    }
+
+    /// What a meter with that word has left.
+    pub fn left(self, full_at: u64, now: u64) -> Left {
+        let used = full_at.saturating_sub(now);
+        let free = (self.interval() * self.requests.get()).saturating_sub(used);
+        Left { requests: free / self.interval(), full_in: Duration::from_nanos(used) }
+    }
+}
+
+/// What is left of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// So many requests would pass now.
+    pub requests: u64,
+    /// After this time nothing is used any more.
+    pub full_in: Duration,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.period.as_secs() {
+            1 => "s",
+            60 => "m",
+            3600 => "h",
+            _ => "d",
+        };
+        write!(f, "{}/{unit}", self.requests)
+    }
+}

@@ -1,0 +1,204 @@
+//! What a network may ask for at `/token`, whoever it says it is; and wrong credentials.
+
+use super::{BEHIND_A_PROXY, at_once, exchange, from, passed};
+use crate::harness::{Domain, Gate, Reply, Request, json};
+
+const GRANT: &str = "grant_type=client_credentials";
+
+/// Eight exchanges with these values of `X-Forwarded-For`, a header line each, and how many passed.
+fn eight(trusted: &str, lines: &dyn Fn(usize) -> Vec<Vec<u8>>) -> usize {
+    let gate = Gate::with(&[("LIMIT_ADDRESS", "5/h"), ("TRUSTED_PROXIES", trusted)]);
+    let user = gate.sign_up("alice");
+    let domain = gate.register(&user, "shop.example.com");
+    let forwarded = |number| {
+        lines(number)
+            .into_iter()
+            .fold(exchange(&gate, &domain), |request, line| request.header("X-Forwarded-For", line))
+    };
+    let replies: Vec<Reply> = (1..=8).map(|number| forwarded(number).send()).collect();
+    passed(&replies, 200, "ip")
+}
+
+#[test]
+fn a_network_is_told_by_the_right_most_hop_that_is_no_proxy_of_ours() {
+    type Lines = &'static dyn Fn(usize) -> Vec<Vec<u8>>;
+    fn line(text: String) -> Vec<Vec<u8>> {
+        vec![text.into_bytes()]
+    }
+    let one_address = 5;
+    let eight_addresses = 8;
+    let cases: &[(&str, &str, Lines, usize)] = &[
+        ("straight to the port, a new value each time", "", &|n| line(format!("192.0.2.{n}")), one_address),
+        ("not from the proxy", "10.0.0.0/8", &|n| line(format!("192.0.2.{n}")), one_address),
+        ("many clients of the proxy", "127.0.0.1", &|n| line(format!("192.0.2.{n}")), eight_addresses),
+        ("what the client invented stands left", "127.0.0.1", &|n| line(format!("6.6.6.{n}, 192.0.2.1")), one_address),
+        (
+            "in a line of its own",
+            "127.0.0.1",
+            &|n| vec![format!("6.6.6.{n}").into_bytes(), b"192.0.2.1".to_vec()],
+            one_address,
+        ),
+        ("two proxies", "127.0.0.1,10.0.0.0/8", &|n| line(format!("192.0.2.{n}, 10.1.1.1")), eight_addresses),
+        (
+            "two proxies and an invention",
+            "127.0.0.1,10.0.0.0/8",
+            &|n| line(format!("6.6.6.{n}, 192.0.2.1, 10.1.1.1")),
+            one_address,
+        ),
+        ("a proxy that is not ours", "127.0.0.1", &|n| line(format!("192.0.2.{n}, 10.1.1.1")), one_address),
+        ("behind something unreadable", "127.0.0.1", &|n| line(format!("192.0.2.{n}, unknown")), one_address),
+        (
+            "behind something that is no text",
+            "127.0.0.1",
+            &|n| vec![format!("6.6.6.{n}").into_bytes(), b"\xff, 192.0.2.1".to_vec()],
+            one_address,
+        ),
+        ("inside one /64", "127.0.0.1", &|n| line(format!("2001:db8::{n}:{n}")), one_address),
+        ("in several /64s", "127.0.0.1", &|n| line(format!("2001:db8:0:{n}::1")), eight_addresses),
+        (
+            "IPv4 in either spelling",
+            "127.0.0.1",
+            &|n| line(format!("{}192.0.2.1", if n % 2 == 0 { "::ffff:" } else { "" })),
+            one_address,
+        ),
+        (
+            "a proxy in the other spelling",
+            "127.0.0.1,10.0.0.0/8",
+            &|n| line(format!("6.6.6.{n}, 192.0.2.1, ::ffff:10.1.1.1")),
+            one_address,
+        ),
+    ];
+    for (name, trusted, lines, expected) in cases {
+        assert_eq!(eight(trusted, lines), *expected, "{name}");
+    }
+}
+
+#[test]
+fn exactly_the_ceiling_passes_in_parallel() {
+    let gate = Gate::with(&[("LIMIT_ADDRESS", "10/h")]);
+    let user = gate.sign_up("alice");
+    let domain = gate.register(&user, "shop.example.com");
+    let replies = at_once(50, || exchange(&gate, &domain).send());
+    assert_eq!(passed(&replies, 200, "ip"), 10);
+    let korean = exchange(&gate, &domain).header("Accept-Language", "ko").send().refused(429, "ip");
+    assert_eq!(korean["message"], "같은 네트워크에서 보낸 요청이 너무 많습니다. 잠시 후 다시 시도하세요");
+    // The ceiling is that of `/token` only.
+    let token = gate.sign_up("bob").token;
+    gate.get("/v1/test").token(&token).send().expect(200);
+    gate.post("/introspect").form("token=x").basic(&domain.id, &domain.secret).send().expect(200);
+    gate.clock.advance(360);
+    assert_eq!(passed(&[exchange(&gate, &domain).send(), exchange(&gate, &domain).send()], 200, "ip"), 1);
+}
+
+/// Whatever is sent there counts, in whatever spelling of the path that is answered at all.
+#[test]
+fn spellings_of_a_path_share_one_ceiling() {
+    let gate = Gate::with(&[("LIMIT_ADDRESS", "5/h")]);
+    let user = gate.sign_up("alice");
+    let domain = gate.register(&user, "shop.example.com");
+    let ask = |path: &str| gate.post(path).json(&json!({"clientSecret": domain.secret})).send();
+    ask("/token").expect(200);
+    ask("/v1/token").expect(200);
+    ask("/token?x=1").expect(200);
+    gate.post("/token").json(&json!({"clientSecret": 1})).send().refused(400, "invalid_field");
+    gate.post("/token").form(GRANT).basic(&domain.id, "wrong").send().refused(401, "unknown_client");
+    for path in ["/token", "/v1/token", "/token?x=2", "/v1/token?"] {
+        ask(path).refused(429, "ip");
+    }
+    for path in ["/token/", "//token", "/TOKEN", "/%74oken", "/./token", "/v2/token", "/v1//token", "/token;x=1"] {
+        let status = ask(path).status;
+        assert!([404, 429].contains(&status), "{path}: {status}");
+    }
+}
+
+#[test]
+fn who_is_refused_by_network_spends_nothing_of_the_domains() {
+    let gate = Gate::with(&[("LIMIT_ADDRESS", "5/h"), ("LIMIT_FREE", "10/h"), BEHIND_A_PROXY]);
+    let user = gate.sign_up("alice");
+    let domain = gate.register(&user, "shop.example.com");
+    let burst =
+        |address: &str| -> Vec<Reply> { (0..8).map(|_| from(exchange(&gate, &domain), address).send()).collect() };
+    assert_eq!(passed(&burst("192.0.2.1"), 200, "ip"), 5);
+    assert_eq!(passed(&burst("192.0.2.2"), 200, "ip"), 5);
+    let replies = burst("192.0.2.3");
+    assert_eq!(passed(&replies[..5], 200, "plan"), 0);
+    assert_eq!(passed(&replies[5..], 200, "ip"), 0);
+}
+
+/// Every way to be an unknown client.
+fn wrong(gate: &Gate, domain: &Domain, other: &Domain) -> Vec<Request> {
+    let Domain { id, secret } = domain;
+    vec![
+        gate.post("/token").json(&json!({"clientSecret": "wrong"})),
+        gate.post("/v1/token").json(&json!({"clientSecret": format!("{secret}x")})),
+        gate.post("/token").form(GRANT).basic(id, &other.secret),
+        gate.post("/token").form(GRANT).basic("", ""),
+        gate.post("/token").form(GRANT).header("Authorization", "Basic !"),
+        gate.post("/token").form(format!("{GRANT}&client_id={id}&client_secret=wrong")),
+        gate.post("/token").form(format!("{GRANT}&client_id={id}")),
+        gate.post("/introspect").form("token=x").basic(id, "wrong"),
+        gate.post("/revoke").form("token=x").basic(id, "wrong"),
+    ]
+}
+
+#[test]
+fn wrong_credentials_have_a_budget_and_right_ones_are_still_right() {
+    let settings = [("LIMIT_FAILURES", "9/h"), ("LIMIT_FREE", "10/h"), BEHIND_A_PROXY];
+    let gate = Gate::with(&settings);
+    let (user, other, _) = gate.tenant("alice");
+    let domain = gate.register(&user, "shop.example.com");
+    let (attacker, neighbour) = ("192.0.2.1", "192.0.2.2");
+    for request in wrong(&gate, &domain, &other) {
+        from(request, attacker).send().refused(401, "unknown_client");
+    }
+    for request in wrong(&gate, &domain, &other) {
+        let reply = from(request, attacker).send();
+        assert_eq!(passed(&[reply], 401, "failures"), 0);
+    }
+    let korean = gate.post("/token").json(&json!({"clientSecret": "wrong"})).header("Accept-Language", "ko");
+    let korean = from(korean, attacker).send().refused(429, "failures");
+    assert!(korean["message"].as_str().is_some_and(|text| text.contains("잘못된 인증 정보")), "{korean}");
+
+    // Nobody is shut out: neither who shares the address and has the right secret, nor anybody elsewhere. And the
+    // domain that they tried for has all of its own.
+    for _ in 0..9 {
+        from(exchange(&gate, &domain), attacker).send().expect(200);
+    }
+    from(gate.post("/revoke").form("token=x").basic(&domain.id, &domain.secret), attacker).send().expect(200);
+    from(gate.post("/introspect").form("token=x").basic(&domain.id, &domain.secret), attacker).send().expect(200);
+    from(exchange(&gate, &domain), neighbour).send().refused(429, "plan");
+    from(gate.post("/token").json(&json!({"clientSecret": "wrong"})), neighbour).send().refused(401, "unknown_client");
+    // What is malformed is no guess.
+    from(gate.post("/token").json(&json!({"clientSecret": 1})), attacker).send().refused(400, "invalid_field");
+
+    gate.clock.advance(400);
+    from(gate.post("/token").json(&json!({"clientSecret": "wrong"})), attacker).send().refused(401, "unknown_client");
+    from(gate.post("/token").json(&json!({"clientSecret": "wrong"})), attacker).send().refused(429, "failures");
+}
+
+#[test]
+fn brute_force_is_told_off_at_each_address() {
+    let gate = Gate::with(&[("LIMIT_FAILURES", "30/h"), BEHIND_A_PROXY]);
+    let user = gate.sign_up("alice");
+    let domain = gate.register(&user, "shop.example.com");
+    let guess = |address: &str| from(gate.post("/token").json(&json!({"clientSecret": "wrong"})), address).send();
+    let replies: Vec<Reply> = (0..300).map(|_| guess("192.0.2.1")).collect();
+    assert_eq!(passed(&replies, 401, "failures"), 30);
+    for number in 1..=10 {
+        let replies: Vec<Reply> = (0..32).map(|_| guess(&format!("198.51.100.{number}"))).collect();
+        assert_eq!(passed(&replies, 401, "failures"), 30, "{number}");
+    }
+    from(exchange(&gate, &domain), "192.0.2.1").send().expect(200);
+}
+
+#[test]
+fn a_budget_can_be_off() {
+    let off = [("LIMIT_ADDRESS", "off"), ("LIMIT_FAILURES", "off"), ("LIMIT_FREE", "off"), ("LIMIT_PREMIUM", "1/h")];
+    let gate = Gate::with(&off);
+    let user = gate.sign_up("alice");
+    let domain = gate.register(&user, "shop.example.com");
+    for _ in 0..20 {
+        exchange(&gate, &domain).send().expect(200);
+        gate.post("/token").json(&json!({"clientSecret": "wrong"})).send().refused(401, "unknown_client");
+    }
+}
