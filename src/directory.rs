@@ -4,6 +4,8 @@
 //! Why it may be trusted: it is filled before the first request, the node that writes applies its change before it
 //! answers, and every other node reads the difference once a second (see [`crate::db::revision`]).
 
+mod hosts;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,13 +14,15 @@ use arc_swap::ArcSwap;
 use compact_str::CompactString;
 use papaya::HashMap;
 
+use self::hosts::Hosts;
 use crate::db::revision::{Delta, Tombstone};
 use crate::db::revocation::Revocation;
 use crate::db::signing_key::SigningKey;
 pub use crate::db::user::{Standing, Tenant};
 use crate::db::{Conn, domain, revision, secret};
 use crate::error::{Error, Result};
-use crate::id::{DomainId, TokenId, UserId};
+use crate::host::Host;
+use crate::id::{DomainId, SecretId, TokenId, UserId};
 use crate::plan::{Meter, Plan};
 use crate::secret::SecretDigest;
 use crate::token::client_keys::ClientKeys;
@@ -69,6 +73,11 @@ impl Domain {
         self.extras.as_ref()?.keys.as_ref()
     }
 
+    /// Its host, unless it is suspended.
+    fn live_host(&self) -> Option<&str> {
+        (!self.suspended).then_some(&*self.host)
+    }
+
     /// Whether it has such keys and was there when this process started, so that it may have used them before.
     pub fn is_from_before(&self) -> bool {
         self.extras.as_ref().is_some_and(|extras| extras.from_before)
@@ -94,6 +103,7 @@ impl Live {
 
 #[derive(Debug)]
 struct Secret {
+    id: SecretId,
     domain_id: DomainId,
     expires_at: Option<i64>,
 }
@@ -104,6 +114,7 @@ pub struct Directory {
     tenants: HashMap<i64, Arc<Tenant>>,
     domains: HashMap<DomainId, Arc<Domain>>,
     secrets: HashMap<SecretDigest, Secret>,
+    hosts: Hosts,
     keyring: ArcSwap<Keyring>,
     /// Revoked tokens with their `exp`.
     revoked: HashMap<TokenId, i64>,
@@ -124,6 +135,7 @@ impl Directory {
             tenants: HashMap::new(),
             domains: HashMap::new(),
             secrets: HashMap::new(),
+            hosts: Hosts::default(),
             seen: Mutex::new(0),
             started: Instant::now(),
             fresh_at: AtomicU64::new(0),
@@ -155,14 +167,21 @@ impl Directory {
         self.revoked.pin().retain(|_, expires_at| *expires_at > now);
     }
 
-    /// The domain whose secret this is, if the secret still works at `now` and neither domain nor owner is suspended.
-    pub fn by_secret(&self, digest: &SecretDigest, now: i64) -> Option<Live> {
+    /// The domain whose secret this is, if the secret still works at `now` and neither domain nor owner is suspended; and
+    /// the secret's number.
+    pub fn by_secret(&self, digest: &SecretDigest, now: i64) -> Option<(Live, SecretId)> {
         let secrets = self.secrets.pin();
         let secret = secrets.get(digest)?;
         if secret.expires_at.is_some_and(|deadline| deadline <= now) {
             return None;
         }
-        self.by_id(&secret.domain_id)
+        Some((self.by_id(&secret.domain_id)?, secret.id))
+    }
+
+    /// Whether `origin`, the value of an `Origin` header, is that of a registered host whose domain is not suspended; its
+    /// owner may be.
+    pub fn has_live_host(&self, origin: &str) -> bool {
+        Host::of_origin(origin).any(|host| self.hosts.contains(host.as_str()))
     }
 
     /// The domain of that id, if neither it nor its owner is suspended.
@@ -226,8 +245,8 @@ impl Directory {
             self.put_domain(domain, at_start);
         }
         let secrets = self.secrets.pin();
-        for secret::Secret { digest, domain_id, expires_at, .. } in delta.secrets {
-            secrets.insert(digest, Secret { domain_id, expires_at });
+        for secret::Secret { id, digest, domain_id, expires_at } in delta.secrets {
+            secrets.insert(digest, Secret { id, domain_id, expires_at });
         }
         let revoked = self.revoked.pin();
         for Revocation { jti, expires_at } in delta.revocations {
@@ -240,7 +259,7 @@ impl Directory {
                 secrets.remove(&digest);
             }
             if let Some(id) = domain_id {
-                domains.remove(&id);
+                self.hosts.change(domains.remove(&id).and_then(|domain| domain.live_host()), None);
             }
             if let Some(id) = user_id {
                 tenants.remove(&id.get());
@@ -282,6 +301,7 @@ impl Directory {
             generation: row.generation,
             suspended: row.suspended,
         };
+        self.hosts.change(known.and_then(|domain| domain.live_host()), domain.live_host());
         domains.insert(row.id, Arc::new(domain));
     }
 }

@@ -79,6 +79,12 @@ pub enum Error {
     TooSlow,
     /// A body of a type, or in an encoding, that is not read here.
     MediaType,
+    /// A browser asks for a page of a host that nobody has registered.
+    Origin,
+    /// A good client secret, but a browser sent it (`BROWSER_SECRETS=refuse`).
+    SecretInBrowser,
+    /// The API's version is past its sunset.
+    Sunset,
     /// Over the plan's limit.
     PlanLimit {
         /// Seconds until one more request fits, at least 1.
@@ -157,6 +163,9 @@ impl Error {
             Error::HeadTooLarge => row(S::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", "too_large", Message::HeadTooLarge),
             Error::TooSlow => row(S::REQUEST_TIMEOUT, "invalid_request", "timeout", Message::TooSlow),
             Error::MediaType => row(S::UNSUPPORTED_MEDIA_TYPE, "invalid_request", "media_type", Message::MediaType),
+            Error::Origin => row(S::FORBIDDEN, "access_denied", "origin", Message::Origin),
+            Error::SecretInBrowser => row(S::BAD_REQUEST, "unauthorized_client", "browser", Message::SecretInBrowser),
+            Error::Sunset => row(S::GONE, "gone", "sunset", Message::Sunset),
             Error::PlanLimit { .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", "plan", Message::PlanLimit),
             Error::Busy => row(S::SERVICE_UNAVAILABLE, "temporarily_unavailable", "busy", Message::Busy),
             Error::Internal(_) => row(S::INTERNAL_SERVER_ERROR, "server_error", "internal", Message::Internal),

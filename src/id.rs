@@ -154,9 +154,16 @@ where
 }
 
 /// A secret's number, unique over all domains; it says nothing about the secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, AsExpression, FromSqlRow)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = BigInt)]
 pub struct SecretId(i64);
+
+impl SecretId {
+    /// The number as the wire shows it.
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
 number_in_sql!(SecretId);
 
 /// A token's `jti`: 128 random bits, in the token as 32 hexadecimal digits. What a revocation names: the bytes of one

@@ -3,6 +3,7 @@
 mod files;
 mod follow;
 pub mod keys;
+pub mod leaks;
 mod upkeep;
 
 use std::fs::File;
@@ -14,6 +15,7 @@ use actix_web::web;
 
 pub(crate) use self::files::root_secret;
 use self::files::take_file;
+use self::leaks::Leaks;
 use crate::config::Config;
 use crate::db::audit::Audited;
 pub(crate) use crate::db::audit::{Actor, Who};
@@ -43,6 +45,8 @@ pub struct App {
     pub directory: Directory,
     /// The client assertions that were used.
     pub used_assertions: Used,
+    /// The client secrets that came from a browser.
+    pub leaks: Leaks,
     /// What checks passwords.
     pub hasher: Hasher,
     /// What is counted.
@@ -77,6 +81,7 @@ impl App {
         let app = App {
             directory: Directory::new(keyring),
             used_assertions: Used::default(),
+            leaks: Leaks::default(),
             hasher: Hasher::new(config.bcrypt_cost, cores),
             metrics: Metrics::default(),
             started_at: clock(),

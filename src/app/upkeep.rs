@@ -34,7 +34,7 @@ pub(super) fn keep_up(app: Weak<App>) -> std::result::Result<(), Exit> {
 }
 
 impl App {
-    /// Forgets what has expired, and lets keys follow each other.
+    /// Forgets what has expired, lets keys follow each other, and flags secrets that came from a browser.
     ///
     /// # Errors
     /// When the database does not answer; what is left is done the next time.
@@ -48,12 +48,12 @@ impl App {
             self.directory.prune(past);
         }
         let keyring = self.directory.keyring();
-        if !keyring.needs_upkeep(self.config.key_rotation, now) {
-            return Ok(());
-        }
         let period = self.config.key_rotation;
-        self.change_now(|conn| {
-            keys::telling(conn, Actor::SERVER, now, |conn| keys::keep_up(conn, &keyring, period, now))
-        })
+        if keyring.needs_upkeep(period, now) {
+            self.change_now(|conn| {
+                keys::telling(conn, Actor::SERVER, now, |conn| keys::keep_up(conn, &keyring, period, now))
+            })?;
+        }
+        self.write_leaks()
     }
 }

@@ -16,8 +16,8 @@ pub use self::algorithm::Algorithm;
 pub use self::hmac_secret::HmacSecret;
 pub use self::value::grace;
 use self::value::{
-    audiences, database, duration, is_loopback_url, issuer, limit, log_filter, networks, one_of, optional_secret,
-    parsed, public_url, rotation, scopes, with_issuer, without_password,
+    audiences, database, duration, is_loopback_url, issuer, limit, log_filter, networks, one_of, optional_date,
+    optional_secret, parsed, public_url, rotation, scopes, with_issuer, without_password,
 };
 use crate::host::LocalHosts;
 use crate::locale::Locale;
@@ -72,6 +72,10 @@ pub struct Config {
     pub log_filter: String,
     /// `ALLOW_LOCAL_HOSTS`.
     pub local_hosts: LocalHosts,
+    /// `BROWSER_SECRETS`: whether a client secret that a browser sends is refused.
+    pub refuse_browser_secrets: bool,
+    /// `API_V1_DEPRECATED` and `API_V1_SUNSET`.
+    pub api_v1: Life,
     /// Every key in order with its value as it may be shown, for `check-config`.
     pub settings: Vec<Setting>,
 }
@@ -104,6 +108,15 @@ pub enum AccessLog {
     Errors,
     /// None.
     Off,
+}
+
+/// How long a version of the API lives: dates as Unix seconds of their midnight in UTC, the first not after the second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Life {
+    /// From then on nobody should begin to use it.
+    pub deprecated: Option<i64>,
+    /// From then on it is gone.
+    pub sunset: Option<i64>,
 }
 
 /// One setting as `check-config` prints it.
@@ -260,6 +273,12 @@ impl Config {
             if on_loopback { "true" } else { "false" },
             one_of(&[("true", LocalHosts::Allowed), ("false", LocalHosts::Refused)]),
         );
+        let refuse_browser_secrets = r.read("BROWSER_SECRETS", "allow", one_of(&[("allow", false), ("refuse", true)]));
+        let deprecated = r.read("API_V1_DEPRECATED", "", optional_date);
+        let sunset = r.read("API_V1_SUNSET", "", |text| match (optional_date(text)?, deprecated.flatten()) {
+            (Some(sunset), Some(deprecated)) if sunset < deprecated => Err("is before API_V1_DEPRECATED".to_owned()),
+            (sunset, _) => Ok(sunset),
+        });
         Some(Config {
             listen: SocketAddr::new(host?, port?),
             public_url: public_url?,
@@ -284,6 +303,8 @@ impl Config {
             access_log: access_log?,
             log_filter: log_filter?,
             local_hosts: local_hosts?,
+            refuse_browser_secrets: refuse_browser_secrets?,
+            api_v1: Life { deprecated: deprecated?, sunset: sunset? },
             settings: Vec::new(),
         })
     }

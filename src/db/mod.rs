@@ -14,6 +14,7 @@ pub mod revocation;
 #[rustfmt::skip]
 pub mod schema;
 pub mod secret;
+pub mod secret_use;
 pub mod signing_key;
 pub mod user;
 

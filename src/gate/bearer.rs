@@ -34,7 +34,7 @@ use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpRequest};
 
 use super::address::Address;
-use super::app;
+use super::{app, cors};
 use crate::app::{Actor, App, Who};
 use crate::directory::{Domain, Standing, Tenant};
 use crate::error::{Error, Result};
@@ -110,7 +110,11 @@ impl Bearer {
     /// # Errors
     /// As [`Bearer`] says.
     pub(crate) fn presented(req: &HttpRequest, app: &App, audience: &str) -> Result<Bearer> {
-        let mut bearer = Bearer::judge(app, presented(req)?, Some(audience))?;
+        let token = Bearer::authentic(app, presented(req)?)?;
+        if let Subject::Domain(id) = &token.subject {
+            cors::note(req, app, id);
+        }
+        let mut bearer = Bearer::judge_authentic(app, token, Some(audience))?;
         bearer.address = Address::of(req, &app.config);
         if let Some(domain) = &bearer.domain {
             spend(app, domain)?;
@@ -123,13 +127,20 @@ impl Bearer {
     /// # Errors
     /// When it is not good.
     pub(crate) fn judge(app: &App, token: &str, audience: Option<&str>) -> Result<Bearer> {
-        let now = app.now();
-        let token = token::verify(token, &app.directory.keyring(), &app.config, now).ok_or(Error::TokenInvalid)?;
+        Bearer::judge_authentic(app, Bearer::authentic(app, token)?, audience)
+    }
+
+    /// Reads a token that is ours, whatever became of it since.
+    fn authentic(app: &App, token: &str) -> Result<Arc<Authentic>> {
+        token::verify(token, &app.directory.keyring(), &app.config, app.now()).ok_or(Error::TokenInvalid)
+    }
+
+    fn judge_authentic(app: &App, token: Arc<Authentic>, audience: Option<&str>) -> Result<Bearer> {
         if audience.is_some_and(|audience| !token.is_for(audience)) {
             return Err(Error::TokenInvalid);
         }
         let bearer = Bearer::live(app, token)?;
-        match bearer.token.has_expired(now) {
+        match bearer.token.has_expired(app.now()) {
             true => Err(Error::TokenExpired(app.config.expired_token_status)),
             false => Ok(bearer),
         }

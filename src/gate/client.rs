@@ -13,11 +13,12 @@ use url::form_urlencoded;
 
 use super::address::Address;
 use super::body::{self, MediaType};
-use super::{app, bearer};
+use super::{app, bearer, cors};
+use crate::app::leaks::Leak;
 use crate::app::{Actor, App, Who};
 use crate::directory::Live;
 use crate::error::{Error, Result};
-use crate::id::{DomainId, UserId};
+use crate::id::{DomainId, SecretId, UserId};
 use crate::locale::Message;
 use crate::secret::ClientSecret;
 use crate::token::assertion::{self, Circumstances};
@@ -41,7 +42,7 @@ impl FromRequest for Client {
         async move {
             let app = app(&req)?;
             let (credentials, form) = presented(&req, payload).await?;
-            let live = credentials.prove(app, req.path())?;
+            let live = credentials.prove(app, &req)?;
             bearer::spend(app, &live.domain)?;
             Ok(Client { live, form })
         }
@@ -96,7 +97,7 @@ impl FromRequest for FormClient {
             }
             let (credentials, form) = presented(&req, payload).await?;
             let app = app(&req)?;
-            let live = credentials.prove(app, req.path())?;
+            let live = credentials.prove(app, &req)?;
             let address = Address::of(&req, &app.config);
             Ok(FormClient { live, address, form: form.ok_or(Error::MediaType)? })
         }
@@ -158,18 +159,38 @@ enum Credentials {
 }
 
 impl Credentials {
-    /// The client that these credentials are of; at the endpoint of that path.
-    fn prove(&self, app: &App, path: &str) -> Result<Live> {
-        let (id, basic, live) = match self {
+    /// The client that these credentials of a request are of.
+    fn prove(&self, app: &App, req: &HttpRequest) -> Result<Live> {
+        let (id, basic, found) = match self {
             Credentials::Secret { id, secret, basic } => {
                 let secret = ClientSecret::parse(secret);
-                let live = secret.and_then(|secret| app.directory.by_secret(&secret.digest(), app.now()));
-                (id, *basic, live)
+                let found = secret.and_then(|secret| app.directory.by_secret(&secret.digest(), app.now()));
+                (id, *basic, found.map(|(live, secret)| (live, Some(secret))))
             }
-            Credentials::Assertion { id, assertion } => (id, false, asserted(app, assertion, path)?),
+            Credentials::Assertion { id, assertion } => {
+                (id, false, asserted(app, assertion, req.path())?.map(|live| (live, None)))
+            }
         };
-        live.filter(|live| id.as_ref().is_none_or(|id| id == live.domain.id.as_str()))
-            .ok_or(Error::UnknownClient { basic })
+        let (live, secret) = found
+            .filter(|(live, _)| id.as_ref().is_none_or(|id| id == live.domain.id.as_str()))
+            .ok_or(Error::UnknownClient { basic })?;
+        cors::note(req, app, &live.domain.id);
+        if let Some(secret) = secret
+            && cors::is_from_browser(req.headers())
+        {
+            came_from_browser(app, req, &live, secret)?;
+        }
+        Ok(live)
+    }
+}
+
+/// A secret in a browser can be read by everybody who looks: its owner has to know.
+fn came_from_browser(app: &App, req: &HttpRequest, live: &Live, secret: SecretId) -> Result<()> {
+    let address = Address::of(req, &app.config).0;
+    app.leaks.note(Leak { secret, domain: live.domain.id, tenant: live.tenant.id, address, at: app.now() });
+    match app.config.refuse_browser_secrets {
+        true => Err(Error::SecretInBrowser),
+        false => Ok(()),
     }
 }
 

@@ -5,8 +5,10 @@ pub mod address;
 pub mod bearer;
 pub mod body;
 pub mod client;
+mod cors;
 pub mod observe;
 pub mod routes;
+pub mod versions;
 
 use std::future::{Ready, ready};
 
