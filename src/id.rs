@@ -166,6 +166,12 @@ impl SecretId {
 }
 number_in_sql!(SecretId);
 
+/// Numbers as a database would give them, for tests that need none.
+#[cfg(test)]
+pub(crate) fn of_row(user: i64, secret: i64) -> (UserId, SecretId) {
+    (UserId(user), SecretId(secret))
+}
+
 /// A token's `jti`: 128 random bits, in the token as 32 hexadecimal digits. What a revocation names: the bytes of one
 /// token can be written in more than one way (an ECDSA signature has a twin), its id cannot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]

@@ -53,13 +53,16 @@ impl Leaks {
     /// Notes a secret, unless it is known. Costs no write, however often it comes.
     pub fn note(&self, leak: Leak) {
         let mut noted = self.noted();
-        if noted.known.len() >= MOST {
-            let Noted { waiting, known } = &mut *noted;
+        let Noted { waiting, known } = &mut *noted;
+        // Where too many wait, the secret's next use tells of it.
+        if waiting.len() >= MOST {
+            return;
+        }
+        if known.len() >= MOST {
             *known = waiting.iter().map(|leak| leak.secret).collect();
         }
-        // Where even that is too much, the secret's next use tells of it.
-        if noted.known.len() < MOST && noted.known.insert(leak.secret) {
-            noted.waiting.push(leak);
+        if known.insert(leak.secret) {
+            waiting.push(leak);
         }
     }
 
@@ -104,5 +107,49 @@ impl App {
             self.leaks.give_back(leaks);
         }
         written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::of_row;
+
+    fn leak(number: i64) -> Leak {
+        let (tenant, secret) = of_row(1, number);
+        Leak { secret, domain: DomainId::random(), tenant, address: None, at: 0 }
+    }
+
+    fn taken(leaks: &Leaks) -> Vec<i64> {
+        leaks.take().iter().map(|leak| leak.secret.get()).collect()
+    }
+
+    #[test]
+    fn each_secret_waits_once() {
+        let leaks = Leaks::default();
+        for number in [1, 2, 1, 1, 2] {
+            leaks.note(leak(number));
+        }
+        let waiting = leaks.take();
+        leaks.note(leak(1));
+        assert!(leaks.take().is_empty(), "it is known");
+        leaks.note(leak(3));
+        leaks.give_back(waiting);
+        assert_eq!(taken(&leaks), [3, 1, 2]);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_what_waits_is_kept() {
+        let leaks = Leaks::default();
+        let most = MOST as i64;
+        (0..2 * most).for_each(|number| leaks.note(leak(number)));
+        let waiting = leaks.take();
+        assert_eq!(waiting.len(), MOST, "the first ones");
+        // Those that were taken are forgotten for others.
+        (most..3 * most).for_each(|number| leaks.note(leak(number)));
+        leaks.give_back(waiting);
+        assert_eq!(taken(&leaks), (most..2 * most).collect::<Vec<_>>());
+        leaks.note(leak(0));
+        assert_eq!(taken(&leaks), [0]);
     }
 }

@@ -401,6 +401,79 @@ mod tests {
     }
 
     #[test]
+    fn dates() {
+        for (text, seconds) in [
+            ("1970-01-01", 0),
+            ("2000-02-29", 951_782_400),
+            ("2024-12-31", 1_735_603_200),
+            ("2027-01-31", 1_801_353_600),
+            ("2100-03-01", 4_107_542_400),
+            ("2400-02-29", 13_574_563_200),
+            ("9999-12-31", 253_402_214_400),
+        ] {
+            assert_eq!(optional_date(text), Ok(Some(seconds)), "{text}");
+        }
+        for text in [
+            "0000-00-00",
+            "0000-01-01",
+            "0001-01-01",
+            "1969-12-31",
+            "2027-00-01",
+            "2027-13-01",
+            "2027-01-00",
+            "2027-01-32",
+            "2027-04-31",
+            "2027-02-29",
+            "2100-02-29",
+            "2027-1-31",
+            "2027-01-1",
+            "27-01-31",
+            "02027-01-31",
+            "10000-01-01",
+            "+027-01-31",
+            "-027-01-31",
+            "2027-+1-31",
+            "2027/01/31",
+            "20270131",
+            "2027-01-31T00:00:00Z",
+            "2027-01-31 ",
+            " 2027-01-31",
+            "2027-01",
+            "2027-01-31-01",
+            "2027-W05-7",
+            "31-01-2027",
+            "off",
+            "-",
+            "--",
+            "２０２７-01-31",
+            "2027-٠١-31",
+            "99999999999999999999-01-01",
+        ] {
+            assert!(optional_date(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_deprecated_before_it_is_gone() {
+        let life = |deprecated, sunset| {
+            load(&[("API_V1_DEPRECATED", deprecated), ("API_V1_SUNSET", sunset)]).map(|config| config.api_v1)
+        };
+        let (first, second) = (Some(1_801_353_600), Some(1_801_440_000));
+        for (deprecated, sunset, good) in [
+            ("", "", Life { deprecated: None, sunset: None }),
+            ("2027-01-31", "", Life { deprecated: first, sunset: None }),
+            ("", "2027-01-31", Life { deprecated: None, sunset: first }),
+            ("2027-01-31", "2027-02-01", Life { deprecated: first, sunset: second }),
+            ("2027-01-31", "2027-01-31", Life { deprecated: first, sunset: first }),
+        ] {
+            assert_eq!(life(deprecated, sunset).expect("good dates"), good);
+        }
+        let problem = |deprecated, sunset| life(deprecated, sunset).expect_err("bad dates").to_string();
+        assert_eq!(problem("2027-02-01", "2027-01-31"), "API_V1_SUNSET is before API_V1_DEPRECATED");
+        assert_eq!(problem("x", "2027-02-30").lines().count(), 2, "both are told");
+    }
+
+    #[test]
     fn local_hosts_only_while_the_public_url_is_local() {
         assert_eq!(load(&[]).expect("loads").local_hosts, LocalHosts::Allowed);
         assert_eq!(
