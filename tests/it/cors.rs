@@ -223,7 +223,7 @@ fn errors_can_be_read_and_never_by_the_wrong_page() {
         ("wrong credentials", &|| gate.post("/v1/signin").json(&json!({"username": "x", "password": "y"})), 401, false),
     ];
     // The posts that are to fail.
-    broken.app.db.write_now(|conn| rename_posts(conn)).expect("the database answers");
+    broken.app.db.write_now(rename_posts).expect("the database answers");
     for (name, request, status, known) in rows {
         for (origin, expected) in
             [(OWN, true), ("https://mallory.example.org", !known), ("https://evil.com", false), ("null", false)]
