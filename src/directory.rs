@@ -8,6 +8,8 @@
 //! Why it may be trusted: it is filled before the first request, the node that writes applies its change before it
 //! answers, and every other node reads the difference once a second (see [`crate::db::revision`]).
 
+mod hosts;
+
 use std::fmt;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +20,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use compact_str::CompactString;
 use papaya::HashMap;
 
+use self::hosts::Hosts;
 use crate::db::revision::{Change, Part, Tombstone};
 use crate::db::revocation::Revocation;
 use crate::db::signing_key::SigningKey;
@@ -25,6 +28,7 @@ use crate::db::used_assertion::UsedAssertion;
 pub use crate::db::user::{Standing, Tenant};
 use crate::db::{Conn, Db, domain, revision, secret};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::id::{DomainId, SecretId, TokenId};
 use crate::plan::{Meter, Plan};
 use crate::secret::SecretDigest;
@@ -92,6 +96,11 @@ impl Domain {
         self.extras.as_ref()?.keys.as_ref()
     }
 
+    /// Its host, unless it is suspended.
+    fn live_host(&self) -> Option<&str> {
+        (!self.suspended).then_some(&*self.host)
+    }
+
     /// Whether it has such keys and was there when this process started, so that it may have used them before.
     pub fn is_from_before(&self) -> bool {
         self.extras.as_ref().is_some_and(|extras| extras.from_before)
@@ -147,6 +156,7 @@ pub struct Directory {
     tenants: HashMap<i64, Arc<Place<Tenant>>>,
     domains: HashMap<DomainId, Arc<Place<Domain>>>,
     secrets: HashMap<SecretDigest, Secret>,
+    hosts: Hosts,
     keyring: ArcSwap<Keyring>,
     /// Revoked tokens with their `exp`.
     revoked: HashMap<TokenId, i64>,
@@ -170,6 +180,7 @@ impl Directory {
             tenants: HashMap::new(),
             domains: HashMap::new(),
             secrets: HashMap::new(),
+            hosts: Hosts::default(),
             seen: Mutex::new(0),
             started: Instant::now(),
             fresh_at: AtomicU64::new(0),
@@ -207,6 +218,12 @@ impl Directory {
         let secret = secrets.get(digest).filter(|secret| now < secret.expires_at)?;
         let expires_at = Some(secret.expires_at).filter(|deadline| *deadline < i64::MAX);
         Some(Known { live: live(&secret.domain)?, secret: secret.id, expires_at })
+    }
+
+    /// Whether `origin`, the value of an `Origin` header, is that of a registered host whose domain is not suspended; its
+    /// owner may be.
+    pub fn has_live_host(&self, origin: &str) -> bool {
+        Host::of_origin(origin).any(|host| self.hosts.contains(host.as_str()))
     }
 
     /// The domain of that id, if neither it nor its owner is suspended.
@@ -318,7 +335,8 @@ impl Directory {
             self.secrets.pin().remove(&digest);
         }
         if let Some(place) = domain_id.and_then(|id| self.domains.pin().remove(&id).cloned()) {
-            place.0.store(None);
+            let gone = place.0.swap(None);
+            self.hosts.change(gone.as_ref().and_then(|domain| domain.live_host()), None);
         }
         if let Some(place) = user_id.and_then(|id| self.tenants.pin().remove(&id.get()).cloned()) {
             place.0.store(None);
@@ -361,6 +379,7 @@ impl Directory {
             generation: row.generation,
             suspended: row.suspended,
         };
+        self.hosts.change(known.as_ref().and_then(|domain| domain.live_host()), domain.live_host());
         place_of_it.0.store(Some(Arc::new(domain)));
     }
 }

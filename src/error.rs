@@ -82,6 +82,12 @@ pub enum Error {
     TooSlow,
     /// A body of a type, or in an encoding, that is not read here.
     MediaType,
+    /// A browser asks for a page of a host that nobody has registered.
+    Origin,
+    /// A good client secret, but a browser sent it (`BROWSER_SECRETS=refuse`).
+    SecretInBrowser,
+    /// The API's version is past its sunset.
+    Sunset,
     /// Over the plan's limit.
     PlanLimit {
         /// How long until one more request fits.
@@ -100,8 +106,6 @@ pub enum Error {
     },
     /// `SELF_SERVICE_PREMIUM=false`: a plan that only the operator grants.
     PlanNotGranted,
-    /// `DOMAINS_PER_USER`.
-    DomainQuota,
     /// Overloaded, or the database is away.
     Busy,
     /// A bug or a broken installation; the cause is for the log only.
@@ -181,7 +185,9 @@ impl Error {
             Error::NetworkLimit(_) => row(S::TOO_MANY_REQUESTS, "rate_limited", "ip", Message::NetworkLimit),
             Error::FailureLimit { message, .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", "failures", *message),
             Error::PlanNotGranted => row(S::FORBIDDEN, "access_denied", "plan", Message::PlanNotGranted),
-            Error::DomainQuota => row(S::FORBIDDEN, "access_denied", "quota", Message::DomainQuota),
+            Error::Origin => row(S::FORBIDDEN, "access_denied", "origin", Message::Origin),
+            Error::SecretInBrowser => row(S::BAD_REQUEST, "unauthorized_client", "browser", Message::SecretInBrowser),
+            Error::Sunset => row(S::GONE, "gone", "sunset", Message::Sunset),
             Error::Busy => row(S::SERVICE_UNAVAILABLE, "temporarily_unavailable", "busy", Message::Busy),
             Error::Internal(_) => row(S::INTERNAL_SERVER_ERROR, "server_error", "internal", Message::Internal),
         }

@@ -160,6 +160,13 @@ impl Host {
         }
     }
 
+    /// Every host whose own origin `origin` is, registered or not: as [`Host::matches_origin`] says.
+    pub fn of_origin(origin: &str) -> impl Iterator<Item = Host> {
+        let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
+        let spellings = [authority.to_owned(), format!("{authority}:443"), format!("{authority}:80")];
+        spellings.into_iter().map(Host).filter(move |host| host.matches_origin(origin))
+    }
+
     fn without_default(&self, port: u16) -> &str {
         if self.port() == Some(port) { self.name() } else { &self.0 }
     }

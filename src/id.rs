@@ -157,7 +157,6 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = BigInt)]
 pub struct SecretId(i64);
-number_in_sql!(SecretId);
 
 impl SecretId {
     /// Parses the last segment of a secret's URL; only the canonical decimal form is one.
@@ -170,6 +169,13 @@ impl SecretId {
     pub fn get(self) -> i64 {
         self.0
     }
+}
+number_in_sql!(SecretId);
+
+/// Numbers as a database would give them, for tests that need none.
+#[cfg(test)]
+pub(crate) fn of_row(user: i64, secret: i64) -> (UserId, SecretId) {
+    (UserId(user), SecretId(secret))
 }
 
 /// A token's `jti`: 128 random bits, in the token as 32 hexadecimal digits. What a revocation names: the bytes of one

@@ -65,7 +65,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
 pub fn route_table(config: &Config) -> web::Data<Routes> {
     let (_, mut document) = actix_web::App::new().into_utoipa_app().configure(routes).split_for_parts();
     openapi::complete(&mut document, config);
-    web::Data::new(Routes::of(&document))
+    web::Data::new(Routes::of(&document, config))
 }
 
 /// The actix-web application of one worker: the routes inside the one middleware.

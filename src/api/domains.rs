@@ -240,7 +240,7 @@ pub(crate) async fn register(
     let insert = move |conn: &mut Conn| {
         // Exact, because every change of a domain holds the lock on the revision.
         match most {
-            Some(most) if domain::count(conn, tenant)? >= most => Err(Error::DomainQuota),
+            Some(most) if domain::count(conn, tenant)? >= most => Err(Error::Quota(Message::DomainQuota)),
             _ => insert(conn, actor, tenant, &new, now),
         }
     };

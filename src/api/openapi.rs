@@ -11,6 +11,7 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::config::Config;
 use crate::error::ErrorBody;
 use crate::gate::routes::Routes;
+use crate::gate::versions::Version;
 
 /// Describe this API.
 #[utoipa::path(
@@ -51,7 +52,7 @@ pub(crate) fn complete(api: &mut OpenApi, config: &Config) {
             if path == "/v1/token" {
                 operation.operation_id = Some("issueTokenV1".into());
             }
-            refusals(path, operation);
+            refusals(path, operation, config);
         }
     }
 }
@@ -84,7 +85,7 @@ const FAILURES: &str = "Too many wrong credentials from the network";
 const OVER_A_LIMIT: &str = "Over the limit of the domain's plan, or too many requests or wrong credentials from the network; `reason` tells which";
 
 /// Adds every refusal that follows from what an operation takes and demands.
-fn refusals(path: &str, operation: &mut Operation) {
+fn refusals(path: &str, operation: &mut Operation, config: &Config) {
     let mut add = |status: &str, description: &str| {
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(ErrorBody::name()))).build();
         let response = ResponseBuilder::new().description(description).content("application/json", content).build();
@@ -124,6 +125,9 @@ fn refusals(path: &str, operation: &mut Operation) {
     }
     if !FROM_MEMORY.contains(&path) {
         add("503", "Temporarily unavailable; see Retry-After");
+    }
+    if Version::of_path(path) == Some(Version::V1) && config.api_v1.sunset.is_some() {
+        add("410", "This version of the API is past its sunset");
     }
     add("431", "The head of the request is too large");
     add("500", "A bug; the request id helps to find it");

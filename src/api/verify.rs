@@ -1,5 +1,10 @@
 //! `GET /verify`: a reverse proxy asks who calls, and whether it may go on. Works with nginx `auth_request`, Traefik
 //! ForwardAuth and Envoy `ext_authz`; see `deploy/`.
+//!
+//! Pre-flights: a browser sends no token with one, so with the files of `deploy/` it is refused like everything without a
+//! token, 401 `missing`, and pages cannot call the API behind. An API that pages are to call answers pre-flights itself,
+//! on a path without the gate, for OPTIONS only; the request that follows still needs its token. `/verify` has no OPTIONS,
+//! so a proxy that keeps the caller's method when it asks is refused, never let through by the 204 of a pre-flight.
 
 use std::borrow::Cow;
 

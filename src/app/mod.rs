@@ -4,6 +4,7 @@ mod failures;
 mod files;
 mod follow;
 pub mod keys;
+pub mod leaks;
 mod ledger;
 mod upkeep;
 
@@ -17,6 +18,7 @@ use actix_web::web;
 use self::failures::Failures;
 pub(crate) use self::files::root_secret;
 use self::files::take_file;
+use self::leaks::Leaks;
 pub(crate) use self::upkeep::USAGE_DAYS;
 use crate::budget::Budgets;
 use crate::config::{Config, Database};
@@ -67,6 +69,8 @@ pub struct App {
     pub db: Db,
     /// What the hot path knows.
     pub directory: Directory,
+    /// The client secrets that came from a browser.
+    pub leaks: Leaks,
     /// What checks passwords.
     pub hasher: Hasher,
     /// What is counted.
@@ -110,6 +114,7 @@ impl App {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let app = App {
             directory: Directory::new(keyring, used_assertions),
+            leaks: Leaks::default(),
             hasher: Hasher::new(config.bcrypt_cost, cores),
             metrics: Metrics::default(),
             usage: Usage::default(),

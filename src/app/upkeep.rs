@@ -56,7 +56,7 @@ pub(super) fn repeat(
 }
 
 impl App {
-    /// Forgets what has expired, and lets keys follow each other.
+    /// Forgets what has expired, lets keys follow each other, and flags secrets that came from a browser.
     ///
     /// # Errors
     /// When the database does not answer; what is left is done the next time.
@@ -76,12 +76,12 @@ impl App {
         while self.db.change_now(|conn| Ok(secret::prune(conn, now - SHOWN)?), |conn| self.directory.catch_up(conn))? {}
         while self.db.write_now(|conn| Ok(usage::prune(conn, now.div_euclid(DAY) - USAGE_DAYS)?))? {}
         let keyring = self.directory.keyring();
-        if !keyring.needs_upkeep(self.config.key_rotation, now) {
-            return Ok(());
-        }
         let period = self.config.key_rotation;
-        self.change_now(|conn| {
-            keys::telling(conn, Actor::SERVER, now, |conn| keys::keep_up(conn, &keyring, period, now))
-        })
+        if keyring.needs_upkeep(period, now) {
+            self.change_now(|conn| {
+                keys::telling(conn, Actor::SERVER, now, |conn| keys::keep_up(conn, &keyring, period, now))
+            })?;
+        }
+        self.write_leaks()
     }
 }

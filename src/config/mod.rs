@@ -18,7 +18,7 @@ pub use self::hmac_secret::HmacSecret;
 pub use self::value::grace;
 use self::value::{
     at_most, audiences, database, duration, is_loopback_url, issuer, limit, log_filter, networks, one_of,
-    optional_secret, parsed, public_url, rotation, scopes, with_issuer, without_password,
+    optional_date, optional_secret, parsed, public_url, rotation, scopes, with_issuer, without_password,
 };
 use crate::budget::BudgetLimits;
 use crate::host::LocalHosts;
@@ -80,6 +80,10 @@ pub struct Config {
     pub log_filter: String,
     /// `ALLOW_LOCAL_HOSTS`.
     pub local_hosts: LocalHosts,
+    /// `BROWSER_SECRETS`: whether a client secret that a browser sends is refused.
+    pub refuse_browser_secrets: bool,
+    /// `API_V1_DEPRECATED` and `API_V1_SUNSET`.
+    pub api_v1: Life,
     /// Every key in order with its value as it may be shown, for `check-config`.
     pub settings: Vec<Setting>,
 }
@@ -112,6 +116,15 @@ pub enum AccessLog {
     Errors,
     /// None.
     Off,
+}
+
+/// How long a version of the API lives: dates as Unix seconds of their midnight in UTC, the first not after the second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Life {
+    /// From then on nobody should begin to use it.
+    pub deprecated: Option<i64>,
+    /// From then on it is gone.
+    pub sunset: Option<i64>,
 }
 
 /// One setting as `check-config` prints it.
@@ -278,6 +291,12 @@ impl Config {
             if on_loopback { "true" } else { "false" },
             one_of(&[("true", LocalHosts::Allowed), ("false", LocalHosts::Refused)]),
         );
+        let refuse_browser_secrets = r.read("BROWSER_SECRETS", "allow", one_of(&[("allow", false), ("refuse", true)]));
+        let deprecated = r.read("API_V1_DEPRECATED", "", optional_date);
+        let sunset = r.read("API_V1_SUNSET", "", |text| match (optional_date(text)?, deprecated.flatten()) {
+            (Some(sunset), Some(deprecated)) if sunset < deprecated => Err("is before API_V1_DEPRECATED".to_owned()),
+            (sunset, _) => Ok(sunset),
+        });
         Some(Config {
             listen: SocketAddr::new(host?, port?),
             public_url: public_url?,
@@ -311,6 +330,8 @@ impl Config {
             access_log: access_log?,
             log_filter: log_filter?,
             local_hosts: local_hosts?,
+            refuse_browser_secrets: refuse_browser_secrets?,
+            api_v1: Life { deprecated: deprecated?, sunset: sunset? },
             settings: Vec::new(),
         })
     }
@@ -424,6 +445,79 @@ mod tests {
                 settings.into_iter().find(|setting| setting.key == "LIMIT_ADDRESS").map(|setting| setting.shown);
             assert_eq!(shown.as_deref(), Some(ceiling));
         }
+    }
+
+    #[test]
+    fn dates() {
+        for (text, seconds) in [
+            ("1970-01-01", 0),
+            ("2000-02-29", 951_782_400),
+            ("2024-12-31", 1_735_603_200),
+            ("2027-01-31", 1_801_353_600),
+            ("2100-03-01", 4_107_542_400),
+            ("2400-02-29", 13_574_563_200),
+            ("9999-12-31", 253_402_214_400),
+        ] {
+            assert_eq!(optional_date(text), Ok(Some(seconds)), "{text}");
+        }
+        for text in [
+            "0000-00-00",
+            "0000-01-01",
+            "0001-01-01",
+            "1969-12-31",
+            "2027-00-01",
+            "2027-13-01",
+            "2027-01-00",
+            "2027-01-32",
+            "2027-04-31",
+            "2027-02-29",
+            "2100-02-29",
+            "2027-1-31",
+            "2027-01-1",
+            "27-01-31",
+            "02027-01-31",
+            "10000-01-01",
+            "+027-01-31",
+            "-027-01-31",
+            "2027-+1-31",
+            "2027/01/31",
+            "20270131",
+            "2027-01-31T00:00:00Z",
+            "2027-01-31 ",
+            " 2027-01-31",
+            "2027-01",
+            "2027-01-31-01",
+            "2027-W05-7",
+            "31-01-2027",
+            "off",
+            "-",
+            "--",
+            "２０２７-01-31",
+            "2027-٠١-31",
+            "99999999999999999999-01-01",
+        ] {
+            assert!(optional_date(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_deprecated_before_it_is_gone() {
+        let life = |deprecated, sunset| {
+            load(&[("API_V1_DEPRECATED", deprecated), ("API_V1_SUNSET", sunset)]).map(|config| config.api_v1)
+        };
+        let (first, second) = (Some(1_801_353_600), Some(1_801_440_000));
+        for (deprecated, sunset, good) in [
+            ("", "", Life { deprecated: None, sunset: None }),
+            ("2027-01-31", "", Life { deprecated: first, sunset: None }),
+            ("", "2027-01-31", Life { deprecated: None, sunset: first }),
+            ("2027-01-31", "2027-02-01", Life { deprecated: first, sunset: second }),
+            ("2027-01-31", "2027-01-31", Life { deprecated: first, sunset: first }),
+        ] {
+            assert_eq!(life(deprecated, sunset).expect("good dates"), good);
+        }
+        let problem = |deprecated, sunset| life(deprecated, sunset).expect_err("bad dates").to_string();
+        assert_eq!(problem("2027-02-01", "2027-01-31"), "API_V1_SUNSET is before API_V1_DEPRECATED");
+        assert_eq!(problem("x", "2027-02-30").lines().count(), 2, "both are told");
     }
 
     #[test]

@@ -146,6 +146,37 @@ pub(super) fn optional_secret(text: &str) -> Result<Option<HmacSecret>, String> 
     }
 }
 
+/// A day such as `2027-01-31`, as the Unix seconds of its midnight in UTC.
+pub(super) fn optional_date(text: &str) -> Result<Option<i64>, String> {
+    match text {
+        "" => Ok(None),
+        _ => match midnight(text) {
+            Some(seconds) => Ok(Some(seconds)),
+            None => Err("has to be a date such as 2027-01-31, from 1970 on".to_owned()),
+        },
+    }
+}
+
+fn midnight(text: &str) -> Option<i64> {
+    let number = |part: &str, digits| {
+        let plain = part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit());
+        part.parse::<i64>().ok().filter(|_| plain)
+    };
+    let (year, rest) = text.split_once('-')?;
+    let (month, day) = rest.split_once('-')?;
+    let (year, month, day) = (number(year, 4)?, number(month, 2)?, number(day, 2)?);
+    let leap = |year: i64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let february = if leap(year) { 29 } else { 28 };
+    let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let before = months.get(..usize::try_from(month - 1).ok()?)?;
+    if year < 1970 || !(1..=*months.get(before.len())?).contains(&day) {
+        return None;
+    }
+    let leap_days = (1970..year).filter(|year| leap(*year)).count() as i64;
+    let days = (year - 1970) * 365 + leap_days + before.iter().sum::<i64>() + day - 1;
+    Some(days * 86_400)
+}
+
 pub(super) fn issuer(text: &str) -> Result<String, String> {
     let plain = text.len() <= 200 && text.bytes().all(|byte| byte.is_ascii_graphic());
     plain.then(|| text.to_owned()).ok_or_else(|| "has to be at most 200 visible ASCII characters".to_owned())

@@ -15,6 +15,7 @@ pub mod revocation;
 #[rustfmt::skip]
 pub mod schema;
 pub mod secret;
+pub mod secret_use;
 pub mod signing_key;
 pub mod usage;
 pub mod used_assertion;

@@ -34,7 +34,7 @@ use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpRequest};
 
 use super::address::Address;
-use super::{app, quota};
+use super::{app, cors, quota};
 use crate::app::{Actor, App, Who};
 use crate::directory::{Domain, Standing, Tenant};
 use crate::error::{Error, Result};
@@ -116,9 +116,12 @@ impl Bearer {
     /// # Errors
     /// As [`Bearer`] says.
     pub(crate) fn presented(req: &HttpRequest, app: &App, audience: &str) -> Result<Bearer> {
-        let token = Bearer::authentic(app, presented(req)?, Some(audience))?;
+        let token = Bearer::authentic(app, presented(req)?, None)?;
         let subject = token.subject;
-        let admitted = Bearer::admit(req, app, token);
+        if let Subject::Domain(id) = &subject {
+            cors::note(req, app, id);
+        }
+        let admitted = Bearer::admit(req, app, token, audience);
         if let Subject::Domain(id) = subject {
             let kind = admitted.as_ref().map_or_else(|error| Kind::Refused(error.reason()), |_| Kind::Call);
             app.usage.count(id, kind, app.now());
@@ -129,8 +132,11 @@ impl Bearer {
         admitted
     }
 
-    /// The bearer of an authentic token, if it is live and within the domain's limit.
-    fn admit(req: &HttpRequest, app: &App, token: Arc<Authentic>) -> Result<Bearer> {
+    /// The bearer of a token of ours, if it is for that audience, live and within the domain's limit.
+    fn admit(req: &HttpRequest, app: &App, token: Arc<Authentic>, audience: &str) -> Result<Bearer> {
+        if !token.is_for(audience) {
+            return Err(Error::TokenInvalid);
+        }
         let bearer = Bearer { address: Address::of(req, &app.config), ..Bearer::in_time(app, token)? };
         if let Some(domain) = &bearer.domain {
             quota::spend(req, app, domain)?;

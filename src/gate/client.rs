@@ -14,7 +14,8 @@ use url::form_urlencoded;
 
 use super::address::Address;
 use super::body::{self, MediaType};
-use super::{app, quota};
+use super::{app, cors, quota};
+use crate::app::leaks::Leak;
 use crate::app::{Actor, App, Who};
 use crate::budget::Budget;
 use crate::directory::{Known, Live};
@@ -141,7 +142,7 @@ fn with_last_token(error: Error, live: &Live, now: i64) -> Error {
 /// failures; once that is used up they are answered 429, but right ones are still right, so that nobody can shut out
 /// a neighbour behind the same address. (A secret has 190 random bits: guessing has to be paid for, not prevented.)
 fn proven(req: &HttpRequest, app: &App, address: Address, body: &Body) -> Result<(Proven, Option<Form>)> {
-    let proven = presented(req, body).and_then(|(credentials, form)| Ok((credentials.prove(app, req.path())?, form)));
+    let proven = presented(req, body).and_then(|(credentials, form)| Ok((credentials.prove(app, req)?, form)));
     if let Err(Error::UnknownClient { .. }) = proven {
         address.spend(app, Budget::Failures)?;
     }
@@ -221,8 +222,8 @@ struct Proven {
 }
 
 impl Credentials {
-    /// The client that these credentials are of; at the endpoint of that path.
-    fn prove(&self, app: &App, path: &str) -> Result<Proven> {
+    /// The client that these credentials of a request are of.
+    fn prove(&self, app: &App, req: &HttpRequest) -> Result<Proven> {
         let (id, basic, proven) = match self {
             Credentials::Secret { id, secret, basic } => {
                 let secret = ClientSecret::parse(secret);
@@ -232,12 +233,30 @@ impl Credentials {
                 (id, *basic, proven)
             }
             Credentials::Assertion { id, assertion } => {
-                (id, false, asserted(app, assertion, path)?.map(|live| Proven { live, secret: None }))
+                (id, false, asserted(app, assertion, req.path())?.map(|live| Proven { live, secret: None }))
             }
         };
-        proven
+        let proven = proven
             .filter(|proven| id.as_ref().is_none_or(|id| id == proven.live.domain.id.as_str()))
-            .ok_or(Error::UnknownClient { basic })
+            .ok_or(Error::UnknownClient { basic })?;
+        cors::note(req, app, &proven.live.domain.id);
+        if let Some((secret, _)) = proven.secret
+            && cors::is_from_browser(req.headers())
+        {
+            let id = proven.live.domain.id;
+            came_from_browser(app, req, &proven.live, secret).inspect_err(|error| app.refused(id, error))?;
+        }
+        Ok(proven)
+    }
+}
+
+/// A secret in a browser can be read by everybody who looks: its owner has to know.
+fn came_from_browser(app: &App, req: &HttpRequest, live: &Live, secret: SecretId) -> Result<()> {
+    let address = Address::of(req, &app.config).0;
+    app.leaks.note(Leak { secret, domain: live.domain.id, tenant: live.tenant.id, address, at: app.now() });
+    match app.config.refuse_browser_secrets {
+        true => Err(Error::SecretInBrowser),
+        false => Ok(()),
     }
 }
 

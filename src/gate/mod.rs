@@ -5,9 +5,11 @@ pub mod address;
 pub mod bearer;
 pub mod body;
 pub mod client;
+mod cors;
 pub mod observe;
 mod quota;
 pub mod routes;
+pub mod versions;
 
 use std::future::{Ready, ready};
 

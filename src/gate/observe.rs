@@ -15,16 +15,18 @@ use actix_web::error::InternalError;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use futures_util::FutureExt;
 use serde_json::json;
 
 use super::address::Address;
+use super::cors::Page;
 use super::quota;
 use super::routes::{Route, Routes};
+use super::versions::Ending;
 use crate::app::App;
 use crate::config::{AccessLog, Config};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::locale::{Locale, Message};
 use crate::logging;
 
@@ -33,7 +35,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MOST_HEAD: usize = 16 * 1024;
 
 /// What has to be known of a request after it has been handed on.
-struct Seen {
+struct Seen<'a> {
     started: Instant,
     id: HeaderValue,
     locale: Locale,
@@ -42,6 +44,10 @@ struct Seen {
     /// The path, only where no route tells it, and the client's address: for the log.
     path: Option<String>,
     client: Option<IpAddr>,
+    /// The web page that it came from, if it did.
+    page: Option<Page>,
+    /// The end of the API's version, if it has been set.
+    ending: Option<&'a Ending>,
 }
 
 /// Wraps every route; use it with `actix_web::middleware::from_fn`.
@@ -51,15 +57,17 @@ struct Seen {
 pub async fn observe<B: MessageBody + 'static>(
     req: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+) -> std::result::Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let (Some(app), Some(routes)) = (req.app_data::<web::Data<App>>(), req.app_data::<web::Data<Routes>>()) else {
         return Err(Error::internal("web::Data<App> or web::Data<Routes> is missing from app_data").into());
     };
     let (app, routes) = (app.clone(), routes.clone());
-    let route = routes.find(req.path());
-    let seen = Seen::of(req.request(), &app, route);
-    if let Some(error) = refusal(&req, route) {
-        let mut response = req.into_response(seen.answer(&app, &error));
+    // As the router reads it, or `/v%31/token` would be a way around what is decided here.
+    let path = req.match_info().as_str();
+    let route = routes.find(path);
+    let seen = Seen::of(&req, &app, route, routes.ending(path));
+    if let Some(answer) = seen.without_handler(&app, &req, route) {
+        let mut response = req.into_response(answer.unwrap_or_else(|error| seen.answer(&app, &error)));
         seen.finish(&app, response.response_mut());
         return Ok(response);
     }
@@ -82,29 +90,39 @@ pub async fn observe<B: MessageBody + 'static>(
     }
 }
 
-/// What is refused before a handler is looked for.
-fn refusal(req: &ServiceRequest, route: Option<&Route>) -> Option<Error> {
-    let target = req.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    if target + head_size(req.headers()) > MOST_HEAD {
-        return Some(Error::HeadTooLarge);
-    }
-    // Here and not by the router, which would go on to a pattern: `PUT /v1/posts/my` is no `/v1/posts/{id}`.
-    route.and_then(|route| route.refusal(req.method().as_str())).map(Error::Method)
-}
-
-impl Seen {
-    fn of(req: &HttpRequest, app: &App, route: Option<&Route>) -> Seen {
+impl<'a> Seen<'a> {
+    fn of(req: &ServiceRequest, app: &App, route: Option<&Route>, ending: Option<&'a Ending>) -> Seen<'a> {
         let logged = app.config.access_log != AccessLog::Off;
         Seen {
             started: Instant::now(),
             id: request_id(req.headers()),
-            locale: super::locale(req, app),
+            locale: super::locale(req.request(), app),
             method: known_method(req.method()),
             // One word for all paths that match none, so that nobody can make labels.
             route: route.map_or("unmatched", |route| route.pattern),
             path: (logged && route.is_none()).then(|| masked(req.path())),
-            client: logged.then(|| Address::of(req, &app.config).0).flatten(),
+            client: logged.then(|| Address::of(req.request(), &app.config).0).flatten(),
+            page: Page::of(req),
+            ending,
         }
+    }
+
+    /// What is answered before a handler is looked for.
+    fn without_handler(&self, app: &App, req: &ServiceRequest, route: Option<&Route>) -> Option<Result<HttpResponse>> {
+        let target = req.uri().path_and_query().map_or(0, |target| target.as_str().len());
+        if target + head_size(req.headers()) > MOST_HEAD {
+            return Some(Err(Error::HeadTooLarge));
+        }
+        let route = route?;
+        // Before the sunset is looked at: a page that may not ask could not read that the version is gone.
+        if let Some(answer) = self.page.as_ref().and_then(|page| page.preflight(req, app, route)) {
+            return Some(answer);
+        }
+        if self.ending.is_some_and(|ending| ending.is_over(app.now())) {
+            return Some(Err(Error::Sunset));
+        }
+        // Here and not by the router, which would go on to a pattern: `PUT /v1/posts/my` is no `/v1/posts/{id}`.
+        route.refusal(req.method().as_str()).map(|allow| Err(Error::Method(allow)))
     }
 
     fn id(&self) -> &str {
@@ -136,6 +154,12 @@ impl Seen {
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, self.id.clone());
         secure(headers, &app.config);
+        if let Some(page) = &self.page {
+            page.allow(app, status, headers);
+        }
+        if let Some(ending) = self.ending {
+            ending.announce(app.now(), headers);
+        }
         let took = self.started.elapsed();
         app.metrics.answered(self.route, self.method, status.as_u16(), took);
         let wanted = match app.config.access_log {

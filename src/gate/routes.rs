@@ -7,6 +7,9 @@ use actix_web::dev::ResourceDef;
 use actix_web::web::Bytes;
 use utoipa::openapi::{OpenApi, PathItem};
 
+use super::versions::{Ending, Version};
+use crate::config::Config;
+
 /// One path pattern with the methods that it has.
 #[derive(Debug)]
 pub struct Route {
@@ -24,11 +27,13 @@ pub struct Routes {
     routes: Vec<Route>,
     /// Routes without parameters, which are the hot ones.
     plain: HashMap<&'static str, usize>,
+    /// The end of version 1, if it has been set.
+    ending: Option<Ending>,
 }
 
 impl Routes {
     /// Reads the routes of that document. Called once per process: the patterns live as long as it.
-    pub fn of(document: &OpenApi) -> Routes {
+    pub fn of(document: &OpenApi, config: &Config) -> Routes {
         let json = document.to_json().expect("the document is plain data");
         let routes: Vec<Route> = document
             .paths
@@ -41,7 +46,18 @@ impl Routes {
             })
             .collect();
         let plain = routes.iter().enumerate().filter(|(_, route)| !route.pattern.contains('{'));
-        Routes { plain: plain.map(|(index, route)| (route.pattern, index)).collect(), document: json.into(), routes }
+        Routes {
+            plain: plain.map(|(index, route)| (route.pattern, index)).collect(),
+            document: json.into(),
+            ending: Ending::of_v1(config),
+            routes,
+        }
+    }
+
+    /// The end of the version that a path belongs to, if it has been set.
+    pub fn ending(&self, path: &str) -> Option<&Ending> {
+        let ending = self.ending.as_ref()?;
+        Version::of_path(path).map(|Version::V1| ending)
     }
 
     /// The route of a path, whatever the method.
@@ -56,7 +72,12 @@ impl Routes {
 impl Route {
     /// The value of `Allow`, if the route has no such method.
     pub fn refusal(&self, method: &str) -> Option<String> {
-        (!self.methods.contains(&method)).then(|| self.methods.join(", "))
+        (!self.methods.contains(&method)).then(|| self.methods())
+    }
+
+    /// The methods that it has, as a list for a header.
+    pub fn methods(&self) -> String {
+        self.methods.join(", ")
     }
 }
 

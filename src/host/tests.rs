@@ -308,6 +308,7 @@ fn origins() {
     ] {
         let parsed = Host::parse(host, LocalHosts::Allowed).expect("a host");
         assert_eq!(parsed.matches_origin(origin), matches, "{host} {origin:?}");
+        assert_eq!(Host::of_origin(origin).any(|found| found == parsed), matches, "{host} of {origin:?}");
     }
 }
 

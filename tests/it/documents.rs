@@ -55,7 +55,8 @@ fn wait_for(path: &Path) -> String {
 #[test]
 fn the_example_lists_every_setting_with_its_default() {
     let settings = Config::load(|_| None).expect("the defaults are good").settings;
-    let is_key = |text: &str| text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+    let is_key =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
     let lines = ENV_EXAMPLE.lines().map(|line| line.trim_start_matches("# "));
     let assignments: Vec<&str> =
         lines.filter(|line| line.split_once('=').is_some_and(|(key, _)| is_key(key))).collect();

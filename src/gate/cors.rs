@@ -1,0 +1,109 @@
+//! Which web page may read an answer (CORS, Fetch standard §3.3): one of the host of the very domain whose token or secret
+//! the request has, and no other. Servers send no `Origin` and get no header of these.
+//!
+//! A pre-flight carries neither token nor secret, and a refusal may come before either is known: those are for the pages
+//! of every registered host. They say nothing that a stranger could not find out.
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_web::dev::ServiceRequest;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+
+use super::routes::Route;
+use crate::app::App;
+use crate::directory::Domain;
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::id::DomainId;
+
+/// What a page may send beside what every page may.
+const REQUEST_HEADERS: HeaderValue =
+    HeaderValue::from_static("authorization, content-type, accept-language, x-request-id");
+/// What a page may read beside what every page may.
+const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
+    "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, X-Secret-Expires, WWW-Authenticate, Deprecation, Sunset, Link",
+);
+/// Seconds that a browser may remember a pre-flight.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+/// No page asks here, but reverse proxies do, and some take every 2xx for leave to go on, whatever the method.
+const FOR_PROXIES: &str = "/verify";
+
+/// The web page behind a request that has an `Origin`.
+pub(super) struct Page {
+    /// `null`, which is nobody's, where there is more than one or one that is no text.
+    origin: HeaderValue,
+    caller: Caller,
+}
+
+/// The domain whose token or secret the request has, once an extractor has found out; inside, `None` when it is not live.
+#[derive(Clone, Default)]
+struct Caller(Rc<OnceCell<Option<Arc<Domain>>>>);
+
+/// Tells whose token or secret a request has, whatever becomes of it. Does nothing for a request without an `Origin`.
+pub(super) fn note(req: &HttpRequest, app: &App, id: &DomainId) {
+    if let Some(Caller(caller)) = req.extensions().get() {
+        // There is one proof in a request, so this is the first.
+        caller.get_or_init(|| app.directory.by_id(id).map(|live| live.domain));
+    }
+}
+
+impl Page {
+    /// The page of a request, if it comes from one; from here on, [`note`] tells of it.
+    pub(super) fn of(req: &ServiceRequest) -> Option<Page> {
+        let mut origins = req.headers().get_all(header::ORIGIN);
+        let origin = origins.next()?;
+        let good = origins.next().is_none() && origin.to_str().is_ok();
+        let origin = if good { origin.clone() } else { HeaderValue::from_static("null") };
+        let caller = Caller::default();
+        req.request().extensions_mut().insert(caller.clone());
+        Some(Page { origin, caller })
+    }
+
+    /// The answer to a pre-flight, if the request is one.
+    pub(super) fn preflight(&self, req: &ServiceRequest, app: &App, route: &Route) -> Option<Result<HttpResponse>> {
+        let asks = req.method() == Method::OPTIONS && req.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        if !asks || route.pattern == FOR_PROXIES {
+            return None;
+        }
+        if !app.directory.has_live_host(self.origin()) {
+            return Some(Err(Error::Origin));
+        }
+        let answer = HttpResponse::NoContent()
+            .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, self.origin.clone()))
+            .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, route.methods()))
+            .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS))
+            .insert_header((header::ACCESS_CONTROL_MAX_AGE, MAX_AGE))
+            .finish();
+        Some(Ok(answer))
+    }
+
+    /// Lets the page read an answer of that status, if it may.
+    pub(super) fn allow(&self, app: &App, status: StatusCode, headers: &mut HeaderMap) {
+        let allowed = match self.caller.0.get() {
+            Some(Some(domain)) => Host::from_stored(domain.host.to_string()).matches_origin(self.origin()),
+            Some(None) => false,
+            None => status.as_u16() >= 400 && app.directory.has_live_host(self.origin()),
+        };
+        if allowed {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.origin.clone());
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, RESPONSE_HEADERS);
+        }
+    }
+
+    fn origin(&self) -> &str {
+        self.origin.to_str().unwrap_or_default()
+    }
+}
+
+/// Whether a browser sent a request, and not a server. The first header alone does not tell: the `fetch` of Node.js has it
+/// too (`Sec-Fetch-Mode: cors`), but none of the others.
+pub(super) fn is_from_browser(headers: &HeaderMap) -> bool {
+    const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+    const OTHERS: [HeaderName; 3] =
+        [HeaderName::from_static("sec-fetch-site"), HeaderName::from_static("sec-fetch-dest"), header::ORIGIN];
+    headers.contains_key(MODE) && OTHERS.iter().any(|name| headers.contains_key(name))
+}

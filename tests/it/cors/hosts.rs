@@ -1,0 +1,129 @@
+//! Which hosts count: registered ones, as long as they are, in the spelling of a browser's `Origin`; and whose token.
+
+use super::{HOST, OWN, from, readable, tenant};
+use crate::accounts;
+use crate::binary::{PROMISED, within};
+use crate::domains::set_suspended;
+use crate::harness::{Gate, PASSWORD, json, postgres};
+
+/// What a pre-flight of the page is answered.
+fn asked(gate: &Gate, origin: &str) -> u16 {
+    let reply = from(gate.request("OPTIONS", "/token"), origin).header("Access-Control-Request-Method", "POST").send();
+    assert_eq!(readable(&reply, origin), reply.status == 204, "{reply:?}");
+    reply.status
+}
+
+#[test]
+fn a_host_has_the_origins_that_browsers_make_of_it() {
+    let gate = Gate::start();
+    let all = ["https://a.example.com", "https://a.example.com:8443", "http://localhost", "https://localhost:3000"];
+    for (number, (host, own)) in [
+        ("a.example.com", vec!["https://a.example.com"]),
+        ("a.example.com:443", vec!["https://a.example.com"]),
+        ("a.example.com:8443", vec!["https://a.example.com:8443"]),
+        ("a.example.com:80", vec!["https://a.example.com:80"]),
+        ("A.Example.COM:8443", vec!["https://a.example.com:8443"]),
+        ("bücher.example.com", vec!["https://xn--bcher-kva.example.com"]),
+        ("localhost", vec!["http://localhost", "https://localhost"]),
+        ("localhost:80", vec!["http://localhost", "https://localhost:80"]),
+        ("localhost:443", vec!["https://localhost", "http://localhost:443"]),
+        ("localhost:3000", vec!["http://localhost:3000", "https://localhost:3000"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (user, domain, token) = tenant(&gate, &format!("user{number}"), host);
+        for origin in own.iter().chain(&all) {
+            let is_own = own.contains(origin);
+            let reply = from(gate.get("/v1/test").token(&token), origin).send();
+            assert_eq!((reply.status, readable(&reply, origin)), (200, is_own), "{host} and {origin}");
+            assert_eq!(asked(&gate, origin), if is_own { 204 } else { 403 }, "{host} and {origin}");
+        }
+        gate.delete(&format!("/v1/domains/{}", domain.id)).token(&user.token).send().expect(200);
+        assert!(own.iter().all(|origin| asked(&gate, origin) == 403), "{host} is gone");
+    }
+}
+
+#[test]
+fn another_tenants_page_reads_nothing_of_mine() {
+    let gate = Gate::start();
+    let (_, mine, token) = tenant(&gate, "alice", HOST);
+    let (_, _, their_token) = tenant(&gate, "mallory", "mallory.example.org");
+    let theirs = "https://mallory.example.org";
+    let introspect = format!("client_id={}&client_secret={}&token={their_token}", mine.id, mine.secret);
+    for (name, request) in [
+        ("my token", gate.get("/v1/test").token(&token)),
+        ("my secret", gate.post("/token").json(&json!({"clientSecret": mine.secret}))),
+        ("my secret, their token beside it", gate.post("/introspect").token(&their_token).form(introspect)),
+    ] {
+        let reply = from(request, theirs).send();
+        assert_eq!((reply.status, readable(&reply, theirs)), (200, false), "{name}: {reply:?}");
+    }
+    let reply = from(gate.get("/v1/test").token(&their_token), theirs).send();
+    assert!(readable(&reply, theirs));
+    // What cannot be read is not done for the first time by that: a page without leave never gets as far as to send it.
+    assert_eq!(asked(&gate, "https://evil.com"), 403);
+}
+
+#[test]
+fn a_host_counts_as_long_as_a_live_domain_has_it() {
+    let gate = Gate::start();
+    assert_eq!(asked(&gate, OWN), 403);
+    let (alice, first, token) = tenant(&gate, "alice", HOST);
+    assert_eq!(asked(&gate, OWN), 204);
+    gate.patch(&format!("/v1/domains/{}", first.id))
+        .token(&alice.token)
+        .json(&json!({"type": "premium"}))
+        .send()
+        .expect(200);
+    assert_eq!(asked(&gate, OWN), 204, "a change of something else");
+    for _ in 0..2 {
+        set_suspended(&gate, &first.id, true);
+        assert_eq!(asked(&gate, OWN), 403);
+        let reply = from(gate.get("/v1/test").token(&token), OWN).send();
+        assert_eq!((reply.status, readable(&reply, OWN)), (401, false));
+        set_suspended(&gate, &first.id, false);
+        assert_eq!(asked(&gate, OWN), 204);
+    }
+
+    // Two of one host, of different tenants: it is enough that one of them lives.
+    let (bob, _, bobs) = tenant(&gate, "bob", HOST);
+    let token = gate.access_token(&first);
+    for token in [&token, &bobs] {
+        let reply = from(gate.get("/v1/test").token(token), OWN).send();
+        assert_eq!((reply.status, readable(&reply, OWN)), (200, true));
+    }
+    gate.delete(&format!("/v1/domains/{}", first.id)).token(&alice.token).send().expect(200);
+    assert_eq!(asked(&gate, OWN), 204);
+    let reply = from(gate.get("/v1/test").token(&token), OWN).send();
+    assert_eq!((reply.status, readable(&reply, OWN)), (401, false), "its domain is gone, whoever has the host now");
+    let gate = gate.restart(&[]);
+    assert_eq!(asked(&gate, OWN), 204);
+    let account = gate.delete("/v1/me").token(&bob.token).json(&json!({"password": PASSWORD}));
+    account.send().expect(200);
+    assert_eq!(asked(&gate, OWN), 403, "the account went with its domains");
+}
+
+/// A pre-flight names nobody; what a suspended owner's page asks then is refused.
+#[test]
+fn a_suspended_owners_page_gets_nothing() {
+    let gate = Gate::start();
+    let (_, domain, token) = tenant(&gate, "alice", HOST);
+    accounts::set_suspended(&gate, "alice", true);
+    let reply = from(gate.get("/v1/test").token(&token), OWN).send();
+    assert_eq!((reply.status, readable(&reply, OWN)), (401, false));
+    from(gate.post("/token").json(&json!({"clientSecret": domain.secret})), OWN).send().refused(401, "unknown_client");
+}
+
+#[test]
+fn other_nodes_know_the_hosts_in_time() {
+    if postgres().is_none() {
+        return;
+    }
+    let here = Gate::start();
+    let there = here.another_node();
+    let (alice, domain, _) = tenant(&here, "alice", HOST);
+    within(PROMISED, "a registered host", || asked(&there, OWN) == 204);
+    here.delete(&format!("/v1/domains/{}", domain.id)).token(&alice.token).send().expect(200);
+    within(PROMISED, "a host that is gone", || asked(&there, OWN) == 403);
+}
