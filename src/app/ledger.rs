@@ -1,5 +1,5 @@
 //! What is known in memory first and in the database a moment later: which client assertions were used, which passwords were
-//! refused, what domains did, and when secrets were last used. So no request waits for it; what a crash can lose is that
+//! refused, which secrets came from browsers, what domains did, and when secrets were last used. So no request waits for it; what a crash can lose is that
 //! moment.
 
 use std::sync::mpsc::channel;
@@ -35,6 +35,7 @@ impl App {
     pub fn write_ledger(&self) -> Result<()> {
         self.share_used_assertions()?;
         self.write_failures()?;
+        self.write_leaks()?;
         self.write_usage()
     }
 

@@ -56,7 +56,7 @@ pub(super) fn repeat(
 }
 
 impl App {
-    /// Forgets what has expired, lets keys follow each other, and flags secrets that came from a browser.
+    /// Forgets what has expired, and lets keys follow each other.
     ///
     /// # Errors
     /// When the database does not answer; what is left is done the next time.
@@ -82,6 +82,6 @@ impl App {
                 keys::telling(conn, Actor::SERVER, now, |conn| keys::keep_up(conn, &keyring, period, now))
             })?;
         }
-        self.write_leaks()
+        Ok(())
     }
 }

@@ -34,7 +34,7 @@ use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpRequest};
 
 use super::address::Address;
-use super::{app, cors, quota};
+use super::{app, cors, quota, versions};
 use crate::app::{Actor, App, Who};
 use crate::directory::{Domain, Standing, Tenant};
 use crate::error::{Error, Result};
@@ -125,9 +125,7 @@ impl Bearer {
         if let Subject::Domain(id) = subject {
             let kind = admitted.as_ref().map_or_else(|error| Kind::Refused(error.reason()), |_| Kind::Call);
             app.usage.count(id, kind, app.now());
-            if req.path().starts_with("/v1/") {
-                app.usage.count(id, Kind::Version1, app.now());
-            }
+            versions::count(req, app, id);
         }
         admitted
     }
@@ -198,6 +196,16 @@ impl Bearer {
             app.refused(domain.id, &error);
         }
         error
+    }
+
+    /// Counts a request that is refused whoever calls, if its token says whose it is.
+    pub(super) fn count_refused(req: &HttpRequest, app: &App, error: &Error) {
+        let token = presented(req).and_then(|token| Bearer::authentic(app, token, None));
+        if let Ok(Subject::Domain(id)) = token.map(|token| token.subject) {
+            cors::note(req, app, &id);
+            versions::count(req, app, id);
+            app.refused(id, error);
+        }
     }
 
     /// The token's id and `exp`, which is what a revocation needs.

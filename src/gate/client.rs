@@ -14,7 +14,7 @@ use url::form_urlencoded;
 
 use super::address::Address;
 use super::body::{self, MediaType};
-use super::{app, cors, quota};
+use super::{app, cors, quota, versions};
 use crate::app::leaks::Leak;
 use crate::app::{Actor, App, Who};
 use crate::budget::Budget;
@@ -25,7 +25,7 @@ use crate::locale::Message;
 use crate::secret::ClientSecret;
 use crate::token::assertion::{self, Circumstances};
 use crate::token::replay;
-use crate::usage::{Kind, Use};
+use crate::usage::Use;
 
 /// Proof of a client that asks for a token, within its plan's limit, and what else it sent.
 #[derive(Debug)]
@@ -52,9 +52,7 @@ impl FromRequest for Client {
             address.spend(app, Budget::Requests)?;
             let (Proven { live, secret }, form) = proven(&req, app, address, &body)?;
             let (id, now) = (live.domain.id, app.now());
-            if req.path().starts_with("/v1/") {
-                app.usage.count(id, Kind::Version1, now);
-            }
+            versions::count(&req, app, id);
             // The domain's own limit last: nobody who is refused before spends it.
             quota::spend(&req, app, &live.domain)
                 .map_err(|error| with_last_token(error, &live, now))

@@ -20,6 +20,7 @@ use futures_util::FutureExt;
 use serde_json::json;
 
 use super::address::Address;
+use super::bearer::Bearer;
 use super::cors::Page;
 use super::quota;
 use super::routes::{Route, Routes};
@@ -119,6 +120,8 @@ impl<'a> Seen<'a> {
             return Some(answer);
         }
         if self.ending.is_some_and(|ending| ending.is_over(app.now())) {
+            // Those who still call are the ones that the operator wants to know.
+            Bearer::count_refused(req.request(), app, &Error::Sunset);
             return Some(Err(Error::Sunset));
         }
         // Here and not by the router, which would go on to a pattern: `PUT /v1/posts/my` is no `/v1/posts/{id}`.

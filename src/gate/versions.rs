@@ -3,9 +3,13 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue, HttpDate};
 
+use crate::app::App;
 use crate::config::Config;
+use crate::id::DomainId;
+use crate::usage::Kind;
 
 const DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
 const SUNSET: HeaderName = HeaderName::from_static("sunset");
@@ -29,6 +33,14 @@ impl Version {
         match self {
             Version::V1 => "v1",
         }
+    }
+}
+
+/// Counts a request of that domain for the version that it was for, if for one.
+pub(super) fn count(req: &HttpRequest, app: &App, domain: DomainId) {
+    match Version::of_path(req.match_info().as_str()) {
+        Some(Version::V1) => app.usage.count(domain, Kind::Version1, app.now()),
+        None => {}
     }
 }
 

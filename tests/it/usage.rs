@@ -120,3 +120,18 @@ fn a_domain_that_is_gone_is_left_out() {
     assert_eq!(usage(&gate, &alice, &other, 1)[0]["tokens"], 1);
     gate.get(&format!("/v1/domains/{}/usage", domain.id)).token(&alice.token).send().refused(404, "not_found");
 }
+
+/// After the end of a version, the operator still sees who calls it, and the owner does too.
+#[test]
+fn who_calls_a_version_that_is_gone_is_known() {
+    let gate = Gate::start();
+    let (alice, domain, token) = gate.tenant("alice");
+    let gate = gate.restart(&[("API_V1_SUNSET", "2000-01-01")]);
+    gate.get("/v1/test").token(&token).send().refused(410, "sunset");
+    gate.get("/v1/test").token("garbage").send().refused(410, "sunset");
+    gate.app.write_ledger().expect("the database answers");
+    let gate = gate.restart(&[("API_V1_SUNSET", "")]);
+    let today = &usage(&gate, &alice, &domain, 1)[0];
+    assert_eq!(today["refused"], json!({"sunset": 1}), "{today}");
+    assert_eq!(today["versions"], json!({"v1": 1}), "{today}");
+}

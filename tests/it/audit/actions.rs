@@ -216,6 +216,7 @@ fn whatever_writes_says_what_it_did() {
         // What records itself.
         ("src/app/failures.rs", 1),
         // Usage and the last use of secrets, which only count, and used assertions.
+        ("src/app/leaks.rs", 1),
         ("src/app/ledger.rs", 2),
         // What has expired is forgotten, which changes nothing for anybody.
         ("src/app/upkeep.rs", 4),

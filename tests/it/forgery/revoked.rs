@@ -18,7 +18,7 @@ pub fn change(gate: &Gate, work: impl FnOnce(&mut Conn) -> Result<()>) {
 pub fn rotate(gate: &Gate, domain: &Domain, grace: i64) -> Domain {
     let (id, now) = (domain_id(domain), gate.clock.now());
     let new = ClientSecret::random();
-    change(gate, |conn| Ok(drop(secret::rotate(conn, id, &new, grace, now)?)));
+    change(gate, |conn| secret::rotate(conn, id, &new, grace, now).map(drop).map_err(Into::into));
     Domain { id: domain.id.clone(), secret: new.reveal().to_owned() }
 }
 
