@@ -39,6 +39,10 @@ pub struct Domain {
     pub meter: Arc<Meter>,
     /// What only few domains have; boxed, so that the many pay eight bytes for it.
     extras: Option<Box<Extras>>,
+    /// Control of its host is proven.
+    pub proven: bool,
+    /// Somebody else has proven that host, so that it gets no tokens.
+    pub ousted: bool,
     generation: i64,
     suspended: bool,
 }
@@ -279,6 +283,8 @@ impl Directory {
             extras: (row.scopes.is_some() || row.audiences.is_some() || row.jwks.is_some()).then(|| {
                 Box::new(Extras { from_before, scopes: row.scopes, audiences: row.audiences, keys: row.jwks })
             }),
+            proven: row.proven_at.is_some(),
+            ousted: row.ousted,
             generation: row.generation,
             suspended: row.suspended,
         };

@@ -7,6 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::locale::{Locale, Message};
@@ -84,6 +85,15 @@ pub enum Error {
         /// Seconds until one more request fits, at least 1.
         retry_after: u64,
     },
+    /// The domain gets no tokens: control of its host is not proven, or was proven by somebody else.
+    Unproven,
+    /// A proof was tried and not found; what was looked for and what was found.
+    NotProven(Box<Value>),
+    /// Too many tries to prove a host.
+    Tries {
+        /// Seconds until one more is allowed, at least 1.
+        retry_after: u64,
+    },
     /// Overloaded, or the database is away.
     Busy,
     /// A bug or a broken installation; the cause is for the log only.
@@ -158,6 +168,9 @@ impl Error {
             Error::TooSlow => row(S::REQUEST_TIMEOUT, "invalid_request", "timeout", Message::TooSlow),
             Error::MediaType => row(S::UNSUPPORTED_MEDIA_TYPE, "invalid_request", "media_type", Message::MediaType),
             Error::PlanLimit { .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", "plan", Message::PlanLimit),
+            Error::Unproven => row(S::BAD_REQUEST, "unauthorized_client", "unproven", Message::Unproven),
+            Error::NotProven(_) => row(S::CONFLICT, "conflict", "unproven", Message::NotProven),
+            Error::Tries { .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", "failures", Message::Tries),
             Error::Busy => row(S::SERVICE_UNAVAILABLE, "temporarily_unavailable", "busy", Message::Busy),
             Error::Internal(_) => row(S::INTERNAL_SERVER_ERROR, "server_error", "internal", Message::Internal),
         }
@@ -210,6 +223,10 @@ impl Error {
             error_description: &sentence(Locale::En),
             reason: row.reason,
             field: self.field_name(),
+            payload: match self {
+                Error::NotProven(payload) => Some(payload),
+                _ => None,
+            },
             request_id,
         })
     }
@@ -241,7 +258,7 @@ impl Error {
 
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Error::PlanLimit { retry_after } => Some(*retry_after),
+            Error::PlanLimit { retry_after } | Error::Tries { retry_after } => Some(*retry_after),
             Error::AtProxy(error) => error.retry_after(),
             Error::Busy => Some(1),
             _ => None,
@@ -287,6 +304,10 @@ pub(crate) struct ErrorBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     field: Option<&'a str>,
+    /// What there is to show nevertheless.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = Option<Object>)]
+    payload: Option<&'a Value>,
     /// The same as the header `X-Request-Id`; name it when you ask the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]

@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use utoipa_actix_web::service_config::ServiceConfig;
 use utoipa_actix_web::{AppExt, scope};
 
-use crate::api::{accounts, domains, issued, openapi, posts, status, token, verify, well_known};
+use crate::api::{accounts, domains, issued, openapi, posts, status, token, verification, verify, well_known};
 use crate::app::App;
 use crate::config::Config;
 use crate::gate::observe::observe;
@@ -47,6 +47,8 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
                 .service(domains::show) //     GET    /v1/domains/{id}
                 .service(domains::change) //   PATCH  /v1/domains/{id}
                 .service(domains::remove) //   DELETE /v1/domains/{id}
+                .service(verification::show) // GET   /v1/domains/{id}/verification
+                .service(verification::prove) // POST /v1/domains/{id}/verification
                 .service(posts::mine) //       GET    /v1/posts/my
                 .service(posts::by_hashtag) // GET    /v1/posts/hashtag/{title}
                 .service(posts::create) //     POST   /v1/posts

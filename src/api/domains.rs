@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::verification::{self, Verification};
 use super::{answer, done, not_found, taken};
 use crate::app::App;
 use crate::config::Config;
 use crate::db::audit::{Actor, Audited};
 use crate::db::domain::{self, Domain, NewDomain as NewRow};
-use crate::db::{Conn, secret};
+use crate::db::{Conn, proof, secret};
 use crate::error::{Error, Result};
 use crate::gate::bearer::UserToken;
 use crate::gate::body::Json;
@@ -88,6 +89,18 @@ struct DomainView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = Option<Object>)]
     jwks: Option<Value>,
+    /// Whether control of the host is proven.
+    proven: bool,
+    /// Unix seconds since when it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    proven_at: Option<i64>,
+    /// Somebody else has proven the host: the domain gets no tokens.
+    ousted: bool,
+    /// What to publish on the host to prove control of it; shown at registration, and at its own URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    verification: Option<Verification>,
     /// Shown at registration only: keep it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -106,6 +119,10 @@ impl From<Domain> for DomainView {
             scopes: domain.scopes.map(split),
             audiences: domain.audiences.map(split),
             jwks: domain.jwks.map(|keys| serde_json::from_str(keys.as_json()).expect("stored keys are JSON")),
+            proven: domain.proven_at.is_some(),
+            proven_at: domain.proven_at,
+            ousted: domain.ousted,
+            verification: None,
             client_secret: None,
         }
     }
@@ -178,6 +195,9 @@ pub(crate) fn insert(
     new: &NewRow,
     now: i64,
 ) -> Result<Audited<(Domain, Option<ClientSecret>)>> {
+    if proof::is_proven_otherwise(conn, new.host.as_str(), tenant)? {
+        return Err(Error::Taken { name: "host", problem: Message::HostProvenByOther });
+    }
     let domain = domain::insert(conn, tenant, new, now).map_err(taken("host", Message::HostTaken))?;
     let secret = match new.jwks {
         Some(_) => None,
@@ -198,7 +218,7 @@ pub(crate) fn insert(
     request_body = NewDomain,
     responses(
         (status = 201, description = "The domain with its client secret", body = super::Answer<DomainView>),
-        (status = 409, description = "The user has this host already", body = crate::error::ErrorBody),
+        (status = 409, description = "The user has this host already, or somebody else has proven it", body = crate::error::ErrorBody),
     ),
     security(("userToken" = []))
 )]
@@ -219,14 +239,19 @@ pub(crate) async fn register(
     };
     let (tenant, now) = (token.tenant(), app.now());
     let actor = token.actor();
-    let insert = move |conn: &mut Conn| insert(conn, actor, tenant, &new, now);
-    let (domain, secret) = app.change_by(token.standing(), insert).await?;
+    let register = move |conn: &mut Conn| {
+        let registered = insert(conn, actor, tenant, &new, now)?;
+        let challenge = verification::challenge(conn, tenant, &new.host, now)?;
+        Ok(registered.map(|(domain, secret)| (domain, secret, challenge)))
+    };
+    let (domain, secret, challenge) = app.change_by(token.standing(), register).await?;
     let message = match secret {
         Some(_) => Message::DomainRegistered,
         None => Message::DomainRegisteredWithKeys,
     };
     let client_secret = secret.map(|secret| secret.reveal().to_owned());
-    Ok(answer(StatusCode::CREATED, message, locale, DomainView { client_secret, ..domain.into() }))
+    let verification = Some(challenge.view(&domain));
+    Ok(answer(StatusCode::CREATED, message, locale, DomainView { verification, client_secret, ..domain.into() }))
 }
 
 /// List the own domains.

@@ -8,6 +8,7 @@ pub(crate) mod openapi;
 pub(crate) mod posts;
 pub(crate) mod status;
 pub(crate) mod token;
+pub(crate) mod verification;
 pub(crate) mod verify;
 pub(crate) mod well_known;
 

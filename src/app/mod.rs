@@ -3,6 +3,7 @@
 mod files;
 mod follow;
 pub mod keys;
+mod proofs;
 mod upkeep;
 
 use std::fs::File;
@@ -14,6 +15,7 @@ use actix_web::web;
 
 pub(crate) use self::files::root_secret;
 use self::files::take_file;
+use self::proofs::Proving;
 use crate::config::Config;
 use crate::db::audit::Audited;
 pub(crate) use crate::db::audit::{Actor, Who};
@@ -47,6 +49,7 @@ pub struct App {
     pub hasher: Hasher,
     /// What is counted.
     pub metrics: Metrics,
+    proving: Arc<Proving>,
     /// Unix seconds at which it started.
     pub started_at: i64,
     clock: Clock,
@@ -79,6 +82,7 @@ impl App {
             used_assertions: Used::default(),
             hasher: Hasher::new(config.bcrypt_cost, cores),
             metrics: Metrics::default(),
+            proving: Arc::new(Proving::new(&config)),
             started_at: clock(),
             clock,
             started: Instant::now(),
@@ -102,6 +106,7 @@ impl App {
         let app = web::Data::new(app);
         follow::keep_fresh(Arc::downgrade(&app.clone().into_inner()), follower)?;
         upkeep::keep_up(Arc::downgrade(&app.clone().into_inner()))?;
+        proofs::keep_looking(Arc::downgrade(&app.clone().into_inner()))?;
         Ok(app)
     }
 
@@ -178,6 +183,7 @@ impl App {
             sub: id.into(),
             client_id: Some(id.into()),
             host: Some((&*domain.host).into()),
+            host_proven: Some(domain.proven),
             scope: scope.into(),
             aud: audiences.iter().map(|audience| (*audience).into()).collect(),
             generation: client.generation(),
@@ -212,6 +218,7 @@ impl App {
             nick: tenant.nick.as_str().into(),
             username: tenant.username.as_str().into(),
             host: None,
+            host_proven: None,
             generation: tenant.generation,
         });
         token::issue(&self.directory.keyring(), kind, &claims)

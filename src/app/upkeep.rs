@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{App, keys};
 use crate::db::audit::Actor;
-use crate::db::revocation;
+use crate::db::{proof, revocation};
 use crate::error::Result;
 use crate::exit::Exit;
 
@@ -46,6 +46,9 @@ impl App {
             // The rows first: what fails here is tried again.
             while self.db.write_now(|conn| Ok(revocation::prune(conn, past)?))? {}
             self.directory.prune(past);
+        }
+        if self.db.read_now(|conn| Ok(proof::has_expired_challenges(conn, now)?))? {
+            self.db.write_now(|conn| Ok(proof::prune_challenges(conn, now)?))?;
         }
         let keyring = self.directory.keyring();
         if !keyring.needs_upkeep(self.config.key_rotation, now) {

@@ -72,6 +72,10 @@ pub struct Config {
     pub log_filter: String,
     /// `ALLOW_LOCAL_HOSTS`.
     pub local_hosts: LocalHosts,
+    /// `PROOF`: whether a domain gets tokens only once control of its host is proven.
+    pub proof_required: bool,
+    /// `DNS_SERVER`: who is asked when a host is to be proven; `None` is whom this machine asks.
+    pub dns_server: Option<SocketAddr>,
     /// Every key in order with its value as it may be shown, for `check-config`.
     pub settings: Vec<Setting>,
 }
@@ -260,6 +264,11 @@ impl Config {
             if on_loopback { "true" } else { "false" },
             one_of(&[("true", LocalHosts::Allowed), ("false", LocalHosts::Refused)]),
         );
+        let proof_required = r.read("PROOF", "optional", one_of(&[("optional", false), ("required", true)]));
+        let dns_server = r.read("DNS_SERVER", "", |text| match text {
+            "" => Ok(None),
+            _ => parsed("has to be an address such as 9.9.9.9:53")(text).map(Some),
+        });
         Some(Config {
             listen: SocketAddr::new(host?, port?),
             public_url: public_url?,
@@ -284,6 +293,8 @@ impl Config {
             access_log: access_log?,
             log_filter: log_filter?,
             local_hosts: local_hosts?,
+            proof_required: proof_required?,
+            dns_server: dns_server?,
             settings: Vec::new(),
         })
     }

@@ -9,6 +9,7 @@ pub mod connection;
 pub mod domain;
 pub mod migrate;
 pub mod post;
+pub mod proof;
 pub mod revision;
 pub mod revocation;
 #[rustfmt::skip]

@@ -22,7 +22,7 @@ use crate::locale::Message;
 use crate::secret::ClientSecret;
 use crate::token::assertion::{self, Circumstances};
 
-/// Proof of a client that asks for a token, within its plan's limit, and what else it sent.
+/// Proof of a client that may ask for a token, within its plan's limit, and what else it sent.
 #[derive(Debug)]
 pub struct Client {
     /// The domain with its owner.
@@ -42,6 +42,9 @@ impl FromRequest for Client {
             let app = app(&req)?;
             let (credentials, form) = presented(&req, payload).await?;
             let live = credentials.prove(app, req.path())?;
+            if live.domain.ousted || (app.config.proof_required && !live.domain.proven) {
+                return Err(Error::Unproven);
+            }
             bearer::spend(app, &live.domain)?;
             Ok(Client { live, form })
         }
