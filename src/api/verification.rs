@@ -42,11 +42,11 @@ pub(crate) struct Verification {
     /// The record to publish in DNS; absent when the challenge ran out, and a `POST` makes a new one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    dns: Option<Record>,
+    dns: Option<TxtRecord>,
     /// Or the file to publish on the host.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    file: Option<File>,
+    file: Option<ChallengeFile>,
     /// What a try found, in the order of looking.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -55,7 +55,7 @@ pub(crate) struct Verification {
 
 /// A record in DNS.
 #[derive(Serialize, ToSchema)]
-struct Record {
+struct TxtRecord {
     name: String,
     /// `TXT`.
     #[serde(rename = "type")]
@@ -65,7 +65,7 @@ struct Record {
 
 /// A file on the host.
 #[derive(Serialize, ToSchema)]
-struct File {
+struct ChallengeFile {
     /// Either is enough.
     urls: Vec<String>,
     /// The whole content; white space at its end does no harm.
@@ -101,8 +101,8 @@ impl Wanted {
         Verification {
             failing_since: *failing_since,
             expires_at: *expires_at,
-            dns: Some(Record { name: challenge.record_name(), kind: "TXT", value: value.clone() }),
-            file: Some(File { urls: challenge.urls().into(), content: value }),
+            dns: Some(TxtRecord { name: challenge.record_name(), kind: "TXT", value: value.clone() }),
+            file: Some(ChallengeFile { urls: challenge.urls().into(), content: value }),
             ..nothing_wanted(domain)
         }
     }

@@ -1,6 +1,5 @@
 //! TLS to a host that is to be proven: with its name, and only with a certificate that this machine trusts.
 
-use std::io::{self, ErrorKind};
 use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::aws_lc_rs;
@@ -26,17 +25,13 @@ impl Tls {
         let name = ServerName::try_from(name.to_owned()).map_err(|_| Found::Tls)?;
         let mut connection = ClientConnection::new(Arc::clone(config), name).map_err(|_| Found::Tls)?;
         while connection.is_handshaking() {
-            connection.complete_io(&mut stream).map_err(|error| refusal(&error))?;
+            connection.complete_io(&mut stream).map_err(|error| match why(&error) {
+                Found::Timeout => Found::Timeout,
+                // What does not speak TLS says so in many ways, or hangs up.
+                _ => Found::Tls,
+            })?;
         }
         Ok(StreamOwned::new(connection, stream))
-    }
-}
-
-fn refusal(error: &io::Error) -> Found {
-    match error.kind() {
-        // What rustls says of a handshake that failed.
-        ErrorKind::InvalidData | ErrorKind::UnexpectedEof => Found::Tls,
-        _ => why(error),
     }
 }
 

@@ -21,6 +21,7 @@ mod oauth;
 mod openapi;
 mod operations;
 mod posts;
+mod proof;
 mod proxy;
 mod schema;
 mod smoke;
