@@ -15,13 +15,16 @@ use tokio::time::timeout;
 
 use super::Found;
 
+/// What was found, at least one; or why not.
+type Answer<T> = Result<Vec<T>, Found>;
+
 /// The TXT records of `record`, each with its strings put together, and the addresses of `host`; each within that time.
 pub(super) fn look_up(
     server: Option<SocketAddr>,
     record: &str,
     host: &str,
     patience: Duration,
-) -> (Result<Vec<Vec<u8>>, Found>, Result<Vec<IpAddr>, Found>) {
+) -> (Answer<Vec<u8>>, Answer<IpAddr>) {
     let asking = async {
         let resolver = match resolver(server, patience) {
             Ok(resolver) => resolver,
@@ -89,7 +92,7 @@ async fn lookup(resolver: &TokioResolver, name: &str, kind: RecordType) -> Resul
     }
 }
 
-fn texts(answers: Result<Vec<RData>, Found>) -> Result<Vec<Vec<u8>>, Found> {
+fn texts(answers: Result<Vec<RData>, Found>) -> Answer<Vec<u8>> {
     let text = |data: RData| match data {
         RData::TXT(text) => Some(text.txt_data.concat()),
         _ => None,
@@ -98,7 +101,7 @@ fn texts(answers: Result<Vec<RData>, Found>) -> Result<Vec<Vec<u8>>, Found> {
     if texts.is_empty() { Err(Found::NoRecord) } else { Ok(texts) }
 }
 
-fn addresses(v4: Result<Vec<RData>, Found>, v6: Result<Vec<RData>, Found>) -> Result<Vec<IpAddr>, Found> {
+fn addresses(v4: Result<Vec<RData>, Found>, v6: Result<Vec<RData>, Found>) -> Answer<IpAddr> {
     let address = |data: &RData| match data {
         RData::A(address) => Some(IpAddr::V4(address.0)),
         RData::AAAA(address) => Some(IpAddr::V6(address.0)),

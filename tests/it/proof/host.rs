@@ -30,12 +30,11 @@ impl Host {
 
     /// Does that with every connection, once a head has come.
     pub fn behaving(behave: impl Fn(&mut TcpStream, &str) + Send + Sync + 'static) -> Host {
-        let host = Host::accepting(move |mut stream, requests: &Mutex<Vec<String>>| {
+        Host::accepting(move |mut stream, requests: &Mutex<Vec<String>>| {
             let head = head(&mut stream);
             requests.lock().expect("no panic").push(head.clone());
             behave(&mut stream, &head);
-        });
-        host
+        })
     }
 
     /// Does that with every connection.
