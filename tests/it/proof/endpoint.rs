@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use super::dns::{Answer, Dns, Record};
 use super::host::{Host, ok};
 use super::{found, gate_asking, path, shown, value, verify};
-use crate::harness::{Domain, Gate, PASSWORD, Reply, User, Value, parts};
+use crate::harness::{Domain, Gate, PASSWORD, Reply, User, Value, parts, resigned};
 
 const DAY: i64 = 86_400;
 
@@ -309,4 +309,26 @@ fn so_many_looks_at_once_and_no_more() {
     for reply in replies.iter().filter(|reply| reply.status != 503) {
         assert_eq!(found(&reply.refused(409, "unproven")), ["timeout", "timeout", "timeout"]);
     }
+}
+
+#[test]
+fn tokens_from_before_the_claim_are_good_and_malformed_ones_are_not() {
+    let gate = Gate::start();
+    let (alice, _, token) = gate.tenant("alice");
+    let with = |token: &str, value: Option<Value>| {
+        let token = resigned(token, |_, claims| {
+            claims.as_object_mut().expect("an object").remove("host_proven");
+            if let Some(value) = value {
+                claims["host_proven"] = value;
+            }
+        });
+        gate.get("/v1/test").token(token).send()
+    };
+    with(&token, None).expect(200);
+    with(&token, Some(json!(true))).expect(200);
+    for value in [json!(null), json!("true"), json!(1), json!([true])] {
+        with(&token, Some(value)).refused(401, "invalid");
+    }
+    with(&alice.token, None).expect(200);
+    with(&alice.token, Some(json!(true))).refused(401, "invalid");
 }
