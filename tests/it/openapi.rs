@@ -297,6 +297,8 @@ fn every_answer_is_documented_and_every_documented_status_is_answered() {
             let shown = gate.get(&path).token(&cast.user.token).send().expect(200);
             let value = shown["payload"]["dns"]["value"].as_str().expect("a value").to_owned();
             dns.set(&[(&format!("_gatebird.{}.example.com", cast.name), Record::text(&value))]);
+            // The tries of this minute are used up.
+            gate.clock.advance(60);
             ask(&gate, &user, &path);
         }
         if method != "GET" {
