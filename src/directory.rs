@@ -66,6 +66,10 @@ pub struct Domain {
     pub meter: Arc<Meter>,
     /// What only few domains have; boxed, so that the many pay eight bytes for it.
     extras: Option<Box<Extras>>,
+    /// Control of its host is proven.
+    pub proven: bool,
+    /// Somebody else has proven that host, so that it gets no tokens.
+    pub ousted: bool,
     generation: i64,
     suspended: bool,
 }
@@ -98,7 +102,7 @@ impl Domain {
 
     /// Its host, unless it is suspended.
     fn live_host(&self) -> Option<&str> {
-        (!self.suspended).then_some(&*self.host)
+        (!self.suspended && !self.ousted).then_some(&*self.host)
     }
 
     /// Whether it has such keys and was there when this process started, so that it may have used them before.
@@ -376,6 +380,8 @@ impl Directory {
             extras: (row.scopes.is_some() || row.audiences.is_some() || row.jwks.is_some()).then(|| {
                 Box::new(Extras { from_before, scopes: row.scopes, audiences: row.audiences, keys: row.jwks })
             }),
+            proven: row.proven_at.is_some(),
+            ousted: row.ousted,
             generation: row.generation,
             suspended: row.suspended,
         };

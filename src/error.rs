@@ -8,6 +8,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::locale::{Locale, Message};
@@ -97,15 +98,19 @@ pub enum Error {
     },
     /// The network asks too often, whoever it is; how long until one more request fits.
     NetworkLimit(Duration),
-    /// Too many wrong credentials.
+    /// Too many wrong credentials, or tries to prove a host.
     FailureLimit {
         /// How long until one more fits.
         wait: Duration,
-        /// Whose they were.
+        /// Of what.
         message: Message,
     },
     /// `SELF_SERVICE_PREMIUM=false`: a plan that only the operator grants.
     PlanNotGranted,
+    /// The domain gets no tokens: control of its host is not proven, or was proven by somebody else.
+    Unproven,
+    /// A proof was tried and not found; what was looked for and what was found.
+    NotProven(Box<Value>),
     /// Overloaded, or the database is away.
     Busy,
     /// A bug or a broken installation; the cause is for the log only.
@@ -185,6 +190,8 @@ impl Error {
             Error::NetworkLimit(_) => row(S::TOO_MANY_REQUESTS, "rate_limited", "ip", Message::NetworkLimit),
             Error::FailureLimit { message, .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", "failures", *message),
             Error::PlanNotGranted => row(S::FORBIDDEN, "access_denied", "plan", Message::PlanNotGranted),
+            Error::Unproven => row(S::BAD_REQUEST, "unauthorized_client", "unproven", Message::Unproven),
+            Error::NotProven(_) => row(S::CONFLICT, "conflict", "unproven", Message::NotProven),
             Error::Origin => row(S::FORBIDDEN, "access_denied", "origin", Message::Origin),
             Error::SecretInBrowser => row(S::BAD_REQUEST, "unauthorized_client", "browser", Message::SecretInBrowser),
             Error::Sunset => row(S::GONE, "gone", "sunset", Message::Sunset),
@@ -245,6 +252,10 @@ impl Error {
             error_description: &sentence(Locale::En),
             reason: row.reason,
             field: self.field_name(),
+            payload: match self {
+                Error::NotProven(payload) => Some(payload),
+                _ => None,
+            },
             request_id,
         })
     }
@@ -324,6 +335,10 @@ pub(crate) struct ErrorBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     field: Option<&'a str>,
+    /// What there is to show nevertheless.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = Option<Object>)]
+    payload: Option<&'a Value>,
     /// The same as the header `X-Request-Id`; name it when you ask the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]

@@ -34,7 +34,7 @@
 //! Imports flow strictly down; a test reads them:
 //!
 //! ```text
-//! main > cli > server > api > gate > app > directory > db > token, password > config
+//! main > cli > server > api > gate > app > directory > db > token, password, proof > config
 //!      > secret, host, hashtag, budget, plan, usage, metrics, logging > id > error, exit > locale
 //! ```
 
@@ -59,6 +59,7 @@ pub mod logging;
 pub mod metrics;
 pub mod password;
 pub mod plan;
+pub mod proof;
 pub mod secret;
 pub mod server;
 pub mod token;

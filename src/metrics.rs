@@ -40,6 +40,8 @@ pub struct Metrics {
     refusals: Family<Reason, Counter>,
     /// Access tokens issued.
     pub tokens_issued: Counter,
+    /// Access tokens issued while the domain had one with more than half of its life left.
+    pub tokens_needless: Counter,
     /// Failed sign-ins that are not in the audit log because too many came.
     pub dropped_failures: Counter,
     /// Access log lines that nobody could be made to read in time.
@@ -64,6 +66,7 @@ impl Default for Metrics {
             latency: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             refusals: Family::default(),
             tokens_issued: Counter::default(),
+            tokens_needless: Counter::default(),
             dropped_failures: Counter::default(),
             dropped_log_lines: Gauge::default(),
             directory_age: Gauge::default(),
@@ -77,6 +80,11 @@ impl Default for Metrics {
         registry.register_with_unit("latency", "Time to the answer's head", Unit::Seconds, metrics.latency.clone());
         registry.register("refusals", "Refused requests by reason", metrics.refusals.clone());
         registry.register("tokens_issued", "Access tokens issued", metrics.tokens_issued.clone());
+        registry.register(
+            "tokens_needless",
+            "Access tokens issued while the domain had one with more than half of its life left",
+            metrics.tokens_needless.clone(),
+        );
         registry.register(
             "dropped_signin_failures",
             "Failed sign-ins that are not in the audit log because too many came",

@@ -15,7 +15,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use utoipa_actix_web::service_config::ServiceConfig;
 use utoipa_actix_web::{AppExt, scope};
 
-use crate::api::{accounts, audit, domains, issued, openapi, posts, secrets, status, token, usage, verify, well_known};
+use crate::api::{
+    accounts, audit, domains, issued, openapi, posts, secrets, status, token, usage, verification, verify, well_known,
+};
 use crate::app::App;
 use crate::config::Config;
 use crate::gate::observe::observe;
@@ -52,6 +54,8 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
                 .service(secrets::list) //     GET    /v1/domains/{id}/secrets
                 .service(secrets::retire) //   DELETE /v1/domains/{id}/secrets/{secretId}
                 .service(usage::show) //       GET    /v1/domains/{id}/usage
+                .service(verification::show) // GET   /v1/domains/{id}/verification
+                .service(verification::prove) // POST /v1/domains/{id}/verification
                 .service(posts::mine) //       GET    /v1/posts/my
                 .service(posts::by_hashtag) // GET    /v1/posts/hashtag/{title}
                 .service(posts::create) //     POST   /v1/posts

@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::verification::{self, Verification};
 use super::{answer, done, not_found, taken};
 use crate::app::App;
 use crate::config::Config;
 use crate::db::audit::{Actor, Audited};
 use crate::db::domain::{self, Domain, NewDomain as NewRow};
-use crate::db::{Conn, secret};
+use crate::db::{Conn, proof, secret};
 use crate::error::{Error, Result};
 use crate::gate::bearer::UserToken;
 use crate::gate::body::Json;
@@ -88,6 +89,18 @@ struct DomainView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = Option<Object>)]
     jwks: Option<Value>,
+    /// Whether control of the host is proven.
+    proven: bool,
+    /// Unix seconds since when it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    proven_at: Option<i64>,
+    /// Somebody else has proven the host: the domain gets no tokens.
+    ousted: bool,
+    /// What to publish on the host to prove control of it; shown at registration, and at its own URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    verification: Option<Verification>,
     /// Shown at registration only: keep it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -106,6 +119,10 @@ impl From<Domain> for DomainView {
             scopes: domain.scopes.map(split),
             audiences: domain.audiences.map(split),
             jwks: domain.jwks.map(|keys| serde_json::from_str(keys.as_json()).expect("stored keys are JSON")),
+            proven: domain.proven_at.is_some(),
+            proven_at: domain.proven_at,
+            ousted: domain.ousted,
+            verification: None,
             client_secret: None,
         }
     }
@@ -186,6 +203,9 @@ pub(crate) fn insert(
     new: &NewRow,
     now: i64,
 ) -> Result<Audited<(Domain, Option<ClientSecret>)>> {
+    if proof::is_proven_otherwise(conn, new.host.as_str(), tenant)? {
+        return Err(Error::Taken { name: "host", problem: Message::HostProvenByOther });
+    }
     let domain = domain::insert(conn, tenant, new, now).map_err(taken("host", Message::HostTaken))?;
     let secret = match new.jwks {
         Some(_) => None,
@@ -215,7 +235,7 @@ pub(crate) fn insert(
     responses(
         (status = 201, description = "The domain with its client secret", body = super::Answer<DomainView>),
         (status = 403, description = "The plan is granted by the operator only, or the user has as many domains as is allowed; or the token is of the wrong kind", body = crate::error::ErrorBody),
-        (status = 409, description = "The user has this host already", body = crate::error::ErrorBody),
+        (status = 409, description = "The user has this host already, or somebody else has proven it", body = crate::error::ErrorBody),
     ),
     security(("userToken" = []))
 )]
@@ -237,20 +257,25 @@ pub(crate) async fn register(
     may_choose(new.plan, config.self_service_premium)?;
     let (tenant, now, most) = (token.tenant(), app.now(), config.domains_per_user);
     let actor = token.actor();
-    let insert = move |conn: &mut Conn| {
+    let register = move |conn: &mut Conn| {
         // Exact, because every change of a domain holds the lock on the revision.
-        match most {
-            Some(most) if domain::count(conn, tenant)? >= most => Err(Error::Quota(Message::DomainQuota)),
-            _ => insert(conn, actor, tenant, &new, now),
+        if let Some(most) = most
+            && domain::count(conn, tenant)? >= most
+        {
+            return Err(Error::Quota(Message::DomainQuota));
         }
+        let registered = insert(conn, actor, tenant, &new, now)?;
+        let challenge = verification::challenge(conn, tenant, &new.host, now)?;
+        Ok(registered.map(|(domain, secret)| (domain, secret, challenge)))
     };
-    let (domain, secret) = app.change_by(token.standing(), insert).await?;
+    let (domain, secret, challenge) = app.change_by(token.standing(), register).await?;
     let message = match secret {
         Some(_) => Message::DomainRegistered,
         None => Message::DomainRegisteredWithKeys,
     };
     let client_secret = secret.map(|secret| secret.reveal().to_owned());
-    Ok(answer(StatusCode::CREATED, message, locale, DomainView { client_secret, ..domain.into() }))
+    let verification = Some(challenge.view(&domain));
+    Ok(answer(StatusCode::CREATED, message, locale, DomainView { verification, client_secret, ..domain.into() }))
 }
 
 /// List the own domains.

@@ -12,6 +12,7 @@ pub(crate) mod secrets;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod usage;
+pub(crate) mod verification;
 pub(crate) mod verify;
 pub(crate) mod well_known;
 

@@ -6,6 +6,7 @@ mod follow;
 pub mod keys;
 pub mod leaks;
 mod ledger;
+mod proofs;
 mod upkeep;
 
 use std::fs::File;
@@ -19,6 +20,7 @@ use self::failures::Failures;
 pub(crate) use self::files::root_secret;
 use self::files::take_file;
 use self::leaks::Leaks;
+use self::proofs::Proving;
 pub(crate) use self::upkeep::USAGE_DAYS;
 use crate::budget::Budgets;
 use crate::config::{Config, Database};
@@ -81,6 +83,7 @@ pub struct App {
     failures: Failures,
     /// What networks may ask for.
     pub budgets: Budgets,
+    proving: Arc<Proving>,
     /// Unix seconds at which it started.
     pub started_at: i64,
     clock: Box<dyn Clock>,
@@ -120,6 +123,7 @@ impl App {
             usage: Usage::default(),
             failures: Failures::default(),
             budgets: Budgets::new(config.budgets),
+            proving: Arc::new(Proving::new(&config)),
             started_at: clock.now(),
             clock,
             draining: AtomicBool::new(false),
@@ -143,6 +147,7 @@ impl App {
         follow::keep_fresh(Arc::downgrade(&app.clone().into_inner()), follower)?;
         ledger::keep(Arc::downgrade(&app.clone().into_inner()))?;
         upkeep::keep_up(Arc::downgrade(&app.clone().into_inner()))?;
+        proofs::keep_looking(Arc::downgrade(&app.clone().into_inner()))?;
         Ok(app)
     }
 
@@ -219,6 +224,7 @@ impl App {
             sub: id.into(),
             client_id: Some(id.into()),
             host: Some((&*domain.host).into()),
+            host_proven: Some(domain.proven),
             scope: scope.into(),
             aud: audiences.iter().map(|audience| (*audience).into()).collect(),
             generation: client.generation(),
@@ -228,6 +234,7 @@ impl App {
         let now = self.now();
         self.usage.count(domain.id, usage::Kind::Token, now);
         if domain.meter.issued(client.generation(), now, self.config.token_ttl) {
+            self.metrics.tokens_needless.inc();
             self.usage.count(domain.id, usage::Kind::Needless, now);
         }
         (token, self.config.token_ttl)
@@ -263,6 +270,7 @@ impl App {
             nick: tenant.nick.as_str().into(),
             username: tenant.username.as_str().into(),
             host: None,
+            host_proven: None,
             generation: tenant.generation,
         });
         token::issue(&self.directory.keyring(), kind, &claims)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{App, keys};
 use crate::db::audit::Actor;
-use crate::db::{revocation, secret, usage, used_assertion};
+use crate::db::{proof, revocation, secret, usage, used_assertion};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::usage::DAY;
@@ -75,6 +75,9 @@ impl App {
         }
         while self.db.change_now(|conn| Ok(secret::prune(conn, now - SHOWN)?), |conn| self.directory.catch_up(conn))? {}
         while self.db.write_now(|conn| Ok(usage::prune(conn, now.div_euclid(DAY) - USAGE_DAYS)?))? {}
+        if self.db.read_now(|conn| Ok(proof::has_expired_challenges(conn, now)?))? {
+            self.db.write_now(|conn| Ok(proof::prune_challenges(conn, now)?))?;
+        }
         let keyring = self.directory.keyring();
         let period = self.config.key_rotation;
         if keyring.needs_upkeep(period, now) {

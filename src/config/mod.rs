@@ -84,6 +84,10 @@ pub struct Config {
     pub refuse_browser_secrets: bool,
     /// `API_V1_DEPRECATED` and `API_V1_SUNSET`.
     pub api_v1: Life,
+    /// `PROOF`: whether a domain gets tokens only once control of its host is proven.
+    pub proof_required: bool,
+    /// `DNS_SERVER`: who is asked when a host is to be proven; `None` is whom this machine asks.
+    pub dns_server: Option<SocketAddr>,
     /// Every key in order with its value as it may be shown, for `check-config`.
     pub settings: Vec<Setting>,
 }
@@ -297,6 +301,11 @@ impl Config {
             (Some(sunset), Some(deprecated)) if sunset < deprecated => Err("is before API_V1_DEPRECATED".to_owned()),
             (sunset, _) => Ok(sunset),
         });
+        let proof_required = r.read("PROOF", "optional", one_of(&[("optional", false), ("required", true)]));
+        let dns_server = r.read("DNS_SERVER", "", |text| match text {
+            "" => Ok(None),
+            _ => parsed("has to be an address such as 9.9.9.9:53")(text).map(Some),
+        });
         Some(Config {
             listen: SocketAddr::new(host?, port?),
             public_url: public_url?,
@@ -332,6 +341,8 @@ impl Config {
             local_hosts: local_hosts?,
             refuse_browser_secrets: refuse_browser_secrets?,
             api_v1: Life { deprecated: deprecated?, sunset: sunset? },
+            proof_required: proof_required?,
+            dns_server: dns_server?,
             settings: Vec::new(),
         })
     }

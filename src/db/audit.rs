@@ -112,6 +112,11 @@ impl<T> Audited<T> {
         Audited { value, entries: Vec::new() }
     }
 
+    /// With another value.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Audited<U> {
+        Audited { value: change(self.value), entries: self.entries }
+    }
+
     /// Appends the rows; the last thing to do in a transaction.
     pub fn record(self, conn: &mut Conn) -> Result<T> {
         append(conn, &self.entries)?;

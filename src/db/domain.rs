@@ -33,6 +33,10 @@ pub struct Domain {
     pub audiences: Option<String>,
     /// The JWK Set of a domain that proves itself by a key instead of a secret.
     pub jwks: Option<ClientKeys>,
+    /// Unix seconds at which control of the host was proven.
+    pub proven_at: Option<i64>,
+    /// Somebody else has proven that host: no token while this holds.
+    pub ousted: bool,
 }
 
 /// A domain to be registered.

@@ -10,6 +10,7 @@ pub mod domain;
 pub mod import;
 pub mod migrate;
 pub mod post;
+pub mod proof;
 pub mod revision;
 pub mod revocation;
 #[rustfmt::skip]

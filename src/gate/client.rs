@@ -27,7 +27,7 @@ use crate::token::assertion::{self, Circumstances};
 use crate::token::replay;
 use crate::usage::Use;
 
-/// Proof of a client that asks for a token, within its plan's limit, and what else it sent.
+/// Proof of a client that may ask for a token, within its plan's limit, and what else it sent.
 #[derive(Debug)]
 pub struct Client {
     /// The domain with its owner.
@@ -53,10 +53,7 @@ impl FromRequest for Client {
             let (Proven { live, secret }, form) = proven(&req, app, address, &body)?;
             let (id, now) = (live.domain.id, app.now());
             versions::count(&req, app, id);
-            // The domain's own limit last: nobody who is refused before spends it.
-            quota::spend(&req, app, &live.domain)
-                .map_err(|error| with_last_token(error, &live, now))
-                .inspect_err(|error| app.refused(id, error))?;
+            may_have_tokens(&req, app, &live).inspect_err(|error| app.refused(id, error))?;
             if let Some((secret, _)) = secret {
                 app.usage.used(secret, Use { at: now, from: address.0 });
             }
@@ -124,6 +121,15 @@ impl FromRequest for FormClient {
         }
         .boxed_local()
     }
+}
+
+/// Whether a client may have a token now. Its own limit comes last: whoever is refused before spends nothing of it.
+fn may_have_tokens(req: &HttpRequest, app: &App, live: &Live) -> Result<()> {
+    let domain = &live.domain;
+    if domain.ousted || (app.config.proof_required && !domain.proven) {
+        return Err(Error::Unproven);
+    }
+    quota::spend(req, app, domain).map_err(|error| with_last_token(error, live, app.now()))
 }
 
 /// Tells a client that is over its limit how long the token that it has is still good.

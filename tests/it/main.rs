@@ -25,6 +25,7 @@ mod oauth;
 mod openapi;
 mod operations;
 mod posts;
+mod proof;
 mod proxy;
 mod schema;
 mod secrets;

@@ -108,8 +108,22 @@ fn the_token_says_what_the_contract_says() {
         assert_eq!((&header["alg"], &header["typ"]), (&json!("HS256"), &json!("at+jwt")));
         assert!(header["kid"].as_str().is_some_and(|kid| !kid.is_empty()));
 
-        let expected =
-            ["aud", "client_id", "exp", "gen", "host", "iat", "id", "iss", "jti", "nick", "scope", "sub", "username"];
+        let expected = [
+            "aud",
+            "client_id",
+            "exp",
+            "gen",
+            "host",
+            "host_proven",
+            "iat",
+            "id",
+            "iss",
+            "jti",
+            "nick",
+            "scope",
+            "sub",
+            "username",
+        ];
         assert_eq!(members(&claims), expected);
         assert_eq!(claims["iss"], "https://gate.test");
         assert_eq!(claims["aud"], json!(["https://gate.test"]));
@@ -120,6 +134,7 @@ fn the_token_says_what_the_contract_says() {
         assert_eq!(claims["nick"], "alice");
         assert_eq!(claims["username"], "alice");
         assert_eq!(claims["host"], "alice.example.com");
+        assert_eq!(claims["host_proven"], false);
         assert_eq!(claims["gen"], 0);
         let (iat, exp) = (claims["iat"].as_i64().expect("a number"), claims["exp"].as_i64().expect("a number"));
         assert!((before..=gate.clock.now()).contains(&iat), "{iat}");

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::harness::{Gate, PASSWORD, Reply, Request, Value, json};
 use crate::matrix::aged;
+use crate::proof::dns::{Dns, Record};
 
 /// The name of what is redacted, if it is well-formed; else the thing itself, which no snapshot has.
 fn named(content: Content, name: &str, good: bool) -> Content {
@@ -51,6 +52,13 @@ fn jti(content: Content, _: ContentPath<'_>) -> Content {
     named(content, "jti", good)
 }
 
+/// What has to be published on a host.
+fn challenge(content: Content, _: ContentPath<'_>) -> Content {
+    let token = content.as_str().and_then(|text| text.strip_prefix("gatebird-challenge=")).unwrap_or_default();
+    let good = token.len() == 32 && u128::from_str_radix(token, 16).is_ok();
+    named(content, "challenge", good)
+}
+
 /// Compares with the stored snapshot. What differs from run to run is replaced by its name.
 fn snapshot(name: &str, value: &impl Serialize) {
     let mut settings = insta::Settings::clone_current();
@@ -60,11 +68,12 @@ fn snapshot(name: &str, value: &impl Serialize) {
         settings.add_redaction(&format!(".**.{member}"), fixed);
     }
     type Redaction = fn(Content, ContentPath<'_>) -> Content;
-    let redactions: [(&[&str], Redaction); 5] = [
+    let redactions: [(&[&str], Redaction); 6] = [
         (&["token", "access_token"], token),
         (&["clientSecret"], secret),
         (&["id", "client_id", "sub", "actor", "target", "x-gatebird-domain"], id),
-        (&["createdAt", "updatedAt", "at", "iat", "exp", "x-gatebird-token-expires"], time),
+        (&["value", "content"], challenge),
+        (&["createdAt", "updatedAt", "expiresAt", "provenAt", "at", "iat", "exp", "x-gatebird-token-expires"], time),
         (&["jti"], jti),
     ];
     for (members, redaction) in redactions {
@@ -108,7 +117,10 @@ impl Walk<'_> {
 #[test]
 fn successes() {
     for language in LANGUAGES {
-        let settings = [("PUBLIC_URL", "https://gate.test"), ("AUDIENCES", "https://api.test https://files.test")];
+        let dns = Dns::with(&[]);
+        let server = dns.address.to_string();
+        let audiences = "https://api.test https://files.test";
+        let settings = [("PUBLIC_URL", "https://gate.test"), ("AUDIENCES", audiences), ("DNS_SERVER", &server)];
         let gate = Gate::with(&settings);
         let mut walk = Walk { language, answers: BTreeMap::new() };
         let account = json!({"username": "Alice", "password": PASSWORD, "nick": "앨리스"});
@@ -129,6 +141,13 @@ fn successes() {
         walk.ask("PATCH /v1/domains/{id}", gate.patch(&path).token(token).json(&json!({"type": "premium"})));
 
         walk.ask("GET /v1/audit, two of three", gate.get("/v1/audit?limit=2").token(token));
+        let verification = format!("{path}/verification");
+        let show = gate.get(&verification).token(token);
+        let show = walk.ask("GET /v1/domains/{id}/verification", show);
+        let value = show["payload"]["dns"]["value"].as_str().expect("a value");
+        dns.set(&[("_gatebird.shop.example.com", Record::text(value))]);
+        walk.ask("POST /v1/domains/{id}/verification", gate.post(&verification).token(token));
+        walk.ask("GET /v1/domains/{id}, proven", gate.get(&path).token(token));
 
         let plain = json!({"clientSecret": secret});
         let access = walk.ask("POST /token as JSON", gate.post("/token").json(&plain));
@@ -258,6 +277,16 @@ fn refusals() {
         let account = |name: &str| json!({"username": name, "password": PASSWORD});
         walk.ask("403 signup_closed", closed.post("/v1/signup").json(&account("alice")));
         walk.ask("409 taken username", gate.post("/v1/signup").json(&account("ALICE")));
+
+        let verify = || gate.post(&format!("/v1/domains/{}/verification", domain.id)).token(&alice.token);
+        walk.ask("409 unproven", verify());
+        for _ in 0..4 {
+            verify().send().refused(409, "unproven");
+        }
+        walk.ask("429 failures", verify());
+        let required = Gate::with(&[("PROOF", "required")]);
+        let unproven = required.register(&required.sign_up("alice"), "shop.example.com");
+        walk.ask("400 unproven", required.post("/token").json(&json!({"clientSecret": unproven.secret})));
 
         walk.ask("404 not_found", gate.get("/nowhere"));
         walk.ask("404 post", gate.get("/v1/posts/99").token(&access));

@@ -102,10 +102,10 @@ fn rubbish_is_never_our_fault() {
         for method in methods {
             routes += 1;
             let method = method.to_uppercase();
-            let plain = path.replace("{id}", "1").replace("{title}", "rust");
+            let plain = path.replace("{id}", "1").replace("{title}", "rust").replace("{secretId}", "1");
             assert!(!plain.contains('{'), "a new kind of variable: {path}");
             for segment in SEGMENTS {
-                let hostile = path.replace("{id}", segment).replace("{title}", segment);
+                let hostile = path.replace("{id}", segment).replace("{title}", segment).replace("{secretId}", segment);
                 let query = format!("{hostile}?limit={segment}&cursor={segment}&{segment}={segment}&");
                 check(&format!("{method} {query}"), gate.request(&method, &query).token(&token).send());
             }

@@ -174,7 +174,7 @@ fn the_disk_may_be_full() {
     // A limit on the size of files that the process does not die of, as if the disk were full.
     let binary = bare(database.dir.path(), &[]).get_program().to_owned();
     let mut command = Command::new("sh");
-    command.args(["-c", "trap '' XFSZ; exec prlimit --fsize=300000: \"$0\"", &binary.to_string_lossy()]);
+    command.args(["-c", "trap '' XFSZ; exec prlimit --fsize=700000: \"$0\"", &binary.to_string_lossy()]);
     command.env_clear().env("PATH", "/usr/bin:/bin").current_dir(database.dir.path());
     let settings = [("PORT", "0"), ("METRICS_ADDR", "off"), ("BCRYPT_COST", "4"), ("LIMIT_FREE", "off")];
     command.envs(settings).env("JWT_SECRET", JWT_SECRET).env("DATABASE_URL", &database.url);
@@ -195,7 +195,7 @@ fn the_disk_may_be_full() {
             }
         }
     }
-    refused.expect("300 kB are full soon").refused(503, "busy");
+    refused.expect("700 kB are full soon").refused(503, "busy");
     refused_in_time(client, &tenant, &[("POST", "/v1/posts"), ("POST", "/v1/domains")], 1);
     let all_there = || {
         for (id, content) in &posts {

@@ -1,0 +1,254 @@
+//! Proving control of a domain's host: what to publish, and the try.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, get, post, web};
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::{answer, not_found, taken};
+use crate::app::App;
+use crate::db::Conn;
+use crate::db::audit::{Actor, Audited};
+use crate::db::domain::{self, Domain};
+use crate::db::proof::{self, Proof};
+use crate::error::{Error, Result};
+use crate::gate::bearer::UserToken;
+use crate::host::Host;
+use crate::id::{DomainId, UserId};
+use crate::locale::{Locale, Message};
+use crate::proof::{Challenge, Look, Method, proven_by};
+
+/// How long a challenge is good, in seconds.
+const GOOD_FOR: i64 = 7 * 86_400;
+
+/// The proof of control of a host: publish the record or the file, then `POST` to this URL.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Verification {
+    proven: bool,
+    /// Unix seconds since when it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    proven_at: Option<i64>,
+    /// Unix seconds since when the proof has not been found any more; after 7 days it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    failing_since: Option<i64>,
+    /// Unix seconds until which the challenge is good; what proved a host has to stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    expires_at: Option<i64>,
+    /// The record to publish in DNS; absent when the challenge ran out, and a `POST` makes a new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    dns: Option<TxtRecord>,
+    /// Or the file to publish on the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    file: Option<ChallengeFile>,
+    /// What a try found, in the order of looking.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    tried: Option<Vec<Tried>>,
+}
+
+/// A record in DNS.
+#[derive(Serialize, ToSchema)]
+struct TxtRecord {
+    name: String,
+    /// `TXT`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    value: String,
+}
+
+/// A file on the host.
+#[derive(Serialize, ToSchema)]
+struct ChallengeFile {
+    /// Either is enough.
+    urls: Vec<String>,
+    /// The whole content; white space at its end does no harm.
+    content: String,
+}
+
+/// One look.
+#[derive(Serialize, ToSchema)]
+struct Tried {
+    /// `dns` or `file`.
+    method: &'static str,
+    /// The name of the record, or the URL of the file.
+    at: String,
+    /// A stable word, such as `match`, `noRecord` or `unreachable`.
+    found: &'static str,
+    /// The same for people.
+    message: &'static str,
+}
+
+/// What has to be found on a host, and until when.
+pub(crate) struct Wanted {
+    challenge: Challenge,
+    /// Unix seconds; `None` once it proved the host.
+    expires_at: Option<i64>,
+    failing_since: Option<i64>,
+}
+
+impl Wanted {
+    /// Shown for that domain.
+    pub(crate) fn view(&self, domain: &Domain) -> Verification {
+        let Wanted { challenge, expires_at, failing_since } = self;
+        let value = challenge.value();
+        Verification {
+            failing_since: *failing_since,
+            expires_at: *expires_at,
+            dns: Some(TxtRecord { name: challenge.record_name(), kind: "TXT", value: value.clone() }),
+            file: Some(ChallengeFile { urls: challenge.urls().into(), content: value }),
+            ..nothing_wanted(domain)
+        }
+    }
+}
+
+fn nothing_wanted(domain: &Domain) -> Verification {
+    Verification {
+        proven: domain.proven_at.is_some(),
+        proven_at: domain.proven_at,
+        failing_since: None,
+        expires_at: None,
+        dns: None,
+        file: None,
+        tried: None,
+    }
+}
+
+fn tried(looks: &[Look], locale: Locale) -> Option<Vec<Tried>> {
+    let tried = |look: &Look| {
+        let (found, message) = look.found.told();
+        Tried { method: look.method.as_str(), at: look.at.clone(), found, message: message.text(locale) }
+    };
+    Some(looks.iter().map(tried).collect())
+}
+
+/// What a user has to publish on a host: the challenge that there is, or a new one.
+pub(crate) fn challenge(conn: &mut Conn, tenant: UserId, host: &Host, now: i64) -> Result<Wanted> {
+    let new = proof::Challenge { token: Challenge::random_token(), expires_at: now + GOOD_FOR };
+    let challenge = proof::challenge_or(conn, tenant, host.as_str(), new, now)?;
+    Ok(wanted_of(challenge, host.clone()))
+}
+
+fn wanted_of(challenge: proof::Challenge, host: Host) -> Wanted {
+    let proof::Challenge { token, expires_at } = challenge;
+    Wanted { challenge: Challenge { host, token }, expires_at: Some(expires_at), failing_since: None }
+}
+
+/// One of the tenant's domains, and what has to be found on its host, if that is known.
+fn state(conn: &mut Conn, tenant: UserId, id: DomainId, now: i64) -> Result<(Domain, Option<Wanted>)> {
+    let domain = domain::find(conn, tenant, id)?.ok_or_else(not_found)?;
+    let host = Host::from_stored(domain.host.clone());
+    let wanted = match proof::find(conn, id)? {
+        Some(Proof { token, failing_since, .. }) => {
+            Some(Wanted { challenge: Challenge { host, token }, expires_at: None, failing_since })
+        }
+        None => {
+            let known = proof::challenge(conn, tenant, host.as_str(), now)?;
+            known.map(|challenge| wanted_of(challenge, host))
+        }
+    };
+    Ok((domain, wanted))
+}
+
+/// Show what proves control of the host.
+#[utoipa::path(
+    tag = "domains",
+    operation_id = "showVerification",
+    params(("id" = String, Path, description = "The domain's public id")),
+    responses((status = 200, description = "What to publish", body = super::Answer<Verification>)),
+    security(("userToken" = []))
+)]
+#[get("/domains/{id}/verification")]
+pub(crate) async fn show(
+    token: UserToken,
+    id: web::Path<String>,
+    app: web::Data<App>,
+    locale: Locale,
+) -> Result<HttpResponse> {
+    let (tenant, id) = (token.tenant(), DomainId::parse(&id).ok_or_else(not_found)?);
+    let now = app.now();
+    let (domain, wanted) = app.db.read(move |conn| state(conn, tenant, id, now)).await?;
+    let view = wanted.map_or_else(|| nothing_wanted(&domain), |wanted| wanted.view(&domain));
+    Ok(answer(StatusCode::OK, Message::Ok, locale, view))
+}
+
+/// Prove control of the host now.
+///
+/// Looks for the TXT record, then for the file. Proving takes the host over from registrations that are not proven. At
+/// most 5 tries a minute.
+#[utoipa::path(
+    tag = "domains",
+    operation_id = "verifyDomain",
+    params(("id" = String, Path, description = "The domain's public id")),
+    responses(
+        (status = 200, description = "Proven", body = super::Answer<Verification>),
+        (status = 409, description = "Not found, with what was looked for and what was found in `payload`; or, with the reason `taken`, somebody else has proven the host", body = crate::error::ErrorBody),
+    ),
+    security(("userToken" = []))
+)]
+#[post("/domains/{id}/verification")]
+pub(crate) async fn prove(
+    token: UserToken,
+    id: web::Path<String>,
+    app: web::Data<App>,
+    locale: Locale,
+) -> Result<HttpResponse> {
+    let (tenant, id) = (token.tenant(), DomainId::parse(&id).ok_or_else(not_found)?);
+    let now = app.now();
+    let (domain, wanted) = app.db.read(move |conn| state(conn, tenant, id, now)).await?;
+    let wanted = match wanted {
+        Some(wanted) => wanted,
+        None => {
+            let host = Host::from_stored(domain.host.clone());
+            let make = move |conn: &mut Conn| Ok(Audited::nothing(challenge(conn, tenant, &host, now)?));
+            app.change_by(token.standing(), make).await?
+        }
+    };
+    let looks = app.look(tenant, wanted.challenge.clone()).await?;
+    let Some(method) = proven_by(&looks) else {
+        let view = Verification { tried: tried(&looks, locale), ..wanted.view(&domain) };
+        return Err(Error::NotProven(Box::new(json!(view))));
+    };
+    let (actor, now, found) = (token.actor(), app.now(), wanted.challenge.token.clone());
+    let take = move |conn: &mut Conn| take_over(conn, actor, tenant, id, method, &found, now);
+    let domain = app.change_by(token.standing(), take).await?;
+    let wanted = Wanted { expires_at: None, failing_since: None, ..wanted };
+    let view = Verification { tried: tried(&looks, locale), ..wanted.view(&domain) };
+    Ok(answer(StatusCode::OK, Message::HostProven, locale, view))
+}
+
+/// Makes the domain the proven one of its host, unless somebody else's is.
+fn take_over(
+    conn: &mut Conn,
+    actor: Actor,
+    tenant: UserId,
+    id: DomainId,
+    method: Method,
+    token: &str,
+    now: i64,
+) -> Result<Audited<Domain>> {
+    let mut domain = domain::find(conn, tenant, id)?.ok_or_else(not_found)?;
+    if domain.proven_at.is_some() {
+        proof::set_found(conn, id, method, now)?;
+        return Ok(Audited::nothing(domain));
+    }
+    if proof::is_proven_otherwise(conn, &domain.host, tenant)? {
+        return Err(Error::Taken { name: "host", problem: Message::HostProvenByOther });
+    }
+    proof::insert(conn, id, method, token, now).map_err(taken("host", Message::HostProvenByOther))?;
+    (domain.proven_at, domain.ousted) = (Some(now), false);
+    let proven = actor.did("domain.proven", id, Some(tenant), now);
+    let mut entries = vec![proven.with(json!({ "host": domain.host, "method": method.as_str() }))];
+    for (other, owner) in proof::oust_others(conn, &domain.host, id)? {
+        // By the server: who has proven the host is nobody else's business.
+        let ousted = Actor::SERVER.did("domain.ousted", other, Some(owner), now);
+        entries.push(ousted.with(json!({ "host": domain.host })));
+    }
+    Ok(Audited::several(domain, entries))
+}

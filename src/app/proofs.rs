@@ -1,0 +1,125 @@
+//! Proving control of hosts: looking at a user's request, within limits, and looking again each day at what was proven.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use actix_web::web;
+use tokio::sync::Semaphore;
+
+use super::{App, upkeep};
+use crate::config::Config;
+use crate::db::audit::{Actor, Audited};
+use crate::db::proof::{self, Proof};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::host::Host;
+use crate::id::UserId;
+use crate::locale::Message;
+use crate::proof::{Challenge, Look, Prober, proven_by};
+
+/// Looks at users' requests that may go on at once; more are answered 503.
+const MOST_AT_ONCE: usize = 16;
+/// Tries of one user for one host in a minute.
+const MOST_TRIES: usize = 5;
+const MINUTE: i64 = 60;
+const DAY: i64 = 86_400;
+/// Seconds that a proof may be missing before the domain is no longer proven.
+const GRACE: i64 = 7 * DAY;
+/// Proofs that are read at once to be looked at again.
+const BATCH: i64 = 16;
+/// How often it is seen whether one is due.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// What proving needs.
+pub(super) struct Proving {
+    prober: Prober,
+    places: Arc<Semaphore>,
+    /// When each user last tried each host. By host and not by domain, which can be deleted and registered again.
+    tries: Mutex<HashMap<(UserId, String), Vec<i64>>>,
+}
+
+impl Proving {
+    pub(super) fn new(config: &Config) -> Proving {
+        Proving { prober: Prober::new(config), places: Arc::new(Semaphore::new(MOST_AT_ONCE)), tries: Mutex::default() }
+    }
+
+    /// Takes one of the tries, of which there are so many in any minute.
+    fn take_try(&self, tenant: UserId, host: &Host, now: i64) -> Result<()> {
+        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
+        // A clock that was set back must not lock anybody out.
+        let counts = |at: &i64| (now - MINUTE + 1..=now).contains(at);
+        if tries.len() >= 1024 {
+            tries.retain(|_, at| at.iter().any(counts));
+        }
+        let at = tries.entry((tenant, host.as_str().to_owned())).or_default();
+        at.retain(counts);
+        match at.first() {
+            Some(first) if at.len() >= MOST_TRIES => Err(Error::FailureLimit {
+                wait: Duration::from_secs((first + MINUTE - now) as u64),
+                message: Message::Tries,
+            }),
+            _ => {
+                at.push(now);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Looks at due proofs on a thread of its own until the app is gone.
+pub(super) fn keep_looking(app: Weak<App>) -> std::result::Result<(), Exit> {
+    upkeep::repeat("looking at proofs", EVERY, app, |app| {
+        while app.recheck_proofs()? > 0 && !app.is_draining() {}
+        Ok(())
+    })
+}
+
+impl App {
+    /// Looks for a user's challenge now, which takes up to 5 seconds.
+    ///
+    /// # Errors
+    /// Too many tries of that user for that host, or too many looks at once.
+    pub(crate) async fn look(&self, tenant: UserId, challenge: Challenge) -> Result<Vec<Look>> {
+        let place = Arc::clone(&self.proving.places).try_acquire_owned().map_err(|_| Error::Busy)?;
+        self.proving.take_try(tenant, &challenge.host, self.now())?;
+        let proving = Arc::clone(&self.proving);
+        let looking = web::block(move || {
+            let _held = place;
+            proving.prober.look(&challenge)
+        });
+        looking.await.map_err(Error::internal)
+    }
+
+    /// Looks again at some of the proofs that are a day old, and says how many there were. One that is missing for 7 days
+    /// ends. Several nodes may do this at once: each look is taken by one of them.
+    ///
+    /// # Errors
+    /// When the database does not answer; what is left is done the next time.
+    pub fn recheck_proofs(&self) -> Result<usize> {
+        let due = self.db.read_now(|conn| Ok(proof::due(conn, self.now() - DAY, BATCH)?))?;
+        let count = due.len();
+        for (proof, host, tenant) in due {
+            let now = self.now();
+            if self.db.write_now(|conn| Ok(proof::claim(conn, &proof, now)?))? {
+                self.recheck(&proof, host, tenant, now)?;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Looks at one, which was claimed at `now`.
+    fn recheck(&self, proof: &Proof, host: String, tenant: UserId, now: i64) -> Result<()> {
+        let domain = proof.domain_id;
+        let looks = self.proving.prober.look(&Challenge { host: Host::from_stored(host), token: proof.token.clone() });
+        match (proven_by(&looks), proof.failing_since) {
+            (Some(method), _) => self.db.write_now(|conn| Ok(proof::set_found(conn, domain, method, now)?)),
+            (None, None) => self.db.write_now(|conn| Ok(proof::set_failing(conn, domain, now)?)),
+            (None, Some(since)) if now - since < GRACE => Ok(()),
+            (None, Some(since)) => self.change_now(|conn| match proof::end(conn, domain, since)? {
+                true => Ok(Audited::new((), Actor::SERVER.did("domain.unproven", domain, Some(tenant), now))),
+                false => Ok(Audited::nothing(())),
+            }),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Rows of `challenges` and `proofs`: what users have to publish on their hosts, and how hosts were proven.
+
+use diesel::prelude::*;
+
+use super::Conn;
+use super::schema::{challenges, domains, proofs};
+use crate::id::{DomainId, UserId};
+use crate::proof::Method;
+
+/// What a user has to publish on a host.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = challenges)]
+pub struct Challenge {
+    /// See [`crate::proof::Challenge::token`].
+    pub token: String,
+    /// Unix seconds from which it is good for nothing.
+    pub expires_at: i64,
+}
+
+/// How a domain was proven.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = proofs)]
+pub struct Proof {
+    /// Which domain.
+    pub domain_id: DomainId,
+    /// What was found, and has to stay there.
+    pub token: String,
+    /// Unix seconds at which somebody last looked, or is just looking.
+    pub checked_at: i64,
+    /// Unix seconds since when it has not been found.
+    pub failing_since: Option<i64>,
+}
+
+/// The challenge of that user for that host, if there is one that is good.
+pub fn challenge(conn: &mut Conn, tenant: UserId, host: &str, now: i64) -> QueryResult<Option<Challenge>> {
+    challenges::table
+        .find((tenant, host))
+        .filter(challenges::expires_at.gt(now))
+        .select(Challenge::as_select())
+        .first(conn)
+        .optional()
+}
+
+/// That one, or, where there is none, a new one with that token.
+pub fn challenge_or(conn: &mut Conn, tenant: UserId, host: &str, new: Challenge, now: i64) -> QueryResult<Challenge> {
+    if let Some(known) = challenge(conn, tenant, host, now)? {
+        return Ok(known);
+    }
+    diesel::delete(challenges::table.find((tenant, host))).execute(conn)?;
+    diesel::insert_into(challenges::table)
+        .values((
+            challenges::user_id.eq(tenant),
+            challenges::host.eq(host),
+            challenges::token.eq(&new.token),
+            challenges::expires_at.eq(new.expires_at),
+        ))
+        .execute(conn)?;
+    Ok(new)
+}
+
+/// Forgets challenges that are good for nothing.
+pub fn prune_challenges(conn: &mut Conn, now: i64) -> QueryResult<()> {
+    diesel::delete(challenges::table.filter(challenges::expires_at.le(now))).execute(conn).map(drop)
+}
+
+/// Whether any challenge is good for nothing.
+pub fn has_expired_challenges(conn: &mut Conn, now: i64) -> QueryResult<bool> {
+    diesel::select(diesel::dsl::exists(challenges::table.filter(challenges::expires_at.le(now)))).get_result(conn)
+}
+
+/// How that domain was proven.
+pub fn find(conn: &mut Conn, domain: DomainId) -> QueryResult<Option<Proof>> {
+    proofs::table.find(domain).select(Proof::as_select()).first(conn).optional()
+}
+
+/// Whether another user has proven that host.
+pub fn is_proven_otherwise(conn: &mut Conn, host: &str, than: UserId) -> QueryResult<bool> {
+    let proven = domains::table.filter(domains::host.eq(host).and(domains::proven_at.is_not_null()));
+    let winner: Option<UserId> = proven.select(domains::user_id).first(conn).optional()?;
+    Ok(winner.is_some_and(|winner| winner != than))
+}
+
+/// Takes down that the domain is proven; a second one of the same host is a unique violation.
+pub fn insert(conn: &mut Conn, domain: DomainId, method: Method, token: &str, now: i64) -> QueryResult<()> {
+    let set = (domains::proven_at.eq(now), domains::ousted.eq(false));
+    diesel::update(domains::table.find(domain)).set(set).execute(conn)?;
+    diesel::insert_into(proofs::table)
+        .values((
+            proofs::domain_id.eq(domain),
+            proofs::method.eq(method.as_str()),
+            proofs::token.eq(token),
+            proofs::checked_at.eq(now),
+        ))
+        .execute(conn)
+        .map(drop)
+}
+
+/// Ends every other registration of that host with its tokens, and says which those were.
+pub fn oust_others(conn: &mut Conn, host: &str, winner: DomainId) -> QueryResult<Vec<(DomainId, UserId)>> {
+    let others =
+        domains::table.filter(domains::host.eq(host).and(domains::id.ne(winner)).and(domains::ousted.eq(false)));
+    let ousted = others.select((domains::id, domains::user_id)).load(conn)?;
+    diesel::update(others)
+        .set((domains::ousted.eq(true), domains::generation.eq(domains::generation + 1)))
+        .execute(conn)?;
+    Ok(ousted)
+}
+
+/// Proven domains at which nobody has looked since, the longest first, with their hosts and owners.
+pub fn due(conn: &mut Conn, since: i64, most: i64) -> QueryResult<Vec<(Proof, String, UserId)>> {
+    proofs::table
+        .inner_join(domains::table)
+        .filter(proofs::checked_at.le(since))
+        .order(proofs::checked_at)
+        .limit(most)
+        .select((Proof::as_select(), domains::host, domains::user_id))
+        .load(conn)
+}
+
+/// Takes the look at a proof upon oneself; false when somebody else was quicker.
+pub fn claim(conn: &mut Conn, proof: &Proof, now: i64) -> QueryResult<bool> {
+    let unclaimed = proofs::table.find(proof.domain_id).filter(proofs::checked_at.eq(proof.checked_at));
+    diesel::update(unclaimed).set(proofs::checked_at.eq(now)).execute(conn).map(|rows| rows > 0)
+}
+
+/// It is there.
+pub fn set_found(conn: &mut Conn, domain: DomainId, method: Method, now: i64) -> QueryResult<()> {
+    diesel::update(proofs::table.find(domain))
+        .set((proofs::method.eq(method.as_str()), proofs::checked_at.eq(now), proofs::failing_since.eq(None::<i64>)))
+        .execute(conn)
+        .map(drop)
+}
+
+/// It is not there, as that claimed look found.
+pub fn set_failing(conn: &mut Conn, domain: DomainId, claimed_at: i64) -> QueryResult<()> {
+    let claimed = proofs::table.find(domain).filter(proofs::checked_at.eq(claimed_at));
+    diesel::update(claimed).set(proofs::failing_since.eq(claimed_at)).execute(conn).map(drop)
+}
+
+/// Ends a proof that has failed since then; false when it does no longer.
+pub fn end(conn: &mut Conn, domain: DomainId, failing_since: i64) -> QueryResult<bool> {
+    let failing = proofs::table.find(domain).filter(proofs::failing_since.eq(failing_since));
+    if diesel::delete(failing).execute(conn)? == 0 {
+        return Ok(false);
+    }
+    diesel::update(domains::table.find(domain)).set(domains::proven_at.eq(None::<i64>)).execute(conn)?;
+    Ok(true)
+}

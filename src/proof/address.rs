@@ -1,0 +1,159 @@
+//! Which addresses are on the public Internet. IPv4 is public but for what is listed, IPv6 is not but for what is listed:
+//! what nobody has thought of yet is refused.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// IPv4 that is not public, as address and length of the prefix: IANA's special-purpose registry (RFC 6890), multicast, and
+/// what is reserved.
+const NOT_PUBLIC_V4: [(Ipv4Addr, u32); 17] = [
+    (Ipv4Addr::new(0, 0, 0, 0), 8),        // this network (RFC 791)
+    (Ipv4Addr::new(10, 0, 0, 0), 8),       // private (RFC 1918)
+    (Ipv4Addr::new(100, 64, 0, 0), 10),    // shared with a carrier's NAT (RFC 6598)
+    (Ipv4Addr::new(127, 0, 0, 0), 8),      // loopback
+    (Ipv4Addr::new(168, 63, 129, 16), 32), // Azure's own service to each of its machines
+    (Ipv4Addr::new(169, 254, 0, 0), 16),   // link-local, with the clouds' metadata
+    (Ipv4Addr::new(172, 16, 0, 0), 12),    // private
+    (Ipv4Addr::new(192, 0, 0, 0), 24),     // protocol assignments (RFC 6890)
+    (Ipv4Addr::new(192, 0, 2, 0), 24),     // documentation (RFC 5737)
+    (Ipv4Addr::new(192, 88, 99, 0), 24),   // relays of 6to4 (RFC 7526)
+    (Ipv4Addr::new(192, 168, 0, 0), 16),   // private
+    (Ipv4Addr::new(198, 18, 0, 0), 15),    // benchmarks (RFC 2544)
+    (Ipv4Addr::new(198, 51, 100, 0), 24),  // documentation
+    (Ipv4Addr::new(203, 0, 113, 0), 24),   // documentation
+    (Ipv4Addr::new(224, 0, 0, 0), 4),      // multicast
+    (Ipv4Addr::new(240, 0, 0, 0), 4),      // reserved
+    (Ipv4Addr::BROADCAST, 32),
+];
+
+/// The only IPv6 that is handed out for the Internet; loopback, mapped and compatible IPv4, NAT64 (64:ff9b::/96), unique
+/// local, link-local, site-local and multicast are all outside.
+const GLOBAL_UNICAST: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+
+/// What is not public of that.
+const NOT_PUBLIC_V6: [(Ipv6Addr, u32); 5] = [
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // protocol assignments: Teredo, benchmarks, ORCHID and more
+    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation (RFC 3849)
+    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16), // 6to4, which has an IPv4 address inside (RFC 3056)
+    (Ipv6Addr::new(0x3ffe, 0, 0, 0, 0, 0, 0, 0), 16), // 6bone, given back (RFC 3701)
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation (RFC 9637)
+];
+
+/// Whether the address is one of the public Internet.
+pub fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let within = |(network, length): &(Ipv4Addr, u32)| {
+                (address.to_bits() ^ network.to_bits()).leading_zeros() >= *length
+            };
+            !NOT_PUBLIC_V4.iter().any(within)
+        }
+        IpAddr::V6(address) => {
+            let within = |(network, length): &(Ipv6Addr, u32)| {
+                (address.to_bits() ^ network.to_bits()).leading_zeros() >= *length
+            };
+            within(&GLOBAL_UNICAST) && !NOT_PUBLIC_V6.iter().any(within)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(text: &str) -> bool {
+        is_public(text.parse().expect("an address"))
+    }
+
+    /// The first and the last of each range, and their public neighbours.
+    #[test]
+    fn each_range_of_ipv4_ends_where_it_ends() {
+        for (before, first, last, after) in [
+            ("", "0.0.0.0", "0.255.255.255", "1.0.0.0"),
+            ("9.255.255.255", "10.0.0.0", "10.255.255.255", "11.0.0.0"),
+            ("100.63.255.255", "100.64.0.0", "100.127.255.255", "100.128.0.0"),
+            ("126.255.255.255", "127.0.0.0", "127.255.255.255", "128.0.0.0"),
+            ("168.63.129.15", "168.63.129.16", "168.63.129.16", "168.63.129.17"),
+            ("169.253.255.255", "169.254.0.0", "169.254.255.255", "169.255.0.0"),
+            ("172.15.255.255", "172.16.0.0", "172.31.255.255", "172.32.0.0"),
+            ("191.255.255.255", "192.0.0.0", "192.0.0.255", "192.0.1.0"),
+            ("192.0.1.255", "192.0.2.0", "192.0.2.255", "192.0.3.0"),
+            ("192.88.98.255", "192.88.99.0", "192.88.99.255", "192.88.100.0"),
+            ("192.167.255.255", "192.168.0.0", "192.168.255.255", "192.169.0.0"),
+            ("198.17.255.255", "198.18.0.0", "198.19.255.255", "198.20.0.0"),
+            ("198.51.99.255", "198.51.100.0", "198.51.100.255", "198.51.101.0"),
+            ("203.0.112.255", "203.0.113.0", "203.0.113.255", "203.0.114.0"),
+            ("223.255.255.255", "224.0.0.0", "255.255.255.255", ""),
+        ] {
+            assert!(!judged(first) && !judged(last), "{first} to {last}");
+            for neighbour in [before, after].into_iter().filter(|text| !text.is_empty()) {
+                assert!(judged(neighbour), "{neighbour}");
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_that_are_not_public() {
+        for text in [
+            "127.0.0.1",
+            "127.255.255.254",
+            "0.0.0.0",
+            "169.254.169.254",
+            "100.100.100.200",
+            "192.0.0.192",
+            "255.255.255.255",
+            "239.255.255.250",
+            "::",
+            "::1",
+            "::2",
+            "::127.0.0.1", // compatible
+            "::8.8.8.8",
+            "::ffff:127.0.0.1", // mapped
+            "::ffff:7f00:1",
+            "::ffff:10.0.0.1",
+            "::ffff:8.8.8.8",
+            "::ffff:0:127.0.0.1", // translated (RFC 2765)
+            "64:ff9b::7f00:1",    // NAT64
+            "64:ff9b::8.8.8.8",
+            "64:ff9b:1::a00:1", // NAT64 of one's own (RFC 8215)
+            "100::1",           // discard
+            "2001::1",          // Teredo
+            "2001:0:7f00:1::",
+            "2001:2::1",  // benchmarks
+            "2001:10::1", // ORCHID
+            "2001:20::1",
+            "2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff",
+            "2001:db8::1",
+            "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff",
+            "2002:7f00:1::1", // 6to4
+            "2002:a9fe:a9fe::1",
+            "3ffe::1",
+            "3fff::1",
+            "3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff",
+            "4000::1",
+            "5f00::1", // segment routing (RFC 9602)
+            "1fff:ffff::1",
+            "fc00::1",
+            "fd00::1",
+            "fd00:ec2::254",
+            "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+            "fe80::1",
+            "febf:ffff::1",
+            "fec0::1", // site-local
+            "ff02::1",
+            "ff0e::1",
+        ] {
+            assert!(!judged(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_are_public() {
+        for text in ["1.1.1.1", "8.8.8.8", "93.184.215.14", "2606:4700:4700::1111", "2001:200::1", "2a00::1", "3ffd::1"]
+        {
+            assert!(judged(text), "{text}");
+        }
+        for text in ["2001:db7::1", "2001:db9::1", "2003::1", "3fff:1000::1", "2000::1"] {
+            assert!(judged(text), "{text}");
+        }
+    }
+}

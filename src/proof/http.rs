@@ -1,0 +1,204 @@
+//! One GET, as little of HTTP/1.1 as that needs: no redirect, no content coding, one deadline for everything, 64 KiB at most.
+//!
+//! Why not a client library: the deadline, the limits and the address that is connected to are the point here, and a library
+//! has ways of its own around each (proxies of the environment, pools, retries).
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use super::Found;
+use crate::host::Host;
+
+/// Bytes that the head and the body of the answer may have together.
+const MOST: usize = 64 * 1024;
+const MOST_HEADERS: usize = 64;
+
+/// A connection on which every read and write ends at one deadline.
+pub(super) struct Timed {
+    stream: TcpStream,
+    until: Instant,
+}
+
+impl Timed {
+    pub(super) fn new(stream: TcpStream, until: Instant) -> Timed {
+        Timed { stream, until }
+    }
+
+    fn left(&self) -> io::Result<Option<Duration>> {
+        match self.until.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(ErrorKind::TimedOut.into()),
+            left => Ok(Some(left)),
+        }
+    }
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// What an error of a connection means.
+pub(super) fn why(error: &io::Error) -> Found {
+    match error.kind() {
+        // A socket's own time limit is told as the former.
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => Found::Timeout,
+        _ => Found::Unreachable,
+    }
+}
+
+/// The body of a 200 at that path.
+pub(super) fn get(mut stream: impl Read + Write, host: &Host, path: &str) -> Result<Vec<u8>, Found> {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: gatebird\r\nAccept: text/plain, */*;q=0.1\r\n\
+         Accept-Encoding: identity\r\nConnection: close\r\n\r\n"
+    );
+    let sent = stream.write_all(request.as_bytes()).and_then(|()| stream.flush());
+    sent.map_err(|error| why(&error))?;
+    let mut answer = Answer { stream, bytes: Vec::new(), ended: false };
+    let (head, length) = loop {
+        let before = answer.bytes.len();
+        answer.more()?;
+        // A head ends with a line, so that bytes that drip in are not parsed again and again.
+        if answer.bytes[before..].contains(&b'\n')
+            && let Some(head) = head(&answer.bytes)?
+        {
+            break head;
+        }
+        if answer.ended {
+            return Err(if answer.bytes.is_empty() { Found::Unreachable } else { Found::NotHttp });
+        }
+    };
+    loop {
+        if let Some(body) = length.body(&answer.bytes[head..], answer.ended)? {
+            return Ok(body);
+        }
+        answer.more()?;
+    }
+}
+
+/// What has come so far.
+struct Answer<S> {
+    stream: S,
+    bytes: Vec<u8>,
+    ended: bool,
+}
+
+impl<S: Read> Answer<S> {
+    /// Waits for more, within the limit of size.
+    fn more(&mut self) -> Result<(), Found> {
+        let mut chunk = [0; 4096];
+        match self.stream.read(&mut chunk) {
+            Ok(0) => self.ended = true,
+            // TLS that ends without saying so.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => self.ended = true,
+            Ok(count) if self.bytes.len() + count > MOST => return Err(Found::TooLarge),
+            Ok(count) => self.bytes.extend_from_slice(&chunk[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(why(&error)),
+        }
+        Ok(())
+    }
+}
+
+/// How the end of a body is told (RFC 9112 §6.3).
+#[derive(Clone, Copy)]
+enum Length {
+    Bytes(usize),
+    Chunked,
+    UntilEnd,
+}
+
+/// The length of the head, and how long the body is, once the head is whole.
+fn head(bytes: &[u8]) -> Result<Option<(usize, Length)>, Found> {
+    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut head = httparse::Response::new(&mut headers);
+    let end = match head.parse(bytes) {
+        Ok(httparse::Status::Complete(end)) => end,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err(Found::TooLarge),
+        Err(_) => return Err(Found::NotHttp),
+    };
+    match head.code {
+        Some(200) => {}
+        Some(300..=399) => return Err(Found::Redirect),
+        _ => return Err(Found::Status),
+    }
+    let mut length = Length::UntilEnd;
+    for header in head.headers.iter() {
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        let value = header.value.trim_ascii();
+        if is("content-encoding") && !value.eq_ignore_ascii_case(b"identity") {
+            return Err(Found::OtherValue);
+        } else if is("transfer-encoding") {
+            match value.eq_ignore_ascii_case(b"chunked") {
+                true => length = Length::Chunked,
+                false => return Err(Found::NotHttp),
+            }
+        } else if is("content-length") && !matches!(length, Length::Chunked) {
+            let digits = str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            match digits.map(str::parse) {
+                Some(Ok(bytes)) if bytes <= MOST => length = Length::Bytes(bytes),
+                Some(_) => return Err(Found::TooLarge),
+                None => return Err(Found::NotHttp),
+            }
+        }
+    }
+    Ok(Some((end, length)))
+}
+
+impl Length {
+    /// The whole body, once it is there.
+    fn body(self, bytes: &[u8], ended: bool) -> Result<Option<Vec<u8>>, Found> {
+        let body = match self {
+            Length::Bytes(count) => bytes.get(..count).map(<[u8]>::to_vec),
+            Length::UntilEnd if ended => Some(bytes.to_vec()),
+            Length::UntilEnd => None,
+            // Nor are these: the last chunk ends so, with trailers and without.
+            Length::Chunked if !ended && !bytes.ends_with(b"\r\n\r\n") => None,
+            Length::Chunked => dechunked(bytes)?,
+        };
+        match (&body, ended) {
+            (None, true) => Err(Found::Unreachable),
+            _ => Ok(body),
+        }
+    }
+}
+
+/// The chunks put together, once the last one is there (RFC 9112 §7.1).
+fn dechunked(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, Found> {
+    let mut body = Vec::new();
+    loop {
+        let (start, size) = match httparse::parse_chunk_size(bytes) {
+            Ok(httparse::Status::Complete(parsed)) => parsed,
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(_) => return Err(Found::NotHttp),
+        };
+        match usize::try_from(size) {
+            Ok(0) => return Ok(Some(body)),
+            Ok(size) if size <= MOST => {
+                let Some(chunk) = bytes.get(start..start + size + 2) else { return Ok(None) };
+                let (data, end) = chunk.split_at(size);
+                if end != b"\r\n" {
+                    return Err(Found::NotHttp);
+                }
+                body.extend_from_slice(data);
+                bytes = &bytes[start + size + 2..];
+            }
+            _ => return Err(Found::TooLarge),
+        }
+    }
+}

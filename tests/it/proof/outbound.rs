@@ -1,0 +1,261 @@
+//! Nobody can make the gate speak to what is not public, follow anybody, wait, or read without end.
+
+use std::io::{ErrorKind, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use gatebird::proof::Found;
+use rustls::RootCertStore;
+
+use super::dns::{Answer, Dns, Kind, Record};
+use super::host::{Host, ok};
+use super::looks::{VALUE, challenge, prober};
+use super::{found, gate_asking, verify};
+
+const NAME: &str = "shop.example.test";
+/// A public address that no test connects to.
+const PUBLIC: &str = "198.41.0.4";
+
+#[test]
+fn a_private_address_is_refused_without_a_connection() {
+    let host = Host::answering(ok(VALUE));
+    let dns = Dns::with(&[]);
+    let gate = gate_asking(&dns, &[("ALLOW_LOCAL_HOSTS", "false")]);
+    let alice = gate.sign_up("alice");
+    let domain = gate.register(&alice, &format!("{NAME}:{}", host.port()));
+    for addresses in [
+        &["127.0.0.1"][..],
+        &["127.1.2.3"],
+        &["0.0.0.0"],
+        &["::1"],
+        &["::ffff:127.0.0.1"],
+        &["::127.0.0.1"],
+        &["64:ff9b::7f00:1"],
+        &["2002:7f00:1::"],
+        &["10.0.0.1"],
+        &["169.254.169.254"],
+        &["fd00:ec2::254"],
+        &["fe80::1"],
+        &["224.0.0.1"],
+        // One that is not public is enough, wherever it stands.
+        &["127.0.0.1", PUBLIC],
+        &[PUBLIC, "127.0.0.1"],
+        &[PUBLIC, "::1"],
+        &["2001:4860:4860::8888", "127.0.0.1"],
+    ] {
+        let records: Vec<_> = addresses.iter().map(|address| (NAME, Record::address(address))).collect();
+        dns.set(&records);
+        // Each try is in a minute of its own.
+        gate.clock.advance(60);
+        let reply = verify(&gate, &alice, &domain).refused(409, "unproven");
+        assert_eq!(found(&reply), ["noRecord", "privateAddress", "privateAddress"], "{addresses:?}");
+    }
+    assert_eq!(host.connections(), 0);
+}
+
+#[test]
+fn with_local_hosts_loopback_is_allowed_and_nothing_else() {
+    let dns = Dns::with(&[]);
+    let dialled = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&dialled);
+    let dial = move |_: SocketAddr, _: Duration| {
+        count.fetch_add(1, Ordering::SeqCst);
+        Err(ErrorKind::ConnectionRefused.into())
+    };
+    let prober = prober(&dns, true).through(Box::new(dial), RootCertStore::empty());
+    for (address, expected, dials) in [
+        ("127.0.0.1", Found::Unreachable, 2),
+        ("127.9.9.9", Found::Unreachable, 2),
+        ("::1", Found::Unreachable, 2),
+        ("::ffff:127.0.0.1", Found::PrivateAddress, 0),
+        ("0.0.0.0", Found::PrivateAddress, 0),
+        ("::", Found::PrivateAddress, 0),
+        ("10.0.0.1", Found::PrivateAddress, 0),
+        ("192.168.0.1", Found::PrivateAddress, 0),
+        ("169.254.169.254", Found::PrivateAddress, 0),
+        ("fe80::1", Found::PrivateAddress, 0),
+    ] {
+        dns.set(&[(NAME, Record::address(address))]);
+        let looks = prober.look(&challenge(NAME));
+        assert_eq!((looks[1].found, looks[2].found), (expected, expected), "{address}");
+        assert_eq!(dialled.swap(0, Ordering::SeqCst), dials, "{address}");
+    }
+    // By its own name, which no DNS server is asked for.
+    dns.asked();
+    assert_eq!(prober.look(&challenge("localhost"))[2].found, Found::Unreachable);
+    assert_eq!(dialled.load(Ordering::SeqCst), 4, "two addresses, two schemes");
+    assert!(dns.asked().is_empty());
+}
+
+/// 500 times over: each question for an address is answered otherwise than the one before, with no time to live. Whatever
+/// is connected to is what was judged: the name is asked for once in each try.
+#[test]
+fn a_name_that_changes_its_address_between_two_questions_gains_nothing() {
+    let answers = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&answers);
+    let dns = Dns::start(move |name, kind| match (name, kind) {
+        (NAME, Kind::A) => {
+            let public = count.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
+            Answer::Records(vec![Record::address(if public { PUBLIC } else { "127.0.0.1" })])
+        }
+        _ => Answer::NoSuchName,
+    });
+    let dialled = Arc::new(Mutex::new(Vec::new()));
+    let dials = Arc::clone(&dialled);
+    let dial = move |address: SocketAddr, _: Duration| {
+        dials.lock().expect("no panic").push(address.ip());
+        Err(ErrorKind::ConnectionRefused.into())
+    };
+    let prober = prober(&dns, false).through(Box::new(dial), RootCertStore::empty());
+    let public: IpAddr = PUBLIC.parse().expect("an address");
+    for number in 0..500 {
+        let looks = prober.look(&challenge(NAME));
+        let (expected, dials) = match number % 2 {
+            0 => (Found::Unreachable, vec![public; 2]),
+            _ => (Found::PrivateAddress, vec![]),
+        };
+        assert_eq!((looks[1].found, looks[2].found), (expected, expected), "try {number}");
+        assert_eq!(std::mem::take(&mut *dialled.lock().expect("no panic")), dials, "try {number}");
+        assert_eq!(answers.load(Ordering::SeqCst), number + 1, "one question in each try");
+    }
+}
+
+#[test]
+fn the_first_address_that_answers_is_asked_and_only_four_are_tried() {
+    let dns = Dns::start(|name, kind| match (name, kind) {
+        (NAME, Kind::A) => {
+            let address = |last| Record::Address(Ipv4Addr::new(198, 41, 0, last).into());
+            Answer::Records((1..=200).map(address).collect())
+        }
+        _ => Answer::NoSuchName,
+    });
+    let dialled = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&dialled);
+    let dial = move |_: SocketAddr, _: Duration| {
+        count.fetch_add(1, Ordering::SeqCst);
+        Err(ErrorKind::ConnectionRefused.into())
+    };
+    let looks = prober(&dns, false).through(Box::new(dial), RootCertStore::empty()).look(&challenge(NAME));
+    assert_eq!(looks[2].found, Found::Unreachable);
+    assert_eq!(dialled.load(Ordering::SeqCst), 8, "four by each scheme");
+}
+
+#[test]
+fn no_redirect_is_followed() {
+    let target = Host::answering(ok(VALUE));
+    let dns = Dns::with(&[(NAME, Record::address("127.0.0.1"))]);
+    for status in [300, 301, 302, 303, 307, 308, 399] {
+        for location in [
+            format!("http://127.0.0.1:{}/.well-known/gatebird-challenge", target.port()),
+            format!("//127.0.0.1:{}/", target.port()),
+            "/.well-known/gatebird-challenge".to_owned(),
+            "file:///etc/passwd".to_owned(),
+        ] {
+            let host = Host::answering(format!("HTTP/1.1 {status} X\r\nLocation: {location}\r\n\r\n{VALUE}"));
+            let looks = prober(&dns, true).look(&challenge(&format!("{NAME}:{}", host.port())));
+            assert_eq!(looks[2].found, Found::Redirect, "{status} {location}");
+            assert_eq!(host.connections(), 2, "one by each scheme");
+        }
+    }
+    assert_eq!(target.connections(), 0);
+}
+
+/// Whatever a host does, the try is over in 5 seconds, and 64 KiB were read at most.
+#[test]
+fn hosts_that_drip_stall_or_never_end_are_left() {
+    let drip = |prefix: &'static str| {
+        Host::behaving(move |stream, _| {
+            drop(stream.write_all(prefix.as_bytes()));
+            while stream.write_all(b"x").is_ok() {
+                sleep(Duration::from_millis(100));
+            }
+        })
+    };
+    let pour = |prefix: &'static str, again: &'static str| {
+        Host::behaving(move |stream, head| {
+            if head.starts_with("GET ") {
+                let again = again.repeat(4096 / again.len());
+                drop(stream.write_all(prefix.as_bytes()));
+                while stream.write_all(again.as_bytes()).is_ok() {}
+            }
+        })
+    };
+    let cases = [
+        ("a head that drips", drip("HTTP/1.1 200 OK\r\nX: "), Found::Timeout),
+        ("a body that drips", drip("HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n"), Found::Timeout),
+        ("chunks that drip", drip("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFF00\r\n"), Found::Timeout),
+        ("silence", Host::accepting(|stream, _| (sleep(Duration::from_secs(10)), drop(stream)).1), Found::Timeout),
+        ("a head without end", pour("HTTP/1.1 200 OK\r\nX: ", "x"), Found::TooLarge),
+        ("a million headers", pour("HTTP/1.1 200 OK\r\n", "X: y\r\n"), Found::TooLarge),
+        ("empty lines", pour("", "\r\n"), Found::TooLarge),
+        ("a body without end", pour("HTTP/1.1 200 OK\r\n\r\n", "x"), Found::TooLarge),
+        (
+            "chunks without end",
+            pour("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n"),
+            Found::TooLarge,
+        ),
+        (
+            "a chunk's length without end",
+            pour("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "0"),
+            Found::TooLarge,
+        ),
+    ];
+    let dns = Dns::with(&[(NAME, Record::address("127.0.0.1"))]);
+    let prober = prober(&dns, true);
+    std::thread::scope(|scope| {
+        for (name, host, expected) in cases {
+            let prober = &prober;
+            scope.spawn(move || {
+                let started = Instant::now();
+                let looks = prober.look(&challenge(&format!("{NAME}:{}", host.port())));
+                let took = started.elapsed();
+                assert_eq!(looks[2].found, expected, "{name}");
+                assert!(took < Duration::from_millis(5500), "{name} took {took:?}");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_connection_that_hangs_leaves_time_for_http() {
+    let dns = Dns::with(&[(NAME, Record::address(PUBLIC))]);
+    let host = Host::answering(ok(VALUE));
+    let to = host.address;
+    let dial = move |address: SocketAddr, patience: Duration| match address.port() {
+        443 => {
+            assert!(patience <= Duration::from_millis(2500), "{patience:?}");
+            sleep(patience);
+            Err(ErrorKind::TimedOut.into())
+        }
+        _ => std::net::TcpStream::connect_timeout(&to, patience),
+    };
+    let started = Instant::now();
+    let looks = prober(&dns, false).through(Box::new(dial), RootCertStore::empty()).look(&challenge(NAME));
+    assert_eq!((looks[1].found, looks[2].found), (Found::Timeout, Found::Match));
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn nothing_of_what_was_received_is_told() {
+    const CANARY: &str = "canary-of-an-inner-service";
+    let host =
+        Host::answering(format!("HTTP/1.1 200 {CANARY}\r\n{CANARY}: {CANARY}\r\nContent-Length: 26\r\n\r\n{CANARY}"));
+    let dns = Dns::with(&[(NAME, Record::address("127.0.0.1")), ("_gatebird.shop.example.test", Record::text(CANARY))]);
+    let gate = gate_asking(&dns, &[]);
+    let alice = gate.sign_up("alice");
+    let domain = gate.register(&alice, &format!("{NAME}:{}", host.port()));
+    for answer in
+        [None, Some(format!("HTTP/1.1 302 X\r\nLocation: http://{CANARY}/\r\n\r\n")), Some(format!("{CANARY}\r\n"))]
+    {
+        if let Some(answer) = answer {
+            host.answer(answer);
+        }
+        let reply = verify(&gate, &alice, &domain);
+        assert_eq!(found(&reply.refused(409, "unproven"))[0], "otherValue");
+        assert!(!format!("{reply:?}{}", reply.text()).contains("canary"), "{}", reply.text());
+    }
+    assert!(host.connections() >= 6, "it was asked");
+}

@@ -1,0 +1,158 @@
+//! Two users may register a host, one of them can prove it.
+
+use std::sync::Barrier;
+
+use serde_json::json;
+
+use gatebird::db::proof;
+use gatebird::id::DomainId;
+use gatebird::proof::Method;
+
+use super::dns::{Dns, Record};
+use super::endpoint::{ask_token, publish, told};
+use super::{gate_asking, shown, value, verify};
+use crate::harness::{Domain, Gate, User};
+
+const NAME: &str = "shop.example.test";
+
+fn two_registrations(gate: &Gate) -> [(User, Domain); 2] {
+    ["alice", "bob"].map(|name| {
+        let user = gate.sign_up(name);
+        let domain = gate.register(&user, NAME);
+        (user, domain)
+    })
+}
+
+fn view(gate: &Gate, (owner, domain): &(User, Domain)) -> crate::harness::Value {
+    gate.get(&format!("/v1/domains/{}", domain.id)).token(&owner.token).send().expect(200)["payload"].clone()
+}
+
+#[test]
+fn proving_takes_the_host_over_from_who_has_not_proven_it() {
+    let dns = Dns::with(&[]);
+    let gate = gate_asking(&dns, &[]);
+    let [alice, bob] = two_registrations(&gate);
+    let other = gate.register(&bob.0, "other.example.test");
+    let (his, his_other) = (gate.access_token(&bob.1), gate.access_token(&other));
+    gate.get("/v1/test").token(&his).send().expect(200);
+
+    publish(&gate, &dns, &alice.0, &alice.1, NAME);
+    verify(&gate, &alice.0, &alice.1).expect(200);
+    gate.get("/v1/test").token(&his).send().refused(401, "revoked");
+    let refusal = ask_token(&gate, &bob.1).refused(400, "unproven");
+    assert_eq!(refusal["error"], json!("unauthorized_client"));
+    assert_eq!(view(&gate, &bob)["ousted"], json!(true));
+    assert_eq!(view(&gate, &alice)["ousted"], json!(false));
+    gate.access_token(&alice.1);
+    gate.get("/v1/test").token(&his_other).send().expect(200);
+    gate.access_token(&other);
+
+    // Nor can he register it, or prove it later, from somebody who has.
+    dns.set(&[(&format!("_gatebird.{NAME}"), Record::text(&value(&gate, &bob.0, &bob.1)))]);
+    let refusal = verify(&gate, &bob.0, &bob.1).refused(409, "taken");
+    assert_eq!((&refusal["error"], &refusal["field"]), (&json!("conflict"), &json!("host")));
+    assert!(!refusal.to_string().contains("alice"), "{refusal}");
+    gate.delete(&format!("/v1/domains/{}", bob.1.id)).token(&bob.0.token).send().expect(200);
+    let carol = gate.sign_up("carol");
+    for user in [&bob.0, &carol] {
+        let body = json!({"host": NAME, "type": "free"});
+        let refusal = gate.post("/v1/domains").token(&user.token).json(&body).send().refused(409, "taken");
+        assert_eq!(refusal["field"], json!("host"));
+        gate.register(user, "www.shop.example.test");
+    }
+    assert_eq!(shown(&gate, &alice.0, &alice.1)["proven"], json!(true));
+
+    // Who was ousted sees that he was, and not by whom.
+    let alices = (format!("usr_{}", alice.0.id), Some(alice.0.id), "domain.proven".into(), alice.1.id.clone());
+    let bobs = ("server".into(), Some(bob.0.id), "domain.ousted".into(), bob.1.id.clone());
+    assert_eq!(told(&gate), [alices, bobs]);
+}
+
+#[test]
+fn who_was_ousted_stays_so_until_he_proves_the_host_himself() {
+    let dns = Dns::with(&[]);
+    let gate = gate_asking(&dns, &[]);
+    let [alice, bob] = two_registrations(&gate);
+    publish(&gate, &dns, &alice.0, &alice.1, NAME);
+    verify(&gate, &alice.0, &alice.1).expect(200);
+    gate.delete(&format!("/v1/domains/{}", alice.1.id)).token(&alice.0.token).send().expect(200);
+    ask_token(&gate, &bob.1).refused(400, "unproven");
+    verify(&gate, &bob.0, &bob.1).refused(409, "unproven");
+    ask_token(&gate, &bob.1).refused(400, "unproven");
+    // Whoever registers it now has what anybody has who has proven nothing.
+    let carol = gate.sign_up("carol");
+    let hers = gate.register(&carol, NAME);
+    gate.access_token(&hers);
+
+    publish(&gate, &dns, &bob.0, &bob.1, NAME);
+    verify(&gate, &bob.0, &bob.1).expect(200);
+    let token = gate.access_token(&bob.1);
+    gate.get("/v1/test").token(&token).send().expect(200);
+    assert_eq!(view(&gate, &bob)["ousted"], json!(false));
+    ask_token(&gate, &hers).refused(400, "unproven");
+}
+
+/// It survives a start, and reaches other nodes.
+#[test]
+fn proven_and_ousted_are_known_to_every_process() {
+    let dns = Dns::with(&[]);
+    let gate = gate_asking(&dns, &[("PROOF", "required")]);
+    let [alice, bob] = two_registrations(&gate);
+    publish(&gate, &dns, &alice.0, &alice.1, NAME);
+    verify(&gate, &alice.0, &alice.1).expect(200);
+    let gate = gate.restart(&[("PROOF", "optional")]);
+    assert_eq!(crate::harness::parts(&gate.access_token(&alice.1)).1["host_proven"], json!(true));
+    ask_token(&gate, &bob.1).refused(400, "unproven");
+}
+
+#[test]
+fn of_fifty_who_prove_a_host_at_once_one_has_it() {
+    let dns = Dns::with(&[]);
+    let gate = gate_asking(&dns, &[]);
+    let users: Vec<(User, Domain)> = (0..50)
+        .map(|number| {
+            let user = gate.sign_up(&format!("user{number}"));
+            let domain = gate.register(&user, NAME);
+            (user, domain)
+        })
+        .collect();
+    let owner = format!("_gatebird.{NAME}");
+    let values = users.iter().map(|(user, domain)| value(&gate, user, domain));
+    let records: Vec<_> = values.map(|value| (owner.as_str(), Record::text(&value))).collect();
+    dns.set(&records);
+    let barrier = Barrier::new(users.len());
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let attempt = |user, domain| {
+            barrier.wait();
+            loop {
+                let reply = verify(&gate, user, domain);
+                // So many looks at once, and no more.
+                if reply.status != 503 {
+                    if reply.status != 200 {
+                        reply.refused(409, "taken");
+                    }
+                    return reply.status;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        };
+        let attempts: Vec<_> = users.iter().map(|(user, domain)| scope.spawn(move || attempt(user, domain))).collect();
+        attempts.into_iter().map(|attempt| attempt.join().expect("no panic")).collect()
+    });
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+    let with_tokens = users.iter().filter(|(_, domain)| ask_token(&gate, domain).status == 200).count();
+    assert_eq!(with_tokens, 1);
+    let told = told(&gate);
+    assert_eq!(told.iter().filter(|(_, _, action, _)| action == "domain.proven").count(), 1);
+    assert_eq!(told.iter().filter(|(_, _, action, _)| action == "domain.ousted").count(), 49);
+}
+
+/// Should two ever come through at the same instant: the database itself has room for one.
+#[test]
+fn the_database_has_one_proven_registration_of_a_host() {
+    let gate = gate_asking(&Dns::with(&[]), &[]);
+    let ids = two_registrations(&gate).map(|(_, domain)| DomainId::parse(&domain.id).expect("an id"));
+    let prove = |id| gate.app.db.change_now(|conn| Ok(proof::insert(conn, id, Method::Dns, "x", 1)?), |_| Ok(()));
+    prove(ids[0]).expect("the first");
+    prove(ids[1]).expect_err("a second");
+}
