@@ -87,6 +87,7 @@ impl Server {
             .env("WORKERS", "1")
             .env("LIMIT_FREE", "off")
             .env("LIMIT_PREMIUM", "off")
+            .env("DOMAINS_PER_USER", "off")
             .env("METRICS_ADDR", "off")
             .env("TOKEN_TTL", "1h")
             .env("BCRYPT_COST", "4")
