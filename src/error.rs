@@ -37,6 +37,8 @@ pub enum Error {
     WrongCredentials,
     /// The account's owner gave a wrong current password.
     WrongPassword,
+    /// It is not any more as the caller saw it (`If-Match`).
+    Changed,
     /// There may be no more of what was asked for.
     Quota(Message),
     /// `SIGNUP=closed`.
@@ -167,6 +169,7 @@ impl Error {
             Error::UnknownClient { .. } => row(S::UNAUTHORIZED, "invalid_client", "unknown_client", Message::UnknownClient),
             Error::WrongCredentials => row(S::UNAUTHORIZED, "invalid_grant", "credentials", Message::WrongCredentials),
             Error::WrongPassword => row(S::FORBIDDEN, "access_denied", "credentials", Message::WrongPassword),
+            Error::Changed => row(S::PRECONDITION_FAILED, "precondition_failed", "changed", Message::Changed),
             Error::Quota(message) => row(S::FORBIDDEN, "access_denied", "quota", *message),
             Error::SignupClosed => row(S::FORBIDDEN, "access_denied", "signup_closed", Message::SignupClosed),
             Error::LacksScope => row(S::FORBIDDEN, "insufficient_scope", "scope", Message::LacksScope),

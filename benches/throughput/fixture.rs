@@ -1,6 +1,9 @@
 //! Servers with data, set up as a newcomer would: through HTTP only. Owns what the benchmark
 //! knows of the API besides the measured calls: sign up, register a domain, exchange its secret.
 
+use std::io::Write;
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -29,6 +32,20 @@ pub(crate) struct Fixture {
     resident: u64,
     settings: Settings,
     pub(crate) directory: TempDir,
+    import: Option<Import>,
+}
+
+/// How a bulk load went, and what a server with it is like.
+#[derive(Clone, Copy)]
+pub(crate) struct Import {
+    pub(crate) domains: usize,
+    pub(crate) took: Duration,
+    /// From the start of a server on all cores to its first 200 of `/readyz`.
+    pub(crate) ready: Duration,
+    /// Bytes, then.
+    pub(crate) resident: u64,
+    /// From sending a change of a domain to its answer, by when it is in force: the median of some.
+    pub(crate) change: Duration,
 }
 
 impl Fixture {
@@ -64,7 +81,41 @@ impl Fixture {
         if let Some(client) = clients.iter().find(|client| client.token.is_empty()) {
             return Err(format!("the token of {} is empty", client.id).into());
         }
-        Ok(Self { server, clients, resident, settings, directory })
+        Ok(Self { server, clients, resident, settings, directory, import: None })
+    }
+
+    /// A server with so many domains, loaded as an operator would, ten to an owner.
+    fn import(domains: usize, cores: Cores) -> Result<Self> {
+        eprintln!("importing {domains} domains");
+        let directory = server::directory()?;
+        let (list, secrets) = (directory.path().join("domains.csv"), directory.path().join("secrets.csv"));
+        let mut rows = std::io::BufWriter::new(std::fs::File::create(&list)?);
+        writeln!(rows, "username,host,type")?;
+        for number in 0..domains {
+            writeln!(rows, "owner{},d{number}.example.com,free", number / 10)?;
+        }
+        drop(rows);
+        let began = Instant::now();
+        server::import(directory.path(), &list, &secrets)?;
+        let took = began.elapsed();
+        let clients: Vec<Client> = std::fs::read_to_string(&secrets)?
+            .lines()
+            .skip(1)
+            .filter_map(|line| {
+                let mut fields = line.split(',').skip(2);
+                let (id, secret) = (fields.next()?.to_owned(), fields.next()?.to_owned());
+                Some(Client { id, secret, token: String::new() })
+            })
+            .collect();
+        if clients.len() != domains {
+            return Err(format!("{} of {domains} domains were imported", clients.len()).into());
+        }
+        let (server, ready) = Server::start(directory.path(), crate::DEFAULTS, Cores::all())?;
+        let (resident, change) = (server.resident()?, change(&server)?);
+        server.stop()?;
+        let (server, _) = Server::start(directory.path(), crate::DEFAULTS, cores)?;
+        let import = Some(Import { domains, took, ready, resident, change });
+        Ok(Self { server, clients, resident, settings: crate::DEFAULTS, directory, import })
     }
 }
 
@@ -89,6 +140,18 @@ impl Fixtures {
         Ok(fixture)
     }
 
+    /// The server with so many imported domains.
+    pub(crate) fn imported(&mut self, domains: usize) -> Result<std::rc::Rc<Fixture>> {
+        let fixture = std::rc::Rc::new(Fixture::import(domains, self.cores)?);
+        self.ready.push(fixture.clone());
+        Ok(fixture)
+    }
+
+    /// How the import went, if a row needed one.
+    pub(crate) fn import(&self) -> Option<Import> {
+        self.ready.iter().find_map(|fixture| fixture.import)
+    }
+
     /// Resident memory of such a server before load, if a row needed one.
     pub(crate) fn resident(&self, domains: usize, settings: Settings) -> Option<u64> {
         self.find(domains, settings).map(|fixture| fixture.resident)
@@ -97,6 +160,27 @@ impl Fixtures {
     fn find(&self, domains: usize, settings: Settings) -> Option<&std::rc::Rc<Fixture>> {
         self.ready.iter().find(|fixture| fixture.clients.len() == domains && fixture.settings == settings)
     }
+}
+
+/// How long a change of a domain takes until it is in force: the median of some.
+fn change(server: &Server) -> Result<Duration> {
+    let user = json!({ "username": "bench", "password": "correct horse battery staple", "nick": "Bench" });
+    let users = each(server, &[load::post("/v1/signup", &user, None)], 1, 201)?;
+    let token = member(users.first().unwrap_or(&Value::Null), "token")?;
+    let domain = json!({ "host": "changed.example.com", "type": "free" });
+    let domains = each(server, &[load::post("/v1/domains", &domain, Some(&token))], 1, 201)?;
+    let path = format!("/v1/domains/{}/secrets", member(domains.first().unwrap_or(&Value::Null), "id")?);
+    let rotate = [load::post(&path, &json!({ "graceSeconds": 0 }), Some(&token))];
+    let mut times = Vec::new();
+    for _ in 0..21 {
+        let began = Instant::now();
+        let rotated = each(server, &rotate, 1, 201)?;
+        times.push(began.elapsed());
+        let secret = member(rotated.first().unwrap_or(&Value::Null), "clientSecret")?;
+        each(server, &[load::post("/token", &json!({ "clientSecret": secret }), None)], 1, 200)?;
+    }
+    times.sort_unstable();
+    Ok(times[times.len() / 2])
 }
 
 /// Sends each request once and returns the answers in the requests' order; all must have the status.

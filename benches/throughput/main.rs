@@ -47,6 +47,8 @@ const CONNECTIONS: usize = 32;
 enum Domains {
     One,
     Many,
+    /// A million, by `gatebird import domains`, ten to an owner.
+    Imported,
 }
 
 /// Settings of a row's server, on top of those that every measured server gets.
@@ -85,6 +87,7 @@ struct Row {
 }
 
 const ONE: &[Target] = &[Target::OfCeiling(0.45), Target::P99(3.0)];
+const IMPORTED: &[Target] = &[Target::OfOneDomain(0.85)];
 const MANY: &[Target] = &[Target::OfCeiling(0.45), Target::P99(3.0), Target::OfOneDomain(0.90)];
 const SIGNED: &[Target] = &[Target::OfCeiling(0.30)];
 
@@ -101,6 +104,7 @@ const ROWS: &[Row] = &[
     Row { call: "POST /token",      domains: Domains::One,  settings: RS256,    request: token,      targets: &[Target::Rsa(3_500.0, 0.85)] },
     Row { call: "POST /token",      domains: Domains::Many, settings: DEFAULTS, request: token,      targets: MANY },
     Row { call: "GET /v1/test",     domains: Domains::Many, settings: DEFAULTS, request: claims,     targets: MANY },
+    Row { call: "POST /token",      domains: Domains::Imported, settings: DEFAULTS, request: token,  targets: IMPORTED },
 ];
 
 /// `POST /token` in its JSON form.
@@ -132,6 +136,7 @@ struct Options {
     warm_up: Duration,
     measure: Duration,
     many: usize,
+    imported: usize,
     tokens: u64,
 }
 
@@ -151,10 +156,10 @@ impl Options {
         }
         Ok(if quick {
             let (warm_up, measure) = (Duration::from_millis(100), Duration::from_millis(300));
-            Self { quick, only, rounds: 2, warm_up, measure, many: 500, tokens: 20_000 }
+            Self { quick, only, rounds: 2, warm_up, measure, many: 500, imported: 2_000, tokens: 20_000 }
         } else {
             let (warm_up, measure) = (Duration::from_millis(200), Duration::from_secs(1));
-            Self { quick, only, rounds: 7, warm_up, measure, many: 20_000, tokens: 1_000_000 }
+            Self { quick, only, rounds: 7, warm_up, measure, many: 20_000, imported: 1_000_000, tokens: 1_000_000 }
         })
     }
 
@@ -167,6 +172,7 @@ impl Options {
         match domains {
             Domains::One => 1,
             Domains::Many => self.many,
+            Domains::Imported => self.imported,
         }
     }
 }
@@ -210,7 +216,10 @@ fn run(options: &Options) -> Result<bool> {
         if !options.wants(&name) {
             continue;
         }
-        let fixture = fixtures.get(count, row.settings)?;
+        let fixture = match row.domains {
+            Domains::Imported => fixtures.imported(count)?,
+            Domains::One | Domains::Many => fixtures.get(count, row.settings)?,
+        };
         candidates.push(rounds::Candidate::prepare(row, name, fixture, cores)?);
     }
     for round in 1..=options.rounds {
@@ -225,6 +234,7 @@ fn run(options: &Options) -> Result<bool> {
         false => None,
     };
     let memory = fixtures.resident(options.many, DEFAULTS);
+    let imported = fixtures.import();
     // Idle servers still tick now and then: end them before timing others.
     let results: Vec<_> = candidates.into_iter().map(rounds::Candidate::finish).collect();
     drop(fixtures);
@@ -236,7 +246,7 @@ fn run(options: &Options) -> Result<bool> {
     if let (true, None, None, Some(only)) = (results.is_empty(), &size, &starts, &options.only) {
         return Err(format!("no row or figure is called anything with \"{only}\"").into());
     }
-    let report = report::Report { options, cores, results, memory, size, starts };
+    let report = report::Report { options, cores, results, memory, imported, size, starts };
     report.print();
     Ok(report.errors() == 0)
 }

@@ -36,6 +36,25 @@ impl Cores {
         }
     }
 
+    /// Every core for everybody.
+    pub(crate) fn all() -> Self {
+        Self { server: None, generator: None }
+    }
+
+    /// Gatebird's command line. A child keeps to the core of who starts it; `taskset` takes it off that.
+    fn command(self) -> Command {
+        let binary = env!("CARGO_BIN_EXE_gatebird");
+        match self.server {
+            Some(_) => Command::new(binary),
+            None => {
+                let last = core_affinity::get_core_ids().unwrap_or_default().len().max(2) - 1;
+                let mut command = Command::new("taskset");
+                command.args(["--cpu-list", &format!("0-{last}"), binary]);
+                command
+            }
+        }
+    }
+
     /// Starts a process on the servers' core. A child inherits the affinity of the thread that
     /// starts it, so a thread pins itself, starts it and ends.
     fn spawn(self, mut command: Command) -> Result<Process> {
@@ -74,7 +93,7 @@ impl Server {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = directory.join("server.log");
         let output = std::fs::File::create(&log)?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gatebird"));
+        let mut command = cores.command();
         command
             .arg("serve")
             // Neither the caller's environment nor a `.env` of the checkout may change the figures.
@@ -187,6 +206,18 @@ impl ProcessorTime {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         let mut fields = text.split_whitespace().map(|field| Duration::from_nanos(field.parse().unwrap_or(0)));
         Self { ran: fields.next().unwrap_or_default(), waited: fields.next().unwrap_or_default() }
+    }
+}
+
+/// Runs `gatebird import domains` on a new database.
+pub(crate) fn import(directory: &Path, list: &Path, secrets: &Path) -> Result<()> {
+    let mut command = Cores::all().command();
+    command.args(["import", "domains", "--make-users", "--secrets"]).args([secrets, list]);
+    command.env_clear().current_dir(directory).stdout(Stdio::null());
+    command.env("DATABASE_URL", format!("sqlite://{}", database(directory).display()));
+    match command.status()?.success() {
+        true => Ok(()),
+        false => Err("the import failed".into()),
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::etag::{IfMatch, tagged};
 use super::verification::{self, Verification};
 use super::{answer, done, not_found, taken};
 use crate::app::App;
@@ -298,7 +299,7 @@ pub(crate) async fn list(token: UserToken, app: web::Data<App>, locale: Locale) 
     tag = "domains",
     operation_id = "showDomain",
     params(("id" = String, Path, description = "The domain's public id")),
-    responses((status = 200, description = "The domain", body = super::Answer<DomainView>)),
+    responses((status = 200, description = "The domain; `ETag` is for `If-Match`", body = super::Answer<DomainView>)),
     security(("userToken" = []))
 )]
 #[get("/domains/{id}")]
@@ -311,7 +312,7 @@ pub(crate) async fn show(
     let (tenant, id) = (token.tenant(), DomainId::parse(&id).ok_or_else(not_found)?);
     let found = app.db.read(move |conn| Ok(domain::find(conn, tenant, id)?)).await?;
     let view: DomainView = found.ok_or_else(not_found)?.into();
-    Ok(answer(StatusCode::OK, Message::Ok, locale, view))
+    Ok(tagged(StatusCode::OK, Message::Ok, locale, view))
 }
 
 /// Change a domain's plan or keys.
@@ -331,6 +332,7 @@ pub(crate) async fn change(
     token: UserToken,
     id: web::Path<String>,
     body: Json<DomainChange>,
+    if_match: IfMatch,
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
@@ -342,6 +344,7 @@ pub(crate) async fn change(
     }
     let (actor, now, self_service) = (token.actor(), app.now(), app.config.self_service_premium);
     let set = move |conn: &mut Conn| {
+        unchanged(conn, tenant, id, &if_match)?;
         let domain = change_row(conn, tenant, id, plan, keys.as_ref(), self_service)?;
         let entry = actor.did("domain.changed", id, Some(tenant), now);
         let mut detail = json!({});
@@ -354,7 +357,16 @@ pub(crate) async fn change(
         Ok(Audited::new(domain, entry.with(detail)))
     };
     let view: DomainView = app.change_by(token.standing(), set).await?.into();
-    Ok(answer(StatusCode::OK, Message::DomainChanged, locale, view))
+    Ok(tagged(StatusCode::OK, Message::DomainChanged, locale, view))
+}
+
+/// Whether a domain is still as the caller saw it, where that is demanded; exact, because every change of a domain holds the
+/// lock on the revision.
+fn unchanged(conn: &mut Conn, tenant: UserId, id: DomainId, if_match: &IfMatch) -> Result<()> {
+    match if_match.demands() {
+        true => if_match.check(&DomainView::from(domain::find(conn, tenant, id)?.ok_or_else(not_found)?)),
+        false => Ok(()),
+    }
 }
 
 fn change_row(
@@ -391,14 +403,18 @@ fn change_row(
 pub(crate) async fn remove(
     token: UserToken,
     id: web::Path<String>,
+    if_match: IfMatch,
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
     let (tenant, id) = (token.tenant(), DomainId::parse(&id).ok_or_else(not_found)?);
     let (actor, now) = (token.actor(), app.now());
-    let delete = move |conn: &mut Conn| match domain::delete(conn, tenant, id)? {
-        true => Ok(Audited::new((), actor.did("domain.deleted", id, Some(tenant), now))),
-        false => Err(not_found()),
+    let delete = move |conn: &mut Conn| {
+        unchanged(conn, tenant, id, &if_match)?;
+        match domain::delete(conn, tenant, id)? {
+            true => Ok(Audited::new((), actor.did("domain.deleted", id, Some(tenant), now))),
+            false => Err(not_found()),
+        }
     };
     app.change_by(token.standing(), delete).await?;
     Ok(done(Message::DomainDeleted, locale))

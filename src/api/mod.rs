@@ -4,6 +4,7 @@
 pub(crate) mod accounts;
 pub(crate) mod audit;
 pub(crate) mod domains;
+mod etag;
 pub(crate) mod issued;
 pub(crate) mod openapi;
 mod page;

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::ToSchema;
 
+use super::etag::{IfMatch, tagged};
 use super::page::{PageQuery, Part};
-use super::{answer, done, not_found, owner_gone};
+use super::{done, not_found, owner_gone};
 use crate::app::App;
 use crate::db::Conn;
 use crate::db::audit::Audited;
@@ -16,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::gate::bearer::{PostsRead, PostsWrite, Scoped};
 use crate::gate::body::{Json, MOST_OF_POST};
 use crate::hashtag::{Hashtag, hashtags};
-use crate::id::PostId;
+use crate::id::{PostId, UserId};
 use crate::locale::{Locale, Message};
 
 /// What a post says.
@@ -180,7 +181,7 @@ pub(crate) async fn create(
         Ok(Audited::new(post, entry))
     };
     let view: PostView = app.write(insert).await?.into();
-    Ok(answer(StatusCode::CREATED, Message::PostCreated, locale, view))
+    Ok(tagged(StatusCode::CREATED, Message::PostCreated, locale, view))
 }
 
 /// Show a post.
@@ -201,7 +202,7 @@ pub(crate) async fn show(
     let (tenant, id) = (token.tenant(), PostId::parse(&id).ok_or_else(not_found)?);
     let found = app.db.read(move |conn| Ok(post::find(conn, tenant, id)?)).await?;
     let view: PostView = found.ok_or_else(not_found)?.into();
-    Ok(answer(StatusCode::OK, Message::Ok, locale, view))
+    Ok(tagged(StatusCode::OK, Message::Ok, locale, view))
 }
 
 /// Replace what a post says.
@@ -218,6 +219,7 @@ pub(crate) async fn change(
     token: Scoped<PostsWrite>,
     id: web::Path<String>,
     body: Json<PostBody, MOST_OF_POST>,
+    if_match: IfMatch,
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
@@ -226,11 +228,20 @@ pub(crate) async fn change(
     let gate = app.clone();
     let set = move |conn: &mut Conn| {
         token.still_live(&gate)?;
+        unchanged(conn, tenant, id, &if_match)?;
         let post = post::set_content(conn, tenant, id, &content, now).map_err(owner_gone)?.ok_or_else(not_found)?;
         Ok(Audited::new(post, token.actor().did("post.changed", id.get(), Some(tenant), now)))
     };
     let view: PostView = app.write(set).await?.into();
-    Ok(answer(StatusCode::OK, Message::PostChanged, locale, view))
+    Ok(tagged(StatusCode::OK, Message::PostChanged, locale, view))
+}
+
+/// Whether a post is still as the caller saw it, where that is demanded.
+fn unchanged(conn: &mut Conn, tenant: UserId, id: PostId, if_match: &IfMatch) -> Result<()> {
+    match if_match.demands() {
+        true => if_match.check(&PostView::from(post::find_locked(conn, tenant, id)?.ok_or_else(not_found)?)),
+        false => Ok(()),
+    }
 }
 
 /// Delete a post.
@@ -245,6 +256,7 @@ pub(crate) async fn change(
 pub(crate) async fn remove(
     token: Scoped<PostsWrite>,
     id: web::Path<String>,
+    if_match: IfMatch,
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
@@ -252,6 +264,7 @@ pub(crate) async fn remove(
     let (gate, now) = (app.clone(), app.now());
     let delete = move |conn: &mut Conn| {
         token.still_live(&gate)?;
+        unchanged(conn, tenant, id, &if_match)?;
         match post::delete(conn, tenant, id)? {
             true => Ok(Audited::new((), token.actor().did("post.deleted", id.get(), Some(tenant), now))),
             false => Err(not_found()),

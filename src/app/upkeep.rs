@@ -73,7 +73,9 @@ impl App {
             while self.db.write_now(|conn| Ok(revocation::prune(conn, past)?))? {}
             self.directory.prune(past);
         }
-        while self.db.change_now(|conn| Ok(secret::prune(conn, now - SHOWN)?), |conn| self.directory.catch_up(conn))? {}
+        while self.db.read_now(|conn| Ok(secret::any_over(conn, now - SHOWN)?))? {
+            self.db.change_now(|conn| Ok(secret::prune(conn, now - SHOWN)?), |conn| self.directory.catch_up(conn))?;
+        }
         while self.db.write_now(|conn| Ok(usage::prune(conn, now.div_euclid(DAY) - USAGE_DAYS)?))? {}
         if self.db.read_now(|conn| Ok(proof::has_expired_challenges(conn, now)?))? {
             self.db.write_now(|conn| Ok(proof::prune_challenges(conn, now)?))?;

@@ -80,6 +80,16 @@ pub fn find(conn: &mut Conn, tenant: UserId, id: PostId) -> QueryResult<Option<P
         .optional()
 }
 
+/// One of the tenant's posts, which nobody else changes until the transaction ends.
+pub fn find_locked(conn: &mut Conn, tenant: UserId, id: PostId) -> QueryResult<Option<Post>> {
+    // SQLite's one writer has the lock already.
+    if let Conn::Postgres(conn) = conn {
+        let own = posts::table.filter(posts::id.eq(id).and(posts::user_id.eq(tenant)));
+        own.select(posts::id).for_update().first::<PostId>(conn).optional()?;
+    }
+    find(conn, tenant, id)
+}
+
 /// The tenant's posts.
 pub fn list(conn: &mut Conn, tenant: UserId, page: Page) -> QueryResult<Vec<Post>> {
     posts::table

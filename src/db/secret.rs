@@ -107,14 +107,18 @@ pub fn delete(conn: &mut Conn, domain: DomainId, id: SecretId) -> QueryResult<bo
     Ok(deleted)
 }
 
+/// Whether some have not worked since `before`.
+pub fn any_over(conn: &mut Conn, before: i64) -> QueryResult<bool> {
+    let over = secrets::table.filter(secrets::expires_at.le(before)).select(secrets::id);
+    over.first::<SecretId>(conn).optional().map(|found| found.is_some())
+}
+
 /// So many rows are deleted at once, to keep nobody waiting.
 const AT_ONCE: i64 = 1_000;
 
-/// Deletes some of those that have not worked since `before`; whether there may be more.
-pub fn prune(conn: &mut Conn, before: i64) -> QueryResult<bool> {
+/// Deletes some of those that have not worked since `before`.
+pub fn prune(conn: &mut Conn, before: i64) -> QueryResult<()> {
     let over = secrets::table.filter(secrets::expires_at.le(before));
     let some: Vec<SecretId> = over.select(secrets::id).limit(AT_ONCE).load(conn)?;
-    let more = some.len() as i64 == AT_ONCE;
-    diesel::delete(secrets::table.filter(secrets::id.eq_any(some))).execute(conn)?;
-    Ok(more)
+    diesel::delete(secrets::table.filter(secrets::id.eq_any(some))).execute(conn).map(drop)
 }

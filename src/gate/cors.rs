@@ -22,10 +22,10 @@ use crate::id::DomainId;
 
 /// What a page may send beside what every page may.
 const REQUEST_HEADERS: HeaderValue =
-    HeaderValue::from_static("authorization, content-type, accept-language, x-request-id");
+    HeaderValue::from_static("authorization, content-type, accept-language, if-match, x-request-id");
 /// What a page may read beside what every page may.
 const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
-    "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, X-Secret-Expires, WWW-Authenticate, Deprecation, Sunset, Link",
+    "ETag, X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, X-Secret-Expires, WWW-Authenticate, Deprecation, Sunset, Link",
 );
 /// Seconds that a browser may remember a pre-flight.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");

@@ -11,6 +11,7 @@ mod cors;
 mod crash;
 mod documents;
 mod domains;
+mod etag;
 mod forgery;
 mod harness;
 mod http;

@@ -1,6 +1,9 @@
 //! What owners see of the use of their domains, and operators of the use of a version.
 
-use crate::harness::{Domain, Gate, User, Value, json};
+use std::time::{Duration, Instant};
+
+use crate::binary::{Child, gatebird, run, signal};
+use crate::harness::{Database, Domain, Gate, User, Value, json};
 
 /// Writes what was counted, and reads the usage of the last days.
 fn usage(gate: &Gate, owner: &User, domain: &Domain, days: i64) -> Vec<Value> {
@@ -134,4 +137,63 @@ fn who_calls_a_version_that_is_gone_is_known() {
     let today = &usage(&gate, &alice, &domain, 1)[0];
     assert_eq!(today["refused"], json!({"sunset": 1}), "{today}");
     assert_eq!(today["versions"], json!({"v1": 1}), "{today}");
+}
+
+/// Under load until the end: what was answered is counted, not one more or less. After kill -9, at most the last second of it
+/// is missing.
+#[test]
+fn a_drain_loses_nothing_and_a_crash_at_most_a_second() {
+    let database = Database::new();
+    let seen = |child: &Child, owner: &str, domain: &str| {
+        let reply = child.client.get(&format!("/v1/domains/{domain}/usage?days=2"), owner).expect(200);
+        let days = reply["payload"].as_array().expect("days").clone();
+        days.iter().map(|day| day["calls"].as_u64().expect("a number")).sum::<u64>()
+    };
+    let settings = [("LIMIT_FREE", "off"), ("TOKEN_TTL", "1h")];
+    let child = Child::start(&database, &settings);
+    let (alice, domain, token) = child.client.tenant("alice");
+    let call_for = |child: &Child, time: Duration| {
+        let began = Instant::now();
+        let mut calls: Vec<Duration> = Vec::new();
+        while began.elapsed() < time {
+            child.client.get("/v1/test", &token).expect(200);
+            calls.push(began.elapsed());
+        }
+        calls
+    };
+    let mut answered = call_for(&child, Duration::from_millis(1300)).len() as u64;
+    signal("TERM", child.pid());
+    child.wait(Duration::from_secs(10)).good();
+    let child = Child::start(&database, &settings);
+    assert_eq!(seen(&child, &alice.token, &domain.id), answered);
+
+    let calls = call_for(&child, Duration::from_millis(2500));
+    child.kill();
+    let last_second = calls.iter().filter(|at| **at + Duration::from_secs(1) > *calls.last().expect("some")).count();
+    answered += calls.len() as u64;
+    let child = Child::start(&database, &settings);
+    let counted = seen(&child, &alice.token, &domain.id);
+    let least = answered - last_second as u64;
+    assert!((least..=answered).contains(&counted), "{counted} of {answered} counted, {last_second} in the last second");
+}
+
+#[test]
+fn the_operator_sees_who_calls_a_version() {
+    let database = Database::new();
+    let child = Child::start(&database, &[]);
+    let (_, domain, token) = child.client.tenant("alice");
+    child.client.get("/v1/test", &token).expect(200);
+    child.client.tenant("bob");
+    signal("TERM", child.pid());
+    child.wait(Duration::from_secs(10)).good();
+    let listed = run(&mut gatebird(&database, &["version-use", "v1", "--json"], &[]), "").json();
+    let rows = listed.as_array().expect("a list");
+    assert_eq!(rows.len(), 1, "bob's domain only asked at /token, which has no version: {listed}");
+    assert_eq!(rows[0]["id"], domain.id.as_str());
+    assert_eq!((rows[0]["user"].as_str(), rows[0]["requests"].as_i64()), (Some("alice"), Some(1)), "{listed}");
+    let lines = run(&mut gatebird(&database, &["version-use", "--days", "1"], &[]), "").good();
+    assert!(lines.contains("alice.example.com") && lines.contains("alice"), "{lines}");
+    for wrong in [["version-use", "v9"], ["version-use", "--days=0"]] {
+        assert_eq!(run(&mut gatebird(&database, &wrong, &[]), "").code, Some(64), "{wrong:?}");
+    }
 }

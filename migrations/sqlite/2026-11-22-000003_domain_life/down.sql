@@ -3,6 +3,7 @@ DROP TABLE audit_head;
 DROP TABLE audit;
 DROP TABLE usage;
 DROP TABLE secret_uses;
+DROP INDEX secrets_expires_at;
 DROP TABLE proofs;
 DROP TABLE challenges;
 DROP INDEX domains_proven_host;

@@ -25,6 +25,9 @@ CREATE TABLE proofs (
 );
 CREATE INDEX proofs_checked_at ON proofs (checked_at);
 
+-- Few are retired; those are looked for again and again.
+CREATE INDEX secrets_expires_at ON secrets (expires_at) WHERE expires_at IS NOT NULL;
+
 -- The last use of a secret, and when one first came from a browser. Not in `secrets`: a use is no change of the directory.
 CREATE TABLE secret_uses (
     secret_id BIGINT NOT NULL PRIMARY KEY REFERENCES secrets (id) ON DELETE CASCADE,

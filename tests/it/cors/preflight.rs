@@ -42,7 +42,7 @@ fn a_registered_page_is_told_the_methods_that_there_are() {
             assert!(readable(&reply, OWN), "{method} {path}");
             let methods = document.methods(&pattern);
             assert_eq!(list(&reply, "access-control-allow-methods"), methods.iter().map(String::as_str).collect());
-            let headers = ["authorization", "content-type", "accept-language", "x-request-id"];
+            let headers = ["authorization", "content-type", "accept-language", "if-match", "x-request-id"];
             assert_eq!(list(&reply, "access-control-allow-headers"), BTreeSet::from(headers));
             assert_eq!(reply.header("access-control-max-age"), Some("600"));
         }

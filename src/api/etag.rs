@@ -1,0 +1,67 @@
+//! Entity tags: whoever changes something may demand that it is still as they saw it (RFC 9110 §13.1.1), so that of two who
+//! change the same, the later one learns of the earlier.
+
+use std::fmt::Write;
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ETAG, IF_MATCH};
+use actix_web::{FromRequest, HttpRequest, HttpResponse};
+use aws_lc_rs::digest::{SHA256, digest};
+use serde::Serialize;
+
+use super::answer;
+use crate::error::{Error, Result};
+use crate::locale::{Locale, Message};
+
+/// The tag of something as its owner sees it: 128 bits of the SHA-256 of its JSON.
+fn tag(view: &impl Serialize) -> String {
+    let json = serde_json::to_vec(view).expect("a view is plain data");
+    let mut tag = String::from('"');
+    for byte in &digest(&SHA256, &json).as_ref()[..16] {
+        write!(tag, "{byte:02x}").expect("a String takes everything");
+    }
+    tag + "\""
+}
+
+/// An answer that shows one thing, with its tag.
+pub(super) fn tagged(status: StatusCode, message: Message, locale: Locale, view: impl Serialize) -> HttpResponse {
+    let tag = tag(&view);
+    let mut answer = answer(status, message, locale, view);
+    answer.headers_mut().insert(ETAG, tag.try_into().expect("hexadecimal in quotes is a header value"));
+    answer
+}
+
+/// What `If-Match` demands; without it, nothing.
+pub(crate) struct IfMatch(Option<Vec<String>>);
+
+impl IfMatch {
+    /// Whether anything is demanded.
+    pub(super) fn demands(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// # Errors
+    /// When it is not as the caller saw it.
+    pub(super) fn check(&self, view: &impl Serialize) -> Result<()> {
+        let Some(known) = &self.0 else { return Ok(()) };
+        let now = tag(view);
+        match known.iter().any(|known| known == "*" || *known == now) {
+            true => Ok(()),
+            false => Err(Error::Changed),
+        }
+    }
+}
+
+impl FromRequest for IfMatch {
+    type Error = Error;
+    type Future = Ready<Result<IfMatch>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let headers = req.headers().get_all(IF_MATCH).map(|value| value.to_str().unwrap_or_default());
+        let tags = |value: &str| value.split(',').map(|tag| tag.trim().to_owned()).collect::<Vec<_>>();
+        let known = headers.map(tags).reduce(|all, more| [all, more].concat());
+        ready(Ok(IfMatch(known)))
+    }
+}

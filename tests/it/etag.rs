@@ -1,0 +1,75 @@
+//! Of two who change the same, the later one learns of the earlier: `ETag` and `If-Match`.
+
+use crate::harness::{Gate, Reply, json};
+
+/// What is changed, and by which request.
+const THINGS: &[(&str, &str, &str)] = &[
+    ("PATCH", "/v1/domains/", r#"{"type":"premium"}"#),
+    ("DELETE", "/v1/domains/", ""),
+    ("PUT", "/v1/posts/", r#"{"content":"changed"}"#),
+    ("DELETE", "/v1/posts/", ""),
+];
+
+fn tag(reply: &Reply) -> String {
+    reply.header("etag").expect("a tag").to_owned()
+}
+
+#[test]
+fn of_many_with_the_same_tag_one_wins() {
+    let gate = Gate::start();
+    for (number, (method, path, body)) in THINGS.iter().enumerate() {
+        let (alice, domain, _) = gate.tenant(&format!("alice{number}"));
+        let post = gate.post("/v1/posts").token(&alice.token).json(&json!({"content": "x"})).send().expect(201);
+        let id = if path.contains("posts") { post["payload"]["id"].to_string() } else { domain.id };
+        let path = format!("{path}{id}");
+        let seen = tag(&gate.get(&path).token(&alice.token).send());
+        let change = |tag: &str| {
+            let request = gate.request(method, &path).token(&alice.token).header("If-Match", tag);
+            if body.is_empty() { request.send() } else { request.body("application/json", *body).send() }
+        };
+        change("\"other\"").refused(412, "changed");
+        change("").refused(412, "changed");
+        let mut statuses: Vec<u16> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..10).map(|_| scope.spawn(|| change(&seen).status)).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        statuses.sort_unstable();
+        let lost = if *method == "DELETE" { 404 } else { 412 };
+        assert_eq!(statuses, [vec![200], vec![lost; 9]].concat(), "{method} {path}");
+        if *method != "DELETE" {
+            let now = tag(&gate.get(&path).token(&alice.token).send());
+            assert_ne!(now, seen, "{path}");
+            change(&format!("{seen}, {now}")).expect(200);
+            change("*").expect(200);
+        }
+    }
+}
+
+#[test]
+fn a_change_without_a_tag_is_taken_as_it_is() {
+    let gate = Gate::start();
+    let (alice, domain, _) = gate.tenant("alice");
+    let path = format!("/v1/domains/{}", domain.id);
+    let changed = gate.patch(&path).token(&alice.token).json(&json!({"type": "premium"})).send();
+    changed.expect(200);
+    assert_eq!(
+        tag(&changed),
+        tag(&gate.get(&path).token(&alice.token).send()),
+        "an answer to a change has the new tag"
+    );
+}
+
+/// What is another's has no tag, and If-Match does not tell that it exists.
+#[test]
+fn anothers_is_not_there_whatever_the_tag() {
+    let gate = Gate::start();
+    let (alice, domain, _) = gate.tenant("alice");
+    let mallory = gate.sign_up("mallory");
+    let path = format!("/v1/domains/{}", domain.id);
+    let seen = tag(&gate.get(&path).token(&alice.token).send());
+    for tag in [seen.as_str(), "*", "\"x\""] {
+        let request = gate.patch(&path).token(&mallory.token).header("If-Match", tag);
+        request.json(&json!({"type": "premium"})).send().refused(404, "not_found");
+        gate.delete(&path).token(&mallory.token).header("If-Match", tag).send().refused(404, "not_found");
+    }
+}
