@@ -81,7 +81,7 @@ struct Shard {
 
 /// What was counted and is not in the database yet. Its size is that of what is used within a second.
 #[derive(Debug, Default)]
-pub struct Usage([Shard; 16]);
+pub struct Usage([Shard; SHARDS]);
 
 /// So much of something on a day, to be added to what the database has.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +103,12 @@ pub struct Taken {
     uses: HashMap<SecretId, Use>,
 }
 
+/// So many secrets' last uses are taken at once, to keep nobody waiting who writes; the others wait.
+const USES_AT_ONCE: usize = 1_000;
+/// And so many wait at most; of more, the next use is remembered.
+const MOST_USES: usize = 1 << 16;
+const SHARDS: usize = 16;
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -122,15 +128,24 @@ impl Usage {
 
     /// Remembers the use of a secret as its last.
     pub fn used(&self, secret: SecretId, used: Use) {
-        lock(&self.0[secret.get() as usize % self.0.len()].uses).insert(secret, used);
+        let mut uses = self.uses_of(secret);
+        if uses.len() < MOST_USES / SHARDS || uses.contains_key(&secret) {
+            uses.insert(secret, used);
+        }
     }
 
-    /// Takes out what there is.
+    fn uses_of(&self, secret: SecretId) -> MutexGuard<'_, HashMap<SecretId, Use>> {
+        lock(&self.0[secret.get() as usize % SHARDS].uses)
+    }
+
+    /// Takes out all that was counted, and some of the last uses.
     pub fn take(&self) -> Taken {
         let mut taken = Taken::default();
         for shard in &self.0 {
             taken.counts.extend(std::mem::take(&mut *lock(&shard.counts)));
-            taken.uses.extend(std::mem::take(&mut *lock(&shard.uses)));
+            let mut uses = lock(&shard.uses);
+            let some: Vec<SecretId> = uses.keys().take(USES_AT_ONCE / SHARDS).copied().collect();
+            taken.uses.extend(some.iter().filter_map(|secret| uses.remove_entry(secret)));
         }
         taken
     }
@@ -143,7 +158,7 @@ impl Usage {
             }
         }
         for (secret, used) in taken.uses {
-            lock(&self.0[secret.get() as usize % self.0.len()].uses).entry(secret).or_insert(used);
+            self.uses_of(secret).entry(secret).or_insert(used);
         }
     }
 }
@@ -154,14 +169,9 @@ impl Taken {
         self.counts.is_empty() && self.uses.is_empty()
     }
 
-    /// Splits off some of it, as much as one transaction is to write.
-    pub fn some(&mut self, most: usize) -> Taken {
-        let domains: Vec<_> = self.counts.keys().take(most).copied().collect();
-        let secrets: Vec<_> = self.uses.keys().take(most).copied().collect();
-        Taken {
-            counts: domains.into_iter().filter_map(|key| self.counts.remove_entry(&key)).collect(),
-            uses: secrets.into_iter().filter_map(|key| self.uses.remove_entry(&key)).collect(),
-        }
+    /// Of how many domains there are counts.
+    pub fn domains(&self) -> usize {
+        self.counts.len()
     }
 
     /// What was counted.
@@ -204,17 +214,6 @@ mod tests {
         });
         assert_eq!(total(&usage.take(), "tokens"), 4_000);
         assert!(usage.take().is_empty());
-    }
-
-    #[test]
-    fn some_and_some_are_all() {
-        let usage = Usage::default();
-        for _ in 0..10 {
-            usage.count(DomainId::random(), Kind::Call, 0);
-        }
-        let mut rest = usage.take();
-        let first = rest.some(7);
-        assert_eq!((total(&first, "calls"), total(&rest, "calls")), (7, 3));
     }
 
     #[test]

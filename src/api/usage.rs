@@ -53,11 +53,11 @@ impl Day {
     fn add(&mut self, counted: Counted) {
         let Counted { kind, count, .. } = counted;
         match (kind.as_str(), kind.strip_prefix("refused.")) {
-            ("tokens", _) => self.tokens = count,
-            ("needless", _) => self.needless = count,
-            ("calls", _) => self.calls = count,
-            (_, Some(reason)) => drop(self.refused.insert(reason.to_owned(), count)),
-            (version, None) => drop(self.versions.insert(version.to_owned(), count)),
+            ("tokens", _) => self.tokens += count,
+            ("needless", _) => self.needless += count,
+            ("calls", _) => self.calls += count,
+            (_, Some(reason)) => *self.refused.entry(reason.to_owned()).or_default() += count,
+            (version, None) => *self.versions.entry(version.to_owned()).or_default() += count,
         }
     }
 }
@@ -95,7 +95,7 @@ pub(crate) async fn show(
     let since = today - days + 1;
     let list = move |conn: &mut Conn| {
         domain::find(conn, tenant, id)?.ok_or_else(not_found)?;
-        Ok(usage::list(conn, tenant, id, since)?)
+        usage::list(conn, tenant, id, since)
     };
     let mut shown: BTreeMap<i64, Day> = (since..=today).map(|day| (day, Day::of(day))).collect();
     for counted in app.db.read(list).await? {

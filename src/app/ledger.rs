@@ -2,6 +2,7 @@
 //! refused, which secrets came from browsers, what domains did, and when secrets were last used. So no request waits for it; what a crash can lose is that
 //! moment.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -16,8 +17,8 @@ use crate::exit::Exit;
 const EVERY: Duration = Duration::from_millis(500);
 /// So many used assertions are written in one transaction, which holds the lock on the revision for some milliseconds.
 const ASSERTIONS_AT_ONCE: usize = 500;
-/// So many domains and secrets are written in one transaction, to keep SQLite's other writers waiting for some milliseconds
-/// at most.
+/// The counts of so many domains are added in one transaction, to keep SQLite's other writers waiting for some milliseconds
+/// at most. Those of more are written as they are, which is quick, and added little by little.
 const COUNTS_AT_ONCE: usize = 1_000;
 /// How long the end of the process waits for the database.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -67,14 +68,22 @@ impl App {
     }
 
     fn write_usage(&self) -> Result<()> {
-        let mut taken = self.usage.take();
-        while !taken.is_empty() {
-            let some = taken.some(COUNTS_AT_ONCE);
-            if let Err(error) = self.db.write_now(|conn| Ok(usage::add(conn, &some)?)) {
-                self.usage.put_back(some);
+        let taken = self.usage.take();
+        if !taken.is_empty() {
+            let at_once = taken.domains() <= COUNTS_AT_ONCE;
+            let written = self.db.write_now(|conn| match at_once {
+                true => Ok(usage::add(conn, &taken)?),
+                false => Ok(usage::log(conn, &taken)?),
+            });
+            if let Err(error) = written {
                 self.usage.put_back(taken);
                 return Err(error);
             }
+            self.has_log.fetch_or(!at_once, Ordering::Relaxed);
+        }
+        if self.has_log.load(Ordering::Relaxed) && !self.is_draining() {
+            let more = self.db.write_now(|conn| Ok(usage::fold(conn, COUNTS_AT_ONCE)?))?;
+            self.has_log.store(more, Ordering::Relaxed);
         }
         Ok(())
     }

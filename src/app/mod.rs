@@ -79,6 +79,8 @@ pub struct App {
     pub metrics: Metrics,
     /// What domains did since it was last written.
     pub usage: Usage,
+    /// There may be usage in the database that is still to be added up.
+    has_log: AtomicBool,
     /// Refused passwords that wait to be written to the audit log.
     failures: Failures,
     /// What networks may ask for.
@@ -121,6 +123,7 @@ impl App {
             hasher: Hasher::new(config.bcrypt_cost, cores),
             metrics: Metrics::default(),
             usage: Usage::default(),
+            has_log: AtomicBool::new(true),
             failures: Failures::default(),
             budgets: Budgets::new(config.budgets),
             proving: Arc::new(Proving::new(&config)),

@@ -13,7 +13,7 @@ use crate::app;
 use crate::config::{self, Config, Database};
 use crate::db::audit::{Actor, Audited, Entry};
 use crate::db::domain::NewDomain;
-use crate::db::{Conn, Db, domain, user};
+use crate::db::{Conn, Db, domain, usage, user};
 use crate::error::{Error, Result as Answer};
 use crate::exit::Exit;
 use crate::id::DomainId;
@@ -144,6 +144,11 @@ impl Operator {
 
     pub(super) fn read<T>(&self, work: impl FnOnce(&mut Conn) -> Answer<T>) -> Result<T, Exit> {
         self.db.read_now(work).map_err(exit)
+    }
+
+    /// Adds some of the usage that is only logged yet; whether there is more.
+    pub(super) fn add_usage(&self) -> Result<bool, Exit> {
+        self.db.write_now(|conn| Ok(usage::fold(conn, 1_000)?)).map_err(exit)
     }
 
     /// A change with the row that tells of it.

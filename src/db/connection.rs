@@ -133,6 +133,17 @@ fn with_timeouts(url: &str) -> String {
 }
 
 impl Conn {
+    /// Runs `work`, which only reads, in one view of the database.
+    pub(super) fn in_snapshot<T>(&mut self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
+        match self {
+            Conn::Sqlite(conn) => AnsiTransactionManager::begin_transaction(conn)?,
+            Conn::Postgres(conn) => {
+                AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ")?;
+            }
+        }
+        self.ended(work)
+    }
+
     /// Runs `work` in one transaction. SQLite takes its write lock at once, because a transaction that reads first and
     /// then writes would fail instead of waiting.
     pub(super) fn in_transaction<T>(&mut self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
@@ -140,6 +151,11 @@ impl Conn {
             Conn::Sqlite(conn) => AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN IMMEDIATE")?,
             Conn::Postgres(conn) => AnsiTransactionManager::begin_transaction(conn)?,
         }
+        self.ended(work)
+    }
+
+    /// Runs `work` in the transaction that has begun, and ends that.
+    fn ended<T>(&mut self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
         match work(self) {
             Ok(value) => {
                 <Conn as Connection>::TransactionManager::commit_transaction(self)?;

@@ -156,6 +156,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    usage_log (id) {
+        id -> BigInt,
+        bucket -> Text,
+        counts -> Text,
+    }
+}
+
+diesel::table! {
     used_assertions (fingerprint) {
         fingerprint -> Binary,
         tenant -> BigInt,
@@ -203,6 +211,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     signing_keys,
     tombstones,
     usage,
+    usage_log,
     used_assertions,
     users,
 );

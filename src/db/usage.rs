@@ -3,14 +3,17 @@
 //! Both come in batches, thousands of rows a second on a busy server. So a batch is one statement, whose rows are one JSON
 //! value: both databases read that, and neither needs a statement per row.
 
+use std::collections::HashMap;
+
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 use serde_json::json;
 
 use super::Conn;
-use super::schema::{domains, usage, users};
+use super::schema::{domains, usage, usage_log, users};
+use crate::error::Result;
 use crate::id::{DomainId, UserId};
-use crate::usage::Taken;
+use crate::usage::{Count, Taken};
 
 /// The order is the same everywhere, so that two nodes that add at once do not wait for each other in a circle.
 const ADD_COUNTS: [&str; 2] = [
@@ -22,6 +25,11 @@ const ADD_COUNTS: [&str; 2] = [
      SELECT domains.id, (value ->> 1)::BIGINT, value ->> 2, (value ->> 3)::BIGINT
      FROM jsonb_array_elements($1::JSONB) JOIN domains ON domains.id = value ->> 0 ORDER BY 1, 2, 3
      ON CONFLICT (domain_id, day, kind) DO UPDATE SET count = usage.count + excluded.count",
+];
+
+const LOG: [&str; 2] = [
+    "INSERT INTO usage_log (bucket, counts) SELECT value ->> 0, value ->> 1 FROM json_each($1)",
+    "INSERT INTO usage_log (bucket, counts) SELECT value ->> 0, value ->> 1 FROM jsonb_array_elements($1::JSONB)",
 ];
 
 /// A use that another node wrote meanwhile stays if it is later.
@@ -43,6 +51,60 @@ const ADD_USES: [&str; 2] = [
 pub fn add(conn: &mut Conn, taken: &Taken) -> QueryResult<()> {
     let counts = taken.counts().map(|count| json!([count.domain.as_str(), count.day, count.kind, count.count]));
     run(conn, ADD_COUNTS, counts.collect())?;
+    add_uses(conn, taken)
+}
+
+/// Keeps what was counted as it is, to be added by [`fold`]; and takes note of the secrets that were used.
+///
+/// Why: to add the counts of tens of thousands of domains a second is tens of thousands of places in the table, while one
+/// after the other in a log they cost next to nothing. By the time that they are added, there are several of most domains.
+pub fn log(conn: &mut Conn, taken: &Taken) -> QueryResult<()> {
+    let mut buckets: HashMap<String, Vec<Logged>> = HashMap::new();
+    for Count { domain, day, kind, count } in taken.counts() {
+        buckets.entry(bucket(&domain)).or_default().push((domain.to_string(), day, kind.to_owned(), count));
+    }
+    let rows = buckets.iter().map(|(bucket, counts)| json!([bucket, json!(counts).to_string()]));
+    run(conn, LOG, rows.collect())?;
+    add_uses(conn, taken)
+}
+
+/// Adds the oldest of what was logged, of about so many domains; whether there is more.
+pub fn fold(conn: &mut Conn, most: usize) -> QueryResult<bool> {
+    let mut sums: HashMap<(String, i64, String), i64> = HashMap::new();
+    let mut more = true;
+    while more && sums.len() < most {
+        let oldest = usage_log::table.order(usage_log::id).select(usage_log::bucket);
+        let Some(bucket) = oldest.first::<String>(conn).optional()? else {
+            more = false;
+            break;
+        };
+        let whole = diesel::delete(usage_log::table.filter(usage_log::bucket.eq(bucket)));
+        let logged: Vec<String> = whole.returning(usage_log::counts).get_results(conn)?;
+        for (domain, day, kind, count) in logged.iter().flat_map(|counts| parse(counts)) {
+            *sums.entry((domain, day, kind)).or_default() += count;
+        }
+    }
+    run(conn, ADD_COUNTS, sums.iter().map(|((domain, day, kind), count)| json!([domain, day, kind, count])).collect())?;
+    Ok(more)
+}
+
+/// What a row of the log has: domain, day, kind and count.
+type Logged = (String, i64, String, i64);
+
+fn parse(counts: &str) -> Vec<Logged> {
+    serde_json::from_str(counts).unwrap_or_else(|error| {
+        log::error!("usage that cannot be read is left out: {error}");
+        Vec::new()
+    })
+}
+
+/// The part of the log that a domain's counts are in: the last two characters of its random id.
+fn bucket(domain: &DomainId) -> String {
+    let id = domain.as_str();
+    id[id.len() - 2..].to_owned()
+}
+
+fn add_uses(conn: &mut Conn, taken: &Taken) -> QueryResult<()> {
     let uses = taken.uses().map(|(secret, used)| json!([secret.get(), used.at, used.from]));
     run(conn, ADD_USES, uses.collect())
 }
@@ -72,12 +134,19 @@ pub struct Counted {
 }
 
 /// What one of the tenant's domains did since that day.
-pub fn list(conn: &mut Conn, tenant: UserId, domain: DomainId, since: i64) -> QueryResult<Vec<Counted>> {
-    usage::table
-        .inner_join(domains::table)
-        .filter(domains::user_id.eq(tenant).and(usage::domain_id.eq(domain)).and(usage::day.ge(since)))
-        .select(Counted::as_select())
-        .load(conn)
+pub fn list(conn: &mut Conn, tenant: UserId, domain: DomainId, since: i64) -> Result<Vec<Counted>> {
+    // In one view of the database: what is logged now may be added the next moment.
+    conn.in_snapshot(|conn| {
+        let own = usage::table
+            .inner_join(domains::table)
+            .filter(domains::user_id.eq(tenant).and(usage::domain_id.eq(domain)).and(usage::day.ge(since)));
+        let added: Vec<Counted> = own.select(Counted::as_select()).load(conn)?;
+        let logged = usage_log::table.filter(usage_log::bucket.eq(bucket(&domain))).select(usage_log::counts);
+        let logged: Vec<String> = logged.load(conn)?;
+        let logged = logged.iter().flat_map(|counts| parse(counts));
+        let of_it = logged.filter(|(id, day, ..)| id == domain.as_str() && *day >= since);
+        Ok(added.into_iter().chain(of_it.map(|(_, day, kind, count)| Counted { day, kind, count })).collect())
+    })
 }
 
 /// Who did something of that kind, for the operator.

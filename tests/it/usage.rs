@@ -2,6 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use diesel::RunQueryDsl;
+use gatebird::db::Conn;
+use gatebird::db::domain::{self, NewDomain};
+use gatebird::host::Host;
+use gatebird::id::DomainId;
+use gatebird::plan::Plan;
+use gatebird::usage::Kind;
+
 use crate::binary::{Child, gatebird, run, signal};
 use crate::harness::{Database, Domain, Gate, User, Value, json};
 
@@ -196,4 +204,67 @@ fn the_operator_sees_who_calls_a_version() {
     for wrong in [["version-use", "v9"], ["version-use", "--days=0"]] {
         assert_eq!(run(&mut gatebird(&database, &wrong, &[]), "").code, Some(64), "{wrong:?}");
     }
+}
+
+/// What comes for very many domains at once is logged first and added little by little: it is seen at once all the same, across
+/// a restart, and counted once.
+#[test]
+fn nothing_is_lost_of_more_domains_than_can_be_added_at_once() {
+    let gate = Gate::start();
+    let (alice, domain, _) = gate.tenant("alice");
+    let owner = gate.app.directory.tenant(alice.id).expect("alice").id;
+    let insert = |conn: &mut Conn| {
+        let new = |number: usize| NewDomain {
+            host: Host::from_stored(format!("h{number}.example.com")),
+            plan: Plan::Free,
+            scopes: None,
+            audiences: None,
+            jwks: None,
+        };
+        Ok((0..2_500).map(|number| domain::insert(conn, owner, &new(number), 0)).collect::<Result<Vec<_>, _>>()?)
+    };
+    let app = &gate.app;
+    app.write_ledger().expect("the database answers");
+    let domains = app.db.change_now(insert, |conn| app.directory.catch_up(conn)).expect("the domains");
+    let count_all = |gate: &Gate| {
+        let count = |id| gate.app.usage.count(id, Kind::Token, gate.clock.now());
+        domains.iter().for_each(|domain| count(domain.id));
+        count(DomainId::parse(&domain.id).expect("an id"));
+        gate.app.write_ledger().expect("the database answers");
+    };
+    let of = |gate: &Gate, kind: &str| {
+        let sum = format!("SELECT CAST(COALESCE(SUM(count), 0) AS BIGINT) AS number FROM usage WHERE kind = '{kind}'");
+        let number = gate.app.db.read_now(|conn| match conn {
+            Conn::Sqlite(conn) => Ok(diesel::sql_query(sum).get_result::<Number>(conn)?),
+            Conn::Postgres(conn) => Ok(diesel::sql_query(sum).get_result::<Number>(conn)?),
+        });
+        number.expect("a sum").number
+    };
+    count_all(&gate);
+    assert!((1_000..2_502).contains(&of(&gate, "tokens")), "some are added, some are not: {}", of(&gate, "tokens"));
+    let shown = |gate: &Gate, id: &str| {
+        let answer = gate.get(&format!("/v1/domains/{id}/usage?days=2")).token(&alice.token).send().expect(200);
+        answer["payload"]
+            .as_array()
+            .expect("days")
+            .iter()
+            .map(|day| day["tokens"].as_i64().expect("a number"))
+            .sum::<i64>()
+    };
+    assert_eq!(shown(&gate, &domain.id), 2, "with the one that bought the token");
+    let some: Vec<i64> = domains.iter().step_by(311).map(|domain| shown(&gate, domain.id.as_str())).collect();
+    assert!(some.iter().all(|tokens| *tokens == 1), "{some:?}");
+    count_all(&gate);
+    let gate = gate.restart(&[]);
+    for _ in 0..6 {
+        gate.app.write_ledger().expect("the database answers");
+    }
+    assert_eq!(of(&gate, "tokens"), 2 * 2_501 + 1);
+    assert_eq!(shown(&gate, &domain.id), 3);
+}
+
+#[derive(diesel::QueryableByName)]
+struct Number {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    number: i64,
 }

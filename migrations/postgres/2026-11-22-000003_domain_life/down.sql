@@ -1,6 +1,7 @@
 DROP TABLE imports;
 DROP TABLE audit_head;
 DROP TABLE audit;
+DROP TABLE usage_log;
 DROP TABLE usage;
 DROP TABLE secret_uses;
 DROP INDEX secrets_expires_at;

@@ -46,6 +46,15 @@ CREATE TABLE usage (
 );
 CREATE INDEX usage_day ON usage (day);
 
+-- What came for so many domains at once that adding it would take long: JSON, by the end of the domains' ids, until it is
+-- added little by little.
+CREATE TABLE usage_log (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    bucket TEXT NOT NULL,
+    counts TEXT NOT NULL
+);
+CREATE INDEX usage_log_bucket ON usage_log (bucket);
+
 -- Who changed what. Each row's hash covers the row before; `audit_head` has the last one, and its row is locked by who
 -- appends. No keys to other tables: what is told outlives what it tells of.
 CREATE TABLE audit (
