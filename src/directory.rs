@@ -1,7 +1,7 @@
 //! In memory, for the hot path: tenants and domains by id, domains by the digest of a secret, keys, revoked tokens, used
 //! assertions. Readers take no lock; a change costs what changed, not what there is.
 //!
-//! A [`Place`] is where the present state of a domain or a user stands. A secret points to its domain's place, and a domain to
+//! A place is where the present state of a domain or a user stands. A secret points to its domain's place, and a domain to
 //! its owner's: so a client costs one look-up, however many there are, and a change of one is a change for all who
 //! point to it.
 //!

@@ -90,23 +90,20 @@ impl App {
     /// # Errors
     /// When the database does not answer; nothing is forgotten then.
     pub fn write_leaks(&self) -> Result<()> {
-        let leaks = self.leaks.take();
-        if leaks.is_empty() {
-            return Ok(());
-        }
-        let written = self.db.write_now(|conn| {
-            let mut entries = Vec::new();
-            for leak in &leaks {
-                if secret_use::set_leaked(conn, leak.secret, leak.at)? {
-                    entries.push(leak.entry());
-                }
+        let mut leaks = self.leaks.take();
+        // One at a time: whoever deletes an account locks its secrets in another order than we would.
+        while let Some(leak) = leaks.last() {
+            let written = self.db.write_now(|conn| match secret_use::set_leaked(conn, leak.secret, leak.at)? {
+                true => Audited::new((), leak.entry()).record(conn),
+                false => Ok(()),
+            });
+            if let Err(error) = written {
+                self.leaks.give_back(leaks);
+                return Err(error);
             }
-            Audited::several((), entries).record(conn)
-        });
-        if written.is_err() {
-            self.leaks.give_back(leaks);
+            leaks.pop();
         }
-        written
+        Ok(())
     }
 }
 

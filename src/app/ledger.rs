@@ -4,7 +4,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use super::{App, upkeep};
@@ -29,23 +29,28 @@ pub(super) fn keep(app: Weak<App>) -> std::result::Result<(), Exit> {
 }
 
 impl App {
-    /// Writes what there is, the most urgent first.
+    /// Writes what there is, the most urgent first. One step that fails holds up no other.
     ///
     /// # Errors
     /// When the database does not answer; what was not written is kept for the next time.
     pub fn write_ledger(&self) -> Result<()> {
-        self.share_used_assertions()?;
-        self.write_failures()?;
-        self.write_leaks()?;
-        self.write_usage()
+        // Whoever comes while another writes waits: what that one has taken out is not written yet.
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let steps = [self.share_used_assertions(), self.write_failures(), self.write_leaks(), self.write_usage()];
+        steps.into_iter().collect()
     }
 
-    /// [`App::write_ledger`] for the last time. On a thread of its own, because a database that hangs must not keep the process
+    /// [`App::write_ledger`] for the last time, again where it fails. On a thread of its own, because a database that hangs must not keep the process
     /// from ending.
     pub(crate) fn close_ledger(self: Arc<App>) {
         let (sender, outcome) = channel();
-        std::thread::spawn(move || sender.send(self.write_ledger()));
-        if !matches!(outcome.recv_timeout(PATIENCE), Ok(Ok(()))) {
+        std::thread::spawn(move || {
+            while self.write_ledger().is_err() {
+                std::thread::sleep(EVERY / 5);
+            }
+            sender.send(())
+        });
+        if outcome.recv_timeout(PATIENCE).is_err() {
             log::warn!("the database did not take what was counted last");
         }
     }

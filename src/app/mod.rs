@@ -10,8 +10,8 @@ mod proofs;
 mod upkeep;
 
 use std::fs::File;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use actix_web::web;
@@ -79,6 +79,8 @@ pub struct App {
     pub metrics: Metrics,
     /// What domains did since it was last written.
     pub usage: Usage,
+    /// Held while the ledger is written.
+    writing: Mutex<()>,
     /// There may be usage in the database that is still to be added up.
     has_log: AtomicBool,
     /// Refused passwords that wait to be written to the audit log.
@@ -123,6 +125,7 @@ impl App {
             hasher: Hasher::new(config.bcrypt_cost, cores),
             metrics: Metrics::default(),
             usage: Usage::default(),
+            writing: Mutex::default(),
             has_log: AtomicBool::new(true),
             failures: Failures::default(),
             budgets: Budgets::new(config.budgets),

@@ -20,6 +20,8 @@ use crate::proof::{Challenge, Look, Prober, proven_by};
 
 /// Looks at users' requests that may go on at once; more are answered 503.
 const MOST_AT_ONCE: usize = 16;
+/// And so many of one user, who could let each of them take its time.
+const MOST_OF_ONE: usize = 2;
 /// Tries of one user for one host in a minute.
 const MOST_TRIES: usize = 5;
 const MINUTE: i64 = 60;
@@ -35,13 +37,33 @@ const EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Proving {
     prober: Prober,
     places: Arc<Semaphore>,
+    /// How many looks of each user go on.
+    looking: Mutex<HashMap<UserId, usize>>,
     /// When each user last tried each host. By host and not by domain, which can be deleted and registered again.
     tries: Mutex<HashMap<(UserId, String), Vec<i64>>>,
 }
 
 impl Proving {
     pub(super) fn new(config: &Config) -> Proving {
-        Proving { prober: Prober::new(config), places: Arc::new(Semaphore::new(MOST_AT_ONCE)), tries: Mutex::default() }
+        Proving {
+            prober: Prober::new(config),
+            places: Arc::new(Semaphore::new(MOST_AT_ONCE)),
+            looking: Mutex::default(),
+            tries: Mutex::default(),
+        }
+    }
+
+    /// Takes one of the user's places.
+    fn begin(self: &Arc<Proving>, tenant: UserId) -> Result<Looking> {
+        let mut looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = looking.entry(tenant).or_default();
+        match *count < MOST_OF_ONE {
+            true => {
+                *count += 1;
+                Ok(Looking { proving: Arc::clone(self), tenant })
+            }
+            false => Err(Error::Busy),
+        }
     }
 
     /// Takes one of the tries, of which there are so many in any minute.
@@ -67,6 +89,23 @@ impl Proving {
     }
 }
 
+/// A user's place, until it is dropped.
+struct Looking {
+    proving: Arc<Proving>,
+    tenant: UserId,
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        let mut looking = self.proving.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = looking.get(&self.tenant).map_or(0, |count| count.saturating_sub(1));
+        match left {
+            0 => looking.remove(&self.tenant),
+            _ => looking.insert(self.tenant, left),
+        };
+    }
+}
+
 /// Looks at due proofs on a thread of its own until the app is gone.
 pub(super) fn keep_looking(app: Weak<App>) -> std::result::Result<(), Exit> {
     upkeep::repeat("looking at proofs", EVERY, app, |app| {
@@ -81,11 +120,12 @@ impl App {
     /// # Errors
     /// Too many tries of that user for that host, or too many looks at once.
     pub(crate) async fn look(&self, tenant: UserId, challenge: Challenge) -> Result<Vec<Look>> {
+        let own = self.proving.begin(tenant)?;
         let place = Arc::clone(&self.proving.places).try_acquire_owned().map_err(|_| Error::Busy)?;
         self.proving.take_try(tenant, &challenge.host, self.now())?;
         let proving = Arc::clone(&self.proving);
         let looking = web::block(move || {
-            let _held = place;
+            let _held = (place, own);
             proving.prober.look(&challenge)
         });
         looking.await.map_err(Error::internal)

@@ -95,6 +95,10 @@ pub fn changes(
             $table::table.filter($table::revision.gt(seen).and($table::revision.le(current)))
         };
     }
+    // What is gone comes first: a secret that was deleted and brought back is there.
+    if part != Part::Domains && seen > 0 {
+        each!(conn, newer!(tombstones).order(tombstones::revision), Tombstone, |row| hand_on(Change::Gone(row)));
+    }
     if part != Part::Domains {
         each!(conn, newer!(users), Tenant, |row| hand_on(Change::User(row)));
     }
@@ -106,9 +110,6 @@ pub fn changes(
         each!(conn, newer!(signing_keys), SigningKey, |row| hand_on(Change::SigningKey(row)));
         each!(conn, newer!(revocations), Revocation, |row| hand_on(Change::Revocation(row)));
         each!(conn, newer!(used_assertions), UsedAssertion, |row| hand_on(Change::UsedAssertion(row)));
-    }
-    if part != Part::Domains && seen > 0 {
-        each!(conn, newer!(tombstones).order(tombstones::revision), Tombstone, |row| hand_on(Change::Gone(row)));
     }
     Ok(())
 }

@@ -94,7 +94,19 @@ pub fn rotate(conn: &mut Conn, domain: DomainId, new: &ClientSecret, grace: i64,
         let later = secrets::expires_at.is_null().or(secrets::expires_at.gt(deadline));
         diesel::update(others.filter(later)).set(secrets::expires_at.eq(deadline)).execute(conn)?;
     }
+    drop_over(conn, domain, now)?;
     insert(conn, domain, new, now)
+}
+
+/// So many secrets of one domain that no longer work are shown.
+const SHOWN: i64 = 20;
+
+/// Deletes those that no longer work but for the last ones, which the owner may still want to see.
+fn drop_over(conn: &mut Conn, domain: DomainId, now: i64) -> QueryResult<()> {
+    let over = secrets::table.filter(secrets::domain_id.eq(domain).and(secrets::expires_at.le(now)));
+    let old = over.order((secrets::expires_at.desc(), secrets::id.desc())).offset(SHOWN).limit(AT_ONCE);
+    let old: Vec<SecretId> = old.select(secrets::id).load(conn)?;
+    diesel::delete(secrets::table.filter(secrets::id.eq_any(old))).execute(conn).map(drop)
 }
 
 /// Retires one secret of a domain at once, and with it every token that was issued before; whether there was such a one.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use diesel::prelude::*;
-use diesel::sql_types::Text;
+use diesel::sql_types::{BigInt, Text};
 use serde_json::json;
 
 use super::Conn;
@@ -15,7 +15,8 @@ use crate::error::Result;
 use crate::id::{DomainId, UserId};
 use crate::usage::{Count, Taken};
 
-/// The order is the same everywhere, so that two nodes that add at once do not wait for each other in a circle.
+/// The order is the same everywhere, so that two nodes that add at once do not wait for each other in a circle. A domain that
+/// is being deleted is passed by: who deletes an account waits for us, so we may not wait for them.
 const ADD_COUNTS: [&str; 2] = [
     "INSERT INTO usage (domain_id, day, kind, count)
      SELECT domains.id, row.value ->> 1, row.value ->> 2, row.value ->> 3
@@ -24,6 +25,7 @@ const ADD_COUNTS: [&str; 2] = [
     "INSERT INTO usage (domain_id, day, kind, count)
      SELECT domains.id, (value ->> 1)::BIGINT, value ->> 2, (value ->> 3)::BIGINT
      FROM jsonb_array_elements($1::JSONB) JOIN domains ON domains.id = value ->> 0 ORDER BY 1, 2, 3
+     FOR KEY SHARE OF domains SKIP LOCKED
      ON CONFLICT (domain_id, day, kind) DO UPDATE SET count = usage.count + excluded.count",
 ];
 
@@ -42,6 +44,7 @@ const ADD_USES: [&str; 2] = [
     "INSERT INTO secret_uses (secret_id, used_at, used_from)
      SELECT secrets.id, (value ->> 1)::BIGINT, value ->> 2
      FROM jsonb_array_elements($1::JSONB) JOIN secrets ON secrets.id = (value ->> 0)::BIGINT ORDER BY 1
+     FOR KEY SHARE OF secrets SKIP LOCKED
      ON CONFLICT (secret_id) DO UPDATE SET used_at = excluded.used_at, used_from = excluded.used_from
      WHERE secret_uses.used_at <= excluded.used_at",
 ];
@@ -174,14 +177,13 @@ pub fn users_of(conn: &mut Conn, kind: &str, since: i64) -> QueryResult<Vec<User
         .load(conn)
 }
 
-/// So many rows are deleted at once, to keep nobody waiting.
-const AT_ONCE: i64 = 5_000;
-
 /// Forgets some of what was before that day; whether there may be more.
 pub fn prune(conn: &mut Conn, before: i64) -> QueryResult<bool> {
-    let old = usage::table.filter(usage::day.lt(before)).order(usage::day);
-    let last: Option<i64> = old.select(usage::day).offset(AT_ONCE).first(conn).optional()?;
-    let until = last.unwrap_or(before);
-    let deleted = diesel::delete(usage::table.filter(usage::day.lt(until))).execute(conn)?;
-    Ok(last.is_some() && deleted > 0)
+    const SOME: &str = "DELETE FROM usage WHERE (domain_id, day, kind) IN
+        (SELECT domain_id, day, kind FROM usage WHERE day < $1 LIMIT 5000)";
+    let deleted = match conn {
+        Conn::Sqlite(conn) => diesel::sql_query(SOME).bind::<BigInt, _>(before).execute(conn)?,
+        Conn::Postgres(conn) => diesel::sql_query(SOME).bind::<BigInt, _>(before).execute(conn)?,
+    };
+    Ok(deleted == 5000)
 }

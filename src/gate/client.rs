@@ -7,8 +7,8 @@ use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
+use futures_util::{FutureExt, TryFutureExt};
 use serde::Deserialize;
 use url::form_urlencoded;
 
@@ -43,23 +43,25 @@ impl FromRequest for Client {
     type Future = LocalBoxFuture<'static, Result<Client>>;
 
     fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let req = req.clone();
+        let (req, of_request) = (req.clone(), req.clone());
         let payload = payload.take();
-        async move {
+        let client = async move {
             let app = app(&req)?;
             let address = Address::of(&req, &app.config);
             let body = Body::read(&req, payload).await?;
             address.spend(app, Budget::Requests)?;
             let (Proven { live, secret }, form) = proven(&req, app, address, &body)?;
-            let (id, now) = (live.domain.id, app.now());
+            let id = live.domain.id;
             versions::count(&req, app, id);
             may_have_tokens(&req, app, &live).inspect_err(|error| app.refused(id, error))?;
-            if let Some((secret, _)) = secret {
-                app.usage.used(secret, Use { at: now, from: address.0 });
-            }
             Ok(Client { live, secret_expires_at: secret.and_then(|(_, expires_at)| expires_at), form })
-        }
-        .boxed_local()
+        };
+        // Of a version that is gone, nothing else is told, whatever else may be wrong.
+        let told = move |error| match app(&of_request).is_ok_and(|app| versions::is_over(&of_request, app)) {
+            true => Error::Sunset,
+            false => error,
+        };
+        client.map_err(told).boxed_local()
     }
 }
 
@@ -93,7 +95,7 @@ impl FormClient {
     /// # Errors
     /// Over the limit.
     pub fn spend(&self, req: &HttpRequest, app: &App) -> Result<()> {
-        quota::spend(req, app, &self.live.domain)
+        quota::spend(req, app, &self.live.domain).inspect_err(|error| app.refused(self.id(), error))
     }
 
     /// Notes that it revoked a token with that `exp`.
@@ -126,6 +128,9 @@ impl FromRequest for FormClient {
 /// Whether a client may have a token now. Its own limit comes last: whoever is refused before spends nothing of it.
 fn may_have_tokens(req: &HttpRequest, app: &App, live: &Live) -> Result<()> {
     let domain = &live.domain;
+    if versions::is_over(req, app) {
+        return Err(Error::Sunset);
+    }
     if domain.ousted || (app.config.proof_required && !domain.proven) {
         return Err(Error::Unproven);
     }
@@ -147,6 +152,9 @@ fn with_last_token(error: Error, live: &Live, now: i64) -> Error {
 /// a neighbour behind the same address. (A secret has 190 random bits: guessing has to be paid for, not prevented.)
 fn proven(req: &HttpRequest, app: &App, address: Address, body: &Body) -> Result<(Proven, Option<Form>)> {
     let proven = presented(req, body).and_then(|(credentials, form)| Ok((credentials.prove(app, req)?, form)));
+    if let Ok((Proven { secret: Some((secret, _)), .. }, _)) = &proven {
+        app.usage.used(*secret, Use { at: app.now(), from: address.0 });
+    }
     if let Err(Error::UnknownClient { .. }) = proven {
         address.spend(app, Budget::Failures)?;
     }

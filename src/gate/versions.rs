@@ -3,9 +3,10 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue, HttpDate};
+use actix_web::{HttpRequest, web};
 
+use super::routes::Routes;
 use crate::app::App;
 use crate::config::Config;
 use crate::id::DomainId;
@@ -42,6 +43,13 @@ pub(super) fn count(req: &HttpRequest, app: &App, domain: DomainId) {
         Some(Version::V1) => app.usage.count(domain, Kind::Version1, app.now()),
         None => {}
     }
+}
+
+/// Whether the version that a request is for is gone.
+pub(super) fn is_over(req: &HttpRequest, app: &App) -> bool {
+    let routes = req.app_data::<web::Data<Routes>>();
+    let ending = routes.and_then(|routes| routes.ending(req.match_info().as_str()));
+    ending.is_some_and(|ending| ending.is_over(app.now()))
 }
 
 /// The end of a version that has been set, with the headers that announce it.

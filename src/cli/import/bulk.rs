@@ -38,6 +38,7 @@ pub(super) fn import(operator: &Operator, path: &Path, make_users: bool, secrets
         made: Vec::new(),
         registered: HashMap::new(),
         already: 0,
+        committing: false,
     };
     let loaded = operator.change_all(|conn| {
         import::begin(conn).map_err(failed)?;
@@ -51,8 +52,12 @@ pub(super) fn import(operator: &Operator, path: &Path, make_users: bool, secrets
         load.take(conn, batch)?;
         load.finish(conn)
     });
-    if let Some(secrets) = load.secrets.filter(|secrets| loaded.is_err() || secrets.written == 0) {
+    if let Some(secrets) = load.secrets.take_if(|secrets| loaded.is_err() && !load.committing || secrets.written == 0) {
         secrets.discard();
+    }
+    if let (Err(_), Some(secrets)) = (&loaded, &load.secrets) {
+        // The connection may have been lost after the database had committed.
+        log::warn!("{} is kept; run the same load again to see whether it came in", secrets.path.display());
     }
     loaded?;
     let domains: u64 = load.registered.values().sum();
@@ -163,6 +168,8 @@ struct Load<'a> {
     /// How many domains each owner got.
     registered: HashMap<UserId, u64>,
     already: u64,
+    /// All is done but for the commit.
+    committing: bool,
 }
 
 impl Load<'_> {
@@ -236,6 +243,7 @@ impl Load<'_> {
         loop {
             let some: Vec<Entry> = entries.by_ref().take(AT_ONCE).collect();
             if some.is_empty() {
+                self.committing = true;
                 return Ok(Audited::nothing(()));
             }
             Audited::several((), some).record(conn).map_err(failed)?;
