@@ -25,6 +25,9 @@ const LEAKS: &[&str] = &[
     "select ",
     "insert into",
     "actix",
+    "no such table",
+    "relation",
+    "constraint",
 ];
 
 /// What holds for every answer, whatever was asked: no fault of ours but an honest 503, and [`worded`].
