@@ -202,7 +202,7 @@ fn nothing_panics_whatever_is_sent() {
     // A step through all combinations that has no divisor in common with any of the lengths.
     let mut place = 0_u64;
     for number in 1..=total {
-        if number % 1000 == 0 {
+        if number.is_multiple_of(1000) {
             prey = Prey::new(&child, number);
         }
         place = place.wrapping_add(0x9E37_79B9_7F4A_7C15);

@@ -175,7 +175,7 @@ fn a_hundred_thousand_paths_and_hosts_make_no_series() {
             3 => format!("/v1/domains/dom_{random:x}/usage?{random}"),
             _ => format!("/v1/posts/hashtag/{random:x}"),
         };
-        let method = if number % 7 == 0 { format!("M{random:X}") } else { "GET".to_owned() };
+        let method = if number.is_multiple_of(7) { format!("M{random:X}") } else { "GET".to_owned() };
         format!("{method} {path} HTTP/1.1\r\nHost: h{random:x}.example.com\r\nX-Forwarded-Host: {random}.org\r\n")
     };
     let numbers: Vec<u32> = (1..=100_000).collect();
