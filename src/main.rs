@@ -8,6 +8,7 @@ use gatebird::cli::{self, Environment};
 use gatebird::exit::Exit;
 
 fn main() -> ExitCode {
+    keep_memory_private();
     let result = environment().and_then(|environment| cli::run(std::env::args_os(), &environment));
     gatebird::logging::flush();
     match result {
@@ -18,6 +19,13 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// No core dump is written of this process, and others of the same user read neither its memory nor its environment:
+/// keys and passwords stand in both. Without the kernel's leave to be that careful, it runs all the same.
+fn keep_memory_private() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
 /// The environment, over what `.env` in the working folder says. Nothing is written into the environment.

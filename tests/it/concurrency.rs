@@ -18,7 +18,7 @@ fn delete_account(gate: &Gate, user: &User) -> Reply {
 }
 
 /// Rows whose owner is gone.
-fn orphans(gate: &Gate) -> [i64; 4] {
+pub fn orphans(gate: &Gate) -> [i64; 4] {
     use schema::{domains, post_hashtags, posts, secrets, users};
     let count = |conn: &mut Conn| {
         let of_user = users::table.select(users::id);

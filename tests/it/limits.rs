@@ -20,7 +20,7 @@ fn exchange(gate: &Gate, domain: &Domain) -> Request {
 }
 
 /// Sends the same request so many times at once.
-fn at_once(times: usize, send: impl Fn() -> Reply + Sync) -> Vec<Reply> {
+pub fn at_once(times: usize, send: impl Fn() -> Reply + Sync) -> Vec<Reply> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..times).map(|_| scope.spawn(&send)).collect();
         threads.into_iter().map(|thread| thread.join().expect("an answer")).collect()

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod algorithms;
+mod attacks;
 mod audit;
 mod binary;
 mod concurrency;

@@ -7,10 +7,10 @@ use crate::binary::{Child, Client, PROMISED, free_port, gatebird, run, within};
 use crate::harness::{Database, PASSWORD, Value, json};
 
 mod drain;
-mod secrecy;
+pub mod secrecy;
 
 /// A binary with `/metrics`, and a client for those.
-fn with_metrics(database: &Database, settings: &[(&str, &str)]) -> (Child, Client) {
+pub fn with_metrics(database: &Database, settings: &[(&str, &str)]) -> (Child, Client) {
     let address = format!("127.0.0.1:{}", free_port());
     let settings = [&[("METRICS_ADDR", &*address)], settings].concat();
     (Child::start(database, &settings), Client::new(&format!("http://{address}")))
@@ -104,7 +104,7 @@ fn metrics_count_what_happened() {
 }
 
 /// Names and labels without values.
-fn series(text: &str) -> BTreeSet<String> {
+pub fn series(text: &str) -> BTreeSet<String> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines.filter_map(|line| line.rsplit_once(' ')).map(|(series, _)| series.to_owned()).collect()
 }
@@ -132,7 +132,7 @@ fn nobody_can_make_series() {
 }
 
 /// The lines of the access log that were written so far.
-fn access_lines(child: &Child) -> Vec<Value> {
+pub fn access_lines(child: &Child) -> Vec<Value> {
     let text = child.stdout();
     let lines = text.lines().filter(|line| line.starts_with('{'));
     lines.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
@@ -204,7 +204,7 @@ fn raw(child: &Child, target: &str, headers: &[(&str, &str)]) -> String {
 }
 
 /// Sends these bytes and reads until the server closes.
-fn send_raw(child: &Child, request: &str) -> String {
+pub fn send_raw(child: &Child, request: &str) -> String {
     use std::io::{Read, Write};
     let address = child.client.url.trim_start_matches("http://");
     let mut stream = std::net::TcpStream::connect(address).expect("it listens");

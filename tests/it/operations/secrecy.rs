@@ -8,7 +8,7 @@ use crate::binary::{Child, PROMISED, gatebird, run, text, within};
 use crate::harness::{Database, JWT_SECRET, json};
 
 /// Every file below that folder.
-fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+pub fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path());
     entries
         .flat_map(|path| match path.is_dir() {
@@ -19,7 +19,7 @@ fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[track_caller]
-fn free_of(canaries: &[(&str, String)], place: &str, bytes: &[u8]) {
+pub fn free_of(canaries: &[(&str, String)], place: &str, bytes: &[u8]) {
     for (what, canary) in canaries {
         let found = bytes.windows(canary.len()).position(|window| window.eq_ignore_ascii_case(canary.as_bytes()));
         if let Some(at) = found {

@@ -1,0 +1,120 @@
+//! The process itself: what others on its machine can read of it.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::binary::{Child, bare, signal};
+use crate::harness::{Database, JWT_SECRET};
+use crate::operations::secrecy::{files, free_of};
+
+/// Nobody's number on every Linux; root may become him, and everybody else stays who he is.
+const NOBODY: u32 = 65534;
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").expect("Linux").uid() == 0
+}
+
+/// Without any privilege.
+fn unprivileged(command: &mut Command) -> &mut Command {
+    if is_root() { command.uid(NOBODY).gid(NOBODY) } else { command }
+}
+
+/// A server of an unprivileged user, started by that command line of a shell.
+fn started(database: &Database, script: &str, settings: &[(&str, &str)]) -> Child {
+    let dir = database.dir.path();
+    let program = dir.join("gatebird");
+    // Where the tests were built may be no place for everybody.
+    fs::copy(env!("CARGO_BIN_EXE_gatebird"), &program).expect("a copy");
+    if is_root() {
+        chown(dir, Some(NOBODY), Some(NOBODY)).expect("root may");
+    }
+    let mut command = Command::new("sh");
+    command.env_clear().current_dir(dir).args(["-c", script, "sh"]).arg(&program);
+    command.env("PORT", "0").env("METRICS_ADDR", "off").env("BCRYPT_COST", "4").envs(settings.iter().copied());
+    Child::spawn(unprivileged(&mut command), "").greeted()
+}
+
+/// What one of the same user reads there.
+fn read(pid: u32, file: &str) -> bool {
+    let path = format!("/proc/{pid}/{file}");
+    // One byte from where every program of this machine has something.
+    let mut command = Command::new("dd");
+    command
+        .args([&format!("if={path}"), "of=/dev/null", "bs=1", "count=1"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    unprivileged(&mut command).status().expect("dd").success()
+}
+
+#[test]
+fn nobody_reads_its_memory_or_its_environment() {
+    let database = Database::sqlite();
+    let child = started(&database, "exec \"$1\"", &[("JWT_SECRET", JWT_SECRET)]);
+    let other = Child::spawn(unprivileged(&mut Command::new("sleep")).arg("60"), "");
+    // That program is begun before the kernel lets others look at it.
+    crate::binary::within(crate::binary::PROMISED, "an ordinary process can be read", || read(other.pid(), "environ"));
+    for file in ["environ", "maps", "auxv", "personality"] {
+        assert!(read(other.pid(), file), "{file} of an ordinary process of the same user");
+        assert!(!read(child.pid(), file), "{file} of the server");
+    }
+    for file in ["mem", "fd", "cwd"] {
+        assert!(!read(child.pid(), file), "{file} of the server");
+    }
+    other.kill();
+    child.client.tenant("alice");
+}
+
+#[test]
+fn what_it_writes_is_its_owners_whatever_the_umask() {
+    for mask in ["0", "022", "077"] {
+        let database = Database::sqlite();
+        let child = started(&database, &format!("umask {mask}; exec \"$1\""), &[]);
+        child.client.tenant("alice");
+        let data = database.dir.path().join("data");
+        let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+        assert_eq!(mode(&data), 0o700, "umask {mask}");
+        let made = files(&data);
+        for (name, _) in &made {
+            assert_eq!(mode(Path::new(name)), 0o600, "umask {mask}: {name}");
+        }
+        for name in ["gatebird.db", "gatebird.db-wal", "gatebird.db-shm", "gatebird.db.lock", "jwt_secret"] {
+            assert!(made.iter().any(|(path, _)| path.ends_with(name)), "{name} in {data:?}");
+        }
+    }
+}
+
+/// What the operator wrote into `.env` or left to us is in no place that tools show.
+#[test]
+fn secrets_of_files_are_not_in_the_environment() {
+    let database = Database::sqlite();
+    let dir = database.dir.path();
+    fs::write(dir.join(".env"), format!("JWT_SECRET={JWT_SECRET}\nPORT=0\nMETRICS_ADDR=off\nBCRYPT_COST=4\n"))
+        .expect("a file");
+    let child = Child::spawn(&mut bare(dir, &[]), "").greeted();
+    let (_, domain, token) = child.client.tenant("alice");
+    let canaries = [
+        ("JWT_SECRET", JWT_SECRET.to_owned()),
+        ("a secret", domain.secret[4..].to_owned()),
+        ("a token", token.rsplit('.').next().expect("a signature").to_owned()),
+    ];
+    for file in ["environ", "cmdline", "comm", "status"] {
+        // Root reads it all the same; others would have to ask the kernel in vain.
+        if let Ok(bytes) = fs::read(format!("/proc/{}/{file}", child.pid())) {
+            free_of(&canaries, file, &bytes);
+        }
+    }
+    for (name, bytes) in files(&dir.join("data")) {
+        free_of(&canaries, &name, &bytes);
+    }
+    signal("TERM", child.pid());
+    let outcome = child.wait(std::time::Duration::from_secs(20));
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    // Nor in what is left when it has ended.
+    for (name, bytes) in files(&dir.join("data")) {
+        free_of(&canaries, &name, &bytes);
+    }
+    assert!(!dir.join("core").exists(), "no core dump");
+}

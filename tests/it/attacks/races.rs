@@ -1,0 +1,78 @@
+//! Two things at once, where the one decides whether the other may still be.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::harmless;
+use crate::accounts::row_counts;
+use crate::concurrency::orphans;
+use crate::harness::{Gate, Reply, json};
+use crate::limits::at_once;
+
+/// Two hundred times: posts of a domain's token while the domain is deleted. What was answered 201 is there, what came after
+/// the deletion was answered is refused, and nothing is left over.
+#[test]
+fn no_post_is_lost_or_written_late_while_its_domain_is_deleted() {
+    let gate = Gate::start();
+    let user = gate.sign_up("alice");
+    let (mut made, mut refused) = (0, 0);
+    for round in 0..200 {
+        let domain = gate.register(&user, &format!("d{round}.example.com"));
+        let token = gate.access_token(&domain);
+        let content = json!({"content": format!("{round} #a #b")});
+        let together = Barrier::new(3);
+        let post = || gate.post("/v1/posts").token(&token).json(&content).send();
+        let write = || {
+            together.wait();
+            (0..2).map(|_| post()).collect::<Vec<Reply>>()
+        };
+        let replies: Vec<Reply> = std::thread::scope(|scope| {
+            let writers = [scope.spawn(write), scope.spawn(write)];
+            together.wait();
+            gate.delete(&format!("/v1/domains/{}", domain.id)).token(&user.token).send().expect(200);
+            post().refused(401, "revoked");
+            writers.into_iter().flat_map(|writer| writer.join().expect("answers")).collect()
+        });
+        for reply in replies {
+            harmless("a post", &reply);
+            match reply.status {
+                201 => made += 1,
+                _ => {
+                    reply.refused(401, "revoked");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(orphans(&gate), [0; 4]);
+    let [_, domains, secrets, posts, hashtags] = row_counts(&gate);
+    assert_eq!([domains, secrets, posts, hashtags], [0, 0, made, 2 * made]);
+    assert!(made > 0 && refused > 0, "both sides of the race: {made} made, {refused} refused");
+}
+
+/// The last place that a user has left, fought over by fifty, several times.
+#[test]
+fn one_of_fifty_gets_the_last_domain() {
+    let gate = Gate::with(&[("DOMAINS_PER_USER", "4")]);
+    let user = gate.sign_up("alice");
+    for number in 0..3 {
+        gate.register(&user, &format!("kept{number}.example.com"));
+    }
+    let number = AtomicUsize::new(0);
+    let register = || {
+        let host = format!("n{}.example.com", number.fetch_add(1, Ordering::Relaxed));
+        gate.post("/v1/domains").token(&user.token).json(&json!({"host": host, "type": "free"})).send()
+    };
+    for round in 0..4 {
+        let replies = at_once(50, register);
+        replies.iter().for_each(|reply| harmless("a registration", reply));
+        let made: Vec<&Reply> = replies.iter().filter(|reply| reply.status == 201).collect();
+        assert_eq!(made.len(), 1, "{round}");
+        for reply in replies.iter().filter(|reply| ![201, 503].contains(&reply.status)) {
+            reply.refused(403, "quota");
+        }
+        assert_eq!(row_counts(&gate)[1], 4);
+        let id = made[0].json()["payload"]["id"].as_str().expect("an id").to_owned();
+        gate.delete(&format!("/v1/domains/{id}")).token(&user.token).send().expect(200);
+    }
+}
