@@ -1,6 +1,9 @@
 //! Rotation: several secrets at once, their deadlines to the second, at once or with an overlap.
 
 use gatebird::App;
+use gatebird::db::{Conn, secret};
+use gatebird::id::{DomainId, SecretId};
+use gatebird::secret::ClientSecret;
 
 use crate::harness::{Domain, Gate, Reply, User, Value, json};
 
@@ -235,4 +238,21 @@ fn a_use_is_remembered_across_a_restart() {
     write(&gate.app);
     let gate = gate.restart(&[]);
     assert!(list(&gate, &alice, &domain)[0]["lastUsedAt"].is_i64());
+}
+
+/// As when an import brings a secret that its owner had deleted a moment ago: this node learns of both at once.
+#[test]
+fn a_secret_that_was_deleted_and_brought_back_is_there() {
+    let gate = Gate::start();
+    let (alice, domain, _) = gate.tenant("alice");
+    let id = DomainId::parse(&domain.id).expect("an id");
+    let number = list(&gate, &alice, &domain)[0]["id"].to_string();
+    let (number, same) =
+        (SecretId::parse(&number).expect("a number"), ClientSecret::parse(&domain.secret).expect("ours"));
+    let back = |conn: &mut Conn| {
+        secret::delete(conn, id, number)?;
+        Ok(secret::insert(conn, id, &same, 0)?)
+    };
+    gate.app.db.change_now(back, |conn| gate.app.directory.catch_up(conn)).expect("the database answers");
+    try_secret(&gate, &domain.secret).expect(200);
 }

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use diesel::RunQueryDsl;
+use diesel::connection::SimpleConnection;
+use diesel::{QueryDsl, RunQueryDsl};
 use gatebird::db::Conn;
 use gatebird::db::domain::{self, NewDomain};
+use gatebird::db::schema::usage as rows_of_usage;
 use gatebird::host::Host;
 use gatebird::id::DomainId;
 use gatebird::plan::Plan;
@@ -107,7 +109,6 @@ fn a_database_that_is_away_loses_nothing() {
     let gate = Gate::start();
     let (alice, domain, token) = gate.tenant("alice");
     let rename = |from: &str, to: &str| {
-        use diesel::connection::SimpleConnection;
         let statement = format!("ALTER TABLE {from} RENAME TO {to}");
         gate.app.db.write_now(|conn| Ok(conn.batch_execute(&statement)?)).expect("the database answers");
     };
@@ -267,4 +268,28 @@ fn nothing_is_lost_of_more_domains_than_can_be_added_at_once() {
 struct Number {
     #[diesel(sql_type = diesel::sql_types::BigInt)]
     number: i64,
+}
+
+/// However much there is of one day.
+#[test]
+fn what_is_too_old_is_forgotten() {
+    let gate = Gate::start();
+    let (_, domain, _) = gate.tenant("alice");
+    gate.app.write_ledger().expect("the database answers");
+    let day = gate.clock.now() / 86_400;
+    let rows = |from: i64, count: i64| {
+        format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
+             INSERT INTO usage SELECT '{}', {from}, 'k' || i, 1 FROM n",
+            domain.id
+        )
+    };
+    let count =
+        || gate.app.db.read_now(|conn| Ok(rows_of_usage::table.count().get_result::<i64>(conn)?)).expect("a number");
+    let before = count();
+    for (day, number) in [(day - 405, 6_000), (day - 404, 10), (day - 399, 7)] {
+        gate.app.db.write_now(|conn| Ok(conn.batch_execute(&rows(day, number))?)).expect("rows");
+    }
+    gate.app.upkeep().expect("the database answers");
+    assert_eq!(count(), before + 7);
 }
