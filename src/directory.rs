@@ -100,7 +100,7 @@ impl Domain {
         self.extras.as_ref()?.keys.as_ref()
     }
 
-    /// Its host, unless it is suspended.
+    /// Its host, unless it is suspended or ousted.
     fn live_host(&self) -> Option<&str> {
         (!self.suspended && !self.ousted).then_some(&*self.host)
     }

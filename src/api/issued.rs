@@ -129,6 +129,6 @@ pub(crate) async fn revoke(client: FormClient, app: web::Data<App>, locale: Loca
 /// The token of the form, if it is live and this client's.
 fn own(client: &FormClient, app: &App) -> Result<Option<Bearer>> {
     let token = client.form.get("token").ok_or_else(|| Error::field("token", Message::Required))?;
-    let live = Bearer::judge(app, token, None).ok();
+    let live = Bearer::judge(app, token).ok();
     Ok(live.filter(|token| token.domain().is_some_and(|domain| domain.id == client.id())))
 }

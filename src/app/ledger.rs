@@ -1,6 +1,6 @@
 //! What is known in memory first and in the database a moment later: which client assertions were used, which passwords were
-//! refused, which secrets came from browsers, what domains did, and when secrets were last used. So no request waits for it; what a crash can lose is that
-//! moment.
+//! refused, which secrets came from browsers, what domains did, and when secrets were last used. So no request waits for it;
+//! what a crash can lose is that moment.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
@@ -40,8 +40,8 @@ impl App {
         steps.into_iter().collect()
     }
 
-    /// [`App::write_ledger`] for the last time, again where it fails. On a thread of its own, because a database that hangs must not keep the process
-    /// from ending.
+    /// [`App::write_ledger`] for the last time, again where it fails. On a thread of its own, because a database that
+    /// hangs must not keep the process from ending.
     pub(crate) fn close_ledger(self: Arc<App>) {
         let (sender, outcome) = channel();
         std::thread::spawn(move || {

@@ -116,7 +116,7 @@ impl Bearer {
     /// # Errors
     /// As [`Bearer`] says.
     pub(crate) fn presented(req: &HttpRequest, app: &App, audience: &str) -> Result<Bearer> {
-        let token = Bearer::authentic(app, presented(req)?, None)?;
+        let token = Bearer::authentic(app, presented(req)?)?;
         let subject = token.subject;
         if let Subject::Domain(id) = &subject {
             cors::note(req, app, id);
@@ -142,19 +142,17 @@ impl Bearer {
         Ok(bearer)
     }
 
-    /// Judges a token, wherever it came from; for that audience, or for any.
+    /// Judges a token, wherever it came from and whomever it is for.
     ///
     /// # Errors
     /// When it is not good.
-    pub(crate) fn judge(app: &App, token: &str, audience: Option<&str>) -> Result<Bearer> {
-        Bearer::in_time(app, Bearer::authentic(app, token, audience)?)
+    pub(crate) fn judge(app: &App, token: &str) -> Result<Bearer> {
+        Bearer::in_time(app, Bearer::authentic(app, token)?)
     }
 
-    /// A token of ours, for that audience.
-    fn authentic(app: &App, token: &str, audience: Option<&str>) -> Result<Arc<Authentic>> {
-        let token = token::verify(token, &app.directory.keyring(), &app.config, app.now());
-        let for_it = |token: &Arc<Authentic>| audience.is_none_or(|audience| token.is_for(audience));
-        token.filter(for_it).ok_or(Error::TokenInvalid)
+    /// A token of ours, whatever became of it since.
+    fn authentic(app: &App, token: &str) -> Result<Arc<Authentic>> {
+        token::verify(token, &app.directory.keyring(), &app.config, app.now()).ok_or(Error::TokenInvalid)
     }
 
     /// The bearer of a token that is live, and last of all not expired.
@@ -200,7 +198,7 @@ impl Bearer {
 
     /// Counts a request that is refused whoever calls, if its token says whose it is.
     pub(super) fn count_refused(req: &HttpRequest, app: &App, error: &Error) {
-        let token = presented(req).and_then(|token| Bearer::authentic(app, token, None));
+        let token = presented(req).and_then(|token| Bearer::authentic(app, token));
         if let Ok(Subject::Domain(id)) = token.map(|token| token.subject) {
             cors::note(req, app, &id);
             versions::count(req, app, id);
