@@ -26,10 +26,10 @@ use crate::db::revocation::Revocation;
 use crate::db::signing_key::SigningKey;
 use crate::db::used_assertion::UsedAssertion;
 pub use crate::db::user::{Standing, Tenant};
-use crate::db::{Conn, Db, domain, revision, secret};
+use crate::db::{Conn, Db, domain, revision, secret, user};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::id::{DomainId, SecretId, TokenId};
+use crate::id::{DomainId, SecretId, TokenId, UserId};
 use crate::plan::{Meter, Plan};
 use crate::secret::SecretDigest;
 use crate::token::client_keys::ClientKeys;
@@ -147,11 +147,16 @@ struct Secret {
     expires_at: i64,
 }
 
-/// What changed of the keys.
+/// What is kept in mind while changes are read and applied one after the other.
 #[derive(Default)]
-struct KeyChanges {
-    put: Vec<SigningKey>,
-    gone: Vec<String>,
+struct Pass {
+    /// All is read, before the first request.
+    at_start: bool,
+    /// Keys that are new or changed; they are applied last, all at once.
+    keys_put: Vec<SigningKey>,
+    keys_gone: Vec<String>,
+    /// The owner of the domain before: most often the next one's too.
+    owner: Option<(UserId, Arc<Place<Tenant>>)>,
 }
 
 /// The tables of the hot path.
@@ -248,15 +253,17 @@ impl Directory {
         let (mut conn, mut other) = (db.follower()?, db.follower()?);
         let asked_at = self.started.elapsed();
         let current = revision::current(&mut conn)?;
-        let domains = domain::count_all(&mut conn)?;
+        // A table that grows while it is filled is copied again and again.
+        let (users, domains) = (user::count_all(&mut conn)?, domain::count_all(&mut conn)?);
+        self.tenants.pin().reserve(users);
         self.domains.pin().reserve(domains);
         self.secrets.pin().reserve(domains);
         // Whoever comes first of a domain and its secrets makes the place of both.
         let filled = std::thread::scope(|scope| {
             let read = |conn: &mut Conn, part| {
-                let mut keys = KeyChanges::default();
-                let read = revision::changes(conn, part, 0, current, &mut |row| self.apply(row, &mut keys, true));
-                self.change_keys(keys);
+                let mut pass = Pass { at_start: true, ..Pass::default() };
+                let read = revision::changes(conn, part, 0, current, &mut |row| self.apply(row, &mut pass));
+                self.change_keys(pass);
                 read
             };
             let domains = scope.spawn(move || read(&mut other, Part::Domains));
@@ -291,9 +298,9 @@ impl Directory {
             // older than theirs: what changed after this was read has a later revision than this reaches.
             if current > *seen {
                 *seen = current;
-                let mut keys = KeyChanges::default();
-                changes.into_iter().for_each(|change| self.apply(change, &mut keys, false));
-                self.change_keys(keys);
+                let mut pass = Pass::default();
+                changes.into_iter().for_each(|change| self.apply(change, &mut pass));
+                self.change_keys(pass);
             }
         }
         self.fresh_at.fetch_max(asked_at.as_millis() as u64, Ordering::Relaxed);
@@ -312,28 +319,28 @@ impl Directory {
     }
 
     /// Applies all but a change of keys, which is put aside.
-    fn apply(&self, change: Change, keys: &mut KeyChanges, at_start: bool) {
+    fn apply(&self, change: Change, pass: &mut Pass) {
         match change {
             Change::User(row) => {
                 let number = row.id.get();
                 place(&self.tenants, number).0.store(Some(Arc::new(row)));
             }
-            Change::Domain(row) => self.put_domain(row, at_start),
+            Change::Domain(row) => self.put_domain(row, pass),
             Change::Secret(secret::Secret { id, digest, domain_id, expires_at }) => {
                 let domain = place(&self.domains, domain_id);
                 let expires_at = expires_at.unwrap_or(i64::MAX);
                 self.secrets.pin().insert(digest, Secret { id, domain, expires_at });
             }
-            Change::SigningKey(row) => keys.put.push(row),
+            Change::SigningKey(row) => pass.keys_put.push(row),
             Change::Revocation(Revocation { jti, expires_at }) => drop(self.revoked.pin().insert(jti, expires_at)),
             Change::UsedAssertion(UsedAssertion { fingerprint, tenant, expires_at }) => {
                 self.used_assertions.learn(fingerprint, tenant, expires_at);
             }
-            Change::Gone(gone) => self.remove(gone, keys),
+            Change::Gone(gone) => self.remove(gone, pass),
         }
     }
 
-    fn remove(&self, gone: Tombstone, keys: &mut KeyChanges) {
+    fn remove(&self, gone: Tombstone, pass: &mut Pass) {
         let Tombstone { user_id, domain_id, secret_digest, kid } = gone;
         if let Some(digest) = secret_digest {
             self.secrets.pin().remove(&digest);
@@ -345,16 +352,17 @@ impl Directory {
         if let Some(place) = user_id.and_then(|id| self.tenants.pin().remove(&id.get()).cloned()) {
             place.0.store(None);
         }
-        keys.gone.extend(kid);
+        pass.keys_gone.extend(kid);
     }
 
     /// All at once: between the end of one key and the beginning of the next there must be no moment without.
-    fn change_keys(&self, changes: KeyChanges) {
-        if changes.put.is_empty() && changes.gone.is_empty() {
+    fn change_keys(&self, pass: Pass) {
+        let Pass { keys_put: put, keys_gone: gone, .. } = pass;
+        if put.is_empty() && gone.is_empty() {
             return;
         }
         let keyring = self.keyring.load();
-        let put = changes.put.into_iter().filter_map(|row| {
+        let put = put.into_iter().filter_map(|row| {
             let known = keyring.kept(&row.kid);
             let key = known.or_else(|| open(&keyring, &row)).map(|key| Kept { key, term: row.term() });
             if key.is_none() {
@@ -362,18 +370,24 @@ impl Directory {
             }
             key
         });
-        let changed = keyring.changed(put.collect(), &changes.gone);
+        let changed = keyring.changed(put.collect(), &gone);
         self.keyring.store(Arc::new(changed));
     }
 
-    fn put_domain(&self, row: domain::Domain, at_start: bool) {
+    fn owner(&self, id: UserId, pass: &mut Pass) -> Arc<Place<Tenant>> {
+        let before = pass.owner.take().filter(|(before, _)| *before == id);
+        let (_, place) = pass.owner.insert(before.unwrap_or_else(|| (id, place(&self.tenants, id.get()))));
+        Arc::clone(place)
+    }
+
+    fn put_domain(&self, row: domain::Domain, pass: &mut Pass) {
         let place_of_it = place(&self.domains, row.id);
         let known = place_of_it.0.load();
         let meter = known.as_ref().map(|domain| Arc::clone(&domain.meter)).unwrap_or_default();
-        let from_before = at_start || known.as_ref().is_some_and(|domain| domain.is_from_before());
+        let from_before = pass.at_start || known.as_ref().is_some_and(|domain| domain.is_from_before());
         let domain = Domain {
             id: row.id,
-            owner: place(&self.tenants, row.user_id.get()),
+            owner: self.owner(row.user_id, pass),
             host: row.host.into(),
             plan: row.plan,
             meter,

@@ -95,6 +95,11 @@ pub fn find(conn: &mut Conn, id: UserId) -> QueryResult<Option<User>> {
     users::table.find(id).select(User::as_select()).first(conn).optional()
 }
 
+/// How many there are.
+pub fn count_all(conn: &mut Conn) -> QueryResult<usize> {
+    users::table.count().get_result(conn).map(|count: i64| count as usize)
+}
+
 /// Whether there is any.
 pub fn any(conn: &mut Conn) -> QueryResult<bool> {
     users::table.select(users::id).first::<UserId>(conn).optional().map(|found| found.is_some())
