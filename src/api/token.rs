@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use actix_web::http::header::HeaderName;
+use actix_web::http::header::{ContentType, HeaderName};
 use actix_web::{HttpResponse, get, post, web};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -108,15 +108,21 @@ pub(crate) async fn issue(client: Client, app: web::Data<App>, locale: Locale) -
     if let Some(deadline) = secret_expires_at {
         answer.insert_header((SECRET_EXPIRES, deadline));
     }
-    Ok(match client.form {
+    // Enough for most: a body that grows to its size is copied three times.
+    let mut body = Vec::with_capacity(1536);
+    let written = match client.form {
         None => {
             let message = Message::TokenIssued.text(locale);
-            answer.json(Issued { code: 200, message, token, token_type, expires_in, secret_expires_at })
+            let issued = Issued { code: 200, message, token, token_type, expires_in, secret_expires_at };
+            serde_json::to_writer(&mut body, &issued)
         }
         Some(_) => {
-            answer.json(OAuthIssued { access_token: token, token_type, expires_in, scope: &scope, secret_expires_at })
+            let issued = OAuthIssued { access_token: token, token_type, expires_in, scope: &scope, secret_expires_at };
+            serde_json::to_writer(&mut body, &issued)
         }
-    })
+    };
+    written.map_err(Error::internal)?;
+    Ok(answer.content_type(ContentType::json()).body(body))
 }
 
 /// What a token will allow, and for whom it will be.

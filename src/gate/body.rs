@@ -1,10 +1,11 @@
 //! Bodies: read within a size and a time, and parsed so that an error names the member that is to blame.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName};
-use actix_web::web::{Bytes, BytesMut};
+use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt, StreamExt};
@@ -70,14 +71,19 @@ pub(super) async fn read(headers: &HeaderMap, payload: Payload, limit: usize) ->
     {
         return Err(Error::TooLarge);
     }
-    match tokio::time::timeout(PATIENCE, collect(payload, limit)).await {
+    let mut collecting = pin!(collect(payload, limit));
+    // Most bodies come with their heads: for those no timer is set.
+    if let Some(result) = collecting.as_mut().now_or_never() {
+        return result;
+    }
+    match tokio::time::timeout(PATIENCE, collecting).await {
         Ok(result) => result,
         Err(_elapsed) => Err(Error::TooSlow),
     }
 }
 
 async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes> {
-    let mut whole = BytesMut::new();
+    let mut whole = Vec::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| Error::Malformed(Message::Malformed))?;
         if whole.len() + chunk.len() > limit {
@@ -85,7 +91,7 @@ async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes> {
         }
         whole.extend_from_slice(&chunk);
     }
-    Ok(whole.freeze())
+    Ok(whole.into())
 }
 
 /// Parses a JSON object; an error of one member names it by its path.

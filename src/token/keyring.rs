@@ -7,10 +7,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{Jwk, PublicKeyUse, ThumbprintHash};
-use jsonwebtoken::{DecodingKey, EncodingKey, crypto};
+use jsonwebtoken::{DecodingKey, crypto};
 use serde_json::json;
 
 use super::private_key::PrivateKey;
@@ -40,7 +41,7 @@ pub struct Key {
 }
 
 enum Signing {
-    Hmac(EncodingKey),
+    Hmac(hmac::Key),
     Private(PrivateKey),
 }
 
@@ -49,7 +50,7 @@ impl Key {
     pub fn hs256(secret: &HmacSecret) -> Key {
         let named = [b"gatebird kid\0", secret.as_bytes()].concat();
         let kid = URL_SAFE_NO_PAD.encode(&digest(&SHA256, &named).as_ref()[..9]);
-        let signing = Signing::Hmac(EncodingKey::from_secret(secret.as_bytes()));
+        let signing = Signing::Hmac(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()));
         Key::new(kid, Algorithm::Hs256, signing, DecodingKey::from_secret(secret.as_bytes()), None)
     }
 
@@ -97,13 +98,11 @@ impl Key {
         }
     }
 
-    /// The signature over `message` in base64url.
-    pub(super) fn sign(&self, message: &[u8]) -> String {
+    /// The signature over `message`.
+    pub(super) fn sign(&self, message: &[u8]) -> Vec<u8> {
         match &self.signing {
-            Signing::Hmac(key) => {
-                crypto::sign(message, key, self.algorithm.of_library()).expect("the key fits its algorithm")
-            }
-            Signing::Private(key) => URL_SAFE_NO_PAD.encode(key.sign(message)),
+            Signing::Hmac(key) => hmac::sign(key, message).as_ref().to_vec(),
+            Signing::Private(key) => key.sign(message),
         }
     }
 
