@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
+};
 
 use crate::fixture::Fixture;
 use crate::load::{self, Load};
@@ -68,24 +70,56 @@ pub(crate) fn database_size(fixture: Rc<Fixture>, tokens: u64) -> Result<Growth>
     Ok(Growth { tokens: issued, before, after, elapsed: outcome.elapsed, errors: outcome.errors })
 }
 
-/// RSA signatures of 2048 bits per second that AWS-LC makes on the servers' core with one parsed key and nothing around it.
-pub(crate) fn rsa_signatures(cores: Cores, time: Duration) -> Result<f64> {
-    let signing = move || {
-        if let Some(core) = cores.server {
-            core_affinity::set_for_current(core);
-        }
-        let pair = RsaKeyPair::generate(KeySize::Rsa2048)?;
-        let (random, mut signature) = (SystemRandom::new(), vec![0; pair.public_modulus_len()]);
-        let (started, mut count) = (Instant::now(), 0_u32);
-        while started.elapsed() < time {
-            pair.sign(&RSA_PKCS1_SHA256, &random, &[0; 600], &mut signature)?;
-            count += 1;
-        }
-        Ok(f64::from(count) / started.elapsed().as_secs_f64())
-    };
-    let signed: std::result::Result<f64, Unspecified> =
-        std::thread::spawn(signing).join().map_err(|_| "the signing thread panicked")?;
-    Ok(signed?)
+/// How a token can be signed by a private key.
+#[derive(Clone, Copy)]
+pub(crate) enum Signature {
+    Es256,
+    EdDsa,
+    Rs256,
+}
+
+impl Signature {
+    /// So many per second AWS-LC makes on the servers' core with one parsed key and nothing around it.
+    pub(crate) fn per_second(self, cores: Cores, time: Duration) -> Result<f64> {
+        let signing = move || {
+            if let Some(core) = cores.server {
+                core_affinity::set_for_current(core);
+            }
+            let mut sign = self.with_new_key()?;
+            let (started, mut count) = (Instant::now(), 0_u32);
+            while started.elapsed() < time {
+                sign()?;
+                count += 1;
+            }
+            Ok(f64::from(count) / started.elapsed().as_secs_f64())
+        };
+        let signed: std::result::Result<f64, Unspecified> =
+            std::thread::spawn(signing).join().map_err(|_| "the signing thread panicked")?;
+        Ok(signed?)
+    }
+
+    /// Signs as many bytes as a token has.
+    fn with_new_key(
+        self,
+    ) -> std::result::Result<Box<dyn FnMut() -> std::result::Result<(), Unspecified>>, Unspecified> {
+        const MESSAGE: &[u8] = &[0; 600];
+        let random = SystemRandom::new();
+        Ok(match self {
+            Signature::Es256 => {
+                let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
+                Box::new(move || pair.sign(&random, MESSAGE).map(drop))
+            }
+            Signature::EdDsa => {
+                let pair = Ed25519KeyPair::generate()?;
+                Box::new(move || pair.try_sign(MESSAGE).map(drop))
+            }
+            Signature::Rs256 => {
+                let pair = RsaKeyPair::generate(KeySize::Rsa2048)?;
+                let mut signature = vec![0; pair.public_modulus_len()];
+                Box::new(move || pair.sign(&RSA_PKCS1_SHA256, &random, MESSAGE, &mut signature))
+            }
+        })
+    }
 }
 
 /// Starts of one kind: time until ready, and resident memory then.

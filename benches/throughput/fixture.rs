@@ -1,9 +1,12 @@
-//! Servers with data, set up as a newcomer would: through HTTP only. Owns what the benchmark
-//! knows of the API besides the measured calls: sign up, register a domain, exchange its secret.
+//! Servers with data, set up as a newcomer would: through HTTP, but for a million revocations, each of which would be
+//! answered when it is on the disk. Owns what the benchmark knows of the API besides the measured calls: sign up,
+//! register a domain, exchange its secret.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, SqliteConnection};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -33,6 +36,14 @@ pub(crate) struct Fixture {
     settings: Settings,
     pub(crate) directory: TempDir,
     import: Option<Import>,
+    revoked: Option<Revoked>,
+}
+
+/// Tokens that were revoked before the server was started, and by how much it is larger for that.
+#[derive(Clone, Copy)]
+struct Revoked {
+    count: usize,
+    bytes: u64,
 }
 
 /// How a bulk load went, and what a server with it is like.
@@ -81,7 +92,31 @@ impl Fixture {
         if let Some(client) = clients.iter().find(|client| client.token.is_empty()) {
             return Err(format!("the token of {} is empty", client.id).into());
         }
-        Ok(Self { server, clients, resident, settings, directory, import: None })
+        Ok(Self { server, clients, resident, settings, directory, import: None, revoked: None })
+    }
+
+    /// A server with one domain that knows of so many revoked tokens, none of them the domain's.
+    fn revoked(count: usize, cores: Cores) -> Result<Self> {
+        let Self { server, clients, resident, settings, directory, .. } = Self::prepare(1, crate::DEFAULTS, cores)?;
+        eprintln!("revoking {count} tokens");
+        server.stop()?;
+        let mut database = SqliteConnection::establish(&server::database(directory.path()).to_string_lossy())?;
+        database.batch_execute(&format!(
+            "WITH RECURSIVE token (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM token WHERE number < {count})
+             INSERT INTO revocations (jti, expires_at) SELECT randomblob(16), unixepoch() + 3600 FROM token"
+        ))?;
+        drop(database);
+        let (server, _) = Server::start(directory.path(), settings, cores)?;
+        let bytes = server.resident()?.saturating_sub(resident);
+        Ok(Self {
+            server,
+            clients,
+            resident,
+            settings,
+            directory,
+            import: None,
+            revoked: Some(Revoked { count, bytes }),
+        })
     }
 
     /// A server with so many domains, loaded as an operator would, ten to an owner.
@@ -115,7 +150,7 @@ impl Fixture {
         server.stop()?;
         let (server, _) = Server::start(directory.path(), crate::DEFAULTS, cores)?;
         let import = Some(Import { domains, took, ready, resident, change });
-        Ok(Self { server, clients, resident, settings: crate::DEFAULTS, directory, import })
+        Ok(Self { server, clients, resident, settings: crate::DEFAULTS, directory, import, revoked: None })
     }
 }
 
@@ -147,6 +182,19 @@ impl Fixtures {
         Ok(fixture)
     }
 
+    /// The server that knows of so many revoked tokens.
+    pub(crate) fn revoked(&mut self, count: usize) -> Result<std::rc::Rc<Fixture>> {
+        let fixture = std::rc::Rc::new(Fixture::revoked(count, self.cores)?);
+        self.ready.push(fixture.clone());
+        Ok(fixture)
+    }
+
+    /// Resident bytes per revoked token, if a row needed some.
+    pub(crate) fn bytes_of_revocation(&self) -> Option<f64> {
+        let Revoked { count, bytes } = self.ready.iter().find_map(|fixture| fixture.revoked)?;
+        Some(bytes as f64 / count as f64)
+    }
+
     /// How the import went, if a row needed one.
     pub(crate) fn import(&self) -> Option<Import> {
         self.ready.iter().find_map(|fixture| fixture.import)
@@ -158,7 +206,10 @@ impl Fixtures {
     }
 
     fn find(&self, domains: usize, settings: Settings) -> Option<&std::rc::Rc<Fixture>> {
-        self.ready.iter().find(|fixture| fixture.clients.len() == domains && fixture.settings == settings)
+        let wanted = |fixture: &&std::rc::Rc<Fixture>| {
+            fixture.clients.len() == domains && fixture.settings == settings && fixture.revoked.is_none()
+        };
+        self.ready.iter().find(wanted)
     }
 }
 

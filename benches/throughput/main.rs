@@ -33,6 +33,7 @@ mod server;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use figures::Signature;
 use fixture::{Client, Fixtures};
 use server::Cores;
 
@@ -49,6 +50,8 @@ enum Domains {
     Many,
     /// A million, by `gatebird import domains`, ten to an owner.
     Imported,
+    /// One, and a million tokens that were revoked.
+    Revoked,
 }
 
 /// Settings of a row's server, on top of those that every measured server gets.
@@ -70,8 +73,13 @@ enum Target {
     P99(f64),
     /// With many domains, so large a share of the rate with one.
     OfOneDomain(f64),
+    /// A p99 of at most so many times that of the same call with nothing revoked.
+    P99OfNoneRevoked(f64),
     /// So large a share of the rate of the same call with HS256.
     OfHs256(f64),
+    /// As [`Target::OfCeiling`], for a signature that AWS-LC makes so many of per second when it does nothing else: that
+    /// tells how much of the ceiling anybody could reach.
+    Signed(Signature, f64),
     /// So many requests per second, or so large a share of the RSA signatures per second that AWS-LC alone makes.
     Rsa(f64, f64),
 }
@@ -89,21 +97,22 @@ struct Row {
 const ONE: &[Target] = &[Target::OfCeiling(0.45), Target::P99(3.0)];
 const IMPORTED: &[Target] = &[Target::OfOneDomain(0.85)];
 const MANY: &[Target] = &[Target::OfCeiling(0.45), Target::P99(3.0), Target::OfOneDomain(0.90)];
-const SIGNED: &[Target] = &[Target::OfCeiling(0.30)];
+const REVOKED: &[Target] = &[Target::P99OfNoneRevoked(1.05)];
 
 /// The measured calls. Another algorithm or endpoint is one more line here.
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
     Row { call: "POST /token",      domains: Domains::One,  settings: DEFAULTS, request: token,      targets: ONE },
     Row { call: "GET /v1/test",     domains: Domains::One,  settings: DEFAULTS, request: claims,     targets: ONE },
-    Row { call: "POST /introspect", domains: Domains::One,  settings: DEFAULTS, request: introspect, targets: SIGNED },
+    Row { call: "POST /introspect", domains: Domains::One,  settings: DEFAULTS, request: introspect, targets: &[Target::OfCeiling(0.30)] },
     Row { call: "GET /verify",      domains: Domains::One,  settings: DEFAULTS, request: verify,     targets: &[] },
-    Row { call: "POST /token",      domains: Domains::One,  settings: ES256,    request: token,      targets: SIGNED },
+    Row { call: "POST /token",      domains: Domains::One,  settings: ES256,    request: token,      targets: &[Target::Signed(Signature::Es256, 0.30)] },
     Row { call: "GET /v1/test",     domains: Domains::One,  settings: ES256,    request: claims,     targets: &[Target::OfHs256(0.85)] },
-    Row { call: "POST /token",      domains: Domains::One,  settings: EDDSA,    request: token,      targets: SIGNED },
+    Row { call: "POST /token",      domains: Domains::One,  settings: EDDSA,    request: token,      targets: &[Target::Signed(Signature::EdDsa, 0.30)] },
     Row { call: "POST /token",      domains: Domains::One,  settings: RS256,    request: token,      targets: &[Target::Rsa(3_500.0, 0.85)] },
     Row { call: "POST /token",      domains: Domains::Many, settings: DEFAULTS, request: token,      targets: MANY },
     Row { call: "GET /v1/test",     domains: Domains::Many, settings: DEFAULTS, request: claims,     targets: MANY },
+    Row { call: "GET /v1/test",     domains: Domains::Revoked,  settings: DEFAULTS, request: claims, targets: REVOKED },
     Row { call: "POST /token",      domains: Domains::Imported, settings: DEFAULTS, request: token,  targets: IMPORTED },
 ];
 
@@ -137,6 +146,7 @@ struct Options {
     measure: Duration,
     many: usize,
     imported: usize,
+    revoked: usize,
     tokens: u64,
 }
 
@@ -156,10 +166,30 @@ impl Options {
         }
         Ok(if quick {
             let (warm_up, measure) = (Duration::from_millis(100), Duration::from_millis(300));
-            Self { quick, only, rounds: 2, warm_up, measure, many: 500, imported: 2_000, tokens: 20_000 }
+            Self {
+                quick,
+                only,
+                rounds: 2,
+                warm_up,
+                measure,
+                many: 500,
+                imported: 2_000,
+                revoked: 2_000,
+                tokens: 20_000,
+            }
         } else {
             let (warm_up, measure) = (Duration::from_millis(200), Duration::from_secs(1));
-            Self { quick, only, rounds: 7, warm_up, measure, many: 20_000, imported: 1_000_000, tokens: 1_000_000 }
+            Self {
+                quick,
+                only,
+                rounds: 7,
+                warm_up,
+                measure,
+                many: 20_000,
+                imported: 1_000_000,
+                revoked: 1_000_000,
+                tokens: 1_000_000,
+            }
         })
     }
 
@@ -170,7 +200,7 @@ impl Options {
 
     fn count(&self, domains: Domains) -> usize {
         match domains {
-            Domains::One => 1,
+            Domains::One | Domains::Revoked => 1,
             Domains::Many => self.many,
             Domains::Imported => self.imported,
         }
@@ -212,12 +242,16 @@ fn run(options: &Options) -> Result<bool> {
         let count = options.count(row.domains);
         let algorithm = row.settings.iter().find(|(key, _)| *key == "JWT_ALGORITHM");
         let algorithm = algorithm.map(|(_, name)| format!("{name}, ")).unwrap_or_default();
-        let name = format!("{}, {algorithm}{count} {}", row.call, if count == 1 { "domain" } else { "domains" });
+        let mut name = format!("{}, {algorithm}{count} {}", row.call, if count == 1 { "domain" } else { "domains" });
+        if row.domains == Domains::Revoked {
+            name += &format!(", {} revoked tokens", options.revoked);
+        }
         if !options.wants(&name) {
             continue;
         }
         let fixture = match row.domains {
             Domains::Imported => fixtures.imported(count)?,
+            Domains::Revoked => fixtures.revoked(options.revoked)?,
             Domains::One | Domains::Many => fixtures.get(count, row.settings)?,
         };
         candidates.push(rounds::Candidate::prepare(row, name, fixture, cores)?);
@@ -235,6 +269,7 @@ fn run(options: &Options) -> Result<bool> {
     };
     let memory = fixtures.resident(options.many, DEFAULTS);
     let imported = fixtures.import();
+    let revoked = fixtures.bytes_of_revocation();
     // Idle servers still tick now and then: end them before timing others.
     let results: Vec<_> = candidates.into_iter().map(rounds::Candidate::finish).collect();
     drop(fixtures);
@@ -246,7 +281,7 @@ fn run(options: &Options) -> Result<bool> {
     if let (true, None, None, Some(only)) = (results.is_empty(), &size, &starts, &options.only) {
         return Err(format!("no row or figure is called anything with \"{only}\"").into());
     }
-    let report = report::Report { options, cores, results, memory, imported, size, starts };
+    let report = report::Report { options, cores, results, memory, imported, revoked, size, starts };
     report.print();
     Ok(report.errors() == 0)
 }

@@ -23,6 +23,8 @@ pub(crate) struct Report<'a> {
     /// Resident bytes with many domains, before load.
     pub(crate) memory: Option<u64>,
     pub(crate) imported: Option<Import>,
+    /// Resident bytes per revoked token.
+    pub(crate) revoked: Option<f64>,
     pub(crate) size: Option<Growth>,
     pub(crate) starts: Option<ColdStarts>,
 }
@@ -96,7 +98,8 @@ impl Report<'_> {
     }
 
     fn print_figures(&self) {
-        if self.starts.is_none() && self.memory.is_none() && self.size.is_none() && self.imported.is_none() {
+        let Report { starts, memory, imported, revoked, size, .. } = self;
+        if starts.is_none() && memory.is_none() && imported.is_none() && revoked.is_none() && size.is_none() {
             return;
         }
         println!("\n| figure | |\n|---|--:|");
@@ -126,6 +129,9 @@ impl Report<'_> {
                 milliseconds(import.change.as_secs_f64())
             );
         }
+        if let Some(bytes) = self.revoked {
+            println!("| resident per revoked token | {bytes:.0} bytes |");
+        }
         if let Some(growth) = &self.size {
             for (when, size) in [("before", growth.before), ("after", growth.after)] {
                 println!("| gatebird.db + -wal {when} | {} + {} bytes |", size.file, size.log);
@@ -146,6 +152,27 @@ impl Report<'_> {
             Target::OfOneDomain(least) => {
                 let same = |other: &Row| other.settings == row.settings && other.domains == Domains::One;
                 self.print_share(name, row, measured, least, "the rate with one", same);
+            }
+            Target::P99OfNoneRevoked(most) => {
+                let is_base = |other: &&RowResult| {
+                    other.row.call == row.call
+                        && other.row.domains == Domains::One
+                        && other.row.settings == row.settings
+                };
+                if let Some(base) = self.results.iter().find(is_base) {
+                    let times = ratio(&measured.server, &base.measured.server, |round| round.p99);
+                    target(times <= most, &format!("{name}: p99 {times:.3} times that without, at most {most}"));
+                }
+            }
+            Target::Signed(_, least) => {
+                let ceiling = median(measured.ceiling.iter().map(|round| round.rate));
+                let alone = median(measured.signatures.iter().copied());
+                let bound = alone / (ceiling + alone);
+                let text = format!(
+                    "{name}: {rate:.3} of the ceiling, at least {least} (AWS-LC alone signs {alone:.0}/s; the ceiling and one \
+                     such signature would be {bound:.3})"
+                );
+                target(rate >= least, &text);
             }
             Target::OfHs256(least) => {
                 let same = |other: &Row| other.settings == DEFAULTS && other.domains == row.domains;

@@ -4,11 +4,12 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::figures::Signature;
 use crate::fixture::Fixture;
 use crate::load::{self, Load};
 use crate::schedule::Mode;
 use crate::server::{Cores, ProcessorTime, Server};
-use crate::{CONNECTIONS, Options, Result, Row, Target, ceiling, figures};
+use crate::{CONNECTIONS, Options, Result, Row, Target, ceiling};
 
 /// What one round showed of one process.
 #[derive(Clone, Copy)]
@@ -40,7 +41,7 @@ pub(crate) struct Candidate {
 pub(crate) struct Measured {
     pub(crate) ceiling: Vec<Round>,
     pub(crate) server: Vec<Round>,
-    /// RSA signatures per second that AWS-LC alone makes on the server's core, where the row is compared with that.
+    /// Signatures per second that AWS-LC alone makes on the server's core, where the row is compared with that.
     pub(crate) signatures: Vec<f64>,
     first_error: Option<String>,
 }
@@ -75,8 +76,13 @@ impl Candidate {
         let server = measure(&self.fixture.server, &self.requests, options, seed, &mut self.measured.first_error)?;
         self.measured.ceiling.push(ceiling);
         self.measured.server.push(server);
-        if self.row.targets.iter().any(|target| matches!(target, Target::Rsa(..))) {
-            self.measured.signatures.push(figures::rsa_signatures(self.cores, options.measure)?);
+        for target in self.row.targets {
+            let signature = match target {
+                Target::Signed(signature, _) => *signature,
+                Target::Rsa(..) => Signature::Rs256,
+                _ => continue,
+            };
+            self.measured.signatures.push(signature.per_second(self.cores, options.measure)?);
         }
         Ok(())
     }
