@@ -8,6 +8,7 @@
 //! Why it may be trusted: it is filled before the first request, the node that writes applies its change before it
 //! answers, and every other node reads the difference once a second (see [`crate::db::revision`]).
 
+mod difference;
 mod hosts;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use compact_str::CompactString;
 use papaya::HashMap;
 
+use self::difference::Seen;
 use self::hosts::Hosts;
 use crate::db::revision::{Change, Part, Tombstone};
 use crate::db::revocation::Revocation;
@@ -148,10 +150,18 @@ struct Secret {
 }
 
 /// What changed of the keys.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct KeyChanges {
     put: Vec<SigningKey>,
     gone: Vec<String>,
+}
+
+impl KeyChanges {
+    /// Instead of what was put aside of the same key before.
+    fn put(&mut self, row: SigningKey) {
+        self.put.retain(|former| former.kid != row.kid);
+        self.put.push(row);
+    }
 }
 
 /// The tables of the hot path.
@@ -166,9 +176,8 @@ pub struct Directory {
     revoked: HashMap<TokenId, i64>,
     /// The client assertions that were used, here or on another node.
     pub used_assertions: Used,
-    /// The revision that has been applied. Not held while a difference is read: a database that hangs must not make
-    /// others wait for it.
-    seen: Mutex<i64>,
+    /// What has been applied. Not held while a difference is read: a database that hangs must not make others wait for it.
+    seen: Mutex<Seen>,
     started: Instant,
     /// Milliseconds after `started` at which the database was last seen to have nothing newer.
     fresh_at: AtomicU64,
@@ -185,7 +194,7 @@ impl Directory {
             domains: HashMap::new(),
             secrets: HashMap::new(),
             hosts: Hosts::default(),
-            seen: Mutex::new(0),
+            seen: Mutex::default(),
             started: Instant::now(),
             fresh_at: AtomicU64::new(0),
         }
@@ -264,40 +273,13 @@ impl Directory {
             domains.join().map(|domains| domains.and(most))
         });
         filled.map_err(|_| Error::internal("reading the directory panicked"))??;
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = current;
-        self.fresh_at.fetch_max(asked_at.as_millis() as u64, Ordering::Relaxed);
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::all(current);
+        self.was_fresh_at(asked_at);
         Ok(conn)
     }
 
-    /// Reads what changed since the last time and applies it.
-    ///
-    /// # Errors
-    /// When the database does not answer; nothing is forgotten then.
-    pub fn catch_up(&self, conn: &mut Conn) -> Result<()> {
-        let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked_at = self.started.elapsed();
-        let base = *seen();
-        let current = revision::current(conn)?;
-        if current < base {
-            return Err(Error::internal(
-                "the database is older than what this node has seen of it, as after a restored backup: restart this node",
-            ));
-        }
-        if current > base {
-            let mut changes = Vec::new();
-            revision::changes(conn, Part::All, base, current, &mut |change| changes.push(change))?;
-            let mut seen = seen();
-            // Whoever was quicker and has seen as much has applied all of this. If they have seen less, nothing here is
-            // older than theirs: what changed after this was read has a later revision than this reaches.
-            if current > *seen {
-                *seen = current;
-                let mut keys = KeyChanges::default();
-                changes.into_iter().for_each(|change| self.apply(change, &mut keys, false));
-                self.change_keys(keys);
-            }
-        }
+    fn was_fresh_at(&self, asked_at: Duration) {
         self.fresh_at.fetch_max(asked_at.as_millis() as u64, Ordering::Relaxed);
-        Ok(())
     }
 
     /// How long ago it was known to be up to date.
@@ -324,7 +306,7 @@ impl Directory {
                 let expires_at = expires_at.unwrap_or(i64::MAX);
                 self.secrets.pin().insert(digest, Secret { id, domain, expires_at });
             }
-            Change::SigningKey(row) => keys.put.push(row),
+            Change::SigningKey(row) => keys.put(row),
             Change::Revocation(Revocation { jti, expires_at }) => drop(self.revoked.pin().insert(jti, expires_at)),
             Change::UsedAssertion(UsedAssertion { fingerprint, tenant, expires_at }) => {
                 self.used_assertions.learn(fingerprint, tenant, expires_at);

@@ -134,7 +134,7 @@ fn with_timeouts(url: &str) -> String {
 
 impl Conn {
     /// Runs `work`, which only reads, in one view of the database.
-    pub(super) fn in_snapshot<T>(&mut self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
+    pub(crate) fn in_snapshot<T>(&mut self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
         match self {
             Conn::Sqlite(conn) => AnsiTransactionManager::begin_transaction(conn)?,
             Conn::Postgres(conn) => {

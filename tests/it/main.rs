@@ -11,6 +11,7 @@ mod committed;
 mod concurrency;
 mod cors;
 mod crash;
+mod difference;
 mod documents;
 mod domains;
 mod etag;
