@@ -19,6 +19,7 @@ use actix_web::web;
 use self::failures::Failures;
 pub(crate) use self::files::root_secret;
 use self::files::take_file;
+use self::keys::Spare;
 use self::leaks::Leaks;
 use self::proofs::Proving;
 pub(crate) use self::upkeep::USAGE_DAYS;
@@ -143,8 +144,10 @@ impl App {
         };
         let keyring = app.directory.keyring().clone();
         let now = app.now();
+        let lacks_one = app.db.read_now(|conn| keys::lacks_one(conn, &keyring)).map_err(cannot_read)?;
+        let spare = if lacks_one { Spare::new(&keyring) } else { None };
         let settle = |conn: &mut Conn| {
-            keys::telling(conn, Actor::SERVER, now, |conn| keys::settle(conn, &keyring, now))?.record(conn)
+            keys::telling(conn, Actor::SERVER, now, |conn| keys::settle(conn, &keyring, spare, now))?.record(conn)
         };
         let settled = app.db.change_now(settle, |_| Ok(()));
         settled.map_err(cannot_read)?.map_err(Exit::config)?;

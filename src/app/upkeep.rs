@@ -4,7 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::{App, keys};
+use super::keys::{self, Spare};
+use super::App;
 use crate::db::audit::Actor;
 use crate::db::{proof, revision, revocation, secret, usage, used_assertion};
 use crate::error::Result;
@@ -90,8 +91,9 @@ impl App {
         let keyring = self.directory.keyring();
         let period = self.config.key_rotation;
         if keyring.needs_upkeep(period, now) {
+            let spare = if keyring.wants_next(period, now) { Spare::new(&keyring) } else { None };
             self.change_now(|conn| {
-                keys::telling(conn, Actor::SERVER, now, |conn| keys::keep_up(conn, &keyring, period, now))
+                keys::telling(conn, Actor::SERVER, now, |conn| keys::keep_up(conn, &keyring, spare, period, now))
             })?;
         }
         Ok(())

@@ -8,7 +8,7 @@ mod nodes;
 mod sealed;
 mod under_load;
 
-use gatebird::app::keys;
+use gatebird::app::keys::{self, Spare};
 use gatebird::config::Algorithm;
 use gatebird::db::signing_key::SigningKey;
 
@@ -26,9 +26,9 @@ pub const RETENTION: i64 = LONGEST_LIFE + 60;
 /// `gatebird key rotate`, in this process.
 pub fn rotate(gate: &Gate, at_once: bool) -> SigningKey {
     let keyring = gate.app.directory.keyring().clone();
-    let mut made = None;
+    let (spare, mut made) = (Spare::new(&keyring), None);
     change(gate, |conn| {
-        made = Some(keys::rotate(conn, &keyring, at_once, gate.clock.now())?);
+        made = Some(keys::rotate(conn, &keyring, spare, at_once, gate.clock.now())?);
         Ok(())
     });
     made.expect("a key")
@@ -37,9 +37,9 @@ pub fn rotate(gate: &Gate, at_once: bool) -> SigningKey {
 /// `gatebird key retire`, in this process; whether there was one.
 pub fn retire(gate: &Gate, kid: &str) -> bool {
     let keyring = gate.app.directory.keyring().clone();
-    let mut retired = false;
+    let (spare, mut retired) = (Spare::new(&keyring), false);
     change(gate, |conn| {
-        retired = keys::retire(conn, &keyring, kid, gate.clock.now())?;
+        retired = keys::retire(conn, &keyring, spare, kid, gate.clock.now())?;
         Ok(())
     });
     retired
