@@ -168,13 +168,7 @@ pub fn settle(
 ///
 /// # Errors
 /// When the database does not answer.
-pub fn rotate(
-    conn: &mut Conn,
-    keyring: &Keyring,
-    spare: Option<Spare>,
-    at_once: bool,
-    now: i64,
-) -> Result<SigningKey> {
+pub fn rotate(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, at_once: bool, now: i64) -> Result<SigningKey> {
     match last_open(conn)? {
         Some(next) if next.signs_from > now && !at_once => Ok(next),
         Some(_) if !at_once => make(conn, keyring, spare, now + PUBLISHED_AHEAD, now),
@@ -209,13 +203,7 @@ pub fn retire(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, kid: &st
 ///
 /// # Errors
 /// When the database does not answer.
-pub fn keep_up(
-    conn: &mut Conn,
-    keyring: &Keyring,
-    spare: Option<Spare>,
-    period: Option<i64>,
-    now: i64,
-) -> Result<()> {
+pub fn keep_up(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, period: Option<i64>, now: i64) -> Result<()> {
     let rows = signing_key::list(conn)?;
     let terms: Vec<_> = rows.iter().map(SigningKey::term).collect();
     for (row, phase) in rows.iter().zip(phases(&terms, keyring.longest_life(), now)) {
@@ -229,13 +217,7 @@ pub fn keep_up(
     Ok(())
 }
 
-fn make(
-    conn: &mut Conn,
-    keyring: &Keyring,
-    spare: Option<Spare>,
-    signs_from: i64,
-    now: i64,
-) -> Result<SigningKey> {
+fn make(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, signs_from: i64, now: i64) -> Result<SigningKey> {
     let Spare { key, private } = spare.ok_or_else(|| Error::internal("HS256 has no kept keys"))?;
     let sealed = keyring.seal().seal(key.kid(), &private);
     // A second is one key's: of two with the same one, nobody could say which followed the other.

@@ -342,10 +342,7 @@ impl App {
 }
 
 /// The work, if the token that it is done with holds still.
-fn by<T>(
-    standing: Standing,
-    work: impl FnOnce(&mut Conn) -> Result<T>,
-) -> impl FnOnce(&mut Conn) -> Result<T> {
+fn by<T>(standing: Standing, work: impl FnOnce(&mut Conn) -> Result<T>) -> impl FnOnce(&mut Conn) -> Result<T> {
     move |conn| match user::still_stands(conn, standing)? {
         true => work(conn),
         false => Err(Error::TokenRevoked),

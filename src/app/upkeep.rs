@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::keys::{self, Spare};
 use super::App;
+use super::keys::{self, Spare};
 use crate::db::audit::Actor;
 use crate::db::{proof, revision, revocation, secret, usage, used_assertion};
 use crate::error::Result;

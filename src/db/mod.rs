@@ -140,8 +140,8 @@ impl Db {
     /// Runs `work` in one transaction, committed before this returns.
     ///
     /// # Errors
-    /// As [`Db::read`]; nothing is changed then, except that a connection lost during the commit itself leaves open
-    /// whether it had been reached. `Unsettled` when the commit has begun and takes seconds.
+    /// As [`Db::read`]; nothing is changed then. `Unsettled` when the commit has begun and takes seconds, or its connection
+    /// was lost, which leaves open whether it was reached.
     pub async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static,
@@ -236,11 +236,7 @@ impl Db {
     }
 
     /// Commits, unless the outcome has been claimed by who has given up waiting.
-    fn transact<T>(
-        &self,
-        outcome: Option<&Outcome>,
-        work: impl FnOnce(&mut Conn) -> Result<T>,
-    ) -> Result<(T, Pooled)> {
+    fn transact<T>(&self, outcome: Option<&Outcome>, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<(T, Pooled)> {
         let writers = self.writer.as_ref().unwrap_or(&self.readers);
         let mut conn = writers.get().map_err(no_connection)?;
         let value = conn.in_transaction(|conn| {

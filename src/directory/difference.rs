@@ -14,8 +14,8 @@ use std::mem;
 use std::sync::{MutexGuard, PoisonError};
 
 use super::{Directory, KeyChanges};
-use crate::db::revision::{self, Change, Counter, Part};
 use crate::db::Conn;
+use crate::db::revision::{self, Change, Counter, Part};
 use crate::error::{Error, Result};
 
 /// How many revisions a step has. It takes some ten milliseconds and a few megabytes.

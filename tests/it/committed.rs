@@ -37,6 +37,28 @@ fn what_follows_a_commit_is_tried_again_and_waited_for() {
     assert!((Duration::from_secs(5)..Duration::from_secs(7)).contains(&took), "{took:?}");
 }
 
+/// Nobody knows then whether it was reached.
+#[test]
+fn a_connection_that_is_lost_at_the_commit_leaves_it_open() {
+    let Some(base) = postgres() else { return };
+    let gate = Gate::start();
+    let (_, _, token) = gate.tenant("alice");
+    let schema = gate.database.url.rsplit("%3D").next().expect("a schema");
+    let mut conn = PgConnection::establish(&base).expect("PostgreSQL answers");
+    let dies = format!(
+        "SET search_path = {schema};
+         CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
+         CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON posts DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW EXECUTE FUNCTION die()"
+    );
+    conn.batch_execute(&dies).expect("a trigger");
+    let post = |content: &str| gate.post("/v1/posts").token(&token).json(&json!({"content": content})).send();
+    post("perhaps").refused(500, "unsettled");
+    conn.batch_execute("DROP TRIGGER at_commit ON posts").expect("no trigger");
+    post("certainly").expect(201);
+}
+
 /// The commit itself takes its time: deferred constraints are checked only then.
 #[test]
 fn a_commit_that_has_begun_is_waited_for() {

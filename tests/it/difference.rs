@@ -101,7 +101,11 @@ fn steps_of_any_length_come_to_the_same() {
                 assert_eq!(seen(directory), seen(&whole), "round {round}, step {step}: a secret");
             }
             for user in &users {
-                assert_eq!(directory.tenant(*user).is_some(), whole.tenant(*user).is_some(), "round {round}, step {step}");
+                assert_eq!(
+                    directory.tenant(*user).is_some(),
+                    whole.tenant(*user).is_some(),
+                    "round {round}, step {step}"
+                );
             }
         }
     }
@@ -134,7 +138,8 @@ fn who_has_caught_up_knows_of_their_own_change() {
                     let mut conn = gate.app.db.follower().expect("the database answers");
                     for _ in 0..60 {
                         let id = ids[dice.below(3) as usize];
-                        let raised = gate.app.db.change_now(|conn| Ok(raise(conn, id)?), |_| Ok(())).expect("it is made");
+                        let raised =
+                            gate.app.db.change_now(|conn| Ok(raise(conn, id)?), |_| Ok(())).expect("it is made");
                         let step = 1 + dice.below(3) as i64;
                         directory.catch_up_in_steps(&mut conn, step).expect("the database answers");
                         let known = directory.by_id(&id).expect("it lives").generation();

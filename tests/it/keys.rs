@@ -164,6 +164,19 @@ fn a_key_is_published_before_it_signs_and_verifies_after() {
     assert_eq!(target.signs(), next.kid);
 }
 
+/// Nothing that may take a second happens while others wait for the lock.
+#[test]
+fn a_key_that_was_not_made_before_is_the_next_times() {
+    let target = Target::of(Algorithm::Es256);
+    let gate = &target.gate;
+    let (keyring, period) = (gate.app.directory.keyring().clone(), 86_400);
+    let due = gate.clock.now() + period;
+    for (spare, keys) in [(None, 1), (Spare::new(&keyring), 2)] {
+        change(gate, |conn| keys::keep_up(conn, &keyring, spare, Some(period), due));
+        assert_eq!(kept(gate).len(), keys);
+    }
+}
+
 #[test]
 fn rotating_again_makes_no_second_next_key() {
     let target = Target::of(Algorithm::Es256);
