@@ -37,6 +37,24 @@ fn what_follows_a_commit_is_tried_again_and_waited_for() {
     assert!((Duration::from_secs(5)..Duration::from_secs(7)).contains(&took), "{took:?}");
 }
 
+#[test]
+fn what_a_request_gave_up_is_not_committed() {
+    let gate = Gate::start();
+    let user = gate.sign_up("alice");
+    let late = |conn: &mut gatebird::db::Conn| {
+        conn.batch_execute("UPDATE users SET nick = 'late'")?;
+        std::thread::sleep(Duration::from_millis(1700));
+        Ok(())
+    };
+    let given_up = System::new().block_on(gate.app.db.write(late));
+    assert!(matches!(given_up, Err(Error::Busy)), "{given_up:?}");
+    // Once another write is through, the late one has come to its end.
+    std::thread::sleep(Duration::from_millis(500));
+    let body = json!({"host": "later.example.com", "type": "free"});
+    gate.post("/v1/domains").token(&user.token).json(&body).send().expect(201);
+    assert_eq!(gate.get("/v1/me").token(&user.token).send().expect(200)["payload"]["nick"], "alice");
+}
+
 /// Nobody knows then whether it was reached.
 #[test]
 fn a_connection_that_is_lost_at_the_commit_leaves_it_open() {

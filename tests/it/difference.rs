@@ -2,6 +2,7 @@
 //! whoever else takes steps, and with what is forgotten.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -120,38 +121,52 @@ fn who_has_caught_up_knows_of_their_own_change() {
         .map(|number| DomainId::parse(&gate.register(&user, &format!("h{number}.example.com")).id).expect("an id"))
         .collect();
     let directory = node(&gate);
-    let over = AtomicBool::new(false);
+    let (started, over, mut missed) = (Instant::now(), AtomicBool::new(false), 0);
     std::thread::scope(|scope| {
         let (gate, ids, directory, over) = (&gate, &ids, &directory, &over);
         // Another node, which changes the same and does not apply it here.
         let others = scope.spawn(move || {
             let mut dice = Dice(9);
-            while !over.load(Ordering::Relaxed) {
+            while !over.load(Ordering::Relaxed) && started.elapsed() < Duration::from_secs(60) {
                 let id = ids[dice.below(3) as usize];
-                gate.app.db.change_now(|conn| Ok(raise(conn, id)?), |_| Ok(())).expect("the database answers");
+                drop(gate.app.db.change_now(|conn| Ok(raise(conn, id)?), |_| Ok(())));
             }
         });
-        let threads: Vec<_> = (0..4)
-            .map(|number| {
-                scope.spawn(move || {
-                    let mut dice = Dice(number);
-                    let mut conn = gate.app.db.follower().expect("the database answers");
-                    for _ in 0..60 {
-                        let id = ids[dice.below(3) as usize];
-                        let raised =
-                            gate.app.db.change_now(|conn| Ok(raise(conn, id)?), |_| Ok(())).expect("it is made");
-                        let step = 1 + dice.below(3) as i64;
-                        directory.catch_up_in_steps(&mut conn, step).expect("the database answers");
-                        let known = directory.by_id(&id).expect("it lives").generation();
-                        assert!(known >= raised, "{known} is known, {raised} was made");
-                    }
-                })
-            })
-            .collect();
-        let outcomes: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+        // Whoever reads less than others have applied does not take it back.
+        let watching = scope.spawn(move || {
+            let mut known = [0; 3];
+            while !over.load(Ordering::Relaxed) && started.elapsed() < Duration::from_secs(60) {
+                for (id, before) in ids.iter().zip(&mut known) {
+                    let now = directory.by_id(id).expect("it lives").generation();
+                    assert!(now >= *before, "{before} was known, and {now} is");
+                    *before = now;
+                }
+            }
+        });
+        for round in 0..10 {
+            // Many steps, so that those of one come between those of another.
+            let many = |conn: &mut Conn| Ok((0..150).try_for_each(|number| raise(conn, ids[number % 3]).map(drop))?);
+            gate.app.db.change_now(many, |_| Ok(())).expect("the database answers");
+            let catches_up = |number: u64| {
+                let id = ids[Dice(round * 4 + number).below(3) as usize];
+                let mut conn = gate.app.db.follower().expect("the database answers");
+                // A database that is very busy makes no change, and nothing has to be known of it.
+                let Ok(raised) = gate.app.db.change_now(|conn| Ok(raise(conn, id)?), |_| Ok(())) else { return true };
+                directory.catch_up_in_steps(&mut conn, 1).expect("the database answers");
+                let known = directory.by_id(&id).expect("it lives").generation();
+                known >= raised
+            };
+            let catches_up = &catches_up;
+            let know = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|number| scope.spawn(move || catches_up(number))).collect();
+                threads.into_iter().filter_map(|thread| thread.join().ok()).filter(|knows| *knows).count()
+            });
+            missed += 4 - know;
+        }
         over.store(true, Ordering::Relaxed);
         others.join().expect("no panic");
-        assert!(outcomes.iter().all(Result::is_ok));
+        watching.join().expect("nothing was taken back");
+        assert_eq!(missed, 0, "who did not know of their own change");
     });
 }
 
