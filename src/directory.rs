@@ -8,6 +8,7 @@
 //! Why it may be trusted: it is filled before the first request, the node that writes applies its change before it
 //! answers, and every other node reads the difference once a second (see [`crate::db::revision`]).
 
+mod difference;
 mod hosts;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use compact_str::CompactString;
 use papaya::HashMap;
 
+use self::difference::Seen;
 use self::hosts::Hosts;
 use crate::db::revision::{Change, Part, Tombstone};
 use crate::db::revocation::Revocation;
@@ -147,16 +149,35 @@ struct Secret {
     expires_at: i64,
 }
 
-/// What is kept in mind while changes are read and applied one after the other.
-#[derive(Default)]
-struct Pass {
+/// What changed of the keys.
+#[derive(Debug, Default)]
+struct KeyChanges {
+    put: Vec<SigningKey>,
+    gone: Vec<String>,
+}
+
+impl KeyChanges {
+    /// Instead of what was put aside of the same key before.
+    fn put(&mut self, row: SigningKey) {
+        self.put.retain(|former| former.kid != row.kid);
+        self.put.push(row);
+    }
+}
+
+/// What is kept in mind while rows are applied one after the other.
+struct Pass<'a> {
     /// All is read, before the first request.
     at_start: bool,
-    /// Keys that are new or changed; they are applied last, all at once.
-    keys_put: Vec<SigningKey>,
-    keys_gone: Vec<String>,
+    /// Changes of keys are put aside.
+    keys: &'a mut KeyChanges,
     /// The owner of the domain before: most often the next one's too.
     owner: Option<(UserId, Arc<Place<Tenant>>)>,
+}
+
+impl Pass<'_> {
+    fn new(keys: &mut KeyChanges, at_start: bool) -> Pass<'_> {
+        Pass { at_start, keys, owner: None }
+    }
 }
 
 /// The tables of the hot path.
@@ -171,9 +192,8 @@ pub struct Directory {
     revoked: HashMap<TokenId, i64>,
     /// The client assertions that were used, here or on another node.
     pub used_assertions: Used,
-    /// The revision that has been applied. Not held while a difference is read: a database that hangs must not make
-    /// others wait for it.
-    seen: Mutex<i64>,
+    /// What has been applied. Not held while a difference is read: a database that hangs must not make others wait for it.
+    seen: Mutex<Seen>,
     started: Instant,
     /// Milliseconds after `started` at which the database was last seen to have nothing newer.
     fresh_at: AtomicU64,
@@ -190,7 +210,7 @@ impl Directory {
             domains: HashMap::new(),
             secrets: HashMap::new(),
             hosts: Hosts::default(),
-            seen: Mutex::new(0),
+            seen: Mutex::default(),
             started: Instant::now(),
             fresh_at: AtomicU64::new(0),
         }
@@ -251,7 +271,6 @@ impl Directory {
     /// When the database does not answer.
     pub fn fill(&self, db: &Db) -> Result<Conn> {
         let (mut conn, mut other) = (db.follower()?, db.follower()?);
-        let asked_at = self.started.elapsed();
         let current = revision::current(&mut conn)?;
         // A table that grows while it is filled is copied again and again.
         let (users, domains) = (user::count_all(&mut conn)?, domain::count_all(&mut conn)?);
@@ -261,9 +280,10 @@ impl Directory {
         // Whoever comes first of a domain and its secrets makes the place of both.
         let filled = std::thread::scope(|scope| {
             let read = |conn: &mut Conn, part| {
-                let mut pass = Pass { at_start: true, ..Pass::default() };
+                let mut keys = KeyChanges::default();
+                let mut pass = Pass::new(&mut keys, true);
                 let read = revision::changes(conn, part, 0, current, &mut |row| self.apply(row, &mut pass));
-                self.change_keys(pass);
+                self.change_keys(keys);
                 read
             };
             let domains = scope.spawn(move || read(&mut other, Part::Domains));
@@ -271,40 +291,14 @@ impl Directory {
             domains.join().map(|domains| domains.and(most))
         });
         filled.map_err(|_| Error::internal("reading the directory panicked"))??;
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = current;
-        self.fresh_at.fetch_max(asked_at.as_millis() as u64, Ordering::Relaxed);
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::all(current);
+        // A row that changed meanwhile was passed over.
+        self.catch_up(&mut conn)?;
         Ok(conn)
     }
 
-    /// Reads what changed since the last time and applies it.
-    ///
-    /// # Errors
-    /// When the database does not answer; nothing is forgotten then.
-    pub fn catch_up(&self, conn: &mut Conn) -> Result<()> {
-        let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked_at = self.started.elapsed();
-        let base = *seen();
-        let current = revision::current(conn)?;
-        if current < base {
-            return Err(Error::internal(
-                "the database is older than what this node has seen of it, as after a restored backup: restart this node",
-            ));
-        }
-        if current > base {
-            let mut changes = Vec::new();
-            revision::changes(conn, Part::All, base, current, &mut |change| changes.push(change))?;
-            let mut seen = seen();
-            // Whoever was quicker and has seen as much has applied all of this. If they have seen less, nothing here is
-            // older than theirs: what changed after this was read has a later revision than this reaches.
-            if current > *seen {
-                *seen = current;
-                let mut pass = Pass::default();
-                changes.into_iter().for_each(|change| self.apply(change, &mut pass));
-                self.change_keys(pass);
-            }
-        }
+    fn was_fresh_at(&self, asked_at: Duration) {
         self.fresh_at.fetch_max(asked_at.as_millis() as u64, Ordering::Relaxed);
-        Ok(())
     }
 
     /// How long ago it was known to be up to date.
@@ -319,7 +313,7 @@ impl Directory {
     }
 
     /// Applies all but a change of keys, which is put aside.
-    fn apply(&self, change: Change, pass: &mut Pass) {
+    fn apply(&self, change: Change, pass: &mut Pass<'_>) {
         match change {
             Change::User(row) => {
                 let number = row.id.get();
@@ -331,7 +325,7 @@ impl Directory {
                 let expires_at = expires_at.unwrap_or(i64::MAX);
                 self.secrets.pin().insert(digest, Secret { id, domain, expires_at });
             }
-            Change::SigningKey(row) => pass.keys_put.push(row),
+            Change::SigningKey(row) => pass.keys.put(row),
             Change::Revocation(Revocation { jti, expires_at }) => drop(self.revoked.pin().insert(jti, expires_at)),
             Change::UsedAssertion(UsedAssertion { fingerprint, tenant, expires_at }) => {
                 self.used_assertions.learn(fingerprint, tenant, expires_at);
@@ -340,7 +334,7 @@ impl Directory {
         }
     }
 
-    fn remove(&self, gone: Tombstone, pass: &mut Pass) {
+    fn remove(&self, gone: Tombstone, pass: &mut Pass<'_>) {
         let Tombstone { user_id, domain_id, secret_digest, kid } = gone;
         if let Some(digest) = secret_digest {
             self.secrets.pin().remove(&digest);
@@ -352,17 +346,16 @@ impl Directory {
         if let Some(place) = user_id.and_then(|id| self.tenants.pin().remove(&id.get()).cloned()) {
             place.0.store(None);
         }
-        pass.keys_gone.extend(kid);
+        pass.keys.gone.extend(kid);
     }
 
     /// All at once: between the end of one key and the beginning of the next there must be no moment without.
-    fn change_keys(&self, pass: Pass) {
-        let Pass { keys_put: put, keys_gone: gone, .. } = pass;
-        if put.is_empty() && gone.is_empty() {
+    fn change_keys(&self, changes: KeyChanges) {
+        if changes.put.is_empty() && changes.gone.is_empty() {
             return;
         }
         let keyring = self.keyring.load();
-        let put = put.into_iter().filter_map(|row| {
+        let put = changes.put.into_iter().filter_map(|row| {
             let known = keyring.kept(&row.kid);
             let key = known.or_else(|| open(&keyring, &row)).map(|key| Kept { key, term: row.term() });
             if key.is_none() {
@@ -370,17 +363,17 @@ impl Directory {
             }
             key
         });
-        let changed = keyring.changed(put.collect(), &gone);
+        let changed = keyring.changed(put.collect(), &changes.gone);
         self.keyring.store(Arc::new(changed));
     }
 
-    fn owner(&self, id: UserId, pass: &mut Pass) -> Arc<Place<Tenant>> {
+    fn owner(&self, id: UserId, pass: &mut Pass<'_>) -> Arc<Place<Tenant>> {
         let before = pass.owner.take().filter(|(before, _)| *before == id);
         let (_, place) = pass.owner.insert(before.unwrap_or_else(|| (id, place(&self.tenants, id.get()))));
         Arc::clone(place)
     }
 
-    fn put_domain(&self, row: domain::Domain, pass: &mut Pass) {
+    fn put_domain(&self, row: domain::Domain, pass: &mut Pass<'_>) {
         let place_of_it = place(&self.domains, row.id);
         let known = place_of_it.0.load();
         let meter = known.as_ref().map(|domain| Arc::clone(&domain.meter)).unwrap_or_default();

@@ -113,8 +113,11 @@ pub enum Error {
     Unproven,
     /// A proof was tried and not found; what was looked for and what was found.
     NotProven(Box<Value>),
-    /// Overloaded, or the database is away.
+    /// Overloaded, or the database is away; nothing was changed.
     Busy,
+    /// The change is committed, or perhaps is, but not certainly in force on this node: neither success nor 503 would be
+    /// true.
+    Unsettled,
     /// A bug or a broken installation; the cause is for the log only.
     Internal(String),
 }
@@ -198,6 +201,7 @@ impl Error {
             Error::Origin => row(S::FORBIDDEN, "access_denied", "origin", Message::Origin),
             Error::SecretInBrowser => row(S::BAD_REQUEST, "unauthorized_client", "browser", Message::SecretInBrowser),
             Error::Sunset => row(S::GONE, "gone", "sunset", Message::Sunset),
+            Error::Unsettled => row(S::INTERNAL_SERVER_ERROR, "server_error", "unsettled", Message::Unsettled),
             Error::Busy => row(S::SERVICE_UNAVAILABLE, "temporarily_unavailable", "busy", Message::Busy),
             Error::Internal(_) => row(S::INTERNAL_SERVER_ERROR, "server_error", "internal", Message::Internal),
         }

@@ -105,6 +105,7 @@ pub enum Message {
     PlanNotGranted,
     DomainQuota,
     Busy,
+    Unsettled,
     Unproven,
     NotProven,
     Tries,
@@ -234,6 +235,10 @@ impl Message {
             Message::PlanNotGranted => ("Premium is granted by the operator: take free, and ask for it", "premium은 운영자가 부여합니다. free를 선택한 뒤 운영자에게 요청하세요"),
             Message::DomainQuota => ("You have as many domains as a user may have; delete one first", "등록할 수 있는 도메인 수를 모두 사용했습니다. 먼저 도메인을 삭제하세요"),
             Message::Busy => ("Temporarily unavailable; try again", "일시적으로 사용할 수 없습니다. 다시 시도하세요"),
+            Message::Unsettled => (
+                "The change may have been made, but is not certainly in force; look before you try again",
+                "변경되었을 수 있으나 적용이 확인되지 않았습니다. 다시 시도하기 전에 확인하세요",
+            ),
             Message::Unproven => ("Control of the domain's host is not proven", "도메인 호스트의 소유가 확인되지 않았습니다"),
             Message::NotProven => ("The challenge was not found on the host", "호스트에서 확인 값을 찾지 못했습니다"),
             Message::Tries => ("Too many tries; wait a little", "시도 횟수가 너무 많습니다. 잠시 후 다시 시도하세요"),

@@ -95,8 +95,9 @@ pub fn application(
         .wrap(from_fn(observe))
 }
 
-/// Seconds that running requests have to finish after the port is closed; with [`DRAIN`] below the promised ten.
-const SHUTDOWN: u64 = 7;
+/// Seconds that running requests have to finish after the port is closed. With [`DRAIN`] before, a second of the metrics'
+/// port and two of the ledger's last words after, the promised ten.
+const SHUTDOWN: u64 = 6;
 /// How long `/readyz` answers 503 before the port is closed, so that balancers notice.
 const DRAIN: Duration = Duration::from_secs(1);
 

@@ -193,7 +193,7 @@ pub(crate) async fn sign_up(
         let entry = actor.did("user.signed_up", tenant.id, Some(tenant.id), user.created_at);
         Ok(Audited::new(tenant, entry))
     };
-    let tenant = app.change(insert).await?;
+    let tenant = app.add(insert).await?;
     app.budgets.was_made(&Username::key(&tenant.username), address.network(), app.steady_now());
     Ok(session(StatusCode::CREATED, Message::SignedUp, locale, &app, &tenant))
 }
@@ -262,7 +262,7 @@ async fn find_owner(
     };
     if let (Some(old), Some(new)) = (hash, checked.rehashed) {
         let id = tenant.id;
-        app.change(move |conn| Ok(Audited::nothing(user::set_hash(conn, id, &old, &new)?))).await?;
+        app.add(move |conn| Ok(Audited::nothing(user::set_hash(conn, id, &old, &new)?))).await?;
     }
     Ok(Some(tenant.clone()))
 }

@@ -269,7 +269,7 @@ pub(crate) async fn register(
         let challenge = verification::challenge(conn, tenant, &new.host, now)?;
         Ok(registered.map(|(domain, secret)| (domain, secret, challenge)))
     };
-    let (domain, secret, challenge) = app.change_by(token.standing(), register).await?;
+    let (domain, secret, challenge) = app.add_by(token.standing(), register).await?;
     let message = match secret {
         Some(_) => Message::DomainRegistered,
         None => Message::DomainRegisteredWithKeys,

@@ -112,8 +112,10 @@ pub(crate) async fn rotate(
         own_with_secrets(conn, tenant, id)?;
         rotated(conn, actor, tenant, id, grace, now)
     };
-    let (shown, secret) = app.change_by(token.standing(), rotate).await?;
-    let message = if grace == 0 { Message::SecretRotatedAtOnce } else { Message::SecretRotated };
+    let ((shown, secret), message) = match grace {
+        0 => (app.change_by(token.standing(), rotate).await?, Message::SecretRotatedAtOnce),
+        _ => (app.add_by(token.standing(), rotate).await?, Message::SecretRotated),
+    };
     let client_secret = Some(secret.reveal().to_owned());
     Ok(answer(StatusCode::CREATED, message, locale, SecretView { client_secret, ..SecretView::of(shown, None) }))
 }

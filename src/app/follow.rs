@@ -12,7 +12,7 @@ use crate::exit::Exit;
 /// How often a node reads what other nodes changed; they agree within twice that.
 const REFRESH: Duration = Duration::from_secs(1);
 
-/// After this a refresh is given up and another one is begun, on another connection.
+/// After so long without a step forward a refresh is given up and another one is begun, on another connection.
 const HANGS: Duration = Duration::from_secs(3);
 /// So many given up ones may be there at once.
 const MOST_HANGING: usize = 4;
@@ -53,19 +53,27 @@ impl Attempts {
         }
         let (sender, attempt) = channel();
         let follower = self.follower.take();
-        let refresh = move || sender.send(app.refresh(follower));
+        let mut seen = app.directory.revision();
+        let attempting = Arc::clone(&app);
+        let refresh = move || sender.send(attempting.refresh(follower));
         std::thread::Builder::new().spawn(refresh).map_err(|error| format!("no thread: {error}"))?;
-        match attempt.recv_timeout(HANGS) {
-            Ok(result) => {
-                let failed = |error: Error| error.cause().unwrap_or("the database is away").to_owned();
-                self.follower = Some(result.map_err(failed)?);
-                Ok(())
+        loop {
+            let before = seen;
+            match attempt.recv_timeout(HANGS) {
+                Ok(result) => {
+                    let failed = |error: Error| error.cause().unwrap_or("the database is away").to_owned();
+                    self.follower = Some(result.map_err(failed)?);
+                    return Ok(());
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    seen = app.directory.revision();
+                    if seen == before {
+                        self.hanging.push(attempt);
+                        return Err("the database hangs".to_owned());
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err("reading it panicked".to_owned()),
             }
-            Err(RecvTimeoutError::Timeout) => {
-                self.hanging.push(attempt);
-                Err("the database hangs".to_owned())
-            }
-            Err(RecvTimeoutError::Disconnected) => Err("reading it panicked".to_owned()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The life of the kept keys: made, followed by others, retired. Every function runs in a transaction that has the lock on
+//! The life of the kept keys: made, followed by others, retired. What changes them runs in a transaction that has the lock on
 //! the revision, so nodes that start or rotate at once agree on one key.
 
 use std::fmt;
@@ -13,6 +13,20 @@ use crate::db::{Conn, user};
 use crate::error::{Error, Result};
 use crate::token::keyring::{KNOWN_TO_ALL, Key, Keyring, PUBLISHED_AHEAD, Phase, phases};
 use crate::token::seal::Seal;
+
+/// A key that nobody has yet. Made before the transaction, because one of RSA takes up to a second, for which every other
+/// change would wait; dropped where none is needed after all.
+pub struct Spare {
+    key: Key,
+    private: Vec<u8>,
+}
+
+impl Spare {
+    /// `None` with HS256, which has no kept keys.
+    pub fn new(keyring: &Keyring) -> Option<Spare> {
+        Key::generate(keyring.algorithm()).map(|(key, private)| Spare { key, private })
+    }
+}
 
 /// What speaks against touching the kept keys with these settings.
 #[derive(Debug)]
@@ -104,11 +118,24 @@ pub fn same_settings(conn: &mut Conn, keyring: &Keyring) -> Result<std::result::
     }
 }
 
+/// Whether there is no key of JWT_ALGORITHM to go on with, so that [`settle`] will need one.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn lacks_one(conn: &mut Conn, keyring: &Keyring) -> Result<bool> {
+    Ok(last_open(conn)?.is_none_or(|last| last.algorithm != keyring.algorithm()))
+}
+
 /// Brings the kept keys in line with JWT_ALGORITHM and JWT_SECRET, when a node starts.
 ///
 /// # Errors
 /// When the database does not answer; inside, when a key cannot be opened.
-pub fn settle(conn: &mut Conn, keyring: &Keyring, now: i64) -> Result<std::result::Result<(), Objection>> {
+pub fn settle(
+    conn: &mut Conn,
+    keyring: &Keyring,
+    spare: Option<Spare>,
+    now: i64,
+) -> Result<std::result::Result<(), Objection>> {
     if let Err(objection) = open_all(conn, keyring.seal())? {
         return Ok(Err(objection));
     }
@@ -122,14 +149,17 @@ pub fn settle(conn: &mut Conn, keyring: &Keyring, now: i64) -> Result<std::resul
             signing_key::delete(conn, &row.kid)?;
         }
     }
-    match last_open(conn)? {
-        Some(last) if last.algorithm == keyring.algorithm() => {}
+    let signs_from = match last_open(conn)? {
+        Some(last) if last.algorithm == keyring.algorithm() => return Ok(Ok(())),
         // Verifiers have the old key's set for a while yet.
-        Some(_) => drop(make(conn, keyring, now + PUBLISHED_AHEAD, now)?),
+        Some(_) => now + PUBLISHED_AHEAD,
         // Other nodes may be at work, which first have to hear of it; without users there is nobody to wait for.
-        None if user::any(conn)? => drop(make(conn, keyring, now + KNOWN_TO_ALL, now)?),
-        None => drop(make(conn, keyring, now, now)?),
-    }
+        None if user::any(conn)? => now + KNOWN_TO_ALL,
+        None => now,
+    };
+    // There is none only where another node has changed the keys since we looked.
+    let spare = spare.or_else(|| Spare::new(keyring));
+    make(conn, keyring, spare, signs_from, now)?;
     Ok(Ok(()))
 }
 
@@ -138,12 +168,12 @@ pub fn settle(conn: &mut Conn, keyring: &Keyring, now: i64) -> Result<std::resul
 ///
 /// # Errors
 /// When the database does not answer.
-pub fn rotate(conn: &mut Conn, keyring: &Keyring, at_once: bool, now: i64) -> Result<SigningKey> {
+pub fn rotate(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, at_once: bool, now: i64) -> Result<SigningKey> {
     match last_open(conn)? {
         Some(next) if next.signs_from > now && !at_once => Ok(next),
-        Some(_) if !at_once => make(conn, keyring, now + PUBLISHED_AHEAD, now),
+        Some(_) if !at_once => make(conn, keyring, spare, now + PUBLISHED_AHEAD, now),
         // Where there is none yet, nobody has the key set of an earlier one.
-        _ => make(conn, keyring, now + KNOWN_TO_ALL, now),
+        _ => make(conn, keyring, spare, now + KNOWN_TO_ALL, now),
     }
 }
 
@@ -152,7 +182,7 @@ pub fn rotate(conn: &mut Conn, keyring: &Keyring, at_once: bool, now: i64) -> Re
 ///
 /// # Errors
 /// When the database does not answer.
-pub fn retire(conn: &mut Conn, keyring: &Keyring, kid: &str, now: i64) -> Result<bool> {
+pub fn retire(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, kid: &str, now: i64) -> Result<bool> {
     let rows = signing_key::list(conn)?;
     let Some(index) = rows.iter().position(|row| row.kid == kid) else { return Ok(false) };
     signing_key::delete(conn, kid)?;
@@ -162,18 +192,18 @@ pub fn retire(conn: &mut Conn, keyring: &Keyring, kid: &str, now: i64) -> Result
     }
     match rows[index + 1..].iter().find(|row| row.signs_until.is_none()) {
         Some(next) => signing_key::set_signs_from(conn, &next.kid, retired.signs_from)?,
-        None if retired.signs_from <= now => drop(make(conn, keyring, retired.signs_from, now)?),
+        None if retired.signs_from <= now => drop(make(conn, keyring, spare, retired.signs_from, now)?),
         None => {}
     }
     Ok(true)
 }
 
-/// Makes the next key when its time has come, `period` seconds after the present one began, and deletes those that are
-/// over.
+/// Keeps the spare key as the next one when its time has come, `period` seconds after the present one began, and deletes
+/// those that are over. Where there is no spare one, it is the next time's.
 ///
 /// # Errors
 /// When the database does not answer.
-pub fn keep_up(conn: &mut Conn, keyring: &Keyring, period: Option<i64>, now: i64) -> Result<()> {
+pub fn keep_up(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, period: Option<i64>, now: i64) -> Result<()> {
     let rows = signing_key::list(conn)?;
     let terms: Vec<_> = rows.iter().map(SigningKey::term).collect();
     for (row, phase) in rows.iter().zip(phases(&terms, keyring.longest_life(), now)) {
@@ -181,15 +211,14 @@ pub fn keep_up(conn: &mut Conn, keyring: &Keyring, period: Option<i64>, now: i64
             signing_key::delete(conn, &row.kid)?;
         }
     }
-    if let Some(from) = keyring.next_signs_from(&terms, period, now) {
-        make(conn, keyring, from, now)?;
+    if let (Some(from), Some(_)) = (keyring.next_signs_from(&terms, period, now), &spare) {
+        make(conn, keyring, spare, from, now)?;
     }
     Ok(())
 }
 
-fn make(conn: &mut Conn, keyring: &Keyring, signs_from: i64, now: i64) -> Result<SigningKey> {
-    let made = Key::generate(keyring.algorithm());
-    let (key, private) = made.ok_or_else(|| Error::internal("HS256 has no kept keys"))?;
+fn make(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, signs_from: i64, now: i64) -> Result<SigningKey> {
+    let Spare { key, private } = spare.ok_or_else(|| Error::internal("HS256 has no kept keys"))?;
     let sealed = keyring.seal().seal(key.kid(), &private);
     // A second is one key's: of two with the same one, nobody could say which followed the other.
     let taken: Vec<i64> = signing_key::list(conn)?.iter().map(|row| row.signs_from).collect();

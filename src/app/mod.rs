@@ -19,6 +19,7 @@ use actix_web::web;
 use self::failures::Failures;
 pub(crate) use self::files::root_secret;
 use self::files::take_file;
+use self::keys::Spare;
 use self::leaks::Leaks;
 use self::proofs::Proving;
 pub(crate) use self::upkeep::USAGE_DAYS;
@@ -143,8 +144,10 @@ impl App {
         };
         let keyring = app.directory.keyring().clone();
         let now = app.now();
+        let lacks_one = app.db.read_now(|conn| keys::lacks_one(conn, &keyring)).map_err(cannot_read)?;
+        let spare = if lacks_one { Spare::new(&keyring) } else { None };
         let settle = |conn: &mut Conn| {
-            keys::telling(conn, Actor::SERVER, now, |conn| keys::settle(conn, &keyring, now))?.record(conn)
+            keys::telling(conn, Actor::SERVER, now, |conn| keys::settle(conn, &keyring, spare, now))?.record(conn)
         };
         let settled = app.db.change_now(settle, |_| Ok(()));
         settled.map_err(cannot_read)?.map_err(Exit::config)?;
@@ -178,11 +181,36 @@ impl App {
     /// before it returns.
     ///
     /// # Errors
-    /// As [`Db::write`].
+    /// As [`Db::write`]; and `Unsettled` when it is committed but not in force here within some seconds. The next refresh
+    /// brings it; until then nobody may be told that what it revokes is refused.
     pub async fn change<T: Send + 'static>(
         self: &Arc<App>,
         work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<T> {
+        let (value, applied) = self.commit(work).await?;
+        applied.map(|()| value)
+    }
+
+    /// [`App::change`] of what takes nothing away from anybody. It counts as done once it is committed: its answer may hold
+    /// a secret that is shown only once, and is worth more than a node that knows of it at the next refresh only.
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    pub(crate) async fn add<T: Send + 'static>(
+        self: &Arc<App>,
+        work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
+    ) -> Result<T> {
+        let (value, applied) = self.commit(work).await?;
+        if let Err(error) = applied {
+            log::warn!("what was added is in force on this node at its next refresh only: {error}");
+        }
+        Ok(value)
+    }
+
+    async fn commit<T: Send + 'static>(
+        self: &Arc<App>,
+        work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
+    ) -> Result<(T, Result<()>)> {
         let app = Arc::clone(self);
         self.db.change(move |conn| work(conn)?.record(conn), move |conn| app.directory.catch_up(conn)).await
     }
@@ -190,7 +218,7 @@ impl App {
     /// [`App::change`] on this thread, for as long as it takes.
     ///
     /// # Errors
-    /// As [`Db::write`].
+    /// As [`Db::change_now`].
     pub fn change_now<T>(&self, work: impl FnOnce(&mut Conn) -> Result<Audited<T>>) -> Result<T> {
         self.db.change_now(|conn| work(conn)?.record(conn), |conn| self.directory.catch_up(conn))
     }
@@ -209,17 +237,25 @@ impl App {
     /// [`App::change`] by a user, whose token has to hold still when the transaction begins, seconds after its request did.
     ///
     /// # Errors
-    /// As [`Db::change`], and when the token was revoked meanwhile.
+    /// As [`App::change`], and when the token was revoked meanwhile.
     pub(crate) async fn change_by<T: Send + 'static>(
         self: &Arc<App>,
         standing: Standing,
         work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<T> {
-        self.change(move |conn| match user::still_stands(conn, standing)? {
-            true => work(conn),
-            false => Err(Error::TokenRevoked),
-        })
-        .await
+        self.change(by(standing, work)).await
+    }
+
+    /// [`App::add`] by a user.
+    ///
+    /// # Errors
+    /// As [`App::add`], and when the token was revoked meanwhile.
+    pub(crate) async fn add_by<T: Send + 'static>(
+        self: &Arc<App>,
+        standing: Standing,
+        work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.add(by(standing, work)).await
     }
 
     /// Issues an access token with those scopes for those audiences, and says how many seconds it lives.
@@ -302,6 +338,14 @@ impl App {
         self.metrics.revoked_tokens.set(self.directory.revoked_count() as i64);
         self.metrics.dropped_log_lines.set(logging::dropped());
         self.metrics.text()
+    }
+}
+
+/// The work, if the token that it is done with holds still.
+fn by<T>(standing: Standing, work: impl FnOnce(&mut Conn) -> Result<T>) -> impl FnOnce(&mut Conn) -> Result<T> {
+    move |conn| match user::still_stands(conn, standing)? {
+        true => work(conn),
+        false => Err(Error::TokenRevoked),
     }
 }
 

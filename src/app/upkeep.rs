@@ -4,9 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::{App, keys};
+use super::App;
+use super::keys::{self, Spare};
 use crate::db::audit::Actor;
-use crate::db::{proof, revocation, secret, usage, used_assertion};
+use crate::db::{proof, revision, revocation, secret, usage, used_assertion};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::usage::DAY;
@@ -19,6 +20,9 @@ const CLOCKS: i64 = 30;
 
 /// Seconds for which a secret that no longer works is still shown to its owner.
 const SHOWN: i64 = 7 * DAY;
+/// Seconds for which it can be told what was deleted. A node that has not read the database for so long, a week-end and its
+/// repair, has to be started again; nobody else needs it.
+const TOLD_AS_GONE: i64 = 7 * DAY;
 /// Days of usage that are kept.
 pub(crate) const USAGE_DAYS: i64 = 400;
 
@@ -76,6 +80,10 @@ impl App {
         while self.db.read_now(|conn| Ok(secret::any_over(conn, now - SHOWN)?))? {
             self.db.change_now(|conn| Ok(secret::prune(conn, now - SHOWN)?), |conn| self.directory.catch_up(conn))?;
         }
+        let gone = now - TOLD_AS_GONE;
+        while self.db.read_now(|conn| Ok(revision::any_tombstone_before(conn, gone)?))? {
+            self.db.change_now(|conn| Ok(revision::prune_tombstones(conn, gone)?), |_| Ok(()))?;
+        }
         while self.db.write_now(|conn| Ok(usage::prune(conn, now.div_euclid(DAY) - USAGE_DAYS)?))? {}
         if self.db.read_now(|conn| Ok(proof::has_expired_challenges(conn, now)?))? {
             self.db.write_now(|conn| Ok(proof::prune_challenges(conn, now)?))?;
@@ -83,8 +91,9 @@ impl App {
         let keyring = self.directory.keyring();
         let period = self.config.key_rotation;
         if keyring.needs_upkeep(period, now) {
+            let spare = if keyring.wants_next(period, now) { Spare::new(&keyring) } else { None };
             self.change_now(|conn| {
-                keys::telling(conn, Actor::SERVER, now, |conn| keys::keep_up(conn, &keyring, period, now))
+                keys::telling(conn, Actor::SERVER, now, |conn| keys::keep_up(conn, &keyring, spare, period, now))
             })?;
         }
         Ok(())

@@ -4,7 +4,8 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::operator::Operator;
-use crate::app::{self, keys, root_secret};
+use crate::app::keys::{self, Spare};
+use crate::app::{self, root_secret};
 use crate::config::Algorithm;
 use crate::db::Conn;
 use crate::db::audit::Actor;
@@ -52,8 +53,9 @@ impl Operator {
                     ));
                 }
                 let keyring = self.keyring()?;
+                let spare = Spare::new(&keyring);
                 let rotate = |conn: &mut Conn| match keys::same_settings(conn, &keyring)? {
-                    Ok(()) => keys::rotate(conn, &keyring, at_once, now).map(Ok),
+                    Ok(()) => keys::rotate(conn, &keyring, spare, at_once, now).map(Ok),
                     Err(objection) => Ok(Err(objection)),
                 };
                 let made = self.change(|conn| keys::telling(conn, Actor::OPERATOR, now, rotate))?;
@@ -63,8 +65,9 @@ impl Operator {
             }
             KeyCommand::Retire { kid } => {
                 let keyring = self.keyring()?;
+                let spare = Spare::new(&keyring);
                 let retire = |conn: &mut Conn| match keys::same_algorithm(conn, &keyring)? {
-                    Ok(()) => keys::retire(conn, &keyring, &kid, now).map(Ok),
+                    Ok(()) => keys::retire(conn, &keyring, spare, &kid, now).map(Ok),
                     Err(objection) => Ok(Err(objection)),
                 };
                 let retired = self.change(|conn| keys::telling(conn, Actor::OPERATOR, now, retire))?;

@@ -9,7 +9,7 @@ use diesel::r2d2::R2D2Connection;
 use diesel::sql_types::Text;
 
 use crate::config::Database;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exit::Exit;
 
 /// A connection to SQLite or PostgreSQL; queries are written once for both.
@@ -134,7 +134,7 @@ fn with_timeouts(url: &str) -> String {
 
 impl Conn {
     /// Runs `work`, which only reads, in one view of the database.
-    pub(super) fn in_snapshot<T>(&mut self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
+    pub(crate) fn in_snapshot<T>(&mut self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
         match self {
             Conn::Sqlite(conn) => AnsiTransactionManager::begin_transaction(conn)?,
             Conn::Postgres(conn) => {
@@ -145,13 +145,30 @@ impl Conn {
     }
 
     /// Runs `work` in one transaction. SQLite takes its write lock at once, because a transaction that reads first and
-    /// then writes would fail instead of waiting.
+    /// then writes would fail instead of waiting. `Unsettled` when the connection was lost during the commit.
     pub(super) fn in_transaction<T>(&mut self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
         match self {
             Conn::Sqlite(conn) => AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN IMMEDIATE")?,
             Conn::Postgres(conn) => AnsiTransactionManager::begin_transaction(conn)?,
         }
-        self.ended(work)
+        let mut committing = false;
+        let ended = self.ended(|conn| {
+            let value = work(conn)?;
+            committing = true;
+            Ok(value)
+        });
+        match ended {
+            Err(_) if committing && self.is_lost() => Err(Error::Unsettled),
+            ended => ended,
+        }
+    }
+
+    /// Whether nobody answers at the other end.
+    fn is_lost(&mut self) -> bool {
+        match self {
+            Conn::Sqlite(_) => false,
+            Conn::Postgres(conn) => conn.ping().is_err(),
+        }
     }
 
     /// Runs `work` in the transaction that has begun, and ends that.

@@ -25,13 +25,15 @@ pub mod user;
 use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::web;
 use diesel::Selectable;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::Database;
 use crate::error::{Error, Result};
@@ -41,8 +43,11 @@ use connection::{Access, Manager, MultiBackend};
 
 /// How long a request waits for the database before it is answered 503.
 const PATIENCE: Duration = Duration::from_millis(1400);
-/// From when on its transaction is no longer committed; a little before, so that a 503 means that nothing was changed.
-const PATIENCE_FOR_COMMIT: Duration = Duration::from_millis(1300);
+/// How much longer it waits for a commit that has begun, and then for the directory to know of the change: a 503 would say
+/// that nothing was changed.
+const PATIENCE_AFTER_COMMIT: Duration = Duration::from_secs(5);
+/// The pause before another try to let the directory know.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long it waits for a free connection within that time.
 const PATIENCE_FOR_CONNECTION: Duration = Duration::from_millis(1000);
 /// How many requests may be in or wait for the database; more are answered 503 at once.
@@ -51,6 +56,20 @@ const SQLITE_READERS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 10;
 
 type Pool = r2d2::Pool<Manager>;
+type Pooled = r2d2::PooledConnection<Manager>;
+/// One of the [`MOST_WAITING`].
+type Place = Arc<OwnedSemaphorePermit>;
+
+/// Whether a request's transaction is committed or given up: whoever claims it first decides.
+#[derive(Default)]
+struct Outcome(AtomicBool);
+
+impl Outcome {
+    /// `false` when the other one was first.
+    fn claim(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+}
 
 /// Both pools. Cheap to clone.
 #[derive(Clone)]
@@ -115,49 +134,74 @@ impl Db {
         &self,
         work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.run(move |db, _| db.read_now(work)).await
+        self.run(&self.place()?, move |db, _| db.read_now(work)).await
     }
 
     /// Runs `work` in one transaction, committed before this returns.
     ///
     /// # Errors
-    /// As [`Db::read`]; nothing is changed then, except that a connection lost during the commit itself leaves open
-    /// whether it had been reached.
+    /// As [`Db::read`]; nothing is changed then. `Unsettled` when the commit has begun and takes seconds, or its connection
+    /// was lost, which leaves open whether it was reached.
     pub async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.run(move |db, deadline| db.transact(Some(deadline), work, |_| Ok(()))).await
+        self.run(&self.place()?, move |db, outcome| db.transact(Some(outcome), work)).await.map(|(value, _)| value)
     }
 
-    /// A change to the directory's tables: takes the lock on the revision first, so that two
-    /// changes cannot wait for each other, and hands the connection to `after` once it is committed.
+    /// A change to the directory's tables: takes the lock on the revision first, so that two changes cannot wait for each
+    /// other. Once it is committed, `after` gets the connection; where it fails, others, for some seconds. What came of that
+    /// is in the answer.
     ///
     /// # Errors
-    /// As [`Db::write`]; an error of `after` leaves the change committed.
+    /// As [`Db::write`]; inside, `Unsettled` when the change is committed and `after` has failed to the last.
     pub async fn change<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static,
-        after: impl FnOnce(&mut Conn) -> Result<()> + Send + 'static,
-    ) -> Result<T> {
-        self.run(move |db, deadline| db.transact(Some(deadline), locked(work), after)).await
+        after: impl Fn(&mut Conn) -> Result<()> + Send + 'static,
+    ) -> Result<(T, Result<()>)> {
+        let place = self.place()?;
+        let (value, conn) = self.run(&place, move |db, outcome| db.transact(Some(outcome), locked(work))).await?;
+        let db = self.clone();
+        let applying = web::block(move || {
+            let _held = place;
+            db.apply(conn, after)
+        });
+        let applied = match tokio::time::timeout(PATIENCE_AFTER_COMMIT, applying).await {
+            Ok(applied) => applied.unwrap_or_else(|pool_gone| Err(Error::internal(pool_gone))),
+            Err(_elapsed) => {
+                log::error!("a change is committed, and this node still waits to read it back");
+                Err(Error::Unsettled)
+            }
+        };
+        Ok((value, applied))
     }
 
-    /// Runs blocking database work away from the request threads. It is told the time from which its request has been
-    /// given up: what is not committed by then must not be.
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Db, Instant) -> Result<T> + Send + 'static) -> Result<T> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Error::Busy)?;
-        let deadline = Instant::now() + PATIENCE_FOR_COMMIT;
-        let db = self.clone();
-        let blocking = web::block(move || {
+    fn place(&self) -> Result<Place> {
+        Arc::clone(&self.places).try_acquire_owned().map(Arc::new).map_err(|_| Error::Busy)
+    }
+
+    /// Runs blocking database work away from the request threads. When its request has waited for long enough, it is given
+    /// up, unless its commit has begun.
+    async fn run<T: Send + 'static>(
+        &self,
+        place: &Place,
+        work: impl FnOnce(&Db, &Outcome) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let outcome = Arc::new(Outcome::default());
+        let (db, place, of_work) = (self.clone(), Arc::clone(place), Arc::clone(&outcome));
+        let mut blocking = pin!(web::block(move || {
             let _held = place;
-            work(&db, deadline)
-        });
-        match tokio::time::timeout(PATIENCE, blocking).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(pool_gone)) => Err(Error::internal(pool_gone)),
-            Err(_elapsed) => Err(Error::Busy),
-        }
+            work(&db, &of_work)
+        }));
+        let done = match tokio::time::timeout(PATIENCE, blocking.as_mut()).await {
+            Ok(done) => done,
+            Err(_elapsed) if outcome.claim() => return Err(Error::Busy),
+            Err(_elapsed) => {
+                tokio::time::timeout(PATIENCE_AFTER_COMMIT, blocking).await.map_err(|_elapsed| Error::Unsettled)?
+            }
+        };
+        done.map_err(Error::internal)?
     }
 
     /// [`Db::read`] on this thread.
@@ -174,38 +218,54 @@ impl Db {
     /// # Errors
     /// As [`Db::write`].
     pub fn write_now<T>(&self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
-        self.transact(None, work, |_| Ok(()))
+        self.transact(None, work).map(|(value, _)| value)
     }
 
-    /// [`Db::change`] on this thread, for the command line.
+    /// [`Db::change`] on this thread, for the command line and what no request waits for.
     ///
     /// # Errors
-    /// As [`Db::change`].
+    /// As [`Db::write`]; and `Unsettled` when the change is committed and `after` has failed to the last.
     pub fn change_now<T>(
         &self,
         work: impl FnOnce(&mut Conn) -> Result<T>,
-        after: impl FnOnce(&mut Conn) -> Result<()>,
+        after: impl Fn(&mut Conn) -> Result<()>,
     ) -> Result<T> {
-        self.transact(None, locked(work), after)
+        let (value, conn) = self.transact(None, locked(work))?;
+        self.apply(conn, after)?;
+        Ok(value)
     }
 
-    fn transact<T>(
-        &self,
-        deadline: Option<Instant>,
-        work: impl FnOnce(&mut Conn) -> Result<T>,
-        after: impl FnOnce(&mut Conn) -> Result<()>,
-    ) -> Result<T> {
+    /// Commits, unless the outcome has been claimed by who has given up waiting.
+    fn transact<T>(&self, outcome: Option<&Outcome>, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<(T, Pooled)> {
         let writers = self.writer.as_ref().unwrap_or(&self.readers);
         let mut conn = writers.get().map_err(no_connection)?;
         let value = conn.in_transaction(|conn| {
             let value = work(conn)?;
-            match deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                true => Err(Error::Busy),
-                false => Ok(value),
+            match outcome.is_none_or(Outcome::claim) {
+                true => Ok(value),
+                false => Err(Error::Busy),
             }
         })?;
-        after(&mut conn)?;
-        Ok(value)
+        Ok((value, conn))
+    }
+
+    /// Does what follows a commit; where it fails, again on a connection of its own, which neither a pool nor a time limit
+    /// withholds.
+    fn apply(&self, mut conn: Pooled, after: impl Fn(&mut Conn) -> Result<()>) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE_AFTER_COMMIT;
+        let mut applied = after(&mut conn);
+        drop(conn);
+        while let Err(error) = applied {
+            let cause = error.cause().unwrap_or("the database is away");
+            if Instant::now() >= deadline {
+                log::error!("a change is committed, and this node cannot read it back: {cause}");
+                return Err(Error::Unsettled);
+            }
+            log::debug!("a change is committed; it is read back again: {cause}");
+            std::thread::sleep(PAUSE);
+            applied = self.follower().and_then(|mut conn| after(&mut conn));
+        }
+        Ok(())
     }
 
     /// Connections in use and connections open, for the metrics.

@@ -56,6 +56,20 @@ pub enum Part {
     All,
 }
 
+/// Where the counter stands.
+#[derive(Clone, Copy, Debug, Queryable)]
+pub struct Counter {
+    /// The revision of the last change.
+    pub value: i64,
+    /// Up to this revision, the tombstones are pruned: who has not seen it cannot learn what is gone.
+    pub forgotten: i64,
+}
+
+/// Where the counter stands now.
+pub fn counter(conn: &mut Conn) -> QueryResult<Counter> {
+    revision::table.select((revision::value, revision::forgotten)).first(conn)
+}
+
 /// The revision of the last change.
 pub fn current(conn: &mut Conn) -> QueryResult<i64> {
     revision::table.select(revision::value).first(conn)
@@ -81,8 +95,8 @@ macro_rules! each {
 
 /// Reads what changed after `seen`, up to `current`.
 ///
-/// Not in one snapshot, and it need not be: a row that changes in between has a revision after `current` and comes next
-/// time. The first time, with `seen` 0, what was deleted is not there to be removed.
+/// A row that changes meanwhile has a revision after `current`: whoever may not miss it reads within one snapshot. The first
+/// time, with `seen` 0, what was deleted is not there to be removed.
 pub fn changes(
     conn: &mut Conn,
     part: Part,
@@ -112,6 +126,30 @@ pub fn changes(
         each!(conn, newer!(used_assertions), UsedAssertion, |row| hand_on(Change::UsedAssertion(row)));
     }
     Ok(())
+}
+
+/// So many tombstones are pruned at once, which holds the lock on the revision for some milliseconds.
+const PRUNED_AT_ONCE: usize = 5_000;
+
+/// Whether the oldest tombstone is from before that.
+pub fn any_tombstone_before(conn: &mut Conn, before: i64) -> QueryResult<bool> {
+    let oldest = tombstones::table.order(tombstones::revision).select(tombstones::buried_at);
+    Ok(oldest.first::<i64>(conn).optional()?.is_some_and(|buried_at| buried_at < before))
+}
+
+/// Forgets some of the tombstones from before that, the oldest first, and how far that went.
+pub fn prune_tombstones(conn: &mut Conn, before: i64) -> QueryResult<()> {
+    let oldest: Vec<(i64, i64)> = tombstones::table
+        .order(tombstones::revision)
+        .limit(PRUNED_AT_ONCE as i64)
+        .select((tombstones::revision, tombstones::buried_at))
+        .load(conn)?;
+    // Not by their time alone: of two nodes' clocks, one may be behind, and nothing may stay before what is forgotten.
+    let Some((last, _)) = oldest.into_iter().take_while(|(_, buried_at)| *buried_at < before).last() else {
+        return Ok(());
+    };
+    diesel::delete(tombstones::table.filter(tombstones::revision.le(last))).execute(conn)?;
+    diesel::update(revision::table).set(revision::forgotten.eq(last)).execute(conn).map(drop)
 }
 
 /// Locks the counter until the transaction ends, before any other row: two changes then never wait for each other.

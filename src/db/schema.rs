@@ -92,6 +92,7 @@ diesel::table! {
     revision (id) {
         id -> BigInt,
         value -> BigInt,
+        forgotten -> BigInt,
     }
 }
 
@@ -143,6 +144,7 @@ diesel::table! {
         domain_id -> Nullable<Text>,
         secret_digest -> Nullable<Binary>,
         kid -> Nullable<Text>,
+        buried_at -> BigInt,
     }
 }
 

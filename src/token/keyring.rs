@@ -292,7 +292,12 @@ impl Keyring {
 
     /// Whether a kept key is over, or the next one has to be made.
     pub fn needs_upkeep(&self, period: Option<i64>, now: i64) -> bool {
-        self.phases(now).contains(&Phase::Over) || self.next_signs_from(&self.terms(), period, now).is_some()
+        self.phases(now).contains(&Phase::Over) || self.wants_next(period, now)
+    }
+
+    /// Whether the next key has to be made now.
+    pub fn wants_next(&self, period: Option<i64>, now: i64) -> bool {
+        self.next_signs_from(&self.terms(), period, now).is_some()
     }
 
     /// From when the next key has to sign, if it has to be made now: `period` seconds after the present one began, and

@@ -8,7 +8,7 @@ mod nodes;
 mod sealed;
 mod under_load;
 
-use gatebird::app::keys;
+use gatebird::app::keys::{self, Spare};
 use gatebird::config::Algorithm;
 use gatebird::db::signing_key::SigningKey;
 
@@ -26,9 +26,9 @@ pub const RETENTION: i64 = LONGEST_LIFE + 60;
 /// `gatebird key rotate`, in this process.
 pub fn rotate(gate: &Gate, at_once: bool) -> SigningKey {
     let keyring = gate.app.directory.keyring().clone();
-    let mut made = None;
+    let (spare, mut made) = (Spare::new(&keyring), None);
     change(gate, |conn| {
-        made = Some(keys::rotate(conn, &keyring, at_once, gate.clock.now())?);
+        made = Some(keys::rotate(conn, &keyring, spare, at_once, gate.clock.now())?);
         Ok(())
     });
     made.expect("a key")
@@ -37,9 +37,9 @@ pub fn rotate(gate: &Gate, at_once: bool) -> SigningKey {
 /// `gatebird key retire`, in this process; whether there was one.
 pub fn retire(gate: &Gate, kid: &str) -> bool {
     let keyring = gate.app.directory.keyring().clone();
-    let mut retired = false;
+    let (spare, mut retired) = (Spare::new(&keyring), false);
     change(gate, |conn| {
-        retired = keys::retire(conn, &keyring, kid, gate.clock.now())?;
+        retired = keys::retire(conn, &keyring, spare, kid, gate.clock.now())?;
         Ok(())
     });
     retired
@@ -162,6 +162,19 @@ fn a_key_is_published_before_it_signs_and_verifies_after() {
     assert_eq!(kept(gate).iter().map(|row| row.kid.as_str()).collect::<Vec<_>>(), [&next.kid]);
     assert_eq!(target.status(&target.fresh(&target.key, &old)), 401);
     assert_eq!(target.signs(), next.kid);
+}
+
+/// Nothing that may take a second happens while others wait for the lock.
+#[test]
+fn a_key_that_was_not_made_before_is_the_next_times() {
+    let target = Target::of(Algorithm::Es256);
+    let gate = &target.gate;
+    let (keyring, period) = (gate.app.directory.keyring().clone(), 86_400);
+    let due = gate.clock.now() + period;
+    for (spare, keys) in [(None, 1), (Spare::new(&keyring), 2)] {
+        change(gate, |conn| keys::keep_up(conn, &keyring, spare, Some(period), due));
+        assert_eq!(kept(gate).len(), keys);
+    }
 }
 
 #[test]

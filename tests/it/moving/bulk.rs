@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use diesel::prelude::*;
 use gatebird::db::schema::{audit, domains, secrets};
@@ -140,4 +142,38 @@ fn many_domains_of_many_users_come_at_once() {
         let body = json!({"username": "user-1", "password": password});
         gate.post("/v1/signin").json(&body).send().refused(401, "credentials");
     }
+}
+
+/// What comes in at once is learned step by step, and the server answers all the time.
+#[test]
+fn a_running_server_takes_in_a_large_import() {
+    const MANY: usize = 30_000;
+    let database = Arc::new(Database::new());
+    let gate = Gate::on(Arc::clone(&database), &[]);
+    let (_, domain, token) = gate.tenant("alice");
+    let rows: String = (0..MANY).map(|number| format!("alice,h{number}.example.com,free\n")).collect();
+    write(&database, "domains.csv", format!("username,host,type\n{rows}"));
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                gate.get("/v1/test").token(&token).send().expect(200);
+                gate.access_token(&domain);
+            }
+        });
+        let load = ["import", "domains", "domains.csv", "--secrets", "secrets.csv", "--json"];
+        let (_, sums) = report(cli(&database, &load, ""));
+        assert_eq!(sums["imported"]["domains"], MANY);
+        crate::binary::within(Duration::from_secs(20), "all are known", || {
+            gate.app.directory.domain_count() == MANY + 1
+        });
+        let made = secrets_in(&database, "secrets.csv");
+        let token = |row: &csv::StringRecord| {
+            gate.post("/token").basic(&row[2], &row[3]).form("grant_type=client_credentials").send().status
+        };
+        crate::binary::within(Duration::from_secs(20), "the last is", || token(&made[MANY - 1]) == 200);
+        assert!(made.iter().step_by(2_999).all(|row| token(row) == 200));
+        over.store(true, Ordering::Relaxed);
+        asking.join().expect("it answered");
+    });
 }

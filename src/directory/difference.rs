@@ -1,0 +1,119 @@
+//! The difference between the directory and the database: read step by step, each applied before the next is read, so that a
+//! million imported rows are never in memory twice, and an attempt that fails has not been in vain.
+//!
+//! Why steps may be taken in the order of revisions: a row has the revision of its last change. One that changes again comes
+//! later and as it is by then; one that was deleted and inserted again has a later revision than its tombstone, and within a
+//! step tombstones come first. So nothing that is gone outlives the step of its last revision, and nothing that is there is
+//! removed by an earlier one.
+//!
+//! Why the view of the database stands still meanwhile: a row that changed twice is in the difference at its later revision
+//! only. Were that one passed by because it came after the difference was begun, a revocation would be answered before
+//! anybody has read of it.
+
+use std::mem;
+use std::sync::{MutexGuard, PoisonError};
+
+use super::{Directory, KeyChanges, Pass};
+use crate::db::Conn;
+use crate::db::revision::{self, Change, Counter, Part};
+use crate::error::{Error, Result};
+
+/// How many revisions a step has. It takes some ten milliseconds and a few megabytes.
+const STEP: i64 = 10_000;
+
+/// What has been applied.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Everything up to here, but for what had a later revision when it was read.
+    revision: i64,
+    /// The latest revision of a view that a step was read from: what had a later one has at most this.
+    viewed: i64,
+    /// The changes of keys so far; made when nothing is missing, for a key and the one that follows it change together.
+    keys: KeyChanges,
+}
+
+impl Seen {
+    /// Everything up to here.
+    pub(super) fn all(revision: i64) -> Seen {
+        Seen { revision, viewed: revision, keys: KeyChanges::default() }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.revision >= self.viewed
+    }
+}
+
+impl Directory {
+    /// Reads what changed since the last time and applies it.
+    ///
+    /// # Errors
+    /// When the database does not answer; nothing is forgotten then. When this node can no longer know what it missed.
+    pub fn catch_up(&self, conn: &mut Conn) -> Result<()> {
+        self.catch_up_in_steps(conn, STEP)
+    }
+
+    /// [`Directory::catch_up`] in steps of so many revisions.
+    ///
+    /// # Errors
+    /// As [`Directory::catch_up`].
+    pub fn catch_up_in_steps(&self, conn: &mut Conn, step: i64) -> Result<()> {
+        loop {
+            let asked_at = self.started.elapsed();
+            conn.in_snapshot(|conn| self.follow(conn, step))?;
+            // Somebody else may have applied a step of a later view than ours, in which some of our rows come later.
+            if self.seen().is_whole() {
+                self.was_fresh_at(asked_at);
+                return Ok(());
+            }
+        }
+    }
+
+    /// The revision up to which changes have been applied; it rises with every step.
+    pub fn revision(&self) -> i64 {
+        self.seen().revision
+    }
+
+    /// Applies what is in this view of the database.
+    fn follow(&self, conn: &mut Conn, step: i64) -> Result<()> {
+        let mut seen = self.revision();
+        let Counter { value: current, forgotten } = revision::counter(conn)?;
+        if current < seen {
+            return Err(Error::internal(
+                "the database is older than what this node has seen of it, as after a restored backup: restart this node",
+            ));
+        }
+        if (1..forgotten).contains(&seen) {
+            return Err(Error::internal(
+                "this node has not read the database for days, and what was deleted meanwhile is forgotten: restart this node",
+            ));
+        }
+        while seen < current {
+            let next = current.min(seen + step);
+            let mut changes = Vec::new();
+            revision::changes(conn, Part::All, seen, next, &mut |change| changes.push(change))?;
+            seen = self.take_in(changes, next, current);
+        }
+        Ok(())
+    }
+
+    /// Applies the changes up to `next`, read from a view that reaches to `current`; returns what has been seen then.
+    fn take_in(&self, changes: Vec<Change>, next: i64, current: i64) -> i64 {
+        let mut seen = self.seen();
+        // Whoever was quicker and has seen as much has applied all of this that is not to come later. If they have seen
+        // less, nothing here is older than theirs: what changed between their view and ours has a revision of its own.
+        if next > seen.revision {
+            seen.revision = next;
+            seen.viewed = seen.viewed.max(current);
+            let mut pass = Pass::new(&mut seen.keys, false);
+            changes.into_iter().for_each(|change| self.apply(change, &mut pass));
+            if seen.is_whole() {
+                self.change_keys(mem::take(&mut seen.keys));
+            }
+        }
+        seen.revision
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
