@@ -1,4 +1,5 @@
-//! Budgets beside the plans: what a network may ask for, whoever asks, and how many passwords may be tried on an account.
+//! Budgets beside the plans: what a network may ask for, whoever asks, how many passwords may be tried on an account, and how
+//! much an account may change.
 //! No I/O, and time is passed in.
 //!
 //! Everything here is bounded: a table has a fixed number of places, a network is an IPv4 address or an IPv6 /64, and what
@@ -11,6 +12,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::id::UserId;
 use crate::plan::Limit;
 
 /// What a network has a budget for. While it is used up, the answer is 429.
@@ -39,6 +41,8 @@ pub struct BudgetLimits {
     pub sign_ups: Option<Limit>,
     /// `LIMIT_PASSWORDS`: wrong passwords for one account.
     pub passwords: Option<Limit>,
+    /// `LIMIT_CHANGES`: requests of one user in person that may change something.
+    pub changes: Option<Limit>,
 }
 
 impl BudgetLimits {
@@ -107,6 +111,18 @@ impl Budgets {
     pub fn spend(&self, budget: Budget, network: Network, now: u64) -> Result<(), Duration> {
         match self.limits.of(budget) {
             Some(limit) => self.meters.take(self.hash.hash_one((budget, network)), limit, now),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes one from what a user in person may change. Without this, one account could fill the database and the audit log,
+    /// and have a domain's limit anew as often as it registers the domain anew.
+    ///
+    /// # Errors
+    /// How long until one fits.
+    pub fn spend_change(&self, user: UserId, now: u64) -> Result<(), Duration> {
+        match self.limits.changes {
+            Some(limit) => self.meters.take(self.hash.hash_one(("changes", user)), limit, now),
             None => Ok(()),
         }
     }

@@ -100,6 +100,8 @@ pub enum Error {
     },
     /// The network asks too often, whoever it is; how long until one more request fits.
     NetworkLimit(Duration),
+    /// The user changes too much; how long until one more change fits.
+    AccountLimit(Duration),
     /// Too many wrong credentials, or tries to prove a host.
     FailureLimit {
         /// How long until one more fits.
@@ -107,6 +109,8 @@ pub enum Error {
         /// Of what.
         message: Message,
     },
+    /// Something that the operator suspended, and its owner may not get rid of.
+    Suspended(Message),
     /// `SELF_SERVICE_PREMIUM=false`: a plan that only the operator grants.
     PlanNotGranted,
     /// The domain gets no tokens: control of its host is not proven, or was proven by somebody else.
@@ -194,7 +198,9 @@ impl Error {
             Error::PlanLimit { last_token: None, .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", "plan", Message::PlanLimit),
             Error::PlanLimit { last_token: Some(_), .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", "plan", Message::PlanLimitButToken),
             Error::NetworkLimit(_) => row(S::TOO_MANY_REQUESTS, "rate_limited", "ip", Message::NetworkLimit),
+            Error::AccountLimit(_) => row(S::TOO_MANY_REQUESTS, "rate_limited", "account", Message::AccountLimit),
             Error::FailureLimit { message, .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", "failures", *message),
+            Error::Suspended(message) => row(S::FORBIDDEN, "access_denied", "suspended", *message),
             Error::PlanNotGranted => row(S::FORBIDDEN, "access_denied", "plan", Message::PlanNotGranted),
             Error::Unproven => row(S::BAD_REQUEST, "unauthorized_client", "unproven", Message::Unproven),
             Error::NotProven(_) => row(S::CONFLICT, "conflict", "unproven", Message::NotProven),
@@ -294,9 +300,10 @@ impl Error {
 
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Error::PlanLimit { wait, .. } | Error::NetworkLimit(wait) | Error::FailureLimit { wait, .. } => {
-                Some((wait.as_secs_f64().ceil() as u64).max(1))
-            }
+            Error::PlanLimit { wait, .. }
+            | Error::NetworkLimit(wait)
+            | Error::AccountLimit(wait)
+            | Error::FailureLimit { wait, .. } => Some((wait.as_secs_f64().ceil() as u64).max(1)),
             Error::AtProxy(error) => error.retry_after(),
             Error::Busy => Some(1),
             _ => None,

@@ -30,6 +30,12 @@ pub(crate) fn random_base62(into: &mut [u8]) {
     }
 }
 
+/// A number as a path or a query may spell it: decimal digits, and none too many.
+pub(crate) fn number(text: &str) -> Option<i64> {
+    let number: i64 = text.parse().ok()?;
+    (number >= 0 && number.to_string() == text).then_some(number)
+}
+
 /// A user's number, which is the tenant: all data belongs to one user. There is no public way
 /// to make one from a number; it comes out of a database row, and handlers get it from a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
@@ -58,8 +64,7 @@ pub struct PostId(i64);
 impl PostId {
     /// Parses the last segment of a post's URL; only the canonical decimal form is one.
     pub fn parse(text: &str) -> Option<PostId> {
-        let number: i64 = text.parse().ok()?;
-        (number > 0 && number.to_string() == text).then_some(PostId(number))
+        number(text).filter(|number| *number > 0).map(PostId)
     }
 
     /// The number as the wire shows it.
@@ -161,8 +166,7 @@ pub struct SecretId(i64);
 impl SecretId {
     /// Parses the last segment of a secret's URL; only the canonical decimal form is one.
     pub fn parse(text: &str) -> Option<SecretId> {
-        let number: i64 = text.parse().ok()?;
-        (number > 0 && number.to_string() == text).then_some(SecretId(number))
+        number(text).filter(|number| *number > 0).map(SecretId)
     }
 
     /// The number as the wire shows it.
@@ -277,10 +281,14 @@ mod tests {
     }
 
     #[test]
-    fn post_ids_have_one_spelling() {
-        assert_eq!(PostId::parse("7").map(PostId::get), Some(7));
-        for text in ["", "0", "-1", "+7", "07", "7.0", "7 ", "9223372036854775808", "١"] {
-            assert!(PostId::parse(text).is_none(), "{text}");
+    fn a_number_has_one_spelling() {
+        for known in [0, 7, i64::MAX] {
+            assert_eq!(number(&known.to_string()), Some(known));
         }
+        for text in ["", "-0", "-1", "+7", "07", "00", "7.0", "7 ", " 7", "1e1", "9223372036854775808", "٧"] {
+            assert_eq!(number(text), None, "{text}");
+        }
+        assert_eq!((PostId::parse("7").map(PostId::get), SecretId::parse("7").map(SecretId::get)), (Some(7), Some(7)));
+        assert!(PostId::parse("0").is_none() && SecretId::parse("0").is_none(), "rows count from 1");
     }
 }

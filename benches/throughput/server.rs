@@ -106,6 +106,7 @@ impl Server {
             .env("WORKERS", "1")
             .env("LIMIT_FREE", "off")
             .env("LIMIT_PREMIUM", "off")
+            .env("LIMIT_CHANGES", "off")
             .env("DOMAINS_PER_USER", "off")
             .env("METRICS_ADDR", "off")
             .env("TOKEN_TTL", "1h")

@@ -1,6 +1,6 @@
 //! Domains of the signed-in user.
 
-use std::collections::HashSet;
+mod members;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, delete, get, patch, post, web};
@@ -8,23 +8,23 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+pub(crate) use self::members::{audiences, host, keys, plan, scopes};
 use super::etag::{IfMatch, tagged};
+use super::own::OwnDomain;
 use super::verification::{self, Verification};
 use super::{answer, done, not_found, taken};
 use crate::app::App;
-use crate::config::Config;
 use crate::db::audit::{Actor, Audited};
 use crate::db::domain::{self, Domain, NewDomain as NewRow};
 use crate::db::{Conn, proof, secret};
 use crate::error::{Error, Result};
 use crate::gate::bearer::UserToken;
 use crate::gate::body::Json;
-use crate::host::{Host, HostError, LocalHosts};
-use crate::id::{DomainId, UserId};
+use crate::id::UserId;
 use crate::locale::{Locale, Message};
 use crate::plan::Plan;
 use crate::secret::ClientSecret;
-use crate::token::client_keys::{ClientKeys, KeysProblem};
+use crate::token::client_keys::ClientKeys;
 use crate::token::present;
 
 /// A domain to be registered.
@@ -129,71 +129,12 @@ impl From<Domain> for DomainView {
     }
 }
 
-pub(crate) fn plan(text: &str) -> Result<Plan> {
-    Plan::parse(text).ok_or_else(|| Error::field("type", Message::Plan))
-}
-
 /// Refuses a plan that only the operator grants.
 fn may_choose(plan: Plan, self_service: bool) -> Result<()> {
     match plan == Plan::Free || self_service {
         true => Ok(()),
         false => Err(Error::PlanNotGranted),
     }
-}
-
-/// Parses a host as a person typed it.
-pub(crate) fn host(text: &str, local: LocalHosts) -> Result<Host> {
-    let problem = |error| match error {
-        HostError::Empty => Message::HostEmpty,
-        HostError::TooLong | HostError::Label => Message::HostTooLong,
-        HostError::Scheme => Message::HostOnly,
-        HostError::Wildcard => Message::HostWildcard,
-        HostError::IpLiteral => Message::HostIp,
-        HostError::Port => Message::HostPort,
-        HostError::EmptyLabel => Message::HostDots,
-        HostError::Character(_) | HostError::Hyphen => Message::HostCharacter,
-        HostError::Idna => Message::HostIdna,
-        HostError::Local => Message::HostLocal,
-        HostError::SpecialUse => Message::HostSpecial,
-        HostError::SingleLabel => Message::HostSingleLabel,
-        HostError::PublicSuffix => Message::HostPublicSuffix,
-    };
-    Host::parse(text, local).map_err(|error| Error::field("host", problem(error)))
-}
-
-/// Some of what the server knows, each once, as it is stored: separated by spaces.
-fn some_of<'a>(
-    known: impl IntoIterator<Item = &'a str>,
-    asked: &[String],
-    refusal: impl Fn() -> Error,
-) -> Result<String> {
-    let known: Vec<&str> = known.into_iter().collect();
-    let distinct = asked.iter().collect::<HashSet<_>>().len() == asked.len();
-    let all_known = asked.iter().all(|name| known.contains(&name.as_str()));
-    match distinct && all_known && !asked.is_empty() {
-        true => Ok(asked.join(" ")),
-        false => Err(refusal()),
-    }
-}
-
-pub(crate) fn scopes(asked: &[String], config: &Config) -> Result<String> {
-    some_of(config.scopes.split(' '), asked, || Error::field("scopes", Message::Scopes))
-}
-
-pub(crate) fn audiences(asked: &[String], config: &Config) -> Result<String> {
-    let known = config.audiences.iter().map(String::as_str);
-    some_of(known, asked, || Error::field("audiences", Message::Audiences))
-}
-
-/// Parses a JWK Set of public keys.
-pub(crate) fn keys(set: &Value) -> Result<ClientKeys> {
-    ClientKeys::parse(set).map_err(|problem| {
-        let problem = match problem {
-            KeysProblem::Private => Message::PrivateKeys,
-            KeysProblem::Shape => Message::Keys,
-        };
-        Error::field("jwks", problem)
-    })
 }
 
 /// Registers a domain, with its first secret unless it has keys.
@@ -303,15 +244,8 @@ pub(crate) async fn list(token: UserToken, app: web::Data<App>, locale: Locale) 
     security(("userToken" = []))
 )]
 #[get("/domains/{id}")]
-pub(crate) async fn show(
-    token: UserToken,
-    id: web::Path<String>,
-    app: web::Data<App>,
-    locale: Locale,
-) -> Result<HttpResponse> {
-    let (tenant, id) = (token.tenant(), DomainId::parse(&id).ok_or_else(not_found)?);
-    let found = app.db.read(move |conn| Ok(domain::find(conn, tenant, id)?)).await?;
-    let view: DomainView = found.ok_or_else(not_found)?.into();
+pub(crate) async fn show(own: OwnDomain, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
+    let view: DomainView = own.read(&app, |_, domain| Ok(domain)).await?.into();
     Ok(tagged(StatusCode::OK, Message::Ok, locale, view))
 }
 
@@ -329,24 +263,21 @@ pub(crate) async fn show(
 )]
 #[patch("/domains/{id}")]
 pub(crate) async fn change(
-    token: UserToken,
-    id: web::Path<String>,
+    own: OwnDomain,
     body: Json<DomainChange>,
     if_match: IfMatch,
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
-    let (tenant, id) = (token.tenant(), DomainId::parse(&id).ok_or_else(not_found)?);
     let plan = body.0.plan.as_deref().map(plan).transpose()?;
     let keys = body.0.jwks.as_ref().map(keys).transpose()?;
     if plan.is_none() && keys.is_none() {
         return Err(Error::field("type", Message::Required));
     }
-    let (actor, now, self_service) = (token.actor(), app.now(), app.config.self_service_premium);
-    let set = move |conn: &mut Conn| {
-        unchanged(conn, tenant, id, &if_match)?;
-        let domain = change_row(conn, tenant, id, plan, keys.as_ref(), self_service)?;
-        let entry = actor.did("domain.changed", id, Some(tenant), now);
+    let (entry, self_service) = (own.did("domain.changed", app.now()), app.config.self_service_premium);
+    let set = move |conn: &mut Conn, domain: Domain| {
+        unchanged(&domain, &if_match)?;
+        let domain = change_row(conn, domain, plan, keys.as_ref(), self_service)?;
         let mut detail = json!({});
         if let Some(plan) = plan {
             detail["type"] = json!(plan.as_str());
@@ -356,28 +287,26 @@ pub(crate) async fn change(
         }
         Ok(Audited::new(domain, entry.with(detail)))
     };
-    let view: DomainView = app.change_by(token.standing(), set).await?.into();
+    let view: DomainView = own.change(&app, set).await?.into();
     Ok(tagged(StatusCode::OK, Message::DomainChanged, locale, view))
 }
 
-/// Whether a domain is still as the caller saw it, where that is demanded; exact, because every change of a domain holds the
-/// lock on the revision.
-fn unchanged(conn: &mut Conn, tenant: UserId, id: DomainId, if_match: &IfMatch) -> Result<()> {
+/// Whether a domain is still as the caller saw it, where that is demanded.
+fn unchanged(domain: &Domain, if_match: &IfMatch) -> Result<()> {
     match if_match.demands() {
-        true => if_match.check(&DomainView::from(domain::find(conn, tenant, id)?.ok_or_else(not_found)?)),
+        true => if_match.check(&DomainView::from(domain.clone())),
         false => Ok(()),
     }
 }
 
 fn change_row(
     conn: &mut Conn,
-    tenant: UserId,
-    id: DomainId,
+    mut domain: Domain,
     plan: Option<Plan>,
     keys: Option<&ClientKeys>,
     self_service: bool,
 ) -> Result<Domain> {
-    let mut domain = domain::find(conn, tenant, id)?.ok_or_else(not_found)?;
+    let (tenant, id) = (domain.user_id, domain.id);
     // What it has already is no change, however it got it.
     if let Some(plan) = plan.filter(|plan| *plan != domain.plan) {
         may_choose(plan, self_service)?;
@@ -391,31 +320,36 @@ fn change_row(
     Ok(domain)
 }
 
-/// Delete a domain with its secrets. Its tokens are revoked.
+/// Delete a domain with its secrets. Its tokens are revoked. One that the operator suspended stays.
 #[utoipa::path(
     tag = "domains",
     operation_id = "deleteDomain",
     params(("id" = String, Path, description = "The domain's public id")),
-    responses((status = 200, description = "Deleted", body = super::Done)),
+    responses(
+        (status = 200, description = "Deleted", body = super::Done),
+        (status = 403, description = "The operator suspended it (`suspended`); or the token is of the wrong kind", body = crate::error::ErrorBody),
+    ),
     security(("userToken" = []))
 )]
 #[delete("/domains/{id}")]
 pub(crate) async fn remove(
-    token: UserToken,
-    id: web::Path<String>,
+    own: OwnDomain,
     if_match: IfMatch,
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
-    let (tenant, id) = (token.tenant(), DomainId::parse(&id).ok_or_else(not_found)?);
-    let (actor, now) = (token.actor(), app.now());
-    let delete = move |conn: &mut Conn| {
-        unchanged(conn, tenant, id, &if_match)?;
-        match domain::delete(conn, tenant, id)? {
-            true => Ok(Audited::new((), actor.did("domain.deleted", id, Some(tenant), now))),
+    let entry = own.did("domain.deleted", app.now());
+    let delete = move |conn: &mut Conn, domain: Domain| {
+        // Registered again, it would not be suspended.
+        if domain.suspended {
+            return Err(Error::Suspended(Message::DomainSuspended));
+        }
+        unchanged(&domain, &if_match)?;
+        match domain::delete(conn, domain.user_id, domain.id)? {
+            true => Ok(Audited::new((), entry)),
             false => Err(not_found()),
         }
     };
-    app.change_by(token.standing(), delete).await?;
+    own.change(&app, delete).await?;
     Ok(done(Message::DomainDeleted, locale))
 }

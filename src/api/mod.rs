@@ -7,6 +7,7 @@ pub(crate) mod domains;
 mod etag;
 pub(crate) mod issued;
 pub(crate) mod openapi;
+mod own;
 mod page;
 pub(crate) mod posts;
 pub(crate) mod secrets;

@@ -48,18 +48,25 @@ pub(crate) fn complete(api: &mut OpenApi, config: &Config) {
     components.add_security_scheme("userToken", bearer("A user token of sign-up or sign-in"));
     components.add_security_scheme("client", SecurityScheme::Http(Http::new(HttpAuthScheme::Basic)));
     for (path, item) in &mut api.paths.paths {
-        for operation in operations(item) {
+        for (changes, operation) in operations(item) {
             if path == "/v1/token" {
                 operation.operation_id = Some("issueTokenV1".into());
             }
-            refusals(path, operation, config);
+            refusals(path, operation, changes, config);
         }
     }
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    let all = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
-    all.into_iter().flatten()
+/// Each, and whether it may change something.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation)> {
+    let all = [
+        (false, &mut item.get),
+        (true, &mut item.post),
+        (true, &mut item.put),
+        (true, &mut item.patch),
+        (true, &mut item.delete),
+    ];
+    all.into_iter().filter_map(|(changes, operation)| Some((changes, operation.as_mut()?)))
 }
 
 /// What never waits for the database nor for a hash.
@@ -82,10 +89,13 @@ const FOR_PROXIES: &str = "/verify";
 const FREE_OF_CHARGE: &str = "/revoke";
 
 const FAILURES: &str = "Too many wrong credentials from the network";
+const OVER_THE_PLAN: &str = "Over the limit of the domain's plan";
+const OVER_THE_ACCOUNT: &str =
+    "Too many changes by the account, or over the limit of the domain's plan; `reason` tells which";
 const OVER_A_LIMIT: &str = "Over the limit of the domain's plan, or too many requests or wrong credentials from the network; `reason` tells which";
 
 /// Adds every refusal that follows from what an operation takes and demands.
-fn refusals(path: &str, operation: &mut Operation, config: &Config) {
+fn refusals(path: &str, operation: &mut Operation, changes: bool, config: &Config) {
     let mut add = |status: &str, description: &str| {
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(ErrorBody::name()))).build();
         let response = ResponseBuilder::new().description(description).content("application/json", content).build();
@@ -101,7 +111,7 @@ fn refusals(path: &str, operation: &mut Operation, config: &Config) {
     if demands("oken\"") && path != FOR_PROXIES {
         add("401", "No token, or one that is not valid or revoked");
         add("419", "The token has expired (401 with EXPIRED_TOKEN_STATUS=401)");
-        add("429", "Over the limit of the domain's plan");
+        add("429", if changes { OVER_THE_ACCOUNT } else { OVER_THE_PLAN });
     }
     if demands("userToken") || demands(":read") || demands(":write") {
         add("403", "The token lacks the scope, or is of the wrong kind");

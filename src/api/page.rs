@@ -10,6 +10,7 @@ use utoipa::IntoParams;
 
 use crate::db::Page;
 use crate::error::{Error, Result};
+use crate::id::number;
 use crate::locale::Message;
 
 /// Which part of a list.
@@ -34,9 +35,9 @@ impl Part {
     /// Parses a query string.
     pub(super) fn parse(query: &str) -> Result<Part> {
         let query = web::Query::<PageQuery>::from_query(query).map_err(|_| Error::Malformed(Message::Malformed))?;
-        let limit = match query.limit.as_deref().map(str::parse) {
+        let limit = match query.limit.as_deref().map(number) {
             None => 50,
-            Some(Ok(limit @ 1..=100)) => limit,
+            Some(Some(limit @ 1..=100)) => limit,
             Some(_) => return Err(Error::field("limit", Message::Limit)),
         };
         let cursor = query

@@ -6,15 +6,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
+use super::own::OwnDomain;
 use super::{answer, done, not_found};
 use crate::app::App;
+use crate::db::Conn;
 use crate::db::audit::{Actor, Audited};
+use crate::db::domain::Domain;
 use crate::db::secret::{self, Shown, Used};
-use crate::db::{Conn, domain};
 use crate::error::{Error, Result};
-use crate::gate::bearer::UserToken;
 use crate::gate::body::Json;
-use crate::id::{DomainId, SecretId, UserId};
+use crate::id::SecretId;
 use crate::locale::{Locale, Message};
 use crate::secret::ClientSecret;
 use crate::token::present;
@@ -96,45 +97,46 @@ impl SecretView {
 )]
 #[post("/domains/{id}/secrets")]
 pub(crate) async fn rotate(
-    token: UserToken,
-    id: web::Path<String>,
+    own: OwnDomain,
     body: Json<Rotation>,
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
-    let (tenant, id) = (token.tenant(), DomainId::parse(&id).ok_or_else(not_found)?);
     let grace = body.0.grace_seconds.unwrap_or(GRACE);
     if !(0..=LONGEST_GRACE).contains(&grace) {
         return Err(Error::field("graceSeconds", Message::GraceSeconds));
     }
-    let (actor, now) = (token.actor(), app.now());
-    let rotate = move |conn: &mut Conn| {
-        own_with_secrets(conn, tenant, id)?;
-        rotated(conn, actor, tenant, id, grace, now)
-    };
+    let (actor, now) = (own.actor(), app.now());
+    let rotate = move |conn: &mut Conn, domain: Domain| rotated(conn, actor, &domain, grace, now);
     let ((shown, secret), message) = match grace {
-        0 => (app.change_by(token.standing(), rotate).await?, Message::SecretRotatedAtOnce),
-        _ => (app.add_by(token.standing(), rotate).await?, Message::SecretRotated),
+        0 => (own.change(&app, rotate).await?, Message::SecretRotatedAtOnce),
+        _ => (own.add(&app, rotate).await?, Message::SecretRotated),
     };
     let client_secret = Some(secret.reveal().to_owned());
     Ok(answer(StatusCode::CREATED, message, locale, SecretView { client_secret, ..SecretView::of(shown, None) }))
 }
 
 /// Rotates the secrets of a domain, whoever demands it.
+///
+/// # Errors
+/// When it proves itself by keys, or has too many secrets.
 pub(crate) fn rotated(
     conn: &mut Conn,
     actor: Actor,
-    tenant: UserId,
-    id: DomainId,
+    domain: &Domain,
     grace: i64,
     now: i64,
 ) -> Result<Audited<(Shown, ClientSecret)>> {
+    let id = domain.id;
+    if domain.jwks.is_some() {
+        return Err(Error::field("id", Message::HasKeys));
+    }
     if grace > 0 && secret::count_live(conn, id, now)? >= MOST {
         return Err(Error::Quota(Message::TooManySecrets));
     }
     let new = ClientSecret::random();
     let shown = secret::rotate(conn, id, &new, grace, now)?;
-    let entry = actor.did("secret.rotated", id, Some(tenant), now);
+    let entry = actor.did("secret.rotated", id, Some(domain.user_id), now);
     let entry = entry.with(json!({ "graceSeconds": grace, "secret": shown.id.get() }));
     Ok(Audited::new((shown, new), entry))
 }
@@ -148,18 +150,9 @@ pub(crate) fn rotated(
     security(("userToken" = []))
 )]
 #[get("/domains/{id}/secrets")]
-pub(crate) async fn list(
-    token: UserToken,
-    id: web::Path<String>,
-    app: web::Data<App>,
-    locale: Locale,
-) -> Result<HttpResponse> {
-    let (tenant, id) = (token.tenant(), DomainId::parse(&id).ok_or_else(not_found)?);
-    let list = move |conn: &mut Conn| {
-        domain::find(conn, tenant, id)?.ok_or_else(not_found)?;
-        Ok(secret::list(conn, tenant, id)?)
-    };
-    let secrets = app.db.read(list).await?;
+pub(crate) async fn list(own: OwnDomain, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
+    let list = |conn: &mut Conn, domain: Domain| Ok(secret::list(conn, domain.user_id, domain.id)?);
+    let secrets = own.read(&app, list).await?;
     let views: Vec<SecretView> = secrets.into_iter().map(|(shown, used)| SecretView::of(shown, used)).collect();
     Ok(answer(StatusCode::OK, Message::Ok, locale, views))
 }
@@ -177,30 +170,17 @@ pub(crate) async fn list(
 )]
 #[delete("/domains/{id}/secrets/{secretId}")]
 pub(crate) async fn retire(
-    token: UserToken,
+    own: OwnDomain,
     path: web::Path<(String, String)>,
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
-    let (tenant, id) = (token.tenant(), DomainId::parse(&path.0).ok_or_else(not_found)?);
     let secret_id = SecretId::parse(&path.1).ok_or_else(not_found)?;
-    let entry = token.actor().did("secret.retired", id, Some(tenant), app.now());
-    let entry = entry.with(json!({ "secret": secret_id.get() }));
-    let retire = move |conn: &mut Conn| {
-        domain::find(conn, tenant, id)?.ok_or_else(not_found)?;
-        match secret::delete(conn, id, secret_id)? {
-            true => Ok(Audited::new((), entry)),
-            false => Err(not_found()),
-        }
+    let entry = own.did("secret.retired", app.now()).with(json!({ "secret": secret_id.get() }));
+    let retire = move |conn: &mut Conn, domain: Domain| match secret::delete(conn, domain.id, secret_id)? {
+        true => Ok(Audited::new((), entry)),
+        false => Err(not_found()),
     };
-    app.change_by(token.standing(), retire).await?;
+    own.change(&app, retire).await?;
     Ok(done(Message::SecretRetired, locale))
-}
-
-/// One of the tenant's domains, if it proves itself by secrets.
-fn own_with_secrets(conn: &mut Conn, tenant: UserId, id: DomainId) -> Result<()> {
-    match domain::find(conn, tenant, id)?.ok_or_else(not_found)?.jwks {
-        None => Ok(()),
-        Some(_) => Err(Error::field("id", Message::HasKeys)),
-    }
 }

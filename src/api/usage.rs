@@ -9,13 +9,12 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{answer, not_found};
+use super::answer;
+use super::own::OwnDomain;
 use crate::app::{App, USAGE_DAYS};
 use crate::db::usage::{self, Counted};
-use crate::db::{Conn, domain};
 use crate::error::{Error, Result};
-use crate::gate::bearer::UserToken;
-use crate::id::DomainId;
+use crate::id::number;
 use crate::locale::{Locale, Message};
 use crate::usage::DAY;
 
@@ -78,27 +77,22 @@ pub(crate) fn date(number: i64) -> String {
 )]
 #[get("/domains/{id}/usage")]
 pub(crate) async fn show(
-    token: UserToken,
-    id: web::Path<String>,
+    own: OwnDomain,
     req: HttpRequest,
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
-    let (tenant, id) = (token.tenant(), DomainId::parse(&id).ok_or_else(not_found)?);
     let query = web::Query::<Days>::from_query(req.query_string()).map_err(|_| Error::Malformed(Message::Malformed))?;
-    let days = match query.days.as_deref().map(str::parse) {
+    let days = match query.days.as_deref().map(number) {
         None => 30,
-        Some(Ok(days)) if (1..=USAGE_DAYS).contains(&days) => days,
+        Some(Some(days)) if (1..=USAGE_DAYS).contains(&days) => days,
         Some(_) => return Err(Error::field("days", Message::Days)),
     };
     let today = app.now().div_euclid(DAY);
     let since = today - days + 1;
-    let list = move |conn: &mut Conn| {
-        domain::find(conn, tenant, id)?.ok_or_else(not_found)?;
-        usage::list(conn, tenant, id, since)
-    };
     let mut shown: BTreeMap<i64, Day> = (since..=today).map(|day| (day, Day::of(day))).collect();
-    for counted in app.db.read(list).await? {
+    let counted = own.read(&app, move |conn, domain| usage::list(conn, domain.user_id, domain.id, since)).await?;
+    for counted in counted {
         if let Some(day) = shown.get_mut(&counted.day) {
             day.add(counted);
         }

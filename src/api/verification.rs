@@ -6,16 +6,16 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{answer, not_found, taken};
+use super::own::OwnDomain;
+use super::{answer, taken};
 use crate::app::App;
 use crate::db::Conn;
 use crate::db::audit::{Actor, Audited};
-use crate::db::domain::{self, Domain};
+use crate::db::domain::Domain;
 use crate::db::proof::{self, Proof};
 use crate::error::{Error, Result};
-use crate::gate::bearer::UserToken;
 use crate::host::Host;
-use crate::id::{DomainId, UserId};
+use crate::id::UserId;
 use crate::locale::{Locale, Message};
 use crate::proof::{Challenge, Look, Method, proven_by};
 
@@ -140,16 +140,15 @@ fn wanted_of(challenge: proof::Challenge, host: Host) -> Wanted {
     Wanted { challenge: Challenge { host, token }, expires_at: Some(expires_at), failing_since: None }
 }
 
-/// One of the tenant's domains, and what has to be found on its host, if that is known.
-fn state(conn: &mut Conn, tenant: UserId, id: DomainId, now: i64) -> Result<(Domain, Option<Wanted>)> {
-    let domain = domain::find(conn, tenant, id)?.ok_or_else(not_found)?;
+/// A domain, and what has to be found on its host, if that is known.
+fn state(conn: &mut Conn, domain: Domain, now: i64) -> Result<(Domain, Option<Wanted>)> {
     let host = Host::from_stored(domain.host.clone());
-    let wanted = match proof::find(conn, id)? {
+    let wanted = match proof::find(conn, domain.id)? {
         Some(Proof { token, failing_since, .. }) => {
             Some(Wanted { challenge: Challenge { host, token }, expires_at: None, failing_since })
         }
         None => {
-            let known = proof::challenge(conn, tenant, host.as_str(), now)?;
+            let known = proof::challenge(conn, domain.user_id, host.as_str(), now)?;
             known.map(|challenge| wanted_of(challenge, host))
         }
     };
@@ -165,15 +164,9 @@ fn state(conn: &mut Conn, tenant: UserId, id: DomainId, now: i64) -> Result<(Dom
     security(("userToken" = []))
 )]
 #[get("/domains/{id}/verification")]
-pub(crate) async fn show(
-    token: UserToken,
-    id: web::Path<String>,
-    app: web::Data<App>,
-    locale: Locale,
-) -> Result<HttpResponse> {
-    let (tenant, id) = (token.tenant(), DomainId::parse(&id).ok_or_else(not_found)?);
+pub(crate) async fn show(own: OwnDomain, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     let now = app.now();
-    let (domain, wanted) = app.db.read(move |conn| state(conn, tenant, id, now)).await?;
+    let (domain, wanted) = own.read(&app, move |conn, domain| state(conn, domain, now)).await?;
     let view = wanted.map_or_else(|| nothing_wanted(&domain), |wanted| wanted.view(&domain));
     Ok(answer(StatusCode::OK, Message::Ok, locale, view))
 }
@@ -193,31 +186,26 @@ pub(crate) async fn show(
     security(("userToken" = []))
 )]
 #[post("/domains/{id}/verification")]
-pub(crate) async fn prove(
-    token: UserToken,
-    id: web::Path<String>,
-    app: web::Data<App>,
-    locale: Locale,
-) -> Result<HttpResponse> {
-    let (tenant, id) = (token.tenant(), DomainId::parse(&id).ok_or_else(not_found)?);
+pub(crate) async fn prove(own: OwnDomain, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     let now = app.now();
-    let (domain, wanted) = app.db.read(move |conn| state(conn, tenant, id, now)).await?;
+    let (domain, wanted) = own.read(&app, move |conn, domain| state(conn, domain, now)).await?;
     let wanted = match wanted {
         Some(wanted) => wanted,
         None => {
-            let host = Host::from_stored(domain.host.clone());
-            let make = move |conn: &mut Conn| Ok(Audited::nothing(challenge(conn, tenant, &host, now)?));
-            app.change_by(token.standing(), make).await?
+            let make = move |conn: &mut Conn, domain: Domain| {
+                Ok(Audited::nothing(challenge(conn, domain.user_id, &Host::from_stored(domain.host), now)?))
+            };
+            own.change(&app, make).await?
         }
     };
-    let looks = app.look(tenant, wanted.challenge.clone()).await?;
+    let looks = app.look(own.tenant(), wanted.challenge.clone()).await?;
     let Some(method) = proven_by(&looks) else {
         let view = Verification { tried: tried(&looks, locale), ..wanted.view(&domain) };
         return Err(Error::NotProven(Box::new(json!(view))));
     };
-    let (actor, now, found) = (token.actor(), app.now(), wanted.challenge.token.clone());
-    let take = move |conn: &mut Conn| take_over(conn, actor, tenant, id, method, &found, now);
-    let domain = app.change_by(token.standing(), take).await?;
+    let (actor, now, found) = (own.actor(), app.now(), wanted.challenge.token.clone());
+    let take = move |conn: &mut Conn, domain: Domain| take_over(conn, actor, domain, method, &found, now);
+    let domain = own.change(&app, take).await?;
     let wanted = Wanted { expires_at: None, failing_since: None, ..wanted };
     let view = Verification { tried: tried(&looks, locale), ..wanted.view(&domain) };
     Ok(answer(StatusCode::OK, Message::HostProven, locale, view))
@@ -227,13 +215,12 @@ pub(crate) async fn prove(
 fn take_over(
     conn: &mut Conn,
     actor: Actor,
-    tenant: UserId,
-    id: DomainId,
+    mut domain: Domain,
     method: Method,
     token: &str,
     now: i64,
 ) -> Result<Audited<Domain>> {
-    let mut domain = domain::find(conn, tenant, id)?.ok_or_else(not_found)?;
+    let (tenant, id) = (domain.user_id, domain.id);
     if domain.proven_at.is_some() {
         proof::set_found(conn, id, method, now)?;
         return Ok(Audited::nothing(domain));

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use actix_web::web;
@@ -28,8 +29,10 @@ const MINUTE: i64 = 60;
 const DAY: i64 = 86_400;
 /// Seconds that a proof may be missing before the domain is no longer proven.
 const GRACE: i64 = 7 * DAY;
-/// Proofs that are read at once to be looked at again.
-const BATCH: i64 = 16;
+/// Proofs that are looked at again at once, each of which may take 5 seconds.
+const BATCH: i64 = 8;
+/// Seconds after which a look is taken again whose result was not written: the database was away, or the node ended.
+const LOOKS_FOR: i64 = 60;
 /// How often it is seen whether one is due.
 const EVERY: Duration = Duration::from_secs(60);
 
@@ -131,35 +134,47 @@ impl App {
         looking.await.map_err(Error::internal)
     }
 
-    /// Looks again at some of the proofs that are a day old, and says how many there were. One that is missing for 7 days
-    /// ends. Several nodes may do this at once: each look is taken by one of them.
+    /// Looks again at some of the proofs that are a day old, all at once, and says how many there were. One that is missing
+    /// for 7 days ends. Several nodes may do this at once: each look is taken by one of them.
     ///
     /// # Errors
-    /// When the database does not answer; what is left is done the next time.
+    /// When the database does not answer; what could not be read or written is done a minute later.
     pub fn recheck_proofs(&self) -> Result<usize> {
         let due = self.db.read_now(|conn| Ok(proof::due(conn, self.now() - DAY, BATCH)?))?;
         let count = due.len();
-        for (proof, host, tenant) in due {
-            let now = self.now();
-            if self.db.write_now(|conn| Ok(proof::claim(conn, &proof, now)?))? {
-                self.recheck(&proof, host, tenant, now)?;
-            }
-        }
+        std::thread::scope(|scope| {
+            let looks: Vec<_> = due.into_iter().map(|due| scope.spawn(move || self.recheck(due))).collect();
+            let done = |look: ScopedJoinHandle<'_, Result<()>>| {
+                look.join().unwrap_or_else(|_| Err(Error::internal("looking at a proof panicked")))
+            };
+            // Each to its end, whatever became of the others.
+            let done: Vec<Result<()>> = looks.into_iter().map(done).collect();
+            done.into_iter().collect::<Result<()>>()
+        })?;
         Ok(count)
     }
 
-    /// Looks at one, which was claimed at `now`.
-    fn recheck(&self, proof: &Proof, host: String, tenant: UserId, now: i64) -> Result<()> {
-        let domain = proof.domain_id;
-        let looks = self.proving.prober.look(&Challenge { host: Host::from_stored(host), token: proof.token.clone() });
-        match (proven_by(&looks), proof.failing_since) {
-            (Some(method), _) => self.db.write_now(|conn| Ok(proof::set_found(conn, domain, method, now)?)),
-            (None, None) => self.db.write_now(|conn| Ok(proof::set_failing(conn, domain, now)?)),
-            (None, Some(since)) if now - since < GRACE => Ok(()),
-            (None, Some(since)) => self.change_now(|conn| match proof::end(conn, domain, since)? {
-                true => Ok(Audited::new((), Actor::SERVER.did("domain.unproven", domain, Some(tenant), now))),
+    /// Looks at one, unless somebody else does.
+    fn recheck(&self, (proof, host, tenant): (Proof, String, UserId)) -> Result<()> {
+        let now = self.now();
+        let due_again = now - DAY + LOOKS_FOR;
+        let Some(claimed) = self.db.write_now(|conn| Ok(proof::claim(conn, &proof, due_again)?))? else {
+            return Ok(());
+        };
+        let looks =
+            self.proving.prober.look(&Challenge { host: Host::from_stored(host), token: claimed.token.clone() });
+        match (proven_by(&looks), claimed.failing_since) {
+            (Some(method), _) => self.db.write_now(|conn| Ok(proof::found_again(conn, &claimed, method, now)?)),
+            (None, Some(since)) if now - since >= GRACE => self.change_now(|conn| match proof::end(conn, &claimed)? {
+                true => {
+                    let entry = Actor::SERVER.did("domain.unproven", claimed.domain_id, Some(tenant), now);
+                    Ok(Audited::new((), entry))
+                }
                 false => Ok(Audited::nothing(())),
             }),
+            (None, since) => {
+                self.db.write_now(|conn| Ok(proof::set_failing(conn, &claimed, since.unwrap_or(now), now)?))
+            }
         }
     }
 }

@@ -6,7 +6,14 @@ const SECOND: u64 = 1_000_000_000;
 
 fn budgets(limit: &str) -> Budgets {
     let limit = Limit::parse(limit);
-    let limits = BudgetLimits { requests: limit, failures: limit, sign_ins: limit, sign_ups: limit, passwords: limit };
+    let limits = BudgetLimits {
+        requests: limit,
+        failures: limit,
+        sign_ins: limit,
+        sign_ups: limit,
+        passwords: limit,
+        changes: limit,
+    };
     Budgets::new(limits)
 }
 

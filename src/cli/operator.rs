@@ -3,7 +3,6 @@
 use std::io::{self, IsTerminal};
 
 use clap::{Args, Subcommand};
-use diesel::QueryResult;
 use serde_json::{Value, json};
 
 use super::Output;
@@ -12,7 +11,7 @@ use crate::api::{domains, secrets};
 use crate::app;
 use crate::config::{self, Config, Database};
 use crate::db::audit::{Actor, Audited, Entry};
-use crate::db::domain::NewDomain;
+use crate::db::domain::{Domain, NewDomain};
 use crate::db::{Conn, Db, domain, usage, user};
 use crate::error::{Error, Result as Answer};
 use crate::exit::Exit;
@@ -233,37 +232,36 @@ impl Operator {
     }
 
     fn set_user(&self, username: &str, suspended: bool) -> Result<(), Exit> {
-        let user = self.find_user(username)?;
-        self.change(|conn| {
-            let id = user.tenant.id;
+        let tenant = self.change_all(|conn| {
+            let tenant = find_user(conn, username)?.tenant;
             let action = if suspended { "user.suspended" } else { "user.resumed" };
-            user::set_suspended(conn, id, suspended)?;
-            Ok(Audited::new((), Actor::OPERATOR.did(action, id, Some(id), app::system_time())))
+            user::set_suspended(conn, tenant.id, suspended).map_err(failed)?;
+            let entry = Actor::OPERATOR.did(action, tenant.id, Some(tenant.id), app::system_time());
+            Ok(Audited::new(tenant, entry))
         })?;
         let state = if suspended { "suspended" } else { "active" };
         self.out.print(
-            &json!({ "username": user.tenant.username, "suspended": suspended }),
-            &format!("{} is {state}", user.tenant.username),
+            &json!({ "username": tenant.username, "suspended": suspended }),
+            &format!("{} is {state}", tenant.username),
         )
     }
 
     pub(super) fn find_user(&self, username: &str) -> Result<user::User, Exit> {
-        let key = Username::key(username);
-        let found = self.read(|conn| Ok(user::find_by_name(conn, &key)?))?;
-        found.ok_or_else(|| Exit::usage(format!("there is no user {username:?}; see: gatebird user list")))
+        self.read(|conn| Ok(find_user(conn, username)))?
     }
 
     pub(super) fn domain(&self, command: DomainCommand) -> Result<(), Exit> {
         match command {
             DomainCommand::Add { host, user, plan, allowed } => {
-                let owner = self.find_user(&user)?;
                 let host = domains::host(&host, self.config.local_hosts).map_err(exit)?;
                 let plan = domains::plan(&plan).map_err(exit)?;
                 let now = app::system_time();
                 let (scopes, audiences) = allowed.parse(&self.config).map_err(exit)?;
                 let new = NewDomain { host, plan, scopes, audiences, jwks: None };
-                let (domain, secret) =
-                    self.change(|conn| domains::insert(conn, Actor::OPERATOR, owner.tenant.id, &new, now))?;
+                let (domain, secret) = self.change_all(|conn| {
+                    let owner = find_user(conn, &user)?.tenant.id;
+                    domains::insert(conn, Actor::OPERATOR, owner, &new, now).map_err(exit)
+                })?;
                 let secret = secret.ok_or_else(|| Exit::software("a domain without keys has a secret"))?;
                 self.show_secret(domain.id, &domain.host, &secret)
             }
@@ -286,48 +284,38 @@ impl Operator {
             DomainCommand::Resume(ById { id }) => self.set_domain(&id, false),
             DomainCommand::Plan { domain, plan } => {
                 let plan = domains::plan(&plan).map_err(exit)?;
-                let domain = self.find_domain(&domain.id)?;
-                let (id, owner) = (domain.id, domain.user_id);
-                self.change(|conn| {
-                    domain::set_plan(conn, owner, id, plan)?.ok_or(Error::NotFound(Message::NotFound))?;
-                    let entry = Actor::OPERATOR.did("domain.changed", id, Some(owner), app::system_time());
-                    Ok(Audited::new((), entry.with(json!({ "type": plan.as_str() }))))
+                let (domain, ()) = self.change_domain(&domain.id, |conn, domain| {
+                    domain::set_plan(conn, domain.user_id, domain.id, plan)?;
+                    Ok(Audited::new((), did("domain.changed", domain).with(json!({ "type": plan.as_str() }))))
                 })?;
                 self.out.print(
-                    &json!({ "id": id.as_str(), "type": plan.as_str() }),
-                    &format!("{id} ({}) is {}", domain.host, plan.as_str()),
+                    &json!({ "id": domain.id.as_str(), "type": plan.as_str() }),
+                    &format!("{} ({}) is {}", domain.id, domain.host, plan.as_str()),
                 )
             }
             DomainCommand::Allow { domain, all, allowed } => {
-                let domain = self.find_domain(&domain.id)?;
                 let (scopes, audiences) = allowed.parse(&self.config).map_err(exit)?;
-                let stays = |limit: Option<String>| limit.filter(|_| !all);
-                let scopes = scopes.or_else(|| stays(domain.scopes.clone()));
-                let audiences = audiences.or_else(|| stays(domain.audiences.clone()));
-                let detail = json!({ "scopes": scopes, "audiences": audiences });
-                self.change_domain("domain.allowed", &domain, Some(detail), |conn| {
-                    domain::set_allowed(conn, domain.id, scopes.as_deref(), audiences.as_deref())
+                let (domain, (scopes, audiences)) = self.change_domain(&domain.id, |conn, domain| {
+                    let or_as_before = |given: Option<String>, before: &Option<String>| {
+                        given.or_else(|| before.clone().filter(|_| !all))
+                    };
+                    let scopes = or_as_before(scopes, &domain.scopes);
+                    let audiences = or_as_before(audiences, &domain.audiences);
+                    domain::set_allowed(conn, domain.id, scopes.as_deref(), audiences.as_deref())?;
+                    let entry = did("domain.allowed", domain);
+                    let entry = entry.with(json!({ "scopes": scopes, "audiences": audiences }));
+                    Ok(Audited::new((scopes, audiences), entry))
                 })?;
                 let shown = |limit: &Option<String>| limit.clone().unwrap_or_else(|| "(all)".to_owned());
-                self.out.print(
-                    &json!({ "id": domain.id.as_str(), "scopes": scopes, "audiences": audiences }),
-                    &format!(
-                        "{} ({}) may have scopes: {}; audiences: {}",
-                        domain.id,
-                        domain.host,
-                        shown(&scopes),
-                        shown(&audiences)
-                    ),
-                )
+                let Domain { id, host, .. } = domain;
+                let line =
+                    format!("{id} ({host}) may have scopes: {}; audiences: {}", shown(&scopes), shown(&audiences));
+                self.out.print(&json!({ "id": id.as_str(), "scopes": scopes, "audiences": audiences }), &line)
             }
             DomainCommand::Rotate { domain, grace } => {
                 let seconds = config::grace(&grace).map_err(|problem| Exit::usage(format!("--grace {problem}")))?;
-                let domain = self.find_domain(&domain.id)?;
-                if domain.jwks.is_some() {
-                    return Err(Exit::usage(format!("{} proves itself by its keys and has no secret", domain.id)));
-                }
-                let (_, new) = self.change(|conn| {
-                    secrets::rotated(conn, Actor::OPERATOR, domain.user_id, domain.id, seconds, app::system_time())
+                let (domain, (_, new)) = self.change_domain(&domain.id, |conn, domain| {
+                    secrets::rotated(conn, Actor::OPERATOR, domain, seconds, app::system_time())
                 })?;
                 self.show_secret(domain.id, &domain.host, &new)
             }
@@ -335,35 +323,44 @@ impl Operator {
     }
 
     fn set_domain(&self, id: &str, suspended: bool) -> Result<(), Exit> {
-        let domain = self.find_domain(id)?;
         let action = if suspended { "domain.suspended" } else { "domain.resumed" };
-        self.change_domain(action, &domain, None, |conn| domain::set_suspended(conn, domain.id, suspended))?;
+        let (domain, ()) = self.change_domain(id, |conn, domain| {
+            domain::set_suspended(conn, domain.id, suspended)?;
+            Ok(Audited::new((), did(action, domain)))
+        })?;
         let state = if suspended { "suspended" } else { "active" };
         self.out.print(&json!({ "id": id, "suspended": suspended }), &format!("{id} ({}) is {state}", domain.host))
     }
 
-    fn change_domain(
+    /// Changes a domain, which `work` gets as it is once nobody else can change it.
+    fn change_domain<T>(
         &self,
-        action: &'static str,
-        domain: &domain::Domain,
-        detail: Option<Value>,
-        work: impl FnOnce(&mut Conn) -> QueryResult<()>,
-    ) -> Result<(), Exit> {
-        let entry = Actor::OPERATOR.did(action, domain.id, Some(domain.user_id), app::system_time());
-        let entry = detail.into_iter().fold(entry, Entry::with);
-        self.change(|conn| Ok(Audited::new(work(conn)?, entry)))
-    }
-
-    fn find_domain(&self, id: &str) -> Result<domain::Domain, Exit> {
+        id: &str,
+        work: impl FnOnce(&mut Conn, &Domain) -> Answer<Audited<T>>,
+    ) -> Result<(Domain, T), Exit> {
         let unknown = || Exit::usage(format!("there is no domain {id:?}; see: gatebird domain list"));
         let id = DomainId::parse(id).ok_or_else(unknown)?;
-        self.read(|conn| Ok(domain::find_any(conn, id)?))?.ok_or_else(unknown)
+        self.change_all(|conn| {
+            let domain = domain::find_any(conn, id).map_err(failed)?.ok_or_else(unknown)?;
+            let changed = work(conn, &domain).map_err(exit)?;
+            Ok(changed.map(|value| (domain, value)))
+        })
     }
 
     fn show_secret(&self, id: DomainId, host: &str, secret: &ClientSecret) -> Result<(), Exit> {
         let value = json!({ "id": id.as_str(), "host": host, "clientSecret": secret.reveal() });
         self.out.print(&value, &format!("{id} ({host})\nclient secret, shown only now: {}", secret.reveal()))
     }
+}
+
+/// What is to be told of a change of a domain.
+fn did(action: &'static str, domain: &Domain) -> Entry {
+    Actor::OPERATOR.did(action, domain.id, Some(domain.user_id), app::system_time())
+}
+
+fn find_user(conn: &mut Conn, username: &str) -> Result<user::User, Exit> {
+    let found = user::find_by_name(conn, &Username::key(username)).map_err(failed)?;
+    found.ok_or_else(|| Exit::usage(format!("there is no user {username:?}; see: gatebird user list")))
 }
 
 /// From the terminal, twice and unseen; or the first line of standard input.
@@ -380,6 +377,11 @@ fn read_password() -> Result<String, Exit> {
         true => Ok(first),
         false => Err(Exit::usage("the two passwords differ")),
     }
+}
+
+/// A failure of the database as an end of the process.
+pub(super) fn failed(error: impl Into<Error>) -> Exit {
+    exit(error.into())
 }
 
 /// An error of the API as an end of the process: mistakes are 64, a database that is away is 69.

@@ -62,7 +62,7 @@ pub struct Config {
     pub bcrypt_cost: u32,
     /// `LIMIT_FREE` and `LIMIT_PREMIUM`.
     pub limits: Limits,
-    /// `LIMIT_ADDRESS`, `LIMIT_FAILURES`, `LIMIT_SIGNIN`, `LIMIT_SIGNUP` and `LIMIT_PASSWORDS`.
+    /// `LIMIT_ADDRESS`, `LIMIT_FAILURES`, `LIMIT_SIGNIN`, `LIMIT_SIGNUP`, `LIMIT_PASSWORDS` and `LIMIT_CHANGES`.
     pub budgets: BudgetLimits,
     /// `SELF_SERVICE_PREMIUM`: whether owners may choose `premium` themselves.
     pub self_service_premium: bool,
@@ -272,6 +272,7 @@ impl Config {
         let sign_ins = r.read("LIMIT_SIGNIN", "300/m", limit);
         let sign_ups = r.read("LIMIT_SIGNUP", "300/m", limit);
         let passwords = r.read("LIMIT_PASSWORDS", "50/d", limit);
+        let changes = r.read("LIMIT_CHANGES", "120/m", limit);
         let self_service_premium = r.read("SELF_SERVICE_PREMIUM", "true", one_of(&[("true", true), ("false", false)]));
         let domains_per_user = r.read("DOMAINS_PER_USER", "100", at_most);
         let trusted_proxies = r.read("TRUSTED_PROXIES", "", networks);
@@ -331,6 +332,7 @@ impl Config {
                 sign_ins: sign_ins?,
                 sign_ups: sign_ups?,
                 passwords: passwords?,
+                changes: changes?,
             },
             self_service_premium: self_service_premium?,
             domains_per_user: domains_per_user?,

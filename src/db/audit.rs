@@ -125,7 +125,7 @@ impl<T> Audited<T> {
 }
 
 /// A row.
-#[derive(Clone, Debug, Queryable, Selectable)]
+#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = audit)]
 pub struct Row {
     /// Counts from 1 without a gap.
@@ -183,6 +183,7 @@ fn append(conn: &mut Conn, entries: &[Entry]) -> QueryResult<()> {
         return Ok(());
     }
     let (mut last, mut before) = lock_head(conn)?;
+    let mut rows = Vec::with_capacity(entries.len());
     for entry in entries {
         last += 1;
         let mut row = Row {
@@ -197,30 +198,29 @@ fn append(conn: &mut Conn, entries: &[Entry]) -> QueryResult<()> {
             hash: Vec::new(),
         };
         row.hash = chain::hash(&before, &row);
-        insert(conn, &row)?;
-        before = row.hash;
+        before.clone_from(&row.hash);
+        rows.push(row);
     }
+    insert(conn, &rows)?;
     diesel::update(audit_head::table)
         .set((audit_head::last.eq(last), audit_head::hash.eq(before)))
         .execute(conn)
         .map(drop)
 }
 
-fn insert(conn: &mut Conn, row: &Row) -> QueryResult<()> {
-    diesel::insert_into(audit::table)
-        .values((
-            audit::id.eq(row.id),
-            audit::at.eq(row.at),
-            audit::actor.eq(&row.actor),
-            audit::address.eq(&row.address),
-            audit::tenant.eq(row.tenant),
-            audit::action.eq(&row.action),
-            audit::target.eq(&row.target),
-            audit::detail.eq(&row.detail),
-            audit::hash.eq(&row.hash),
-        ))
-        .execute(conn)
-        .map(drop)
+/// So many rows, of nine values each, PostgreSQL takes in a statement.
+const AT_ONCE: usize = 1_000;
+
+fn insert(conn: &mut Conn, rows: &[Row]) -> QueryResult<()> {
+    match conn {
+        Conn::Sqlite(conn) => {
+            rows.iter().try_for_each(|row| diesel::insert_into(audit::table).values(row).execute(conn).map(drop))
+        }
+        // A statement for each would be a journey for each.
+        Conn::Postgres(conn) => rows
+            .chunks(AT_ONCE)
+            .try_for_each(|rows| diesel::insert_into(audit::table).values(rows).execute(conn).map(drop)),
+    }
 }
 
 /// The number and the hash of the last row, which nobody else can follow until the transaction ends.

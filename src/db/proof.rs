@@ -2,8 +2,8 @@
 
 use diesel::prelude::*;
 
-use super::Conn;
 use super::schema::{challenges, domains, proofs};
+use super::{Conn, columns};
 use crate::id::{DomainId, UserId};
 use crate::proof::Method;
 
@@ -25,7 +25,8 @@ pub struct Proof {
     pub domain_id: DomainId,
     /// What was found, and has to stay there.
     pub token: String,
-    /// Unix seconds at which somebody last looked, or is just looking.
+    /// Unix seconds at which somebody last looked; a day after it, it is looked at again. While somebody is looking, so
+    /// much less that this is soon.
     pub checked_at: i64,
     /// Unix seconds since when it has not been found.
     pub failing_since: Option<i64>,
@@ -117,13 +118,17 @@ pub fn due(conn: &mut Conn, since: i64, most: i64) -> QueryResult<Vec<(Proof, St
         .load(conn)
 }
 
-/// Takes the look at a proof upon oneself; false when somebody else was quicker.
-pub fn claim(conn: &mut Conn, proof: &Proof, now: i64) -> QueryResult<bool> {
-    let unclaimed = proofs::table.find(proof.domain_id).filter(proofs::checked_at.eq(proof.checked_at));
-    diesel::update(unclaimed).set(proofs::checked_at.eq(now)).execute(conn).map(|rows| rows > 0)
+/// Takes the look at a proof upon oneself: as it is then, or `None` when somebody else was quicker. `checked_at` is later than
+/// it was, and early enough for the look to be taken again where nobody writes what it found.
+pub fn claim(conn: &mut Conn, proof: &Proof, checked_at: i64) -> QueryResult<Option<Proof>> {
+    diesel::update(proofs::table.find(proof.domain_id).filter(proofs::checked_at.eq(proof.checked_at)))
+        .set(proofs::checked_at.eq(checked_at))
+        .returning(columns::<Proof>())
+        .get_result(conn)
+        .optional()
 }
 
-/// It is there.
+/// It is there, as the owner's own try found.
 pub fn set_found(conn: &mut Conn, domain: DomainId, method: Method, now: i64) -> QueryResult<()> {
     diesel::update(proofs::table.find(domain))
         .set((proofs::method.eq(method.as_str()), proofs::checked_at.eq(now), proofs::failing_since.eq(None::<i64>)))
@@ -131,18 +136,30 @@ pub fn set_found(conn: &mut Conn, domain: DomainId, method: Method, now: i64) ->
         .map(drop)
 }
 
-/// It is not there, as that claimed look found.
-pub fn set_failing(conn: &mut Conn, domain: DomainId, claimed_at: i64) -> QueryResult<()> {
-    let claimed = proofs::table.find(domain).filter(proofs::checked_at.eq(claimed_at));
-    diesel::update(claimed).set(proofs::failing_since.eq(claimed_at)).execute(conn).map(drop)
+/// It is there, as that claimed look found.
+pub fn found_again(conn: &mut Conn, claimed: &Proof, method: Method, now: i64) -> QueryResult<()> {
+    diesel::update(proofs::table.find(claimed.domain_id).filter(proofs::checked_at.eq(claimed.checked_at)))
+        .set((proofs::method.eq(method.as_str()), proofs::checked_at.eq(now), proofs::failing_since.eq(None::<i64>)))
+        .execute(conn)
+        .map(drop)
 }
 
-/// Ends a proof that has failed since then; false when it does no longer.
-pub fn end(conn: &mut Conn, domain: DomainId, failing_since: i64) -> QueryResult<bool> {
-    let failing = proofs::table.find(domain).filter(proofs::failing_since.eq(failing_since));
-    if diesel::delete(failing).execute(conn)? == 0 {
+/// It is not there, as that claimed look found, and has not been since then.
+pub fn set_failing(conn: &mut Conn, claimed: &Proof, since: i64, now: i64) -> QueryResult<()> {
+    diesel::update(proofs::table.find(claimed.domain_id).filter(proofs::checked_at.eq(claimed.checked_at)))
+        .set((proofs::checked_at.eq(now), proofs::failing_since.eq(since)))
+        .execute(conn)
+        .map(drop)
+}
+
+/// Ends a proof that was still missing, as that claimed look found; false when somebody looked since.
+pub fn end(conn: &mut Conn, claimed: &Proof) -> QueryResult<bool> {
+    if diesel::delete(proofs::table.find(claimed.domain_id).filter(proofs::checked_at.eq(claimed.checked_at)))
+        .execute(conn)?
+        == 0
+    {
         return Ok(false);
     }
-    diesel::update(domains::table.find(domain)).set(domains::proven_at.eq(None::<i64>)).execute(conn)?;
+    diesel::update(domains::table.find(claimed.domain_id)).set(domains::proven_at.eq(None::<i64>)).execute(conn)?;
     Ok(true)
 }

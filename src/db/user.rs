@@ -1,5 +1,6 @@
 //! Rows of `users`: people, who are the tenants.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use compact_str::CompactString;
@@ -25,6 +26,17 @@ pub struct Tenant {
     pub generation: i64,
     /// No token and no sign-in while this holds.
     pub suspended: bool,
+}
+
+impl Tenant {
+    /// One of the user's names as tokens carry it, which the servers of domains read: one that may be an e-mail address is
+    /// replaced by the public id.
+    pub fn shown<'a>(&'a self, name: &'a str) -> Cow<'a, str> {
+        match name.contains('@') {
+            true => self.id.to_string().into(),
+            false => name.into(),
+        }
+    }
 }
 
 /// A user with the password's hash, for checking it.

@@ -45,7 +45,7 @@ use crate::token::{self, Authentic, Claims, Subject};
 use crate::usage::Kind;
 
 /// Proof of either kind of token. Refuses with 401, with 419 for a token that is only too old, with 429 over the
-/// plan's limit.
+/// plan's limit, or, of a user in person whose request is not a safe one (RFC 9110 §9.2.1), over `LIMIT_CHANGES`.
 #[derive(Debug)]
 pub struct Bearer {
     token: Arc<Authentic>,
@@ -130,14 +130,17 @@ impl Bearer {
         admitted
     }
 
-    /// The bearer of a token of ours, if it is for that audience, live and within the domain's limit.
+    /// The bearer of a token of ours, if it is for that audience, live and within the limit: of the domain; or, where a user
+    /// in person may change something, of the account. By the method, so that no handler can forget it.
     fn admit(req: &HttpRequest, app: &App, token: Arc<Authentic>, audience: &str) -> Result<Bearer> {
         if !token.is_for(audience) {
             return Err(Error::TokenInvalid);
         }
         let bearer = Bearer { address: Address::of(req, &app.config), ..Bearer::in_time(app, token)? };
-        if let Some(domain) = &bearer.domain {
-            quota::spend(req, app, domain)?;
+        match &bearer.domain {
+            Some(domain) => quota::spend(req, app, domain)?,
+            None if req.method().is_safe() => {}
+            None => app.budgets.spend_change(bearer.tenant(), app.steady_now()).map_err(Error::AccountLimit)?,
         }
         Ok(bearer)
     }

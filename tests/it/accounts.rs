@@ -90,8 +90,52 @@ fn a_new_account_is_shown_as_it_was_made() {
         let (header, claims) = parts(token);
         assert_eq!(header["typ"], json!("JWT"));
         assert_eq!(claims["sub"], json!(format!("usr_{id}")));
-        assert_eq!(json!({"id": claims["id"], "username": claims["username"], "nick": claims["nick"]}), account);
+        let shown = |name: &Value| if username.contains('@') { json!(format!("usr_{id}")) } else { name.clone() };
+        assert_eq!(claims["id"], json!(id));
+        assert_eq!((&claims["username"], &claims["nick"]), (&shown(&account["username"]), &shown(&account["nick"])));
         assert_eq!(sign_in(&gate, username, PASSWORD).expect(200)["payload"], account);
+    }
+}
+
+/// What every domain's server may read of a user: in tokens, at introspection and behind a proxy.
+#[test]
+fn a_name_that_may_be_an_email_address_stays_out_of_tokens() {
+    let gate = Gate::start();
+    let sign_up = |username: &str, nick: &str| {
+        let body = json!({"username": username, "password": PASSWORD, "nick": nick});
+        let answer = gate.post("/v1/signup").json(&body).send().expect(201);
+        let id = answer["payload"]["id"].as_i64().expect("a number");
+        crate::harness::User { token: answer["token"].as_str().expect("a token").into(), id }
+    };
+    for (username, nick, hides) in [
+        ("alice@example.com", "Alice", [true, false]),
+        ("bob@example.com", "bob@example.com", [true, true]),
+        ("carol", "Carol <carol@example.com>", [false, true]),
+        ("dave", "Dave", [false, false]),
+    ] {
+        let user = sign_up(username, nick);
+        let public = format!("usr_{}", user.id);
+        let [name, called] = [(username, hides[0]), (nick, hides[1])].map(|(name, hidden)| match hidden {
+            true => public.clone(),
+            false => name.to_owned(),
+        });
+        let domain = gate.register(&user, &format!("d{}.example.com", user.id));
+        let access = gate.access_token(&domain);
+        for token in [&user.token, &access] {
+            let claims = parts(token).1;
+            assert_eq!((&claims["username"], &claims["nick"]), (&json!(name), &json!(called)));
+            assert_eq!(gate.get("/v1/test").token(token).send().expect(200), claims);
+        }
+        let form = format!("token={access}");
+        let told = gate.post("/introspect").basic(&domain.id, &domain.secret).form(form).send().expect(200);
+        assert_eq!(told["username"], json!(name));
+        let behind = gate.get("/verify").token(&access).send();
+        assert_eq!(behind.header("x-gatebird-user"), Some(user.id.to_string().as_str()));
+        let words = format!("{told} {:?}", behind.headers);
+        assert!(!words.contains('@') && !words.contains("%40"), "{words}");
+        // The user's own view has it all.
+        let own = gate.get("/v1/me").token(&user.token).send().expect(200)["payload"].clone();
+        assert_eq!((&own["username"], &own["nick"]), (&json!(username), &json!(nick)));
     }
 }
 

@@ -14,7 +14,7 @@ use crate::harness::{Gate, Value, json};
 use crate::posts::write;
 
 /// Every row, in the order in which they were written.
-fn rows(gate: &Gate) -> Vec<Row> {
+pub fn rows(gate: &Gate) -> Vec<Row> {
     gate.app.db.read_now(|conn| Ok(list_from(conn, i64::MIN, 100_000)?)).expect("the database answers")
 }
 

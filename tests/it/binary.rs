@@ -73,6 +73,7 @@ const KEYS: &[&str] = &[
     "LIMIT_SIGNIN",
     "LIMIT_SIGNUP",
     "LIMIT_PASSWORDS",
+    "LIMIT_CHANGES",
     "SELF_SERVICE_PREMIUM",
     "DOMAINS_PER_USER",
     "TRUSTED_PROXIES",

@@ -1,5 +1,7 @@
 //! Domains over HTTP: registering hosts, the secret that is shown once, and the end of a domain.
 
+mod suspension;
+
 use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

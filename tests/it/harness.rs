@@ -38,6 +38,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("LIMIT_SIGNIN", "off"),
     ("LIMIT_SIGNUP", "off"),
     ("LIMIT_PASSWORDS", "off"),
+    ("LIMIT_CHANGES", "off"),
     ("DOMAINS_PER_USER", "off"),
     ("METRICS_ADDR", "off"),
     ("ACCESS_LOG", "off"),

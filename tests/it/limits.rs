@@ -1,5 +1,6 @@
 //! Limits over HTTP: what a domain, a network and an account may ask for, and what answers say of it.
 
+mod changes;
 mod networks;
 mod passwords;
 mod plans;

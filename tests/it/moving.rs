@@ -145,6 +145,7 @@ fn a_nodebird_moves_in_and_its_clients_go_on() {
             let token = text(&answer["token"]);
             let claims = gate.get("/v1/test").header("Authorization", &token).send().expect(200);
             assert_eq!((&claims["host"], &claims["nick"]), (&json!(host), &json!(nick)), "{claims}");
+            assert!(!claims.to_string().contains('@'), "an e-mail address is in {claims}");
         }
     }
     for secret in [uuid(5), uuid(6), uuid(7), uuid(8), uuid(9), uuid(11), uuid(4), uuid(1).replace('-', ""), uuid(99)] {

@@ -9,6 +9,7 @@ use diesel::connection::SimpleConnection;
 use insta::internals::{Content, ContentPath};
 use serde::Serialize;
 
+use crate::domains::set_suspended;
 use crate::harness::{Gate, PASSWORD, Reply, Request, Value, json};
 use crate::matrix::aged;
 use crate::proof::dns::{Dns, Record};
@@ -302,6 +303,14 @@ fn refusals() {
         let (_, _, spent) = limited.tenant("spender");
         walk.ask("429 plan", limited.get("/v1/test").token(&spent));
         walk.ask("403 plan, /verify", limited.get("/verify").token(&spent));
+        let limited = Gate::with(&[("LIMIT_CHANGES", "1/m")]);
+        let spender = limited.sign_up("spender");
+        let domain = limited.register(&spender, "shop.example.com");
+        let delete = |gate: &Gate| gate.delete(&format!("/v1/domains/{}", domain.id)).token(&spender.token);
+        walk.ask("429 account", delete(&limited));
+        set_suspended(&limited, &domain.id, true);
+        limited.clock.advance(60);
+        walk.ask("403 suspended", delete(&limited));
         gate.app
             .db
             .write_now(|conn| Ok(conn.batch_execute("DROP TABLE post_hashtags; DROP TABLE posts")?))

@@ -1,5 +1,5 @@
-//! Domains by the million out of a CSV file, a thousand at a time in one transaction. In memory there are the thousand, a
-//! number per owner, and what there is to report.
+//! Domains by the million out of a CSV file, a thousand at a time in one transaction, each with the row that tells of it. In
+//! memory there are the thousand, and what there is to report.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -35,8 +35,8 @@ pub(super) fn import(operator: &Operator, path: &Path, make_users: bool, secrets
         now: app::system_time(),
         report: Report::new(operator.out),
         secrets: secrets.map(SecretsFile::create).transpose()?,
-        made: Vec::new(),
-        registered: HashMap::new(),
+        users: 0,
+        domains: 0,
         already: 0,
         committing: false,
     };
@@ -50,7 +50,7 @@ pub(super) fn import(operator: &Operator, path: &Path, make_users: bool, secrets
             }
         }
         load.take(conn, batch)?;
-        load.finish(conn)
+        load.finish()
     });
     if let Some(secrets) = load.secrets.take_if(|secrets| loaded.is_err() && !load.committing || secrets.written == 0) {
         secrets.discard();
@@ -60,8 +60,8 @@ pub(super) fn import(operator: &Operator, path: &Path, make_users: bool, secrets
         log::warn!("{} is kept; run the same load again to see whether it came in", secrets.path.display());
     }
     loaded?;
-    let domains: u64 = load.registered.values().sum();
-    let (users, already, skipped) = (load.made.len(), load.already, load.report.skipped);
+    let Load { users, domains, already, .. } = load;
+    let skipped = load.report.skipped;
     let sums = json!({ "imported": { "users": users, "domains": domains }, "already": already, "skipped": skipped });
     let line = format!("imported {domains} domains, made {users} users; here already {already}; skipped {skipped}");
     load.report.print(&sums, &line)
@@ -164,9 +164,10 @@ struct Load<'a> {
     now: i64,
     report: Report,
     secrets: Option<SecretsFile>,
-    made: Vec<UserId>,
-    /// How many domains each owner got.
-    registered: HashMap<UserId, u64>,
+    /// How many were made.
+    users: usize,
+    /// How many were registered.
+    domains: usize,
     already: u64,
     /// All is done but for the commit.
     committing: bool,
@@ -189,10 +190,12 @@ impl Load<'_> {
             domains.push(import::Domain { id, user_id, host, plan, created_at: self.now, secret });
         }
         let landed = import::insert_domains(conn, &domains).map_err(failed)?;
+        let mut entries = Vec::with_capacity(domains.len());
         for (((line, username, came), domain), landed) in iter::zip(iter::zip(rows, domains), landed) {
             let why = match landed {
                 Landed::New => {
-                    *self.registered.entry(domain.user_id).or_default() += 1;
+                    let detail = json!({ "host": domain.host.as_str(), "type": domain.plan.as_str() });
+                    entries.push(self.did("domain.imported", domain.id, domain.user_id).with(detail));
                     if let Some(secrets) = self.secrets.as_mut().filter(|_| !came) {
                         secrets.write(&username, &domain)?;
                     }
@@ -208,7 +211,8 @@ impl Load<'_> {
             };
             self.report.skip("line", line, why);
         }
-        Ok(())
+        self.domains += entries.len();
+        Audited::several((), entries).record(conn).map_err(failed)
     }
 
     /// The owners of these rows by the keys of their names, made where that was asked for.
@@ -224,30 +228,25 @@ impl Load<'_> {
             });
             let new: Vec<NewUser> = new.collect::<Result<_, Exit>>()?;
             let made = import::insert_users(conn, &new).map_err(failed)?;
-            self.made.extend(made.values());
+            let entries = made.values().map(|id| self.did("user.imported", id, *id)).collect();
+            Audited::several((), entries).record(conn).map_err(failed)?;
+            self.users += made.len();
             owners.extend(made);
         }
         Ok(owners)
     }
 
-    /// Makes sure of the secrets, and appends a row for each user that was made and each owner.
-    fn finish(&mut self, conn: &mut Conn) -> Result<Audited<()>, Exit> {
+    fn did(&self, action: &'static str, target: impl ToString, tenant: UserId) -> Entry {
+        Actor::OPERATOR.did(action, target, Some(tenant), self.now)
+    }
+
+    /// Makes sure of the secrets; the rows that tell of it all are there already.
+    fn finish(&mut self) -> Result<Audited<()>, Exit> {
         if let Some(secrets) = &mut self.secrets {
             secrets.finish()?;
         }
-        let did = |action, id: UserId| Actor::OPERATOR.did(action, id, Some(id), self.now);
-        let made = self.made.iter().map(|id| did("user.imported", *id));
-        let owners = self.registered.iter();
-        let loaded = owners.map(|(id, count)| did("domains.imported", *id).with(json!({ "count": count })));
-        let mut entries = made.chain(loaded);
-        loop {
-            let some: Vec<Entry> = entries.by_ref().take(AT_ONCE).collect();
-            if some.is_empty() {
-                self.committing = true;
-                return Ok(Audited::nothing(()));
-            }
-            Audited::several((), some).record(conn).map_err(failed)?;
-        }
+        self.committing = true;
+        Ok(Audited::nothing(()))
     }
 }
 

@@ -12,9 +12,8 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::operator::Operator;
+use super::operator::{Operator, failed};
 use super::{Output, print};
-use crate::error::Error;
 use crate::exit::Exit;
 
 #[derive(Subcommand)]
@@ -53,11 +52,6 @@ impl Operator {
 fn open(path: &Path) -> Result<BufReader<File>, Exit> {
     let file = File::open(path);
     file.map(BufReader::new).map_err(|error| Exit::usage(format!("cannot read {}: {error}", path.display())))
-}
-
-/// A failure of the database as an end of the process.
-fn failed(error: impl Into<Error>) -> Exit {
-    super::operator::exit(error.into())
 }
 
 /// What became of the rows that were not simply taken. Kept until the end: nothing has happened before the commit.

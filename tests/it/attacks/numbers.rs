@@ -45,8 +45,15 @@ const EDGES: &[&str] = &[
     "1_0",
     "1,0",
     "01",
+    "05",
     "+1",
+    "+5",
+    " 5",
+    "5 ",
+    "5.0",
+    "1e1",
     "١",
+    "٥",
     "１",
     "Ⅷ",
     "½",
@@ -57,14 +64,14 @@ fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-/// Taken exactly when it is in that range; in its plain spelling, always.
+/// Taken exactly when it is in that range and in its plain spelling.
 #[track_caller]
 fn in_range(what: &str, edge: &str, reply: &Reply, range: std::ops::RangeInclusive<i64>, field: &str) {
     harmless(what, reply);
     let number = edge.parse::<i64>().ok().filter(|number| range.contains(number));
     let plain = number.is_some_and(|number| number.to_string() == edge);
     match reply.status {
-        200 | 201 => assert!(number.is_some(), "{what}: {}", reply.text()),
+        200 | 201 => assert!(plain, "{what}: {}", reply.text()),
         _ => {
             assert!(!plain, "{what}: {}", reply.text());
             let body = reply.expect(400);
@@ -93,6 +100,8 @@ fn a_number_is_in_its_range_or_refused_by_name() {
         }
         let reply = gate.get(&format!("{domain}/usage?days={value}")).token(user).send();
         in_range(&format!("days {edge}"), edge, &reply, 1..=400, "days");
+        // White space is JSON's.
+        let edge = edge.trim();
         let body = format!("{{\"graceSeconds\":{edge}}}");
         let reply = gate.post(&format!("{domain}/secrets")).token(user).body("application/json", body).send();
         in_range(&format!("graceSeconds {edge}"), edge, &reply, 0..=2_592_000, "graceSeconds");
@@ -125,6 +134,12 @@ fn a_number_that_is_nobodys_is_not_found() {
         ] {
             let reply = request.token(user).send();
             harmless(edge, &reply);
+            reply.refused(404, "not_found");
+        }
+    }
+    for (list, id) in [("/v1/posts".to_owned(), &cast.post), (format!("{domain}/secrets"), &cast.secret)] {
+        for spelled in [format!("+{id}"), format!("0{id}"), format!(" {id}"), format!("{id} "), format!("{id}.0")] {
+            let reply = gate.delete(&format!("{list}/{}", encoded(&spelled))).token(user).send();
             reply.refused(404, "not_found");
         }
     }

@@ -21,6 +21,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("LIMIT_SIGNIN", "off"),
     ("LIMIT_SIGNUP", "off"),
     ("LIMIT_PASSWORDS", "off"),
+    ("LIMIT_CHANGES", "off"),
     ("DOMAINS_PER_USER", "off"),
     ("WORKERS", "2"),
 ];

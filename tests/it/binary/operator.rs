@@ -1,7 +1,15 @@
 //! What an operator does with users and domains, beside a running server.
 
+use std::sync::mpsc;
+use std::time::Duration;
+
+use gatebird::db::audit::Audited;
+use gatebird::db::{Conn, domain};
+use gatebird::id::DomainId;
+
 use super::{Child, Outcome, PROMISED, gatebird, run, text, within};
-use crate::harness::{Database, PASSWORD, Value, json};
+use crate::audit::rows;
+use crate::harness::{Database, Gate, PASSWORD, Value, json};
 
 fn cli(database: &Database, args: &[&str], stdin: &str) -> Outcome {
     run(&mut gatebird(database, args, &[]), stdin)
@@ -169,4 +177,62 @@ fn rotation_ends_the_old_secret_when_it_is_told_to() {
     client.get("/v1/test", &fresh).expect(200);
     let posts: Value = client.get("/v1/posts/my", &fresh).expect(200);
     assert_eq!(posts["payload"], json!([]));
+}
+
+/// Runs a command that comes while a change is being made, and waits for it.
+fn beside(gate: &Gate, args: &[&str], change: impl FnOnce(&mut Conn) -> gatebird::error::Result<()> + Send) -> Outcome {
+    let (sender, began) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let changed = gate.app.change_now(|conn| {
+                change(conn)?;
+                sender.send(()).expect("somebody waits");
+                // Long enough for the command to have come; that cannot be seen from outside.
+                std::thread::sleep(Duration::from_millis(700));
+                Ok(Audited::nothing(()))
+            });
+            changed.expect("the database answers");
+        });
+        began.recv().expect("it begins");
+        run(&mut gatebird(&gate.database, args, &[("JWT_ISSUER", "https://gate.test")]), "")
+    })
+}
+
+#[test]
+fn a_command_changes_what_is_there_and_not_what_it_saw_before() {
+    let gate = Gate::start();
+    let (user, first, _) = gate.tenant("alice");
+    let limited = DomainId::parse(&first.id).expect("an id");
+    let allow = ["domain", "allow", &first.id, "--audiences", "https://gate.test", "--json"];
+    let outcome =
+        beside(&gate, &allow, |conn| Ok(domain::set_allowed(conn, limited, Some("posts:read"), None)?)).json();
+    assert_eq!(outcome["scopes"], "posts:read", "a limit that was set meanwhile stays");
+
+    for (number, command) in ["suspend", "resume", "allow --all", "plan premium", "rotate"].iter().enumerate() {
+        let gone = gate.register(&user, &format!("gone{number}.example.com"));
+        let id = DomainId::parse(&gone.id).expect("an id");
+        let before = rows(&gate).len();
+        let words: Vec<&str> = command.split(' ').collect();
+        let args = [&["domain", words[0], &gone.id], &words[1..]].concat();
+        let tenant = gate.app.directory.tenant(user.id).expect("there").id;
+        let outcome = beside(&gate, &args, move |conn| {
+            assert!(domain::delete(conn, tenant, id)?, "it is there");
+            Ok(())
+        });
+        refused(outcome, "there is no domain");
+        assert_eq!(rows(&gate).len(), before, "{command} left a row of nothing");
+    }
+    for command in ["suspend", "resume"] {
+        let name = format!("{command}ed");
+        let id = gate.sign_up(&name).id;
+        let (before, whom) = (rows(&gate).len(), name.clone());
+        let outcome = beside(&gate, &["user", command, &name], move |conn| {
+            use diesel::prelude::*;
+            use gatebird::db::schema::users;
+            diesel::delete(users::table.filter(users::username.eq(&whom))).execute(conn)?;
+            Ok(())
+        });
+        refused(outcome, "there is no user");
+        assert_eq!(rows(&gate).len(), before, "{command} of user {id} left a row of nothing");
+    }
 }

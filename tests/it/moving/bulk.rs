@@ -124,11 +124,29 @@ fn many_domains_of_many_users_come_at_once() {
         db.read_now(|conn| Ok(secrets::table.select(secrets::revision).load(conn)?)).expect("rows");
     let distinct: HashSet<_> = of_domains.iter().chain(&of_secrets).collect();
     assert_eq!(distinct.len(), 5_000, "no two rows share a revision");
-    let told: Vec<(String, Option<String>)> =
-        db.read_now(|conn| Ok(audit::table.select((audit::action, audit::detail)).load(conn)?)).expect("rows");
-    let count = |action: &str| told.iter().filter(|(told, _)| told == action).count();
-    assert_eq!((count("user.imported"), count("domains.imported")), (50, 50));
-    assert!(told.iter().any(|(_, detail)| detail.as_deref() == Some("{\"count\":50}")), "{told:?}");
+    // Each of them stands in the audit, with its owner.
+    let told: Vec<(String, Option<i64>, String, Option<String>)> = {
+        let columns = (audit::action, audit::tenant, audit::target, audit::detail);
+        db.read_now(|conn| Ok(audit::table.select(columns).load(conn)?)).expect("rows")
+    };
+    let of = |wanted: &str| told.iter().filter(|(action, ..)| action == wanted).collect::<Vec<_>>();
+    let users = of("user.imported");
+    assert!(users.iter().all(|(_, tenant, target, _)| tenant.map(|id| format!("usr_{id}")) == Some(target.clone())));
+    let stored: Vec<(String, i64, String)> = db
+        .read_now(|conn| Ok(domains::table.select((domains::id, domains::user_id, domains::host)).load(conn)?))
+        .expect("rows");
+    let expected: HashSet<_> = stored
+        .into_iter()
+        .map(|(id, owner, host)| (id, Some(owner), Some(format!("{{\"host\":\"{host}\",\"type\":\"free\"}}"))))
+        .collect();
+    let told: HashSet<_> = of("domain.imported")
+        .into_iter()
+        .map(|(_, tenant, target, detail)| (target.clone(), *tenant, detail.clone()))
+        .collect();
+    assert_eq!((users.len(), told.len()), (50, 2_500));
+    assert_eq!(told, expected);
+    let head = cli(&database, &["audit", "verify", "--json"], "").json();
+    assert_eq!(head["rows"], json!(2_550), "and nothing else does");
 
     // The gate that ran all the time has taken them in, once it has looked.
     let made = secrets_in(&database, "secrets.csv");

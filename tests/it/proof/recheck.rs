@@ -1,8 +1,14 @@
 //! What was proven is looked at again each day, and ends when it is missing for a week.
 
+use std::time::{Duration, Instant};
+
+use diesel::connection::SimpleConnection;
+use gatebird::db::proof;
+use gatebird::id::DomainId;
+use gatebird::proof::Method;
 use serde_json::json;
 
-use super::dns::{Dns, Kind, Record};
+use super::dns::{Answer, Dns, Kind, Record};
 use super::endpoint::{ask_token, publish, told};
 use super::host::{Host, ok};
 use super::{gate_asking, shown, value, verify};
@@ -140,4 +146,87 @@ fn whoever_looks_at_once_each_proof_is_looked_at_by_one() {
     let mut expected: Vec<String> = names.iter().map(|name| format!("_gatebird.{name}")).collect();
     expected.sort();
     assert_eq!(asked, expected);
+}
+
+/// What the owner's own try found meanwhile is newer than what the look before it finds.
+#[test]
+fn a_look_that_was_overtaken_changes_nothing() {
+    let dns = Dns::with(&[]);
+    let (gate, alice, domain) = proven(&dns, &[]);
+    gate.clock.advance(DAY);
+    let (app, now) = (gate.app.clone(), gate.clock.now());
+    let id = DomainId::parse(&domain.id).expect("an id");
+    dns.decide(move |_, _| {
+        let found = app.db.write_now(|conn| Ok(proof::set_found(conn, id, Method::Dns, now)?));
+        found.expect("the database answers");
+        Answer::NoSuchName
+    });
+    assert_eq!(recheck(&gate), 1);
+    let shown = shown(&gate, &alice, &domain);
+    assert_eq!((&shown["proven"], &shown["failingSince"]), (&json!(true), &json!(null)));
+}
+
+/// One that takes its time does not hold up the others.
+#[test]
+fn several_are_looked_at_at_once() {
+    const AT_ONCE: usize = 8;
+    let dns = Dns::with(&[]);
+    let gate = gate_asking(&dns, &[("USER_TOKEN_TTL", "30d")]);
+    let alice = gate.sign_up("alice");
+    for number in 0..=AT_ONCE {
+        let name = format!("shop{number}.example.test");
+        let domain = gate.register(&alice, &name);
+        publish(&gate, &dns, &alice, &domain, &name);
+        verify(&gate, &alice, &domain).expect(200);
+    }
+    gate.clock.advance(DAY);
+    dns.decide(|_, _| Answer::Nothing);
+    let began = Instant::now();
+    assert_eq!(recheck(&gate), AT_ONCE);
+    let took = began.elapsed();
+    // Each waits two seconds for its answer.
+    assert!((Duration::from_secs(1)..Duration::from_secs(8)).contains(&took), "{took:?}");
+    assert_eq!(recheck(&gate), 1);
+    assert_eq!(recheck(&gate), 0);
+}
+
+/// The database was away when the look was over: another is taken a minute later, not a day.
+#[test]
+fn a_look_that_could_not_be_written_is_taken_again() {
+    let dns = Dns::with(&[]);
+    let (gate, alice, domain) = proven(&dns, &[]);
+    let rename = |from: &'static str, to: &'static str| {
+        let app = gate.app.clone();
+        move || {
+            let renamed =
+                app.db.write_now(|conn| Ok(conn.batch_execute(&format!("ALTER TABLE {from} RENAME TO {to}"))?));
+            renamed.expect("the database answers");
+        }
+    };
+    let come_back = rename("proofs_away", "proofs");
+    for is_there in [false, true] {
+        gate.clock.advance(DAY);
+        let mut go_away = Some(rename("proofs", "proofs_away"));
+        let value = super::value(&gate, &alice, &domain);
+        dns.decide(move |_, kind| {
+            if let Some(go_away) = go_away.take() {
+                go_away();
+            }
+            match kind {
+                Kind::Txt if is_there => Answer::Records(vec![Record::text(&value)]),
+                _ => Answer::NoSuchName,
+            }
+        });
+        assert!(gate.app.recheck_proofs().is_err(), "it could not be written");
+        come_back();
+        let failing = |gate: &Gate| !shown(gate, &alice, &domain)["failingSince"].is_null();
+        assert_eq!(failing(&gate), is_there, "as it was before");
+        assert_eq!(recheck(&gate), 0, "somebody may be looking still");
+        gate.clock.advance(60);
+        assert_eq!(recheck(&gate), 1);
+        assert_eq!(failing(&gate), !is_there);
+        assert_eq!(recheck(&gate), 0);
+        gate.clock.advance(60);
+        assert_eq!(recheck(&gate), 0, "it is done for that day");
+    }
 }

@@ -1,0 +1,72 @@
+//! The members of a domain as people type them, here and at the command line; each is refused by its name.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::host::{Host, HostError, LocalHosts};
+use crate::locale::Message;
+use crate::plan::Plan;
+use crate::token::client_keys::{ClientKeys, KeysProblem};
+
+/// Parses a plan.
+pub(crate) fn plan(text: &str) -> Result<Plan> {
+    Plan::parse(text).ok_or_else(|| Error::field("type", Message::Plan))
+}
+
+/// Parses a host as a person typed it.
+pub(crate) fn host(text: &str, local: LocalHosts) -> Result<Host> {
+    let problem = |error| match error {
+        HostError::Empty => Message::HostEmpty,
+        HostError::TooLong | HostError::Label => Message::HostTooLong,
+        HostError::Scheme => Message::HostOnly,
+        HostError::Wildcard => Message::HostWildcard,
+        HostError::IpLiteral => Message::HostIp,
+        HostError::Port => Message::HostPort,
+        HostError::EmptyLabel => Message::HostDots,
+        HostError::Character(_) | HostError::Hyphen => Message::HostCharacter,
+        HostError::Idna => Message::HostIdna,
+        HostError::Local => Message::HostLocal,
+        HostError::SpecialUse => Message::HostSpecial,
+        HostError::SingleLabel => Message::HostSingleLabel,
+        HostError::PublicSuffix => Message::HostPublicSuffix,
+    };
+    Host::parse(text, local).map_err(|error| Error::field("host", problem(error)))
+}
+
+/// Some of what the server knows, each once, as it is stored: separated by spaces.
+fn some_of<'a>(
+    known: impl IntoIterator<Item = &'a str>,
+    asked: &[String],
+    refusal: impl Fn() -> Error,
+) -> Result<String> {
+    let known: Vec<&str> = known.into_iter().collect();
+    let distinct = asked.iter().collect::<HashSet<_>>().len() == asked.len();
+    let all_known = asked.iter().all(|name| known.contains(&name.as_str()));
+    match distinct && all_known && !asked.is_empty() {
+        true => Ok(asked.join(" ")),
+        false => Err(refusal()),
+    }
+}
+
+pub(crate) fn scopes(asked: &[String], config: &Config) -> Result<String> {
+    some_of(config.scopes.split(' '), asked, || Error::field("scopes", Message::Scopes))
+}
+
+pub(crate) fn audiences(asked: &[String], config: &Config) -> Result<String> {
+    let known = config.audiences.iter().map(String::as_str);
+    some_of(known, asked, || Error::field("audiences", Message::Audiences))
+}
+
+/// Parses a JWK Set of public keys.
+pub(crate) fn keys(set: &Value) -> Result<ClientKeys> {
+    ClientKeys::parse(set).map_err(|problem| {
+        let problem = match problem {
+            KeysProblem::Private => Message::PrivateKeys,
+            KeysProblem::Shape => Message::Keys,
+        };
+        Error::field("jwks", problem)
+    })
+}

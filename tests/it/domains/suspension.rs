@@ -1,0 +1,64 @@
+//! A suspension ends when the operator says so, whatever the owner does meanwhile.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use gatebird::db::audit::Audited;
+use gatebird::db::domain;
+use gatebird::id::DomainId;
+
+use super::{exchange, path, register, set_suspended};
+use crate::accounts::row_counts;
+use crate::audit::rows;
+use crate::harness::{Gate, json};
+
+#[test]
+fn an_owner_cannot_shed_a_suspension() {
+    let gate = Gate::start();
+    let (alice, domain, _) = gate.tenant("alice");
+    set_suspended(&gate, &domain.id, true);
+    let (before, told) = (row_counts(&gate), rows(&gate).len());
+    let delete = || gate.delete(&path(&domain)).token(&alice.token);
+    assert_eq!(delete().send().refused(403, "suspended")["error"], "access_denied");
+    let korean = delete().header("Accept-Language", "ko").send().refused(403, "suspended");
+    assert_eq!(korean["message"], "운영자가 정지한 도메인입니다. 운영자만 정지를 해제할 수 있습니다");
+    delete().header("If-Match", "*").send().refused(403, "suspended");
+    register(&gate, &alice, &json!({"host": "alice.example.com", "type": "free"})).refused(409, "taken");
+    assert_eq!((row_counts(&gate), rows(&gate).len()), (before, told), "nothing was changed");
+
+    // What does no harm is the owner's to do, and lets nobody in.
+    gate.patch(&path(&domain)).token(&alice.token).json(&json!({"type": "premium"})).send().expect(200);
+    let secrets = format!("{}/secrets", path(&domain));
+    let rotated = gate.post(&secrets).token(&alice.token).json(&json!({"graceSeconds": 0})).send().expect(201);
+    let secret = rotated["payload"]["clientSecret"].as_str().expect("a secret").to_owned();
+    let domain = crate::harness::Domain { id: domain.id, secret };
+    exchange(&gate, &domain).refused(401, "unknown_client");
+
+    set_suspended(&gate, &domain.id, false);
+    exchange(&gate, &domain).expect(200);
+    gate.delete(&path(&domain)).token(&alice.token).send().expect(200);
+}
+
+/// The deletion comes while the suspension is being committed, and waits for it.
+#[test]
+fn a_suspension_and_a_deletion_come_one_after_the_other() {
+    let gate = Gate::start();
+    let (alice, domain, _) = gate.tenant("alice");
+    let id = DomainId::parse(&domain.id).expect("an id");
+    let (sender, began) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let app = &gate.app;
+        scope.spawn(move || {
+            let suspended = app.change_now(|conn| {
+                domain::set_suspended(conn, id, true)?;
+                sender.send(()).expect("somebody waits");
+                // Long enough for the other one to have come; that cannot be seen from outside.
+                std::thread::sleep(Duration::from_millis(300));
+                Ok(Audited::nothing(()))
+            });
+            suspended.expect("the database answers");
+        });
+        began.recv().expect("it begins");
+        gate.delete(&path(&domain)).token(&alice.token).send().refused(403, "suspended");
+    });
+}

@@ -1,0 +1,92 @@
+//! What an account may change in a time, whatever it changes.
+
+use super::{at_once, passed, retry_after};
+use crate::audit::rows;
+use crate::harness::{Gate, Reply, User, json};
+use crate::openapi::Document;
+
+/// Spends one and changes nothing.
+fn nothing(gate: &Gate, user: &User) -> Reply {
+    gate.post("/v1/domains").token(&user.token).json(&json!({})).send()
+}
+
+#[test]
+fn exactly_the_budget_is_changed_in_parallel() {
+    let gate = Gate::with(&[("LIMIT_CHANGES", "10/h"), ("USER_TOKEN_TTL", "1d")]);
+    let (alice, bob) = (gate.sign_up("alice"), gate.sign_up("bob"));
+    assert_eq!(passed(&at_once(50, || nothing(&gate, &alice)), 400, "account"), 10);
+    nothing(&gate, &bob).refused(400, "invalid_field");
+
+    let before = rows(&gate).len();
+    let register = || {
+        let body = json!({"host": "shop.example.com", "type": "free"});
+        gate.post("/v1/domains").token(&alice.token).json(&body)
+    };
+    let refused = register().send();
+    assert_eq!(refused.refused(429, "account")["error"], "rate_limited");
+    let wait = retry_after(&refused);
+    assert!((1..=360).contains(&wait), "{wait}");
+    let korean = register().header("Accept-Language", "ko").send().refused(429, "account");
+    assert_eq!(korean["message"], "계정에서 변경 요청을 너무 많이 보냈습니다. 잠시 후 다시 시도하세요");
+    assert_eq!(rows(&gate).len(), before, "what is refused changes nothing");
+    gate.get("/v1/domains").token(&alice.token).send().expect(200);
+
+    gate.clock.advance(wait);
+    register().send().expect(201);
+    register().send().refused(429, "account");
+}
+
+/// Whatever a user in person may change; and nothing that only reads, or that a domain does.
+#[test]
+fn every_change_by_a_user_spends_and_nothing_else_does() {
+    let gate = Gate::with(&[("LIMIT_CHANGES", "1/d")]);
+    let document = Document::of(&gate);
+    let mut changes = 0;
+    for (number, (operation, described)) in document.operations().enumerate() {
+        let demanded = described["security"].to_string();
+        if !demanded.contains("oken\"") {
+            continue;
+        }
+        let (method, path) = operation.split_once(' ').expect("a method and a path");
+        let path = path.replace("{id}", "1").replace("{secretId}", "1").replace("{title}", "x");
+        let user = gate.sign_up(&format!("user{number}"));
+        let send = || gate.request(method, &path).token(&user.token).send();
+        let first = send();
+        assert_ne!(first.status, 429, "{operation}");
+        match method {
+            "GET" => {
+                send();
+                assert_ne!(send().status, 429, "{operation}");
+                nothing(&gate, &user).refused(400, "invalid_field");
+            }
+            _ => {
+                changes += 1;
+                send().refused(429, "account");
+                nothing(&gate, &user).refused(429, "account");
+            }
+        }
+    }
+    assert!(changes >= 11, "{changes}");
+}
+
+#[test]
+fn a_domain_spends_its_plan_and_not_its_owners_budget() {
+    let gate = Gate::with(&[("LIMIT_CHANGES", "2/d")]);
+    let (user, _, token) = gate.tenant("alice");
+    let write = |token: &str| gate.post("/v1/posts").token(token).json(&json!({"content": "x"})).send();
+    for _ in 0..5 {
+        write(&token).expect(201);
+    }
+    write(&user.token).expect(201);
+    write(&user.token).refused(429, "account");
+    write(&token).expect(201);
+}
+
+#[test]
+fn the_budget_can_be_off() {
+    let gate = Gate::with(&[("LIMIT_CHANGES", "off")]);
+    let user = gate.sign_up("alice");
+    for _ in 0..150 {
+        nothing(&gate, &user).refused(400, "invalid_field");
+    }
+}
