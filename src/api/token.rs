@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use actix_web::http::header::{ContentType, HeaderName};
 use actix_web::{HttpResponse, get, post, web};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -28,7 +29,8 @@ struct Issued<'a> {
     /// For people.
     message: &'a str,
     /// The access token.
-    token: &'a str,
+    #[schema(value_type = String)]
+    token: &'a RawValue,
     /// Always `Bearer`.
     token_type: &'a str,
     /// Seconds that the token lives.
@@ -43,7 +45,8 @@ struct Issued<'a> {
 #[derive(Serialize, ToSchema)]
 struct OAuthIssued<'a> {
     /// The access token.
-    access_token: &'a str,
+    #[schema(value_type = String)]
+    access_token: &'a RawValue,
     /// Always `Bearer`.
     token_type: &'a str,
     /// Seconds that the token lives.
@@ -104,7 +107,7 @@ pub(crate) async fn issue(client: Client, app: web::Data<App>, locale: Locale) -
     let Grant { scope, audiences } = grant.inspect_err(|error| app.refused(domain.id, error))?;
     let (token, expires_in) = app.access_token(&client.live, &scope, &audiences);
     let mut answer = HttpResponse::Ok();
-    let (token, token_type, secret_expires_at) = (token.as_str(), "Bearer", client.secret_expires_at);
+    let (token, token_type, secret_expires_at) = (&*quoted(&token), "Bearer", client.secret_expires_at);
     if let Some(deadline) = secret_expires_at {
         answer.insert_header((SECRET_EXPIRES, deadline));
     }
@@ -123,6 +126,12 @@ pub(crate) async fn issue(client: Client, app: web::Data<App>, locale: Locale) -
     };
     written.map_err(Error::internal)?;
     Ok(answer.content_type(ContentType::json()).body(body))
+}
+
+/// A token as JSON. It has no character that would have to be escaped, and to look for one at each of its bytes takes
+/// longer than the rest of the answer.
+fn quoted(token: &str) -> Box<RawValue> {
+    RawValue::from_string(format!("\"{token}\"")).expect("base64url and dots")
 }
 
 /// What a token will allow, and for whom it will be.
