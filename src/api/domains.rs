@@ -230,7 +230,7 @@ pub(crate) async fn register(
 #[get("/domains")]
 pub(crate) async fn list(token: UserToken, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     let tenant = token.tenant();
-    let domains = app.db.read(move |conn| Ok(domain::list(conn, tenant)?)).await?;
+    let domains = app.db.read(Some(tenant), move |conn| Ok(domain::list(conn, tenant)?)).await?;
     let views: Vec<DomainView> = domains.into_iter().map(DomainView::from).collect();
     Ok(answer(StatusCode::OK, Message::Ok, locale, views))
 }

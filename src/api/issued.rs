@@ -102,8 +102,8 @@ pub(crate) async fn introspect(client: FormClient, req: HttpRequest, app: web::D
 /// Revoke a token of the calling client (RFC 7009). It is refused from the answer on here, and within two seconds on other
 /// nodes.
 ///
-/// The answer is the same for a token that was not good or not this client's. Revoking costs nothing of the plan's limit:
-/// whoever stole a token could use that up.
+/// The answer is the same for a token that was not good or not this client's. Revoking costs nothing of the plan's limit nor
+/// of the tenant's share in the database: whoever stole a token could use that up.
 #[utoipa::path(
     tag = "token",
     operation_id = "revokeToken",
@@ -116,7 +116,7 @@ pub(crate) async fn revoke(client: FormClient, app: web::Data<App>, locale: Loca
     if let Some(token) = own(&client, &app)? {
         let (id, expires_at) = token.revocable();
         let entry = client.actor().did("token.revoked", id, Some(client.tenant()), app.now());
-        app.change(move |conn| match revocation::insert(conn, id, expires_at)? {
+        app.change(None, move |conn| match revocation::insert(conn, id, expires_at)? {
             true => Ok(Audited::new((), entry)),
             false => Ok(Audited::nothing(())),
         })

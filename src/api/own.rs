@@ -53,7 +53,7 @@ impl OwnDomain {
         app: &App,
         work: impl FnOnce(&mut Conn, Domain) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        app.db.read(self.found(work)).await
+        app.db.read(Some(self.tenant()), self.found(work)).await
     }
 
     /// Changes it. `work` gets it as it is, and as it stays until the change is done: every change of a domain holds the lock
@@ -69,7 +69,7 @@ impl OwnDomain {
         app.change_by(self.token.standing(), self.found(work)).await
     }
 
-    /// [`OwnDomain::change`] that takes nothing away from anybody; see [`App::add`].
+    /// [`OwnDomain::change`] that takes nothing away from anybody, or not soon; see [`App::add`].
     ///
     /// # Errors
     /// As [`OwnDomain::change`].

@@ -32,7 +32,7 @@ use crate::db::{Conn, Db};
 use crate::directory::{Directory, Live};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::id::{DomainId, TokenId};
+use crate::id::{DomainId, TokenId, UserId};
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::password::Hasher;
@@ -185,22 +185,24 @@ impl App {
     /// brings it; until then nobody may be told that what it revokes is refused.
     pub async fn change<T: Send + 'static>(
         self: &Arc<App>,
+        tenant: Option<UserId>,
         work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<T> {
-        let (value, applied) = self.commit(work).await?;
+        let (value, applied) = self.commit(tenant, work).await?;
         applied.map(|()| value)
     }
 
-    /// [`App::change`] of what takes nothing away from anybody. It counts as done once it is committed: its answer may hold
+    /// [`App::change`] of what takes nothing away from anybody, or not soon. It counts as done once it is committed: its answer may hold
     /// a secret that is shown only once, and is worth more than a node that knows of it at the next refresh only.
     ///
     /// # Errors
     /// As [`Db::write`].
     pub(crate) async fn add<T: Send + 'static>(
         self: &Arc<App>,
+        tenant: Option<UserId>,
         work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<T> {
-        let (value, applied) = self.commit(work).await?;
+        let (value, applied) = self.commit(tenant, work).await?;
         if let Err(error) = applied {
             log::warn!("what was added is in force on this node at its next refresh only: {error}");
         }
@@ -209,10 +211,11 @@ impl App {
 
     async fn commit<T: Send + 'static>(
         self: &Arc<App>,
+        tenant: Option<UserId>,
         work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<(T, Result<()>)> {
         let app = Arc::clone(self);
-        self.db.change(move |conn| work(conn)?.record(conn), move |conn| app.directory.catch_up(conn)).await
+        self.db.change(tenant, move |conn| work(conn)?.record(conn), move |conn| app.directory.catch_up(conn)).await
     }
 
     /// [`App::change`] on this thread, for as long as it takes.
@@ -229,9 +232,10 @@ impl App {
     /// As [`Db::write`].
     pub async fn write<T: Send + 'static>(
         &self,
+        tenant: Option<UserId>,
         work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<T> {
-        self.db.write(move |conn| work(conn)?.record(conn)).await
+        self.db.write(tenant, move |conn| work(conn)?.record(conn)).await
     }
 
     /// [`App::change`] by a user, whose token has to hold still when the transaction begins, seconds after its request did.
@@ -243,7 +247,7 @@ impl App {
         standing: Standing,
         work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<T> {
-        self.change(by(standing, work)).await
+        self.change(Some(standing.id), by(standing, work)).await
     }
 
     /// [`App::add`] by a user.
@@ -255,7 +259,7 @@ impl App {
         standing: Standing,
         work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<T> {
-        self.add(by(standing, work)).await
+        self.add(Some(standing.id), by(standing, work)).await
     }
 
     /// Issues an access token with those scopes for those audiences, and says how many seconds it lives.
@@ -341,8 +345,11 @@ impl App {
     }
 }
 
-/// The work, if the token that it is done with holds still.
-fn by<T>(standing: Standing, work: impl FnOnce(&mut Conn) -> Result<T>) -> impl FnOnce(&mut Conn) -> Result<T> {
+/// The work, if the token that it is done with holds still: see [`App::change_by`].
+pub(crate) fn by<T>(
+    standing: Standing,
+    work: impl FnOnce(&mut Conn) -> Result<T>,
+) -> impl FnOnce(&mut Conn) -> Result<T> {
     move |conn| match user::still_stands(conn, standing)? {
         true => work(conn),
         false => Err(Error::TokenRevoked),

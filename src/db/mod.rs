@@ -9,6 +9,7 @@ pub mod connection;
 pub mod domain;
 pub mod import;
 pub mod migrate;
+mod places;
 pub mod post;
 pub mod proof;
 pub mod revision;
@@ -33,13 +34,15 @@ use std::time::{Duration, Instant};
 use actix_web::web;
 use diesel::Selectable;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 
 use crate::config::Database;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::id::UserId;
 pub use connection::Conn;
 use connection::{Access, Manager, MultiBackend};
+use places::Places;
 
 /// How long a request waits for the database before it is answered 503.
 const PATIENCE: Duration = Duration::from_millis(1400);
@@ -57,9 +60,6 @@ const POSTGRES_CONNECTIONS: u32 = 10;
 
 type Pool = r2d2::Pool<Manager>;
 type Pooled = r2d2::PooledConnection<Manager>;
-/// One of the [`MOST_WAITING`].
-type Place = Arc<OwnedSemaphorePermit>;
-
 /// Whether a request's transaction is committed or given up: whoever claims it first decides.
 #[derive(Default)]
 struct Outcome(AtomicBool);
@@ -78,7 +78,7 @@ pub struct Db {
     readers: Pool,
     /// SQLite's one writer; PostgreSQL's readers write.
     writer: Option<Pool>,
-    places: Arc<Semaphore>,
+    places: Places,
 }
 
 impl Db {
@@ -111,7 +111,7 @@ impl Db {
     }
 
     fn new(database: &Database, readers: Pool, writer: Option<Pool>) -> Db {
-        Db { database: database.clone(), readers, writer, places: Arc::new(Semaphore::new(MOST_WAITING)) }
+        Db { database: database.clone(), readers, writer, places: Places::new(MOST_WAITING) }
     }
 
     /// A connection of its own for following the directory: outside of the pools, which a hanging database can use up, and
@@ -126,15 +126,17 @@ impl Db {
         })
     }
 
-    /// Runs `work` on a connection that only reads.
+    /// Runs `work` on a connection that only reads, for a request of that tenant, where it is known whose it is.
     ///
     /// # Errors
-    /// What `work` returns; `Busy` when the database is away, full or slow, within 1.5 s.
+    /// What `work` returns; `Busy` when the database is away, full or slow, within 1.5 s, or the tenant has more of it than
+    /// is left for others.
     pub async fn read<T: Send + 'static>(
         &self,
+        tenant: Option<UserId>,
         work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.run(&self.place()?, move |db, _| db.read_now(work)).await
+        self.run(tenant, move |db, _| db.read_now(work)).await
     }
 
     /// Runs `work` in one transaction, committed before this returns.
@@ -144,9 +146,10 @@ impl Db {
     /// was lost, which leaves open whether it was reached.
     pub async fn write<T: Send + 'static>(
         &self,
+        tenant: Option<UserId>,
         work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.run(&self.place()?, move |db, outcome| db.transact(Some(outcome), work)).await.map(|(value, _)| value)
+        self.run(tenant, move |db, outcome| Ok(db.transact(Some(outcome), work)?.0)).await
     }
 
     /// A change to the directory's tables: takes the lock on the revision first, so that two changes cannot wait for each
@@ -157,39 +160,39 @@ impl Db {
     /// As [`Db::write`]; inside, `Unsettled` when the change is committed and `after` has failed to the last.
     pub async fn change<T: Send + 'static>(
         &self,
+        tenant: Option<UserId>,
         work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static,
         after: impl Fn(&mut Conn) -> Result<()> + Send + 'static,
     ) -> Result<(T, Result<()>)> {
-        let place = self.place()?;
-        let (value, conn) = self.run(&place, move |db, outcome| db.transact(Some(outcome), locked(work))).await?;
-        let db = self.clone();
-        let applying = web::block(move || {
-            let _held = place;
+        let (committed, mut value) = oneshot::channel();
+        // In one go: whoever holds SQLite's one writer must not queue up for a thread behind those who wait for the writer.
+        let change = move |db: &Db, outcome: &Outcome| {
+            let (value, conn) = db.transact(Some(outcome), locked(work))?;
+            // Where nobody listens any more, the request itself is gone.
+            committed.send(value).ok();
             db.apply(conn, after)
-        });
-        let applied = match tokio::time::timeout(PATIENCE_AFTER_COMMIT, applying).await {
-            Ok(applied) => applied.unwrap_or_else(|pool_gone| Err(Error::internal(pool_gone))),
-            Err(_elapsed) => {
-                log::error!("a change is committed, and this node still waits to read it back");
-                Err(Error::Unsettled)
-            }
         };
-        Ok((value, applied))
-    }
-
-    fn place(&self) -> Result<Place> {
-        Arc::clone(&self.places).try_acquire_owned().map(Arc::new).map_err(|_| Error::Busy)
+        let applied = self.run(tenant, change).await;
+        match value.try_recv() {
+            Ok(value) => {
+                if applied.is_err() {
+                    log::error!("a change is committed, and this node has not read it back");
+                }
+                Ok((value, applied))
+            }
+            Err(_) => Err(applied.err().unwrap_or(Error::Unsettled)),
+        }
     }
 
     /// Runs blocking database work away from the request threads. When its request has waited for long enough, it is given
     /// up, unless its commit has begun.
     async fn run<T: Send + 'static>(
         &self,
-        place: &Place,
+        tenant: Option<UserId>,
         work: impl FnOnce(&Db, &Outcome) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let outcome = Arc::new(Outcome::default());
-        let (db, place, of_work) = (self.clone(), Arc::clone(place), Arc::clone(&outcome));
+        let (db, place, of_work) = (self.clone(), self.places.take(tenant)?, Arc::clone(&outcome));
         let mut blocking = pin!(web::block(move || {
             let _held = place;
             work(&db, &of_work)

@@ -95,8 +95,8 @@ macro_rules! each {
 
 /// Reads what changed after `seen`, up to `current`.
 ///
-/// A row that changes meanwhile has a revision after `current`: whoever may not miss it reads within one snapshot. The first
-/// time, with `seen` 0, what was deleted is not there to be removed.
+/// A row that changes meanwhile has a revision after `current`: whoever may not miss it reads within one snapshot. Only who
+/// reads all parts is told what is gone: an empty directory that is filled part by part has nothing to forget.
 pub fn changes(
     conn: &mut Conn,
     part: Part,
@@ -110,7 +110,7 @@ pub fn changes(
         };
     }
     // What is gone comes first: a secret that was deleted and brought back is there.
-    if part != Part::Domains && seen > 0 {
+    if part == Part::All {
         each!(conn, newer!(tombstones).order(tombstones::revision), Tombstone, |row| hand_on(Change::Gone(row)));
     }
     if part != Part::Domains {

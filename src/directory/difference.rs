@@ -75,9 +75,13 @@ impl Directory {
 
     /// Applies what is in this view of the database.
     fn follow(&self, conn: &mut Conn, step: i64) -> Result<()> {
-        let mut seen = self.revision();
+        // Before the counter is read: others go on meanwhile.
+        let (mut seen, viewed) = {
+            let seen = self.seen();
+            (seen.revision, seen.viewed)
+        };
         let Counter { value: current, forgotten } = revision::counter(conn)?;
-        if current < seen {
+        if current < viewed {
             return Err(Error::internal(
                 "the database is older than what this node has seen of it, as after a restored backup: restart this node",
             ));

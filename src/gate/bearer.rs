@@ -30,6 +30,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
+use actix_web::http::Method;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpRequest};
 
@@ -131,7 +132,8 @@ impl Bearer {
     }
 
     /// The bearer of a token of ours, if it is for that audience, live and within the limit: of the domain; or, where a user
-    /// in person may change something, of the account. By the method, so that no handler can forget it.
+    /// in person may change something, of the account. By the method, so that no handler can forget it. What ends access is
+    /// free: whoever stole a token could use the limit up and keep the owner from ending that.
     fn admit(req: &HttpRequest, app: &App, token: Arc<Authentic>, audience: &str) -> Result<Bearer> {
         if !token.is_for(audience) {
             return Err(Error::TokenInvalid);
@@ -139,7 +141,7 @@ impl Bearer {
         let bearer = Bearer { address: Address::of(req, &app.config), ..Bearer::in_time(app, token)? };
         match &bearer.domain {
             Some(domain) => quota::spend(req, app, domain)?,
-            None if req.method().is_safe() => {}
+            None if req.method().is_safe() || ends_access(req) => {}
             None => app.budgets.spend_change(bearer.tenant(), app.steady_now()).map_err(Error::AccountLimit)?,
         }
         Ok(bearer)
@@ -216,6 +218,13 @@ impl Bearer {
 }
 
 /// The token in the one `Authorization` header: `Bearer <token>`, the scheme in any case, or the bare token.
+/// Whether a request of a user in person deletes something, of which there is only so much, or changes the password, which
+/// has `LIMIT_PASSWORDS`.
+fn ends_access(req: &HttpRequest) -> bool {
+    const PASSWORD: &str = "/v1/me/password";
+    req.method() == Method::DELETE || req.match_info().as_str() == PASSWORD
+}
+
 fn presented(req: &HttpRequest) -> Result<&str> {
     let mut headers = req.headers().get_all(AUTHORIZATION);
     let header = headers.next().ok_or(Error::TokenMissing)?;

@@ -14,7 +14,7 @@ use crate::harness::{Domain, Gate, PASSWORD, Reply, User, Value, json, parts};
 /// Changes the directory's tables as the operator's commands do, but through the running gate.
 pub fn change<T: Send + 'static>(gate: &Gate, work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static) -> T {
     actix_web::rt::System::new()
-        .block_on(gate.app.change(|conn| Ok(Audited::nothing(work(conn)?))))
+        .block_on(gate.app.change(None, |conn| Ok(Audited::nothing(work(conn)?))))
         .expect("the change is made")
 }
 

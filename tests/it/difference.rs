@@ -8,6 +8,7 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use gatebird::config::HmacSecret;
+use gatebird::db::revision::{self, Change, Part};
 use gatebird::db::{Conn, schema, secret};
 use gatebird::directory::Directory;
 use gatebird::id::DomainId;
@@ -110,6 +111,44 @@ fn steps_of_any_length_come_to_the_same() {
             }
         }
     }
+}
+
+/// A directory that is empty has nothing to forget, but by the time its difference is applied, another may have been.
+#[test]
+fn who_has_seen_nothing_yet_is_told_what_is_gone_too() {
+    let gate = Gate::start();
+    let (user, domain, _) = gate.tenant("alice");
+    gate.delete(&format!("/v1/domains/{}", domain.id)).token(&user.token).send().expect(200);
+    let gone = |part| {
+        let mut gone = 0;
+        let mut count = |change| gone += i32::from(matches!(change, Change::Gone(_)));
+        let read = gate.app.db.read_now(|conn| Ok(revision::changes(conn, part, 0, i64::MAX, &mut count)?));
+        read.expect("the database answers");
+        gone
+    };
+    assert_eq!(gone(Part::All), 2, "the domain and its secret");
+    assert_eq!((gone(Part::Most), gone(Part::Domains)), (0, 0), "these fill an empty directory");
+}
+
+/// A failover to a copy that lacks the end of a view of which some was applied.
+#[test]
+fn a_database_that_lacks_what_was_viewed_is_refused() {
+    let gate = Gate::start();
+    let user = gate.sign_up("alice").id;
+    let directory = node(&gate);
+    let seen = directory.revision();
+    run(&gate, &format!("UPDATE users SET nick = 'x' WHERE id = {user}"));
+    // Nobody can read this one: the step before it is applied, and the one with it is not.
+    run(
+        &gate,
+        &format!("INSERT INTO domains (id, user_id, host, plan, created_at) VALUES ('?', {user}, 'x', 'free', 0)"),
+    );
+    let follow = |step| gate.app.db.read_now(|conn| directory.catch_up_in_steps(conn, step));
+    follow(1).expect_err("a row that cannot be read");
+    assert_eq!(directory.revision(), seen + 1);
+    run(&gate, &format!("UPDATE revision SET value = {}", seen + 1));
+    let refused = follow(1).expect_err("it lacks the end");
+    assert!(refused.cause().is_some_and(|cause| cause.contains("restart this node")), "{refused:?}");
 }
 
 /// Whoever changed something and has caught up knows of it, though others change the same meanwhile and take other steps.

@@ -19,7 +19,7 @@ fn grant(gate: &Gate, id: &str, plan: &str) -> Outcome {
 /// What the command line wrote is known once the gate has looked.
 fn follow(gate: &Gate) {
     actix_web::rt::System::new()
-        .block_on(gate.app.change(|_| Ok(gatebird::db::audit::Audited::nothing(()))))
+        .block_on(gate.app.change(None, |_| Ok(gatebird::db::audit::Audited::nothing(()))))
         .expect("the database answers");
 }
 
