@@ -273,7 +273,11 @@ async fn find_owner(
     };
     if let (Some(old), Some(new)) = (hash, checked.rehashed) {
         let id = tenant.id;
-        app.add(move |conn| Ok(Audited::nothing(user::set_hash(conn, id, &old, &new)?))).await?;
+        let rehashed = app.add(move |conn| Ok(Audited::nothing(user::set_hash(conn, id, &old, &new)?))).await;
+        // The password was right all the same, and the next sign-in tries again.
+        if let Err(error) = rehashed {
+            log::warn!("a hash stays as old as it is: {}", error.cause().unwrap_or("the database is away"));
+        }
     }
     Ok(Some(tenant.clone()))
 }
