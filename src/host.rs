@@ -45,8 +45,10 @@ const SPECIAL_USE: [&str; 13] = [
 
 /// A third-party host as registered: `name` or `name:port` in lower-case ASCII (IDNA A-labels).
 ///
-/// The port is part of the identity and nothing is stripped: `shop.example`, `shop.example:443`
-/// and `shop.example:8443` are three hosts, although the first two have the same origin.
+/// The port is part of the identity, but for one that says nothing: `shop.example:443` is `shop.example`,
+/// whose origin it has, and `shop.example:8443` another host. Else whoever lost a host (suspended, or
+/// proven by somebody else) could have it again by writing the port. 80 says nothing of `localhost`
+/// alone, the one host that stands for http origins as well.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Host(String);
 
@@ -120,10 +122,8 @@ impl Host {
         };
         let name = canonical_name(name)?;
         check_public(&name, local)?;
-        Ok(Host(match port {
-            Some(port) => format!("{name}:{port}"),
-            None => name,
-        }))
+        let host = port.map_or_else(|| name.clone(), |port| format!("{name}:{port}"));
+        Ok(Host(without_default_port(&host).to_owned()))
     }
 
     /// Takes back what [`Host::parse`] once accepted. Unchecked: for our own database only.
@@ -141,17 +141,23 @@ impl Host {
         self.0.split_once(':').map_or(&self.0, |(name, _)| name)
     }
 
-    /// The port, if one was registered; there is no default.
+    /// The port, unless it is the default.
     pub fn port(&self) -> Option<u16> {
         self.0.split_once(':').and_then(|(_, port)| port.parse().ok())
+    }
+
+    /// Whether `text` names this host, as the `Host` header of a request does: in any case, with the
+    /// default port or without, A-labels only.
+    pub fn is_named(&self, text: &str) -> bool {
+        without_default_port(&self.0).eq_ignore_ascii_case(without_default_port(text))
     }
 
     /// Whether `origin`, the value of an `Origin` header, is this host's own origin over https, byte
     /// for byte as browsers write it (RFC 6454 §6.2): lower case, no trailing slash or dot, no
     /// default port.
     ///
-    /// `shop.example` and `shop.example:443` match `https://shop.example` only. Plain http counts
-    /// for `localhost` alone. `null` matches nothing.
+    /// `shop.example` matches `https://shop.example` only, and so does a `shop.example:443` that was
+    /// stored while default ports were kept. Plain http counts for `localhost` alone. `null` matches nothing.
     pub fn matches_origin(&self, origin: &str) -> bool {
         match origin.split_once("://") {
             Some(("https", authority)) => authority == self.without_default(443),
@@ -181,6 +187,16 @@ impl AsRef<str> for Host {
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// A `name[:port]` without the port that is the default of an origin which the bare name stands for: 443, and 80
+/// where that is `localhost`.
+fn without_default_port(host: &str) -> &str {
+    match host.split_once(':') {
+        Some((name, "443")) => name,
+        Some((name, "80")) if name.eq_ignore_ascii_case("localhost") => name,
+        _ => host,
     }
 }
 

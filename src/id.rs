@@ -48,6 +48,14 @@ impl UserId {
     pub fn get(self) -> i64 {
         self.0
     }
+
+    /// Whether a text reads like the public form of anybody's number, however it is spelled: what people choose may not,
+    /// for it would be taken for somebody else.
+    pub(crate) fn is_like(text: &str) -> bool {
+        text.split_at_checked(4).is_some_and(|(start, digits)| {
+            start.eq_ignore_ascii_case("usr_") && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+        })
+    }
 }
 
 /// The subject of a user token: `usr_` and the user's number.

@@ -16,17 +16,28 @@ use crate::error::{Error, Result};
 use crate::gate::address::Address;
 use crate::gate::bearer::UserToken;
 use crate::gate::body::Json;
+use crate::id::UserId;
 use crate::locale::{Locale, Message};
 use crate::password::Password;
 
-/// A user's name: 3 to 40 ASCII letters, digits or `. _ - + @`. Unique without regard to case.
+/// A user's name: 3 to 40 ASCII letters, digits or `. _ - + @`, and nobody's public id. Unique without regard to case.
 pub(crate) struct Username(String);
 
 impl Username {
     pub(crate) fn parse(text: &str) -> std::result::Result<Username, Message> {
+        if !Username::is_spelled(text) {
+            return Err(Message::Username);
+        }
+        match UserId::is_like(text) {
+            // Tokens show it in place of an e-mail address, and servers may know people by it.
+            true => Err(Message::UsernameIsId),
+            false => Ok(Username(text.to_owned())),
+        }
+    }
+
+    fn is_spelled(text: &str) -> bool {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+@".contains(&byte);
-        let good = (3..=40).contains(&text.len()) && text.bytes().all(allowed);
-        good.then(|| Username(text.to_owned())).ok_or(Message::Username)
+        (3..=40).contains(&text.len()) && text.bytes().all(allowed)
     }
 
     /// The form under which it is unique.
@@ -88,7 +99,7 @@ impl Signup {
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SignupBody {
-    /// 3 to 40 letters, digits or `. _ - + @`.
+    /// 3 to 40 letters, digits or `. _ - + @`; nothing like `usr_7`.
     username: String,
     /// 8 to 256 characters, hard to guess.
     password: String,
@@ -250,7 +261,7 @@ async fn find_owner(
     address: Address,
 ) -> Result<Option<Tenant>> {
     // Whatever cannot be a name is looked for under one that nobody can have, and takes as long.
-    let key = Username::parse(username).map_or(String::new(), |_| Username::key(username));
+    let key = if Username::is_spelled(username) { Username::key(username) } else { String::new() };
     let found = app.db.read(None, move |conn| Ok(user::find_by_name(conn, &key)?)).await?;
     let (tenant, hash) = found.map(|user| (user.tenant, user.password_hash)).unzip();
     let checked = app.hasher.check(password, hash.clone()).await?;
@@ -262,7 +273,11 @@ async fn find_owner(
     };
     if let (Some(old), Some(new)) = (hash, checked.rehashed) {
         let id = tenant.id;
-        app.add(Some(id), move |conn| Ok(Audited::nothing(user::set_hash(conn, id, &old, &new)?))).await?;
+        let rehashed = app.add(Some(id), move |conn| Ok(Audited::nothing(user::set_hash(conn, id, &old, &new)?))).await;
+        // The password was right all the same, and the next sign-in tries again.
+        if let Err(error) = rehashed {
+            log::warn!("a hash stays as old as it is: {}", error.cause().unwrap_or("the database is away"));
+        }
     }
     Ok(Some(tenant.clone()))
 }

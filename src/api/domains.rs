@@ -31,7 +31,7 @@ use crate::token::present;
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NewDomain {
-    /// A host name such as `shop.example.com`, with a port if it has one.
+    /// A host name such as `shop.example.com`, with a port if it has one; the default port is dropped.
     host: String,
     /// `free` or `premium`.
     #[serde(rename = "type")]

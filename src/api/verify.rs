@@ -17,6 +17,7 @@ use utoipa::IntoParams;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::gate::bearer::Bearer;
+use crate::host::Host;
 use crate::locale::Message;
 
 /// All but the unreserved characters of RFC 3986 §2.3.
@@ -32,7 +33,7 @@ struct Demands<'a> {
     /// The audience that the token has to be for; the issuer if absent.
     #[param(required = false)]
     audience: Option<Cow<'a, str>>,
-    /// The host that the token's domain has to have.
+    /// The host that the token's domain has to have, with its default port or without.
     #[param(required = false)]
     host: Option<Cow<'a, str>>,
 }
@@ -101,7 +102,9 @@ fn admitted(req: &HttpRequest, app: &App) -> Result<Bearer> {
     if !scopes.split_ascii_whitespace().all(|scope| bearer.allows(scope)) {
         return Err(bearer.refused(req, Error::LacksScope));
     }
-    let is_of = |host: &Cow<'_, str>| bearer.domain().is_some_and(|domain| domain.host.eq_ignore_ascii_case(host));
+    let is_of = |host: &Cow<'_, str>| {
+        bearer.domain().is_some_and(|domain| Host::from_stored(domain.host.to_string()).is_named(host))
+    };
     match demands.host.as_ref().is_none_or(is_of) {
         true => Ok(bearer),
         false => Err(bearer.refused(req, Error::WrongHost)),

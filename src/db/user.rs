@@ -29,10 +29,10 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// One of the user's names as tokens carry it, which the servers of domains read: one that may be an e-mail address is
-    /// replaced by the public id.
+    /// One of the user's names as tokens carry it, which the servers of domains read: one that may be an e-mail address, or
+    /// be taken for another user's public id, is replaced by the public id.
     pub fn shown<'a>(&'a self, name: &'a str) -> Cow<'a, str> {
-        match name.contains('@') {
+        match name.contains('@') || UserId::is_like(name) {
             true => self.id.to_string().into(),
             false => name.into(),
         }

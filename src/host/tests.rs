@@ -28,10 +28,14 @@ fn accepted() {
         ("someone.github.io", "someone.github.io"),
         ("bucket.s3.amazonaws.com", "bucket.s3.amazonaws.com"),
         ("shop.co.uk", "shop.co.uk"),
-        // Ports are kept as given.
+        // Ports are kept as given, but for one that says nothing.
         ("example.com:1", "example.com:1"),
         ("example.com:80", "example.com:80"),
-        ("example.com:443", "example.com:443"),
+        ("example.com:443", "example.com"),
+        ("EXAMPLE.com:443", "example.com"),
+        ("bücher.example:443", "xn--bcher-kva.example"),
+        ("example.com:8443", "example.com:8443"),
+        ("example.com:4430", "example.com:4430"),
         ("EXAMPLE.com:65535", "example.com:65535"),
         // Internationalised names: any case, NFC or NFD, or the A-label itself.
         ("bücher.example", "xn--bcher-kva.example"),
@@ -87,6 +91,9 @@ fn refused() {
         ("example.com:８０", Port),
         ("example.com:80:80", Port),
         ("example.com::80", Port),
+        ("example.com:443:443", Port),
+        ("example.com:0443", Port),
+        ("example.com:４４３", Port),
         ("https:example.com", Port),
         (":80", EmptyLabel),
         // Dots.
@@ -239,6 +246,9 @@ fn localhost_is_the_only_thing_that_allowing_local_hosts_adds() {
     for (input, expected) in [
         ("localhost", Ok("localhost")),
         ("LOCALHOST:3000", Ok("localhost:3000")),
+        ("LOCALHOST:80", Ok("localhost")),
+        ("localhost:443", Ok("localhost")),
+        ("localhost:8080", Ok("localhost:8080")),
         ("localhost:99999", Err(Port)),
         ("localhost.", Err(EmptyLabel)),
         ("app.localhost", Err(SpecialUse)),
@@ -275,6 +285,8 @@ fn origins() {
         ("localhost", "https://localhost", true),
         ("localhost:3000", "http://localhost:3000", true),
         ("localhost:80", "http://localhost", true),
+        ("localhost:80", "https://localhost", true),
+        ("localhost:443", "http://localhost", true),
         ("example.com", "http://example.com", false),
         ("example.com:80", "http://example.com", false),
         ("example.com", "https://example.com:443", false),
@@ -282,7 +294,8 @@ fn origins() {
         ("example.com", "https://example.com:8443", false),
         ("example.com:8443", "https://example.com", false),
         ("localhost:80", "http://localhost:80", false),
-        ("localhost:80", "https://localhost", false),
+        ("localhost:80", "https://localhost:80", false),
+        ("localhost:443", "http://localhost:443", false),
         ("localhost:3000", "http://localhost", false),
         ("localhost", "http://127.0.0.1", false),
         ("example.com", "https://example.com/", false),
@@ -309,6 +322,45 @@ fn origins() {
         let parsed = Host::parse(host, LocalHosts::Allowed).expect("a host");
         assert_eq!(parsed.matches_origin(origin), matches, "{host} {origin:?}");
         assert_eq!(Host::of_origin(origin).any(|found| found == parsed), matches, "{host} of {origin:?}");
+    }
+}
+
+#[test]
+fn a_host_stored_with_its_default_port_goes_on() {
+    for (stored, origin) in [
+        ("example.com:443", "https://example.com"),
+        ("localhost:80", "http://localhost"),
+        ("localhost:443", "https://localhost"),
+    ] {
+        let host = Host::from_stored(stored.to_owned());
+        assert!(host.matches_origin(origin) && Host::of_origin(origin).any(|found| found == host), "{stored}");
+        assert!(host.is_named(stored) && host.is_named(host.name()), "{stored}");
+    }
+}
+
+#[test]
+fn names_in_a_request() {
+    for (host, text, is_named) in [
+        ("example.com", "example.com", true),
+        ("example.com", "Example.COM:443", true),
+        ("example.com:8443", "EXAMPLE.com:8443", true),
+        ("localhost", "LocalHost:80", true),
+        ("localhost", "localhost:443", true),
+        ("xn--bcher-kva.example", "XN--BCHER-KVA.example:443", true),
+        ("example.com", "example.com:80", false),
+        ("example.com", "example.com:8443", false),
+        ("example.com", "example.com:0443", false),
+        ("example.com", "example.com:443:443", false),
+        ("example.com", "example.com:", false),
+        ("example.com", "example.com.", false),
+        ("example.com:8443", "example.com", false),
+        ("example.com:8443", "example.com:8443:443", false),
+        ("example.com", "sub.example.com", false),
+        ("example.com", ":443", false),
+        ("example.com", "", false),
+    ] {
+        let parsed = Host::parse(host, LocalHosts::Allowed).expect("a host");
+        assert_eq!(parsed.is_named(text), is_named, "{host} {text:?}");
     }
 }
 
@@ -346,7 +398,8 @@ const NEAR: &str = concat!(
 proptest! {
     #[test]
     fn ordinary_hosts_are_accepted(input in ORDINARY) {
-        prop_assert_eq!(parse(&input), Ok(input));
+        let stored = input.strip_suffix(":443").unwrap_or(&input).to_owned();
+        prop_assert_eq!(parse(&input), Ok(stored));
     }
 
     #[test]

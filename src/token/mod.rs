@@ -90,9 +90,10 @@ pub struct Claims<'a> {
     pub scope: Cow<'a, str>,
     /// The number of the user to whom the data belongs.
     pub id: i64,
-    /// How that user wants to be called; `usr_` and the number where that has an `@`.
+    /// How that user wants to be called; `usr_` and the number where that has an `@` or reads like such an id.
     pub nick: Cow<'a, str>,
-    /// That user's name; `usr_` and the number where that has an `@`, as an e-mail address does.
+    /// That user's name; `usr_` and the number where that has an `@`, as an e-mail address does. Nobody else's name reads
+    /// like that.
     pub username: Cow<'a, str>,
     /// The domain's host, in access tokens only.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]

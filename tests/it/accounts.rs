@@ -191,6 +191,10 @@ fn sign_up_refuses_what_is_no_account_and_names_the_member() {
         "a\u{200b}lice",     // a zero-width space
         "ali\u{202e}ce",     // right-to-left from here
         "a@b.com\r\nBcc: x", // a header, if anybody mails it
+        "usr_1",             // what tokens say of somebody
+        "USR_7",
+        "Usr_007",
+        "usr_99999999999999999999",
     ] {
         cases.push((with("username", json!(username)), "username"));
     }
@@ -203,6 +207,36 @@ fn sign_up_refuses_what_is_no_account_and_names_the_member() {
         assert_eq!(refusal["field"], json!(field), "{body}");
     }
     assert_eq!(row_counts(&gate)[0], 0);
+    let body = json!({"username": "usr_7", "password": PASSWORD});
+    for (language, says) in [("en", "an id, as usr_ and digits do"), ("ko", "ID 형태의 이름은 사용할 수 없습니다")]
+    {
+        let refusal = gate.post("/v1/signup").json(&body).header("Accept-Language", language).send();
+        let message = refusal.refused(400, "invalid_field")["message"].to_string();
+        assert!(message.contains(says), "{message}");
+    }
+    for near in ["usr_", "usr_7x", "usr_x7", "usr-7", "ausr_7", "usr__7"] {
+        gate.sign_up(near);
+    }
+}
+
+/// Tokens say `usr_7` of one whose name they do not show: of nobody else, whenever the name was chosen.
+#[test]
+fn nobody_passes_for_another_by_a_public_id() {
+    let gate = Gate::start();
+    let alice = gate.sign_up("alice@example.com");
+    let alices = format!("usr_{}", alice.id);
+    assert_eq!(parts(&alice.token).1["username"], json!(alices));
+    passwords::insert_user(&gate, &alices, passwords::hash(PASSWORD, 4));
+    let body = json!({"username": "mallory", "password": PASSWORD, "nick": alices.to_uppercase()});
+    gate.post("/v1/signup").json(&body).send().expect(201);
+    for (name, hides) in [(&*alices, [true, true]), ("mallory", [false, true])] {
+        let signed_in = sign_in(&gate, name, PASSWORD).expect(200);
+        let own = format!("usr_{}", signed_in["payload"]["id"]);
+        assert_ne!(own, alices);
+        let claims = parts(signed_in["token"].as_str().expect("a token")).1;
+        let shown = |hidden: bool| if hidden { own.clone() } else { name.to_owned() };
+        assert_eq!((&claims["username"], &claims["nick"]), (&json!(shown(hides[0])), &json!(shown(hides[1]))));
+    }
 }
 
 #[test]

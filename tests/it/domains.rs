@@ -138,7 +138,8 @@ fn hosts_are_normalised_or_refused() {
     for (host, stored) in [
         ("example.com", "example.com"),
         ("EXAMPLE.org", "example.org"),
-        ("example.com:443", "example.com:443"),
+        ("example.net:443", "example.net"),
+        ("example.com:80", "example.com:80"),
         ("bücher.example", "xn--bcher-kva.example"),
         ("한국.kr", "xn--3e0b707e.kr"),
         ("shop.co.uk", "shop.co.uk"),
@@ -273,11 +274,18 @@ fn a_host_is_one_domain_per_user_and_open_to_other_users() {
     let gate = Gate::start();
     let (alice, bob) = (gate.sign_up("alice"), gate.sign_up("bob"));
     let first = gate.register(&alice, "bücher.example");
-    for same in ["bücher.example", "BÜCHER.example", "xn--bcher-kva.example", "bu\u{308}cher.example"] {
+    for same in [
+        "bücher.example",
+        "BÜCHER.example",
+        "xn--bcher-kva.example",
+        "bu\u{308}cher.example",
+        "bücher.example:443",
+        "XN--bcher-kva.example:443",
+    ] {
         let refusal = register(&gate, &alice, &json!({"host": same, "type": "premium"})).refused(409, "taken");
         assert_eq!(refusal["field"], json!("host"), "{same}");
     }
-    for other in ["bücher.example:443", "www.bücher.example"] {
+    for other in ["bücher.example:8443", "www.bücher.example"] {
         gate.register(&alice, other);
     }
     let bobs = gate.register(&bob, "bücher.example");

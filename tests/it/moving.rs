@@ -292,6 +292,16 @@ fn another_system_is_not_taken_for_the_same() {
 }
 
 #[test]
+fn nobody_moves_in_under_the_id_of_another() {
+    let database = Database::new();
+    let (lines, sums) = imported(&database, &[user(1, "Usr_2"), user(2, "bob@example.com"), end(2, 0)].join("\n"));
+    assert_eq!(sums["imported"]["users"], json!(2));
+    assert_eq!((lines.len(), &lines[0]["user"]), (1, &json!(1)));
+    let reason = text(&lines[0]["reason"]);
+    assert!(reason.contains("\"Usr_2\" cannot be a username, which is now nodebird-1"), "{reason}");
+}
+
+#[test]
 fn what_was_deleted_here_does_not_come_back() {
     let database = Arc::new(Database::new());
     let export = [

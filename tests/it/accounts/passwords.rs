@@ -1,10 +1,14 @@
 //! Passwords: what may be one, that every character of it counts, and what happens to older hashes.
 
+use std::sync::Arc;
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, SqliteConnection};
 use gatebird::db::user::{self, NewUser};
 use gatebird::password::{NewPassword, hash_now};
 
 use super::{change, exchange, sign_in, stored};
-use crate::harness::{Gate, PASSWORD, Reply, json};
+use crate::harness::{Database, Gate, PASSWORD, Reply, json};
 
 /// Puts a user with that hash into the database, as another system's export would.
 pub fn insert_user(gate: &Gate, username: &str, password_hash: String) {
@@ -195,4 +199,22 @@ fn a_hash_of_another_system_or_cost_is_replaced_at_the_next_sign_in() {
         // The password is the same, so nothing is revoked.
         gate.get("/v1/me").token(first["token"].as_str().expect("a token")).send().expect(200);
     }
+}
+
+/// As many do at once when all have just moved in, and perhaps while a load of domains holds the writer.
+#[test]
+fn a_sign_in_needs_no_write() {
+    let gate = Gate::on(Arc::new(Database::sqlite()), &[]);
+    let old = bcrypt::non_truncating_hash(PASSWORD, 4).expect("hashes");
+    insert_user(&gate, "alice", old.clone());
+    let mut other = SqliteConnection::establish(gate.database.url.trim_start_matches("sqlite://")).expect("a database");
+    other.batch_execute("BEGIN IMMEDIATE").expect("the lock");
+    sign_in(&gate, "alice", "wrong password").refused(401, "credentials");
+    let answer = sign_in(&gate, "alice", PASSWORD).expect(200);
+    gate.get("/v1/me").token(answer["token"].as_str().expect("a token")).send().expect(200);
+    assert_eq!(stored(&gate, "alice").password_hash, old);
+
+    other.batch_execute("COMMIT").expect("the lock is given back");
+    sign_in(&gate, "alice", PASSWORD).expect(200);
+    assert_ne!(stored(&gate, "alice").password_hash, old, "the next one tries again");
 }

@@ -42,8 +42,10 @@ fn the_operator_lists_everybody_or_one() {
     assert_eq!(actions(&["list", "--user", "usr_99"]), [""; 0]);
     let lines = cli(&database, &["list"]).good();
     assert!(lines.lines().count() == 3 && lines.contains("usr_1 domain.registered dom_"), "{lines}");
-    // Nobody hides another one's rows behind a name.
-    run(&mut gatebird(&database, &["user", "add", "usr_2"], &[]), PASSWORD).good();
+    // Nobody hides another one's rows behind a name, not even one of before such names were refused.
+    let outcome = run(&mut gatebird(&database, &["user", "add", "usr_2"], &[]), PASSWORD);
+    assert!(outcome.code == Some(64) && outcome.stderr.contains("usr_ and digits"), "{outcome:?}");
+    execute(&database, "UPDATE users SET username = 'usr_2', username_key = 'usr_2' WHERE id = 1");
     assert_eq!(actions(&["list", "--user", "usr_2"]), ["user.signed_up"]);
     for (args, says) in [
         (&["list", "--user", "nobody"][..], "nobody"),

@@ -35,6 +35,7 @@ fn users_are_added_with_a_password_from_standard_input() {
     refused(cli(&database, &["user", "add", "carol"], ""), "password");
     refused(cli(&database, &["user", "add", "ALICE"], PASSWORD), "username");
     refused(cli(&database, &["user", "add", "a b"], PASSWORD), "username");
+    refused(cli(&database, &["user", "add", "USR_1"], PASSWORD), "username");
     refused(cli(&database, &["user", "add", "carol", "--nick", ""], PASSWORD), "nick");
 
     let users = cli(&database, &["user", "list", "--json"], "").json();

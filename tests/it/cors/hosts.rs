@@ -25,8 +25,8 @@ fn a_host_has_the_origins_that_browsers_make_of_it() {
         ("A.Example.COM:8443", vec!["https://a.example.com:8443"]),
         ("bücher.example.com", vec!["https://xn--bcher-kva.example.com"]),
         ("localhost", vec!["http://localhost", "https://localhost"]),
-        ("localhost:80", vec!["http://localhost", "https://localhost:80"]),
-        ("localhost:443", vec!["https://localhost", "http://localhost:443"]),
+        ("localhost:80", vec!["http://localhost", "https://localhost"]),
+        ("localhost:443", vec!["https://localhost", "http://localhost"]),
         ("localhost:3000", vec!["http://localhost:3000", "https://localhost:3000"]),
     ]
     .into_iter()

@@ -37,13 +37,14 @@ fn domains_come_from_a_csv_file() {
         new.example.com,alice,secret,free\n\
         other.example.com,alice,{given},free\n\
         shop.example.com,alice,{},free\n\
-        BLOG.example.com,alice,,free\n",
+        BLOG.example.com,alice,,free\n\
+        new.example.com,usr_1,,free\n",
         uuid(2)
     );
     write(&database, "domains.csv", &rows);
     let load = ["import", "domains", "domains.csv", "--secrets", "secrets.csv", "--json"];
     let (lines, sums) = report(cli(&database, &load, ""));
-    assert_eq!(sums, json!({"imported": {"users": 0, "domains": 2}, "already": 1, "skipped": 7}));
+    assert_eq!(sums, json!({"imported": {"users": 0, "domains": 2}, "already": 1, "skipped": 8}));
     let skipped: Vec<_> = lines.iter().map(|line| (line["line"].as_u64(), text(&line["reason"]))).collect();
     for (number, says) in [
         (4, "public suffix"),
@@ -53,6 +54,7 @@ fn domains_come_from_a_csv_file() {
         (8, "clientSecret"),
         (9, "another domain has that clientSecret"),
         (10, "another secret"),
+        (12, "usr_ and digits"),
     ] {
         let told = |(line, reason): &&(Option<u64>, String)| *line == Some(number) && reason.contains(says);
         assert!(skipped.iter().any(|line| told(&line)), "{number} {says}: {skipped:?}");
@@ -66,7 +68,7 @@ fn domains_come_from_a_csv_file() {
     ends(&cli(&database, &load, ""), 73, "secrets.csv");
     let again = ["import", "domains", "domains.csv", "--secrets", "again.csv", "--json"];
     let (_, sums) = report(cli(&database, &again, ""));
-    assert_eq!(sums, json!({"imported": {"users": 0, "domains": 0}, "already": 3, "skipped": 7}));
+    assert_eq!(sums, json!({"imported": {"users": 0, "domains": 0}, "already": 3, "skipped": 8}));
     assert!(!database.dir.path().join("again.csv").exists());
 
     let gate = Gate::on(database, &[]);

@@ -55,9 +55,11 @@ fn proving_takes_the_host_over_from_who_has_not_proven_it() {
     gate.delete(&format!("/v1/domains/{}", bob.1.id)).token(&bob.0.token).send().expect(200);
     let carol = gate.sign_up("carol");
     for user in [&bob.0, &carol] {
-        let body = json!({"host": NAME, "type": "free"});
-        let refusal = gate.post("/v1/domains").token(&user.token).json(&body).send().refused(409, "taken");
-        assert_eq!(refusal["field"], json!("host"));
+        for host in [NAME.to_owned(), format!("{NAME}:443")] {
+            let body = json!({"host": host, "type": "free"});
+            let refusal = gate.post("/v1/domains").token(&user.token).json(&body).send().refused(409, "taken");
+            assert_eq!(refusal["field"], json!("host"));
+        }
         gate.register(user, "www.shop.example.test");
     }
     assert_eq!(shown(&gate, &alice.0, &alice.1)["proven"], json!(true));

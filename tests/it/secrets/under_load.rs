@@ -1,10 +1,10 @@
-//! A hundred rotations while clients call: nobody is refused inside the grace, nobody gets in after it.
+//! A hundred rotations while clients call: nobody is refused inside the grace, nobody gets in one second after it.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, RwLock};
 
-use super::{rotated, try_secret};
-use crate::harness::Gate;
+use super::{list, rotated, try_secret};
+use crate::harness::{Gate, Reply};
 
 /// Seconds.
 const GRACE: i64 = 30;
@@ -21,12 +21,9 @@ fn a_hundred_rotations_under_load() {
         for which in [0, 1, 0, 1] {
             let (gate, done, calls, told, refused) = (&gate, &done, &calls, &told, &refused);
             scope.spawn(move || {
-                loop {
-                    // Held while it is used, so that the clock stands still for this one's grace.
+                while !done.load(Ordering::Relaxed) {
+                    // Held while it is used, so that nobody tells of another meanwhile.
                     let secrets = told.read().expect("nobody panics");
-                    if done.load(Ordering::Relaxed) {
-                        return;
-                    }
                     let reply = try_secret(gate, &secrets[which]);
                     if reply.status != 200 {
                         refused.lock().expect("nobody panics").push(reply.text());
@@ -35,26 +32,56 @@ fn a_hundred_rotations_under_load() {
                 }
             });
         }
+        // Ended also by a failure, so that no thread is waited for in vain.
+        let _end = End(&done);
         let mut over = Vec::new();
+        // The one that clients are behind with, and its deadline; a round later nobody has it.
+        let mut retiring: Option<(String, i64)> = None;
         for _ in 0..100 {
+            let before = gate.clock.now();
             let new = rotated(&gate, &alice, &domain, GRACE);
-            let mut secrets = told.write().expect("nobody panics");
-            let [old, newer] = &mut *secrets;
-            over.push(std::mem::replace(old, std::mem::replace(newer, new.secret)));
-            // The one before is in its grace still; the one before that ends now.
-            gate.clock.advance(GRACE / 2 + 1);
+            let deadline = list(&gate, &alice, &domain)[1]["expiresAt"].as_i64().expect("a deadline");
+            assert!((before + GRACE..=gate.clock.now() + GRACE).contains(&deadline));
+            let old = {
+                let mut secrets = told.write().expect("nobody panics");
+                let [old, newer] = &mut *secrets;
+                *old = std::mem::replace(newer, new.secret);
+                old.clone()
+            };
+            // The clients go on with the one behind, in its grace, and the new one.
+            if let Some((secret, deadline)) = retiring.replace((old, deadline)) {
+                at(&gate, &secret, deadline - 1).expect(200);
+                at(&gate, &secret, deadline + 1).refused(401, "unknown_client");
+                over.push(secret);
+            }
+            gate.clock.advance((before + GRACE / 2 + 1 - gate.clock.now()).max(0));
         }
-        let secrets = told.write().expect("nobody panics");
-        done.store(true, Ordering::Relaxed);
-        let last = secrets[1].clone();
-        drop(secrets);
-        gate.clock.advance(GRACE + 1);
-        for secret in over.iter().filter(|secret| **secret != last) {
+        for secret in &over {
             try_secret(&gate, secret).refused(401, "unknown_client");
         }
-        try_secret(&gate, &last).expect(200);
+        assert_eq!(over.len(), 99);
     });
     let refused = refused.into_inner().expect("nobody panics");
     assert!(refused.is_empty(), "{} of {} were refused: {}", refused.len(), calls.load(Ordering::Relaxed), refused[0]);
     assert!(calls.load(Ordering::Relaxed) > 100);
+}
+
+/// Sets the flag when it goes.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the secret is answered in that very second: real time goes on while it is asked.
+fn at(gate: &Gate, secret: &str, second: i64) -> Reply {
+    loop {
+        gate.clock.advance(second - gate.clock.now());
+        let reply = try_secret(gate, secret);
+        if gate.clock.now() == second {
+            return reply;
+        }
+    }
 }
