@@ -41,7 +41,7 @@ pub struct Key {
 }
 
 enum Signing {
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
     Private(PrivateKey),
 }
 
@@ -50,7 +50,7 @@ impl Key {
     pub fn hs256(secret: &HmacSecret) -> Key {
         let named = [b"gatebird kid\0", secret.as_bytes()].concat();
         let kid = URL_SAFE_NO_PAD.encode(&digest(&SHA256, &named).as_ref()[..9]);
-        let signing = Signing::Hmac(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()));
+        let signing = Signing::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes())));
         Key::new(kid, Algorithm::Hs256, signing, DecodingKey::from_secret(secret.as_bytes()), None)
     }
 

@@ -30,7 +30,13 @@ impl Tally {
 
 /// A key of ours that only verifies.
 fn key(algorithm: Algorithm, verifying: DecodingKey) -> Key {
-    Key::new("x".to_owned(), algorithm, Signing::Hmac(hmac::Key::new(hmac::HMAC_SHA256, &[])), verifying, None)
+    Key::new(
+        "x".to_owned(),
+        algorithm,
+        Signing::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &[]))),
+        verifying,
+        None,
+    )
 }
 
 fn client_keys(jwk: Value) -> Result<ClientKeys, KeysProblem> {
