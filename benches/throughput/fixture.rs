@@ -97,7 +97,7 @@ impl Fixture {
 
     /// A server with one domain that knows of so many revoked tokens, none of them the domain's.
     fn revoked(count: usize, cores: Cores) -> Result<Self> {
-        let Self { server, clients, resident, settings, directory, .. } = Self::prepare(1, crate::DEFAULTS, cores)?;
+        let Self { server, mut clients, resident, settings, directory, .. } = Self::prepare(1, crate::DEFAULTS, cores)?;
         eprintln!("revoking {count} tokens");
         server.stop()?;
         let mut database = SqliteConnection::establish(&server::database(directory.path()).to_string_lossy())?;
@@ -108,6 +108,11 @@ impl Fixture {
         drop(database);
         let (server, _) = Server::start(directory.path(), settings, cores)?;
         let bytes = server.resident()?.saturating_sub(resident);
+        // The port is another one, and so is the issuer.
+        for client in &mut clients {
+            let answers = each(&server, &[crate::token(client)], 1, 200)?;
+            client.token = member(answers.first().unwrap_or(&Value::Null), "token")?;
+        }
         Ok(Self {
             server,
             clients,
