@@ -14,7 +14,7 @@ mod hosts;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -23,13 +23,12 @@ use papaya::HashMap;
 
 use self::difference::Seen;
 use self::hosts::Hosts;
-use crate::db::revision::{Change, Part, Tombstone};
+use crate::db::revision::{Change, Tombstone};
 use crate::db::revocation::Revocation;
 use crate::db::signing_key::SigningKey;
 use crate::db::used_assertion::UsedAssertion;
 pub use crate::db::user::{Standing, Tenant};
-use crate::db::{Conn, Db, domain, revision, secret, user};
-use crate::error::{Error, Result};
+use crate::db::{domain, secret};
 use crate::host::Host;
 use crate::id::{DomainId, SecretId, TokenId, UserId};
 use crate::plan::{Meter, Plan};
@@ -263,38 +262,6 @@ impl Directory {
     /// The user of that number, if not suspended.
     pub fn tenant(&self, number: i64) -> Option<Arc<Tenant>> {
         self.tenants.pin().get(&number)?.0.load_full().filter(|tenant| !tenant.suspended)
-    }
-
-    /// Reads everything, before the first request.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub fn fill(&self, db: &Db) -> Result<Conn> {
-        let (mut conn, mut other) = (db.follower()?, db.follower()?);
-        let current = revision::current(&mut conn)?;
-        // A table that grows while it is filled is copied again and again.
-        let (users, domains) = (user::count_all(&mut conn)?, domain::count_all(&mut conn)?);
-        self.tenants.pin().reserve(users);
-        self.domains.pin().reserve(domains);
-        self.secrets.pin().reserve(domains);
-        // Whoever comes first of a domain and its secrets makes the place of both.
-        let filled = std::thread::scope(|scope| {
-            let read = |conn: &mut Conn, part| {
-                let mut keys = KeyChanges::default();
-                let mut pass = Pass::new(&mut keys, true);
-                let read = revision::changes(conn, part, 0, current, &mut |row| self.apply(row, &mut pass));
-                self.change_keys(keys);
-                read
-            };
-            let domains = scope.spawn(move || read(&mut other, Part::Domains));
-            let most = read(&mut conn, Part::Most);
-            domains.join().map(|domains| domains.and(most))
-        });
-        filled.map_err(|_| Error::internal("reading the directory panicked"))??;
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::all(current);
-        // A row that changed meanwhile was passed over.
-        self.catch_up(&mut conn)?;
-        Ok(conn)
     }
 
     fn was_fresh_at(&self, asked_at: Duration) {

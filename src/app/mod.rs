@@ -192,8 +192,9 @@ impl App {
         applied.map(|()| value)
     }
 
-    /// [`App::change`] of what takes nothing away from anybody, or not soon. It counts as done once it is committed: its answer may hold
-    /// a secret that is shown only once, and is worth more than a node that knows of it at the next refresh only.
+    /// [`App::change`] of what takes nothing away from anybody, or not soon. It counts as done once it is committed: its
+    /// answer may hold a secret that is shown only once, and is worth more than a node that knows of it at the next refresh
+    /// only.
     ///
     /// # Errors
     /// As [`Db::write`].

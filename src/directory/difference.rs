@@ -1,5 +1,7 @@
-//! The difference between the directory and the database: read step by step, each applied before the next is read, so that a
-//! million imported rows are never in memory twice, and an attempt that fails has not been in vain.
+//! How the directory reads the database: everything at the start, by two threads, and from then on the difference.
+//!
+//! The difference is read step by step, each applied before the next is read, so that a million imported rows are never in
+//! memory twice, and an attempt that fails has not been in vain.
 //!
 //! Why steps may be taken in the order of revisions: a row has the revision of its last change. One that changes again comes
 //! later and as it is by then; one that was deleted and inserted again has a later revision than its tombstone, and within a
@@ -14,8 +16,8 @@ use std::mem;
 use std::sync::{MutexGuard, PoisonError};
 
 use super::{Directory, KeyChanges, Pass};
-use crate::db::Conn;
 use crate::db::revision::{self, Change, Counter, Part};
+use crate::db::{Conn, Db, domain, user};
 use crate::error::{Error, Result};
 
 /// How many revisions a step has. It takes some ten milliseconds and a few megabytes.
@@ -44,6 +46,38 @@ impl Seen {
 }
 
 impl Directory {
+    /// Reads everything, before the first request.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub fn fill(&self, db: &Db) -> Result<Conn> {
+        let (mut conn, mut other) = (db.follower()?, db.follower()?);
+        let current = revision::current(&mut conn)?;
+        // A table that grows while it is filled is copied again and again.
+        let (users, domains) = (user::count_all(&mut conn)?, domain::count_all(&mut conn)?);
+        self.tenants.pin().reserve(users);
+        self.domains.pin().reserve(domains);
+        self.secrets.pin().reserve(domains);
+        // Whoever comes first of a domain and its secrets makes the place of both.
+        let filled = std::thread::scope(|scope| {
+            let read = |conn: &mut Conn, part| {
+                let mut keys = KeyChanges::default();
+                let mut pass = Pass::new(&mut keys, true);
+                let read = revision::changes(conn, part, 0, current, &mut |row| self.apply(row, &mut pass));
+                self.change_keys(keys);
+                read
+            };
+            let domains = scope.spawn(move || read(&mut other, Part::Domains));
+            let most = read(&mut conn, Part::Most);
+            domains.join().map(|domains| domains.and(most))
+        });
+        filled.map_err(|_| Error::internal("reading the directory panicked"))??;
+        *self.seen() = Seen::all(current);
+        // A row that changed meanwhile was passed over.
+        self.catch_up(&mut conn)?;
+        Ok(conn)
+    }
+
     /// Reads what changed since the last time and applies it.
     ///
     /// # Errors

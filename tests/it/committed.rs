@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use actix_web::rt::System;
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, PgConnection};
 use gatebird::error::Error;
 
 use crate::binary::{PROMISED, within};
-use crate::harness::{Gate, json, postgres};
+use crate::harness::{Gate, beside, json, postgres};
 
 /// What follows a commit fails a few times, as where the connection is lost just then, and takes longer than a request may
 /// wait for the commit.
@@ -63,8 +62,7 @@ fn a_connection_that_is_lost_at_the_commit_leaves_it_open() {
     let Some(base) = postgres() else { return };
     let gate = Gate::start();
     let (_, _, token) = gate.tenant("alice");
-    let schema = gate.database.url.rsplit("%3D").next().expect("a schema");
-    let mut conn = PgConnection::establish(&base).expect("PostgreSQL answers");
+    let (mut conn, schema) = beside(&gate, &base);
     let dies = format!(
         "SET search_path = {schema};
          CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS
@@ -85,8 +83,7 @@ fn a_commit_that_has_begun_is_waited_for() {
     let Some(base) = postgres() else { return };
     let gate = Gate::start();
     let (_, _, token) = gate.tenant("alice");
-    let schema = gate.database.url.rsplit("%3D").next().expect("a schema");
-    let mut conn = PgConnection::establish(&base).expect("PostgreSQL answers");
+    let (mut conn, schema) = beside(&gate, &base);
     let slow = format!(
         "SET search_path = {schema};
          CREATE FUNCTION nap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.9); RETURN NEW; END $$;
@@ -107,8 +104,7 @@ fn a_change_that_this_node_reads_back_late_is_answered_when_it_is_in_force() {
     let Some(base) = postgres() else { return };
     let gate = Gate::start();
     let (user, domain, token) = gate.tenant("alice");
-    let schema = gate.database.url.rsplit("%3D").next().expect("a schema");
-    let mut other = PgConnection::establish(&base).expect("PostgreSQL answers");
+    let (mut other, schema) = beside(&gate, &base);
     // What nobody here changes.
     let lock = format!("BEGIN; LOCK TABLE {schema}.used_assertions IN ACCESS EXCLUSIVE MODE");
     other.batch_execute(&lock).expect("a lock");

@@ -45,6 +45,12 @@ const SETTINGS: &[(&str, &str)] = &[
     ("WORKERS", "2"),
 ];
 
+/// A connection beside the gate's own, and the schema that the gate's tables are in.
+pub fn beside<'a>(gate: &'a Gate, base: &str) -> (PgConnection, &'a str) {
+    let schema = gate.database.url.rsplit("%3D").next().expect("a schema");
+    (PgConnection::establish(base).expect("PostgreSQL answers"), schema)
+}
+
 /// The PostgreSQL to test on; without it, tests run on SQLite.
 #[expect(clippy::disallowed_methods, reason = "this is the tests' own setting")]
 pub fn postgres() -> Option<String> {

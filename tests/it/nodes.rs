@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, PgConnection};
 
 use crate::binary::{Child, PROMISED, gatebird, within};
-use crate::harness::{Database, Gate, PASSWORD, json, postgres};
+use crate::harness::{Database, Gate, PASSWORD, beside, json, postgres};
 
 mod away;
 pub mod cluster;
@@ -166,8 +165,7 @@ fn a_directory_that_takes_its_time_is_read_all_the_same() {
     let Some(base) = postgres() else { return };
     let here = Gate::start();
     let (_, _, token) = here.tenant("alice");
-    let schema = here.database.url.rsplit("%3D").next().expect("a schema");
-    let mut conn = PgConnection::establish(&base).expect("PostgreSQL answers");
+    let (mut conn, schema) = beside(&here, &base);
     conn.batch_execute(&format!("BEGIN; LOCK TABLE {schema}.domains IN ACCESS EXCLUSIVE MODE")).expect("a lock");
     let there = std::thread::scope(|scope| {
         let there = scope.spawn(|| here.another_node());
