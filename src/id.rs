@@ -1,6 +1,7 @@
 //! Identifiers as types, so that a post's number is never taken for a user's.
 //! They come from a database row or from a parsed public form, never from a bare number.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
@@ -209,9 +210,17 @@ pub struct TokenId([u8; 16]);
 impl TokenId {
     /// A new random id.
     pub fn random() -> TokenId {
-        let mut random = [0; 16];
-        aws_lc_rs::rand::fill(&mut random).expect("the system's random source answers");
-        TokenId(random)
+        thread_local!(static AHEAD: RefCell<Vec<TokenId>> = const { RefCell::new(Vec::new()) });
+        // Many at once: to ask for random bytes takes much longer than to make them, and each token needs some. An id is no
+        // secret, so it may lie about.
+        AHEAD.with_borrow_mut(|ahead| {
+            if ahead.is_empty() {
+                let mut random = [0; 64 * 16];
+                aws_lc_rs::rand::fill(&mut random).expect("the system's random source answers");
+                ahead.extend(random.as_chunks().0.iter().copied().map(TokenId));
+            }
+            ahead.pop().expect("some were just made")
+        })
     }
 
     /// Parses what [`Display`](fmt::Display) writes and nothing else.
