@@ -32,7 +32,7 @@ pub struct Key {
     kid: String,
     algorithm: Algorithm,
     signing: Signing,
-    verifying: DecodingKey,
+    verifying: Verifying,
     /// The public half; an HMAC key has none.
     jwk: Option<Jwk>,
     /// The encoded headers, which are the same for each token of a kind.
@@ -45,13 +45,19 @@ enum Signing {
     Private(PrivateKey),
 }
 
+/// An HMAC is verified by what made it: the library would take the secret apart again for every token.
+enum Verifying {
+    Hmac(Box<hmac::Key>),
+    Public(DecodingKey),
+}
+
 impl Key {
     /// A key for HS256. Its `kid` is derived from it, so that nodes with the same secret agree on it.
     pub fn hs256(secret: &HmacSecret) -> Key {
         let named = [b"gatebird kid\0", secret.as_bytes()].concat();
         let kid = URL_SAFE_NO_PAD.encode(&digest(&SHA256, &named).as_ref()[..9]);
-        let signing = Signing::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes())));
-        Key::new(kid, Algorithm::Hs256, signing, DecodingKey::from_secret(secret.as_bytes()), None)
+        let key = Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()));
+        Key::new(kid, Algorithm::Hs256, Signing::Hmac(key.clone()), Verifying::Hmac(key), None)
     }
 
     /// Makes a key and gives it as PKCS#8 as well; `None` for HS256, whose key is JWT_SECRET.
@@ -64,15 +70,15 @@ impl Key {
     /// Reads a key in PKCS#8. Its `kid` is its thumbprint (RFC 7638).
     pub fn load(algorithm: Algorithm, pkcs8: &[u8]) -> Option<Key> {
         let private = PrivateKey::load(algorithm, pkcs8)?;
-        let verifying = private.public();
-        let mut jwk = Jwk::from_decoding_key(&verifying, Some(algorithm.of_library())).ok()?;
+        let public = private.public();
+        let mut jwk = Jwk::from_decoding_key(&public, Some(algorithm.of_library())).ok()?;
         let kid = jwk.thumbprint(ThumbprintHash::SHA256).ok()?;
         jwk.common.key_id = Some(kid.clone());
         jwk.common.public_key_use = Some(PublicKeyUse::Signature);
-        Some(Key::new(kid, algorithm, Signing::Private(private), verifying, Some(jwk)))
+        Some(Key::new(kid, algorithm, Signing::Private(private), Verifying::Public(public), Some(jwk)))
     }
 
-    fn new(kid: String, algorithm: Algorithm, signing: Signing, verifying: DecodingKey, jwk: Option<Jwk>) -> Key {
+    fn new(kid: String, algorithm: Algorithm, signing: Signing, verifying: Verifying, jwk: Option<Jwk>) -> Key {
         let header = |kind: Kind| {
             let header = json!({"typ": kind.typ(), "alg": algorithm.name(), "kid": kid});
             URL_SAFE_NO_PAD.encode(header.to_string())
@@ -108,7 +114,17 @@ impl Key {
 
     /// Whether `signature`, in base64url, is this key's over `message`; an HMAC is compared in constant time.
     pub(super) fn verify(&self, message: &[u8], signature: &str) -> bool {
-        crypto::verify(signature, message, &self.verifying, self.algorithm.of_library()).unwrap_or(false)
+        match &self.verifying {
+            Verifying::Hmac(key) => {
+                // The decoder asks for a little more room than the 32 bytes need.
+                let mut tag = [0; 36];
+                let length = URL_SAFE_NO_PAD.decode_slice(signature, &mut tag);
+                length.is_ok_and(|length| hmac::verify(key, message, &tag[..length]).is_ok())
+            }
+            Verifying::Public(key) => {
+                crypto::verify(signature, message, key, self.algorithm.of_library()).unwrap_or(false)
+            }
+        }
     }
 }
 
@@ -267,13 +283,26 @@ impl Keyring {
         key.map_or(&self.root.hmac[0], |kept| &kept.key)
     }
 
+    /// The kind and the key of the tokens whose encoded header is this one, as far as they are ours; and the second from
+    /// which the key verifies nothing.
+    pub(super) fn find_by_header(&self, header: &str, now: i64) -> Option<(Kind, &Key, i64)> {
+        Kind::ALL.into_iter().find_map(|kind| {
+            let (key, until) = self.find_key(|key| key.header(kind) == header, now)?;
+            Some((kind, key, until))
+        })
+    }
+
     /// The key of that name, if a token may still carry it at `now`, and the second from which it may not.
     pub(super) fn find(&self, kid: &str, now: i64) -> Option<(&Key, i64)> {
-        if let Some(key) = self.root.hmac.iter().find(|key| key.kid == kid) {
+        self.find_key(|key| key.kid == kid, now)
+    }
+
+    fn find_key(&self, is: impl Fn(&Key) -> bool, now: i64) -> Option<(&Key, i64)> {
+        if let Some(key) = self.root.hmac.iter().find(|key| is(key)) {
             let until = self.hmac_until();
             return (now < until).then_some((key, until));
         }
-        let index = self.kept.iter().position(|kept| kept.key.kid == kid)?;
+        let index = self.kept.iter().position(|kept| is(&kept.key))?;
         let next = self.kept.get(index + 1).map(|next| next.term.signs_from);
         let until = match self.kept[index].term.phase(next, self.root.longest_life, now) {
             Phase::Next | Phase::Signing => i64::MAX,
