@@ -23,18 +23,14 @@ use crate::config::Config;
 use crate::gate::observe::observe;
 use crate::gate::routes::Routes;
 
-/// Every route. What each one demands of its caller stands in the handler's parameters.
+/// Every route. What each one demands of its caller stands in the handler's parameters. The router asks one after the
+/// other, so what is called most stands first.
 pub fn routes(config: &mut ServiceConfig<'_>) {
     config
         .service(token::issue) //            POST   /token
         .service(issued::introspect) //      POST   /introspect
         .service(issued::revoke) //          POST   /revoke
         .service(verify::verify) //          GET    /verify
-        .service(well_known::metadata) //    GET    /.well-known/oauth-authorization-server
-        .service(well_known::jwks) //        GET    /.well-known/jwks.json
-        .service(status::healthz) //         GET    /healthz
-        .service(status::readyz) //          GET    /readyz
-        .service(openapi::document) //       GET    /openapi.json
         .service(
             scope("/v1")
                 .service(token::issue) //    POST   /v1/token
@@ -62,7 +58,12 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
                 .service(posts::show) //       GET    /v1/posts/{id}
                 .service(posts::change) //     PUT    /v1/posts/{id}
                 .service(posts::remove), //    DELETE /v1/posts/{id}
-        );
+        )
+        .service(well_known::metadata) //    GET    /.well-known/oauth-authorization-server
+        .service(well_known::jwks) //        GET    /.well-known/jwks.json
+        .service(status::healthz) //         GET    /healthz
+        .service(status::readyz) //          GET    /readyz
+        .service(openapi::document); //      GET    /openapi.json
 }
 
 /// The routes as data, once per process.

@@ -217,7 +217,6 @@ impl Bearer {
     }
 }
 
-/// The token in the one `Authorization` header: `Bearer <token>`, the scheme in any case, or the bare token.
 /// Whether a request of a user in person deletes something, of which there is only so much, or changes the password, which
 /// has `LIMIT_PASSWORDS`.
 fn ends_access(req: &HttpRequest) -> bool {
@@ -225,13 +224,14 @@ fn ends_access(req: &HttpRequest) -> bool {
     req.method() == Method::DELETE || req.match_info().as_str() == PASSWORD
 }
 
+/// The token in the one `Authorization` header: `Bearer <token>`, the scheme in any case, or the bare token.
 fn presented(req: &HttpRequest) -> Result<&str> {
     let mut headers = req.headers().get_all(AUTHORIZATION);
     let header = headers.next().ok_or(Error::TokenMissing)?;
     if headers.next().is_some() {
         return Err(Error::TokenInvalid);
     }
-    let text = header.to_str().map_err(|_| Error::TokenInvalid)?.trim_matches(' ');
+    let text = str::from_utf8(header.as_bytes()).map_err(|_| Error::TokenInvalid)?.trim_matches(' ');
     match text.split_once(' ') {
         None if text.is_empty() => Err(Error::TokenMissing),
         None => Ok(text),
