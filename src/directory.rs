@@ -6,7 +6,7 @@
 //! point to it.
 //!
 //! Why it may be trusted: it is filled before the first request, the node that writes applies its change before it
-//! answers, and every other node reads the difference once a second (see [`crate::db::revision`]).
+//! answers, and every other node reads the difference twice a second (see [`crate::db::revision`]).
 
 mod difference;
 mod hosts;

@@ -25,7 +25,7 @@
 //!
 //! The directory's tables (users, domains, secrets, signing keys, revocations, used assertions) have a revision that triggers
 //! set from a one-row counter; the counter's row stays locked until the commit, so commit order is revision order. A node
-//! reads what is newer than it has seen once a second; the node that wrote applies the difference before it answers. Used
+//! reads what is newer than it has seen twice a second; the node that wrote applies the difference before it answers. Used
 //! assertions are written behind the request ([`token::replay`]). Without the database, known clients still get tokens and
 //! tokens still verify.
 //!

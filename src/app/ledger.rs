@@ -13,7 +13,7 @@ use crate::db::used_assertion::{self, UsedAssertion};
 use crate::error::Result;
 use crate::exit::Exit;
 
-/// How often it is written. Other nodes read once a second, and are promised to know within two.
+/// How often it is written. Other nodes read twice a second, and are promised to know within two.
 const EVERY: Duration = Duration::from_millis(500);
 /// So many used assertions are written in one transaction, which holds the lock on the revision for some milliseconds.
 const ASSERTIONS_AT_ONCE: usize = 500;

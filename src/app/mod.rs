@@ -163,7 +163,9 @@ impl App {
     /// Reads what changed and applies it, on that connection or on a new one, which is returned for the next time.
     fn refresh(&self, follower: Option<Conn>) -> Result<Conn> {
         let mut conn = follower.map_or_else(|| self.db.follower(), Ok)?;
-        self.directory.catch_up(&mut conn)?;
+        if !self.directory.is_up_to_date(&mut conn)? {
+            self.directory.catch_up(&mut conn)?;
+        }
         Ok(conn)
     }
 

@@ -78,6 +78,21 @@ impl Directory {
         Ok(conn)
     }
 
+    /// Whether nothing changed since the last time, which takes one question instead of ten.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub fn is_up_to_date(&self, conn: &mut Conn) -> Result<bool> {
+        let asked_at = self.started.elapsed();
+        let current = revision::current(conn)?;
+        let seen = self.seen();
+        let nothing_new = seen.is_whole() && seen.revision == current;
+        if nothing_new {
+            self.was_fresh_at(asked_at);
+        }
+        Ok(nothing_new)
+    }
+
     /// Reads what changed since the last time and applies it.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The client assertions that were used, so that each counts once (RFC 7523 §3, `jti`).
 //!
 //! A node notes in memory what it takes. Where several share a database, it writes that down every half second, off the
-//! request path, and each of them reads it once a second: what was used on one node is refused on all within two seconds.
+//! request path, and each of them reads it twice a second: what was used on one node is refused on all within two seconds.
 //! Until then two nodes may both take one assertion, because no request waits for the database to issue a token. The same
 //! goes for what is used while the database is away, and for the last half second of a node that is killed.
 
