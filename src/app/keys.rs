@@ -12,7 +12,7 @@ use crate::db::signing_key::{self, SigningKey};
 use crate::db::{Conn, user};
 use crate::error::{Error, Result};
 use crate::token::keyring::{KNOWN_TO_ALL, Key, Keyring, PUBLISHED_AHEAD, Phase, phases};
-use crate::token::seal::Seal;
+use crate::token::seal::{Opened, Seal};
 
 /// A key that nobody has yet. Made before the transaction, because one of RSA takes up to a second, for which every other
 /// change would wait; dropped where none is needed after all.
@@ -33,6 +33,8 @@ impl Spare {
 pub enum Objection {
     /// Neither JWT_SECRET nor JWT_SECRET_PREVIOUS opens that key.
     Sealed(String),
+    /// JWT_SECRET_PREVIOUS opens that key, and JWT_SECRET does not yet.
+    SealedByPrevious(String),
     /// The keys in use are of that algorithm, and JWT_ALGORITHM is another.
     Algorithm(Algorithm),
 }
@@ -43,7 +45,12 @@ impl fmt::Display for Objection {
             Objection::Sealed(kid) => write!(
                 f,
                 "the signing key {kid} in the database is sealed with another JWT_SECRET; set JWT_SECRET_PREVIOUS to that \
-                 one, or give the key up, with all tokens of it: gatebird key retire {kid}"
+                 one, or, if that is lost, give the key up with all tokens of it: gatebird key retire --lost {kid}"
+            ),
+            Objection::SealedByPrevious(kid) => write!(
+                f,
+                "the signing key {kid} in the database is sealed with JWT_SECRET_PREVIOUS; give this command the JWT_SECRET \
+                 that the servers have, or start one with the new one first"
             ),
             Objection::Algorithm(used) => write!(
                 f,
@@ -82,19 +89,16 @@ pub fn telling<T>(
     Ok(Audited::several(value, entries))
 }
 
-/// Whether the keys can be opened. Those that the previous secret opens are sealed anew.
-fn open_all(conn: &mut Conn, seal: &Seal) -> Result<std::result::Result<(), Objection>> {
-    for row in signing_key::list(conn)? {
+/// All keys by name, opened.
+fn open_all(conn: &mut Conn, seal: &Seal) -> Result<std::result::Result<Vec<(String, Opened)>, Objection>> {
+    let open = |row: SigningKey| {
         let usable = |private: &[u8]| Key::load(row.algorithm, private).is_some_and(|key| key.kid() == row.kid);
         match seal.open(&row.kid, &row.sealed).filter(|opened| usable(&opened.private)) {
-            None => return Ok(Err(Objection::Sealed(row.kid))),
-            Some(opened) if opened.by_previous => {
-                signing_key::set_sealed(conn, &row.kid, &seal.seal(&row.kid, &opened.private))?;
-            }
-            Some(_) => {}
+            Some(opened) => Ok((row.kid, opened)),
+            None => Err(Objection::Sealed(row.kid)),
         }
-    }
-    Ok(Ok(()))
+    };
+    Ok(signing_key::list(conn)?.into_iter().map(open).collect())
 }
 
 /// Whether the keys in use are of the algorithm that this process was told.
@@ -112,9 +116,14 @@ pub fn same_algorithm(conn: &mut Conn, keyring: &Keyring) -> Result<std::result:
 /// # Errors
 /// When the database does not answer; inside, when it would not be.
 pub fn same_settings(conn: &mut Conn, keyring: &Keyring) -> Result<std::result::Result<(), Objection>> {
-    match open_all(conn, keyring.seal())? {
-        Ok(()) => same_algorithm(conn, keyring),
-        objection => Ok(objection),
+    let opened = match open_all(conn, keyring.seal())? {
+        Ok(opened) => opened,
+        Err(objection) => return Ok(Err(objection)),
+    };
+    // The servers may not have heard of the new secret.
+    match opened.into_iter().find(|(_, opened)| opened.by_previous) {
+        Some((kid, _)) => Ok(Err(Objection::SealedByPrevious(kid))),
+        None => same_algorithm(conn, keyring),
     }
 }
 
@@ -136,8 +145,12 @@ pub fn settle(
     spare: Option<Spare>,
     now: i64,
 ) -> Result<std::result::Result<(), Objection>> {
-    if let Err(objection) = open_all(conn, keyring.seal())? {
-        return Ok(Err(objection));
+    let opened = match open_all(conn, keyring.seal())? {
+        Ok(opened) => opened,
+        Err(objection) => return Ok(Err(objection)),
+    };
+    for (kid, Opened { private, .. }) in opened.iter().filter(|(_, opened)| opened.by_previous) {
+        signing_key::set_sealed(conn, kid, &keyring.seal().seal(kid, private))?;
     }
     if keyring.algorithm() == Algorithm::Hs256 {
         signing_key::end_signing(conn, now)?;

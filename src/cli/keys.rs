@@ -29,6 +29,10 @@ pub(super) enum KeyCommand {
         /// The key's name, as tokens and the JWKS have it.
         #[arg(allow_hyphen_values = true)]
         kid: String,
+        /// Also a key that this command's JWT_SECRET does not open, because that one is lost. Not beside a running server,
+        /// which could not open the key that takes over.
+        #[arg(long)]
+        lost: bool,
     },
 }
 
@@ -63,10 +67,11 @@ impl Operator {
                 let phase = if row.signs_from > now { Phase::Next } else { Phase::Signing };
                 self.out.print(&value(&row, phase), &line(&row, phase, now))
             }
-            KeyCommand::Retire { kid } => {
+            KeyCommand::Retire { kid, lost } => {
                 let keyring = self.keyring()?;
                 let spare = Spare::new(&keyring);
-                let retire = |conn: &mut Conn| match keys::same_algorithm(conn, &keyring)? {
+                let fits = if lost { keys::same_algorithm } else { keys::same_settings };
+                let retire = |conn: &mut Conn| match fits(conn, &keyring)? {
                     Ok(()) => keys::retire(conn, &keyring, spare, &kid, now).map(Ok),
                     Err(objection) => Ok(Err(objection)),
                 };

@@ -30,6 +30,9 @@ pub(super) struct Seen {
     revision: i64,
     /// The latest revision of a view that a step was read from: what had a later one has at most this.
     viewed: i64,
+    /// The database was once older than what had been seen of it. What it counts from there on is not what this node knows
+    /// under the same revisions, so there is no way back.
+    went_back: bool,
     /// The changes of keys so far; made when nothing is missing, for a key and the one that follows it change together.
     keys: KeyChanges,
 }
@@ -37,7 +40,7 @@ pub(super) struct Seen {
 impl Seen {
     /// Everything up to here.
     pub(super) fn all(revision: i64) -> Seen {
-        Seen { revision, viewed: revision, keys: KeyChanges::default() }
+        Seen { revision, viewed: revision, went_back: false, keys: KeyChanges::default() }
     }
 
     fn is_whole(&self) -> bool {
@@ -86,7 +89,7 @@ impl Directory {
         let asked_at = self.started.elapsed();
         let current = revision::current(conn)?;
         let seen = self.seen();
-        let nothing_new = seen.is_whole() && seen.revision == current;
+        let nothing_new = seen.is_whole() && seen.revision == current && !seen.went_back;
         if nothing_new {
             self.was_fresh_at(asked_at);
         }
@@ -131,8 +134,12 @@ impl Directory {
         };
         let Counter { value: current, forgotten } = revision::counter(conn)?;
         if current < viewed {
+            self.seen().went_back = true;
+        }
+        if self.seen().went_back {
             return Err(Error::internal(
-                "the database is older than what this node has seen of it, as after a restored backup: restart this node",
+                "the database was older than what this node has seen of it, as after a restored backup or a failover that \
+                 lost the last transactions: restart this node",
             ));
         }
         if (1..forgotten).contains(&seen) {

@@ -11,6 +11,7 @@ use gatebird::config::HmacSecret;
 use gatebird::db::revision::{self, Change, Part};
 use gatebird::db::{Conn, schema, secret};
 use gatebird::directory::Directory;
+use gatebird::error::Error;
 use gatebird::id::DomainId;
 use gatebird::secret::ClientSecret;
 use gatebird::token::keyring::Keyring;
@@ -148,7 +149,37 @@ fn a_database_that_lacks_what_was_viewed_is_refused() {
     assert_eq!(directory.revision(), seen + 1);
     run(&gate, &format!("UPDATE revision SET value = {}", seen + 1));
     let refused = follow(1).expect_err("it lacks the end");
-    assert!(refused.cause().is_some_and(|cause| cause.contains("restart this node")), "{refused:?}");
+    let tells = |refused: &Error| refused.cause().is_some_and(|cause| cause.contains("restart this node"));
+    assert!(tells(&refused), "{refused:?}");
+    // What others write from there on has revisions that this node has seen something else under.
+    for ahead in 1..4 {
+        run(&gate, &format!("UPDATE revision SET value = {}", seen + ahead));
+        let refused = follow(1).expect_err("the end is another one");
+        assert!(tells(&refused), "{refused:?}");
+        let asked = gate.app.db.read_now(|conn| directory.is_up_to_date(conn)).expect("the database answers");
+        assert!(!asked, "it takes itself for up to date at {ahead}");
+    }
+}
+
+/// A node that cannot know what it missed does not say that a revocation is in force.
+#[test]
+fn a_node_that_was_ahead_of_its_database_answers_no_revocation_as_done() {
+    let gate = Gate::start();
+    let (_, domain, token) = gate.tenant("alice");
+    let revision = gate.app.directory.revision();
+    let write = |value: i64| {
+        let statement = format!("UPDATE revision SET value = {value}");
+        gate.app.db.write_now(|conn| Ok(conn.batch_execute(&statement)?)).expect("the database answers");
+    };
+    write(1);
+    gate.app.db.read_now(|conn| gate.app.directory.catch_up(conn)).expect_err("it is older");
+    // Others have written since: as much as was lost, and more.
+    write(revision);
+    let asked = gate.app.db.read_now(|conn| gate.app.directory.is_up_to_date(conn)).expect("the database answers");
+    assert!(!asked, "it takes itself for up to date");
+    write(revision + 5);
+    let body = format!("token={token}&client_id={}&client_secret={}", domain.id, domain.secret);
+    gate.post("/revoke").form(body).send().refused(500, "unsettled");
 }
 
 /// Whoever changed something and has caught up knows of it, though others change the same meanwhile and take other steps.

@@ -154,12 +154,19 @@ fn hs256_has_nothing_to_rotate() {
 /// A key that the servers cannot use, or do not want, would be the next one all the same.
 #[test]
 fn a_command_with_other_settings_than_the_servers_changes_nothing() {
-    const ANOTHER: (&str, &str) = ("JWT_SECRET", "T9vX2mK7pQ4sW8zB5nR1cF6yH3jL0dG-new-key");
+    const NEW: &str = "T9vX2mK7pQ4sW8zB5nR1cF6yH3jL0dG-new-key";
+    let (another, look_back) = (("JWT_SECRET", NEW), ("JWT_SECRET_PREVIOUS", JWT_SECRET));
     let database = Database::new();
     let child = Child::start(&database, ES256);
     let (_, _, token) = child.client.tenant("alice");
-    let (own, listed) = (kid(&token), || cli(&database, &["list", "--json"]).json());
-    let before = listed();
+    let own = kid(&token);
+    let settings = [("JWT_SECRET".to_owned(), JWT_SECRET.to_owned())];
+    let db = Db::open(&config(&database, &settings).database).expect("it opens");
+    let kept = || {
+        let rows = db.read_now(|conn| Ok(signing_key::list(conn)?)).expect("the database answers");
+        rows.into_iter().map(|row| (row.kid, row.sealed, row.signs_from)).collect::<Vec<_>>()
+    };
+    let before = kept();
     let (rotate, now, retire): (&[&str], &[&str], &[&str]) =
         (&["key", "rotate"], &["key", "rotate", "--now"], &["key", "retire", &own]);
     let (rs256, hs256) = (("JWT_ALGORITHM", "RS256"), ("JWT_ALGORITHM", "HS256"));
@@ -168,16 +175,27 @@ fn a_command_with_other_settings_than_the_servers_changes_nothing() {
         (now, &[rs256], "JWT_ALGORITHM"),
         (retire, &[rs256], "JWT_ALGORITHM"),
         (retire, &[hs256], "JWT_ALGORITHM"),
-        (rotate, &[ES256[0], ANOTHER], "JWT_SECRET_PREVIOUS"),
-        (now, &[ES256[0], ANOTHER], "JWT_SECRET_PREVIOUS"),
+        (rotate, &[ES256[0], another], "JWT_SECRET_PREVIOUS"),
+        (now, &[ES256[0], another], "JWT_SECRET_PREVIOUS"),
+        (retire, &[ES256[0], another], "--lost"),
+        // It could open the keys, and the servers could not open what it would seal.
+        (rotate, &[ES256[0], another, look_back], "sealed with JWT_SECRET_PREVIOUS"),
+        (now, &[ES256[0], another, look_back], "sealed with JWT_SECRET_PREVIOUS"),
+        (retire, &[ES256[0], another, look_back], "sealed with JWT_SECRET_PREVIOUS"),
     ] {
         let outcome = run(&mut gatebird(&database, args, settings), "");
         assert_eq!(outcome.code, Some(78), "{args:?} {settings:?} {outcome:?}");
         assert!(outcome.stderr.contains(says) && outcome.stdout.is_empty(), "{args:?} {settings:?} {outcome:?}");
         assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
+        assert!(!outcome.stderr.contains(NEW), "{outcome:?}");
+        assert_eq!(kept(), before, "{args:?} {settings:?}");
     }
-    assert_eq!(listed(), before);
     child.client.get("/v1/test", &token).expect(200);
+    // Servers that are about to follow a change of the secret have the new one as their previous one.
+    let about_to = [ES256[0], ("JWT_SECRET_PREVIOUS", NEW)];
+    let next = run(&mut gatebird(&database, &["key", "rotate", "--json"], &about_to), "").json();
+    let published = || names(&child.client.get("/.well-known/jwks.json", "").expect(200));
+    within(PROMISED, "the servers can open it", || published() == sorted(&[&own, &text(&next["kid"])]));
 }
 
 /// One thumbprint in 64 looks like an option.

@@ -113,7 +113,7 @@ fn keys_follow_a_change_of_the_secret() {
 
     // Who has lost the secret for good gives the keys up, with their tokens.
     for kid in &both {
-        run(&mut gatebird(&database, &["key", "retire", kid], &[ES256]), "").good();
+        run(&mut gatebird(&database, &["key", "retire", "--lost", kid], &[ES256]), "").good();
     }
     let child = start(&database, &[]);
     child.client.get("/v1/test", &token).refused(401, "invalid");
