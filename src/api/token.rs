@@ -131,7 +131,8 @@ pub(crate) async fn issue(client: Client, app: web::Data<App>, locale: Locale) -
 /// A token as JSON. It has no character that would have to be escaped, and to look for one at each of its bytes takes
 /// longer than the rest of the answer.
 fn quoted(token: &str) -> Box<RawValue> {
-    RawValue::from_string(format!("\"{token}\"")).expect("base64url and dots")
+    let quoted = ["\"", token, "\""].concat();
+    RawValue::from_string(quoted).expect("base64url and dots")
 }
 
 /// What a token will allow, and for whom it will be.

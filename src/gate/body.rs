@@ -1,6 +1,8 @@
 //! Bodies: read within a size and a time, and parsed so that an error names the member that is to blame.
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
@@ -73,13 +75,28 @@ pub(super) async fn read(headers: &HeaderMap, payload: Payload, limit: usize) ->
     }
     let mut collecting = pin!(collect(payload, limit));
     // Most bodies come with their heads: for those no timer is set.
-    if let Some(result) = collecting.as_mut().now_or_never() {
+    if let Some(result) = at_hand(collecting.as_mut()).await {
         return result;
     }
     match tokio::time::timeout(PATIENCE, collecting).await {
         Ok(result) => result,
         Err(_elapsed) => Err(Error::TooSlow),
     }
+}
+
+/// What is ready at the second look, if it is: the server hands a request on before it reads on behind the head.
+async fn at_hand<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+    let mut looked = false;
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if looked => Poll::Ready(None),
+        Poll::Pending => {
+            looked = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes> {

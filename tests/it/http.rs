@@ -6,8 +6,9 @@ mod panics;
 mod raw;
 mod smuggling;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 pub use raw::{raw, raw_at, replies};
 
@@ -217,6 +218,47 @@ fn a_client_that_goes_away_does_no_harm() {
         drop(stream);
     }
     gate.get("/healthz").send().expect(200);
+}
+
+/// In real time: ten seconds are waited for once.
+#[test]
+fn a_body_that_does_not_come_is_408() {
+    const HEAD: &str =
+        "POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 60\r\n\r\n";
+    let gate = Gate::start();
+    let address = gate.url.strip_prefix("http://").expect("plain HTTP");
+    let timed_out = |what: &str, begin: &str, dribble: bool| {
+        let (mut stream, started) = (TcpStream::connect(address).expect("the server listens"), Instant::now());
+        stream.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
+        stream.write_all(begin.as_bytes()).expect("the server reads");
+        let (mut answer, mut part) = (Vec::new(), [0; 4096]);
+        while !String::from_utf8_lossy(&answer).contains("\"timeout\"") {
+            assert!(started.elapsed() < Duration::from_secs(15), "{what}: {:?}", String::from_utf8_lossy(&answer));
+            match stream.read(&mut part) {
+                Ok(0) => panic!("{what}: it is closed without an answer"),
+                Ok(read) => answer.extend_from_slice(&part[..read]),
+                Err(_) if dribble => stream.write_all(b" ").expect("the server reads"),
+                Err(_) => {}
+            }
+        }
+        let (last, took) = (replies(&answer).pop().expect("an answer"), started.elapsed());
+        last.refused(408, "timeout");
+        assert_eq!(last.header("connection"), Some("close"), "{what}");
+        assert!(took > Duration::from_secs(8), "{what}: after {took:?}");
+    };
+    let chunked = HEAD.replace("Content-Length: 60", "Transfer-Encoding: chunked");
+    let clients = [
+        ("nothing of it", HEAD.to_owned(), false),
+        ("a part of it", format!("{HEAD}{{\"clientSecret\":"), false),
+        ("a byte each second", HEAD.to_owned(), true),
+        ("behind another request", format!("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n{HEAD}"), false),
+        ("chunks that stop", format!("{chunked}2\r\n{{ \r\n"), false),
+    ];
+    std::thread::scope(|scope| {
+        for (what, begin, dribble) in &clients {
+            scope.spawn(|| timed_out(what, begin, *dribble));
+        }
+    });
 }
 
 #[test]
