@@ -1,6 +1,5 @@
 //! Read this first: the whole route table, the one middleware around it, and how it is bound and ended.
 
-use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,9 +7,7 @@ use std::time::Duration;
 use actix_web::body::BoxBody;
 use actix_web::dev::{Server, ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::from_fn;
-use actix_web::rt::net::TcpStream;
 use actix_web::{HttpResponse, HttpServer, web};
-use socket2::SockRef;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use utoipa_actix_web::service_config::ServiceConfig;
 use utoipa_actix_web::{AppExt, scope};
@@ -20,6 +17,7 @@ use crate::api::{
 };
 use crate::app::App;
 use crate::config::Config;
+use crate::gate::connections;
 use crate::gate::observe::observe;
 use crate::gate::routes::Routes;
 
@@ -109,14 +107,14 @@ const DRAIN: Duration = Duration::from_secs(1);
 pub fn bind(app: &web::Data<App>) -> io::Result<(Server, Vec<SocketAddr>)> {
     let config = &app.config;
     let table = route_table(config);
-    let state = app.clone();
+    let (state, watching) = (app.clone(), app.clone());
     let server = HttpServer::new(move || application(state.clone(), table.clone()))
         .workers(config.workers)
         .keep_alive(Duration::from_secs(30))
         .client_request_timeout(Duration::from_secs(10))
         .client_disconnect_timeout(Duration::from_secs(2))
         .max_connections(connections_per_worker(config.workers))
-        .on_connect(|connection, _| cut_off_if_stuck(connection))
+        .on_connect(move |connection, data| watching.connections.watch(connection, data))
         .backlog(2048)
         // Database work of one worker's requests, and hashing; both have shorter queues of their own.
         .worker_max_blocking_threads(192)
@@ -132,17 +130,9 @@ pub fn bind(app: &web::Data<App>) -> io::Result<(Server, Vec<SocketAddr>)> {
 fn connections_per_worker(workers: usize) -> usize {
     const RESERVED: u64 = 200;
     let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
-    let connections = usize::try_from(files.saturating_sub(RESERVED)).unwrap_or(usize::MAX) / workers;
+    let connections =
+        usize::try_from(files.saturating_sub(RESERVED)).unwrap_or(usize::MAX) / connections::DESCRIPTORS / workers;
     connections.clamp(16, 10_000)
-}
-
-/// A client that does not read what it asked for is cut off after half a minute; actix-web would wait for ever.
-fn cut_off_if_stuck(connection: &dyn Any) {
-    if let Some(stream) = connection.downcast_ref::<TcpStream>()
-        && let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(Duration::from_secs(30)))
-    {
-        log::debug!("a connection without a time limit for writing: {error}");
-    }
 }
 
 /// Binds `/metrics` on `METRICS_ADDR`, a port of its own that outsiders do not reach.

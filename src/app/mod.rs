@@ -32,6 +32,7 @@ use crate::db::{Conn, Db};
 use crate::directory::{Directory, Live};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::gate::connections::{self, Connections};
 use crate::id::{DomainId, TokenId, UserId};
 use crate::logging;
 use crate::metrics::Metrics;
@@ -88,6 +89,8 @@ pub struct App {
     failures: Failures,
     /// What networks may ask for.
     pub budgets: Budgets,
+    /// Who is connected.
+    pub connections: Connections,
     proving: Arc<Proving>,
     /// Unix seconds at which it started.
     pub started_at: i64,
@@ -130,6 +133,7 @@ impl App {
             has_log: AtomicBool::new(true),
             failures: Failures::default(),
             budgets: Budgets::new(config.budgets),
+            connections: Connections::default(),
             proving: Arc::new(Proving::new(&config)),
             started_at: clock.now(),
             clock,
@@ -157,6 +161,11 @@ impl App {
         ledger::keep(Arc::downgrade(&app.clone().into_inner()))?;
         upkeep::keep_up(Arc::downgrade(&app.clone().into_inner()))?;
         proofs::keep_looking(Arc::downgrade(&app.clone().into_inner()))?;
+        let watch = |app: &Arc<App>| {
+            app.connections.cut_off_stuck();
+            Ok(())
+        };
+        upkeep::repeat("the watch", connections::EVERY, Arc::downgrade(&app.clone().into_inner()), watch)?;
         Ok(app)
     }
 

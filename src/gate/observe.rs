@@ -21,6 +21,7 @@ use serde_json::json;
 
 use super::address::Address;
 use super::bearer::Bearer;
+use super::connections;
 use super::cors::Page;
 use super::quota;
 use super::routes::{Route, Routes};
@@ -63,6 +64,7 @@ pub async fn observe<B: MessageBody + 'static>(
         return Err(Error::internal("web::Data<App> or web::Data<Routes> is missing from app_data").into());
     };
     let (app, routes) = (app.clone(), routes.clone());
+    connections::note(&req);
     // As the router reads it, or `/v%31/token` would be a way around what is decided here.
     let path = req.match_info().as_str();
     let route = routes.find(path);
