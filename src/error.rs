@@ -124,6 +124,8 @@ pub enum Error {
     Unsettled,
     /// A bug or a broken installation; the cause is for the log only.
     Internal(String),
+    /// Like that, and for good: this node cannot know what it missed in the database, and has to be restarted.
+    Outdated(&'static str),
 }
 
 /// One row of the contract's table.
@@ -159,6 +161,7 @@ impl Error {
     pub fn cause(&self) -> Option<&str> {
         match self {
             Error::Internal(cause) => Some(cause),
+            Error::Outdated(cause) => Some(cause),
             Error::AtProxy(error) => error.cause(),
             _ => None,
         }
@@ -209,7 +212,7 @@ impl Error {
             Error::Sunset => row(S::GONE, "gone", "sunset", Message::Sunset),
             Error::Unsettled => row(S::INTERNAL_SERVER_ERROR, "server_error", "unsettled", Message::Unsettled),
             Error::Busy => row(S::SERVICE_UNAVAILABLE, "temporarily_unavailable", "busy", Message::Busy),
-            Error::Internal(_) => row(S::INTERNAL_SERVER_ERROR, "server_error", "internal", Message::Internal),
+            Error::Internal(_) | Error::Outdated(_) => row(S::INTERNAL_SERVER_ERROR, "server_error", "internal", Message::Internal),
         }
     }
 

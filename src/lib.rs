@@ -35,7 +35,7 @@
 //!
 //! ```text
 //! main > cli > server > api > gate > app > directory > db > token, password, proof > config
-//!      > secret, host, hashtag, budget, plan, usage, metrics, logging > id > error, exit > locale
+//!      > secret, host, hashtag, budget, plan, usage, connections, metrics, logging > id > error, exit > locale
 //! ```
 
 #[cfg(doctest)]
@@ -46,6 +46,7 @@ pub mod app;
 pub mod budget;
 pub mod cli;
 pub mod config;
+pub mod connections;
 pub mod db;
 pub mod directory;
 pub mod error;

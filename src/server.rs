@@ -17,7 +17,7 @@ use crate::api::{
 };
 use crate::app::App;
 use crate::config::Config;
-use crate::gate::connections;
+use crate::connections;
 use crate::gate::observe::observe;
 use crate::gate::routes::Routes;
 

@@ -22,17 +22,18 @@ const MOST_HANGING: usize = 4;
 pub(super) fn keep_fresh(app: Weak<App>, follower: Conn) -> std::result::Result<(), Exit> {
     let following = move || {
         let mut attempts = Attempts { follower: Some(follower), hanging: Vec::new() };
-        let mut away = false;
+        let mut known: Option<String> = None;
         loop {
             std::thread::sleep(REFRESH);
             let Some(app) = app.upgrade() else { return };
             let failure = attempts.refresh(app).err();
-            match (&failure, away) {
-                (Some(why), false) => log::error!("the directory cannot be refreshed: {why}"),
-                (None, true) => log::info!("the directory is fresh again"),
+            match (&failure, &known) {
+                (None, Some(_)) => log::info!("the directory is fresh again"),
+                // Also when another reason followed: that this node has to be restarted, once the database is back.
+                (Some(why), _) if failure != known => log::error!("the directory cannot be refreshed: {why}"),
                 _ => {}
             }
-            away = failure.is_some();
+            known = failure;
         }
     };
     let thread = std::thread::Builder::new().name("directory".into()).spawn(following);

@@ -25,6 +25,7 @@ use self::proofs::Proving;
 pub(crate) use self::upkeep::USAGE_DAYS;
 use crate::budget::Budgets;
 use crate::config::{Config, Database};
+use crate::connections::{self, Connections};
 use crate::db::audit::Audited;
 pub(crate) use crate::db::audit::{Actor, Who};
 use crate::db::user::{self, Standing, Tenant};
@@ -32,7 +33,6 @@ use crate::db::{Conn, Db};
 use crate::directory::{Directory, Live};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::gate::connections::{self, Connections};
 use crate::id::{DomainId, TokenId, UserId};
 use crate::logging;
 use crate::metrics::Metrics;
@@ -216,7 +216,7 @@ impl App {
     ) -> Result<T> {
         let (value, applied) = self.commit(tenant, work).await?;
         if let Err(error) = applied {
-            log::warn!("what was added is in force on this node at its next refresh only: {error}");
+            log::warn!("what was added is not yet in force on this node: {error}");
         }
         Ok(value)
     }

@@ -29,8 +29,8 @@ pub(super) enum KeyCommand {
         /// The key's name, as tokens and the JWKS have it.
         #[arg(allow_hyphen_values = true)]
         kid: String,
-        /// Also a key that this command's JWT_SECRET does not open, because that one is lost. Not beside a running server,
-        /// which could not open the key that takes over.
+        /// Also where JWT_SECRET does not open all keys, because that one is lost or is being changed. Beside running servers
+        /// only with their own settings: they have to open the key that takes over.
         #[arg(long)]
         lost: bool,
     },

@@ -260,7 +260,7 @@ impl Db {
         drop(conn);
         while let Err(error) = applied {
             let cause = error.cause().unwrap_or("the database is away");
-            if Instant::now() >= deadline {
+            if Instant::now() >= deadline || matches!(error, Error::Outdated(_)) {
                 log::error!("a change is committed, and this node cannot read it back: {cause}");
                 return Err(Error::Unsettled);
             }

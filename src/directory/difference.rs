@@ -87,8 +87,11 @@ impl Directory {
     /// When the database does not answer.
     pub fn is_up_to_date(&self, conn: &mut Conn) -> Result<bool> {
         let asked_at = self.started.elapsed();
+        // Before the counter is read: others go on meanwhile.
+        let viewed = self.seen().viewed;
         let current = revision::current(conn)?;
-        let seen = self.seen();
+        let mut seen = self.seen();
+        seen.went_back |= current < viewed;
         let nothing_new = seen.is_whole() && seen.revision == current && !seen.went_back;
         if nothing_new {
             self.was_fresh_at(asked_at);
@@ -137,13 +140,13 @@ impl Directory {
             self.seen().went_back = true;
         }
         if self.seen().went_back {
-            return Err(Error::internal(
+            return Err(Error::Outdated(
                 "the database was older than what this node has seen of it, as after a restored backup or a failover that \
                  lost the last transactions: restart this node",
             ));
         }
         if (1..forgotten).contains(&seen) {
-            return Err(Error::internal(
+            return Err(Error::Outdated(
                 "this node has not read the database for days, and what was deleted meanwhile is forgotten: restart this node",
             ));
         }

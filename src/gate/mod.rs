@@ -5,7 +5,6 @@ pub mod address;
 pub mod bearer;
 pub mod body;
 pub mod client;
-pub mod connections;
 mod cors;
 pub mod observe;
 mod quota;

@@ -21,13 +21,13 @@ use serde_json::json;
 
 use super::address::Address;
 use super::bearer::Bearer;
-use super::connections;
 use super::cors::Page;
 use super::quota;
 use super::routes::{Route, Routes};
 use super::versions::Ending;
 use crate::app::App;
 use crate::config::{AccessLog, Config};
+use crate::connections;
 use crate::error::{Error, Result};
 use crate::locale::{Locale, Message};
 use crate::logging;

@@ -9,7 +9,7 @@ use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use gatebird::config::HmacSecret;
 use gatebird::db::revision::{self, Change, Part};
-use gatebird::db::{Conn, schema, secret};
+use gatebird::db::{Conn, Db, schema, secret};
 use gatebird::directory::Directory;
 use gatebird::error::Error;
 use gatebird::id::DomainId;
@@ -17,7 +17,8 @@ use gatebird::secret::ClientSecret;
 use gatebird::token::keyring::Keyring;
 use gatebird::token::replay::Used;
 
-use crate::harness::{Gate, JWT_SECRET};
+use crate::binary::{Child, PROMISED, within};
+use crate::harness::{Database, Gate, JWT_SECRET, config};
 
 /// Seconds after which what was deleted is forgotten.
 const TOLD_AS_GONE: i64 = 7 * 86_400;
@@ -179,7 +180,46 @@ fn a_node_that_was_ahead_of_its_database_answers_no_revocation_as_done() {
     assert!(!asked, "it takes itself for up to date");
     write(revision + 5);
     let body = format!("token={token}&client_id={}&client_secret={}", domain.id, domain.secret);
+    let started = Instant::now();
     gate.post("/revoke").form(body).send().refused(500, "unsettled");
+    assert!(started.elapsed() < Duration::from_secs(4), "it is tried again for nothing: {:?}", started.elapsed());
+}
+
+/// Whoever only asks whether there is anything new notices too.
+#[test]
+fn a_glance_is_enough_to_see_that_the_database_is_older() {
+    let gate = Gate::start();
+    gate.sign_up("alice");
+    let directory = node(&gate);
+    let seen = directory.revision();
+    let glance_at = |revision: i64| {
+        run(&gate, &format!("UPDATE revision SET value = {revision}"));
+        gate.app.db.read_now(|conn| directory.is_up_to_date(conn)).expect("the database answers")
+    };
+    assert!(!glance_at(seen - 1));
+    assert!(!glance_at(seen) && !glance_at(seen + 1));
+    gate.app.db.read_now(|conn| directory.catch_up(conn)).expect_err("it was older");
+}
+
+/// The log tells it once, though another failure went before.
+#[test]
+fn a_node_that_has_to_be_restarted_says_so_behind_other_failures() {
+    let database = Database::new();
+    let child = Child::start(&database, &[]);
+    child.client.tenant("alice");
+    let settings = [("JWT_SECRET".to_owned(), JWT_SECRET.to_owned())];
+    let db = Db::open(&config(&database, &settings).database).expect("it opens");
+    let run = |statement: &str| db.write_now(|conn| Ok(conn.batch_execute(statement)?)).expect("a statement");
+    let told = |what: &str| child.stderr().matches(what).count();
+    run("ALTER TABLE used_assertions RENAME TO out_of_reach");
+    run("UPDATE revision SET value = value + 1");
+    within(PROMISED, "it cannot read what is new", || told("cannot be refreshed") == 1);
+    run("UPDATE revision SET value = 1");
+    run("ALTER TABLE out_of_reach RENAME TO used_assertions");
+    within(PROMISED, "it is told", || told("restart this node") == 1);
+    run("UPDATE revision SET value = 1000000");
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!((told("restart this node"), told("fresh again")), (1, 0));
 }
 
 /// Whoever changed something and has caught up knows of it, though others change the same meanwhile and take other steps.
