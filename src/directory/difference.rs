@@ -43,6 +43,12 @@ impl Seen {
         Seen { revision, viewed: revision, went_back: false, keys: KeyChanges::default() }
     }
 
+    /// Whether the database has ever counted less than had been viewed of it; it is remembered.
+    fn has_gone_back(&mut self, current: i64, viewed: i64) -> bool {
+        self.went_back |= current < viewed;
+        self.went_back
+    }
+
     fn is_whole(&self) -> bool {
         self.revision >= self.viewed
     }
@@ -91,8 +97,7 @@ impl Directory {
         let viewed = self.seen().viewed;
         let current = revision::current(conn)?;
         let mut seen = self.seen();
-        seen.went_back |= current < viewed;
-        let nothing_new = seen.is_whole() && seen.revision == current && !seen.went_back;
+        let nothing_new = !seen.has_gone_back(current, viewed) && seen.is_whole() && seen.revision == current;
         if nothing_new {
             self.was_fresh_at(asked_at);
         }
@@ -136,10 +141,7 @@ impl Directory {
             (seen.revision, seen.viewed)
         };
         let Counter { value: current, forgotten } = revision::counter(conn)?;
-        if current < viewed {
-            self.seen().went_back = true;
-        }
-        if self.seen().went_back {
+        if self.seen().has_gone_back(current, viewed) {
             return Err(Error::Outdated(
                 "the database was older than what this node has seen of it, as after a restored backup or a failover that \
                  lost the last transactions: restart this node",

@@ -9,7 +9,7 @@ use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use gatebird::config::HmacSecret;
 use gatebird::db::revision::{self, Change, Part};
-use gatebird::db::{Conn, Db, schema, secret};
+use gatebird::db::{Conn, schema, secret};
 use gatebird::directory::Directory;
 use gatebird::error::Error;
 use gatebird::id::DomainId;
@@ -18,7 +18,7 @@ use gatebird::token::keyring::Keyring;
 use gatebird::token::replay::Used;
 
 use crate::binary::{Child, PROMISED, within};
-use crate::harness::{Database, Gate, JWT_SECRET, config};
+use crate::harness::{Database, Gate, JWT_SECRET};
 
 /// Seconds after which what was deleted is forgotten.
 const TOLD_AS_GONE: i64 = 7 * 86_400;
@@ -207,8 +207,7 @@ fn a_node_that_has_to_be_restarted_says_so_behind_other_failures() {
     let database = Database::new();
     let child = Child::start(&database, &[]);
     child.client.tenant("alice");
-    let settings = [("JWT_SECRET".to_owned(), JWT_SECRET.to_owned())];
-    let db = Db::open(&config(&database, &settings).database).expect("it opens");
+    let db = database.open();
     let run = |statement: &str| db.write_now(|conn| Ok(conn.batch_execute(statement)?)).expect("a statement");
     let told = |what: &str| child.stderr().matches(what).count();
     run("ALTER TABLE used_assertions RENAME TO out_of_reach");

@@ -14,6 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
+use gatebird::db::Db;
 use gatebird::{App, Config, app, server};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 pub use serde_json::{Value, json};
@@ -71,6 +72,12 @@ impl Database {
             None => Database::sqlite(),
             Some(base) => Database::in_schema(&base),
         }
+    }
+
+    /// Opens it beside whoever else has it open.
+    pub fn open(&self) -> Db {
+        let settings = [("JWT_SECRET".to_owned(), JWT_SECRET.to_owned())];
+        Db::open(&config(self, &settings).database).expect("it opens")
     }
 
     /// SQLite, whatever the run is on.

@@ -231,16 +231,10 @@ fn postgres_has_the_schema_of_the_source_there_and_back() {
     there_and_back(&mut conn, "postgres", OF_POSTGRES);
 }
 
-/// A migrated database with connections as the server has them.
-fn opened(database: &Database) -> Db {
-    let secret = ("JWT_SECRET".to_owned(), crate::harness::JWT_SECRET.to_owned());
-    Db::open(&config(database, &[secret]).database).expect("it opens")
-}
-
 #[test]
 fn every_column_can_be_read_through_diesel() {
     let database = Database::new();
-    let db = opened(&database);
+    let db = database.open();
     db.write_now(|conn| Ok(conn.batch_execute(SOME_DATA)?)).expect("some data");
     db.read_now(|conn| {
         type User = (i64, String, String, String, String, i64, bool, i64, i64);
@@ -332,7 +326,7 @@ const CHANGES: &[(&str, i64, &str)] = &[
 #[test]
 fn what_changes_in_the_directory_is_counted_and_stamped() {
     let database = Database::new();
-    let db = opened(&database);
+    let db = database.open();
     let number = |query: &str| {
         let row: Number = db.read_now(|conn| Ok(diesel::sql_query(query).get_result(conn)?)).expect("a number");
         row.number
@@ -366,7 +360,7 @@ fn what_changes_in_the_directory_is_counted_and_stamped() {
 #[test]
 fn what_is_rolled_back_is_not_counted() {
     let database = Database::new();
-    let db = opened(&database);
+    let db = database.open();
     let broken = |conn: &mut gatebird::db::Conn| Ok(conn.batch_execute(&format!("{SOME_DATA} SELECT * FROM nothing"))?);
     assert!(db.write_now(broken).is_err());
     let counter: i64 = db.read_now(|conn| Ok(revision::table.select(revision::value).first(conn)?)).expect("a number");
@@ -377,7 +371,7 @@ fn what_is_rolled_back_is_not_counted() {
 #[test]
 fn no_second_row_of_what_is_unique_and_no_orphan() {
     let database = Database::new();
-    let db = opened(&database);
+    let db = database.open();
     db.write_now(|conn| Ok(conn.batch_execute(SOME_DATA)?)).expect("some data");
     for statement in [
         "INSERT INTO revision (id, value) VALUES (2, 0)",
@@ -407,7 +401,7 @@ fn no_second_row_of_what_is_unique_and_no_orphan() {
 #[test]
 fn the_number_of_a_deleted_user_is_not_given_again() {
     let database = Database::new();
-    let db = opened(&database);
+    let db = database.open();
     let last = "SELECT max(id) AS number FROM users";
     let last = || {
         let row: Number = db.read_now(|conn| Ok(diesel::sql_query(last).get_result(conn)?)).expect("a number");

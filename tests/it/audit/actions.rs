@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use gatebird::db::Db;
 use gatebird::db::audit::{Row, list_from};
 
 use super::{rows, verified};
@@ -151,8 +150,7 @@ fn every_change_by_command_leaves_its_rows() {
     let child = Child::start(&database, &algorithm);
     let (_, domain, _) = child.client.tenant("alice");
     drop(child);
-    let db = Db::open(&harness::config(&database, &[("JWT_SECRET".into(), harness::JWT_SECRET.into())]).database);
-    let db = db.unwrap_or_else(|exit| panic!("{exit}"));
+    let db = database.open();
     let rows = || db.read_now(|conn| Ok(list_from(conn, i64::MIN, 1000)?)).expect("the database answers");
     let kid = rows().iter().find(|row| row.action == "key.made").expect("the first key").target.clone();
     let mut secrets = vec![domain.secret.clone()];

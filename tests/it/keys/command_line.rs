@@ -1,7 +1,6 @@
 //! `gatebird key` of the real binary, beside a running server.
 
 use gatebird::config::Algorithm;
-use gatebird::db::Db;
 use gatebird::db::signing_key::{self, SigningKey};
 use gatebird::token::keyring::Key;
 
@@ -9,7 +8,7 @@ use super::{RETENTION, names, sorted};
 use crate::binary::{Child, Outcome, PROMISED, gatebird, run, text, within};
 use crate::forgery::kid;
 use crate::forgery::signer::seal;
-use crate::harness::{Database, JWT_SECRET, Value, config, json};
+use crate::harness::{Database, JWT_SECRET, Value, json};
 
 const ES256: &[(&str, &str)] = &[("JWT_ALGORITHM", "ES256")];
 
@@ -160,8 +159,7 @@ fn a_command_with_other_settings_than_the_servers_changes_nothing() {
     let child = Child::start(&database, ES256);
     let (_, _, token) = child.client.tenant("alice");
     let own = kid(&token);
-    let settings = [("JWT_SECRET".to_owned(), JWT_SECRET.to_owned())];
-    let db = Db::open(&config(&database, &settings).database).expect("it opens");
+    let db = database.open();
     let kept = || {
         let rows = db.read_now(|conn| Ok(signing_key::list(conn)?)).expect("the database answers");
         rows.into_iter().map(|row| (row.kid, row.sealed, row.signs_from)).collect::<Vec<_>>()
@@ -203,8 +201,7 @@ fn a_command_with_other_settings_than_the_servers_changes_nothing() {
 fn a_name_may_begin_with_a_hyphen() {
     let database = Database::new();
     let child = Child::start(&database, ES256);
-    let settings = [("JWT_SECRET".to_owned(), JWT_SECRET.to_owned())];
-    let db = Db::open(&config(&database, &settings).database).expect("it opens");
+    let db = database.open();
     let hyphenated = || {
         loop {
             let (key, private) = Key::generate(Algorithm::Es256).expect("a key");

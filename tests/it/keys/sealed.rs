@@ -10,14 +10,14 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use diesel::prelude::*;
 use gatebird::config::Algorithm;
 use gatebird::db::signing_key::{self, SigningKey};
-use gatebird::db::{Conn, Db, schema};
+use gatebird::db::{Conn, schema};
 use gatebird::error::Result;
 
 use super::{names, rotate};
 use crate::binary::{Child, Outcome, gatebird, run, text, within};
 use crate::forgery::signer::{kept, private_key};
 use crate::forgery::{Target, kid};
-use crate::harness::{Database, JWT_SECRET, config};
+use crate::harness::{Database, JWT_SECRET};
 
 const ANOTHER: &str = "T9vX2mK7pQ4sW8zB5nR1cF6yH3jL0dG-new-key";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -149,7 +149,7 @@ fn a_row_that_was_tampered_with_is_refused() {
     let (_, _, token) = child.client.tenant("alice");
     run(&mut gatebird(&database, &["key", "rotate"], &[ES256]), "").good();
     child.kill();
-    let db = open(&database);
+    let db = database.open();
     let rows = db.read_now(|conn| Ok(signing_key::list(conn)?)).expect("the database answers");
     assert_eq!(rows.len(), 2);
     for (what, tamper) in tampers {
@@ -174,7 +174,7 @@ fn a_key_under_another_algorithm_is_refused() {
             let change = diesel::update(schema::signing_keys::table);
             Ok(change.set(schema::signing_keys::algorithm.eq(algorithm)).execute(conn)?)
         };
-        assert_eq!(open(&database).write_now(change).expect("the database answers"), 1);
+        assert_eq!(database.open().write_now(change).expect("the database answers"), 1);
     };
     change(Algorithm::EdDsa);
     run(&mut gatebird(&database, &["key", "list"], &[ES256]), "").good();
@@ -185,9 +185,4 @@ fn a_key_under_another_algorithm_is_refused() {
     assert!(matches!(outcome.code, Some(65 | 78)), "{outcome:?}");
     change(Algorithm::Es256);
     start(&database, &[]).kill();
-}
-
-fn open(database: &Database) -> Db {
-    let settings = [("JWT_SECRET".to_owned(), JWT_SECRET.to_owned())];
-    Db::open(&config(database, &settings).database).expect("it opens")
 }
