@@ -116,18 +116,29 @@ impl Drop for Database {
 
 /// Time that a test can move.
 #[derive(Clone, Default)]
-pub struct Clock(Arc<AtomicI64>);
+pub struct Clock {
+    /// Seconds that have passed beside the real ones.
+    passed: Arc<AtomicI64>,
+    /// Seconds by which the gate's wall clock is wrong.
+    wrong: Arc<AtomicI64>,
+}
 
 impl Clock {
-    /// Moves the gate's clock on by so many seconds.
+    /// Lets so many seconds pass.
     pub fn advance(&self, seconds: i64) {
-        self.0.fetch_add(seconds, Ordering::SeqCst);
+        self.passed.fetch_add(seconds, Ordering::SeqCst);
     }
 
+    /// Sets the gate's wall clock wrong by so many seconds; no time passes. 0 sets it right.
+    pub fn set_wrong(&self, seconds: i64) {
+        self.wrong.store(seconds, Ordering::SeqCst);
+    }
+
+    /// What the gate's wall clock shows.
     pub fn now(&self) -> i64 {
         #[expect(clippy::disallowed_methods, reason = "the tests' clock starts at the real time")]
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-        now.as_secs() as i64 + self.0.load(Ordering::SeqCst)
+        now.as_secs() as i64 + self.passed.load(Ordering::SeqCst) + self.wrong.load(Ordering::SeqCst)
     }
 }
 
@@ -140,8 +151,8 @@ impl app::Clock for Clock {
     fn steady(&self) -> u64 {
         static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
         // Some tests go to the end of the calendar: no meter has to follow there.
-        let moved = self.0.load(Ordering::SeqCst).clamp(0, 1_000_000_000) as u64;
-        STARTED.elapsed().as_nanos() as u64 + moved * 1_000_000_000
+        let passed = self.passed.load(Ordering::SeqCst).clamp(0, 1_000_000_000) as u64;
+        STARTED.elapsed().as_nanos() as u64 + passed * 1_000_000_000
     }
 }
 

@@ -7,6 +7,7 @@ mod algorithms;
 mod attacks;
 mod audit;
 mod binary;
+mod clocks;
 mod committed;
 mod concurrency;
 mod cors;

@@ -1,4 +1,5 @@
 //! `private_key_jwt` (RFC 7523 §2.2 and §3): which of a client's own signatures prove it, and that each does so once.
+#![allow(non_snake_case, reason = "a test is named `feature__condition`")]
 
 mod nodes;
 mod refused;
@@ -353,4 +354,23 @@ fn no_assertion_comes_out_anywhere() {
             free_of(&path.display().to_string(), &String::from_utf8_lossy(&std::fs::read(&path).expect("readable")));
         }
     }
+}
+
+/// After a start, the gate refuses what it may have taken before; by whatever clock it started.
+#[test]
+fn a_used_assertion__restart_with_a_clock_that_is_behind() {
+    let gate = old_gate();
+    let user = gate.sign_up("alice");
+    let client = KeyClient::register(&gate, &user, "shop.example.com", ClientKey::es256());
+    let claims = with(client.claims(), json!({"exp": gate.clock.now() + 1800}));
+    let assertion = client.sign(&client.header(), &claims);
+    client.present("/token", &assertion).expect(200);
+    gate.app.upkeep().expect("the database answers");
+    let (id, clock) = (client.id.clone(), gate.clock.clone());
+    clock.set_wrong(-7200);
+    let gate = gate.restart(&[]);
+    clock.set_wrong(0);
+    let form = format!("grant_type=client_credentials&client_id={id}&{}", super::asserting(&assertion));
+    let again = gate.post("/token").form(form).send();
+    assert!([401, 503].contains(&again.status), "{}", again.text());
 }

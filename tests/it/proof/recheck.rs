@@ -1,4 +1,5 @@
 //! What was proven is looked at again each day, and ends when it is missing for a week.
+#![allow(non_snake_case, reason = "a test is named `feature__condition`")]
 
 use std::time::{Duration, Instant};
 
@@ -229,4 +230,46 @@ fn a_look_that_could_not_be_written_is_taken_again() {
         gate.clock.advance(60);
         assert_eq!(recheck(&gate), 0, "it is done for that day");
     }
+}
+
+/// A proof that is missing on one day is not ended by a clock that is wrong for a moment, and is looked at again each day
+/// afterwards.
+#[test]
+fn a_proof__clock_ahead_for_some_seconds() {
+    let dns = Dns::with(&[]);
+    let (gate, alice, domain) = proven(&dns, &[]);
+    gate.app.upkeep().expect("the database answers");
+    dns.set(&[]);
+    gate.clock.advance(DAY);
+    recheck(&gate);
+    for wrong in [8 * DAY, 500 * DAY, -500 * DAY] {
+        gate.clock.set_wrong(wrong);
+        recheck(&gate);
+        gate.clock.set_wrong(0);
+        assert_eq!(shown(&gate, &alice, &domain)["proven"], json!(true), "{wrong}");
+    }
+    publish(&gate, &dns, &alice, &domain, NAME);
+    gate.clock.advance(DAY);
+    assert_eq!(recheck(&gate), 1);
+    assert_eq!(shown(&gate, &alice, &domain)["failingSince"], json!(null));
+}
+
+/// What was looked for while the clock was ahead is found the same afterwards.
+#[test]
+fn a_challenge__clock_ahead_for_some_seconds() {
+    let dns = Dns::with(&[]);
+    let gate = gate_asking(&dns, &[("USER_TOKEN_TTL", "30d")]);
+    let alice = gate.sign_up("alice");
+    let domain = gate.register(&alice, NAME);
+    publish(&gate, &dns, &alice, &domain, NAME);
+    gate.app.upkeep().expect("the database answers");
+    let before = value(&gate, &alice, &domain);
+    gate.clock.set_wrong(20 * DAY);
+    gate.app.upkeep().expect("the database answers");
+    verify(&gate, &alice, &domain).expect(200);
+    gate.clock.set_wrong(0);
+    assert_eq!(value(&gate, &alice, &domain), before);
+    // What was proven while the clock was ahead is looked at again all the same.
+    gate.clock.advance(DAY);
+    assert_eq!(recheck(&gate), 1);
 }

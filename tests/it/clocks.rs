@@ -1,0 +1,233 @@
+//! A wall clock that is wrong: ahead, behind, at the start or while the gate runs, on one node or in the database. Nothing
+//! may be forgotten or ended by it that real time has not ended.
+#![allow(non_snake_case, reason = "a test is named `feature__condition`")]
+
+use diesel::{QueryDsl, RunQueryDsl};
+use gatebird::db::schema::{revocations, secrets, signing_keys, tombstones, usage, used_assertions};
+
+use crate::harness::{Database, Domain, Gate, postgres};
+
+const HOUR: i64 = 3600;
+const DAY: i64 = 86_400;
+/// Long enough for everything that upkeep deletes.
+const FAR: i64 = 500 * DAY;
+
+fn upkeep(gate: &Gate) {
+    gate.app.upkeep().expect("the database answers");
+}
+
+#[track_caller]
+fn works(gate: &Gate, token: &str) {
+    gate.get("/v1/test").token(token).send().expect(200);
+}
+
+#[track_caller]
+fn is_revoked(gate: &Gate, token: &str) {
+    gate.get("/v1/test").token(token).send().refused(401, "revoked");
+}
+
+fn revoke(gate: &Gate, domain: &Domain, token: &str) {
+    gate.post("/revoke").basic(&domain.id, &domain.secret).form(format!("token={token}")).send().expect(200);
+}
+
+/// The rows of everything that upkeep deletes from.
+fn rows(gate: &Gate) -> Vec<(&'static str, i64)> {
+    macro_rules! count {
+        ($($table:ident)*) => {
+            gate.app.db.read_now(|conn| Ok(vec![$((stringify!($table), $table::table.count().get_result(conn)?)),*]))
+        };
+    }
+    count!(revocations secrets signing_keys tombstones usage used_assertions).expect("the database answers")
+}
+
+/// A gate with something of everything that upkeep deletes, and a revoked token.
+fn furnished(settings: &[(&str, &str)]) -> (Gate, Domain, String) {
+    let common = [("TOKEN_TTL", "1h"), ("JWT_ALGORITHM", "ES256"), ("KEY_ROTATION", "30d")];
+    let gate = Gate::with(&[&common, settings].concat());
+    let (user, domain, token) = gate.tenant("alice");
+    let path = format!("/v1/domains/{}/secrets", domain.id);
+    let body = crate::harness::json!({"graceSeconds": 60});
+    let rotated = gate.post(&path).token(&user.token).json(&body).send().expect(201);
+    let secret = rotated["payload"]["clientSecret"].as_str().expect("a secret").to_owned();
+    let gone = gate.register(&user, "gone.example.com");
+    gate.delete(&format!("/v1/domains/{}", gone.id)).token(&user.token).send().expect(200);
+    works(&gate, &token);
+    gate.app.write_ledger().expect("the database answers");
+    revoke(&gate, &domain, &token);
+    // From the first upkeep on, the gate knows what time it is.
+    upkeep(&gate);
+    (gate, Domain { id: domain.id, secret }, token)
+}
+
+#[test]
+fn a_revoked_token__clock_ahead_for_some_seconds() {
+    for ahead in [HOUR + 60, 2 * HOUR, 40 * DAY] {
+        let (gate, domain, token) = furnished(&[]);
+        gate.clock.set_wrong(ahead);
+        upkeep(&gate);
+        upkeep(&gate);
+        gate.clock.set_wrong(0);
+        is_revoked(&gate, &token);
+        let gate = gate.restart(&[]);
+        is_revoked(&gate, &token);
+        works(&gate, &gate.access_token(&domain));
+        // By the time that really passes, it is forgotten.
+        gate.clock.advance(HOUR + 60);
+        upkeep(&gate);
+        assert_eq!(gate.app.directory.revoked_count(), 0);
+        assert_eq!(rows(&gate)[0], ("revocations", 0));
+    }
+}
+
+#[test]
+fn a_revoked_token__revoked_while_the_clock_is_ahead() {
+    let (gate, domain, _) = furnished(&[]);
+    let token = gate.access_token(&domain);
+    gate.clock.set_wrong(2 * HOUR);
+    revoke(&gate, &domain, &token);
+    gate.clock.set_wrong(0);
+    is_revoked(&gate, &token);
+}
+
+#[test]
+fn nothing_is_deleted__clock_500_days_ahead() {
+    let (gate, domain, token) = furnished(&[]);
+    let before = rows(&gate);
+    gate.clock.set_wrong(FAR);
+    for _ in 0..3 {
+        upkeep(&gate);
+    }
+    assert_eq!(rows(&gate), before);
+    gate.clock.set_wrong(0);
+    upkeep(&gate);
+    assert_eq!(rows(&gate), before);
+    is_revoked(&gate, &token);
+    works(&gate, &gate.access_token(&domain));
+    // Keys go on to follow each other when it is time.
+    gate.clock.advance(30 * DAY);
+    upkeep(&gate);
+    assert_eq!(rows(&gate)[2], ("signing_keys", 2));
+}
+
+#[test]
+fn nothing_is_deleted__clock_wrong_at_the_start() {
+    for wrong in [2 * HOUR, FAR] {
+        let (gate, domain, token) = furnished(&[]);
+        let before = rows(&gate);
+        gate.clock.set_wrong(wrong);
+        let gate = gate.restart(&[]);
+        upkeep(&gate);
+        upkeep(&gate);
+        assert_eq!(rows(&gate), before);
+        gate.clock.set_wrong(0);
+        upkeep(&gate);
+        is_revoked(&gate, &token);
+        works(&gate, &gate.access_token(&domain));
+        assert_eq!(rows(&gate), before);
+    }
+}
+
+#[test]
+fn nothing_is_deleted__clock_in_1970() {
+    let (gate, domain, token) = furnished(&[]);
+    let before = rows(&gate);
+    gate.clock.set_wrong(1000 - gate.clock.now());
+    upkeep(&gate);
+    let gate = gate.restart(&[]);
+    upkeep(&gate);
+    assert_eq!(rows(&gate), before);
+    gate.clock.set_wrong(0);
+    upkeep(&gate);
+    assert_eq!(rows(&gate), before);
+    is_revoked(&gate, &token);
+    works(&gate, &gate.access_token(&domain));
+    // Upkeep goes on at once.
+    gate.clock.advance(30 * DAY);
+    upkeep(&gate);
+    assert_eq!(rows(&gate)[0], ("revocations", 0));
+    assert_eq!(rows(&gate)[2], ("signing_keys", 2));
+}
+
+#[test]
+fn keys_follow_each_other__one_was_made_while_the_clock_was_ahead() {
+    for restarted in [false, true] {
+        let gate = Gate::with(&[("KEY_ROTATION", "30d")]);
+        let (_, domain, _) = gate.tenant("alice");
+        upkeep(&gate);
+        gate.clock.set_wrong(FAR);
+        let gate = gate.restart(&[("JWT_ALGORITHM", "ES256")]);
+        gate.clock.set_wrong(0);
+        let gate = if restarted { gate.restart(&[]) } else { gate };
+        upkeep(&gate);
+        gate.clock.advance(10);
+        let algorithm = || crate::harness::parts(&gate.access_token(&domain)).0["alg"].clone();
+        assert_eq!(algorithm(), "ES256", "no key that signs now");
+        let before = rows(&gate)[2].1;
+        gate.clock.advance(30 * DAY);
+        upkeep(&gate);
+        assert_eq!(rows(&gate)[2].1, before + 1, "the next one follows");
+    }
+}
+
+#[test]
+fn a_changed_clock__is_believed_after_a_day_and_shown_until_then() {
+    let (gate, _, token) = furnished(&[]);
+    let offset = || {
+        let text = gate.app.metrics_text();
+        let line = text.lines().find_map(|line| line.strip_prefix("gatebird_clock_offset_seconds "));
+        line.expect("the gauge").parse::<f64>().expect("a number") as i64
+    };
+    assert!(offset().abs() <= 1);
+    gate.clock.set_wrong(2 * HOUR);
+    upkeep(&gate);
+    assert!((offset() - 2 * HOUR).abs() <= 1, "{}", offset());
+    is_revoked_or_expired(&gate, &token);
+    gate.clock.advance(DAY - 60);
+    upkeep(&gate);
+    assert!((offset() - 2 * HOUR).abs() <= 1, "{}", offset());
+    gate.clock.advance(120);
+    upkeep(&gate);
+    assert!(offset().abs() <= 1, "{}", offset());
+}
+
+fn is_revoked_or_expired(gate: &Gate, token: &str) {
+    let status = gate.get("/v1/test").token(token).send().status;
+    assert!([401, 419].contains(&status), "{status}");
+}
+
+/// Only where there is a PostgreSQL.
+#[test]
+fn two_nodes__the_clock_of_one_is_wrong() {
+    if postgres().is_none() {
+        return;
+    }
+    let days = gatebird_clock_cases();
+    for wrong in days {
+        let (gate, domain, token) = furnished(&[]);
+        let before = rows(&gate);
+        let other = gate.another_node();
+        other.clock.set_wrong(wrong);
+        for _ in 0..3 {
+            upkeep(&other);
+            upkeep(&gate);
+        }
+        assert_eq!(rows(&gate), before, "{wrong}");
+        is_revoked(&gate, &token);
+        // Also one that starts with a wrong clock.
+        let other = other.restart(&[]);
+        upkeep(&other);
+        upkeep(&gate);
+        assert_eq!(rows(&gate), before, "{wrong}");
+        is_revoked(&gate, &token);
+        works(&gate, &gate.access_token(&domain));
+        let database = std::sync::Arc::clone(&gate.database);
+        drop(gate);
+        upkeep(&other);
+        assert_eq!(rows(&other), before, "{wrong}: alone, too");
+        drop::<std::sync::Arc<Database>>(database);
+    }
+}
+
+fn gatebird_clock_cases() -> [i64; 3] {
+    [2 * HOUR, FAR, -FAR]
+}
