@@ -46,6 +46,8 @@ pub struct Metrics {
     pub dropped_failures: Counter,
     /// Access log lines that nobody could be made to read in time.
     pub dropped_log_lines: Gauge,
+    /// Seconds by which the wall clock is ahead of the time that has passed.
+    pub clock_offset: Gauge,
     /// Seconds since the directory was known to be up to date, thousandths.
     pub directory_age: Gauge<f64, std::sync::atomic::AtomicU64>,
     /// Domains in the directory.
@@ -69,6 +71,7 @@ impl Default for Metrics {
             tokens_needless: Counter::default(),
             dropped_failures: Counter::default(),
             dropped_log_lines: Gauge::default(),
+            clock_offset: Gauge::default(),
             directory_age: Gauge::default(),
             domains: Gauge::default(),
             revoked_tokens: Gauge::default(),
@@ -100,6 +103,12 @@ impl Default for Metrics {
             "Time since the directory was known to be up to date",
             Unit::Seconds,
             metrics.directory_age.clone(),
+        );
+        registry.register_with_unit(
+            "clock_offset",
+            "How far this node's clock is ahead of the time that has passed; beyond 30, nothing is deleted by that clock",
+            Unit::Seconds,
+            metrics.clock_offset.clone(),
         );
         registry.register("domains", "Domains in the directory", metrics.domains.clone());
         registry.register(

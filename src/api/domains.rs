@@ -198,6 +198,7 @@ pub(crate) async fn register(
     };
     may_choose(new.plan, config.self_service_premium)?;
     let (tenant, now, most) = (token.tenant(), app.now(), config.domains_per_user);
+    let trusted = app.trusted_now();
     let actor = token.actor();
     let register = move |conn: &mut Conn| {
         // Exact, because every change of a domain holds the lock on the revision.
@@ -207,7 +208,7 @@ pub(crate) async fn register(
             return Err(Error::Quota(Message::DomainQuota));
         }
         let registered = insert(conn, actor, tenant, &new, now)?;
-        let challenge = verification::challenge(conn, tenant, &new.host, now)?;
+        let challenge = verification::challenge(conn, tenant, &new.host, now, trusted)?;
         Ok(registered.map(|(domain, secret)| (domain, secret, challenge)))
     };
     let (domain, secret, challenge) = app.add_by(token.standing(), register).await?;

@@ -128,10 +128,10 @@ fn tried(looks: &[Look], locale: Locale) -> Option<Vec<Tried>> {
     Some(looks.iter().map(tried).collect())
 }
 
-/// What a user has to publish on a host: the challenge that there is, or a new one.
-pub(crate) fn challenge(conn: &mut Conn, tenant: UserId, host: &Host, now: i64) -> Result<Wanted> {
+/// What a user has to publish on a host: the challenge that there is at the trusted time, or a new one.
+pub(crate) fn challenge(conn: &mut Conn, tenant: UserId, host: &Host, now: i64, trusted: i64) -> Result<Wanted> {
     let new = proof::Challenge { token: Challenge::random_token(), expires_at: now + GOOD_FOR };
-    let challenge = proof::challenge_or(conn, tenant, host.as_str(), new, now)?;
+    let challenge = proof::challenge_or(conn, tenant, host.as_str(), new, trusted)?;
     Ok(wanted_of(challenge, host.clone()))
 }
 
@@ -140,15 +140,15 @@ fn wanted_of(challenge: proof::Challenge, host: Host) -> Wanted {
     Wanted { challenge: Challenge { host, token }, expires_at: Some(expires_at), failing_since: None }
 }
 
-/// A domain, and what has to be found on its host, if that is known.
-fn state(conn: &mut Conn, domain: Domain, now: i64) -> Result<(Domain, Option<Wanted>)> {
+/// A domain, and what has to be found on its host, if that is known at the trusted time.
+fn state(conn: &mut Conn, domain: Domain, trusted: i64) -> Result<(Domain, Option<Wanted>)> {
     let host = Host::from_stored(domain.host.clone());
     let wanted = match proof::find(conn, domain.id)? {
         Some(Proof { token, failing_since, .. }) => {
             Some(Wanted { challenge: Challenge { host, token }, expires_at: None, failing_since })
         }
         None => {
-            let known = proof::challenge(conn, domain.user_id, host.as_str(), now)?;
+            let known = proof::challenge(conn, domain.user_id, host.as_str(), trusted)?;
             known.map(|challenge| wanted_of(challenge, host))
         }
     };
@@ -165,8 +165,8 @@ fn state(conn: &mut Conn, domain: Domain, now: i64) -> Result<(Domain, Option<Wa
 )]
 #[get("/domains/{id}/verification")]
 pub(crate) async fn show(own: OwnDomain, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
-    let now = app.now();
-    let (domain, wanted) = own.read(&app, move |conn, domain| state(conn, domain, now)).await?;
+    let trusted = app.trusted_now();
+    let (domain, wanted) = own.read(&app, move |conn, domain| state(conn, domain, trusted)).await?;
     let view = wanted.map_or_else(|| nothing_wanted(&domain), |wanted| wanted.view(&domain));
     Ok(answer(StatusCode::OK, Message::Ok, locale, view))
 }
@@ -187,13 +187,13 @@ pub(crate) async fn show(own: OwnDomain, app: web::Data<App>, locale: Locale) ->
 )]
 #[post("/domains/{id}/verification")]
 pub(crate) async fn prove(own: OwnDomain, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
-    let now = app.now();
-    let (domain, wanted) = own.read(&app, move |conn, domain| state(conn, domain, now)).await?;
+    let (now, trusted) = (app.now(), app.trusted_now());
+    let (domain, wanted) = own.read(&app, move |conn, domain| state(conn, domain, trusted)).await?;
     let wanted = match wanted {
         Some(wanted) => wanted,
         None => {
             let make = move |conn: &mut Conn, domain: Domain| {
-                Ok(Audited::nothing(challenge(conn, domain.user_id, &Host::from_stored(domain.host), now)?))
+                Ok(Audited::nothing(challenge(conn, domain.user_id, &Host::from_stored(domain.host), now, trusted)?))
             };
             own.change(&app, make).await?
         }

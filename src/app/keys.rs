@@ -11,7 +11,7 @@ use crate::db::audit::{Actor, Audited};
 use crate::db::signing_key::{self, SigningKey};
 use crate::db::{Conn, user};
 use crate::error::{Error, Result};
-use crate::token::keyring::{KNOWN_TO_ALL, Key, Keyring, PUBLISHED_AHEAD, Phase, phases};
+use crate::token::keyring::{KNOWN_TO_ALL, Key, Keyring, PLANNED_WITHIN, PUBLISHED_AHEAD, Phase, phases};
 use crate::token::seal::{Opened, Seal};
 
 /// A key that nobody has yet. Made before the transaction, because one of RSA takes up to a second, for which every other
@@ -106,7 +106,9 @@ fn open_all(conn: &mut Conn, seal: &Seal) -> Result<std::result::Result<Vec<(Str
 /// # Errors
 /// When the database does not answer; inside, when they are not.
 pub fn same_algorithm(conn: &mut Conn, keyring: &Keyring) -> Result<std::result::Result<(), Objection>> {
-    let other = last_open(conn)?.map(|last| last.algorithm).filter(|used| *used != keyring.algorithm());
+    let other = last_open(conn, i64::MAX - PLANNED_WITHIN)?
+        .map(|last| last.algorithm)
+        .filter(|used| *used != keyring.algorithm());
     Ok(other.map_or(Ok(()), |used| Err(Objection::Algorithm(used))))
 }
 
@@ -131,8 +133,8 @@ pub fn same_settings(conn: &mut Conn, keyring: &Keyring) -> Result<std::result::
 ///
 /// # Errors
 /// When the database does not answer.
-pub fn lacks_one(conn: &mut Conn, keyring: &Keyring) -> Result<bool> {
-    Ok(last_open(conn)?.is_none_or(|last| last.algorithm != keyring.algorithm()))
+pub fn lacks_one(conn: &mut Conn, keyring: &Keyring, now: i64) -> Result<bool> {
+    Ok(last_open(conn, now)?.is_none_or(|last| last.algorithm != keyring.algorithm()))
 }
 
 /// Brings the kept keys in line with JWT_ALGORITHM and JWT_SECRET, when a node starts.
@@ -156,13 +158,13 @@ pub fn settle(
         signing_key::end_signing(conn, now)?;
         return Ok(Ok(()));
     }
-    if last_open(conn)?.is_some_and(|last| last.algorithm != keyring.algorithm()) {
+    if last_open(conn, now)?.is_some_and(|last| last.algorithm != keyring.algorithm()) {
         // Of another algorithm and not in use yet: nobody will miss it.
         for row in signing_key::list(conn)?.iter().filter(|row| row.signs_from > now) {
             signing_key::delete(conn, &row.kid)?;
         }
     }
-    let signs_from = match last_open(conn)? {
+    let signs_from = match last_open(conn, now)? {
         Some(last) if last.algorithm == keyring.algorithm() => return Ok(Ok(())),
         // Verifiers have the old key's set for a while yet.
         Some(_) => now + PUBLISHED_AHEAD,
@@ -182,7 +184,7 @@ pub fn settle(
 /// # Errors
 /// When the database does not answer.
 pub fn rotate(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, at_once: bool, now: i64) -> Result<SigningKey> {
-    match last_open(conn)? {
+    match last_open(conn, now)? {
         Some(next) if next.signs_from > now && !at_once => Ok(next),
         Some(_) if !at_once => make(conn, keyring, spare, now + PUBLISHED_AHEAD, now),
         // Where there is none yet, nobody has the key set of an earlier one.
@@ -248,7 +250,8 @@ fn make(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, signs_from: i6
     Ok(row)
 }
 
-/// The last of those that sign or will.
-fn last_open(conn: &mut Conn) -> QueryResult<Option<SigningKey>> {
-    Ok(signing_key::list(conn)?.into_iter().rfind(|row| row.signs_until.is_none()))
+/// The last of those that sign or will, but for those that a wrong clock has put into the far future.
+fn last_open(conn: &mut Conn, now: i64) -> QueryResult<Option<SigningKey>> {
+    let open = |row: &SigningKey| row.signs_until.is_none() && row.signs_from <= now + PLANNED_WITHIN;
+    Ok(signing_key::list(conn)?.into_iter().rfind(open))
 }

@@ -45,7 +45,7 @@ impl App {
     pub(crate) fn close_ledger(self: Arc<App>) {
         let (sender, outcome) = channel();
         std::thread::spawn(move || {
-            while self.write_ledger().is_err() {
+            while self.write_ledger().and(self.keep_time()).is_err() {
                 std::thread::sleep(EVERY / 5);
             }
             sender.send(())

@@ -7,12 +7,13 @@ pub mod keys;
 pub mod leaks;
 mod ledger;
 mod proofs;
+mod time;
 mod upkeep;
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use actix_web::web;
 
@@ -22,6 +23,9 @@ use self::files::take_file;
 use self::keys::Spare;
 use self::leaks::Leaks;
 use self::proofs::Proving;
+pub use self::time::Clock;
+pub(crate) use self::time::system_time;
+use self::time::{Started, SystemClock, TrustedTime};
 pub(crate) use self::upkeep::USAGE_DAYS;
 use crate::budget::Budgets;
 use crate::config::{Config, Database};
@@ -29,7 +33,7 @@ use crate::connections::{self, Connections};
 use crate::db::audit::Audited;
 pub(crate) use crate::db::audit::{Actor, Who};
 use crate::db::user::{self, Standing, Tenant};
-use crate::db::{Conn, Db};
+use crate::db::{Conn, Db, trusted_time};
 use crate::directory::{Directory, Live};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -41,29 +45,6 @@ use crate::token::keyring::Keyring;
 use crate::token::replay::Used;
 use crate::token::{self, Claims, Kind};
 use crate::usage::{self, Usage};
-
-/// Tells the time. Tests pass one of their own.
-pub trait Clock: Send + Sync {
-    /// Unix seconds.
-    fn now(&self) -> i64;
-    /// Nanoseconds since some moment, which never go back.
-    fn steady(&self) -> u64;
-}
-
-/// The system's clocks.
-struct SystemClock {
-    started: Instant,
-}
-
-impl Clock for SystemClock {
-    fn now(&self) -> i64 {
-        system_time()
-    }
-
-    fn steady(&self) -> u64 {
-        self.started.elapsed().as_nanos() as u64
-    }
-}
 
 /// The running gate. Handlers and extractors get it as `web::Data<App>`.
 pub struct App {
@@ -92,9 +73,9 @@ pub struct App {
     /// Who is connected.
     pub connections: Connections,
     proving: Arc<Proving>,
-    /// Unix seconds at which it started.
-    pub started_at: i64,
+    started: Started,
     clock: Box<dyn Clock>,
+    time: Mutex<TrustedTime>,
     draining: AtomicBool,
     /// Held as long as this process serves from a SQLite file.
     _in_use: Option<File>,
@@ -122,6 +103,14 @@ impl App {
             Database::Sqlite(_) => Used::default(),
             Database::Postgres(_) => Used::shared(),
         };
+        let cannot_read = |error: Error| match error.cause() {
+            Some(cause) => Exit::data(format!("cannot read the directory from the database: {cause}")),
+            None => Exit::unavailable("the database does not answer; check DATABASE_URL"),
+        };
+        let read_time = |conn: &mut Conn| Ok((trusted_time::kept(conn)?, trusted_time::of_database(conn)?));
+        let (kept, of_database) = db.read_now(read_time).map_err(cannot_read)?;
+        let now = of_database.map_or_else(|| clock.now(), |now| clock.of_database(now));
+        let time = TrustedTime::new(kept, now, clock.steady(), Kind::longest_ttl(&config));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let app = App {
             directory: Directory::new(keyring, used_assertions),
@@ -135,20 +124,19 @@ impl App {
             budgets: Budgets::new(config.budgets),
             connections: Connections::default(),
             proving: Arc::new(Proving::new(&config)),
-            started_at: clock.now(),
+            started: Started::new(clock.as_ref(), kept),
             clock,
+            time: Mutex::new(time),
             draining: AtomicBool::new(false),
             _in_use: in_use,
             config,
             db,
         };
-        let cannot_read = |error: Error| match error.cause() {
-            Some(cause) => Exit::data(format!("cannot read the directory from the database: {cause}")),
-            None => Exit::unavailable("the database does not answer; check DATABASE_URL"),
-        };
+        app.keep_time().map_err(cannot_read)?;
         let keyring = app.directory.keyring().clone();
-        let now = app.now();
-        let lacks_one = app.db.read_now(|conn| keys::lacks_one(conn, &keyring)).map_err(cannot_read)?;
+        // A clock that is behind is certainly wrong, and would end the keys in use too early.
+        let now = now.max(kept);
+        let lacks_one = app.db.read_now(|conn| keys::lacks_one(conn, &keyring, now)).map_err(cannot_read)?;
         let spare = if lacks_one { Spare::new(&keyring) } else { None };
         let settle = |conn: &mut Conn| {
             keys::telling(conn, Actor::SERVER, now, |conn| keys::settle(conn, &keyring, spare, now))?.record(conn)
@@ -176,16 +164,6 @@ impl App {
             self.directory.catch_up(&mut conn)?;
         }
         Ok(conn)
-    }
-
-    /// Unix seconds.
-    pub fn now(&self) -> i64 {
-        self.clock.now()
-    }
-
-    /// Nanoseconds of a clock that never goes back, for meters.
-    pub fn steady_now(&self) -> u64 {
-        self.clock.steady()
     }
 
     /// A change to the directory's tables: in one transaction with the row that tells of it, and in force on this node
@@ -353,6 +331,7 @@ impl App {
         self.metrics.domains.set(self.directory.domain_count() as i64);
         self.metrics.revoked_tokens.set(self.directory.revoked_count() as i64);
         self.metrics.dropped_log_lines.set(logging::dropped());
+        self.metrics.clock_offset.set(self.clock_offset());
         self.metrics.text()
     }
 }
@@ -366,11 +345,4 @@ pub(crate) fn by<T>(
         true => work(conn),
         false => Err(Error::TokenRevoked),
     }
-}
-
-/// Unix seconds by the system's clock, for what runs outside of an [`App`].
-pub(crate) fn system_time() -> i64 {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
-    let now = SystemTime::now();
-    now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }

@@ -140,6 +140,10 @@ impl App {
     /// # Errors
     /// When the database does not answer; what could not be read or written is done a minute later.
     pub fn recheck_proofs(&self) -> Result<usize> {
+        // A wrong clock says nothing of days and weeks.
+        if !self.clock_is_right() {
+            return Ok(0);
+        }
         let due = self.db.read_now(|conn| Ok(proof::due(conn, self.now() - DAY, BATCH)?))?;
         let count = due.len();
         std::thread::scope(|scope| {
@@ -173,7 +177,9 @@ impl App {
                 false => Ok(Audited::nothing(())),
             }),
             (None, since) => {
-                self.db.write_now(|conn| Ok(proof::set_failing(conn, &claimed, since.unwrap_or(now), now)?))
+                // What a wrong clock has put into the future begins now.
+                let since = since.map_or(now, |since| since.min(now));
+                self.db.write_now(|conn| Ok(proof::set_failing(conn, &claimed, since, now)?))
             }
         }
     }

@@ -65,9 +65,10 @@ impl App {
     /// # Errors
     /// When the database does not answer; what is left is done the next time.
     pub fn upkeep(self: &Arc<App>) -> Result<()> {
-        let now = self.now();
-        self.directory.used_assertions.prune(now);
+        self.directory.used_assertions.prune(self.trusted_now());
         self.budgets.prune(self.steady_now());
+        self.keep_time()?;
+        let now = self.trusted_now();
         let past = now - CLOCKS;
         if self.directory.used_assertions.are_shared() {
             while self.db.write_now(|conn| Ok(used_assertion::prune(conn, past)?))? {}
@@ -81,14 +82,18 @@ impl App {
             self.db.change_now(|conn| Ok(secret::prune(conn, now - SHOWN)?), |conn| self.directory.catch_up(conn))?;
         }
         let gone = now - TOLD_AS_GONE;
-        while self.db.read_now(|conn| Ok(revision::any_tombstone_before(conn, gone)?))? {
-            self.db.change_now(|conn| Ok(revision::prune_tombstones(conn, gone)?), |_| Ok(()))?;
+        while self.db.read_now(|conn| Ok(revision::any_tombstone_before(conn, gone, now)?))? {
+            self.db.change_now(|conn| Ok(revision::prune_tombstones(conn, gone, now)?), |_| Ok(()))?;
         }
         while self.db.write_now(|conn| Ok(usage::prune(conn, now.div_euclid(DAY) - USAGE_DAYS)?))? {}
         if self.db.read_now(|conn| Ok(proof::has_expired_challenges(conn, now)?))? {
             self.db.write_now(|conn| Ok(proof::prune_challenges(conn, now)?))?;
         }
-        let keyring = self.directory.keyring();
+        // A key's times are those of the wall clock.
+        if !self.clock_is_right() {
+            return Ok(());
+        }
+        let (keyring, now) = (self.directory.keyring(), self.now());
         let period = self.config.key_rotation;
         if keyring.needs_upkeep(period, now) {
             let spare = if keyring.wants_next(period, now) { Spare::new(&keyring) } else { None };

@@ -19,6 +19,7 @@ pub mod schema;
 pub mod secret;
 pub mod secret_use;
 pub mod signing_key;
+pub mod trusted_time;
 pub mod usage;
 pub mod used_assertion;
 pub mod user;

@@ -131,21 +131,27 @@ pub fn changes(
 /// So many tombstones are pruned at once, which holds the lock on the revision for some milliseconds.
 const PRUNED_AT_ONCE: usize = 5_000;
 
+/// Seconds after `now` from which on a tombstone's time was told by a wrong clock.
+const WRONG_CLOCK: i64 = 86_400;
+
 /// Whether the oldest tombstone is from before that.
-pub fn any_tombstone_before(conn: &mut Conn, before: i64) -> QueryResult<bool> {
-    let oldest = tombstones::table.order(tombstones::revision).select(tombstones::buried_at);
+pub fn any_tombstone_before(conn: &mut Conn, before: i64, now: i64) -> QueryResult<bool> {
+    let dated = tombstones::table.filter(tombstones::buried_at.le(now + WRONG_CLOCK));
+    let oldest = dated.order(tombstones::revision).select(tombstones::buried_at);
     Ok(oldest.first::<i64>(conn).optional()?.is_some_and(|buried_at| buried_at < before))
 }
 
 /// Forgets some of the tombstones from before that, the oldest first, and how far that went.
-pub fn prune_tombstones(conn: &mut Conn, before: i64) -> QueryResult<()> {
+pub fn prune_tombstones(conn: &mut Conn, before: i64, now: i64) -> QueryResult<()> {
     let oldest: Vec<(i64, i64)> = tombstones::table
         .order(tombstones::revision)
         .limit(PRUNED_AT_ONCE as i64)
         .select((tombstones::revision, tombstones::buried_at))
         .load(conn)?;
     // Not by their time alone: of two nodes' clocks, one may be behind, and nothing may stay before what is forgotten.
-    let Some((last, _)) = oldest.into_iter().take_while(|(_, buried_at)| *buried_at < before).last() else {
+    // One that a wrong clock has dated is as old as the next one that is dated well.
+    let old = oldest.into_iter().take_while(|(_, buried_at)| *buried_at < before || *buried_at > now + WRONG_CLOCK);
+    let Some((last, _)) = old.filter(|(_, buried_at)| *buried_at < before).last() else {
         return Ok(());
     };
     diesel::delete(tombstones::table.filter(tombstones::revision.le(last))).execute(conn)?;

@@ -149,6 +149,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    trusted_time (id) {
+        id -> BigInt,
+        at -> BigInt,
+    }
+}
+
+diesel::table! {
     usage (domain_id, day, kind) {
         domain_id -> Text,
         day -> BigInt,
@@ -212,6 +219,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     secrets,
     signing_keys,
     tombstones,
+    trusted_time,
     usage,
     usage_log,
     used_assertions,

@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 
 use super::schema::{domains, secret_uses, secrets};
-use super::{Conn, columns, domain};
+use super::{Conn, columns, domain, trusted_time};
 use crate::id::{DomainId, SecretId, UserId};
 use crate::secret::{ClientSecret, SecretDigest};
 
@@ -103,6 +103,7 @@ const SHOWN: i64 = 20;
 
 /// Deletes those that no longer work but for the last ones, which the owner may still want to see.
 fn drop_over(conn: &mut Conn, domain: DomainId, now: i64) -> QueryResult<()> {
+    let now = trusted_time::at_most(conn, now)?;
     let over = secrets::table.filter(secrets::domain_id.eq(domain).and(secrets::expires_at.le(now)));
     let old = over.order((secrets::expires_at.desc(), secrets::id.desc())).offset(SHOWN).limit(AT_ONCE);
     let old: Vec<SecretId> = old.select(secrets::id).load(conn)?;

@@ -138,7 +138,7 @@ impl Bearer {
         if !token.is_for(audience) {
             return Err(Error::TokenInvalid);
         }
-        let bearer = Bearer { address: Address::of(req, &app.config), ..Bearer::in_time(app, token)? };
+        let bearer = Bearer { address: Address::of(req, &app.config), ..Bearer::in_time(app, token, app.now())? };
         match &bearer.domain {
             Some(domain) => quota::spend(req, app, domain)?,
             None if req.method().is_safe() || ends_access(req) => {}
@@ -147,12 +147,12 @@ impl Bearer {
         Ok(bearer)
     }
 
-    /// Judges a token, wherever it came from and whomever it is for.
+    /// Judges a token at the time `now`, wherever it came from and whomever it is for.
     ///
     /// # Errors
     /// When it is not good.
-    pub(crate) fn judge(app: &App, token: &str) -> Result<Bearer> {
-        Bearer::in_time(app, Bearer::authentic(app, token)?)
+    pub(crate) fn judge(app: &App, token: &str, now: i64) -> Result<Bearer> {
+        Bearer::in_time(app, Bearer::authentic(app, token)?, now)
     }
 
     /// A token of ours, whatever became of it since.
@@ -161,9 +161,9 @@ impl Bearer {
     }
 
     /// The bearer of a token that is live, and last of all not expired.
-    fn in_time(app: &App, token: Arc<Authentic>) -> Result<Bearer> {
+    fn in_time(app: &App, token: Arc<Authentic>, now: i64) -> Result<Bearer> {
         let bearer = Bearer::live(app, token)?;
-        match bearer.token.has_expired(app.now()) {
+        match bearer.token.has_expired(now) {
             true => Err(Error::TokenExpired(app.config.expired_token_status)),
             false => Ok(bearer),
         }

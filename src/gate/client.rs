@@ -285,7 +285,7 @@ fn asserted(app: &App, text: &str, path: &str) -> Result<Option<Live>> {
         audiences: &[&config.issuer, &config.public_url, &token, &called],
         now: app.now(),
         // Of a client that was registered since, this process has seen everything or is told within two seconds.
-        remembers_since: if live.domain.is_from_before() { app.started_at } else { i64::MIN },
+        remembers_since: if live.domain.is_from_before() { app.remembers_since() } else { i64::MIN },
     };
     let Some(used) = assertion::verify(text, &live.domain.id, keys, circumstances) else { return Ok(None) };
     let first =

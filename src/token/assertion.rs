@@ -16,7 +16,7 @@ use crate::id::DomainId;
 /// The value of `client_assertion_type`.
 pub const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// How far ahead `exp` may be, in seconds: so long a used one has to be remembered.
-const LONGEST_LIFE: i64 = 3600;
+pub(crate) const LONGEST_LIFE: i64 = 3600;
 
 #[derive(Deserialize)]
 struct Claims<'a> {

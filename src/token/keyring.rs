@@ -24,6 +24,8 @@ use crate::config::{Algorithm, Config, HmacSecret};
 pub const JWKS_MAX_AGE: i64 = 300;
 /// Seconds that a key is published before it signs: three times as long as anybody may go on without it.
 pub const PUBLISHED_AHEAD: i64 = 3 * JWKS_MAX_AGE;
+/// Seconds within which each key that was planned by a right clock signs.
+pub const PLANNED_WITHIN: i64 = PUBLISHED_AHEAD + 60;
 /// Seconds after which every node of ours has heard of a change.
 pub const KNOWN_TO_ALL: i64 = 3;
 
@@ -330,12 +332,13 @@ impl Keyring {
     }
 
     /// From when the next key has to sign, if it has to be made now: `period` seconds after the present one began, and
-    /// published for long enough by then.
+    /// published for long enough by then. A key that a wrong clock has put into the far future is none to wait for.
     pub fn next_signs_from(&self, terms: &[Term], period: Option<i64>, now: i64) -> Option<i64> {
         if self.root.algorithm == Algorithm::Hs256 {
             return None;
         }
-        let Some(last) = terms.iter().rev().find(|term| term.signs_until.is_none()) else {
+        let planned = |term: &&Term| term.signs_until.is_none() && term.signs_from <= now + PLANNED_WITHIN;
+        let Some(last) = terms.iter().rev().find(planned) else {
             return Some(now + KNOWN_TO_ALL);
         };
         let due = last.signs_from + period?;

@@ -121,6 +121,8 @@ pub struct Clock {
     passed: Arc<AtomicI64>,
     /// Seconds by which the gate's wall clock is wrong.
     wrong: Arc<AtomicI64>,
+    /// Seconds by which the database's clock is wrong.
+    database: Arc<AtomicI64>,
 }
 
 impl Clock {
@@ -132,6 +134,11 @@ impl Clock {
     /// Sets the gate's wall clock wrong by so many seconds; no time passes. 0 sets it right.
     pub fn set_wrong(&self, seconds: i64) {
         self.wrong.store(seconds, Ordering::SeqCst);
+    }
+
+    /// Sets the clock of the database wrong by so many seconds, as this gate sees it.
+    pub fn set_database_wrong(&self, seconds: i64) {
+        self.database.store(seconds, Ordering::SeqCst);
     }
 
     /// What the gate's wall clock shows.
@@ -153,6 +160,11 @@ impl app::Clock for Clock {
         // Some tests go to the end of the calendar: no meter has to follow there.
         let passed = self.passed.load(Ordering::SeqCst).clamp(0, 1_000_000_000) as u64;
         STARTED.elapsed().as_nanos() as u64 + passed * 1_000_000_000
+    }
+
+    /// Time passes for the database as well.
+    fn of_database(&self, now: i64) -> i64 {
+        now + self.passed.load(Ordering::SeqCst) + self.database.load(Ordering::SeqCst)
     }
 }
 
