@@ -7,8 +7,10 @@
 //! one node and end with it.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +28,10 @@ pub enum Budget {
     SignIns,
     /// `LIMIT_SIGNUP`: sign-ups.
     SignUps,
+    /// `LIMIT_LOG`: lines of the access log for refused requests.
+    RefusalLines,
+    /// A hundred times `LIMIT_LOG`: lines of the access log for other requests.
+    RequestLines,
 }
 
 /// How much there is of each; `None` is no limit.
@@ -39,6 +45,8 @@ pub struct BudgetLimits {
     pub sign_ins: Option<Limit>,
     /// `LIMIT_SIGNUP`.
     pub sign_ups: Option<Limit>,
+    /// `LIMIT_LOG`: lines of the access log.
+    pub lines: Option<Limit>,
     /// `LIMIT_PASSWORDS`: wrong passwords for one account.
     pub passwords: Option<Limit>,
     /// `LIMIT_CHANGES`: requests of one user in person that may change something.
@@ -52,6 +60,8 @@ impl BudgetLimits {
             Budget::Failures => self.failures,
             Budget::SignIns => self.sign_ins,
             Budget::SignUps => self.sign_ups,
+            Budget::RefusalLines => self.lines,
+            Budget::RequestLines => self.lines.map(|limit| limit.times(REQUEST_LINES)),
         }
     }
 }
@@ -70,6 +80,20 @@ impl Network {
         }))
     }
 }
+
+/// Shows the address, and of IPv6 the network.
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(IpAddr::V4(address)) => address.fmt(f),
+            Some(IpAddr::V6(address)) => write!(f, "{address}/64"),
+            None => f.write_str("-"),
+        }
+    }
+}
+
+/// How many lines of other requests a network may have for one of a refused request.
+const REQUEST_LINES: NonZeroU64 = NonZeroU64::new(100).expect("not 0");
 
 /// How long it is remembered that an account was signed in to from a network, in nanoseconds: 30 days.
 const REMEMBERED: u64 = 30 * 86_400 * 1_000_000_000;

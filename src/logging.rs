@@ -1,6 +1,8 @@
 //! Logs: one line of JSON per event, handed to a thread that writes it, so that a reader who stalls never holds up a
 //! request. What does not fit into the buffer is dropped and counted.
 
+mod left_out;
+
 use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -8,6 +10,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+
+pub use self::left_out::LeftOut;
 
 /// Lines that may wait for a reader.
 const BUFFER: usize = 4096;

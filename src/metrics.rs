@@ -44,6 +44,8 @@ pub struct Metrics {
     pub tokens_needless: Counter,
     /// Failed sign-ins that are not in the audit log because too many came.
     pub dropped_failures: Counter,
+    /// Access log lines that were left out because their network had used up its share.
+    pub left_out_log_lines: Counter,
     /// Access log lines that nobody could be made to read in time.
     pub dropped_log_lines: Gauge,
     /// Seconds by which the wall clock is ahead of the time that has passed.
@@ -70,6 +72,7 @@ impl Default for Metrics {
             tokens_issued: Counter::default(),
             tokens_needless: Counter::default(),
             dropped_failures: Counter::default(),
+            left_out_log_lines: Counter::default(),
             dropped_log_lines: Gauge::default(),
             clock_offset: Gauge::default(),
             directory_age: Gauge::default(),
@@ -97,6 +100,11 @@ impl Default for Metrics {
             "dropped_log_lines",
             "Log lines dropped because nobody read them",
             metrics.dropped_log_lines.clone(),
+        );
+        registry.register(
+            "left_out_log_lines",
+            "Access log lines left out because their network had used up LIMIT_LOG",
+            metrics.left_out_log_lines.clone(),
         );
         registry.register_with_unit(
             "directory_age",

@@ -107,6 +107,7 @@ impl Server {
             .env("LIMIT_FREE", "off")
             .env("LIMIT_PREMIUM", "off")
             .env("LIMIT_CHANGES", "off")
+            .env("LIMIT_LOG", "off")
             .env("DOMAINS_PER_USER", "off")
             .env("METRICS_ADDR", "off")
             .env("TOKEN_TTL", "1h")

@@ -43,6 +43,7 @@ impl App {
     /// [`App::write_ledger`] for the last time, again where it fails. On a thread of its own, because a database that
     /// hangs must not keep the process from ending.
     pub(crate) fn close_ledger(self: Arc<App>) {
+        self.left_out_lines.write();
         let (sender, outcome) = channel();
         std::thread::spawn(move || {
             while self.write_ledger().and(self.keep_time()).is_err() {

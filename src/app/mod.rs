@@ -38,7 +38,7 @@ use crate::directory::{Directory, Live};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::id::{DomainId, TokenId, UserId};
-use crate::logging;
+use crate::logging::{self, LeftOut};
 use crate::metrics::Metrics;
 use crate::password::Hasher;
 use crate::token::keyring::Keyring;
@@ -70,6 +70,8 @@ pub struct App {
     failures: Failures,
     /// What networks may ask for.
     pub budgets: Budgets,
+    /// Access log lines that were left out.
+    pub left_out_lines: LeftOut,
     /// Who is connected.
     pub connections: Connections,
     proving: Arc<Proving>,
@@ -122,6 +124,7 @@ impl App {
             has_log: AtomicBool::new(true),
             failures: Failures::default(),
             budgets: Budgets::new(config.budgets),
+            left_out_lines: LeftOut::default(),
             connections: Connections::default(),
             proving: Arc::new(Proving::new(&config)),
             started: Started::new(clock.as_ref(), kept),
@@ -151,6 +154,7 @@ impl App {
         proofs::keep_looking(Arc::downgrade(&app.clone().into_inner()))?;
         let watch = |app: &Arc<App>| {
             app.connections.cut_off_stuck();
+            app.left_out_lines.write();
             Ok(())
         };
         upkeep::repeat("the watch", connections::EVERY, Arc::downgrade(&app.clone().into_inner()), watch)?;

@@ -214,6 +214,7 @@ impl App {
 }
 
 #[cfg(test)]
+#[allow(non_snake_case, reason = "a test is named `feature__condition`")]
 mod tests {
     use super::*;
 

@@ -12,6 +12,7 @@ fn budgets(limit: &str) -> Budgets {
         sign_ins: limit,
         sign_ups: limit,
         passwords: limit,
+        lines: None,
         changes: limit,
     };
     Budgets::new(limits)

@@ -1,15 +1,17 @@
 //! The audit log for the operator: reading it, proving that nobody changed it, and copying it out.
 
 use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::archive::Archive;
 use super::cannot_write;
 use super::operator::Operator;
 use crate::db::Page;
 use crate::db::audit::chain::{self, Head, Hex};
-use crate::db::audit::{self, Row};
+use crate::db::audit::{self, Row, archive};
 use crate::exit::Exit;
 
 #[derive(Subcommand)]
@@ -28,13 +30,17 @@ pub(super) enum AuditCommand {
         /// A head that was noted before (ID:HASH): the log has to be the continuation of that one.
         #[arg(long, value_name = "ID:HASH")]
         after: Option<Head>,
+        /// Archive files to be verified as well, in the order in which they were made.
+        files: Vec<PathBuf>,
     },
+    /// Move the oldest rows to a file.
+    Archive(Archive),
     /// Print every row, oldest first, as JSON Lines with its hash.
     Export,
 }
 
 /// So many rows are read at once for an export.
-const AT_ONCE: i64 = 1_000;
+pub(super) const AT_ONCE: i64 = 1_000;
 
 impl Operator {
     pub(super) fn audit(&self, command: AuditCommand) -> Result<(), Exit> {
@@ -50,7 +56,12 @@ impl Operator {
                 let lines: Vec<String> = rows.iter().map(line).collect();
                 self.out.print(&json!(values), &lines.join("\n"))
             }
-            AuditCommand::Verify { after } => {
+            AuditCommand::Archive(command) => self.archive(&command),
+            AuditCommand::Verify { after, files } => {
+                self.verify_files(&files, after.as_ref())?;
+                let archived = self.read(|conn| Ok(archive::end(conn)?))?;
+                // A head within the files was found there.
+                let after = after.filter(|after| files.is_empty() || after.id >= archived.id);
                 let head = self.read(|conn| Ok(chain::verify(conn, after.as_ref())?))?.map_err(Exit::data)?;
                 let value = json!({ "rows": head.id, "head": head.to_string() });
                 self.out.print(&value, &format!("{} rows, head {head}", head.id))
@@ -89,7 +100,7 @@ impl Operator {
 }
 
 /// A row as it is, the detail as the text that its hash covers.
-fn value(row: &Row) -> Value {
+pub(super) fn value(row: &Row) -> Value {
     json!({
         "id": row.id,
         "at": row.at,
@@ -100,6 +111,23 @@ fn value(row: &Row) -> Value {
         "target": row.target,
         "detail": row.detail,
         "hash": Hex(&row.hash).to_string(),
+    })
+}
+
+/// The row of such a line.
+pub(super) fn row_of(line: &str) -> Option<Row> {
+    let value: Value = serde_json::from_str(line).ok()?;
+    let text = |member: &str| value[member].as_str().map(str::to_owned);
+    Some(Row {
+        id: value["id"].as_i64()?,
+        at: value["at"].as_i64()?,
+        actor: text("actor")?,
+        address: text("address"),
+        tenant: value["tenant"].as_i64(),
+        action: text("action")?,
+        target: text("target")?,
+        detail: text("detail"),
+        hash: chain::unhex(value["hash"].as_str()?)?,
     })
 }
 

@@ -1,6 +1,7 @@
 //! The command line: `serve` by default, and what an operator does beside a running server. Its changes reach the
 //! server within two seconds. Passwords come from the terminal or standard input, never as an argument.
 
+mod archive;
 mod audit;
 mod import;
 mod keys;

@@ -145,9 +145,13 @@ impl Operator {
         self.db.read_now(work).map_err(exit)
     }
 
+    pub(super) fn write<T>(&self, work: impl FnOnce(&mut Conn) -> Answer<T>) -> Result<T, Exit> {
+        self.db.write_now(work).map_err(exit)
+    }
+
     /// Adds some of the usage that is only logged yet; whether there is more.
     pub(super) fn add_usage(&self) -> Result<bool, Exit> {
-        self.db.write_now(|conn| Ok(usage::fold(conn, 1_000)?)).map_err(exit)
+        self.write(|conn| Ok(usage::fold(conn, 1_000)?))
     }
 
     /// A change with the row that tells of it.

@@ -17,11 +17,11 @@ use ipnet::IpNet;
 
 pub use self::algorithm::Algorithm;
 pub use self::hmac_secret::HmacSecret;
-pub use self::value::grace;
 use self::value::{
     at_most, audiences, database, duration, is_loopback_url, issuer, limit, log_filter, networks, one_of,
     optional_date, optional_secret, parsed, public_url, rotation, scopes, with_issuer, without_password,
 };
+pub use self::value::{date, grace};
 use crate::budget::BudgetLimits;
 use crate::host::LocalHosts;
 use crate::locale::Locale;
@@ -62,7 +62,7 @@ pub struct Config {
     pub bcrypt_cost: u32,
     /// `LIMIT_FREE` and `LIMIT_PREMIUM`.
     pub limits: Limits,
-    /// `LIMIT_ADDRESS`, `LIMIT_FAILURES`, `LIMIT_SIGNIN`, `LIMIT_SIGNUP`, `LIMIT_PASSWORDS` and `LIMIT_CHANGES`.
+    /// `LIMIT_ADDRESS`, `LIMIT_FAILURES`, `LIMIT_SIGNIN`, `LIMIT_SIGNUP`, `LIMIT_PASSWORDS`, `LIMIT_CHANGES` and `LIMIT_LOG`.
     pub budgets: BudgetLimits,
     /// `SELF_SERVICE_PREMIUM`: whether owners may choose `premium` themselves.
     pub self_service_premium: bool,
@@ -273,6 +273,7 @@ impl Config {
         let sign_ups = r.read("LIMIT_SIGNUP", "300/m", limit);
         let passwords = r.read("LIMIT_PASSWORDS", "50/d", limit);
         let changes = r.read("LIMIT_CHANGES", "120/m", limit);
+        let lines = r.read("LIMIT_LOG", "60/m", limit);
         let self_service_premium = r.read("SELF_SERVICE_PREMIUM", "true", one_of(&[("true", true), ("false", false)]));
         let domains_per_user = r.read("DOMAINS_PER_USER", "100", at_most);
         let trusted_proxies = r.read("TRUSTED_PROXIES", "", networks);
@@ -333,6 +334,7 @@ impl Config {
                 sign_ups: sign_ups?,
                 passwords: passwords?,
                 changes: changes?,
+                lines: lines?,
             },
             self_service_premium: self_service_premium?,
             domains_per_user: domains_per_user?,

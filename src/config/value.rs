@@ -147,13 +147,17 @@ pub(super) fn optional_secret(text: &str) -> Result<Option<HmacSecret>, String> 
 }
 
 /// A day such as `2027-01-31`, as the Unix seconds of its midnight in UTC.
+///
+/// # Errors
+/// What it has to be.
+pub fn date(text: &str) -> Result<i64, String> {
+    midnight(text).ok_or_else(|| "has to be a date such as 2027-01-31, from 1970 on".to_owned())
+}
+
 pub(super) fn optional_date(text: &str) -> Result<Option<i64>, String> {
     match text {
         "" => Ok(None),
-        _ => match midnight(text) {
-            Some(seconds) => Ok(Some(seconds)),
-            None => Err("has to be a date such as 2027-01-31, from 1970 on".to_owned()),
-        },
+        _ => date(text).map(Some),
     }
 }
 

@@ -3,6 +3,7 @@
 //! A change returns [`Audited`], which cannot be made without saying what the row is to tell, or that there is nothing to
 //! tell; the row is appended in the change's own transaction, last, because it locks the end of the chain.
 
+pub mod archive;
 pub mod chain;
 
 use std::fmt;

@@ -17,6 +17,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    audit_archive (id) {
+        id -> BigInt,
+        last -> BigInt,
+        hash -> Binary,
+    }
+}
+
+diesel::table! {
     audit_head (id) {
         id -> BigInt,
         last -> BigInt,
@@ -206,6 +214,7 @@ diesel::joinable!(usage -> domains (domain_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     audit,
+    audit_archive,
     audit_head,
     challenges,
     domains,

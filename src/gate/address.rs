@@ -40,7 +40,7 @@ impl Address {
     pub(crate) fn spend(self, app: &App, budget: Budget) -> Result<()> {
         app.budgets.spend(budget, self.network(), app.steady_now()).map_err(|wait| match budget {
             Budget::Failures => Error::FailureLimit { wait, message: Message::FailureLimit },
-            Budget::Requests | Budget::SignIns | Budget::SignUps => Error::NetworkLimit(wait),
+            _ => Error::NetworkLimit(wait),
         })
     }
 }

@@ -26,6 +26,7 @@ use super::quota;
 use super::routes::{Route, Routes};
 use super::versions::Ending;
 use crate::app::App;
+use crate::budget::{Budget, Network};
 use crate::config::{AccessLog, Config};
 use crate::connections;
 use crate::error::{Error, Result};
@@ -175,7 +176,7 @@ impl<'a> Seen<'a> {
             AccessLog::Off => false,
         };
         if wanted {
-            self.log(status, took);
+            self.log(app, status, took);
         }
     }
 
@@ -184,7 +185,16 @@ impl<'a> Seen<'a> {
         InternalError::from_response("answered", answer).into()
     }
 
-    fn log(&self, status: StatusCode, took: Duration) {
+    /// Writes a line, or, where the network has used up its share of the log, counts it.
+    fn log(&self, app: &App, status: StatusCode, took: Duration) {
+        let refused = status.is_client_error() || status.is_server_error();
+        let budget = if refused { Budget::RefusalLines } else { Budget::RequestLines };
+        let network = Network::of(self.client);
+        if app.budgets.spend(budget, network, app.steady_now()).is_err() {
+            app.metrics.left_out_log_lines.inc();
+            app.left_out_lines.count(network);
+            return;
+        }
         logging::access(json!({
             "method": self.method,
             "route": self.route,

@@ -74,6 +74,7 @@ const KEYS: &[&str] = &[
     "LIMIT_SIGNUP",
     "LIMIT_PASSWORDS",
     "LIMIT_CHANGES",
+    "LIMIT_LOG",
     "SELF_SERVICE_PREMIUM",
     "DOMAINS_PER_USER",
     "TRUSTED_PROXIES",

@@ -40,6 +40,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("LIMIT_SIGNUP", "off"),
     ("LIMIT_PASSWORDS", "off"),
     ("LIMIT_CHANGES", "off"),
+    ("LIMIT_LOG", "off"),
     ("DOMAINS_PER_USER", "off"),
     ("METRICS_ADDR", "off"),
     ("ACCESS_LOG", "off"),

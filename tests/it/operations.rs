@@ -8,6 +8,7 @@ use crate::harness::{Database, PASSWORD, Value, json};
 
 mod drain;
 pub mod secrecy;
+mod volume;
 
 /// A binary with `/metrics`, and a client for those.
 pub fn with_metrics(database: &Database, settings: &[(&str, &str)]) -> (Child, Client) {

@@ -11,8 +11,9 @@ use diesel::sql_types::{BigInt, Text};
 use diesel_migrations::{FileBasedMigrations, MigrationHarness};
 use gatebird::db::Db;
 use gatebird::db::schema::{
-    audit, audit_head, challenges, domains, imports, post_hashtags, posts, proofs, revision, revocations, secret_uses,
-    secrets, signing_keys, tombstones, trusted_time, usage, usage_log, used_assertions, users,
+    audit, audit_archive, audit_head, challenges, domains, imports, post_hashtags, posts, proofs, revision,
+    revocations, secret_uses, secrets, signing_keys, tombstones, trusted_time, usage, usage_log, used_assertions,
+    users,
 };
 
 use crate::harness::{Database, config, postgres};
@@ -274,6 +275,7 @@ fn every_column_can_be_read_through_diesel() {
         assert_eq!(secret_uses::table.load::<(i64, i64, Option<String>, Option<i64>)>(conn)?.len(), 1);
         assert_eq!(usage::table.load::<(String, i64, String, i64)>(conn)?.len(), 1);
         assert_eq!(usage_log::table.load::<(i64, String, String)>(conn)?.len(), 0);
+        assert_eq!(audit_archive::table.load::<(i64, i64, Vec<u8>)>(conn)?, [(1, 0, Vec::new())]);
         assert_eq!(trusted_time::table.load::<(i64, i64)>(conn)?, [(1, 0)]);
         assert_eq!(imports::table.load::<(String, String, String)>(conn)?.len(), 1);
         Ok(())

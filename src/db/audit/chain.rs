@@ -20,7 +20,7 @@ use diesel::sql_types::BigInt;
 
 use super::super::Conn;
 use super::super::schema::audit_head;
-use super::{Row, list_from};
+use super::{Row, archive, list_from};
 
 /// So many rows are read at once.
 const AT_ONCE: i64 = 1_000;
@@ -77,6 +77,8 @@ impl FromStr for Head {
     }
 }
 
+const REWRITTEN: &str = "or one before was written anew since that head was noted";
+
 /// Bytes as hexadecimal digits.
 pub struct Hex<'a>(pub &'a [u8]);
 
@@ -86,7 +88,8 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+/// The bytes of hexadecimal digits.
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u8>> = text.chars().map(|digit| digit.to_digit(16).map(|value| value as u8)).collect();
     digits
         .filter(|digits| digits.len() % 2 == 0)
@@ -108,11 +111,31 @@ impl fmt::Display for Broken {
     }
 }
 
-/// Walks all rows in order, some at a time, beside those who append. `known` is a head that was noted before: the log has
-/// to have that row still. Returns the head that was reached.
+/// Walks all rows that are not archived in order, some at a time, beside those who append. `known` is a head that was noted
+/// before: the log has to have that row still. Returns the head that was reached.
 pub fn verify(conn: &mut Conn, known: Option<&Head>) -> QueryResult<Result<Head, Broken>> {
+    loop {
+        let archived = archive::end(conn)?;
+        let verified = walk(conn, &archived, known)?;
+        // Rows that are archived meanwhile only seem to be missing.
+        if verified.is_ok() || archive::end(conn)? == archived {
+            return Ok(verified);
+        }
+    }
+}
+
+fn walk(conn: &mut Conn, archived: &Head, known: Option<&Head>) -> QueryResult<Result<Head, Broken>> {
     let mistyped = mistyped(conn)?;
-    let mut reached = Head::default();
+    let mut reached = archived.clone();
+    let mut told = archived.id == 0;
+    if let Some(known) = known.filter(|known| known.id > 0 && known.id <= archived.id && *known != archived) {
+        let id = known.id;
+        let problem = match id == archived.id {
+            true => REWRITTEN,
+            false => "is archived: give its file and those after it as well",
+        };
+        return Ok(Err(Broken { id, problem }));
+    }
     let (mut from, mut at_once) = (i64::MIN, AT_ONCE);
     loop {
         // The end first: a row that is appended after this look is in the next rows, and so never seems to be missing.
@@ -129,6 +152,9 @@ pub fn verify(conn: &mut Conn, known: Option<&Head>) -> QueryResult<Result<Head,
             }
             rows => rows?,
         };
+        if rows.is_empty() && !told {
+            return Ok(Err(Broken { id: archived.id, problem: "is said to be archived, but no row tells of that" }));
+        }
         if rows.is_empty() {
             return Ok(end_at(reached, end.map(|(id, hash)| Head { id, hash }), known));
         }
@@ -136,6 +162,10 @@ pub fn verify(conn: &mut Conn, known: Option<&Head>) -> QueryResult<Result<Head,
             if mistyped == Some(row.id) {
                 return Ok(Err(Broken { id: row.id, problem: "was edited: a value has another type" }));
             }
+            if (1..=archived.id).contains(&row.id) {
+                return Ok(Err(Broken { id: row.id, problem: "is archived, but not deleted: archive again" }));
+            }
+            told |= row.action == archive::ARCHIVED && row.target == archived.to_string();
             reached = match follow(&reached, row, known) {
                 Ok(next) => next,
                 Err(broken) => return Ok(Err(broken)),
@@ -169,7 +199,11 @@ fn mistyped(conn: &mut Conn) -> QueryResult<Option<i64>> {
     }
 }
 
-fn follow(reached: &Head, row: Row, known: Option<&Head>) -> Result<Head, Broken> {
+/// The head after `row`, which has to follow the one at `reached`.
+///
+/// # Errors
+/// When it does not.
+pub fn follow(reached: &Head, row: Row, known: Option<&Head>) -> Result<Head, Broken> {
     let next = reached.id + 1;
     let broken = |id, problem| Err(Broken { id, problem });
     if row.id < next {
@@ -182,7 +216,7 @@ fn follow(reached: &Head, row: Row, known: Option<&Head>) -> Result<Head, Broken
         return broken(next, "was edited, or was not written after the row before");
     }
     if known.is_some_and(|known| known.id == next && known.hash != row.hash) {
-        return broken(next, "or one before was written anew since that head was noted");
+        return broken(next, REWRITTEN);
     }
     Ok(Head { id: row.id, hash: row.hash })
 }

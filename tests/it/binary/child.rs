@@ -22,6 +22,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("LIMIT_SIGNUP", "off"),
     ("LIMIT_PASSWORDS", "off"),
     ("LIMIT_CHANGES", "off"),
+    ("LIMIT_LOG", "off"),
     ("DOMAINS_PER_USER", "off"),
     ("WORKERS", "2"),
 ];

@@ -1,0 +1,67 @@
+//! The lines of the access log that are left out because their network has used up its share, counted by network.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::json;
+
+use super::access;
+use crate::budget::Network;
+
+/// Networks that are counted one by one; lines of further ones are counted together.
+const MAX_NETWORKS: usize = 1024;
+
+/// The counts since they were last written.
+#[derive(Debug, Default)]
+pub struct LeftOut(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    networks: HashMap<Network, u64>,
+    others: u64,
+}
+
+impl LeftOut {
+    /// Counts a line instead of writing it.
+    pub fn count(&self, network: Network) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Counts { networks, others } = &mut *counts;
+        let room = networks.len() < MAX_NETWORKS;
+        match networks.get_mut(&network) {
+            Some(count) => *count += 1,
+            None if room => drop(networks.insert(network, 1)),
+            None => *others += 1,
+        }
+    }
+
+    /// Writes a line for each network, and one for the further ones, and begins anew.
+    pub fn write(&self) {
+        let counts = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for (network, lines) in counts.networks {
+            access(json!({ "client": network.to_string(), "linesLeftOut": lines }));
+        }
+        if counts.others > 0 {
+            access(json!({ "client": "others", "linesLeftOut": counts.others }));
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(non_snake_case, reason = "a test is named `feature__condition`")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts__more_networks_than_there_is_room_for() {
+        let left_out = LeftOut::default();
+        for round in 0..3 {
+            for number in 0..2 * MAX_NETWORKS as u32 {
+                left_out.count(Network::of(Some(std::net::Ipv4Addr::from(number).into())));
+            }
+            let counts = left_out.0.lock().expect("nobody panicked");
+            assert_eq!(counts.networks.len(), MAX_NETWORKS);
+            assert!(counts.networks.values().all(|count| *count == round + 1));
+            assert_eq!(counts.others, (round + 1) * MAX_NETWORKS as u64);
+        }
+    }
+}
