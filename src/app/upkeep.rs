@@ -67,8 +67,9 @@ impl App {
     pub fn upkeep(self: &Arc<App>) -> Result<()> {
         self.directory.used_assertions.prune(self.trusted_now());
         self.budgets.prune(self.steady_now());
+        let wall = self.now();
         self.keep_time()?;
-        let now = self.trusted_now();
+        let now = self.trusted_now().min(wall);
         let past = now - CLOCKS;
         if self.directory.used_assertions.are_shared() {
             while self.db.write_now(|conn| Ok(used_assertion::prune(conn, past)?))? {}
@@ -93,7 +94,7 @@ impl App {
         if !self.clock_is_right() {
             return Ok(());
         }
-        let (keyring, now) = (self.directory.keyring(), self.now());
+        let (keyring, now) = (self.directory.keyring(), wall);
         let period = self.config.key_rotation;
         if keyring.needs_upkeep(period, now) {
             let spare = if keyring.wants_next(period, now) { Spare::new(&keyring) } else { None };
