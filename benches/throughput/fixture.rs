@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::load::{self, Load};
+use crate::request;
 use crate::schedule::Mode;
 use crate::server::{self, Cores, Server};
 use crate::{CONNECTIONS, Result, Settings};
@@ -65,12 +66,12 @@ impl Fixture {
         let directory = server::directory()?;
         let (server, _) = Server::start(directory.path(), settings, cores)?;
         let user = json!({ "username": "bench", "password": "correct horse battery staple", "nick": "Bench" });
-        let users = each(&server, &[load::post("/v1/signup", &user, None)], 1, 201)?;
+        let users = each(&server, &[request::post("/v1/signup", &user, None)], 1, 201)?;
         let user_token = member(users.first().unwrap_or(&Value::Null), "token")?;
         let requests: Vec<_> = (1..=domains)
             .map(|number| {
                 let body = json!({ "host": format!("d{number}.example.com"), "type": "free" });
-                load::post("/v1/domains", &body, Some(&user_token))
+                request::post("/v1/domains", &body, Some(&user_token))
             })
             .collect();
         let registered = each(&server, &requests, WRITERS, 201)?;
@@ -82,7 +83,7 @@ impl Fixture {
 
         let secrets = registered.iter().map(|answer| member(answer, "clientSecret"));
         let secrets = secrets.collect::<Result<Vec<_>>>()?;
-        let exchange = |secret| load::post("/token", &json!({ "clientSecret": secret }), None);
+        let exchange = |secret| request::post("/token", &json!({ "clientSecret": secret }), None);
         let requests: Vec<_> = secrets.iter().map(exchange).collect();
         let tokens = each(&server, &requests, CONNECTIONS, 200)?;
         let mut clients = Vec::with_capacity(domains);
@@ -221,19 +222,19 @@ impl Fixtures {
 /// How long a change of a domain takes until it is in force: the median of some.
 fn change(server: &Server) -> Result<Duration> {
     let user = json!({ "username": "bench", "password": "correct horse battery staple", "nick": "Bench" });
-    let users = each(server, &[load::post("/v1/signup", &user, None)], 1, 201)?;
+    let users = each(server, &[request::post("/v1/signup", &user, None)], 1, 201)?;
     let token = member(users.first().unwrap_or(&Value::Null), "token")?;
     let domain = json!({ "host": "changed.example.com", "type": "free" });
-    let domains = each(server, &[load::post("/v1/domains", &domain, Some(&token))], 1, 201)?;
+    let domains = each(server, &[request::post("/v1/domains", &domain, Some(&token))], 1, 201)?;
     let path = format!("/v1/domains/{}/secrets", member(domains.first().unwrap_or(&Value::Null), "id")?);
-    let rotate = [load::post(&path, &json!({ "graceSeconds": 0 }), Some(&token))];
+    let rotate = [request::post(&path, &json!({ "graceSeconds": 0 }), Some(&token))];
     let mut times = Vec::new();
     for _ in 0..21 {
         let began = Instant::now();
         let rotated = each(server, &rotate, 1, 201)?;
         times.push(began.elapsed());
         let secret = member(rotated.first().unwrap_or(&Value::Null), "clientSecret")?;
-        each(server, &[load::post("/token", &json!({ "clientSecret": secret }), None)], 1, 200)?;
+        each(server, &[request::post("/token", &json!({ "clientSecret": secret }), None)], 1, 200)?;
     }
     times.sort_unstable();
     Ok(times[times.len() / 2])

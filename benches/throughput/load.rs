@@ -1,5 +1,5 @@
 //! The load generator: one thread, a fixed number of keep-alive connections, one request in
-//! flight on each. Owns the requests' bytes, the little HTTP it has to understand, and the clock.
+//! flight on each. Owns the clock.
 //!
 //! It never sleeps: to wake it costs the server's core several microseconds an answer on a virtual machine, but only
 //! where the server is the slower of both, so that a slow call would look slower still beside its ceiling.
@@ -12,14 +12,12 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use serde_json::Value;
 
 use crate::Result;
+use crate::request::Answer;
 use crate::schedule::{Mode, Schedule};
 
 /// No answer on any connection for so long means that the server hangs.
@@ -28,37 +26,6 @@ const STALLED: Duration = Duration::from_secs(10);
 const HOPELESS: u64 = 1_000;
 /// Far more than any measured answer has.
 const LARGEST_ANSWER: usize = 1 << 20;
-
-/// A GET request, with a bearer token if there is one.
-pub(crate) fn get(path: &str, token: Option<&str>) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", authorization(token)).into_bytes()
-}
-
-/// A POST request with a JSON body.
-pub(crate) fn post(path: &str, body: &Value, token: Option<&str>) -> Vec<u8> {
-    let (body, authorization) = (body.to_string(), authorization(token));
-    format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}Content-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
-
-/// A POST request with a form and HTTP Basic credentials.
-pub(crate) fn form(path: &str, body: &str, id: &str, secret: &str) -> Vec<u8> {
-    let credentials = STANDARD.encode(format!("{id}:{secret}"));
-    format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic {credentials}\r\n\
-         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
-
-fn authorization(token: Option<&str>) -> String {
-    token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default()
-}
 
 /// One run of the generator.
 pub(crate) struct Load<'a> {
@@ -86,42 +53,6 @@ impl Outcome {
     fn error(&mut self, what: impl FnOnce() -> String) {
         self.errors += 1;
         self.first_error.get_or_insert_with(what);
-    }
-}
-
-/// Status and extent of a complete answer at the start of a buffer.
-struct Answer {
-    status: u16,
-    body: std::ops::Range<usize>,
-}
-
-impl Answer {
-    /// `None` while bytes are missing.
-    fn parse(bytes: &[u8]) -> io::Result<Option<Self>> {
-        let broken = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-        let (mut status, mut length, mut position) = (None, None, 0);
-        while let Some(end) = bytes[position..].iter().position(|&byte| byte == b'\n') {
-            let line = bytes[position..position + end].trim_ascii();
-            position += end + 1;
-            if status.is_none() {
-                let code = line.get(9..12).and_then(|code| std::str::from_utf8(code).ok()?.parse::<u16>().ok());
-                status = Some(code.ok_or_else(|| broken("no status line"))?);
-            } else if line.is_empty() {
-                let body = position..position + length.ok_or_else(|| broken("no Content-Length"))?;
-                let status = status.unwrap_or_default();
-                return match bytes.len().cmp(&body.end) {
-                    std::cmp::Ordering::Less => Ok(None),
-                    std::cmp::Ordering::Equal => Ok(Some(Self { status, body })),
-                    std::cmp::Ordering::Greater => Err(broken("more bytes than announced")),
-                };
-            } else if let Some((name, value)) = line.split_at_checked(15)
-                && name.eq_ignore_ascii_case(b"content-length:")
-            {
-                let value = std::str::from_utf8(value).ok().and_then(|value| value.trim().parse::<usize>().ok());
-                length = Some(value.ok_or_else(|| broken("a strange Content-Length"))?);
-            }
-        }
-        Ok(None)
     }
 }
 

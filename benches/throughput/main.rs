@@ -17,7 +17,7 @@
 //! none expires half-way), cheap passwords (only set-up uses one) and no metrics listener.
 //!
 //! This file owns the options, the table of rows and the order of events. The load generator is
-//! in `load` and `schedule`, processes are in `server` and `ceiling`, set-up through HTTP is in
+//! in `load`, `request` and `schedule`, processes are in `server` and `ceiling`, set-up through HTTP is in
 //! `fixture`, repeated measuring in `rounds`, the figures that are no rows in `figures`, and
 //! everything printed in `report`.
 
@@ -26,6 +26,7 @@ mod figures;
 mod fixture;
 mod load;
 mod report;
+mod request;
 mod rounds;
 mod schedule;
 mod server;
@@ -119,22 +120,22 @@ const ROWS: &[Row] = &[
 /// `POST /token` in its JSON form.
 fn token(client: &Client) -> Vec<u8> {
     let body = serde_json::json!({ "clientSecret": client.secret });
-    load::post("/token", &body, None)
+    request::post("/token", &body, None)
 }
 
 /// `GET /v1/test` with an access token.
 fn claims(client: &Client) -> Vec<u8> {
-    load::get("/v1/test", Some(&client.token))
+    request::get("/v1/test", Some(&client.token))
 }
 
 /// `POST /introspect` of an access token, as a library sends it.
 fn introspect(client: &Client) -> Vec<u8> {
-    load::form("/introspect", &format!("token={}", client.token), &client.id, &client.secret)
+    request::form("/introspect", &format!("token={}", client.token), &client.id, &client.secret)
 }
 
 /// `GET /verify` with an access token, as a reverse proxy asks.
 fn verify(client: &Client) -> Vec<u8> {
-    load::get("/verify", Some(&client.token))
+    request::get("/verify", Some(&client.token))
 }
 
 /// What the command line asks for.

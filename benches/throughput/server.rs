@@ -15,6 +15,20 @@ use crate::Result;
 /// A server that is not ready by then never will be.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What a measured server has other than the defaults.
+const MEASURED: &[(&str, &str)] = &[
+    ("WORKERS", "1"),
+    ("LIMIT_FREE", "off"),
+    ("LIMIT_PREMIUM", "off"),
+    ("LIMIT_CHANGES", "off"),
+    ("LIMIT_LOG", "off"),
+    ("DOMAINS_PER_USER", "off"),
+    ("METRICS_ADDR", "off"),
+    ("TOKEN_TTL", "1h"),
+    ("BCRYPT_COST", "4"),
+    ("RUST_LOG", "warn"),
+];
+
 /// Which core belongs to the servers; the load generator keeps to another.
 #[derive(Clone, Copy)]
 pub(crate) struct Cores {
@@ -87,9 +101,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts Gatebird on the data in `directory`; returns it together with the time from the start
-    /// of the process to the first 200 of `GET /readyz`.
+    /// Starts Gatebird, set up for a measurement, on the data in `directory`; returns it together with the time from
+    /// the start of the process to the first 200 of `GET /readyz`.
     pub(crate) fn start(directory: &Path, settings: &[(&str, &str)], cores: Cores) -> Result<(Self, Duration)> {
+        Self::start_with(directory, &[MEASURED, settings].concat(), cores)
+    }
+
+    /// As [`Server::start`], with these settings only.
+    pub(crate) fn start_with(directory: &Path, settings: &[(&str, &str)], cores: Cores) -> Result<(Self, Duration)> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = directory.join("server.log");
         let output = std::fs::File::create(&log)?;
@@ -103,16 +122,6 @@ impl Server {
             .env("HOST", "127.0.0.1")
             .env("PORT", address.port().to_string())
             .env("DATABASE_URL", format!("sqlite://{}", database(directory).display()))
-            .env("WORKERS", "1")
-            .env("LIMIT_FREE", "off")
-            .env("LIMIT_PREMIUM", "off")
-            .env("LIMIT_CHANGES", "off")
-            .env("LIMIT_LOG", "off")
-            .env("DOMAINS_PER_USER", "off")
-            .env("METRICS_ADDR", "off")
-            .env("TOKEN_TTL", "1h")
-            .env("BCRYPT_COST", "4")
-            .env("RUST_LOG", "warn")
             .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -161,27 +170,42 @@ impl Server {
 
     /// Ends the process as an operator would, so that a restart finds an orderly database.
     pub(crate) fn stop(mut self) -> Result<()> {
-        let id = self.process.0.id().to_string();
+        // Whatever is left goes with the handle.
+        self.terminate()
+    }
+
+    /// Asks the process to end and waits for that.
+    pub(crate) fn terminate(&mut self) -> Result<()> {
+        let id = self.id().to_string();
         let asked = Command::new("kill").args(["-TERM", &id]).status().is_ok_and(|status| status.success());
         let patience = Instant::now() + PATIENCE;
         while asked && Instant::now() < patience && self.process.0.try_wait()?.is_none() {
             std::thread::sleep(Duration::from_millis(5));
         }
-        // Whatever is left goes with the handle.
         Ok(())
+    }
+
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.0.id()
     }
 
     /// Resident memory in bytes.
     pub(crate) fn resident(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.0.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+        self.memory("VmRSS:")
+    }
+
+    /// An amount of memory that the kernel names so, in bytes.
+    pub(crate) fn memory(&self, name: &str) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or_else(|| format!("no {name}"))?;
         let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kibibytes * 1024)
     }
 
     /// Processor time of all threads of the server so far.
     pub(crate) fn processor_time(&self) -> ProcessorTime {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.0.id()));
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.id()));
         let threads = threads.into_iter().flatten().flatten();
         threads.fold(ProcessorTime::default(), |sum, thread| {
             let time = ProcessorTime::read(&thread.path().join("schedstat"));
