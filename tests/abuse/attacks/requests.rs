@@ -93,7 +93,7 @@ pub(super) fn odd_origins(stage: &mut Stage) -> Result<Vec<Job>> {
     let server = stage.address();
     let next = || {
         let number = random();
-        let method = if number % 2 == 0 { "OPTIONS" } else { "HEAD" };
+        let method = if number.is_multiple_of(2) { "OPTIONS" } else { "HEAD" };
         let origin =
             ["null", "https://[::1", "chrome-extension://x", "https://odd.example.com"][number as usize / 2 % 4];
         format!(
@@ -161,7 +161,7 @@ pub(super) fn foreign_tokens(stage: &mut Stage) -> Result<Vec<Job>> {
         let (own, other) = (own.clone(), other.clone());
         flood(server, ATTACKER, 4, move || {
             let forged = format!("{}{:016x}", &other[..other.len() - 16], random());
-            let token = if random() % 2 == 0 { &other } else { &forged };
+            let token = if random().is_multiple_of(2) { &other } else { &forged };
             request::form("/introspect", &format!("token={token}"), &own.id, &own.secret)
         })
     };
