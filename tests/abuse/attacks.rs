@@ -21,9 +21,11 @@ pub(crate) const ALL: &[Attack] = &[
     Attack::new("A1-1000", "1,000 such connections", |stage| connections::unread(stage, 1_000)),
     Attack::new("A1-5000", "5,000 such connections", |stage| connections::unread(stage, 5_000)),
     Attack::new("A2-1", "one connection stops reading after 312 KiB of requests", |stage| {
-        connections::full_buffer(stage, 1)
+        connections::full_buffer(stage, "/openapi.json", 1)
     }),
-    Attack::new("A2-1000", "1,000 such connections", |stage| connections::full_buffer(stage, 1_000)),
+    Attack::new("A2-1000", "1,000 such connections, with answers that the kernel buffers at first", |stage| {
+        connections::full_buffer(stage, "/.well-known/oauth-authorization-server", 1_000)
+    }),
     Attack::new("A3", "5,000 connections never finish their second head", connections::unfinished_heads),
     Attack::new("A4", "one address keeps every connection that it can get", connections::all_connections),
     Attack::new("A5", "an account with many posts is deleted, again and again", accounts::delete_large_account),

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::request::Answer;
 
 /// How long a connection may take, and a pause within an answer.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connects from that address. A `receive_buffer` bounds what the peer may send to a client that does not read.
 pub(crate) fn connect(

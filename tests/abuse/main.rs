@@ -45,9 +45,6 @@ use stage::Stage;
 /// Anything that keeps an attack from being played.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// How long each attack is measured.
-const WHOLE: Duration = Duration::from_secs(60);
-const QUICK: Duration = Duration::from_secs(3);
 /// How much the attacker's threads give way to others (`nice`).
 const PRIORITY: i32 = 10;
 /// The bystander's operations before the attack, which do not count.
@@ -56,22 +53,22 @@ const WARM_UP: Duration = Duration::from_secs(1);
 /// What the command line asks for.
 struct Options {
     quick: bool,
-    /// How long the bystander is looked at.
-    measured: Duration,
+    /// How long each attack is measured, if it is not as usual.
+    seconds: Option<u64>,
     only: Vec<String>,
     postgres: Option<String>,
 }
 
 impl Options {
     fn parse(arguments: impl Iterator<Item = String>) -> Result<Self> {
-        let mut options = Self { quick: false, measured: WHOLE, only: Vec::new(), postgres: None };
+        let mut options = Self { quick: false, seconds: None, only: Vec::new(), postgres: None };
         // cargo passes `--bench` to every bench target, after the options given by hand.
         let mut arguments = arguments.filter(|argument| argument != "--bench");
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
             match argument.as_str() {
-                "--quick" => (options.quick, options.measured) = (true, QUICK),
-                "--seconds" => options.measured = Duration::from_secs(value()?.parse()?),
+                "--quick" => options.quick = true,
+                "--seconds" => options.seconds = Some(value()?.parse()?),
                 "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
                 "--postgres" => options.postgres = Some(value()?),
                 _ => return Err(format!("unknown option {argument}; see the top of tests/abuse/main.rs").into()),
@@ -86,6 +83,10 @@ impl Options {
                 let rest = attack.name.strip_prefix(name.as_str());
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
             })
+    }
+
+    fn measured(&self) -> Duration {
+        Duration::from_secs(self.seconds.unwrap_or(if self.quick { 3 } else { 60 }))
     }
 
     /// How long after the attack the memory is looked at again.
@@ -160,7 +161,7 @@ fn play(attack: &Attack, options: &Options) -> Result<Outcome> {
             .collect();
         thread::sleep(lead);
         let start = Instant::now();
-        let samples = bystander.run(start, start + options.measured);
+        let samples = bystander.run(start, start + options.measured());
         let (measured, attacked) = (start.elapsed(), began.elapsed());
         let used = server.processor_time().ran.saturating_sub(processor.ran);
         run.end();

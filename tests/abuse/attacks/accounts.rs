@@ -156,8 +156,8 @@ pub(super) fn silent_hosts(stage: &mut Stage) -> Result<Vec<Job>> {
     let mut jobs = Vec::new();
     for number in 0..8 {
         let account = Account::sign_up(stage.address(), ATTACKER, &format!("prover{number}"))?;
-        let hosts: Vec<_> = (0..6).map(|host| format!("h{host}.silent{number}.example.com")).collect();
-        jobs.extend(looks(stage, &account, &hosts, 4)?);
+        let hosts: Vec<_> = (0..20).map(|host| format!("h{host}.silent{number}.example.com")).collect();
+        jobs.extend(looks(stage, &account, &hosts, 6)?);
     }
     Ok(jobs)
 }

@@ -25,9 +25,8 @@ pub(super) fn unread(stage: &mut Stage, connections: usize) -> Result<Vec<Job>> 
     one_horde(stage, Horde { connections, first, then: None, reads: false })
 }
 
-pub(super) fn full_buffer(stage: &mut Stage, connections: usize) -> Result<Vec<Job>> {
-    // The answers are larger than what the kernel takes for a client that does not read.
-    let first = pipelined("/.well-known/oauth-authorization-server", 312 << 10);
+pub(super) fn full_buffer(stage: &mut Stage, path: &str, connections: usize) -> Result<Vec<Job>> {
+    let first = pipelined(path, 312 << 10);
     one_horde(stage, Horde { connections, first, then: None, reads: false })
 }
 
