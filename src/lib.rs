@@ -10,7 +10,7 @@
 //! # Two walks
 //!
 //! **`POST /token`**: [`server`] has the route; the parameter [`gate::client::Client`] takes one request from the
-//! network's [`budget`], reads the secret out of Basic, form or JSON, checks its checksum, finds the domain by the
+//! network's budget ([`shares`]), reads the secret out of Basic, form or JSON, checks its checksum, finds the domain by the
 //! secret's digest in the [`directory`] and takes one request from its [`plan::Meter`]; `api::token::issue` grants scope and
 //! audience, signs with the key of the hour ([`token::keyring`]) and answers. No SQL, no lock held across an await, no other
 //! thread. Tokens are counted, not written down.
@@ -35,7 +35,7 @@
 //!
 //! ```text
 //! main > cli > server > api > gate > app > directory > db > token, password, proof > config
-//!      > secret, host, hashtag, budget, plan, usage, connections, metrics, logging > id > error, exit > locale
+//!      > secret, host, hashtag, connections, logging > shares > plan, usage, metrics > id > error, exit > locale
 //! ```
 
 #[cfg(doctest)]
@@ -43,7 +43,6 @@
 struct Readme;
 
 pub mod app;
-pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod connections;
@@ -63,6 +62,7 @@ pub mod plan;
 pub mod proof;
 pub mod secret;
 pub mod server;
+pub mod shares;
 pub mod token;
 pub mod usage;
 

@@ -127,6 +127,7 @@ pub enum Message {
     FoundStatus,
     FoundTooLarge,
     FoundTimeout,
+    FoundLimited,
     // about one member of a body
     Unknown,
     Required,
@@ -263,6 +264,10 @@ impl Message {
             Message::FoundStatus => ("The answer's status was not 200", "응답 상태가 200이 아닙니다"),
             Message::FoundTooLarge => ("The answer was too large", "응답이 너무 큽니다"),
             Message::FoundTimeout => ("It took too long", "시간이 초과되었습니다"),
+            Message::FoundLimited => (
+                "Too many verifications connected to this host's address; try again in a minute, or use the DNS record",
+                "이 호스트의 주소에 대한 확인 요청이 너무 많습니다. 1분 후 다시 시도하거나 DNS 레코드를 사용하세요",
+            ),
 
             Message::Unknown => ("is not known here", "알 수 없는 항목입니다"),
             Message::Required => ("is required", "필수 항목입니다"),

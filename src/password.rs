@@ -5,25 +5,25 @@
 //! bcrypt sees.
 
 use std::fmt;
-use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::web;
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use icu_normalizer::ComposingNormalizerBorrowed;
-use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
 use crate::locale::Message;
+use crate::shares::{Holder, Share};
 
 /// Tells a hash of ours from a plain bcrypt one, which another system made of the bare password.
 const MARK: &str = "gb1";
 const LABEL: &[u8] = b"gatebird password v1";
 /// How many characters of a new password are judged.
 const JUDGED: usize = 24;
-/// How many may wait for each thread that hashes; more are refused with 503.
-const QUEUE_PER_THREAD: usize = 16;
+/// How long a request waits for its turn to hash.
+const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A password as somebody typed it; `Debug` does not show it.
 #[derive(Clone)]
@@ -54,7 +54,7 @@ pub struct NewPassword(Password);
 
 impl NewPassword {
     /// 8 to 256 characters, the first 24 of them hard to guess (zxcvbn score 3 of 4), also for somebody who knows the
-    /// words in `context`. Costs milliseconds, so servers leave it to [`Hasher::hash_new`].
+    /// words in `context`. Costs milliseconds, so servers leave it to [`Hasher::judge`].
     pub fn parse(text: &str, context: &[&str]) -> std::result::Result<NewPassword, Message> {
         let password = Password::typed(text).ok_or(Message::PasswordLength)?;
         if text.chars().count() < 8 {
@@ -103,41 +103,50 @@ pub struct Checked {
     pub rehashed: Option<String>,
 }
 
-/// Hashes and checks passwords on a bounded number of threads: one fewer than the machine has
-/// cores (at least one), so that a flood of sign-ins leaves the rest of the server running.
+/// Hashes and checks passwords, as many at once as the machine has cores and at least two, of which one network has at
+/// most half: a flood of sign-ins leaves the rest of the server running, and a place for others to sign in.
 #[derive(Debug)]
 pub struct Hasher {
     cost: u32,
-    threads: Arc<Semaphore>,
-    places: Arc<Semaphore>,
+    turns: Share,
 }
 
 impl Hasher {
     /// A hasher of that bcrypt cost for a machine of so many cores.
     pub fn new(cost: u32, cores: usize) -> Hasher {
-        let threads = cores.saturating_sub(1).max(1);
-        Hasher {
-            cost,
-            threads: Arc::new(Semaphore::new(threads)),
-            places: Arc::new(Semaphore::new(threads * (QUEUE_PER_THREAD + 1))),
-        }
+        Hasher { cost, turns: Share::new(cores.max(2)) }
     }
 
-    /// Judges a new password as [`NewPassword::parse`] does, and hashes it for storage. `Busy` when too many wait.
-    pub async fn hash_new(&self, text: String, context: [String; 2]) -> Result<std::result::Result<String, Message>> {
-        let cost = self.cost;
-        self.run(move || match NewPassword::parse(&text, &context.each_ref().map(String::as_str)) {
-            Ok(password) => hash_now(&password, cost).map(Ok),
-            Err(problem) => Ok(Err(problem)),
-        })
-        .await?
+    /// Judges a new password as [`NewPassword::parse`] does, away from the request threads.
+    ///
+    /// # Errors
+    /// `Busy` when the holder's share of hashing is used up. Inside, what is wrong with the password.
+    pub async fn judge(
+        &self,
+        holder: Holder,
+        text: String,
+        context: [String; 2],
+    ) -> Result<std::result::Result<NewPassword, Message>> {
+        self.run(holder, move || NewPassword::parse(&text, &context.each_ref().map(String::as_str))).await
     }
 
-    /// Checks a typed password against the stored hash. With `None` (no such user) it does the same
-    /// work on a hash that nothing matches, so that the time tells nothing. `Busy` when too many wait.
-    pub async fn check(&self, password: Password, stored: Option<String>) -> Result<Checked> {
+    /// Hashes a new password for storage.
+    ///
+    /// # Errors
+    /// `Busy` when the holder's share of hashing is used up.
+    pub async fn hash(&self, holder: Holder, password: NewPassword) -> Result<String> {
         let cost = self.cost;
-        self.run(move || {
+        self.run(holder, move || hash_now(&password, cost)).await?
+    }
+
+    /// Checks a typed password against the stored hash. With `None` (no such user), the same work is done on a hash that
+    /// no password matches, so that the time tells nothing.
+    ///
+    /// # Errors
+    /// `Busy` when the holder's share of hashing is used up.
+    pub async fn check(&self, holder: Holder, password: Password, stored: Option<String>) -> Result<Checked> {
+        let cost = self.cost;
+        self.run(holder, move || {
             let exists = stored.is_some();
             let stored = stored.unwrap_or_else(|| matches_nothing(cost));
             let matches = check(&password, &stored)? && exists;
@@ -154,12 +163,11 @@ impl Hasher {
         .await?
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Error::Busy)?;
-        let thread = Arc::clone(&self.threads).acquire_owned().await.map_err(Error::internal)?;
+    async fn run<T: Send + 'static>(&self, holder: Holder, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let permit = self.turns.take(holder, TURN_TIMEOUT).await.ok_or(Error::Busy)?;
         web::block(move || {
-            // The permits move in: a caller that has gone away does not make room while its work runs.
-            let _held = (place, thread);
+            // The permit moves in: a caller that has gone away does not make room while its work runs.
+            let _permit = permit;
             work()
         })
         .await

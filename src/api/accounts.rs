@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{answer, done, taken};
-use crate::app::{App, by};
-use crate::budget::{Attempt, Budget};
+use crate::app::App;
 use crate::db::Conn;
 use crate::db::audit::{Actor, Audited, Who};
 use crate::db::user::{self, NewUser};
@@ -19,6 +18,7 @@ use crate::gate::body::Json;
 use crate::id::UserId;
 use crate::locale::{Locale, Message};
 use crate::password::Password;
+use crate::shares::{Attempt, Budget, Holder};
 
 /// A user's name: 3 to 40 ASCII letters, digits or `. _ - + @`, and nobody's public id. Unique without regard to case.
 pub(crate) struct Username(String);
@@ -195,8 +195,9 @@ pub(crate) async fn sign_up(
     address.spend(&app, Budget::SignUps)?;
     let body = body.0;
     let signup = Signup::parse(&body.username, body.nick.as_deref())?;
-    let hash = app.hasher.hash_new(body.password, signup.context()).await?;
-    let hash = hash.map_err(|problem| Error::field("password", problem))?;
+    let password = app.hasher.judge(address.holder(), body.password, signup.context()).await?;
+    let password = password.map_err(|problem| Error::field("password", problem))?;
+    let hash = app.hasher.hash(address.holder(), password).await?;
     let user = signup.with_hash(hash, app.now());
     let insert = move |conn: &mut Conn| {
         let tenant = user::insert(conn, &user).map_err(taken("username", Message::UsernameTaken))?;
@@ -204,7 +205,7 @@ pub(crate) async fn sign_up(
         let entry = actor.did("user.signed_up", tenant.id, Some(tenant.id), user.created_at);
         Ok(Audited::new(tenant, entry))
     };
-    let tenant = app.add(None, insert).await?;
+    let tenant = app.add(address.holder(), insert).await?;
     app.budgets.was_made(&Username::key(&tenant.username), address.network(), app.steady_now());
     Ok(session(StatusCode::CREATED, Message::SignedUp, locale, &app, &tenant))
 }
@@ -232,7 +233,8 @@ pub(crate) async fn sign_in(
     let SigninBody { username, password } = body.0;
     let password = Password::typed(&password).ok_or(Error::WrongCredentials)?;
     let attempt = try_password(&app, &username, address)?;
-    let tenant = judged(&app, attempt, find_owner(&app, &username, password, address).await)?;
+    let found = find_owner(&app, &username, password, address, attempt.holder()).await;
+    let tenant = judged(&app, attempt, found)?;
     Ok(session(StatusCode::OK, Message::SignedIn, locale, &app, &tenant.ok_or(Error::WrongCredentials)?))
 }
 
@@ -259,12 +261,13 @@ async fn find_owner(
     username: &str,
     password: Password,
     address: Address,
+    holder: Holder,
 ) -> Result<Option<Tenant>> {
     // Whatever cannot be a name is looked for under one that nobody can have, and takes as long.
     let key = if Username::is_spelled(username) { Username::key(username) } else { String::new() };
-    let found = app.db.read(None, move |conn| Ok(user::find_by_name(conn, &key)?)).await?;
+    let found = app.db.read(holder, move |conn| Ok(user::find_by_name(conn, &key)?)).await?;
     let (tenant, hash) = found.map(|user| (user.tenant, user.password_hash)).unzip();
-    let checked = app.hasher.check(password, hash.clone()).await?;
+    let checked = app.hasher.check(holder, password, hash.clone()).await?;
     let Some(tenant) = tenant.as_ref().filter(|tenant| checked.matches && !tenant.suspended) else {
         let actor = Actor { who: Who::Anyone, address: address.0 };
         // Without the name as it was typed: people type passwords there.
@@ -273,7 +276,7 @@ async fn find_owner(
     };
     if let (Some(old), Some(new)) = (hash, checked.rehashed) {
         let id = tenant.id;
-        let rehashed = app.add(Some(id), move |conn| Ok(Audited::nothing(user::set_hash(conn, id, &old, &new)?))).await;
+        let rehashed = app.add(holder, move |conn| Ok(Audited::nothing(user::set_hash(conn, id, &old, &new)?))).await;
         // The password was right all the same, and the next sign-in tries again.
         if let Err(error) = rehashed {
             log::warn!("a hash stays as old as it is: {}", error.cause().unwrap_or("the database is away"));
@@ -309,18 +312,20 @@ pub(crate) async fn change_password(
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
-    let old = confirm(&app, &token, &body.0.old_password).await?;
+    let holder = token.holder().ends_theft();
+    // The new password first: what is refused must not cost a hash.
     let context = [token.user().username.to_string(), token.user().nick.to_string()];
-    let hash = app.hasher.hash_new(body.0.new_password, context).await?;
-    let hash = hash.map_err(|problem| Error::field("newPassword", problem))?;
+    let new = app.hasher.judge(holder, body.0.new_password, context).await?;
+    let new = new.map_err(|problem| Error::field("newPassword", problem))?;
+    let old = confirm(&app, &token, &body.0.old_password).await?;
+    let hash = app.hasher.hash(holder, new).await?;
     let tenant = token.tenant();
     let entry = token.actor().did("user.password_changed", tenant, Some(tenant), app.now());
     let set = move |conn: &mut Conn| match user::set_password(conn, tenant, &old, &hash)? {
         true => Ok(Audited::new((), entry)),
         false => Err(Error::WrongPassword),
     };
-    // Not out of the tenant's share of the database, which a thief could have taken: this is what ends a theft.
-    app.change(None, by(token.standing(), set)).await?;
+    app.change_by(holder, token.standing(), set).await?;
     Ok(done(Message::PasswordChanged, locale))
 }
 
@@ -346,7 +351,7 @@ pub(crate) async fn delete_account(
         true => Ok(Audited::new((), entry)),
         false => Err(Error::WrongPassword),
     };
-    app.change_by(token.standing(), delete).await?;
+    app.change_by(token.holder().ends_theft(), token.standing(), delete).await?;
     Ok(done(Message::AccountDeleted, locale))
 }
 
@@ -360,9 +365,10 @@ async fn confirm(app: &App, token: &UserToken, password: &str) -> Result<String>
 
 async fn matching_hash(app: &App, token: &UserToken, password: Password) -> Result<Option<String>> {
     let tenant = token.tenant();
-    let user = app.db.read(None, move |conn| Ok(user::find(conn, tenant)?)).await?;
+    let holder = token.holder().ends_theft();
+    let user = app.db.read(holder, move |conn| Ok(user::find(conn, tenant)?)).await?;
     let hash = user.ok_or(Error::TokenRevoked)?.password_hash;
-    let matches = app.hasher.check(password, Some(hash.clone())).await?.matches;
+    let matches = app.hasher.check(holder, password, Some(hash.clone())).await?.matches;
     if !matches {
         let entry = token.actor().did("user.confirmation_failed", tenant, Some(tenant), app.now());
         app.note_failure(Some(entry));

@@ -82,7 +82,7 @@ pub(crate) async fn list(
 ) -> Result<HttpResponse> {
     let part = Part::parse(req.query_string())?;
     let tenant = token.tenant();
-    let rows = app.db.read(Some(tenant), move |conn| Ok(audit::list(conn, tenant, part.page())?)).await?;
+    let rows = app.db.read(token.holder(), move |conn| Ok(audit::list(conn, tenant, part.page())?)).await?;
     let (rows, next_cursor) = part.cut(rows, |row| row.id);
     Ok(HttpResponse::Ok().json(Events {
         code: 200,

@@ -211,7 +211,7 @@ pub(crate) async fn register(
         let challenge = verification::challenge(conn, tenant, &new.host, now, trusted)?;
         Ok(registered.map(|(domain, secret)| (domain, secret, challenge)))
     };
-    let (domain, secret, challenge) = app.add_by(token.standing(), register).await?;
+    let (domain, secret, challenge) = app.add_by(token.holder(), token.standing(), register).await?;
     let message = match secret {
         Some(_) => Message::DomainRegistered,
         None => Message::DomainRegisteredWithKeys,
@@ -231,7 +231,7 @@ pub(crate) async fn register(
 #[get("/domains")]
 pub(crate) async fn list(token: UserToken, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     let tenant = token.tenant();
-    let domains = app.db.read(Some(tenant), move |conn| Ok(domain::list(conn, tenant)?)).await?;
+    let domains = app.db.read(token.holder(), move |conn| Ok(domain::list(conn, tenant)?)).await?;
     let views: Vec<DomainView> = domains.into_iter().map(DomainView::from).collect();
     Ok(answer(StatusCode::OK, Message::Ok, locale, views))
 }

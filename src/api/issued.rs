@@ -7,8 +7,6 @@ use utoipa::ToSchema;
 
 use super::done;
 use crate::app::App;
-use crate::db::audit::Audited;
-use crate::db::revocation;
 use crate::error::{Error, Result};
 use crate::gate::bearer::Bearer;
 use crate::gate::client::FormClient;
@@ -102,8 +100,8 @@ pub(crate) async fn introspect(client: FormClient, req: HttpRequest, app: web::D
 /// Revoke a token of the calling client (RFC 7009). It is refused from the answer on here, and within two seconds on other
 /// nodes.
 ///
-/// The answer is the same for a token that was not good or not this client's. Revoking costs nothing of the plan's limit nor
-/// of the tenant's share in the database: whoever stole a token could use that up.
+/// The answer is the same for a token that was not good or not this client's. Revoking costs nothing of the plan's limit,
+/// and has a share of the database of its own: a thief with a stolen token cannot use up what ends the theft.
 #[utoipa::path(
     tag = "token",
     operation_id = "revokeToken",
@@ -116,12 +114,7 @@ pub(crate) async fn revoke(client: FormClient, app: web::Data<App>, locale: Loca
     // While the clock is ahead, a token only seems to have expired.
     if let Some(token) = own(&client, &app, app.trusted_now())? {
         let (id, expires_at) = token.revocable();
-        let entry = client.actor().did("token.revoked", id, Some(client.tenant()), app.now());
-        app.change(None, move |conn| match revocation::insert(conn, id, expires_at)? {
-            true => Ok(Audited::new((), entry)),
-            false => Ok(Audited::nothing(())),
-        })
-        .await?;
+        app.revoke(client.revoker(), id, expires_at).await?;
         client.has_revoked(expires_at);
     }
     Ok(done(Message::Revoked, locale))

@@ -14,6 +14,7 @@ use crate::db::domain::{self, Domain};
 use crate::error::{Error, Result};
 use crate::gate::bearer::UserToken;
 use crate::id::{DomainId, UserId};
+use crate::shares::Holder;
 
 /// Proof of a person, and the domain that the path names. Whether it is that person's, only the row tells, which
 /// [`OwnDomain::read`] and [`OwnDomain::change`] find or answer 404, as for one that is no id at all.
@@ -39,6 +40,11 @@ impl OwnDomain {
         self.token.tenant()
     }
 
+    /// The holder of the caller's shares.
+    pub(super) fn holder(&self) -> Holder {
+        self.token.holder()
+    }
+
     /// What is to be told of a change of it by its owner.
     pub(super) fn did(&self, action: &'static str, at: i64) -> Entry {
         self.actor().did(action, self.id, Some(self.tenant()), at)
@@ -53,7 +59,7 @@ impl OwnDomain {
         app: &App,
         work: impl FnOnce(&mut Conn, Domain) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        app.db.read(Some(self.tenant()), self.found(work)).await
+        app.db.read(self.holder(), self.found(work)).await
     }
 
     /// Changes it. `work` gets it as it is, and as it stays until the change is done: every change of a domain holds the lock
@@ -66,7 +72,7 @@ impl OwnDomain {
         app: &web::Data<App>,
         work: impl FnOnce(&mut Conn, Domain) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<T> {
-        app.change_by(self.token.standing(), self.found(work)).await
+        app.change_by(self.holder().ends_theft(), self.token.standing(), self.found(work)).await
     }
 
     /// [`OwnDomain::change`] that takes nothing away from anybody, or not soon; see [`App::add`].
@@ -78,7 +84,7 @@ impl OwnDomain {
         app: &web::Data<App>,
         work: impl FnOnce(&mut Conn, Domain) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<T> {
-        app.add_by(self.token.standing(), self.found(work)).await
+        app.add_by(self.holder(), self.token.standing(), self.found(work)).await
     }
 
     /// The work with the row that is found for it.

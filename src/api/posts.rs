@@ -124,7 +124,7 @@ pub(crate) async fn mine(
 ) -> Result<HttpResponse> {
     let part = Part::parse(req.query_string())?;
     let tenant = token.tenant();
-    let posts = app.db.read(Some(tenant), move |conn| Ok(post::list(conn, tenant, part.page())?)).await?;
+    let posts = app.db.read(token.holder(), move |conn| Ok(post::list(conn, tenant, part.page())?)).await?;
     Ok(page(posts, part, locale))
 }
 
@@ -148,7 +148,7 @@ pub(crate) async fn by_hashtag(
     let no_results = || Error::NotFound(Message::NoResults);
     let (tenant, hashtag) = (token.tenant(), Hashtag::parse(&title).ok_or_else(no_results)?);
     let list = move |conn: &mut Conn| Ok(post::list_with_hashtag(conn, tenant, &hashtag, part.page())?);
-    let posts = app.db.read(Some(tenant), list).await?;
+    let posts = app.db.read(token.holder(), list).await?;
     // A later part may be empty, because posts were deleted since the one before.
     match posts.is_empty() && part.is_first() {
         true => Err(no_results()),
@@ -173,14 +173,14 @@ pub(crate) async fn create(
 ) -> Result<HttpResponse> {
     let content = body.0.parse()?;
     let (tenant, now) = (token.tenant(), app.now());
-    let gate = app.clone();
+    let (gate, holder) = (app.clone(), token.holder());
     let insert = move |conn: &mut Conn| {
         token.still_live(&gate)?;
         let post = post::insert(conn, tenant, &content, now).map_err(owner_gone)?;
         let entry = token.actor().did("post.created", post.id.get(), Some(tenant), now);
         Ok(Audited::new(post, entry))
     };
-    let view: PostView = app.write(Some(tenant), insert).await?.into();
+    let view: PostView = app.write(holder, insert).await?.into();
     Ok(tagged(StatusCode::CREATED, Message::PostCreated, locale, view))
 }
 
@@ -200,7 +200,7 @@ pub(crate) async fn show(
     locale: Locale,
 ) -> Result<HttpResponse> {
     let (tenant, id) = (token.tenant(), PostId::parse(&id).ok_or_else(not_found)?);
-    let found = app.db.read(Some(tenant), move |conn| Ok(post::find(conn, tenant, id)?)).await?;
+    let found = app.db.read(token.holder(), move |conn| Ok(post::find(conn, tenant, id)?)).await?;
     let view: PostView = found.ok_or_else(not_found)?.into();
     Ok(tagged(StatusCode::OK, Message::Ok, locale, view))
 }
@@ -225,14 +225,14 @@ pub(crate) async fn change(
 ) -> Result<HttpResponse> {
     let (tenant, id) = (token.tenant(), PostId::parse(&id).ok_or_else(not_found)?);
     let (content, now) = (body.0.parse()?, app.now());
-    let gate = app.clone();
+    let (gate, holder) = (app.clone(), token.holder());
     let set = move |conn: &mut Conn| {
         token.still_live(&gate)?;
         unchanged(conn, tenant, id, &if_match)?;
         let post = post::set_content(conn, tenant, id, &content, now).map_err(owner_gone)?.ok_or_else(not_found)?;
         Ok(Audited::new(post, token.actor().did("post.changed", id.get(), Some(tenant), now)))
     };
-    let view: PostView = app.write(Some(tenant), set).await?.into();
+    let view: PostView = app.write(holder, set).await?.into();
     Ok(tagged(StatusCode::OK, Message::PostChanged, locale, view))
 }
 
@@ -261,7 +261,7 @@ pub(crate) async fn remove(
     locale: Locale,
 ) -> Result<HttpResponse> {
     let (tenant, id) = (token.tenant(), PostId::parse(&id).ok_or_else(not_found)?);
-    let (gate, now) = (app.clone(), app.now());
+    let (gate, now, holder) = (app.clone(), app.now(), token.holder());
     let delete = move |conn: &mut Conn| {
         token.still_live(&gate)?;
         unchanged(conn, tenant, id, &if_match)?;
@@ -270,6 +270,6 @@ pub(crate) async fn remove(
             false => Err(not_found()),
         }
     };
-    app.write(Some(tenant), delete).await?;
+    app.write(holder, delete).await?;
     Ok(done(Message::PostDeleted, locale))
 }

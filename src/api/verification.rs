@@ -198,7 +198,7 @@ pub(crate) async fn prove(own: OwnDomain, app: web::Data<App>, locale: Locale) -
             own.change(&app, make).await?
         }
     };
-    let looks = app.look(own.tenant(), wanted.challenge.clone()).await?;
+    let looks = app.look(own.holder(), own.tenant(), wanted.challenge.clone()).await?;
     let Some(method) = proven_by(&looks) else {
         let view = Verification { tried: tried(&looks, locale), ..wanted.view(&domain) };
         return Err(Error::NotProven(Box::new(json!(view))));

@@ -7,6 +7,7 @@ pub mod keys;
 pub mod leaks;
 mod ledger;
 mod proofs;
+mod revocations;
 mod time;
 mod upkeep;
 
@@ -23,11 +24,12 @@ use self::files::take_file;
 use self::keys::Spare;
 use self::leaks::Leaks;
 use self::proofs::Proving;
+use self::revocations::Revocations;
+pub(crate) use self::revocations::Revoker;
 pub use self::time::Clock;
 pub(crate) use self::time::system_time;
 use self::time::{Started, SystemClock, TrustedTime};
 pub(crate) use self::upkeep::USAGE_DAYS;
-use crate::budget::Budgets;
 use crate::config::{Config, Database};
 use crate::connections::{self, Connections};
 use crate::db::audit::Audited;
@@ -37,10 +39,11 @@ use crate::db::{Conn, Db, trusted_time};
 use crate::directory::{Directory, Live};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::id::{DomainId, TokenId, UserId};
+use crate::id::{DomainId, TokenId};
 use crate::logging::{self, LeftOut};
 use crate::metrics::Metrics;
 use crate::password::Hasher;
+use crate::shares::{Budget, Budgets, Holder};
 use crate::token::keyring::Keyring;
 use crate::token::replay::Used;
 use crate::token::{self, Claims, Kind};
@@ -74,7 +77,8 @@ pub struct App {
     pub left_out_lines: LeftOut,
     /// Who is connected.
     pub connections: Connections,
-    proving: Arc<Proving>,
+    proving: Proving,
+    revocations: Revocations,
     started: Started,
     clock: Box<dyn Clock>,
     time: Mutex<TrustedTime>,
@@ -126,7 +130,8 @@ impl App {
             budgets: Budgets::new(config.budgets),
             left_out_lines: LeftOut::default(),
             connections: Connections::default(),
-            proving: Arc::new(Proving::new(&config)),
+            proving: Proving::new(&config),
+            revocations: Revocations::default(),
             started: Started::new(clock.as_ref(), kept),
             clock,
             time: Mutex::new(time),
@@ -178,10 +183,10 @@ impl App {
     /// brings it; until then nobody may be told that what it revokes is refused.
     pub async fn change<T: Send + 'static>(
         self: &Arc<App>,
-        tenant: Option<UserId>,
+        holder: Holder,
         work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<T> {
-        let (value, applied) = self.commit(tenant, work).await?;
+        let (value, applied) = self.commit(holder, work).await?;
         applied.map(|()| value)
     }
 
@@ -193,10 +198,10 @@ impl App {
     /// As [`Db::write`].
     pub(crate) async fn add<T: Send + 'static>(
         self: &Arc<App>,
-        tenant: Option<UserId>,
+        holder: Holder,
         work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<T> {
-        let (value, applied) = self.commit(tenant, work).await?;
+        let (value, applied) = self.commit(holder, work).await?;
         if let Err(error) = applied {
             log::warn!("what was added is not yet in force on this node: {error}");
         }
@@ -205,11 +210,11 @@ impl App {
 
     async fn commit<T: Send + 'static>(
         self: &Arc<App>,
-        tenant: Option<UserId>,
+        holder: Holder,
         work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<(T, Result<()>)> {
         let app = Arc::clone(self);
-        self.db.change(tenant, move |conn| work(conn)?.record(conn), move |conn| app.directory.catch_up(conn)).await
+        self.db.change(holder, move |conn| work(conn)?.record(conn), move |conn| app.directory.catch_up(conn)).await
     }
 
     /// [`App::change`] on this thread, for as long as it takes.
@@ -226,10 +231,10 @@ impl App {
     /// As [`Db::write`].
     pub async fn write<T: Send + 'static>(
         &self,
-        tenant: Option<UserId>,
+        holder: Holder,
         work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<T> {
-        self.db.write(tenant, move |conn| work(conn)?.record(conn)).await
+        self.db.write(holder, move |conn| work(conn)?.record(conn)).await
     }
 
     /// [`App::change`] by a user, whose token has to hold still when the transaction begins, seconds after its request did.
@@ -238,10 +243,11 @@ impl App {
     /// As [`App::change`], and when the token was revoked meanwhile.
     pub(crate) async fn change_by<T: Send + 'static>(
         self: &Arc<App>,
+        holder: Holder,
         standing: Standing,
         work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<T> {
-        self.change(Some(standing.id), by(standing, work)).await
+        self.change(holder, by(standing, work)).await
     }
 
     /// [`App::add`] by a user.
@@ -250,10 +256,11 @@ impl App {
     /// As [`App::add`], and when the token was revoked meanwhile.
     pub(crate) async fn add_by<T: Send + 'static>(
         self: &Arc<App>,
+        holder: Holder,
         standing: Standing,
         work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<T> {
-        self.add(Some(standing.id), by(standing, work)).await
+        self.add(holder, by(standing, work)).await
     }
 
     /// Issues an access token with those scopes for those audiences, and says how many seconds it lives.
@@ -278,6 +285,14 @@ impl App {
             self.usage.count(domain.id, usage::Kind::Needless, now);
         }
         (token, self.config.token_ttl)
+    }
+
+    /// Takes one from an account's budget.
+    ///
+    /// # Errors
+    /// When it is used up.
+    pub(crate) fn spend_of_account(&self, budget: Budget<'_>) -> Result<()> {
+        self.budgets.spend(budget, self.steady_now()).map_err(Error::AccountLimit)
     }
 
     /// Counts a refusal that is certainly that domain's own.
@@ -341,10 +356,7 @@ impl App {
 }
 
 /// The work, if the token that it is done with holds still: see [`App::change_by`].
-pub(crate) fn by<T>(
-    standing: Standing,
-    work: impl FnOnce(&mut Conn) -> Result<T>,
-) -> impl FnOnce(&mut Conn) -> Result<T> {
+fn by<T>(standing: Standing, work: impl FnOnce(&mut Conn) -> Result<T>) -> impl FnOnce(&mut Conn) -> Result<T> {
     move |conn| match user::still_stands(conn, standing)? {
         true => work(conn),
         false => Err(Error::TokenRevoked),

@@ -1,12 +1,8 @@
 //! Proving control of hosts: looking at a user's request, within limits, and looking again each day at what was proven.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
-
-use actix_web::web;
-use tokio::sync::Semaphore;
 
 use super::{App, upkeep};
 use crate::config::Config;
@@ -18,14 +14,13 @@ use crate::host::Host;
 use crate::id::UserId;
 use crate::locale::Message;
 use crate::proof::{Challenge, Look, Prober, proven_by};
+use crate::shares::{Budget, Holder, Share};
+use actix_web::web;
 
-/// Looks at users' requests that may go on at once; more are answered 503.
-const MOST_AT_ONCE: usize = 16;
-/// And so many of one user, who could let each of them take its time.
-const MOST_OF_ONE: usize = 2;
-/// Tries of one user for one host in a minute.
-const MOST_TRIES: usize = 5;
-const MINUTE: i64 = 60;
+/// Verifications for users that may run at once.
+const MAX_CHECKS: usize = 16;
+/// How long a request waits for its turn. A verification takes up to 5 seconds.
+const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 const DAY: i64 = 86_400;
 /// Seconds that a proof may be missing before the domain is no longer proven.
 const GRACE: i64 = 7 * DAY;
@@ -39,73 +34,12 @@ const EVERY: Duration = Duration::from_secs(60);
 /// What proving needs.
 pub(super) struct Proving {
     prober: Prober,
-    places: Arc<Semaphore>,
-    /// How many looks of each user go on.
-    looking: Mutex<HashMap<UserId, usize>>,
-    /// When each user last tried each host. By host and not by domain, which can be deleted and registered again.
-    tries: Mutex<HashMap<(UserId, String), Vec<i64>>>,
+    checks: Share,
 }
 
 impl Proving {
     pub(super) fn new(config: &Config) -> Proving {
-        Proving {
-            prober: Prober::new(config),
-            places: Arc::new(Semaphore::new(MOST_AT_ONCE)),
-            looking: Mutex::default(),
-            tries: Mutex::default(),
-        }
-    }
-
-    /// Takes one of the user's places.
-    fn begin(self: &Arc<Proving>, tenant: UserId) -> Result<Looking> {
-        let mut looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = looking.entry(tenant).or_default();
-        match *count < MOST_OF_ONE {
-            true => {
-                *count += 1;
-                Ok(Looking { proving: Arc::clone(self), tenant })
-            }
-            false => Err(Error::Busy),
-        }
-    }
-
-    /// Takes one of the tries, of which there are so many in any minute.
-    fn take_try(&self, tenant: UserId, host: &Host, now: i64) -> Result<()> {
-        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
-        // A clock that was set back must not lock anybody out.
-        let counts = |at: &i64| (now - MINUTE + 1..=now).contains(at);
-        if tries.len() >= 1024 {
-            tries.retain(|_, at| at.iter().any(counts));
-        }
-        let at = tries.entry((tenant, host.as_str().to_owned())).or_default();
-        at.retain(counts);
-        match at.first() {
-            Some(first) if at.len() >= MOST_TRIES => Err(Error::FailureLimit {
-                wait: Duration::from_secs((first + MINUTE - now) as u64),
-                message: Message::Tries,
-            }),
-            _ => {
-                at.push(now);
-                Ok(())
-            }
-        }
-    }
-}
-
-/// A user's place, until it is dropped.
-struct Looking {
-    proving: Arc<Proving>,
-    tenant: UserId,
-}
-
-impl Drop for Looking {
-    fn drop(&mut self) {
-        let mut looking = self.proving.looking.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = looking.get(&self.tenant).map_or(0, |count| count.saturating_sub(1));
-        match left {
-            0 => looking.remove(&self.tenant),
-            _ => looking.insert(self.tenant, left),
-        };
+        Proving { prober: Prober::new(config), checks: Share::new(MAX_CHECKS) }
     }
 }
 
@@ -121,15 +55,19 @@ impl App {
     /// Looks for a user's challenge now, which takes up to 5 seconds.
     ///
     /// # Errors
-    /// Too many tries of that user for that host, or too many looks at once.
-    pub(crate) async fn look(&self, tenant: UserId, challenge: Challenge) -> Result<Vec<Look>> {
-        let own = self.proving.begin(tenant)?;
-        let place = Arc::clone(&self.proving.places).try_acquire_owned().map_err(|_| Error::Busy)?;
-        self.proving.take_try(tenant, &challenge.host, self.now())?;
-        let proving = Arc::clone(&self.proving);
+    /// Too many verifications by that user, or of that host by that user; `Busy` when the holder's share is used up.
+    pub(crate) async fn look(self: &Arc<App>, holder: Holder, user: UserId, challenge: Challenge) -> Result<Vec<Look>> {
+        // By host and not by domain, which can be deleted and registered again.
+        for budget in [Budget::ChecksOfHost(user, challenge.host.as_str()), Budget::Checks(user)] {
+            let spent = self.budgets.spend(budget, self.steady_now());
+            spent.map_err(|wait| Error::FailureLimit { wait, message: Message::Tries })?;
+        }
+        let permit = self.proving.checks.take(holder, TURN_TIMEOUT).await.ok_or(Error::Busy)?;
+        let app = Arc::clone(self);
         let looking = web::block(move || {
-            let _held = (place, own);
-            proving.prober.look(&challenge)
+            let _permit = permit;
+            let may_connect = |address| app.budgets.spend(Budget::ChecksOfAddress(address), app.steady_now()).is_ok();
+            app.proving.prober.look(&challenge, &may_connect)
         });
         looking.await.map_err(Error::internal)
     }
@@ -165,8 +103,8 @@ impl App {
         let Some(claimed) = self.db.write_now(|conn| Ok(proof::claim(conn, &proof, due_again)?))? else {
             return Ok(());
         };
-        let looks =
-            self.proving.prober.look(&Challenge { host: Host::from_stored(host), token: claimed.token.clone() });
+        let challenge = Challenge { host: Host::from_stored(host), token: claimed.token.clone() };
+        let looks = self.proving.prober.look(&challenge, &|_| true);
         match (proven_by(&looks), claimed.failing_since) {
             (Some(method), _) => self.db.write_now(|conn| Ok(proof::found_again(conn, &claimed, method, now)?)),
             (None, Some(since)) if now - since >= GRACE => self.change_now(|conn| match proof::end(conn, &claimed)? {

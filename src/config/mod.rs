@@ -22,10 +22,10 @@ use self::value::{
     optional_date, optional_secret, parsed, public_url, rotation, scopes, with_issuer, without_password,
 };
 pub use self::value::{date, grace};
-use crate::budget::BudgetLimits;
 use crate::host::LocalHosts;
 use crate::locale::Locale;
 use crate::plan::{Limit, Limits};
+use crate::shares::BudgetLimits;
 
 /// Everything that can be set, parsed. `Debug` shows no secret.
 #[derive(Clone, Debug)]

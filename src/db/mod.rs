@@ -9,7 +9,6 @@ pub mod connection;
 pub mod domain;
 pub mod import;
 pub mod migrate;
-mod places;
 pub mod post;
 pub mod proof;
 pub mod revision;
@@ -40,13 +39,12 @@ use tokio::sync::oneshot;
 use crate::config::Database;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::id::UserId;
+use crate::shares::{Holder, Share};
 pub use connection::Conn;
 use connection::{Access, Manager, MultiBackend};
-use places::Places;
 
-/// How long a request waits for the database before it is answered 503.
-const PATIENCE: Duration = Duration::from_millis(1400);
+/// How long a request waits for its turn and for the database before it is answered 503.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(1400);
 /// How much longer it waits for a commit that has begun, and then for the directory to know of the change: a 503 would say
 /// that nothing was changed.
 const PATIENCE_AFTER_COMMIT: Duration = Duration::from_secs(5);
@@ -54,9 +52,7 @@ const PATIENCE_AFTER_COMMIT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long it waits for a free connection within that time.
 const PATIENCE_FOR_CONNECTION: Duration = Duration::from_millis(1000);
-/// How many requests may be in or wait for the database; more are answered 503 at once.
-const MOST_WAITING: usize = 128;
-const SQLITE_READERS: u32 = 4;
+const SQLITE_READERS: u32 = 8;
 const POSTGRES_CONNECTIONS: u32 = 10;
 
 type Pool = r2d2::Pool<Manager>;
@@ -72,14 +68,17 @@ impl Outcome {
     }
 }
 
-/// Both pools. Cheap to clone.
+/// Both pools, and the shares by which requests get their connections: as many permits as there are connections, so that
+/// the order of service is that of [`Share`] and not of the pool. Cheap to clone.
 #[derive(Clone)]
 pub struct Db {
     database: Database,
     readers: Pool,
     /// SQLite's one writer; PostgreSQL's readers write.
     writer: Option<Pool>,
-    places: Places,
+    reads: Share,
+    /// On PostgreSQL the same share as `reads`.
+    writes: Share,
 }
 
 impl Db {
@@ -89,13 +88,15 @@ impl Db {
     /// 65 for a corrupt or newer database, 69 for one that does not answer, 73 for a file that cannot be made.
     pub fn open(database: &Database) -> std::result::Result<Db, Exit> {
         Db::migrate(database)?;
-        let db = match database {
+        let (readers, writer) = match database {
             Database::Sqlite(_) => {
-                Db::new(database, pool(database, Access::Read, SQLITE_READERS), Some(pool(database, Access::Write, 1)))
+                (pool(database, Access::Read, SQLITE_READERS), Some(pool(database, Access::Write, 1)))
             }
-            Database::Postgres(_) => Db::new(database, pool(database, Access::Write, POSTGRES_CONNECTIONS), None),
+            Database::Postgres(_) => (pool(database, Access::Write, POSTGRES_CONNECTIONS), None),
         };
-        Ok(db)
+        let reads = Share::new(readers.max_size() as usize);
+        let writes = writer.as_ref().map_or_else(|| reads.clone(), |_| Share::new(1));
+        Ok(Db { database: database.clone(), readers, writer, reads, writes })
     }
 
     /// Brings the database up to this binary's version and says what was applied.
@@ -111,10 +112,6 @@ impl Db {
         migrate::run(&mut conn)
     }
 
-    fn new(database: &Database, readers: Pool, writer: Option<Pool>) -> Db {
-        Db { database: database.clone(), readers, writer, places: Places::new(MOST_WAITING) }
-    }
-
     /// A connection of its own for following the directory: outside of the pools, which a hanging database can use up, and
     /// without a time limit, because no request waits for it.
     ///
@@ -127,17 +124,16 @@ impl Db {
         })
     }
 
-    /// Runs `work` on a connection that only reads, for a request of that tenant, where it is known whose it is.
+    /// Runs `work` on a connection that only reads, in the share of that holder.
     ///
     /// # Errors
-    /// What `work` returns; `Busy` when the database is away, full or slow, within 1.5 s, or the tenant has more of it than
-    /// is left for others.
+    /// What `work` returns; `Busy` within 1.5 s when the database is away, full or slow, or the holder's share is used up.
     pub async fn read<T: Send + 'static>(
         &self,
-        tenant: Option<UserId>,
+        holder: Holder,
         work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.run(tenant, move |db, _| db.read_now(work)).await
+        self.run(&self.reads, holder, move |db, _| db.read_now(work)).await
     }
 
     /// Runs `work` in one transaction, committed before this returns.
@@ -147,10 +143,10 @@ impl Db {
     /// was lost, which leaves open whether it was reached.
     pub async fn write<T: Send + 'static>(
         &self,
-        tenant: Option<UserId>,
+        holder: Holder,
         work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.run(tenant, move |db, outcome| Ok(db.transact(Some(outcome), work)?.0)).await
+        self.run(&self.writes, holder, move |db, outcome| Ok(db.transact(Some(outcome), work)?.0)).await
     }
 
     /// A change to the directory's tables: takes the lock on the revision first, so that two changes cannot wait for each
@@ -161,7 +157,7 @@ impl Db {
     /// As [`Db::write`]; inside, `Unsettled` when the change is committed and `after` has failed to the last.
     pub async fn change<T: Send + 'static>(
         &self,
-        tenant: Option<UserId>,
+        holder: Holder,
         work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static,
         after: impl Fn(&mut Conn) -> Result<()> + Send + 'static,
     ) -> Result<(T, Result<()>)> {
@@ -173,7 +169,7 @@ impl Db {
             committed.send(value).ok();
             db.apply(conn, after)
         };
-        let applied = self.run(tenant, change).await;
+        let applied = self.run(&self.writes, holder, change).await;
         match value.try_recv() {
             Ok(value) => {
                 if applied.is_err() {
@@ -189,16 +185,20 @@ impl Db {
     /// up, unless its commit has begun.
     async fn run<T: Send + 'static>(
         &self,
-        tenant: Option<UserId>,
+        share: &Share,
+        holder: Holder,
         work: impl FnOnce(&Db, &Outcome) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let deadline = tokio::time::Instant::now() + REQUEST_TIMEOUT;
+        let permit = share.take(holder, REQUEST_TIMEOUT).await.ok_or(Error::Busy)?;
         let outcome = Arc::new(Outcome::default());
-        let (db, place, of_work) = (self.clone(), self.places.take(tenant)?, Arc::clone(&outcome));
+        let (db, of_work) = (self.clone(), Arc::clone(&outcome));
         let mut blocking = pin!(web::block(move || {
-            let _held = place;
+            // Also of a request that was given up, as long as its work goes on.
+            let _permit = permit;
             work(&db, &of_work)
         }));
-        let done = match tokio::time::timeout(PATIENCE, blocking.as_mut()).await {
+        let done = match tokio::time::timeout_at(deadline, blocking.as_mut()).await {
             Ok(done) => done,
             Err(_elapsed) if outcome.claim() => return Err(Error::Busy),
             Err(_elapsed) => {

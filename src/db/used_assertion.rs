@@ -4,6 +4,7 @@ use diesel::prelude::*;
 
 use super::Conn;
 use super::schema::used_assertions;
+use crate::id::UserId;
 use crate::token::replay::Fingerprint;
 
 /// A client assertion that was used.
@@ -12,8 +13,8 @@ use crate::token::replay::Fingerprint;
 pub struct UsedAssertion {
     /// Of its client and its `jti`.
     pub fingerprint: Fingerprint,
-    /// The number of the user whose client it was of.
-    pub tenant: i64,
+    /// The user whose client it was of.
+    pub tenant: UserId,
     /// The assertion's `exp`.
     pub expires_at: i64,
 }

@@ -10,10 +10,10 @@ use ipnet::IpNet;
 
 use super::app;
 use crate::app::App;
-use crate::budget::{Budget, Network};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::locale::Message;
+use crate::shares::{Budget, Holder, Network};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -28,18 +28,24 @@ impl Address {
         Address(client(req, config))
     }
 
-    /// What budgets count it by.
+    /// The network that budgets and shares belong to.
     pub(crate) fn network(self) -> Network {
         Network::of(self.0)
+    }
+
+    /// The holder of shares while the caller's account is not known.
+    pub(crate) fn holder(self) -> Holder {
+        Holder::network(self.network())
     }
 
     /// Takes one from a budget of the network.
     ///
     /// # Errors
     /// When it is used up.
-    pub(crate) fn spend(self, app: &App, budget: Budget) -> Result<()> {
-        app.budgets.spend(budget, self.network(), app.steady_now()).map_err(|wait| match budget {
-            Budget::Failures => Error::FailureLimit { wait, message: Message::FailureLimit },
+    pub(crate) fn spend(self, app: &App, budget: fn(Network) -> Budget<'static>) -> Result<()> {
+        let budget = budget(self.network());
+        app.budgets.spend(budget, app.steady_now()).map_err(|wait| match budget {
+            Budget::Failures(_) => Error::FailureLimit { wait, message: Message::FailureLimit },
             _ => Error::NetworkLimit(wait),
         })
     }

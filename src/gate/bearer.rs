@@ -42,6 +42,7 @@ use crate::error::{Error, Result};
 use crate::id::{TokenId, UserId};
 use crate::locale::Message;
 use crate::plan::Plan;
+use crate::shares::{Budget, Holder};
 use crate::token::{self, Authentic, Claims, Subject};
 use crate::usage::Kind;
 
@@ -84,6 +85,11 @@ impl Bearer {
     /// Where the call comes from.
     pub(crate) fn address(&self) -> Address {
         self.address
+    }
+
+    /// The holder of the caller's shares.
+    pub(crate) fn holder(&self) -> Holder {
+        Holder::account(self.address.network(), self.tenant.id)
     }
 
     /// Who calls, and from where.
@@ -142,7 +148,7 @@ impl Bearer {
         match &bearer.domain {
             Some(domain) => quota::spend(req, app, domain)?,
             None if req.method().is_safe() || ends_access(req) => {}
-            None => app.budgets.spend_change(bearer.tenant(), app.steady_now()).map_err(Error::AccountLimit)?,
+            None => app.spend_of_account(Budget::Changes(bearer.tenant()))?,
         }
         Ok(bearer)
     }

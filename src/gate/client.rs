@@ -16,13 +16,13 @@ use super::address::Address;
 use super::body::{self, MediaType};
 use super::{app, cors, quota, versions};
 use crate::app::leaks::Leak;
-use crate::app::{Actor, App, Who};
-use crate::budget::Budget;
+use crate::app::{Actor, App, Revoker, Who};
 use crate::directory::{Known, Live};
 use crate::error::{Error, Result};
-use crate::id::{DomainId, SecretId, UserId};
+use crate::id::{DomainId, SecretId};
 use crate::locale::Message;
 use crate::secret::ClientSecret;
+use crate::shares::{Budget, Holder};
 use crate::token::assertion::{self, Circumstances};
 use crate::token::replay;
 use crate::usage::Use;
@@ -50,10 +50,11 @@ impl FromRequest for Client {
             let address = Address::of(&req, &app.config);
             let body = Body::read(&req, payload).await?;
             address.spend(app, Budget::Requests)?;
-            let (Proven { live, secret }, form) = proven(&req, app, address, &body)?;
+            let (Proven { live, secret, assertion }, form) = proven(&req, app, address, &body)?;
             let id = live.domain.id;
             versions::count(&req, app, id);
             may_have_tokens(&req, app, &live).inspect_err(|error| app.refused(id, error))?;
+            note_use(app, &live, assertion, address)?;
             Ok(Client { live, secret_expires_at: secret.and_then(|(_, expires_at)| expires_at), form })
         };
         // Of a version that is gone, nothing else is told, whatever else may be wrong.
@@ -80,14 +81,15 @@ impl FormClient {
         self.live.domain.id
     }
 
-    /// Whose tokens they are.
-    pub fn tenant(&self) -> UserId {
-        self.live.tenant.id
-    }
-
-    /// Who calls, and from where.
-    pub(crate) fn actor(&self) -> Actor {
-        Actor { who: Who::Client(self.id()), address: self.address.0 }
+    /// Who revokes its tokens, and from where.
+    pub(crate) fn revoker(&self) -> Revoker {
+        let (domain, user) = (self.id(), self.live.tenant.id);
+        Revoker {
+            domain,
+            user,
+            actor: Actor { who: Who::Client(domain), address: self.address.0 },
+            holder: Holder::account(self.address.network(), user),
+        }
     }
 
     /// Takes one request from its plan's limit.
@@ -118,7 +120,9 @@ impl FromRequest for FormClient {
             let app = app(&req)?;
             let address = Address::of(&req, &app.config);
             let body = Body::read(&req, payload).await?;
-            let (Proven { live, .. }, form) = proven(&req, app, address, &body)?;
+            address.spend(app, Budget::Requests)?;
+            let (Proven { live, assertion, .. }, form) = proven(&req, app, address, &body)?;
+            note_use(app, &live, assertion, address)?;
             Ok(FormClient { live, address, form: form.ok_or(Error::MediaType)? })
         }
         .boxed_local()
@@ -227,10 +231,13 @@ enum Credentials {
     },
 }
 
-/// A client, and the secret by which it proved itself with the time from which that no longer works.
+/// A client, and what it proved itself by.
 struct Proven {
     live: Live,
+    /// The secret, with the time from which the secret no longer works.
     secret: Option<(SecretId, Option<i64>)>,
+    /// The use of an assertion, which must still be noted.
+    assertion: Option<assertion::Use>,
 }
 
 impl Credentials {
@@ -240,13 +247,14 @@ impl Credentials {
             Credentials::Secret { id, secret, basic } => {
                 let secret = ClientSecret::parse(secret);
                 let known = secret.and_then(|secret| app.directory.by_secret(&secret.digest(), app.now()));
-                let proven =
-                    known.map(|Known { live, secret, expires_at }| Proven { live, secret: Some((secret, expires_at)) });
+                let proven = known.map(|Known { live, secret, expires_at }| Proven {
+                    live,
+                    secret: Some((secret, expires_at)),
+                    assertion: None,
+                });
                 (id, *basic, proven)
             }
-            Credentials::Assertion { id, assertion } => {
-                (id, false, asserted(app, assertion, req.path())?.map(|live| Proven { live, secret: None }))
-            }
+            Credentials::Assertion { id, assertion } => (id, false, asserted(app, assertion, req.path())),
         };
         let proven = proven
             .filter(|proven| id.as_ref().is_none_or(|id| id == proven.live.domain.id.as_str()))
@@ -272,12 +280,10 @@ fn came_from_browser(app: &App, req: &HttpRequest, live: &Live, secret: SecretId
     }
 }
 
-/// The client that an assertion is of, if it is good and was not used before.
-fn asserted(app: &App, text: &str, path: &str) -> Result<Option<Live>> {
-    let Some(live) = assertion::claimed_client(text).and_then(|client| app.directory.by_id(&client)) else {
-        return Ok(None);
-    };
-    let Some(keys) = live.domain.keys() else { return Ok(None) };
+/// The client of an assertion, if the assertion is good and was not used before.
+fn asserted(app: &App, text: &str, path: &str) -> Option<Proven> {
+    let live = app.directory.by_id(&assertion::claimed_client(text)?)?;
+    let keys = live.domain.keys()?;
     let config = &app.config;
     let endpoint = |path: &str| format!("{}{path}", config.public_url);
     let (token, called) = (endpoint("/token"), endpoint(path));
@@ -287,10 +293,20 @@ fn asserted(app: &App, text: &str, path: &str) -> Result<Option<Live>> {
         // Of a client that was registered since, this process has seen everything or is told within two seconds.
         remembers_since: if live.domain.is_from_before() { app.remembers_since() } else { i64::MIN },
     };
-    let Some(used) = assertion::verify(text, &live.domain.id, keys, circumstances) else { return Ok(None) };
-    let first =
-        app.directory.used_assertions.is_first(&used, live.tenant.id).map_err(|replay::Forgetful| Error::Busy)?;
-    Ok(first.then_some(live))
+    let used = assertion::verify(text, &live.domain.id, keys, circumstances)?;
+    let is_first = !app.directory.used_assertions.contains(&used);
+    is_first.then_some(Proven { live, secret: None, assertion: Some(used) })
+}
+
+/// Notes the use of an assertion. This comes after the limits, so that a client over its limit takes no memory.
+fn note_use(app: &App, live: &Live, used: Option<assertion::Use>, address: Address) -> Result<()> {
+    let Some(used) = used else { return Ok(()) };
+    let holder = Holder::account(address.network(), live.tenant.id);
+    match app.directory.used_assertions.note(&used, holder) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::UnknownClient { basic: false }),
+        Err(replay::Forgetful) => Err(Error::Busy),
+    }
 }
 
 /// The members of an OAuth 2.0 form. One without a value counts as absent, one given twice is refused (RFC 6749 §3.2),

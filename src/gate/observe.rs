@@ -26,7 +26,7 @@ use super::quota;
 use super::routes::{Route, Routes};
 use super::versions::Ending;
 use crate::app::App;
-use crate::budget::{Budget, Network};
+use crate::shares::{Budget, Network};
 use crate::config::{AccessLog, Config};
 use crate::connections;
 use crate::error::{Error, Result};
@@ -188,9 +188,9 @@ impl<'a> Seen<'a> {
     /// Writes a line, or, where the network has used up its share of the log, counts it.
     fn log(&self, app: &App, status: StatusCode, took: Duration) {
         let refused = status.is_client_error() || status.is_server_error();
-        let budget = if refused { Budget::RefusalLines } else { Budget::RequestLines };
         let network = Network::of(self.client);
-        if app.budgets.spend(budget, network, app.steady_now()).is_err() {
+        let budget = if refused { Budget::RefusalLines(network) } else { Budget::RequestLines(network) };
+        if app.budgets.spend(budget, app.steady_now()).is_err() {
             app.metrics.left_out_log_lines.inc();
             app.left_out_lines.count(network);
             return;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::json;
 
 use super::access;
-use crate::budget::Network;
+use crate::shares::Network;
 
 /// Networks that are counted one by one; lines of further ones are counted together.
 const MAX_NETWORKS: usize = 1024;

@@ -17,6 +17,15 @@ pub struct Limit {
 const MOST: u64 = 1_000_000;
 
 impl Limit {
+    /// So many requests per minute.
+    ///
+    /// # Panics
+    /// When `requests` is 0.
+    #[must_use]
+    pub const fn per_minute(requests: u64) -> Limit {
+        Limit { requests: NonZeroU64::new(requests).expect("not 0"), period: Duration::from_secs(60) }
+    }
+
     /// Parses `<requests>/<s|m|h|d>`, at most a million requests.
     pub fn parse(text: &str) -> Option<Limit> {
         let (requests, unit) = text.split_once('/')?;

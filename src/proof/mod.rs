@@ -25,6 +25,8 @@ use crate::locale::Message;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How much of that DNS may take.
 const PATIENCE_FOR_DNS: Duration = Duration::from_secs(2);
+/// How many of a host's addresses are tried.
+const MAX_ADDRESSES: usize = 4;
 /// The path of the file.
 const PATH: &str = "/.well-known/gatebird-challenge";
 
@@ -127,6 +129,8 @@ pub enum Found {
     TooLarge,
     /// It took too long.
     Timeout,
+    /// Too many verifications have connected to its address within a minute.
+    Limited,
 }
 
 impl Found {
@@ -147,6 +151,7 @@ impl Found {
             Found::Status => ("status", Message::FoundStatus),
             Found::TooLarge => ("tooLarge", Message::FoundTooLarge),
             Found::Timeout => ("timeout", Message::FoundTimeout),
+            Found::Limited => ("limited", Message::FoundLimited),
         }
     }
 }
@@ -179,7 +184,9 @@ impl Prober {
     ///
     /// Why http counts: whoever can forge it can as well forge unsigned DNS, and a host may well be proven before it has
     /// its certificate.
-    pub fn look(&self, challenge: &Challenge) -> Vec<Look> {
+    ///
+    /// `may_connect` is asked once about each address that the host has, so that a limit per address can be kept.
+    pub fn look(&self, challenge: &Challenge, may_connect: &dyn Fn(IpAddr) -> bool) -> Vec<Look> {
         let deadline = Instant::now() + PATIENCE;
         let name = challenge.record_name();
         let (records, addresses) = dns::look_up(self.dns_server, &name, challenge.host.name(), PATIENCE_FOR_DNS);
@@ -189,7 +196,7 @@ impl Prober {
             false => Found::OtherValue,
         };
         let mut looks = vec![Look { method: Method::Dns, at: name, found: records.map_or_else(|why| why, is_match) }];
-        let addresses = addresses.and_then(|addresses| self.checked(addresses));
+        let addresses = addresses.and_then(|addresses| self.checked(addresses, may_connect));
         for (url, default_port) in challenge.urls().into_iter().zip([443, 80]) {
             if proven_by(&looks).is_some() {
                 break;
@@ -210,21 +217,25 @@ impl Prober {
         looks
     }
 
-    /// All of them, if each may be connected to.
-    fn checked(&self, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Found> {
-        let may_connect = |address: &IpAddr| {
+    /// The addresses to connect to, if each of all of them may be connected to.
+    fn checked(&self, mut addresses: Vec<IpAddr>, may_connect: &dyn Fn(IpAddr) -> bool) -> Result<Vec<IpAddr>, Found> {
+        let is_allowed = |address: &IpAddr| {
             address::is_public(*address) || (self.local == LocalHosts::Allowed && address.is_loopback())
         };
-        match addresses.iter().all(may_connect) {
+        if !addresses.iter().all(is_allowed) {
+            return Err(Found::PrivateAddress);
+        }
+        addresses.truncate(MAX_ADDRESSES);
+        match addresses.iter().all(|address| may_connect(*address)) {
             true => Ok(addresses),
-            false => Err(Found::PrivateAddress),
+            false => Err(Found::Limited),
         }
     }
 
     /// The file from the first of the addresses that answers.
     fn fetch(&self, host: &Host, addresses: &[IpAddr], port: u16, tls: bool, until: Instant) -> Result<Vec<u8>, Found> {
         let mut why = Found::Unreachable;
-        for address in addresses.iter().take(4) {
+        for address in addresses {
             let patience = until.saturating_duration_since(Instant::now());
             if patience.is_zero() {
                 return Err(Found::Timeout);

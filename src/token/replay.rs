@@ -5,7 +5,7 @@
 //! Until then two nodes may both take one assertion, because no request waits for the database to issue a token. The same
 //! goes for what is used while the database is away, and for the last half second of a node that is killed.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use diesel::backend::Backend;
@@ -17,12 +17,10 @@ use papaya::HashMap;
 
 use super::assertion::Use;
 use crate::id::UserId;
+use crate::shares::{Holder, Holdings, Network};
 
-/// So many used ones are taken at most, of some 100 bytes each; nobody gets in beyond. What other nodes took before they
-/// heard of that many is remembered all the same.
-const MOST_USED: usize = 1 << 20;
-/// And so many of one tenant, so that nobody takes the others' room.
-const MOST_OF_ONE: u32 = 1 << 15;
+/// How many used assertions are remembered, at about 120 bytes each. Networks and accounts have shares of this number.
+const MAX_REMEMBERED: usize = 1 << 20;
 
 /// By what an assertion is known again: half of a SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
@@ -36,11 +34,11 @@ impl Fingerprint {
 }
 
 /// The assertions that were used, as far as this node knows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Used {
     noted: HashMap<Fingerprint, Noted>,
-    /// How many of each tenant are noted.
-    held: HashMap<i64, AtomicU32>,
+    /// Who holds how much of the memory.
+    holdings: Mutex<Holdings>,
     /// Those of `noted` that other nodes have not been told of; `None` where there are no others.
     untold: Option<HashMap<Fingerprint, Noted>>,
 }
@@ -48,7 +46,14 @@ pub struct Used {
 #[derive(Clone, Copy, Debug)]
 struct Noted {
     expires_at: i64,
-    tenant: i64,
+    user: UserId,
+    holder: Holder,
+}
+
+impl Default for Used {
+    fn default() -> Used {
+        Used { noted: HashMap::new(), holdings: Mutex::new(Holdings::new(MAX_REMEMBERED)), untold: None }
+    }
 }
 
 /// Nobody can say whether an assertion was used before, or will be able to later: so it cannot be taken now.
@@ -71,36 +76,47 @@ impl Used {
         self.noted.len()
     }
 
-    /// Takes note of a use; whether it is the first.
+    /// Whether that use was noted before.
+    pub fn contains(&self, used: &Use) -> bool {
+        self.noted.pin().contains_key(&used.fingerprint)
+    }
+
+    /// Notes a use in the memory of that holder. Returns whether it is the first one.
     ///
     /// # Errors
-    /// When that is not known, or cannot be remembered.
-    pub fn is_first(&self, used: &Use, tenant: UserId) -> Result<bool, Forgetful> {
-        if self.noted.pin().contains_key(&used.fingerprint) {
-            return Ok(false);
-        }
-        let noted = Noted { expires_at: used.expires_at, tenant: tenant.get() };
-        if !used.remembered || !self.has_room(noted.tenant) {
+    /// When it is not known whether the assertion was used before, or the holder's share of the memory is used up.
+    pub fn note(&self, used: &Use, holder: Holder) -> Result<bool, Forgetful> {
+        let Some(user) = holder.user().filter(|_| used.remembered) else { return Err(Forgetful) };
+        let noted = Noted { expires_at: used.expires_at, user, holder };
+        let mut holdings = self.holdings();
+        if !holdings.take(holder) {
             return Err(Forgetful);
         }
-        let first = self.note(used.fingerprint, noted);
-        if first && let Some(untold) = &self.untold {
+        let is_first = self.noted.pin().try_insert(used.fingerprint, noted).is_ok();
+        if !is_first {
+            holdings.give_back(holder);
+        }
+        drop(holdings);
+        if is_first && let Some(untold) = &self.untold {
             untold.pin().insert(used.fingerprint, noted);
         }
-        Ok(first)
+        Ok(is_first)
     }
 
-    /// Takes note of a use that another node told of. There is always room for it: each node stops at the same bounds, which
-    /// count what it was told of, so that beyond them is only what the others took within two seconds.
-    pub fn learn(&self, fingerprint: Fingerprint, tenant: i64, expires_at: i64) {
-        self.note(fingerprint, Noted { expires_at, tenant });
+    /// Notes a use that another node wrote down. There is always room for it: that node has kept to the shares.
+    pub fn learn(&self, fingerprint: Fingerprint, user: UserId, expires_at: i64) {
+        let holder = Holder::account(Network::of(None), user);
+        let mut holdings = self.holdings();
+        if self.noted.pin().try_insert(fingerprint, Noted { expires_at, user, holder }).is_ok() {
+            holdings.take_always(holder);
+        }
     }
 
-    /// Some of those that other nodes have not been told of, with the tenant's number and `exp`.
-    pub fn untold(&self, most: usize) -> Vec<(Fingerprint, i64, i64)> {
+    /// Some of those that other nodes have not been told of, with the user and `exp`.
+    pub fn untold(&self, most: usize) -> Vec<(Fingerprint, UserId, i64)> {
         let Some(untold) = &self.untold else { return Vec::new() };
         let untold = untold.pin();
-        untold.iter().take(most).map(|(fingerprint, noted)| (*fingerprint, noted.tenant, noted.expires_at)).collect()
+        untold.iter().take(most).map(|(fingerprint, noted)| (*fingerprint, noted.user, noted.expires_at)).collect()
     }
 
     /// Other nodes can know of these from now on.
@@ -114,33 +130,21 @@ impl Used {
 
     /// Forgets what has expired.
     pub fn prune(&self, now: i64) {
-        let (noted, held) = (self.noted.pin(), self.held.pin());
-        noted.retain(|_, noted| noted.expires_at > now);
+        let noted = self.noted.pin();
+        let expired = noted.iter().filter(|(_, noted)| noted.expires_at <= now).map(|(fingerprint, _)| *fingerprint);
+        // A part at a time, because requests wait for the holdings.
+        for fingerprint in expired.collect::<Vec<Fingerprint>>() {
+            if let Some(Noted { holder, .. }) = noted.remove(&fingerprint) {
+                self.holdings().give_back(*holder);
+            }
+        }
         if let Some(untold) = &self.untold {
             untold.pin().retain(|_, noted| noted.expires_at > now);
         }
-        let mut counts: std::collections::HashMap<i64, u32> = std::collections::HashMap::new();
-        for noted in noted.values() {
-            *counts.entry(noted.tenant).or_default() += 1;
-        }
-        held.retain(|tenant, _| counts.contains_key(tenant));
-        for (tenant, count) in counts {
-            held.get_or_insert_with(tenant, AtomicU32::default).store(count, Ordering::Relaxed);
-        }
     }
 
-    fn has_room(&self, tenant: i64) -> bool {
-        let held = self.held.pin().get(&tenant).map_or(0, |held| held.load(Ordering::Relaxed));
-        self.noted.len() < MOST_USED && held < MOST_OF_ONE
-    }
-
-    /// `false` when it was noted before.
-    fn note(&self, fingerprint: Fingerprint, noted: Noted) -> bool {
-        let first = self.noted.pin().try_insert(fingerprint, noted).is_ok();
-        if first {
-            self.held.pin().get_or_insert_with(noted.tenant, AtomicU32::default).fetch_add(1, Ordering::Relaxed);
-        }
-        first
+    fn holdings(&self) -> MutexGuard<'_, Holdings> {
+        self.holdings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,12 +9,12 @@ use gatebird::db::schema::{domains, post_hashtags, posts, secrets, users};
 use gatebird::db::{Conn, user};
 use gatebird::error::Result;
 
-use crate::harness::{Domain, Gate, PASSWORD, Reply, User, Value, json, parts};
+use crate::harness::{Domain, Gate, PASSWORD, Reply, User, Value, holder, json, parts};
 
 /// Changes the directory's tables as the operator's commands do, but through the running gate.
 pub fn change<T: Send + 'static>(gate: &Gate, work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static) -> T {
     actix_web::rt::System::new()
-        .block_on(gate.app.change(None, |conn| Ok(Audited::nothing(work(conn)?))))
+        .block_on(gate.app.change(holder(), |conn| Ok(Audited::nothing(work(conn)?))))
         .expect("the change is made")
 }
 

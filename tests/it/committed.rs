@@ -9,7 +9,7 @@ use diesel::connection::SimpleConnection;
 use gatebird::error::Error;
 
 use crate::binary::{PROMISED, within};
-use crate::harness::{Gate, beside, json, postgres};
+use crate::harness::{Gate, beside, holder, json, postgres};
 
 /// What follows a commit fails a few times, as where the connection is lost just then, and takes longer than a request may
 /// wait for the commit.
@@ -26,12 +26,12 @@ fn what_follows_a_commit_is_tried_again_and_waited_for() {
         }
     };
     let (value, applied) =
-        System::new().block_on(gate.app.db.change(None, |_| Ok("made"), after)).expect("it is committed");
+        System::new().block_on(gate.app.db.change(holder(), |_| Ok("made"), after)).expect("it is committed");
     assert_eq!((value, applied.is_ok(), tries.load(Ordering::SeqCst)), ("made", true, 4));
 
     let started = Instant::now();
     let (value, applied) = System::new()
-        .block_on(gate.app.db.change(None, |_| Ok("made"), |_| Err(Error::Busy)))
+        .block_on(gate.app.db.change(holder(), |_| Ok("made"), |_| Err(Error::Busy)))
         .expect("it is committed");
     assert!(value == "made" && matches!(applied, Err(Error::Unsettled)), "{applied:?}");
     let took = started.elapsed();
@@ -47,7 +47,7 @@ fn what_a_request_gave_up_is_not_committed() {
         std::thread::sleep(Duration::from_millis(1700));
         Ok(())
     };
-    let given_up = System::new().block_on(gate.app.db.write(None, late));
+    let given_up = System::new().block_on(gate.app.db.write(holder(), late));
     assert!(matches!(given_up, Err(Error::Busy)), "{given_up:?}");
     // Once another write is through, the late one has come to its end.
     std::thread::sleep(Duration::from_millis(500));

@@ -15,6 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
 use gatebird::db::Db;
+use gatebird::shares::{Holder, Network};
 use gatebird::{App, Config, app, server};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 pub use serde_json::{Value, json};
@@ -51,6 +52,11 @@ const SETTINGS: &[(&str, &str)] = &[
 pub fn beside<'a>(gate: &'a Gate, base: &str) -> (PgConnection, &'a str) {
     let schema = gate.database.url.rsplit("%3D").next().expect("a schema");
     (PgConnection::establish(base).expect("PostgreSQL answers"), schema)
+}
+
+/// The holder of shares for work that a test does itself.
+pub fn holder() -> Holder {
+    Holder::network(Network::of(None))
 }
 
 /// The PostgreSQL to test on; without it, tests run on SQLite.

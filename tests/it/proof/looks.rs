@@ -41,7 +41,7 @@ fn a_record_proves_without_a_connection() {
         ("_gatebird.shop.example.test", Record::text(VALUE)),
         (NAME, Record::address("127.0.0.1")),
     ]);
-    let looks = prober(&dns, true).look(&challenge(&format!("{NAME}:{}", host.port())));
+    let looks = prober(&dns, true).look(&challenge(&format!("{NAME}:{}", host.port())), &|_| true);
     let expected = Look { method: Method::Dns, at: format!("_gatebird.{NAME}"), found: Found::Match };
     assert_eq!(looks, [expected]);
     assert_eq!(host.connections(), 0);
@@ -81,7 +81,7 @@ fn a_record_counts_only_when_it_is_exactly_that() {
             ("_gatebird.shop.example.test", Kind::Txt) => Answer::Records(records.clone()),
             _ => Answer::NoSuchName,
         });
-        assert_eq!(words(&prober.look(&challenge(NAME)))[0], expected, "{shown}");
+        assert_eq!(words(&prober.look(&challenge(NAME), &|_| true))[0], expected, "{shown}");
     }
 }
 
@@ -91,7 +91,7 @@ fn an_alias_leads_to_the_record_that_its_owner_chose() {
         ("_gatebird.shop.example.test", Record::Alias("challenges.example.test".into())),
         ("challenges.example.test", Record::text(VALUE)),
     ]);
-    assert_eq!(words(&prober(&dns, false).look(&challenge(NAME))), [Found::Match]);
+    assert_eq!(words(&prober(&dns, false).look(&challenge(NAME), &|_| true)), [Found::Match]);
     // The record of the name itself, or of one above or below, is another one's.
     dns.set(&[
         (NAME, Record::text(VALUE)),
@@ -99,7 +99,7 @@ fn an_alias_leads_to_the_record_that_its_owner_chose() {
         ("_gatebird.www.shop.example.test", Record::text(VALUE)),
     ]);
     assert_eq!(
-        words(&prober(&dns, false).look(&challenge(NAME))),
+        words(&prober(&dns, false).look(&challenge(NAME), &|_| true)),
         [Found::NoRecord, Found::NoAddress, Found::NoAddress]
     );
 }
@@ -113,7 +113,7 @@ fn dns_that_fails_is_told_from_dns_that_has_nothing() {
         (|| Answer::Nothing, [Found::Timeout, Found::Timeout]),
     ] {
         let dns = Dns::start(move |_, _| answer());
-        let looks = prober(&dns, false).look(&challenge(NAME));
+        let looks = prober(&dns, false).look(&challenge(NAME), &|_| true);
         assert_eq!(words(&looks), [expected[0], expected[1], expected[1]]);
     }
 }
@@ -137,7 +137,7 @@ fn the_file_proves_too() {
         let host = Host::answering(answer.clone());
         let dns = Dns::with(&[(NAME, Record::address("127.0.0.1"))]);
         let at = format!("{NAME}:{}", host.port());
-        let looks = prober(&dns, true).look(&challenge(&at));
+        let looks = prober(&dns, true).look(&challenge(&at), &|_| true);
         assert_eq!(words(&looks), [Found::NoRecord, Found::Tls, Found::Match], "{answer:?}");
         let url = format!("http://{at}/.well-known/gatebird-challenge");
         assert_eq!(looks[2], Look { method: Method::File, at: url, found: Found::Match });
@@ -195,7 +195,7 @@ fn any_other_answer_does_not() {
     let challenge = challenge(&format!("{NAME}:{}", host.port()));
     for (answer, expected) in cases {
         host.answer(answer.clone());
-        assert_eq!(words(&prober.look(&challenge))[2], expected, "{answer:?}");
+        assert_eq!(words(&prober.look(&challenge, &|_| true))[2], expected, "{answer:?}");
     }
 }
 
@@ -204,13 +204,16 @@ fn a_port_where_nobody_listens_and_ports_that_no_web_server_has() {
     let dns = Dns::with(&[(NAME, Record::address("127.0.0.1"))]);
     let prober = prober(&dns, true);
     for (port, expected) in [(1, Found::Port), (22, Found::Port), (25, Found::Port), (1023, Found::Port)] {
-        assert_eq!(words(&prober.look(&challenge(&format!("{NAME}:{port}")))), [Found::NoRecord, expected, expected]);
+        assert_eq!(
+            words(&prober.look(&challenge(&format!("{NAME}:{port}")), &|_| true)),
+            [Found::NoRecord, expected, expected]
+        );
     }
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("bound").port();
     drop(listener);
     let unreachable = [Found::NoRecord, Found::Unreachable, Found::Unreachable];
-    assert_eq!(words(&prober.look(&challenge(&format!("{NAME}:{port}")))), unreachable);
+    assert_eq!(words(&prober.look(&challenge(&format!("{NAME}:{port}")), &|_| true)), unreachable);
 }
 
 /// A certificate authority of the test's own.
@@ -273,7 +276,7 @@ fn https_comes_first_with_the_name_and_a_certificate_that_is_trusted() {
                 other => panic!("port {other}"),
             }
         };
-        let looks = prober(&dns, false).through(Box::new(dial), roots).look(&challenge(NAME));
+        let looks = prober(&dns, false).through(Box::new(dial), roots).look(&challenge(NAME), &|_| true);
         assert_eq!(words(&looks)[..2], [Found::NoRecord, expected], "{name}");
         assert_eq!(looks[1].at, format!("https://{NAME}/.well-known/gatebird-challenge"));
         if expected == Found::Match {

@@ -79,13 +79,13 @@ fn with_local_hosts_loopback_is_allowed_and_nothing_else() {
         ("fe80::1", Found::PrivateAddress, 0),
     ] {
         dns.set(&[(NAME, Record::address(address))]);
-        let looks = prober.look(&challenge(NAME));
+        let looks = prober.look(&challenge(NAME), &|_| true);
         assert_eq!((looks[1].found, looks[2].found), (expected, expected), "{address}");
         assert_eq!(dialled.swap(0, Ordering::SeqCst), dials, "{address}");
     }
     // By its own name, which no DNS server is asked for.
     dns.asked();
-    assert_eq!(prober.look(&challenge("localhost"))[2].found, Found::Unreachable);
+    assert_eq!(prober.look(&challenge("localhost"), &|_| true)[2].found, Found::Unreachable);
     assert_eq!(dialled.load(Ordering::SeqCst), 4, "two addresses, two schemes");
     assert!(dns.asked().is_empty());
 }
@@ -112,7 +112,7 @@ fn a_name_that_changes_its_address_between_two_questions_gains_nothing() {
     let prober = prober(&dns, false).through(Box::new(dial), RootCertStore::empty());
     let public: IpAddr = PUBLIC.parse().expect("an address");
     for number in 0..500 {
-        let looks = prober.look(&challenge(NAME));
+        let looks = prober.look(&challenge(NAME), &|_| true);
         let (expected, dials) = match number % 2 {
             0 => (Found::Unreachable, vec![public; 2]),
             _ => (Found::PrivateAddress, vec![]),
@@ -138,7 +138,7 @@ fn the_first_address_that_answers_is_asked_and_only_four_are_tried() {
         count.fetch_add(1, Ordering::SeqCst);
         Err(ErrorKind::ConnectionRefused.into())
     };
-    let looks = prober(&dns, false).through(Box::new(dial), RootCertStore::empty()).look(&challenge(NAME));
+    let looks = prober(&dns, false).through(Box::new(dial), RootCertStore::empty()).look(&challenge(NAME), &|_| true);
     assert_eq!(looks[2].found, Found::Unreachable);
     assert_eq!(dialled.load(Ordering::SeqCst), 8, "four by each scheme");
 }
@@ -155,7 +155,7 @@ fn no_redirect_is_followed() {
             "file:///etc/passwd".to_owned(),
         ] {
             let host = Host::answering(format!("HTTP/1.1 {status} X\r\nLocation: {location}\r\n\r\n{VALUE}"));
-            let looks = prober(&dns, true).look(&challenge(&format!("{NAME}:{}", host.port())));
+            let looks = prober(&dns, true).look(&challenge(&format!("{NAME}:{}", host.port())), &|_| true);
             assert_eq!(looks[2].found, Found::Redirect, "{status} {location}");
             assert_eq!(host.connections(), 2, "one by each scheme");
         }
@@ -210,7 +210,7 @@ fn hosts_that_drip_stall_or_never_end_are_left() {
             let prober = &prober;
             scope.spawn(move || {
                 let started = Instant::now();
-                let looks = prober.look(&challenge(&format!("{NAME}:{}", host.port())));
+                let looks = prober.look(&challenge(&format!("{NAME}:{}", host.port())), &|_| true);
                 let took = started.elapsed();
                 assert_eq!(looks[2].found, expected, "{name}");
                 assert!(took < Duration::from_millis(5500), "{name} took {took:?}");
@@ -233,7 +233,7 @@ fn a_connection_that_hangs_leaves_time_for_http() {
         _ => std::net::TcpStream::connect_timeout(&to, patience),
     };
     let started = Instant::now();
-    let looks = prober(&dns, false).through(Box::new(dial), RootCertStore::empty()).look(&challenge(NAME));
+    let looks = prober(&dns, false).through(Box::new(dial), RootCertStore::empty()).look(&challenge(NAME), &|_| true);
     assert_eq!((looks[1].found, looks[2].found), (Found::Timeout, Found::Match));
     assert!(started.elapsed() < Duration::from_secs(5));
 }

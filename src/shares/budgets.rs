@@ -1,40 +1,48 @@
-//! Budgets beside the plans: what a network may ask for, whoever asks, how many passwords may be tried on an account, and how
-//! much an account may change.
-//! No I/O, and time is passed in.
+//! Budgets: what may be done per unit of time by a network, on an account, or by an account. No I/O, and time is passed in.
 //!
-//! Everything here is bounded: a table has a fixed number of places, a network is an IPv4 address or an IPv6 /64, and what
-//! is kept of either is a 64-bit hash under a key of this process, which nobody outside can aim at. Budgets belong to
-//! one node and end with it.
+//! All budgets are bounded in memory: a table has a fixed number of entries, and an entry is a 64-bit hash under a key of
+//! this process, which an attacker cannot aim at. Budgets belong to one node and end with it.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::{Holder, Network, Party};
 use crate::id::UserId;
 use crate::plan::Limit;
 
-/// What a network has a budget for. While it is used up, the answer is 429.
+/// A budget, and whose it is. While it is used up, the answer is 429.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Budget {
-    /// `LIMIT_ADDRESS`: requests at `/token`.
-    Requests,
+pub enum Budget<'a> {
+    /// `LIMIT_ADDRESS`: requests at `/token`, `/introspect` and `/revoke`.
+    Requests(Network),
     /// `LIMIT_FAILURES`: wrong credentials of clients.
-    Failures,
+    Failures(Network),
     /// `LIMIT_SIGNIN`: sign-ins.
-    SignIns,
+    SignIns(Network),
     /// `LIMIT_SIGNUP`: sign-ups.
-    SignUps,
+    SignUps(Network),
     /// `LIMIT_LOG`: lines of the access log for refused requests.
-    RefusalLines,
+    RefusalLines(Network),
     /// A hundred times `LIMIT_LOG`: lines of the access log for other requests.
-    RequestLines,
+    RequestLines(Network),
+    /// `LIMIT_CHANGES`: requests of one user in person that may change something. Without this budget, one account could
+    /// fill the database and the audit log.
+    Changes(UserId),
+    /// Revocations of single tokens by all domains of one user. Retiring a secret at once revokes all of them together.
+    Revocations(UserId),
+    /// Verifications of hosts by one user.
+    Checks(UserId),
+    /// Verifications of one host by one user.
+    ChecksOfHost(UserId, &'a str),
+    /// Verifications that connect to one address, by all users together.
+    ChecksOfAddress(IpAddr),
 }
 
-/// How much there is of each; `None` is no limit.
+/// How large each budget is; `None` is no limit.
 #[derive(Clone, Copy, Debug)]
 pub struct BudgetLimits {
     /// `LIMIT_ADDRESS`.
@@ -49,45 +57,24 @@ pub struct BudgetLimits {
     pub lines: Option<Limit>,
     /// `LIMIT_PASSWORDS`: wrong passwords for one account.
     pub passwords: Option<Limit>,
-    /// `LIMIT_CHANGES`: requests of one user in person that may change something.
+    /// `LIMIT_CHANGES`.
     pub changes: Option<Limit>,
 }
 
 impl BudgetLimits {
-    fn of(&self, budget: Budget) -> Option<Limit> {
+    fn of(&self, budget: Budget<'_>) -> Option<Limit> {
         match budget {
-            Budget::Requests => self.requests,
-            Budget::Failures => self.failures,
-            Budget::SignIns => self.sign_ins,
-            Budget::SignUps => self.sign_ups,
-            Budget::RefusalLines => self.lines,
-            Budget::RequestLines => self.lines.map(|limit| limit.times(REQUEST_LINES)),
-        }
-    }
-}
-
-/// Whom a budget belongs to: an IPv4 address, or the /64 that an IPv6 host can choose its addresses from. Peers without an
-/// address, as on a socket file, are one network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Network(Option<IpAddr>);
-
-impl Network {
-    /// The network of that address.
-    pub fn of(address: Option<IpAddr>) -> Network {
-        Network(address.map(|address| match address.to_canonical() {
-            IpAddr::V4(address) => IpAddr::V4(address),
-            IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
-        }))
-    }
-}
-
-/// Shows the address, and of IPv6 the network.
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(IpAddr::V4(address)) => address.fmt(f),
-            Some(IpAddr::V6(address)) => write!(f, "{address}/64"),
-            None => f.write_str("-"),
+            Budget::Requests(_) => self.requests,
+            Budget::Failures(_) => self.failures,
+            Budget::SignIns(_) => self.sign_ins,
+            Budget::SignUps(_) => self.sign_ups,
+            Budget::RefusalLines(_) => self.lines,
+            Budget::RequestLines(_) => self.lines.map(|limit| limit.times(REQUEST_LINES)),
+            Budget::Changes(_) => self.changes,
+            Budget::Revocations(_) => Some(Limit::per_minute(10_000)),
+            Budget::Checks(_) => Some(Limit::per_minute(30)),
+            Budget::ChecksOfHost(..) => Some(Limit::per_minute(5)),
+            Budget::ChecksOfAddress(_) => Some(Limit::per_minute(10)),
         }
     }
 }
@@ -120,6 +107,17 @@ pub struct Attempt {
     /// The meter that it was taken from.
     meter: u64,
     pair: u64,
+    network: Network,
+}
+
+impl Attempt {
+    /// The holder of shares for this attempt: an account that is known in its network has a share of its own there.
+    pub fn holder(&self) -> Holder {
+        match self.meter == self.pair {
+            true => Holder { network: self.network, account: Party::KnownThere(self.pair) },
+            false => Holder::network(self.network),
+        }
+    }
 }
 
 impl Budgets {
@@ -128,25 +126,13 @@ impl Budgets {
         Budgets { limits, hash: RandomState::new(), meters: Table::new(METERS), known: Table::new(KNOWN) }
     }
 
-    /// Takes one from a network's budget at `now` (nanoseconds of a steady clock, as everywhere below).
+    /// Takes one from a budget at `now` (nanoseconds of a steady clock, as everywhere below).
     ///
     /// # Errors
     /// How long until one fits.
-    pub fn spend(&self, budget: Budget, network: Network, now: u64) -> Result<(), Duration> {
+    pub fn spend(&self, budget: Budget<'_>, now: u64) -> Result<(), Duration> {
         match self.limits.of(budget) {
-            Some(limit) => self.meters.take(self.hash.hash_one((budget, network)), limit, now),
-            None => Ok(()),
-        }
-    }
-
-    /// Takes one from what a user in person may change. Without this, one account could fill the database and the audit log,
-    /// and have a domain's limit anew as often as it registers the domain anew.
-    ///
-    /// # Errors
-    /// How long until one fits.
-    pub fn spend_change(&self, user: UserId, now: u64) -> Result<(), Duration> {
-        match self.limits.changes {
-            Some(limit) => self.meters.take(self.hash.hash_one(("changes", user)), limit, now),
+            Some(limit) => self.meters.take(self.hash.hash_one(budget), limit, now),
             None => Ok(()),
         }
     }
@@ -168,7 +154,7 @@ impl Budgets {
         if let Some(limit) = self.limits.passwords {
             self.meters.take(meter, limit, now)?;
         }
-        Ok(Attempt { meter, pair })
+        Ok(Attempt { meter, pair, network })
     }
 
     /// The password was right: nothing counts against it, and from now on the account is known there.

@@ -1,0 +1,142 @@
+//! The rules of shares, one by one.
+#![allow(non_snake_case, reason = "tests are named <feature>__<condition>")]
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use super::*;
+use crate::id::of_row;
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn network(number: u32) -> Network {
+    Network::of(Some(IpAddr::V4(number.into())))
+}
+
+fn user(number: i64) -> UserId {
+    of_row(number, 0).0
+}
+
+fn take_all(share: &Share, holder: Holder) -> Vec<Permit> {
+    std::iter::from_fn(|| share.try_take(holder)).collect()
+}
+
+/// Runs a test within a runtime, whose timers stand still.
+fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(test);
+}
+
+/// The permit that a request got by now.
+fn poll(request: std::pin::Pin<&mut impl Future<Output = Option<Permit>>>) -> Poll<Option<Permit>> {
+    request.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn permits__each_network_gets_at_most_half_of_what_others_left() {
+    let share = Share::new(128);
+    let greedy: Vec<Vec<Permit>> = (1..=4).map(|number| take_all(&share, Holder::network(network(number)))).collect();
+    assert_eq!(greedy.iter().map(Vec::len).collect::<Vec<_>>(), [64, 32, 16, 8]);
+    assert!(share.try_take(Holder::network(network(5))).is_some());
+    drop(greedy);
+    assert_eq!(share.free(), 128);
+    assert!(share.state().permits.held.is_empty(), "nothing is remembered of holders that hold nothing");
+}
+
+#[test]
+fn permits__many_accounts_of_one_network_share_its_half() {
+    let share = Share::new(128);
+    let greedy: Vec<Permit> =
+        (1..=32).flat_map(|number| take_all(&share, Holder::account(network(1), user(number)))).collect();
+    assert_eq!(greedy.len(), 64);
+}
+
+#[test]
+fn permits__one_account_in_many_networks_gets_half() {
+    let share = Share::new(128);
+    let thief = |number| Holder::account(network(number), user(7));
+    let greedy: Vec<Permit> = (1..=500).flat_map(|number| take_all(&share, thief(number))).collect();
+    assert_eq!(greedy.len(), 64);
+    assert!(share.try_take(thief(501).ends_theft()).is_some(), "the owner can still end the theft");
+}
+
+#[test]
+fn line__networks_are_served_in_turn() {
+    run(async {
+        let share = Share::new(1);
+        let (flood, guest) = (Holder::network(network(1)), Holder::network(network(2)));
+        let held = share.try_take(flood).expect("free");
+        let mut first = pin!(share.take(flood, LONG));
+        let mut second = pin!(share.take(flood, LONG));
+        let mut late = pin!(share.take(guest, LONG));
+        for waiting in [first.as_mut(), second.as_mut()] {
+            assert!(poll(waiting).is_pending());
+        }
+        assert!(poll(late.as_mut()).is_pending());
+        drop(held);
+        let Poll::Ready(Some(permit)) = poll(late.as_mut()) else { panic!("the guest was served last, if ever") };
+        drop(permit);
+        let Poll::Ready(Some(permit)) = poll(first.as_mut()) else { panic!("requests of a network keep their order") };
+        assert!(poll(second.as_mut()).is_pending());
+        drop(permit);
+        assert!(poll(second.as_mut()).is_ready());
+    });
+}
+
+#[test]
+fn line__accounts_of_one_network_are_served_in_turn() {
+    run(async {
+        let share = Share::new(1);
+        let holder = |number| Holder::account(network(1), user(number));
+        let held = share.try_take(holder(1)).expect("free");
+        let mut flood = pin!(share.take(holder(1), LONG));
+        let mut guest = pin!(share.take(holder(2), LONG));
+        assert!(poll(flood.as_mut()).is_pending() && poll(guest.as_mut()).is_pending());
+        drop(held);
+        assert!(poll(flood.as_mut()).is_pending());
+        assert!(poll(guest.as_mut()).is_ready());
+    });
+}
+
+#[test]
+fn line__one_network_gets_half_of_the_places() {
+    run(async {
+        let share = Share::new(1);
+        let _held = share.try_take(Holder::network(network(9)));
+        let mut flood: Vec<_> =
+            (0..MAX_WAITING).map(|_| Box::pin(share.take(Holder::network(network(1)), LONG))).collect();
+        let pending = flood.iter_mut().filter_map(|request| poll(request.as_mut()).is_pending().then_some(())).count();
+        assert_eq!(pending, MAX_WAITING / 2);
+        assert!(poll(pin!(share.take(Holder::network(network(2)), LONG))).is_pending(), "there is a place for others");
+        drop(flood);
+        let state = share.state();
+        assert!(
+            state.line.is_empty() && state.places_in_line.held.is_empty(),
+            "requests that went away leave the line"
+        );
+    });
+}
+
+#[test]
+fn line__a_request_that_went_away_takes_no_permit_with_it() {
+    run(async {
+        let share = Share::new(1);
+        let held = share.try_take(Holder::network(network(1))).expect("free");
+        let mut gone = Box::pin(share.take(Holder::network(network(2)), LONG));
+        assert!(poll(gone.as_mut()).is_pending());
+        drop(held);
+        assert_eq!(share.free(), 0, "it was served");
+        drop(gone);
+        assert_eq!(share.free(), 1);
+    });
+}
+
+#[test]
+fn line__waiting_ends_at_the_timeout() {
+    run(async {
+        let share = Share::new(1);
+        let _held = share.try_take(Holder::network(network(1)));
+        assert!(share.take(Holder::network(network(2)), Duration::ZERO).await.is_none());
+        assert!(share.state().line.is_empty());
+    });
+}
