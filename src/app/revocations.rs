@@ -1,13 +1,14 @@
-//! Revocations of single tokens, written in batches: while one batch of a domain is committed, the next one gathers. So a
-//! burst costs few transactions and few audit rows, and a single revocation waits for nothing.
+//! Revocations of single tokens. Each request waits for a transaction of its own; the first transaction of a burst writes all
+//! revocations that wait with it. So a burst costs few commits and few audit rows.
 
 use std::collections::HashMap;
-use std::mem;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use actix_web::rt;
+use futures_util::future::{Either, select};
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::sync::Notify;
 
 use super::App;
 use crate::db::Conn;
@@ -18,18 +19,21 @@ use crate::id::{DomainId, TokenId, UserId};
 use crate::shares::{Budget, Holder};
 
 /// How many tokens one transaction revokes, so that it holds the writer for a few milliseconds only.
-const MAX_BATCH: usize = 256;
+const MAX_BATCH: usize = 64;
 
-/// Revocations that wait for their transaction, by domain. A domain has an entry while a task writes its batches.
+/// Revocations that wait for a transaction, by domain.
 #[derive(Debug, Default)]
-pub(super) struct Revocations(Mutex<HashMap<DomainId, Vec<Pending>>>);
+pub(super) struct Revocations(Mutex<HashMap<DomainId, Vec<Arc<Pending>>>>);
 
 #[derive(Debug)]
 struct Pending {
     token: TokenId,
     /// The token's `exp`.
     expires_at: i64,
-    done: oneshot::Sender<Result<()>>,
+    /// Another request's transaction writes it, or its own request has ended.
+    is_taken: AtomicBool,
+    /// Another request's transaction has written it, and it is in force here.
+    is_done: Notify,
 }
 
 /// The client that revokes.
@@ -46,20 +50,47 @@ pub(crate) struct Revoker {
 }
 
 impl Revocations {
-    fn pending(&self) -> MutexGuard<'_, HashMap<DomainId, Vec<Pending>>> {
+    fn pending(&self) -> MutexGuard<'_, HashMap<DomainId, Vec<Arc<Pending>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next batch of that domain. `None` when there is none, and the domain's task must end.
-    fn next(&self, domain: DomainId) -> Option<Vec<Pending>> {
+    /// Takes a batch of that domain, which the caller must write.
+    fn take(&self, domain: DomainId) -> Vec<Arc<Pending>> {
         let mut pending = self.pending();
-        let waiting = pending.get_mut(&domain)?;
+        let Some(waiting) = pending.get_mut(&domain) else { return Vec::new() };
+        let batch = waiting.drain(..waiting.len().min(MAX_BATCH)).collect();
         if waiting.is_empty() {
             pending.remove(&domain);
-            return None;
         }
-        let rest = waiting.split_off(waiting.len().min(MAX_BATCH));
-        Some(mem::replace(waiting, rest))
+        batch
+    }
+}
+
+/// A revocation in line. Dropped with its request, also when the client goes away.
+struct InLine<'a> {
+    revocations: &'a Revocations,
+    domain: DomainId,
+    own: Arc<Pending>,
+}
+
+impl InLine<'_> {
+    /// Leaves the line. Returns whether another request's transaction has taken this revocation.
+    fn leave(&self) -> bool {
+        let is_taken = self.own.is_taken.swap(true, Ordering::AcqRel);
+        let mut pending = self.revocations.pending();
+        if let Some(waiting) = pending.get_mut(&self.domain) {
+            waiting.retain(|waiting| !Arc::ptr_eq(waiting, &self.own));
+            if waiting.is_empty() {
+                pending.remove(&self.domain);
+            }
+        }
+        is_taken
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -70,58 +101,41 @@ impl App {
     /// Too many revocations by that user; as [`App::change`].
     pub(crate) async fn revoke(self: &Arc<App>, revoker: Revoker, token: TokenId, expires_at: i64) -> Result<()> {
         self.spend_of_account(Budget::Revocations(revoker.user))?;
-        let (done, outcome) = oneshot::channel();
-        let mut is_first = false;
-        self.revocations
-            .pending()
-            .entry(revoker.domain)
-            .or_insert_with(|| {
-                is_first = true;
-                Vec::new()
-            })
-            .push(Pending { token, expires_at, done });
-        if is_first {
-            // A task of its own, which goes on when the first client goes away.
-            let app = Arc::clone(self);
-            rt::spawn(async move {
-                while let Some(batch) = app.revocations.next(revoker.domain) {
-                    app.write_revocations(revoker, batch).await;
-                }
-            });
-        }
-        outcome.await.map_err(Error::internal)?
-    }
-
-    async fn write_revocations(self: &Arc<App>, revoker: Revoker, batch: Vec<Pending>) {
-        let tokens: Vec<(TokenId, i64)> = batch.iter().map(|pending| (pending.token, pending.expires_at)).collect();
-        let now = self.now();
-        let insert = move |conn: &mut Conn| {
-            let Revoker { actor, user, domain, .. } = revoker;
-            let mut revoked = Vec::with_capacity(tokens.len());
-            for (token, expires_at) in tokens {
+        let own = Arc::new(Pending { token, expires_at, is_taken: AtomicBool::new(false), is_done: Notify::new() });
+        self.revocations.pending().entry(revoker.domain).or_default().push(Arc::clone(&own));
+        let in_line = InLine { revocations: &self.revocations, domain: revoker.domain, own };
+        let (app, now) = (Arc::clone(self), self.now());
+        let write = move |conn: &mut Conn| {
+            let mut others = app.revocations.take(revoker.domain);
+            others.retain(|waiting| waiting.token != token && !waiting.is_taken.swap(true, Ordering::AcqRel));
+            let tokens = others.iter().map(|other| (other.token, other.expires_at));
+            let mut revoked = Vec::new();
+            // Its own in any case: another transaction may have taken it, and failed.
+            for (token, expires_at) in tokens.chain([(token, expires_at)]) {
                 if revocation::insert(conn, token, expires_at)? {
                     revoked.push(token);
                 }
             }
+            let Revoker { actor, user, domain, .. } = revoker;
             Ok(match revoked[..] {
-                [] => Audited::nothing(()),
-                [token] => Audited::new((), actor.did("token.revoked", token, Some(user), now)),
+                [] => Audited::nothing(others),
+                [token] => Audited::new(others, actor.did("token.revoked", token, Some(user), now)),
                 _ => {
                     let entry = actor.did("token.revoked", domain, Some(user), now);
-                    Audited::new((), entry.with(json!({ "tokens": revoked.len() })))
+                    Audited::new(others, entry.with(json!({ "tokens": revoked.len() })))
                 }
             })
         };
-        let outcome = self.change(revoker.holder.ends_theft(), insert).await;
-        for pending in batch {
-            let answer = match &outcome {
-                Ok(()) => Ok(()),
-                Err(Error::Busy) => Err(Error::Busy),
-                Err(Error::Unsettled) => Err(Error::Unsettled),
-                Err(error) => Err(Error::internal(error.cause().unwrap_or("a batch of revocations failed"))),
-            };
-            // The client may have gone.
-            drop(pending.done.send(answer));
+        let change = pin!(self.change(revoker.holder.ends_theft(), write));
+        match select(pin!(in_line.own.is_done.notified()), change).await {
+            Either::Left(((), _)) => Ok(()),
+            Either::Right((Ok(others), _)) => {
+                others.iter().for_each(|other| other.is_done.notify_one());
+                Ok(())
+            }
+            // Another transaction may commit it after all.
+            Either::Right((Err(Error::Busy), _)) if in_line.leave() => Err(Error::Unsettled),
+            Either::Right((Err(error), _)) => Err(error),
         }
     }
 }

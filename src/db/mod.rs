@@ -39,7 +39,7 @@ use tokio::sync::oneshot;
 use crate::config::Database;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::shares::{Holder, Share};
+use crate::shares::{Holder, Permit, Share};
 pub use connection::Conn;
 use connection::{Access, Manager, MultiBackend};
 
@@ -133,7 +133,7 @@ impl Db {
         holder: Holder,
         work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.run(&self.reads, holder, move |db, _| db.read_now(work)).await
+        self.run(&self.reads, holder, move |db, _, _permit| db.read_now(work)).await
     }
 
     /// Runs `work` in one transaction, committed before this returns.
@@ -146,7 +146,7 @@ impl Db {
         holder: Holder,
         work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.run(&self.writes, holder, move |db, outcome| Ok(db.transact(Some(outcome), work)?.0)).await
+        self.run(&self.writes, holder, move |db, outcome, _permit| Ok(db.transact(Some(outcome), work)?.0)).await
     }
 
     /// A change to the directory's tables: takes the lock on the revision first, so that two changes cannot wait for each
@@ -163,11 +163,11 @@ impl Db {
     ) -> Result<(T, Result<()>)> {
         let (committed, mut value) = oneshot::channel();
         // In one go: whoever holds SQLite's one writer must not queue up for a thread behind those who wait for the writer.
-        let change = move |db: &Db, outcome: &Outcome| {
+        let change = move |db: &Db, outcome: &Outcome, permit: Permit| {
             let (value, conn) = db.transact(Some(outcome), locked(work))?;
             // Where nobody listens any more, the request itself is gone.
             committed.send(value).ok();
-            db.apply(conn, after)
+            db.apply((conn, Some(permit)), after)
         };
         let applied = self.run(&self.writes, holder, change).await;
         match value.try_recv() {
@@ -187,16 +187,15 @@ impl Db {
         &self,
         share: &Share,
         holder: Holder,
-        work: impl FnOnce(&Db, &Outcome) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&Db, &Outcome, Permit) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let deadline = tokio::time::Instant::now() + REQUEST_TIMEOUT;
         let permit = share.take(holder, REQUEST_TIMEOUT).await.ok_or(Error::Busy)?;
         let outcome = Arc::new(Outcome::default());
         let (db, of_work) = (self.clone(), Arc::clone(&outcome));
         let mut blocking = pin!(web::block(move || {
-            // Also of a request that was given up, as long as its work goes on.
-            let _permit = permit;
-            work(&db, &of_work)
+            // With the permit, also of a request that was given up, as long as its work goes on.
+            work(&db, &of_work, permit)
         }));
         let done = match tokio::time::timeout_at(deadline, blocking.as_mut()).await {
             Ok(done) => done,
@@ -235,7 +234,7 @@ impl Db {
         after: impl Fn(&mut Conn) -> Result<()>,
     ) -> Result<T> {
         let (value, conn) = self.transact(None, locked(work))?;
-        self.apply(conn, after)?;
+        self.apply((conn, None), after)?;
         Ok(value)
     }
 
@@ -255,10 +254,14 @@ impl Db {
 
     /// Does what follows a commit; where it fails, again on a connection of its own, which neither a pool nor a time limit
     /// withholds.
-    fn apply(&self, mut conn: Pooled, after: impl Fn(&mut Conn) -> Result<()>) -> Result<()> {
+    fn apply(
+        &self,
+        (mut conn, permit): (Pooled, Option<Permit>),
+        after: impl Fn(&mut Conn) -> Result<()>,
+    ) -> Result<()> {
         let deadline = Instant::now() + PATIENCE_AFTER_COMMIT;
         let mut applied = after(&mut conn);
-        drop(conn);
+        drop((conn, permit));
         while let Err(error) = applied {
             let cause = error.cause().unwrap_or("the database is away");
             if Instant::now() >= deadline || matches!(error, Error::Outdated(_)) {

@@ -34,6 +34,7 @@ mod proof;
 mod proxy;
 mod schema;
 mod secrets;
+mod shares;
 mod smoke;
 mod start_up;
 mod tenancy;

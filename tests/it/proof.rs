@@ -2,7 +2,7 @@
 
 pub mod dns;
 mod endpoint;
-mod host;
+pub mod host;
 mod looks;
 mod outbound;
 mod recheck;

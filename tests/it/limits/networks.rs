@@ -82,10 +82,12 @@ fn exactly_the_ceiling_passes_in_parallel() {
     assert_eq!(passed(&replies, 200, "ip"), 10);
     let korean = exchange(&gate, &domain).header("Accept-Language", "ko").send().refused(429, "ip");
     assert_eq!(korean["message"], "같은 네트워크에서 보낸 요청이 너무 많습니다. 잠시 후 다시 시도하세요");
-    // The ceiling is that of `/token` only.
+    // The ceiling is that of the endpoints that check credentials.
     let token = gate.sign_up("bob").token;
     gate.get("/v1/test").token(&token).send().expect(200);
-    gate.post("/introspect").form("token=x").basic(&domain.id, &domain.secret).send().expect(200);
+    for path in ["/introspect", "/revoke"] {
+        gate.post(path).form("token=x").basic(&domain.id, &domain.secret).send().refused(429, "ip");
+    }
     gate.clock.advance(360);
     assert_eq!(passed(&[exchange(&gate, &domain).send(), exchange(&gate, &domain).send()], 200, "ip"), 1);
 }

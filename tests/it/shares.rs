@@ -1,0 +1,206 @@
+//! What one network or account can use up, and what others have left: promise 13 of the security documentation.
+#![allow(non_snake_case, reason = "tests are named <feature>__<condition>")]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use diesel::prelude::*;
+use gatebird::db::schema::audit;
+
+use crate::harness::{Domain, Gate, PASSWORD, Reply, Request, User, json};
+use crate::proof::dns::{Answer, Dns, Record};
+use crate::proof::host::Host;
+
+/// A proxy is believed, so that a test can come from anywhere.
+const BEHIND_A_PROXY: (&str, &str) = ("TRUSTED_PROXIES", "127.0.0.1");
+const ATTACKER: &str = "203.0.113.66";
+const VICTIM: &str = "192.0.2.1";
+
+fn from(request: Request, address: &str) -> Request {
+    request.header("X-Forwarded-For", address)
+}
+
+/// Runs `act` while so many threads repeat an attack, and waits for all of them.
+fn during<T>(threads: usize, attack: impl Fn() + Sync, act: impl FnOnce() -> T) -> T {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    attack();
+                }
+            });
+        }
+        // The attack is under way when the first hashes are done.
+        std::thread::sleep(Duration::from_millis(500));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+        over.store(true, Ordering::Relaxed);
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn sign_in(gate: &Gate, username: &str, address: &str) -> Reply {
+    let body = json!({"username": username, "password": PASSWORD});
+    from(gate.post("/v1/signin").json(&body), address).send()
+}
+
+#[test]
+fn hashing__a_flood_of_unknown_names_leaves_others_their_turn() {
+    let gate = Gate::with(&[("BCRYPT_COST", "9"), BEHIND_A_PROXY]);
+    gate.sign_up("alice");
+    let flood = || drop(sign_in(&gate, "nobody", ATTACKER));
+    during(40, flood, || {
+        for _ in 0..10 {
+            let began = Instant::now();
+            sign_in(&gate, "alice", VICTIM).expect(200);
+            assert!(began.elapsed() < Duration::from_secs(3), "it took {:?}", began.elapsed());
+        }
+    });
+}
+
+#[test]
+fn hashing__a_known_account_has_a_turn_of_its_own_in_a_crowded_network() {
+    let gate = Gate::with(&[("BCRYPT_COST", "9"), ("LIMIT_PASSWORDS", "100000/m"), BEHIND_A_PROXY]);
+    from(gate.post("/v1/signup").json(&json!({"username": "alice", "password": PASSWORD})), ATTACKER)
+        .send()
+        .expect(201);
+    let flood = || drop(sign_in(&gate, "nobody", ATTACKER));
+    during(40, flood, || (0..5).for_each(|_| drop(sign_in(&gate, "alice", ATTACKER).expect(200))));
+}
+
+#[test]
+fn password_change__a_weak_new_password_costs_no_hash() {
+    let gate = Gate::with(&[("BCRYPT_COST", "13")]);
+    let alice = gate.sign_up("alice");
+    let change = |old: &str, new: &str| {
+        let began = Instant::now();
+        let body = json!({"oldPassword": old, "newPassword": new});
+        (gate.put("/v1/me/password").token(&alice.token).json(&body).send(), began.elapsed())
+    };
+    let (refused, quick) = change(PASSWORD, "password");
+    assert_eq!(refused.refused(400, "invalid_field")["field"], "newPassword");
+    let (wrong, slow) = change("not the password", "another horse battery staple");
+    wrong.refused(403, "credentials");
+    assert!(quick * 2 < slow, "a refused new password took {quick:?}, a hash takes {slow:?}");
+}
+
+#[test]
+fn password_change__a_thief_who_floods_it_leaves_the_owner_a_turn() {
+    let gate = Gate::with(&[("BCRYPT_COST", "9"), BEHIND_A_PROXY]);
+    let alice = gate.sign_up("alice");
+    let change = |address: &str, new: &str| {
+        let body = json!({"oldPassword": PASSWORD, "newPassword": new});
+        from(gate.put("/v1/me/password").token(&alice.token).json(&body), address).send()
+    };
+    let flood = || drop(sign_in(&gate, "alice", ATTACKER));
+    during(40, flood, || change(VICTIM, "another horse battery staple").expect(200));
+}
+
+#[test]
+fn verification__accounts_whose_dns_hangs_leave_others_their_turn() {
+    let dns = Dns::start(|name, _| match name.contains("hangs") {
+        true => Answer::Nothing,
+        false => Answer::NoSuchName,
+    });
+    let address = dns.address.to_string();
+    let gate = Gate::with(&[("DNS_SERVER", &address), BEHIND_A_PROXY]);
+    let verify = |user: &User, domain: &Domain, address: &str| {
+        let path = format!("/v1/domains/{}/verification", domain.id);
+        from(gate.post(&path).token(&user.token), address).send()
+    };
+    let greedy: Vec<(User, Domain)> = (0..32)
+        .map(|number| {
+            let user = gate.sign_up(&format!("greedy{number}"));
+            let domain = gate.register(&user, &format!("hangs{number}.example.test"));
+            (user, domain)
+        })
+        .collect();
+    let (victim, domain, _) = gate.tenant("victim");
+    std::thread::scope(|scope| {
+        for (user, domain) in &greedy {
+            scope.spawn(|| verify(user, domain, ATTACKER));
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        for _ in 0..3 {
+            let began = Instant::now();
+            verify(&victim, &domain, VICTIM).refused(409, "unproven");
+            assert!(began.elapsed() < Duration::from_secs(3), "it took {:?}", began.elapsed());
+        }
+    });
+}
+
+#[test]
+fn verification__one_address_is_met_ten_times_a_minute_whatever_its_names_and_users() {
+    let dns = Dns::start(|_, kind| match kind {
+        crate::proof::dns::Kind::A => Answer::Records(vec![Record::address("127.0.0.1")]),
+        _ => Answer::Records(Vec::new()),
+    });
+    let victim = Host::answering("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    let address = dns.address.to_string();
+    let gate = Gate::with(&[("DNS_SERVER", &address), ("ALLOW_LOCAL_HOSTS", "true")]);
+    let mut outcomes = Vec::new();
+    for number in 0..15 {
+        let user = gate.sign_up(&format!("user{number}"));
+        let domain = gate.register(&user, &format!("name{number}.example.test:{}", victim.address.port()));
+        let body = gate.post(&format!("/v1/domains/{}/verification", domain.id)).token(&user.token).send();
+        let body = body.refused(409, "unproven");
+        let last = body["payload"]["tried"].as_array().and_then(|tried| tried.last()).expect("what was tried");
+        outcomes.push(last["found"].as_str().expect("a word").to_owned());
+    }
+    assert_eq!(outcomes, [["status"; 10].as_slice(), ["limited"; 5].as_slice()].concat());
+    gate.clock.advance(60);
+    let user = gate.sign_up("later");
+    let domain = gate.register(&user, &format!("later.example.test:{}", victim.address.port()));
+    let body = gate.post(&format!("/v1/domains/{}/verification", domain.id)).token(&user.token).send();
+    assert!(!body.refused(409, "unproven").to_string().contains("limited"));
+}
+
+#[test]
+fn verification__a_user_has_thirty_a_minute_whatever_the_hosts() {
+    let gate = Gate::start();
+    let user = gate.sign_up("alice");
+    let verified = (0..35).map(|number| {
+        let domain = gate.register(&user, &format!("name{number}.example.test"));
+        gate.post(&format!("/v1/domains/{}/verification", domain.id)).token(&user.token).send()
+    });
+    let replies: Vec<Reply> = verified.collect();
+    let passed = replies.iter().filter(|reply| reply.status == 409).count();
+    // Some fit anew while the test runs.
+    assert!((30..=33).contains(&passed), "{passed}");
+    replies.iter().filter(|reply| reply.status != 409).for_each(|reply| drop(reply.refused(429, "failures")));
+}
+
+#[test]
+fn revocation__a_burst_leaves_few_audit_rows_and_ends_every_token() {
+    let gate = Gate::with(&[("TOKEN_TTL", "1h"), BEHIND_A_PROXY]);
+    let (_, domain, _) = gate.tenant("mallory");
+    let (victim, own, _) = gate.tenant("victim");
+    let tokens: Vec<String> = (0..240).map(|_| gate.access_token(&domain)).collect();
+    let rows = || gate.app.db.read_now(|conn| Ok(audit::table.count().get_result::<i64>(conn)?)).expect("an answer");
+    let before = rows();
+    let revoke = |token: &String| {
+        let form = format!("token={token}&client_id={}&client_secret={}", domain.id, domain.secret);
+        from(gate.post("/revoke").form(form), ATTACKER).send().expect(200);
+        gate.get("/v1/test").token(token).send().refused(401, "revoked");
+    };
+    std::thread::scope(|scope| {
+        for part in tokens.chunks(3) {
+            scope.spawn(move || part.iter().for_each(revoke));
+        }
+        for _ in 0..5 {
+            let path = format!("/v1/domains/{}/secrets", own.id);
+            let began = Instant::now();
+            from(gate.post(&path).token(&victim.token).json(&json!({"graceSeconds": 60})), VICTIM).send().expect(201);
+            assert!(began.elapsed() < Duration::from_millis(1400), "it took {:?}", began.elapsed());
+            gate.app.change_now(|conn| Ok(gatebird::db::audit::Audited::nothing(prune(conn)?))).expect("room");
+        }
+    });
+    let written = rows() - before - 5;
+    assert!(written <= 120, "{written} audit rows for 240 revocations by 80 connections");
+}
+
+/// Makes room for further secrets.
+fn prune(conn: &mut gatebird::db::Conn) -> QueryResult<()> {
+    use gatebird::db::schema::secrets;
+    diesel::delete(secrets::table.filter(secrets::expires_at.is_not_null())).execute(conn).map(drop)
+}
