@@ -11,9 +11,9 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use super::App;
-use crate::db::Conn;
 use crate::db::audit::{Actor, Audited};
 use crate::db::revocation;
+use crate::db::{COMMIT_TIMEOUT, Conn};
 use crate::error::{Error, Result};
 use crate::id::{DomainId, TokenId, UserId};
 use crate::shares::{Budget, Holder};
@@ -133,8 +133,11 @@ impl App {
                 others.iter().for_each(|other| other.is_done.notify_one());
                 Ok(())
             }
-            // Another transaction may commit it after all.
-            Either::Right((Err(Error::Busy), _)) if in_line.leave() => Err(Error::Unsettled),
+            // The transaction of another request may commit it after all.
+            Either::Right((Err(Error::Busy), _)) if in_line.leave() => {
+                let done = tokio::time::timeout(COMMIT_TIMEOUT, in_line.own.is_done.notified()).await;
+                done.map_err(|_elapsed| Error::Unsettled)
+            }
             Either::Right((Err(error), _)) => Err(error),
         }
     }

@@ -47,11 +47,11 @@ use connection::{Access, Manager, MultiBackend};
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(1400);
 /// How much longer it waits for a commit that has begun, and then for the directory to know of the change: a 503 would say
 /// that nothing was changed.
-const PATIENCE_AFTER_COMMIT: Duration = Duration::from_secs(5);
+pub(crate) const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause before another try to let the directory know.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long it waits for a free connection within that time.
-const PATIENCE_FOR_CONNECTION: Duration = Duration::from_millis(1000);
+const CONNECTION_TIMEOUT: Duration = Duration::from_millis(1000);
 const SQLITE_READERS: u32 = 8;
 const POSTGRES_CONNECTIONS: u32 = 10;
 
@@ -201,7 +201,7 @@ impl Db {
             Ok(done) => done,
             Err(_elapsed) if outcome.claim() => return Err(Error::Busy),
             Err(_elapsed) => {
-                tokio::time::timeout(PATIENCE_AFTER_COMMIT, blocking).await.map_err(|_elapsed| Error::Unsettled)?
+                tokio::time::timeout(COMMIT_TIMEOUT, blocking).await.map_err(|_elapsed| Error::Unsettled)?
             }
         };
         done.map_err(Error::internal)?
@@ -259,7 +259,7 @@ impl Db {
         (mut conn, permit): (Pooled, Option<Permit>),
         after: impl Fn(&mut Conn) -> Result<()>,
     ) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE_AFTER_COMMIT;
+        let deadline = Instant::now() + COMMIT_TIMEOUT;
         let mut applied = after(&mut conn);
         drop((conn, permit));
         while let Err(error) = applied {
@@ -297,7 +297,7 @@ fn pool(database: &Database, access: Access, size: u32) -> Pool {
     r2d2::Pool::builder()
         .max_size(size)
         .min_idle(Some(1))
-        .connection_timeout(PATIENCE_FOR_CONNECTION)
+        .connection_timeout(CONNECTION_TIMEOUT)
         .error_handler(Box::new(r2d2::NopErrorHandler))
         .build_unchecked(Manager { database: database.clone(), access })
 }
