@@ -103,10 +103,14 @@ impl App {
         self.spend_of_account(Budget::Revocations(revoker.user))?;
         let own = Arc::new(Pending { token, expires_at, is_taken: AtomicBool::new(false), is_done: Notify::new() });
         self.revocations.pending().entry(revoker.domain).or_default().push(Arc::clone(&own));
-        let in_line = InLine { revocations: &self.revocations, domain: revoker.domain, own };
+        let in_line = InLine { revocations: &self.revocations, domain: revoker.domain, own: Arc::clone(&own) };
         let (app, now) = (Arc::clone(self), self.now());
         let write = move |conn: &mut Conn| {
-            let mut others = app.revocations.take(revoker.domain);
+            // A request that is done as soon as another one is would not be there to report on others.
+            let mut others = match own.is_taken.load(Ordering::Acquire) {
+                true => Vec::new(),
+                false => app.revocations.take(revoker.domain),
+            };
             others.retain(|waiting| waiting.token != token && !waiting.is_taken.swap(true, Ordering::AcqRel));
             let tokens = others.iter().map(|other| (other.token, other.expires_at));
             let mut revoked = Vec::new();
