@@ -26,12 +26,12 @@ use super::quota;
 use super::routes::{Route, Routes};
 use super::versions::Ending;
 use crate::app::App;
-use crate::shares::{Budget, Network};
 use crate::config::{AccessLog, Config};
 use crate::connections;
 use crate::error::{Error, Result};
 use crate::locale::{Locale, Message};
 use crate::logging;
+use crate::shares::{Budget, Network};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Bytes that the target and the headers of a request may have together.
