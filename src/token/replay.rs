@@ -166,3 +166,36 @@ where
         bytes.try_into().map(Fingerprint).map_err(|_| "a fingerprint has 16 bytes".into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::of_row;
+
+    fn used(number: u32, expires_at: i64) -> Use {
+        Use { fingerprint: Fingerprint::of(&number.to_be_bytes()), expires_at, remembered: true }
+    }
+
+    /// Notes fresh assertions until the memory takes no more of them.
+    fn fill(memory: &Used, holders: impl Fn(u32) -> Holder, first: u32) -> usize {
+        (first..first + 64).filter(|number| memory.note(&used(*number, 10), holders(*number)).is_ok()).count()
+    }
+
+    #[test]
+    #[expect(non_snake_case, reason = "tests are named <feature>__<condition>")]
+    fn memory__who_fills_it_is_refused_and_others_are_not() {
+        let memory = Used { holdings: Mutex::new(Holdings::new(32)), ..Used::default() };
+        let address = |number: u32| Network::of(Some(std::net::IpAddr::V4(number.into())));
+        let user = |number: u32| of_row(i64::from(number), 0).0;
+        let accounts_of_one_network = |number| Holder::account(address(1), user(number));
+        assert_eq!(fill(&memory, accounts_of_one_network, 0), 16);
+        let networks_of_one_account = |number| Holder::account(address(1000 + number), user(999));
+        assert_eq!(fill(&memory, networks_of_one_account, 100), 8);
+        let victim = Holder::account(address(2), user(2000));
+        assert_eq!(memory.note(&used(500, 10), victim).ok(), Some(true));
+        assert_eq!(memory.note(&used(500, 10), victim).ok(), Some(false), "each counts once");
+        memory.prune(10);
+        assert_eq!(memory.count(), 0);
+        assert_eq!(fill(&memory, accounts_of_one_network, 600), 16, "what was forgotten makes room");
+    }
+}
