@@ -28,7 +28,7 @@ use self::revocations::Revocations;
 pub(crate) use self::revocations::Revoker;
 pub use self::time::Clock;
 pub(crate) use self::time::system_time;
-use self::time::{Started, SystemClock, TrustedTime};
+use self::time::{Instead, Started, SystemClock, TrustedTime};
 pub(crate) use self::upkeep::USAGE_DAYS;
 use crate::config::{Config, Database};
 use crate::connections::{self, Connections};
@@ -82,6 +82,7 @@ pub struct App {
     started: Started,
     clock: Box<dyn Clock>,
     time: Mutex<TrustedTime>,
+    instead: Instead,
     draining: AtomicBool,
     /// Held as long as this process serves from a SQLite file.
     _in_use: Option<File>,
@@ -135,6 +136,7 @@ impl App {
             started: Started::new(clock.as_ref(), kept),
             clock,
             time: Mutex::new(time),
+            instead: Instead::none(),
             draining: AtomicBool::new(false),
             _in_use: in_use,
             config,

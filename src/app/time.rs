@@ -8,6 +8,7 @@
 //! clock, so that the wrong clock of one node moves the trusted time of no node.
 
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::App;
@@ -159,10 +160,44 @@ impl Started {
     }
 }
 
+/// The time that a node goes by whose own clock is wrong.
+#[derive(Debug)]
+pub(super) struct Instead(AtomicI64);
+
+impl Instead {
+    /// The wall clock is not known to be wrong.
+    const NONE: i64 = i64::MIN;
+
+    pub(super) fn none() -> Instead {
+        Instead(AtomicI64::new(Instead::NONE))
+    }
+
+    /// Unix seconds by `clock`, or what is used instead of it.
+    fn of(&self, clock: &dyn Clock) -> i64 {
+        match self.0.load(Ordering::Relaxed) {
+            Instead::NONE => clock.now(),
+            begin => begin + seconds(clock.steady()),
+        }
+    }
+
+    /// Sets the time, in Unix seconds, at a moment of the steady clock; `None` is the wall clock's.
+    fn set(&self, time: Option<(i64, u64)>) {
+        let begin = time.map_or(Instead::NONE, |(at, steady)| at - seconds(steady));
+        let before = self.0.swap(begin, Ordering::Relaxed);
+        match (before, begin) {
+            (Instead::NONE, Instead::NONE) => {}
+            (Instead::NONE, _) => log::error!("the clock of this node is wrong; it goes by that of the database"),
+            (_, Instead::NONE) => log::info!("the clock of this node is right again"),
+            _ => {}
+        }
+    }
+}
+
 impl App {
-    /// Unix seconds by the wall clock, which may be wrong: for what can be undone.
+    /// Unix seconds, for what can be undone: by the wall clock, which may be wrong. A node of several whose own clock is
+    /// certainly wrong goes by the trusted time.
     pub fn now(&self) -> i64 {
-        self.clock.now()
+        self.instead.of(self.clock.as_ref())
     }
 
     /// Nanoseconds of a clock that never goes back, for meters.
@@ -173,21 +208,23 @@ impl App {
     /// Unix seconds that have passed for certain: for what deletes, or decides for good. It is the wall clock's time, unless
     /// that is ahead of the time that really passed.
     pub fn trusted_now(&self) -> i64 {
-        match (self.now(), self.clock_offset()) {
-            (now, ahead) if ahead > TOLERANCE => now - ahead,
-            (now, _) => now,
-        }
+        let (now, passed) = (self.now(), self.passed());
+        if now - passed > TOLERANCE { passed } else { now }
     }
 
     /// Seconds by which this node's wall clock is ahead of the trusted time.
     pub(super) fn clock_offset(&self) -> i64 {
-        let time = self.time.lock().unwrap_or_else(PoisonError::into_inner);
-        self.now() - time.at(self.steady_now())
+        self.clock.now() - self.passed()
     }
 
-    /// Whether this node's wall clock can be relied on.
+    /// Whether [`App::now`] can be relied on.
     pub(super) fn clock_is_right(&self) -> bool {
-        self.clock_offset().abs() <= TOLERANCE
+        (self.now() - self.passed()).abs() <= TOLERANCE
+    }
+
+    /// The trusted time.
+    fn passed(&self) -> i64 {
+        self.time.lock().unwrap_or_else(PoisonError::into_inner).at(self.steady_now())
     }
 
     /// Unix seconds from which on this process knows every client assertion that was used. An assertion that was used before
@@ -205,7 +242,14 @@ impl App {
         let (kept, of_database) =
             self.db.read_now(|conn| Ok((trusted_time::kept(conn)?, trusted_time::of_database(conn)?)))?;
         let clock = of_database.map_or_else(|| self.now(), |now| self.clock.of_database(now));
-        let at = self.time.lock().unwrap_or_else(PoisonError::into_inner).follow(kept, clock, self.steady_now());
+        let steady = self.steady_now();
+        let (at, agreed) = {
+            let mut time = self.time.lock().unwrap_or_else(PoisonError::into_inner);
+            (time.follow(kept, clock, steady), time.disagreement.is_none())
+        };
+        // The database and the time that has passed agree against this node's clock.
+        let wrong = of_database.is_some() && agreed && (self.clock.now() - at).abs() > TOLERANCE;
+        self.instead.set(wrong.then_some((at, steady)));
         if (at - kept).abs() >= KEPT_EVERY {
             self.db.write_now(|conn| Ok(trusted_time::keep(conn, kept, at)?))?;
         }

@@ -67,9 +67,8 @@ impl App {
     pub fn upkeep(self: &Arc<App>) -> Result<()> {
         self.directory.used_assertions.prune(self.trusted_now());
         self.budgets.prune(self.steady_now());
-        let wall = self.now();
         self.keep_time()?;
-        let now = self.trusted_now().min(wall);
+        let (now, wall) = (self.trusted_now(), self.now());
         let past = now - CLOCKS;
         if self.directory.used_assertions.are_shared() {
             while self.db.write_now(|conn| Ok(used_assertion::prune(conn, past)?))? {}

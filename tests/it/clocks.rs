@@ -226,6 +226,38 @@ fn two_nodes__the_clock_of_the_database_is_wrong() {
     }
 }
 
+/// Only where there is a PostgreSQL.
+#[test]
+fn a_node__works_with_a_wrong_clock_of_its_own() {
+    if postgres().is_none() {
+        return;
+    }
+    for wrong in [2 * HOUR, FAR, -2 * HOUR, -FAR] {
+        let (gate, domain, _) = furnished(&[]);
+        let other = gate.another_node();
+        other.clock.set_wrong(wrong);
+        upkeep(&other);
+        let token = other.access_token(&domain);
+        works(&gate, &token);
+        works(&other, &token);
+        works(&other, &gate.access_token(&domain));
+        let bob = other.sign_up("bob");
+        let theirs = other.register(&bob, "bob.example.com");
+        let path = format!("/v1/domains/{}/secrets", theirs.id);
+        other.post(&path).token(&bob.token).json(&json!({"graceSeconds": 3600})).send().expect(201);
+        let listed = other.get(&path).token(&bob.token).send().expect(200);
+        let deadlines: Vec<i64> =
+            listed["payload"].as_array().expect("secrets").iter().filter_map(|one| one["expiresAt"].as_i64()).collect();
+        let expected = gate.clock.now() + HOUR;
+        assert!(deadlines.len() == 1 && (deadlines[0] - expected).abs() < 30, "{wrong}: {listed}");
+        // It goes on to be right when its clock is set right.
+        other.clock.set_wrong(0);
+        works(&gate, &other.access_token(&domain));
+        upkeep(&other);
+        works(&gate, &other.access_token(&domain));
+    }
+}
+
 fn is_revoked_or_expired(gate: &Gate, token: &str) {
     let status = gate.get("/v1/test").token(token).send().status;
     assert!([401, 419].contains(&status), "{status}");
