@@ -12,7 +12,7 @@ mod difference;
 mod hosts;
 
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -33,6 +33,7 @@ use crate::host::Host;
 use crate::id::{DomainId, SecretId, TokenId, UserId};
 use crate::plan::{Meter, Plan};
 use crate::secret::SecretDigest;
+use crate::shares::Table;
 use crate::token::client_keys::ClientKeys;
 use crate::token::keyring::{Kept, Key, Keyring};
 use crate::token::replay::Used;
@@ -163,6 +164,43 @@ impl KeyChanges {
     }
 }
 
+/// What domains that are gone have used of their limits, by owner and host: who deletes a domain and registers it again gets
+/// no fresh limit. Bounded, and of this process.
+#[derive(Debug)]
+struct FormerMeters {
+    hash: RandomState,
+    /// When nothing is used any more.
+    full_at: Table,
+}
+
+/// How many are remembered at most, 17 to 34 bytes each. One account can delete a few of them a minute.
+const MAX_FORMER_METERS: usize = 1 << 18;
+
+impl Default for FormerMeters {
+    fn default() -> FormerMeters {
+        FormerMeters { hash: RandomState::new(), full_at: Table::new(MAX_FORMER_METERS) }
+    }
+}
+
+impl FormerMeters {
+    fn keep(&self, domain: &Domain) {
+        let full_at = domain.meter.full_at();
+        if full_at > 0
+            && let Some(owner) = domain.owner.0.load().as_ref()
+        {
+            self.full_at.put(self.key(owner.id, &domain.host), full_at, 0);
+        }
+    }
+
+    fn of(&self, owner: UserId, host: &str) -> Meter {
+        Meter::with(self.full_at.get(self.key(owner, host)))
+    }
+
+    fn key(&self, owner: UserId, host: &str) -> u64 {
+        self.hash.hash_one((owner, host))
+    }
+}
+
 /// What is kept in mind while rows are applied one after the other.
 struct Pass<'a> {
     /// All is read, before the first request.
@@ -186,6 +224,7 @@ pub struct Directory {
     domains: HashMap<DomainId, Arc<Place<Domain>>>,
     secrets: HashMap<SecretDigest, Secret>,
     hosts: Hosts,
+    former_meters: FormerMeters,
     keyring: ArcSwap<Keyring>,
     /// Revoked tokens with their `exp`.
     revoked: HashMap<TokenId, i64>,
@@ -209,6 +248,7 @@ impl Directory {
             domains: HashMap::new(),
             secrets: HashMap::new(),
             hosts: Hosts::default(),
+            former_meters: FormerMeters::default(),
             seen: Mutex::default(),
             started: Instant::now(),
             fresh_at: AtomicU64::new(0),
@@ -233,6 +273,11 @@ impl Directory {
     /// Whether revoked tokens are remembered that have expired by then.
     pub fn has_expired_revocations(&self, now: i64) -> bool {
         self.revoked.pin().values().any(|expires_at| *expires_at <= now)
+    }
+
+    /// Forgets the limits of former domains of which nothing is used any more (nanoseconds of the meters' clock).
+    pub fn prune_former_meters(&self, now: u64) {
+        self.former_meters.full_at.prune(now);
     }
 
     /// Forgets revoked tokens that have expired by then.
@@ -274,6 +319,11 @@ impl Directory {
         self.started.elapsed().saturating_sub(fresh_at)
     }
 
+    /// How many users there are.
+    pub fn user_count(&self) -> usize {
+        self.tenants.len()
+    }
+
     /// How many domains there are.
     pub fn domain_count(&self) -> usize {
         self.domains.len()
@@ -282,6 +332,7 @@ impl Directory {
     /// Applies all but a change of keys, which is put aside.
     fn apply(&self, change: Change, pass: &mut Pass<'_>) {
         match change {
+            Change::User(row) if row.ended => self.remove_user(row.id),
             Change::User(row) => {
                 let number = row.id.get();
                 place(&self.tenants, number).0.store(Some(Arc::new(row)));
@@ -308,12 +359,21 @@ impl Directory {
         }
         if let Some(place) = domain_id.and_then(|id| self.domains.pin().remove(&id).cloned()) {
             let gone = place.0.swap(None);
+            if let Some(domain) = &gone {
+                self.former_meters.keep(domain);
+            }
             self.hosts.change(gone.as_ref().and_then(|domain| domain.live_host()), None);
         }
-        if let Some(place) = user_id.and_then(|id| self.tenants.pin().remove(&id.get()).cloned()) {
-            place.0.store(None);
+        if let Some(id) = user_id {
+            self.remove_user(id);
         }
         pass.keys.gone.extend(kid);
+    }
+
+    fn remove_user(&self, id: UserId) {
+        if let Some(place) = self.tenants.pin().remove(&id.get()) {
+            place.0.store(None);
+        }
     }
 
     /// All at once: between the end of one key and the beginning of the next there must be no moment without.
@@ -343,7 +403,8 @@ impl Directory {
     fn put_domain(&self, row: domain::Domain, pass: &mut Pass<'_>) {
         let place_of_it = place(&self.domains, row.id);
         let known = place_of_it.0.load();
-        let meter = known.as_ref().map(|domain| Arc::clone(&domain.meter)).unwrap_or_default();
+        let meter = known.as_ref().map(|domain| Arc::clone(&domain.meter));
+        let meter = meter.unwrap_or_else(|| Arc::new(self.former_meters.of(row.user_id, &row.host)));
         let from_before = pass.at_start || known.as_ref().is_some_and(|domain| domain.is_from_before());
         let domain = Domain {
             id: row.id,

@@ -52,10 +52,19 @@ pub struct Metrics {
     pub clock_offset: Gauge,
     /// Seconds since the directory was known to be up to date, thousandths.
     pub directory_age: Gauge<f64, std::sync::atomic::AtomicU64>,
+    /// Accounts in the directory.
+    pub users: Gauge,
+    /// `MAX_USERS`.
+    pub max_users: Gauge,
+    /// `MAX_DOMAINS`.
+    pub max_domains: Gauge,
     /// Domains in the directory.
     pub domains: Gauge,
     /// Revoked tokens that are remembered.
     pub revoked_tokens: Gauge,
+    /// How long each write transaction held its connection, which is SQLite's only writer: from the connection to the commit
+    /// and its application to the directory.
+    pub write_time: Histogram,
     /// Database connections in use.
     pub connections_used: Gauge,
     /// Database connections open.
@@ -76,8 +85,12 @@ impl Default for Metrics {
             dropped_log_lines: Gauge::default(),
             clock_offset: Gauge::default(),
             directory_age: Gauge::default(),
+            users: Gauge::default(),
+            max_users: Gauge::default(),
+            max_domains: Gauge::default(),
             domains: Gauge::default(),
             revoked_tokens: Gauge::default(),
+            write_time: Histogram::new(BUCKETS),
             connections_used: Gauge::default(),
             connections_open: Gauge::default(),
         };
@@ -118,11 +131,20 @@ impl Default for Metrics {
             Unit::Seconds,
             metrics.clock_offset.clone(),
         );
+        registry.register("users", "Accounts in the directory", metrics.users.clone());
+        registry.register("max_users", "Accounts that MAX_USERS allows", metrics.max_users.clone());
+        registry.register("max_domains", "Domains that MAX_DOMAINS allows", metrics.max_domains.clone());
         registry.register("domains", "Domains in the directory", metrics.domains.clone());
         registry.register(
             "revoked_tokens",
             "Revoked tokens remembered until they expire",
             metrics.revoked_tokens.clone(),
+        );
+        registry.register_with_unit(
+            "db_write",
+            "Time that a write transaction holds the writer",
+            Unit::Seconds,
+            metrics.write_time.clone(),
         );
         registry.register("database_connections_used", "Database connections in use", metrics.connections_used.clone());
         registry.register("database_connections_open", "Database connections open", metrics.connections_open.clone());

@@ -112,6 +112,16 @@ pub struct Meter {
 const GENERATION: u32 = 24;
 
 impl Meter {
+    /// A meter that is full again at that time, as [`Meter::full_at`] told it.
+    pub fn with(full_at: u64) -> Meter {
+        Meter { full_at: full_at.into(), ..Meter::default() }
+    }
+
+    /// When nothing is used any more, in nanoseconds of the clock that requests were taken by; 0 if nothing was ever used.
+    pub fn full_at(&self) -> u64 {
+        self.full_at.load(Ordering::Relaxed)
+    }
+
     /// Takes one request at `now` (nanoseconds of any steady clock) and says what is left.
     ///
     /// # Errors

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+pub(crate) use self::budgets::Table;
 pub use self::budgets::{Attempt, Budget, BudgetLimits, Budgets};
 use crate::id::UserId;
 

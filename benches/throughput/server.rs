@@ -23,6 +23,7 @@ const MEASURED: &[(&str, &str)] = &[
     ("LIMIT_CHANGES", "off"),
     ("LIMIT_LOG", "off"),
     ("DOMAINS_PER_USER", "off"),
+    ("POSTS_PER_USER", "off"),
     ("METRICS_ADDR", "off"),
     ("TOKEN_TTL", "1h"),
     ("BCRYPT_COST", "4"),

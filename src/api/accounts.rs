@@ -176,7 +176,7 @@ fn session(status: StatusCode, message: Message, locale: Locale, app: &App, tena
     request_body = SignupBody,
     responses(
         (status = 201, description = "The account and a user token", body = Session),
-        (status = 403, description = "Sign-up is closed", body = crate::error::ErrorBody),
+        (status = 403, description = "Sign-up is closed (`signup_closed`), or the server has as many accounts as is allowed (`quota`)", body = crate::error::ErrorBody),
         (status = 409, description = "The username is taken", body = crate::error::ErrorBody),
         (status = 429, description = "Too many sign-ups from the network", body = crate::error::ErrorBody),
     ),
@@ -192,6 +192,7 @@ pub(crate) async fn sign_up(
     if !app.config.signup_open {
         return Err(Error::SignupClosed);
     }
+    app.check_max_users()?;
     address.spend(&app, Budget::SignUps)?;
     let body = body.0;
     let signup = Signup::parse(&body.username, body.nick.as_deref())?;
@@ -317,7 +318,8 @@ pub(crate) async fn change_password(
     let context = [token.user().username.to_string(), token.user().nick.to_string()];
     let new = app.hasher.judge(holder, body.0.new_password, context).await?;
     let new = new.map_err(|problem| Error::field("newPassword", problem))?;
-    let old = confirm(&app, &token, &body.0.old_password).await?;
+    let (old, attempt) = confirm(&app, &token, &body.0.old_password).await?;
+    app.budgets.was_right(attempt, app.steady_now());
     let hash = app.hasher.hash(holder, new).await?;
     let tenant = token.tenant();
     let entry = token.actor().did("user.password_changed", tenant, Some(tenant), app.now());
@@ -329,7 +331,8 @@ pub(crate) async fn change_password(
     Ok(done(Message::PasswordChanged, locale))
 }
 
-/// Delete the own account with its domains and posts.
+/// Delete the own account with its domains and posts. Its tokens are refused at once; its data is removed soon after; its
+/// username stays taken.
 #[utoipa::path(
     tag = "accounts",
     operation_id = "deleteAccount",
@@ -344,10 +347,12 @@ pub(crate) async fn delete_account(
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
-    let checked = confirm(&app, &token, &body.0.password).await?;
+    // The attempt stays counted although the password is right: a deletion that fails again and again has a bound too.
+    let (checked, _counted) = confirm(&app, &token, &body.0.password).await?;
     let tenant = token.tenant();
-    let entry = token.actor().did("user.deleted", tenant, Some(tenant), app.now());
-    let delete = move |conn: &mut Conn| match user::delete(conn, tenant, &checked)? {
+    let now = app.now();
+    let entry = token.actor().did("user.deleted", tenant, Some(tenant), now);
+    let delete = move |conn: &mut Conn| match user::end(conn, tenant, &checked, now)? {
         true => Ok(Audited::new((), entry)),
         false => Err(Error::WrongPassword),
     };
@@ -355,12 +360,18 @@ pub(crate) async fn delete_account(
     Ok(done(Message::AccountDeleted, locale))
 }
 
-/// Checks the owner's present password, and returns the hash that it was checked against. Whoever has a stolen token may
-/// try no more passwords than anybody else.
-async fn confirm(app: &App, token: &UserToken, password: &str) -> Result<String> {
+/// Checks the owner's present password, and returns the hash that it was checked against, with the attempt, which is still
+/// counted. Whoever has a stolen token may try no more passwords than anybody else.
+async fn confirm(app: &App, token: &UserToken, password: &str) -> Result<(String, Attempt)> {
     let password = Password::typed(password).ok_or(Error::WrongPassword)?;
     let attempt = try_password(app, &token.user().username, token.address())?;
-    judged(app, attempt, matching_hash(app, token, password).await)?.ok_or(Error::WrongPassword)
+    match matching_hash(app, token, password).await {
+        Ok(hash) => Ok((hash.ok_or(Error::WrongPassword)?, attempt)),
+        Err(error) => {
+            app.budgets.was_not_tried(attempt);
+            Err(error)
+        }
+    }
 }
 
 async fn matching_hash(app: &App, token: &UserToken, password: Password) -> Result<Option<String>> {

@@ -176,7 +176,7 @@ pub(crate) fn insert(
     request_body = NewDomain,
     responses(
         (status = 201, description = "The domain with its client secret", body = super::Answer<DomainView>),
-        (status = 403, description = "The plan is granted by the operator only, or the user has as many domains as is allowed; or the token is of the wrong kind", body = crate::error::ErrorBody),
+        (status = 403, description = "The plan is granted by the operator only, or the user or the server has as many domains as is allowed; or the token is of the wrong kind", body = crate::error::ErrorBody),
         (status = 409, description = "The user has this host already, or somebody else has proven it", body = crate::error::ErrorBody),
     ),
     security(("userToken" = []))
@@ -197,6 +197,7 @@ pub(crate) async fn register(
         jwks: body.jwks.as_ref().map(keys).transpose()?,
     };
     may_choose(new.plan, config.self_service_premium)?;
+    app.check_max_domains()?;
     let (tenant, now, most) = (token.tenant(), app.now(), config.domains_per_user);
     let trusted = app.trusted_now();
     let actor = token.actor();

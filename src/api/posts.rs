@@ -161,7 +161,10 @@ pub(crate) async fn by_hashtag(
     tag = "posts",
     operation_id = "createPost",
     request_body = PostBody,
-    responses((status = 201, description = "The post", body = super::Answer<PostView>)),
+    responses(
+        (status = 201, description = "The post", body = super::Answer<PostView>),
+        (status = 403, description = "The user has as many posts as is allowed (`quota`); or the token lacks the scope", body = crate::error::ErrorBody),
+    ),
     security(("token" = ["posts:write"]))
 )]
 #[post("/posts")]
@@ -172,10 +175,16 @@ pub(crate) async fn create(
     locale: Locale,
 ) -> Result<HttpResponse> {
     let content = body.0.parse()?;
-    let (tenant, now) = (token.tenant(), app.now());
+    let (tenant, now, most) = (token.tenant(), app.now(), app.config.posts_per_user);
     let (gate, holder) = (app.clone(), token.holder());
     let insert = move |conn: &mut Conn| {
         token.still_live(&gate)?;
+        // Posts that are written at the same moment do not see each other on PostgreSQL: at most one per connection more.
+        if let Some(most) = most
+            && post::has_as_many(conn, tenant, most)?
+        {
+            return Err(Error::Quota(Message::PostQuota));
+        }
         let post = post::insert(conn, tenant, &content, now).map_err(owner_gone)?;
         let entry = token.actor().did("post.created", post.id.get(), Some(tenant), now);
         Ok(Audited::new(post, entry))

@@ -228,7 +228,8 @@ fn take_over(
     if proof::is_proven_otherwise(conn, &domain.host, tenant)? {
         return Err(Error::Taken { name: "host", problem: Message::HostProvenByOther });
     }
-    proof::insert(conn, id, method, token, now).map_err(taken("host", Message::HostProvenByOther))?;
+    let inserted = proof::insert(conn, id, &domain.host, method, token, now);
+    inserted.map_err(taken("host", Message::HostProvenByOther))?;
     (domain.proven_at, domain.ousted) = (Some(now), false);
     let proven = actor.did("domain.proven", id, Some(tenant), now);
     let mut entries = vec![proven.with(json!({ "host": domain.host, "method": method.as_str() }))];

@@ -1,5 +1,6 @@
 //! The running gate: settings, database, directory, keys. Started once, shared by all workers.
 
+pub(crate) mod bounds;
 mod failures;
 mod files;
 mod follow;
@@ -7,6 +8,7 @@ pub mod keys;
 pub mod leaks;
 mod ledger;
 mod proofs;
+mod removal;
 mod revocations;
 mod time;
 mod upkeep;
@@ -84,6 +86,7 @@ pub struct App {
     time: Mutex<TrustedTime>,
     instead: Instead,
     draining: AtomicBool,
+    warned: bounds::Warned,
     /// Held as long as this process serves from a SQLite file.
     _in_use: Option<File>,
 }
@@ -103,7 +106,8 @@ impl App {
     /// As [`App::start`].
     pub fn start_with_clock(config: Config, clock: Box<dyn Clock>) -> std::result::Result<web::Data<App>, Exit> {
         let in_use = take_file(&config.database)?;
-        let db = Db::open(&config.database)?;
+        let metrics = Metrics::default();
+        let db = Db::open(&config.database)?.observed(metrics.write_time.clone());
         let keyring = Keyring::new(&root_secret(&config)?, &config);
         let used_assertions = match config.database {
             // A file has one server, and after a restart of that the table would tell it nothing that it can rely on.
@@ -123,7 +127,7 @@ impl App {
             directory: Directory::new(keyring, used_assertions),
             leaks: Leaks::default(),
             hasher: Hasher::new(config.bcrypt_cost, cores),
-            metrics: Metrics::default(),
+            metrics,
             usage: Usage::default(),
             writing: Mutex::default(),
             has_log: AtomicBool::new(true),
@@ -138,6 +142,7 @@ impl App {
             time: Mutex::new(time),
             instead: Instead::none(),
             draining: AtomicBool::new(false),
+            warned: bounds::Warned::default(),
             _in_use: in_use,
             config,
             db,
@@ -158,6 +163,7 @@ impl App {
         follow::keep_fresh(Arc::downgrade(&app.clone().into_inner()), follower)?;
         ledger::keep(Arc::downgrade(&app.clone().into_inner()))?;
         upkeep::keep_up(Arc::downgrade(&app.clone().into_inner()))?;
+        removal::keep_removing(Arc::downgrade(&app.clone().into_inner()))?;
         proofs::keep_looking(Arc::downgrade(&app.clone().into_inner()))?;
         let watch = |app: &Arc<App>| {
             app.connections.cut_off_stuck();
@@ -349,7 +355,10 @@ impl App {
         self.metrics.connections_used.set(used.into());
         self.metrics.connections_open.set(open.into());
         self.metrics.directory_age.set(self.directory.age().as_secs_f64());
+        self.metrics.users.set(self.directory.user_count() as i64);
         self.metrics.domains.set(self.directory.domain_count() as i64);
+        self.metrics.max_users.set(self.config.max_users.unwrap_or(i64::MAX));
+        self.metrics.max_domains.set(self.config.max_domains.unwrap_or(i64::MAX));
         self.metrics.revoked_tokens.set(self.directory.revoked_count() as i64);
         self.metrics.dropped_log_lines.set(logging::dropped());
         self.metrics.clock_offset.set(self.clock_offset());

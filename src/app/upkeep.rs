@@ -66,7 +66,9 @@ impl App {
     /// When the database does not answer; what is left is done the next time.
     pub fn upkeep(self: &Arc<App>) -> Result<()> {
         self.directory.used_assertions.prune(self.trusted_now());
+        self.warn_of_bounds();
         self.budgets.prune(self.steady_now());
+        self.directory.prune_former_meters(self.steady_now());
         self.keep_time()?;
         let (now, wall) = (self.trusted_now(), self.now());
         let past = now - CLOCKS;

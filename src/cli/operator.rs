@@ -9,6 +9,7 @@ use super::Output;
 use crate::api::accounts::{Signup, Username};
 use crate::api::{domains, secrets};
 use crate::app;
+use crate::app::bounds::check_stored;
 use crate::config::{self, Config, Database};
 use crate::db::audit::{Actor, Audited, Entry};
 use crate::db::domain::{Domain, NewDomain};
@@ -186,6 +187,7 @@ impl Operator {
                 let tenant = self.change(|conn| {
                     let tenant = user::insert(conn, &new);
                     let tenant = tenant.map_err(crate::api::taken("username", Message::UsernameTaken))?;
+                    check_stored(conn, &self.config)?;
                     let entry = Actor::OPERATOR.did("user.added", tenant.id, Some(tenant.id), new.created_at);
                     Ok(Audited::new(tenant, entry))
                 })?;
@@ -264,7 +266,9 @@ impl Operator {
                 let new = NewDomain { host, plan, scopes, audiences, jwks: None };
                 let (domain, secret) = self.change_all(|conn| {
                     let owner = find_user(conn, &user)?.tenant.id;
-                    domains::insert(conn, Actor::OPERATOR, owner, &new, now).map_err(exit)
+                    let added = domains::insert(conn, Actor::OPERATOR, owner, &new, now).map_err(exit)?;
+                    check_stored(conn, &self.config).map_err(exit)?;
+                    Ok(added)
                 })?;
                 let secret = secret.ok_or_else(|| Exit::software("a domain without keys has a secret"))?;
                 self.show_secret(domain.id, &domain.host, &secret)

@@ -68,6 +68,12 @@ pub struct Config {
     pub self_service_premium: bool,
     /// `DOMAINS_PER_USER`: how many domains a user may register; `None` is no limit.
     pub domains_per_user: Option<i64>,
+    /// `POSTS_PER_USER`: how many posts a user may have; `None` is no limit.
+    pub posts_per_user: Option<i64>,
+    /// `MAX_USERS`: how many accounts there may be; `None` is no bound.
+    pub max_users: Option<i64>,
+    /// `MAX_DOMAINS`: how many domains there may be; `None` is no bound.
+    pub max_domains: Option<i64>,
     /// `TRUSTED_PROXIES`: whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// `METRICS_ADDR`; `None` is `off`.
@@ -276,6 +282,9 @@ impl Config {
         let lines = r.read("LIMIT_LOG", "60/m", limit);
         let self_service_premium = r.read("SELF_SERVICE_PREMIUM", "true", one_of(&[("true", true), ("false", false)]));
         let domains_per_user = r.read("DOMAINS_PER_USER", "100", at_most);
+        let posts_per_user = r.read("POSTS_PER_USER", "10000", at_most);
+        let max_users = r.read("MAX_USERS", "1000000", at_most);
+        let max_domains = r.read("MAX_DOMAINS", "1000000", at_most);
         let trusted_proxies = r.read("TRUSTED_PROXIES", "", networks);
         let metrics = r.read("METRICS_ADDR", "127.0.0.1:9002", |text| match text {
             "off" => Ok(None),
@@ -338,6 +347,9 @@ impl Config {
             },
             self_service_premium: self_service_premium?,
             domains_per_user: domains_per_user?,
+            posts_per_user: posts_per_user?,
+            max_users: max_users?,
+            max_domains: max_domains?,
             trusted_proxies: trusted_proxies?,
             metrics: metrics?,
             workers: workers?,

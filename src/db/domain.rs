@@ -137,6 +137,7 @@ pub fn delete(conn: &mut Conn, tenant: UserId, id: DomainId) -> QueryResult<bool
 pub fn list_all(conn: &mut Conn) -> QueryResult<Vec<(Domain, String)>> {
     domains::table
         .inner_join(users::table)
+        .filter(users::ended.eq(false))
         .order((domains::created_at, domains::id))
         .select((Domain::as_select(), users::username))
         .load(conn)

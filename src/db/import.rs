@@ -11,7 +11,7 @@ use diesel::prelude::*;
 
 use super::Conn;
 use super::schema::{domains, imports, revision, secrets, users};
-use super::user::NewUser;
+use super::user::{NewUser, reserved_key};
 use crate::host::Host;
 use crate::id::{DomainId, UserId};
 use crate::plan::Plan;
@@ -72,13 +72,19 @@ fn take_revisions(conn: &mut Conn, count: usize) -> QueryResult<i64> {
     Ok(last - count + 1)
 }
 
-/// Makes users and returns them by the keys of their names. A name that is taken is not among them.
+/// Makes users and returns them by the keys of their names. A name that is taken, or that a deleted account had, is not
+/// among them.
 pub fn insert_users(conn: &mut Conn, new: &[NewUser]) -> QueryResult<HashMap<String, UserId>> {
+    let reserved =
+        users::table.filter(users::username_key.eq_any(new.iter().map(|user| reserved_key(&user.username_key))));
+    let reserved: HashSet<String> = reserved.select(users::username_key).load(conn)?.into_iter().collect();
+    let new = new.iter().filter(|user| !reserved.contains(&reserved_key(&user.username_key)));
+    let new: Vec<&NewUser> = new.collect();
     if new.is_empty() {
         return Ok(HashMap::new());
     }
     let first = take_revisions(conn, new.len())?;
-    let rows = new.iter().zip(first..).map(|(user, number)| (user, users::revision.eq(number)));
+    let rows = new.into_iter().zip(first..).map(|(user, number)| (user, users::revision.eq(number)));
     let returned = (users::username_key, users::id);
     match conn {
         Conn::Sqlite(conn) => rows
@@ -123,7 +129,8 @@ pub fn insert_domains(conn: &mut Conn, new: &[Domain]) -> QueryResult<Vec<Landed
 /// Who has proven control of these hosts.
 fn proven(conn: &mut Conn, new: &[Domain]) -> QueryResult<HashMap<String, UserId>> {
     let hosts: HashSet<&str> = new.iter().map(|domain| domain.host.as_str()).collect();
-    let proven = domains::table.filter(domains::proven_at.is_not_null().and(domains::host.eq_any(hosts)));
+    let proven = domains::table.inner_join(users::table).filter(domains::host.eq_any(hosts));
+    let proven = proven.filter(domains::proven_at.is_not_null().and(users::ended.eq(false)));
     Ok(proven.select((domains::host, domains::user_id)).load(conn)?.into_iter().collect())
 }
 

@@ -11,6 +11,7 @@ pub mod import;
 pub mod migrate;
 pub mod post;
 pub mod proof;
+pub mod removal;
 pub mod revision;
 pub mod revocation;
 #[rustfmt::skip]
@@ -34,6 +35,7 @@ use std::time::{Duration, Instant};
 use actix_web::web;
 use diesel::Selectable;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::oneshot;
 
 use crate::config::Database;
@@ -57,6 +59,22 @@ const POSTGRES_CONNECTIONS: u32 = 10;
 
 type Pool = r2d2::Pool<Manager>;
 type Pooled = r2d2::PooledConnection<Manager>;
+
+/// A connection that writes, until it is dropped.
+struct Writer {
+    conn: Pooled,
+    began: Instant,
+    hold_time: Option<Histogram>,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Some(hold_time) = &self.hold_time {
+            hold_time.observe(self.began.elapsed().as_secs_f64());
+        }
+    }
+}
+
 /// Whether a request's transaction is committed or given up: whoever claims it first decides.
 #[derive(Default)]
 struct Outcome(AtomicBool);
@@ -79,6 +97,7 @@ pub struct Db {
     reads: Share,
     /// On PostgreSQL the same share as `reads`.
     writes: Share,
+    hold_time: Option<Histogram>,
 }
 
 impl Db {
@@ -96,7 +115,13 @@ impl Db {
         };
         let reads = Share::new(readers.max_size() as usize);
         let writes = writer.as_ref().map_or_else(|| reads.clone(), |_| Share::new(1));
-        Ok(Db { database: database.clone(), readers, writer, reads, writes })
+        Ok(Db { database: database.clone(), readers, writer, reads, writes, hold_time: None })
+    }
+
+    /// The same database; how long each write transaction holds the writer is observed.
+    #[must_use]
+    pub fn observed(self, hold_time: Histogram) -> Db {
+        Db { hold_time: Some(hold_time), ..self }
     }
 
     /// Brings the database up to this binary's version and says what was applied.
@@ -164,10 +189,10 @@ impl Db {
         let (committed, mut value) = oneshot::channel();
         // In one go: whoever holds SQLite's one writer must not queue up for a thread behind those who wait for the writer.
         let change = move |db: &Db, outcome: &Outcome, permit: Permit| {
-            let (value, conn) = db.transact(Some(outcome), locked(work))?;
+            let (value, writer) = db.transact(Some(outcome), locked(work))?;
             // Where nobody listens any more, the request itself is gone.
             committed.send(value).ok();
-            db.apply((conn, Some(permit)), after)
+            db.apply((writer, Some(permit)), after)
         };
         let applied = self.run(&self.writes, holder, change).await;
         match value.try_recv() {
@@ -233,35 +258,36 @@ impl Db {
         work: impl FnOnce(&mut Conn) -> Result<T>,
         after: impl Fn(&mut Conn) -> Result<()>,
     ) -> Result<T> {
-        let (value, conn) = self.transact(None, locked(work))?;
-        self.apply((conn, None), after)?;
+        let (value, writer) = self.transact(None, locked(work))?;
+        self.apply((writer, None), after)?;
         Ok(value)
     }
 
     /// Commits, unless the outcome has been claimed by who has given up waiting.
-    fn transact<T>(&self, outcome: Option<&Outcome>, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<(T, Pooled)> {
+    fn transact<T>(&self, outcome: Option<&Outcome>, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<(T, Writer)> {
         let writers = self.writer.as_ref().unwrap_or(&self.readers);
-        let mut conn = writers.get().map_err(no_connection)?;
-        let value = conn.in_transaction(|conn| {
+        let conn = writers.get().map_err(no_connection)?;
+        let mut writer = Writer { conn, began: Instant::now(), hold_time: self.hold_time.clone() };
+        let value = writer.conn.in_transaction(|conn| {
             let value = work(conn)?;
             match outcome.is_none_or(Outcome::claim) {
                 true => Ok(value),
                 false => Err(Error::Busy),
             }
         })?;
-        Ok((value, conn))
+        Ok((value, writer))
     }
 
     /// Does what follows a commit; where it fails, again on a connection of its own, which neither a pool nor a time limit
     /// withholds.
     fn apply(
         &self,
-        (mut conn, permit): (Pooled, Option<Permit>),
+        (mut writer, permit): (Writer, Option<Permit>),
         after: impl Fn(&mut Conn) -> Result<()>,
     ) -> Result<()> {
         let deadline = Instant::now() + COMMIT_TIMEOUT;
-        let mut applied = after(&mut conn);
-        drop((conn, permit));
+        let mut applied = after(&mut writer.conn);
+        drop((writer, permit));
         while let Err(error) = applied {
             let cause = error.cause().unwrap_or("the database is away");
             if Instant::now() >= deadline || matches!(error, Error::Outdated(_)) {

@@ -50,6 +50,12 @@ pub fn insert(conn: &mut Conn, tenant: UserId, content: &Content, now: i64) -> Q
     Ok(post)
 }
 
+/// Whether the tenant has at least so many posts.
+pub fn has_as_many(conn: &mut Conn, tenant: UserId, count: i64) -> QueryResult<bool> {
+    let last = posts::table.filter(posts::user_id.eq(tenant)).order(posts::id).select(posts::id).offset(count - 1);
+    Ok(count == 0 || last.first::<PostId>(conn).optional()?.is_some())
+}
+
 /// Replaces what one of the tenant's posts says.
 pub fn set_content(
     conn: &mut Conn,

@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use super::schema::{challenges, domains, proofs};
+use super::schema::{challenges, domains, proofs, users};
 use super::{Conn, columns};
 use crate::id::{DomainId, UserId};
 use crate::proof::Method;
@@ -76,13 +76,20 @@ pub fn find(conn: &mut Conn, domain: DomainId) -> QueryResult<Option<Proof>> {
 
 /// Whether another user has proven that host.
 pub fn is_proven_otherwise(conn: &mut Conn, host: &str, than: UserId) -> QueryResult<bool> {
-    let proven = domains::table.filter(domains::host.eq(host).and(domains::proven_at.is_not_null()));
-    let winner: Option<UserId> = proven.select(domains::user_id).first(conn).optional()?;
-    Ok(winner.is_some_and(|winner| winner != than))
+    let proven = domains::table.inner_join(users::table).filter(domains::host.eq(host));
+    let otherwise =
+        proven.filter(domains::proven_at.is_not_null().and(domains::user_id.ne(than)).and(users::ended.eq(false)));
+    diesel::select(diesel::dsl::exists(otherwise)).get_result(conn)
 }
 
-/// Takes down that the domain is proven; a second one of the same host is a unique violation.
-pub fn insert(conn: &mut Conn, domain: DomainId, method: Method, token: &str, now: i64) -> QueryResult<()> {
+/// Takes down that the domain is proven; a second one of the same host is a unique violation. A proof of a deleted account
+/// that is not yet removed gives way.
+pub fn insert(conn: &mut Conn, domain: DomainId, host: &str, method: Method, token: &str, now: i64) -> QueryResult<()> {
+    let left_behind = domains::user_id.eq_any(users::table.filter(users::ended.eq(true)).select(users::id));
+    diesel::update(domains::table.filter(domains::host.eq(host)).filter(domains::proven_at.is_not_null()))
+        .filter(left_behind)
+        .set(domains::proven_at.eq(None::<i64>))
+        .execute(conn)?;
     let set = (domains::proven_at.eq(now), domains::ousted.eq(false));
     diesel::update(domains::table.find(domain)).set(set).execute(conn)?;
     diesel::insert_into(proofs::table)

@@ -97,6 +97,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    removals (user_id) {
+        user_id -> BigInt,
+        ended_at -> BigInt,
+    }
+}
+
+diesel::table! {
     revision (id) {
         id -> BigInt,
         value -> BigInt,
@@ -200,6 +207,7 @@ diesel::table! {
         suspended -> Bool,
         created_at -> BigInt,
         revision -> BigInt,
+        ended -> Bool,
     }
 }
 
@@ -222,6 +230,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     post_hashtags,
     posts,
     proofs,
+    removals,
     revision,
     revocations,
     secret_uses,

@@ -171,7 +171,7 @@ pub struct User {
 pub fn users_of(conn: &mut Conn, kind: &str, since: i64) -> QueryResult<Vec<User>> {
     usage::table
         .inner_join(domains::table.inner_join(users::table))
-        .filter(usage::kind.eq(kind).and(usage::day.ge(since)))
+        .filter(usage::kind.eq(kind).and(usage::day.ge(since)).and(users::ended.eq(false)))
         .order((usage::day.desc(), domains::host, domains::id))
         .select((domains::id, domains::host, users::username, usage::day, usage::count))
         .load(conn)

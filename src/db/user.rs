@@ -3,10 +3,14 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use compact_str::CompactString;
 use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
-use super::schema::users;
+use super::schema::{removals, users};
 use super::{Conn, columns};
 use crate::id::UserId;
 
@@ -26,6 +30,8 @@ pub struct Tenant {
     pub generation: i64,
     /// No token and no sign-in while this holds.
     pub suspended: bool,
+    /// The account was deleted; its row only reserves its number and its name.
+    pub ended: bool,
 }
 
 impl Tenant {
@@ -68,8 +74,18 @@ pub struct NewUser {
     pub created_at: i64,
 }
 
-/// Makes the user; a taken name is a unique violation.
+/// The `username_key` of a deleted account. It reserves the name, does not reveal it, and is no key of a name, because a
+/// name has no `#`.
+pub fn reserved_key(username_key: &str) -> String {
+    format!("#{}", STANDARD.encode(digest(&SHA256, username_key.as_bytes())))
+}
+
+/// Makes the user. A name that is taken, or that a deleted account had, is a unique violation.
 pub fn insert(conn: &mut Conn, user: &NewUser) -> QueryResult<Tenant> {
+    if find_by_name(conn, &reserved_key(&user.username_key))?.is_some() {
+        let reserved = "the username was that of a deleted account".to_owned();
+        return Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, Box::new(reserved)));
+    }
     diesel::insert_into(users::table)
         .values((
             users::username.eq(&user.username),
@@ -96,9 +112,10 @@ pub fn ids_by_name<'a>(
     Ok(named.load(conn)?.into_iter().collect())
 }
 
-/// All that there are by their public ids, with the Unix seconds at which they were made.
+/// All accounts by their public ids, with the Unix seconds at which they were made.
 pub fn by_public_id(conn: &mut Conn) -> QueryResult<HashMap<String, (UserId, i64)>> {
-    let rows: Vec<(UserId, i64)> = users::table.select((users::id, users::created_at)).load(conn)?;
+    let rows: Vec<(UserId, i64)> =
+        users::table.filter(users::ended.eq(false)).select((users::id, users::created_at)).load(conn)?;
     Ok(rows.into_iter().map(|row| (row.0.to_string(), row)).collect())
 }
 
@@ -107,19 +124,24 @@ pub fn find(conn: &mut Conn, id: UserId) -> QueryResult<Option<User>> {
     users::table.find(id).select(User::as_select()).first(conn).optional()
 }
 
-/// How many there are.
+/// How many accounts there are.
 pub fn count_all(conn: &mut Conn) -> QueryResult<usize> {
-    users::table.count().get_result(conn).map(|count: i64| count as usize)
+    users::table.filter(users::ended.eq(false)).count().get_result(conn).map(|count: i64| count as usize)
 }
 
-/// Whether there is any.
+/// Whether there is any account.
 pub fn any(conn: &mut Conn) -> QueryResult<bool> {
-    users::table.select(users::id).first::<UserId>(conn).optional().map(|found| found.is_some())
+    users::table
+        .filter(users::ended.eq(false))
+        .select(users::id)
+        .first::<UserId>(conn)
+        .optional()
+        .map(|found| found.is_some())
 }
 
-/// All users in order of their making, for the operator.
+/// All accounts in order of their making, for the operator.
 pub fn list(conn: &mut Conn) -> QueryResult<Vec<User>> {
-    users::table.order(users::id).select(User::as_select()).load(conn)
+    users::table.filter(users::ended.eq(false)).order(users::id).select(User::as_select()).load(conn)
 }
 
 /// What a token says of its user: who, and of which generation.
@@ -162,8 +184,27 @@ pub fn set_suspended(conn: &mut Conn, id: UserId, suspended: bool) -> QueryResul
         .map(drop)
 }
 
-/// Deletes the user and, with it, all that belongs to it; `false` when the password was changed since `checked` was read.
-pub fn delete(conn: &mut Conn, id: UserId, checked: &str) -> QueryResult<bool> {
+/// Ends an account: every token is refused, and its number and name stay reserved. Its data is left to
+/// [`super::removal`], so that this is short whatever the account owns. `false` when the password was changed since `checked`
+/// was read.
+pub fn end(conn: &mut Conn, id: UserId, checked: &str, now: i64) -> QueryResult<bool> {
     let user = users::table.filter(users::id.eq(id).and(users::password_hash.eq(checked)));
-    diesel::delete(user).execute(conn).map(|rows| rows > 0)
+    let Some(username_key) = user.select(users::username_key).first::<String>(conn).optional()? else {
+        return Ok(false);
+    };
+    diesel::update(users::table.find(id))
+        .set((
+            users::username.eq(""),
+            users::username_key.eq(reserved_key(&username_key)),
+            users::nick.eq(""),
+            users::password_hash.eq(""),
+            users::generation.eq(users::generation + 1),
+            users::suspended.eq(true),
+            users::ended.eq(true),
+        ))
+        .execute(conn)?;
+    diesel::insert_into(removals::table)
+        .values((removals::user_id.eq(id), removals::ended_at.eq(now)))
+        .execute(conn)?;
+    Ok(true)
 }

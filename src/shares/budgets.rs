@@ -192,7 +192,7 @@ impl Budgets {
 /// Times by hash, each of which says nothing any more once it has passed; so an absent one says the same. The lock of a
 /// shard is held for a look-up, and now and then for a sweep through it.
 #[derive(Debug)]
-struct Table {
+pub(crate) struct Table {
     shards: Box<[Mutex<Shard>]>,
     /// How many a shard may have.
     places: usize,
@@ -203,7 +203,7 @@ type Shard = HashMap<u64, u64, BuildHasherDefault<Hashed>>;
 const SHARDS: usize = 64;
 
 impl Table {
-    fn new(places: usize) -> Table {
+    pub(crate) fn new(places: usize) -> Table {
         Table { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), places: places / SHARDS }
     }
 
@@ -226,8 +226,13 @@ impl Table {
         }
     }
 
-    fn put(&self, key: u64, until: u64, now: u64) {
+    pub(crate) fn put(&self, key: u64, until: u64, now: u64) {
         insert(&mut self.shard(key), key, until, self.places, now);
+    }
+
+    /// What was put there last; 0 if nothing.
+    pub(crate) fn get(&self, key: u64) -> u64 {
+        self.shard(key).get(&key).copied().unwrap_or_default()
     }
 
     fn has(&self, key: u64, now: u64) -> bool {
@@ -238,7 +243,7 @@ impl Table {
         self.shard(key).remove(&key);
     }
 
-    fn prune(&self, now: u64) {
+    pub(crate) fn prune(&self, now: u64) {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.retain(|_, until| *until > now);

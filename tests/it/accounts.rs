@@ -30,11 +30,11 @@ pub fn stored(gate: &Gate, username: &str) -> user::User {
     row.expect("the database answers").expect("there is such a user")
 }
 
-/// How many rows there are of users, domains, secrets, posts and hashtags of posts.
+/// How many accounts there are, and how many rows of domains, secrets, posts and hashtags of posts.
 pub fn row_counts(gate: &Gate) -> [i64; 5] {
     let count = |conn: &mut Conn| {
         Ok([
-            users::table.count().get_result(conn)?,
+            users::table.filter(users::ended.eq(false)).count().get_result(conn)?,
             domains::table.count().get_result(conn)?,
             secrets::table.count().get_result(conn)?,
             posts::table.count().get_result(conn)?,
@@ -349,14 +349,16 @@ fn deleting_an_account_takes_everything_of_it_and_nothing_else() {
     }
     exchange(&gate, &domain).refused(401, "unknown_client");
     sign_in(&gate, "alice", PASSWORD).refused(401, "credentials");
+    gate.app.remove_deleted_accounts().expect("the database answers");
     assert_eq!(row_counts(&gate), [1, 1, 1, 1, 2], "bob's are left");
     exchange(&gate, &bobs).expect(200);
 
-    // The name is free again, but who takes it is somebody else.
-    let namesake = gate.sign_up("alice");
-    assert_ne!(namesake.id, alice.id);
+    // Tokens and other servers may know the account by its name: nobody else gets it.
+    for name in ["alice", "ALICE"] {
+        let body = json!({"username": name, "password": PASSWORD});
+        assert_eq!(gate.post("/v1/signup").json(&body).send().refused(409, "taken")["field"], "username");
+    }
+    assert_ne!(gate.sign_up("alice2").id, alice.id);
     gate.get("/v1/me").token(&alice.token).send().refused(401, "revoked");
     exchange(&gate, &domain).refused(401, "unknown_client");
-    let list = gate.get("/v1/posts/my").token(&namesake.token).send().expect(200);
-    assert_eq!(list["payload"], json!([]));
 }

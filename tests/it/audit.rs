@@ -114,7 +114,7 @@ fn the_rows_of_a_deleted_account_stay() {
     let (alice, _, _) = gate.tenant("alice");
     let confirm = json!({"password": crate::harness::PASSWORD});
     gate.delete("/v1/me").token(&alice.token).json(&confirm).send().expect(200);
-    let again = gate.sign_up("alice");
+    let again = gate.sign_up("alice2");
     assert_ne!(again.id, alice.id, "a number is never given again");
     assert_eq!(actions(&page(&gate, &again.token, "")), ["user.signed_up"]);
     let kept: Vec<String> =

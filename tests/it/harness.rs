@@ -43,6 +43,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("LIMIT_CHANGES", "off"),
     ("LIMIT_LOG", "off"),
     ("DOMAINS_PER_USER", "off"),
+    ("POSTS_PER_USER", "off"),
     ("METRICS_ADDR", "off"),
     ("ACCESS_LOG", "off"),
     ("WORKERS", "2"),

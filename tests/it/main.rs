@@ -32,6 +32,7 @@ mod operations;
 mod posts;
 mod proof;
 mod proxy;
+mod removal;
 mod schema;
 mod secrets;
 mod shares;

@@ -324,8 +324,11 @@ fn what_was_deleted_here_does_not_come_back() {
     gate.delete(&format!("/v1/domains/{id}")).token(&alice).send().expect(200);
     let bob = sign_in("bob@example.com");
     gate.delete("/v1/me").token(&bob).json(&json!({"password": OLD_PASSWORD})).send().expect(200);
-    // Somebody else takes the name; the next export has a new domain of the former bob.
-    let other = gate.sign_up("bob@example.com");
+    gate.app.remove_deleted_accounts().expect("the database answers");
+    // Nobody else gets the name; the next export has a new domain of the former bob.
+    let body = json!({"username": "bob@example.com", "password": PASSWORD});
+    gate.post("/v1/signup").json(&body).send().refused(409, "taken");
+    let other = gate.sign_up("robert@example.com");
     let longer = export.replace(&end(2, 2), &[domain(3, "new.example.com", 2), end(2, 3)].join("\n"));
     let (lines, sums) = imported(&database, &longer);
     assert_eq!(sums["imported"], json!({"users": 0, "domains": 0, "secrets": 0}));

@@ -11,7 +11,7 @@ use diesel::sql_types::{BigInt, Text};
 use diesel_migrations::{FileBasedMigrations, MigrationHarness};
 use gatebird::db::Db;
 use gatebird::db::schema::{
-    audit, audit_archive, audit_head, challenges, domains, imports, post_hashtags, posts, proofs, revision,
+    audit, audit_archive, audit_head, challenges, domains, imports, post_hashtags, posts, proofs, removals, revision,
     revocations, secret_uses, secrets, signing_keys, tombstones, trusted_time, usage, usage_log, used_assertions,
     users,
 };
@@ -190,6 +190,7 @@ INSERT INTO challenges (user_id, host, token, expires_at) VALUES (1, 'one.exampl
 INSERT INTO proofs (domain_id, method, token, checked_at) VALUES ('dom_1', 'dns', '', 0);
 INSERT INTO secret_uses (secret_id, used_at) VALUES (1, 0);
 INSERT INTO usage (domain_id, day, kind, count) VALUES ('dom_1', 0, 'tokens', 1);
+INSERT INTO removals (user_id, ended_at) VALUES (2, 0);
 INSERT INTO imports (source, number, target) VALUES ('x', '1', 'usr_1');";
 
 #[test]
@@ -238,7 +239,7 @@ fn every_column_can_be_read_through_diesel() {
     let db = database.open();
     db.write_now(|conn| Ok(conn.batch_execute(SOME_DATA)?)).expect("some data");
     db.read_now(|conn| {
-        type User = (i64, String, String, String, String, i64, bool, i64, i64);
+        type User = (i64, String, String, String, String, i64, bool, i64, i64, bool);
         type Domain = (
             String,
             i64,
@@ -271,6 +272,7 @@ fn every_column_can_be_read_through_diesel() {
         assert_eq!(audit::table.load::<Audit>(conn)?.len(), 0);
         assert_eq!(audit_head::table.load::<(i64, i64, Vec<u8>)>(conn)?, [(1, 0, Vec::new())]);
         assert_eq!(challenges::table.load::<(i64, String, String, i64)>(conn)?.len(), 1);
+        assert_eq!(removals::table.load::<(i64, i64)>(conn)?, [(2, 0)]);
         assert_eq!(proofs::table.load::<(String, String, String, i64, Option<i64>)>(conn)?.len(), 1);
         assert_eq!(secret_uses::table.load::<(i64, i64, Option<String>, Option<i64>)>(conn)?.len(), 1);
         assert_eq!(usage::table.load::<(String, i64, String, i64)>(conn)?.len(), 1);

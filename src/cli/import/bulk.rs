@@ -15,6 +15,7 @@ use super::super::operator::Operator;
 use super::{Report, failed, open};
 use crate::api::accounts::{Signup, Username};
 use crate::app;
+use crate::app::bounds::check_stored;
 use crate::config::Config;
 use crate::db::audit::{Actor, Audited, Entry};
 use crate::db::import::{self, AT_ONCE, Landed};
@@ -50,6 +51,7 @@ pub(super) fn import(operator: &Operator, path: &Path, make_users: bool, secrets
             }
         }
         load.take(conn, batch)?;
+        check_stored(conn, &operator.config).map_err(failed)?;
         load.finish()
     });
     if let Some(secrets) = load.secrets.take_if(|secrets| loaded.is_err() && !load.committing || secrets.written == 0) {
@@ -179,7 +181,10 @@ impl Load<'_> {
         let (mut rows, mut domains) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for row in batch {
             let Some(user_id) = owners.get(&Username::key(&row.username)).copied() else {
-                let why = format!("there is no user {}; --make-users makes those that are missing", row.username);
+                let why = match self.make_users {
+                    true => format!("the username {} was that of a deleted account", row.username),
+                    false => format!("there is no user {}; --make-users makes those that are missing", row.username),
+                };
                 self.report.skip("line", row.line, &why);
                 continue;
             };

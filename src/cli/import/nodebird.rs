@@ -11,6 +11,7 @@ use super::export::{self, Export};
 use super::{Report, failed, open};
 use crate::api::accounts::{Nick, Signup, Username};
 use crate::app;
+use crate::app::bounds::check_stored;
 use crate::config::Config;
 use crate::db::audit::{Actor, Audited, Entry};
 use crate::db::import::{self, AT_ONCE, Landed};
@@ -40,6 +41,7 @@ pub(super) fn import(operator: &Operator, path: &Path, source: &str) -> Result<(
         import::begin(conn).map_err(failed)?;
         let owners = moving.users(conn, users)?;
         moving.domains(conn, domains, &owners)?;
+        check_stored(conn, &operator.config).map_err(failed)?;
         Ok(Audited::several((), std::mem::take(&mut moving.entries)))
     })?;
     let Moving { report, imported, already, .. } = moving;

@@ -24,6 +24,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("LIMIT_CHANGES", "off"),
     ("LIMIT_LOG", "off"),
     ("DOMAINS_PER_USER", "off"),
+    ("POSTS_PER_USER", "off"),
     ("WORKERS", "2"),
 ];
 

@@ -154,7 +154,7 @@ fn of_fifty_who_prove_a_host_at_once_one_has_it() {
 fn the_database_has_one_proven_registration_of_a_host() {
     let gate = gate_asking(&Dns::with(&[]), &[]);
     let ids = two_registrations(&gate).map(|(_, domain)| DomainId::parse(&domain.id).expect("an id"));
-    let prove = |id| gate.app.db.change_now(|conn| Ok(proof::insert(conn, id, Method::Dns, "x", 1)?), |_| Ok(()));
+    let prove = |id| gate.app.db.change_now(|conn| Ok(proof::insert(conn, id, NAME, Method::Dns, "x", 1)?), |_| Ok(()));
     prove(ids[0]).expect("the first");
     prove(ids[1]).expect_err("a second");
 }

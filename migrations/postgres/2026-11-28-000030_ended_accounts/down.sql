@@ -1,0 +1,2 @@
+DROP TABLE removals;
+ALTER TABLE users DROP COLUMN ended;
