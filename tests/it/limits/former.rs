@@ -14,7 +14,7 @@ fn delete(gate: &Gate, user: &User, domain: &Domain) {
 
 #[test]
 fn meter__domain_registered_again() {
-    let gate = Gate::with(&[("LIMIT_FREE", "60/h")]);
+    let gate = Gate::with(&[("LIMIT_FREE", "60/h"), ("USER_TOKEN_TTL", "1d")]);
     let (alice, bob) = (gate.sign_up("alice"), gate.sign_up("bob"));
     let mut domain = gate.register(&alice, "shop.example.com");
     assert_eq!(use_up(&gate, &domain), 60);
@@ -45,7 +45,7 @@ fn meter__domain_registered_again_at_another_node() {
     if crate::harness::postgres().is_none() {
         return;
     }
-    let gate = Gate::with(&[("LIMIT_FREE", "60/h")]);
+    let gate = Gate::with(&[("LIMIT_FREE", "60/h"), ("USER_TOKEN_TTL", "1d")]);
     let other = gate.another_node();
     let alice = gate.sign_up("alice");
     let domain = gate.register(&alice, "shop.example.com");
