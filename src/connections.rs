@@ -1,79 +1,136 @@
-//! Clients that neither finish what they began nor go away. actix-web gives the first head of a connection ten seconds, and
-//! an idle one thirty, but waits for ever for the rest of a later head, for the end of a chunked body that nobody reads, and
-//! for a client that does not read its answers.
+//! The connections of clients. [`Connection`] sees to it that each of them costs at most 256 KiB and ends in time, whatever
+//! is sent on it. [`Connections`] sees to it that no network has too many of them.
 
-use std::any::Any;
-use std::net::Shutdown;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+mod deadline;
+mod framing;
+mod stream;
 
-use actix_web::dev::{Extensions, ServiceRequest};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
 use actix_web::rt::net::TcpStream;
-use socket2::{SockRef, Socket};
+use ipnet::IpNet;
+use socket2::SockRef;
 
-/// How often those that asked for nothing are cut off. Longer than a connection may be idle, than any request takes and than
-/// its answer, which is small, may take on a line that is worth having.
-pub(crate) const EVERY: Duration = Duration::from_secs(60);
-/// How long a client may leave its answers unread.
-const UNREAD: Duration = Duration::from_secs(30);
-/// File descriptors that each connection has: one is actix-web's.
-pub(crate) const DESCRIPTORS: usize = 2;
+pub(crate) use self::framing::Refusal;
+pub(crate) use self::stream::{Connection, Exchange};
+use crate::budget::Network;
+use crate::config::{Config, Timeouts};
+use crate::metrics::Metrics;
 
-/// The open connections.
-#[derive(Debug, Default)]
-pub struct Connections(Mutex<Vec<Weak<Connection>>>);
+/// File descriptors that are left for the database and the like.
+const RESERVED_FILES: u64 = 200;
+/// How long the kernel waits for a client that acknowledges nothing, or whose receive window stays closed.
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the log tells that connections were refused.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Admits connections: of one network at most `LIMIT_CONNECTIONS`, and only while it has fewer than remain free.
 #[derive(Debug)]
-struct Connection {
-    socket: Socket,
-    /// A whole head has come since it was last looked at.
-    has_asked: AtomicBool,
+pub struct Connections {
+    open: Arc<Mutex<Open>>,
+    trusted_proxies: Vec<IpNet>,
+    timeouts: Timeouts,
+    warned_at: Mutex<Option<Instant>>,
 }
 
 impl Connections {
-    /// Watches a connection from now on. For [`actix_web::HttpServer::on_connect`].
-    pub(crate) fn watch(&self, connection: &dyn Any, data: &mut Extensions) {
-        let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
-        let socket = SockRef::from(stream);
-        match socket.set_tcp_user_timeout(Some(UNREAD)).and_then(|()| socket.try_clone()) {
-            Ok(socket) => {
-                let connection = Arc::new(Connection { socket, has_asked: AtomicBool::new(true) });
-                let mut open = self.open();
-                // Those that have gone make room for new ones.
-                if open.len() == open.capacity() {
-                    open.retain(|connection| connection.strong_count() > 0);
-                }
-                open.push(Arc::downgrade(&connection));
-                data.insert(connection);
-            }
-            Err(error) => log::debug!("a connection without a time limit: {error}"),
+    /// With nobody connected.
+    pub fn new(config: &Config) -> Connections {
+        let capacity = capacity_of_worker(config.workers) * config.workers;
+        let limit = config.connections_per_network.unwrap_or(capacity);
+        Connections {
+            open: Arc::new(Mutex::new(Open { free: capacity, limit, of_networks: HashMap::new() })),
+            trusted_proxies: config.trusted_proxies.clone(),
+            timeouts: config.timeouts,
+            warned_at: Mutex::default(),
         }
     }
 
-    /// Cuts off those on which no request has begun since the last time.
-    pub fn cut_off_stuck(&self) {
-        let mut stuck = Vec::new();
-        self.open().retain(|connection| {
-            let Some(connection) = connection.upgrade() else { return false };
-            let goes_on = connection.has_asked.swap(false, Ordering::Relaxed);
-            if !goes_on {
-                stuck.push(connection);
-            }
-            goes_on
-        });
-        // Nobody who connects waits for this. It may have gone this very moment.
-        stuck.iter().for_each(|connection| drop(connection.socket.shutdown(Shutdown::Both)));
+    /// Admits a connection that was accepted, unless its network has too many.
+    pub(crate) fn admit(&self, stream: TcpStream, peer: Option<IpAddr>, metrics: &Metrics) -> Option<Connection> {
+        let peer = peer.map(|peer| peer.to_canonical());
+        let is_proxy = peer.is_some_and(|peer| self.trusted_proxies.iter().any(|network| network.contains(&peer)));
+        // A proxy has the connections of all its clients.
+        let permit = match is_proxy {
+            true => None,
+            false => match Permit::try_take(&self.open, Network::of(peer)) {
+                Some(permit) => Some(permit),
+                None => {
+                    metrics.connections_refused.inc();
+                    self.warn(peer);
+                    return None;
+                }
+            },
+        };
+        if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT)) {
+            log::debug!("a connection without a time limit: {error}");
+        }
+        Some(Connection::new(stream, self.timeouts, permit))
     }
 
-    fn open(&self) -> MutexGuard<'_, Vec<Weak<Connection>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Tells of a refused connection, once in a while.
+    fn warn(&self, peer: Option<IpAddr>) {
+        let now = Instant::now();
+        let mut warned_at = self.warned_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned_at.is_none_or(|warned_at| now - warned_at >= WARNING_INTERVAL) {
+            *warned_at = Some(now);
+            let peer = peer.map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string());
+            log::warn!("refused a connection from {peer}: its network has too many (LIMIT_CONNECTIONS)");
+        }
     }
 }
 
-/// A request has begun on its connection.
-pub(crate) fn note(req: &ServiceRequest) {
-    if let Some(connection) = req.conn_data::<Arc<Connection>>() {
-        connection.has_asked.store(true, Ordering::Relaxed);
+/// How many connections a worker takes. Beyond that, connections wait to be accepted.
+pub(crate) fn capacity_of_worker(workers: usize) -> usize {
+    let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
+    let connections = usize::try_from(files.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX) / workers;
+    connections.clamp(16, 10_000)
+}
+
+/// How many connections there are.
+#[derive(Debug)]
+struct Open {
+    free: usize,
+    limit: usize,
+    of_networks: HashMap<Network, usize>,
+}
+
+/// The right of a network to a connection, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    open: Arc<Mutex<Open>>,
+    network: Network,
+}
+
+impl Permit {
+    /// Takes one while the network has fewer than its limit, and fewer than remain free.
+    fn try_take(open: &Arc<Mutex<Open>>, network: Network) -> Option<Permit> {
+        let mut state = lock(open);
+        let most = state.limit.min(state.free);
+        let held = state.of_networks.get(&network).copied().unwrap_or_default();
+        if held >= most {
+            return None;
+        }
+        state.free -= 1;
+        state.of_networks.insert(network, held + 1);
+        Some(Permit { open: Arc::clone(open), network })
     }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut state = lock(&self.open);
+        state.free += 1;
+        match state.of_networks.get_mut(&self.network) {
+            Some(held) if *held > 1 => *held -= 1,
+            _ => drop(state.of_networks.remove(&self.network)),
+        }
+    }
+}
+
+fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
 }

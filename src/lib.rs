@@ -34,8 +34,8 @@
 //! Imports flow strictly down; a test reads them:
 //!
 //! ```text
-//! main > cli > server > api > gate > app > directory > db > token, password, proof > config
-//!      > secret, host, hashtag, connections, logging > shares > plan, usage, metrics > id > error, exit > locale
+//! main > cli > server > api > gate > app > directory > db > token, password, proof, connections > config
+//!      > secret, host, hashtag, logging > shares > plan, usage, metrics > id > error, exit > locale
 //! ```
 
 #[cfg(doctest)]

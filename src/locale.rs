@@ -229,7 +229,7 @@ impl Message {
             Message::Taken => ("Already taken", "이미 사용 중입니다"),
             Message::TooLarge => ("The body is too large", "본문이 너무 큽니다"),
             Message::HeadTooLarge => ("The request's head is too large", "요청 헤더가 너무 큽니다"),
-            Message::TooSlow => ("The body did not arrive in time", "본문이 제시간에 도착하지 않았습니다"),
+            Message::TooSlow => ("The request did not arrive in time", "요청이 제시간에 도착하지 않았습니다"),
             Message::MediaType => ("This content type is not accepted here", "지원하지 않는 콘텐츠 형식입니다"),
             Message::Origin => ("No domain is registered for the host of this web page", "이 웹 페이지의 호스트는 등록된 도메인이 아닙니다"),
             Message::SecretInBrowser => ("A client secret does not belong in a browser: ask for tokens from your server, and replace this secret", "클라이언트 비밀 키는 브라우저에서 사용할 수 없습니다. 서버에서 토큰을 요청하고 이 비밀 키를 교체하세요"),

@@ -65,6 +65,8 @@ pub struct Metrics {
     /// How long each write transaction held its connection, which is SQLite's only writer: from the connection to the commit
     /// and its application to the directory.
     pub write_time: Histogram,
+    /// Connections closed at once because their network had too many.
+    pub connections_refused: Counter,
     /// Database connections in use.
     pub connections_used: Gauge,
     /// Database connections open.
@@ -91,6 +93,7 @@ impl Default for Metrics {
             domains: Gauge::default(),
             revoked_tokens: Gauge::default(),
             write_time: Histogram::new(BUCKETS),
+            connections_refused: Counter::default(),
             connections_used: Gauge::default(),
             connections_open: Gauge::default(),
         };
@@ -145,6 +148,11 @@ impl Default for Metrics {
             "Time that a write transaction holds the writer",
             Unit::Seconds,
             metrics.write_time.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Connections closed at once because their network had too many",
+            metrics.connections_refused.clone(),
         );
         registry.register("database_connections_used", "Database connections in use", metrics.connections_used.clone());
         registry.register("database_connections_open", "Database connections open", metrics.connections_open.clone());

@@ -1,13 +1,17 @@
 //! Read this first: the whole route table, the one middleware around it, and how it is bound and ended.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use actix_http::{HttpService, KeepAlive, Request};
+use actix_service::{IntoServiceFactory, Service, ServiceFactoryExt, apply_fn_factory, fn_service, map_config};
 use actix_web::body::BoxBody;
-use actix_web::dev::{Server, ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::dev::{AppConfig, Server, ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::from_fn;
+use actix_web::rt::net::TcpStream;
 use actix_web::{HttpResponse, HttpServer, web};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use utoipa_actix_web::service_config::ServiceConfig;
 use utoipa_actix_web::{AppExt, scope};
@@ -17,7 +21,7 @@ use crate::api::{
 };
 use crate::app::App;
 use crate::config::Config;
-use crate::connections;
+use crate::connections::{Connection, Exchange, capacity_of_worker};
 use crate::gate::observe::observe;
 use crate::gate::routes::Routes;
 
@@ -100,39 +104,76 @@ const SHUTDOWN: u64 = 6;
 /// How long `/readyz` answers 503 before the port is closed, so that balancers notice.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: i32 = 2048;
+/// How long a connection that is being closed reads on, so that the client sees its last answer.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of answers that a connection holds before they are written.
+const WRITE_BUFFER_SIZE: usize = 16 * 1024;
+/// Bytes that the kernel holds for a connection in each direction. Linux takes twice as much memory for them.
+const KERNEL_BUFFER_SIZE: usize = 32 * 1024;
+
 /// Binds the API. It serves as soon as the returned server is polled.
+///
+/// This builds what `actix_web::HttpServer` builds, with a [`Connection`] in place of each TCP stream.
 ///
 /// # Errors
 /// When the address cannot be bound.
 pub fn bind(app: &web::Data<App>) -> io::Result<(Server, Vec<SocketAddr>)> {
-    let config = &app.config;
-    let table = route_table(config);
-    let (state, watching) = (app.clone(), app.clone());
-    let server = HttpServer::new(move || application(state.clone(), table.clone()))
-        .workers(config.workers)
-        .keep_alive(Duration::from_secs(30))
-        .client_request_timeout(Duration::from_secs(10))
-        .client_disconnect_timeout(Duration::from_secs(2))
-        .max_connections(connections_per_worker(config.workers))
-        .on_connect(move |connection, data| watching.connections.watch(connection, data))
-        .backlog(2048)
+    let (app, table, workers) = (app.clone(), route_table(&app.config), app.config.workers);
+    let listener = listen(app.config.listen)?;
+    let address = listener.local_addr()?;
+    let builder = Server::build();
+    let stopping = builder.graceful_shutdown_signal();
+    let service = move || {
+        let (stopping, accepting) = (stopping.clone(), app.clone());
+        let application = application(app.clone(), table.clone()).into_factory();
+        let application = application.map_err(|error| error.error_response());
+        let application = map_config(application, |()| AppConfig::default());
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            // The connection has timers of its own.
+            .keep_alive(KeepAlive::Os)
+            .client_request_timeout(Duration::ZERO)
+            .client_disconnect_timeout(LINGER_TIMEOUT)
+            .h1_write_buffer_size(WRITE_BUFFER_SIZE)
+            .on_connect_ext(|connection: &Connection, data| drop(data.insert(connection.exchange())))
+            .h1(apply_fn_factory(application, |mut request: Request, application: &_| {
+                Exchange::begin(&mut request);
+                Service::call(application, request)
+            }));
+        let accept = move |stream: TcpStream| {
+            let peer = stream.peer_addr().ok();
+            let address = peer.map(|peer| peer.ip());
+            let connection = accepting.connections.admit(stream, address, &accepting.metrics);
+            async move { connection.map(|connection| (connection, peer)).ok_or(()) }
+        };
+        fn_service(accept).and_then(http.map_err(drop))
+    };
+    let server = builder
+        .workers(workers)
+        .max_concurrent_connections(capacity_of_worker(workers))
         // Database work of one worker's requests, and hashing; both have shorter queues of their own.
         .worker_max_blocking_threads(192)
         .shutdown_timeout(SHUTDOWN)
         .disable_signals()
-        .bind(config.listen)?;
-    let addresses = server.addrs();
-    Ok((server.run(), addresses))
+        .listen("gatebird", listener, service)?;
+    Ok((server.run(), vec![address]))
 }
 
-/// Connections that a worker takes, so that all workers together leave some file descriptors for the database and the
-/// like; beyond that, connections wait to be accepted.
-fn connections_per_worker(workers: usize) -> usize {
-    const RESERVED: u64 = 200;
-    let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
-    let connections =
-        usize::try_from(files.saturating_sub(RESERVED)).unwrap_or(usize::MAX) / connections::DESCRIPTORS / workers;
-    connections.clamp(16, 10_000)
+/// A listening socket whose address may be taken again at once after a restart.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    // What the kernel holds for a connection would otherwise grow to several MiB.
+    socket.set_recv_buffer_size(KERNEL_BUFFER_SIZE)?;
+    socket.set_send_buffer_size(KERNEL_BUFFER_SIZE)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Binds `/metrics` on `METRICS_ADDR`, a port of its own that outsiders do not reach.

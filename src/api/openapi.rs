@@ -122,7 +122,7 @@ fn refusals(path: &str, operation: &mut Operation, changes: bool, config: &Confi
     }
     if operation.request_body.is_some() {
         add("400", "Malformed input; `field` names the member");
-        add("408", "The body did not arrive in time");
+        add("408", "The request did not arrive in time");
         add("413", "The body is too large");
         add("415", "The content type is not accepted");
     }

@@ -16,6 +16,7 @@ mod upkeep;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use std::time::Instant;
 
 use actix_web::web;
@@ -33,7 +34,7 @@ pub(crate) use self::time::system_time;
 use self::time::{Instead, Started, SystemClock, TrustedTime};
 pub(crate) use self::upkeep::USAGE_DAYS;
 use crate::config::{Config, Database};
-use crate::connections::{self, Connections};
+use crate::connections::Connections;
 use crate::db::audit::Audited;
 pub(crate) use crate::db::audit::{Actor, Who};
 use crate::db::user::{self, Standing, Tenant};
@@ -91,6 +92,9 @@ pub struct App {
     _in_use: Option<File>,
 }
 
+/// How often the access log is told what it left out.
+const LEFT_OUT_INTERVAL: Duration = Duration::from_secs(60);
+
 impl App {
     /// Opens everything, fills the directory and keeps it fresh.
     ///
@@ -134,7 +138,7 @@ impl App {
             failures: Failures::default(),
             budgets: Budgets::new(config.budgets),
             left_out_lines: LeftOut::default(),
-            connections: Connections::default(),
+            connections: Connections::new(&config),
             proving: Proving::new(&config),
             revocations: Revocations::default(),
             started: Started::new(clock.as_ref(), kept),
@@ -166,11 +170,10 @@ impl App {
         removal::keep_removing(Arc::downgrade(&app.clone().into_inner()))?;
         proofs::keep_looking(Arc::downgrade(&app.clone().into_inner()))?;
         let watch = |app: &Arc<App>| {
-            app.connections.cut_off_stuck();
             app.left_out_lines.write();
             Ok(())
         };
-        upkeep::repeat("the watch", connections::EVERY, Arc::downgrade(&app.clone().into_inner()), watch)?;
+        upkeep::repeat("the access log", LEFT_OUT_INTERVAL, Arc::downgrade(&app.clone().into_inner()), watch)?;
         Ok(app)
     }
 

@@ -11,6 +11,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use ipnet::IpNet;
@@ -74,6 +75,10 @@ pub struct Config {
     pub max_users: Option<i64>,
     /// `MAX_DOMAINS`: how many domains there may be; `None` is no bound.
     pub max_domains: Option<i64>,
+    /// `LIMIT_CONNECTIONS`: how many connections a network may have; `None` is no limit.
+    pub connections_per_network: Option<usize>,
+    /// Not a setting: tests shorten them.
+    pub timeouts: Timeouts,
     /// `TRUSTED_PROXIES`: whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// `METRICS_ADDR`; `None` is `off`.
@@ -116,6 +121,26 @@ impl fmt::Debug for Database {
             Database::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
             Database::Postgres(url) => f.write_str(&without_password(url)),
         }
+    }
+}
+
+/// How long a connection may wait for its client.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// From the first byte of a head, or from the beginning of a connection, to the end of the head.
+    pub head: Duration,
+    /// From the end of a head to the end of the body, for bodies that no handler reads; a handler has a shorter limit.
+    pub body: Duration,
+    /// Between an answer and the next request.
+    pub idle: Duration,
+    /// From an answer's first byte that the client's network does not take, to the last one.
+    pub written: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        let [head, body, idle, written] = [10, 20, 30, 30].map(Duration::from_secs);
+        Timeouts { head, body, idle, written }
     }
 }
 
@@ -285,6 +310,7 @@ impl Config {
         let posts_per_user = r.read("POSTS_PER_USER", "10000", at_most);
         let max_users = r.read("MAX_USERS", "1000000", at_most);
         let max_domains = r.read("MAX_DOMAINS", "1000000", at_most);
+        let connections_per_network = r.read("LIMIT_CONNECTIONS", "1024", at_most);
         let trusted_proxies = r.read("TRUSTED_PROXIES", "", networks);
         let metrics = r.read("METRICS_ADDR", "127.0.0.1:9002", |text| match text {
             "off" => Ok(None),
@@ -350,6 +376,8 @@ impl Config {
             posts_per_user: posts_per_user?,
             max_users: max_users?,
             max_domains: max_domains?,
+            connections_per_network: connections_per_network?.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+            timeouts: Timeouts::default(),
             trusted_proxies: trusted_proxies?,
             metrics: metrics?,
             workers: workers?,

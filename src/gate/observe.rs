@@ -2,19 +2,24 @@
 //! counters, access log, and a 500 instead of a dropped connection when a handler panics.
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use actix_web::body::{BoxBody, MessageBody};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::Next;
+use actix_web::web::Bytes;
 use actix_web::{HttpResponse, web};
 use futures_util::FutureExt;
 use serde_json::json;
@@ -27,15 +32,16 @@ use super::routes::{Route, Routes};
 use super::versions::Ending;
 use crate::app::App;
 use crate::config::{AccessLog, Config};
-use crate::connections;
+use crate::connections::{Exchange, Refusal};
 use crate::error::{Error, Result};
 use crate::locale::{Locale, Message};
 use crate::logging;
 use crate::shares::{Budget, Network};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Bytes that the target and the headers of a request may have together.
-const MOST_HEAD: usize = 16 * 1024;
+
+/// Bytes of a body that a connection copies at once.
+const PART_SIZE: usize = 8 * 1024;
 
 /// What has to be known of a request after it has been handed on.
 struct Seen<'a> {
@@ -65,7 +71,6 @@ pub async fn observe<B: MessageBody + 'static>(
         return Err(Error::internal("web::Data<App> or web::Data<Routes> is missing from app_data").into());
     };
     let (app, routes) = (app.clone(), routes.clone());
-    connections::note(&req);
     // As the router reads it, or `/v%31/token` would be a way around what is decided here.
     let path = req.match_info().as_str();
     let route = routes.find(path);
@@ -77,7 +82,7 @@ pub async fn observe<B: MessageBody + 'static>(
     }
     match AssertUnwindSafe(next.call(req)).catch_unwind().await {
         Ok(Ok(response)) => {
-            let mut response = response.map_into_boxed_body();
+            let mut response = response.map_into_boxed_body().map_body(|_, body| in_parts(body));
             if let Some(error) = response.response().error() {
                 let answer = seen.answer_any(&app, error);
                 response = response.into_response(answer);
@@ -113,9 +118,8 @@ impl<'a> Seen<'a> {
 
     /// What is answered before a handler is looked for.
     fn without_handler(&self, app: &App, req: &ServiceRequest, route: Option<&Route>) -> Option<Result<HttpResponse>> {
-        let target = req.uri().path_and_query().map_or(0, |target| target.as_str().len());
-        if target + head_size(req.headers()) > MOST_HEAD {
-            return Some(Err(Error::HeadTooLarge));
+        if let Some(refusal) = req.conn_data::<Rc<Exchange>>().and_then(|exchange| exchange.refusal()) {
+            return Some(Err(of_connection(refusal)));
         }
         let route = route?;
         // Before the sunset is looked at: a page that may not ask could not read that the version is gone.
@@ -207,6 +211,36 @@ impl<'a> Seen<'a> {
     }
 }
 
+/// Large bodies are given to the connection in parts: it copies each of them before it writes it.
+fn in_parts(body: BoxBody) -> BoxBody {
+    match body.size() {
+        BodySize::Sized(size) if size > PART_SIZE as u64 => match body.try_into_bytes() {
+            Ok(bytes) => BoxBody::new(Parts(bytes)),
+            Err(body) => body,
+        },
+        _ => body,
+    }
+}
+
+/// A whole body, handed on in parts of [`PART_SIZE`].
+struct Parts(Bytes);
+
+impl MessageBody for Parts {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.0.len() as u64)
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Bytes, Infallible>>> {
+        let size = self.0.len().min(PART_SIZE);
+        Poll::Ready((size > 0).then(|| Ok(self.0.split_to(size))))
+    }
+}
+
 /// Headers that every answer has. What a handler set already stays.
 fn secure(headers: &mut HeaderMap, config: &Config) {
     let fixed = [
@@ -255,6 +289,15 @@ fn new_request_id() -> HeaderValue {
     HeaderValue::try_from(id).expect("hexadecimal is a header value")
 }
 
+/// The answer to a request that its connection refused.
+fn of_connection(refusal: Refusal) -> Error {
+    match refusal {
+        Refusal::HeadTooLarge => Error::HeadTooLarge,
+        Refusal::Malformed => Error::Malformed(Message::Malformed),
+        Refusal::HeadTooSlow => Error::TooSlow,
+    }
+}
+
 /// Errors that the framework made by itself, before or instead of a handler.
 fn of_framework(error: &actix_web::Error) -> Error {
     match error.as_response_error().status_code() {
@@ -270,10 +313,6 @@ fn of_framework(error: &actix_web::Error) -> Error {
 fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("of an unknown kind")
-}
-
-fn head_size(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
 }
 
 /// One word for all methods that no route has, so that nobody can make labels.

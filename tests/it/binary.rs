@@ -80,6 +80,7 @@ const KEYS: &[&str] = &[
     "POSTS_PER_USER",
     "MAX_USERS",
     "MAX_DOMAINS",
+    "LIMIT_CONNECTIONS",
     "TRUSTED_PROXIES",
     "METRICS_ADDR",
     "WORKERS",

@@ -14,6 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
+use gatebird::config::Timeouts;
 use gatebird::db::Db;
 use gatebird::shares::{Holder, Network};
 use gatebird::{App, Config, app, server};
@@ -27,6 +28,9 @@ use crate::proof::dns;
 pub const JWT_SECRET: &str = "kJ8s0dP2mQ7xV4nB1zR6tY9wL3cF5gH0uE2a";
 /// A password that is strong enough.
 pub const PASSWORD: &str = "correct horse battery staple";
+
+/// No setting of the gate's own: how many milliseconds each of a connection's timeouts has.
+pub const TIMEOUTS: &str = "TIMEOUTS";
 
 /// Settings that tests start from: cheap hashes, no limits, no second port.
 const SETTINGS: &[(&str, &str)] = &[
@@ -44,6 +48,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("LIMIT_LOG", "off"),
     ("DOMAINS_PER_USER", "off"),
     ("POSTS_PER_USER", "off"),
+    ("LIMIT_CONNECTIONS", "off"),
     ("METRICS_ADDR", "off"),
     ("ACCESS_LOG", "off"),
     ("WORKERS", "2"),
@@ -325,7 +330,12 @@ pub fn config(database: &Database, settings: &[(String, String)]) -> Config {
         // No test asks the world's DNS.
         set.or_else(|| (key == "DNS_SERVER").then(|| dns::EMPTY.address.to_string()))
     });
-    config.unwrap_or_else(|problems| panic!("{problems}"))
+    let mut config = config.unwrap_or_else(|problems| panic!("{problems}"));
+    if let Some((_, milliseconds)) = settings.iter().find(|(name, _)| name == TIMEOUTS) {
+        let timeout = Duration::from_millis(milliseconds.parse().expect("a number"));
+        config.timeouts = Timeouts { head: timeout, body: timeout, idle: timeout, written: timeout };
+    }
+    config
 }
 
 pub struct User {

@@ -1,12 +1,15 @@
 //! What every answer has in common: its shape, its language, its headers, its request id; also when the framework, a
 //! malformed request or a panic is the cause.
 
+mod connected;
+mod flood;
+mod heads;
 mod hostile;
 mod panics;
 mod raw;
 mod smuggling;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -259,45 +262,6 @@ fn a_body_that_does_not_come_is_408() {
             scope.spawn(|| timed_out(what, begin, *dribble));
         }
     });
-}
-
-/// The minute between two looks is not waited for.
-#[test]
-fn a_connection_on_which_no_request_comes_is_cut_off() {
-    let gate = Gate::start();
-    let address = gate.url.strip_prefix("http://").expect("plain HTTP");
-    let ask = |stream: &mut TcpStream, request: &str| {
-        stream.write_all(request.as_bytes()).expect("the server reads");
-        let mut answer = [0; 4096];
-        let read = stream.read(&mut answer).expect("an answer");
-        String::from_utf8_lossy(&answer[..read]).into_owned()
-    };
-    let connect = || {
-        let stream = TcpStream::connect(address).expect("the server listens");
-        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
-        stream
-    };
-    let whole = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
-    let chunked = "POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let cut = |stuck: &mut TcpStream| matches!(stuck.read(&mut [0; 64]), Ok(0)) || stuck.write_all(b"x").is_err();
-    let mut busy = connect();
-    assert!(ask(&mut busy, whole).starts_with("HTTP/1.1 200"));
-    // The rest of a second head, for which actix-web sets no timer; and of a body that nobody reads.
-    let mut stuck = [connect(), connect()];
-    assert!(ask(&mut stuck[0], whole).starts_with("HTTP/1.1 200"));
-    stuck[0].write_all(b"GET").expect("the server reads");
-    assert!(ask(&mut stuck[1], chunked).starts_with("HTTP/1.1 404"));
-    gate.app.connections.cut_off_stuck();
-    assert!(ask(&mut busy, whole).starts_with("HTTP/1.1 200"));
-    for stream in &mut stuck {
-        stream.set_nonblocking(true).expect("TCP");
-        let waits = stream.read(&mut [0; 64]).expect_err("nothing to read").kind();
-        assert_eq!(waits, ErrorKind::WouldBlock, "it had a minute");
-        stream.set_nonblocking(false).expect("TCP");
-    }
-    gate.app.connections.cut_off_stuck();
-    assert!(stuck.iter_mut().all(cut));
-    assert!(ask(&mut busy, whole).starts_with("HTTP/1.1 200"));
 }
 
 #[test]

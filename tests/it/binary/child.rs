@@ -25,6 +25,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("LIMIT_LOG", "off"),
     ("DOMAINS_PER_USER", "off"),
     ("POSTS_PER_USER", "off"),
+    ("LIMIT_CONNECTIONS", "off"),
     ("WORKERS", "2"),
 ];
 

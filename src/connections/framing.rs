@@ -1,0 +1,200 @@
+//! Where a request ends: the head is parsed by the parser that actix-http uses, and the body is followed in the syntax of
+//! RFC 9112. Whatever actix-http could read in another way is refused here, so both always agree.
+
+use std::mem::{MaybeUninit, replace};
+
+use actix_web::http::Uri;
+use httparse::Status;
+
+/// Bytes that the head of a request may have.
+pub(super) const MAX_HEAD_SIZE: usize = 16 * 1024;
+/// Header lines that actix-http takes.
+const MAX_HEADERS: usize = 96;
+/// Hexadecimal digits that the size of a chunk may have.
+const MAX_CHUNK_SIZE_DIGITS: u8 = 8;
+
+/// Why a request is answered without being looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The head is larger than 16 KiB or has more than 96 header lines.
+    HeadTooLarge,
+    /// The head is not one of HTTP/1.1 or HTTP/1.0.
+    Malformed,
+    /// The head was not complete in time.
+    HeadTooSlow,
+}
+
+/// The bytes at the beginning of a request.
+pub(super) enum Head {
+    /// The head is not complete.
+    Partial,
+    /// The head has `size` bytes, and this body follows.
+    Whole { size: usize, body: Body },
+    /// The head must not reach the framework.
+    Refused(Refusal),
+}
+
+/// Parses the head that `bytes` begin with.
+pub(super) fn head(bytes: &[u8]) -> Head {
+    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(bytes, &mut headers) {
+        Ok(Status::Complete(size)) if size <= MAX_HEAD_SIZE => match body_of(&request) {
+            Some(body) => Head::Whole { size, body },
+            None => Head::Refused(Refusal::Malformed),
+        },
+        Ok(Status::Partial) if bytes.len() < MAX_HEAD_SIZE => Head::Partial,
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => Head::Refused(Refusal::HeadTooLarge),
+        Err(_) => Head::Refused(Refusal::Malformed),
+    }
+}
+
+/// The body that a head announces (RFC 9112 §6.3); `None` when that is ambiguous, or actix-http would refuse the head.
+fn body_of(request: &httparse::Request<'_, '_>) -> Option<Body> {
+    let is_1_1 = request.version == Some(1);
+    let (mut length, mut is_chunked, mut has_host, mut is_websocket) = (None, false, false, false);
+    for header in &*request.headers {
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        // The length of a name tells most names apart.
+        match header.name.len() {
+            4 if is("host") && replace(&mut has_host, true) => return None,
+            7 if is("upgrade") => is_websocket |= header.value.trim_ascii().eq_ignore_ascii_case(b"websocket"),
+            14 if is("content-length") => {
+                let size = parse_length(header.value)?;
+                if length.replace(size).is_some() {
+                    return None;
+                }
+            }
+            17 if is("transfer-encoding") => {
+                let is_known = is_1_1 && header.value.trim_ascii().eq_ignore_ascii_case(b"chunked");
+                if !is_known || replace(&mut is_chunked, true) {
+                    return None;
+                }
+            }
+            _ => {}
+        }
+    }
+    let (method, target) = (request.method?, request.path?);
+    if (is_1_1 && !has_host) || (!is_1_1 && method == "POST" && length.is_none()) || !is_target(target) {
+        return None;
+    }
+    match length {
+        Some(_) if is_chunked => None,
+        None if is_chunked => Some(Body::Chunked(Chunked::Size { size: 0, digits: 0 })),
+        // To actix-http all that follows is the body.
+        _ if is_websocket => Some(Body::Sized(u64::MAX)),
+        Some(0) | None if method == "CONNECT" => Some(Body::Sized(u64::MAX)),
+        length => Some(Body::Sized(length.unwrap_or(0))),
+    }
+}
+
+fn parse_length(value: &[u8]) -> Option<u64> {
+    let digits = str::from_utf8(value.trim_ascii()).ok()?;
+    // `parse` alone would take a sign.
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+/// Whether the target is a URI. Most need no second parser for that.
+fn is_target(target: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~?=&%+:,@".contains(&byte);
+    (target.starts_with('/') && target.bytes().all(is_plain)) || Uri::try_from(target).is_ok()
+}
+
+/// What is left of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// That many bytes.
+    Sized(u64),
+    /// Chunks.
+    Chunked(Chunked),
+}
+
+impl Body {
+    /// Nothing is left.
+    pub(super) fn is_complete(&self) -> bool {
+        matches!(self, Body::Sized(0) | Body::Chunked(Chunked::End))
+    }
+
+    /// Follows the body through `bytes`, and returns how many of them belong to it; `None` when they are malformed.
+    pub(super) fn follow(&mut self, bytes: &[u8]) -> Option<usize> {
+        match self {
+            Body::Sized(left) => Some(take(left, bytes)),
+            Body::Chunked(state) => state.follow(bytes),
+        }
+    }
+}
+
+/// Takes as much as possible off what is left.
+fn take(left: &mut u64, bytes: &[u8]) -> usize {
+    let taken = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+    *left -= taken as u64;
+    taken
+}
+
+/// The position within a chunked body (RFC 9112 §7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Chunked {
+    /// In the digits of a chunk's size.
+    Size { size: u64, digits: u8 },
+    /// In the extension behind a size.
+    Extension { size: u64 },
+    /// Before the LF behind a size.
+    SizeLf { size: u64 },
+    /// In the data of a chunk.
+    Data { left: u64 },
+    /// Before the CR behind the data.
+    DataCr,
+    /// Before the LF behind the data.
+    DataLf,
+    /// At the beginning of a trailer or of the last line.
+    LineStart,
+    /// In a trailer.
+    Trailer,
+    /// Before the LF of a trailer.
+    TrailerLf,
+    /// Before the last LF.
+    LastLf,
+    /// Behind the body.
+    End,
+}
+
+impl Chunked {
+    fn follow(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while at < bytes.len() && *self != Chunked::End {
+            if let Chunked::Data { left } = self {
+                at += take(left, &bytes[at..]);
+                if *left == 0 {
+                    *self = Chunked::DataCr;
+                }
+            } else {
+                *self = self.after(bytes[at])?;
+                at += 1;
+            }
+        }
+        Some(at)
+    }
+
+    /// The position behind one byte that is not data.
+    fn after(self, byte: u8) -> Option<Chunked> {
+        use Chunked::*;
+        Some(match (self, byte) {
+            (Size { size, digits: 1.. } | Extension { size }, b'\r') => SizeLf { size },
+            (Size { size, digits: 1.. }, b';' | b' ' | b'\t') => Extension { size },
+            (Size { size, digits }, _) if digits < MAX_CHUNK_SIZE_DIGITS => {
+                Size { size: size << 4 | u64::from(char::from(byte).to_digit(16)?), digits: digits + 1 }
+            }
+            (Extension { size }, b'\t' | b' '..=b'~') => Extension { size },
+            (SizeLf { size: 0 }, b'\n') => LineStart,
+            (SizeLf { size }, b'\n') => Data { left: size },
+            (DataCr, b'\r') => DataLf,
+            (DataLf, b'\n') => Size { size: 0, digits: 0 },
+            (LineStart, b'\r') => LastLf,
+            (Trailer, b'\r') => TrailerLf,
+            (LineStart | Trailer, b'\t' | b' '..=b'~') => Trailer,
+            (TrailerLf, b'\n') => LineStart,
+            (LastLf, b'\n') => End,
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,351 @@
+//! A connection as actix-http sees it.
+//!
+//! actix-http reads ahead: it takes up to 128 KiB from a connection and makes a request of all that it finds there. So this
+//! stream hands out one request at a time. A head is handed out when it is complete, well-formed and at most 16 KiB, and
+//! when the answer to the request before it has been written. A body is handed out in parts, each when the handler has
+//! asked for it or has answered without it. Everything else stays with the kernel, which stops the client.
+//!
+//! In place of a head that is refused, a request of this stream's own is handed out. It carries the reason, so that the
+//! answer is made, counted and logged where all answers are.
+
+use std::cell::Cell;
+use std::io;
+use std::mem::{MaybeUninit, take};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use actix_http::{BoxedPayloadStream, Payload, Request};
+use actix_web::error::PayloadError;
+use actix_web::rt::net::TcpStream;
+use actix_web::web::Bytes;
+use futures_util::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::Permit;
+use super::deadline::{Deadline, Wait};
+use super::framing::{self, Body, Head, Refusal};
+use crate::config::Timeouts;
+
+/// Bytes that are read from the kernel, and handed out of a body, at once.
+const READ_SIZE: usize = 8 * 1024;
+/// Stands for a request whose head was refused. actix-http closes a connection whose request has a body that does not
+/// come, and first reads what the client still sends: without that, the client might never see its answer.
+const REFUSED: &[u8] = b"REFUSED * HTTP/1.1\r\nHost: -\r\nContent-Length: 1\r\n\r\n";
+
+/// How an answer begins that is not the last one to its request, such as `100 Continue`.
+const INTERIM_ANSWER: &[u8] = b"HTTP/1.1 1";
+
+/// What a connection and the request on it tell each other.
+#[derive(Debug, Default)]
+pub(crate) struct Exchange {
+    /// A request was handed out that actix-http has not begun to serve.
+    is_queued: Cell<bool>,
+    /// All of the present request's body was handed out.
+    is_complete: Cell<bool>,
+    /// The handler waits for more of the body.
+    wants_more: Cell<bool>,
+    refusal: Cell<Option<Refusal>>,
+}
+
+impl Exchange {
+    /// Notes that actix-http begins to serve a request, and sees to it that its body is handed out as it is asked for.
+    pub(crate) fn begin(request: &mut Request) {
+        let Some(exchange) = request.conn_data::<Rc<Exchange>>() else { return };
+        exchange.is_queued.set(false);
+        if !exchange.is_complete.get() {
+            let exchange = Rc::clone(exchange);
+            let payload: BoxedPayloadStream = Box::pin(Asking { exchange, payload: request.take_payload() });
+            *request.payload() = payload.into();
+        }
+    }
+
+    /// Why the present request must be refused.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        self.refusal.get()
+    }
+}
+
+/// A body that asks its connection for more when it has nothing.
+struct Asking {
+    exchange: Rc<Exchange>,
+    payload: Payload,
+}
+
+impl Stream for Asking {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = Pin::new(&mut self.payload).poll_next(context);
+        if next.is_pending() && !self.exchange.wants_more.replace(true) {
+            // actix-http then reads from the connection again.
+            context.waker().wake_by_ref();
+        }
+        next
+    }
+}
+
+/// What the next byte from the client is.
+#[derive(Debug)]
+enum Position {
+    /// Of a head, or between two requests.
+    Head,
+    /// Of the rest of a body.
+    Body(Body),
+    /// Of nothing that is looked at.
+    Refused,
+    /// Behind a malformed body: for actix-http, the end.
+    End,
+}
+
+/// A TCP connection that costs little, whatever is sent on it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    exchange: Rc<Exchange>,
+    deadline: Deadline,
+    position: Position,
+    /// Bytes that were read, of which those before `handed_out` were handed out and those before `admitted` may be.
+    bytes: Vec<u8>,
+    handed_out: usize,
+    admitted: usize,
+    /// The present request was answered, or was not handed out yet.
+    is_answered: bool,
+    /// Something of an answer was written since the last flush.
+    has_written: bool,
+    /// Other connections must be served before more is handed out.
+    must_yield: bool,
+    /// There may be more to read, and nothing will wake the task because of it.
+    may_read: bool,
+    _permit: Option<Permit>,
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream, timeouts: Timeouts, permit: Option<Permit>) -> Connection {
+        Connection {
+            stream,
+            exchange: Rc::default(),
+            deadline: Deadline::new(timeouts, Wait::Head),
+            position: Position::Head,
+            bytes: Vec::new(),
+            handed_out: 0,
+            admitted: 0,
+            is_answered: true,
+            has_written: false,
+            must_yield: false,
+            may_read: false,
+            _permit: permit,
+        }
+    }
+
+    /// What belongs to the data of this connection.
+    pub(crate) fn exchange(&self) -> Rc<Exchange> {
+        Rc::clone(&self.exchange)
+    }
+
+    /// Admits bytes that were read, and reads more, until some are admitted or the end is reached.
+    fn poll_admit(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.handed_out == self.admitted {
+            if take(&mut self.must_yield) {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let is_open = match self.position {
+                Position::Body(_) => self.is_answered || self.exchange.wants_more.get(),
+                Position::Head | Position::Refused => self.is_answered,
+                Position::End => return Poll::Ready(Ok(())),
+            };
+            if !is_open {
+                self.may_read |= self.stream.poll_read_ready(context)?.is_ready();
+                return Poll::Pending;
+            }
+            if self.has_unread() && self.admit() {
+                continue;
+            }
+            if ready!(self.poll_fill(context))? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            if let Position::Refused = self.position {
+                self.forget();
+                self.must_yield = true;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Looks at what was read. Says whether anything came of it.
+    fn admit(&mut self) -> bool {
+        let unread = &self.bytes[self.handed_out..];
+        match &mut self.position {
+            Position::Head => match framing::head(unread) {
+                Head::Whole { size, body } => self.begin(size, body),
+                Head::Refused(refusal) => self.refuse(refusal),
+                Head::Partial => {
+                    if self.deadline.wait() != Wait::Head {
+                        self.deadline.begin(Wait::Head);
+                    }
+                    return false;
+                }
+            },
+            Position::Body(body) => {
+                let part = &unread[..unread.len().min(READ_SIZE)];
+                match body.follow(part) {
+                    Some(size) => self.admitted += size,
+                    None => self.position = Position::End,
+                }
+                self.exchange.wants_more.set(false);
+                // Without this, actix-http would collect 128 KiB before it looks at any of it.
+                self.must_yield = self.is_answered;
+                self.after_body();
+            }
+            Position::Refused | Position::End => return false,
+        }
+        true
+    }
+
+    /// Admits a head, and what was read of its body.
+    fn begin(&mut self, head: usize, mut body: Body) {
+        self.is_answered = false;
+        self.exchange.is_queued.set(true);
+        self.exchange.wants_more.set(false);
+        let unread = &self.bytes[self.handed_out..];
+        self.admitted += head;
+        self.position = match body.follow(&unread[head..]) {
+            Some(size) => {
+                self.admitted += size;
+                Position::Body(body)
+            }
+            None => Position::End,
+        };
+        self.exchange.is_complete.set(false);
+        self.after_body();
+    }
+
+    /// Goes on to the next head if the body is complete.
+    fn after_body(&mut self) {
+        if let Position::Body(body) = &self.position
+            && body.is_complete()
+        {
+            self.position = Position::Head;
+            self.exchange.is_complete.set(true);
+        }
+        self.deadline.begin(self.next_wait());
+    }
+
+    /// Hands out a request of its own, which is the last one.
+    fn refuse(&mut self, refusal: Refusal) {
+        self.forget();
+        self.bytes.extend_from_slice(REFUSED);
+        self.admitted = REFUSED.len();
+        self.exchange.refusal.set(Some(refusal));
+        self.exchange.is_queued.set(true);
+        self.exchange.is_complete.set(true);
+        self.is_answered = false;
+        self.position = Position::Refused;
+        self.deadline.begin(Wait::Nothing);
+    }
+
+    /// What the connection waits for while nothing waits to be written.
+    fn next_wait(&self) -> Wait {
+        match self.position {
+            Position::Head if !self.is_answered => Wait::Nothing,
+            Position::Head if self.has_unread() => Wait::Head,
+            Position::Head => Wait::Idle,
+            Position::Body(_) => Wait::Body,
+            Position::Refused | Position::End => Wait::Nothing,
+        }
+    }
+
+    /// There are bytes that were read and not admitted.
+    fn has_unread(&self) -> bool {
+        self.admitted < self.bytes.len()
+    }
+
+    /// Reads from the kernel behind what was read already.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut space = [MaybeUninit::uninit(); READ_SIZE];
+        let mut part = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut part))?;
+        self.may_read = false;
+        self.bytes.drain(..self.handed_out);
+        (self.handed_out, self.admitted) = (0, 0);
+        self.bytes.extend_from_slice(part.filled());
+        Poll::Ready(Ok(part.filled().len()))
+    }
+
+    /// Forgets what was read, and gives back the memory of large requests.
+    fn forget(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(READ_SIZE);
+        (self.handed_out, self.admitted) = (0, 0);
+    }
+
+    /// What happens when the time is over: a head that was begun is answered, and other waits end the connection.
+    fn expire(&mut self) -> io::Result<()> {
+        match self.deadline.wait() {
+            Wait::Head if self.has_unread() => self.refuse(Refusal::HeadTooSlow),
+            Wait::Head | Wait::Idle => self.position = Position::End,
+            Wait::Body | Wait::Written | Wait::Nothing => return Err(io::ErrorKind::TimedOut.into()),
+        }
+        Ok(())
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        while this.poll_admit(context)?.is_pending() {
+            if !this.deadline.is_over(context) {
+                return Poll::Pending;
+            }
+            this.expire()?;
+        }
+        let admitted = &this.bytes[this.handed_out..this.admitted];
+        let part = &admitted[..admitted.len().min(buffer.remaining())];
+        buffer.put_slice(part);
+        this.handed_out += part.len();
+        if this.handed_out == this.bytes.len() {
+            this.forget();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(context, bytes);
+        if written.is_ready() {
+            this.has_written |= !bytes.starts_with(INTERIM_ANSWER);
+            return written;
+        }
+        if this.deadline.wait() != Wait::Written {
+            this.deadline.begin(Wait::Written);
+        }
+        match this.deadline.is_over(context) {
+            true => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            false => Poll::Pending,
+        }
+    }
+
+    /// actix-http calls this when it has written everything that there is to write.
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if take(&mut this.has_written) && !this.exchange.is_queued.get() {
+            this.is_answered = true;
+            this.deadline.begin(this.next_wait());
+            if this.may_read || this.has_unread() {
+                context.waker().wake_by_ref();
+            }
+        } else if this.deadline.wait() == Wait::Written {
+            this.deadline.begin(this.next_wait());
+        }
+        // This sets the timer, if need be.
+        this.deadline.is_over(context);
+        Pin::new(&mut this.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
