@@ -100,6 +100,25 @@ fn is_target(target: &str) -> bool {
     (target.starts_with('/') && target.bytes().all(is_plain)) || Uri::try_from(target).is_ok()
 }
 
+/// Headers that say what an answer should be like.
+const HEADERS_FOR_ANSWER: [&[u8]; 3] = [b"origin:", b"accept-language:", b"x-request-id:"];
+/// Bytes that such a header line may have.
+const MAX_LINE_SIZE: usize = 300;
+
+/// The header lines of a refused head that its answer depends on, as far as they are well-formed.
+pub(super) fn lines_for_answer(head: &[u8]) -> Vec<&[u8]> {
+    let lines = head.split_inclusive(|byte| *byte == b'\n').skip(1);
+    let is_plain = |line: &&[u8]| {
+        let text = line.strip_suffix(b"\r\n").unwrap_or(b"\n");
+        text.len() <= MAX_LINE_SIZE && text.iter().all(|byte| matches!(byte, b' '..=b'~'))
+    };
+    let of = |name: &[u8]| {
+        let is_named = |line: &&[u8]| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+        lines.clone().filter(is_plain).find(is_named)
+    };
+    HEADERS_FOR_ANSWER.into_iter().filter_map(of).collect()
+}
+
 /// What is left of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Body {

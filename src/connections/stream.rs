@@ -31,7 +31,7 @@ use crate::config::Timeouts;
 const READ_SIZE: usize = 8 * 1024;
 /// Stands for a request whose head was refused. actix-http closes a connection whose request has a body that does not
 /// come, and first reads what the client still sends: without that, the client might never see its answer.
-const REFUSED: &[u8] = b"REFUSED * HTTP/1.1\r\nHost: -\r\nContent-Length: 1\r\n\r\n";
+const REFUSED: &[u8] = b"REFUSED * HTTP/1.1\r\nHost: -\r\nContent-Length: 1\r\n";
 
 /// How an answer begins that is not the last one to its request, such as `100 Continue`.
 const INTERIM_ANSWER: &[u8] = b"HTTP/1.1 1";
@@ -234,9 +234,11 @@ impl Connection {
 
     /// Hands out a request of its own, which is the last one.
     fn refuse(&mut self, refusal: Refusal) {
+        let lines = framing::lines_for_answer(&self.bytes[self.handed_out..]);
+        let request = [REFUSED, &lines.concat(), b"\r\n"].concat();
         self.forget();
-        self.bytes.extend_from_slice(REFUSED);
-        self.admitted = REFUSED.len();
+        self.admitted = request.len();
+        self.bytes = request;
         self.exchange.refusal.set(Some(refusal));
         self.exchange.is_queued.set(true);
         self.exchange.is_complete.set(true);
