@@ -5,9 +5,8 @@ mod deadline;
 mod framing;
 mod stream;
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::rt::net::TcpStream;
@@ -16,9 +15,9 @@ use socket2::SockRef;
 
 pub(crate) use self::framing::Refusal;
 pub(crate) use self::stream::{Connection, Exchange};
-use crate::budget::Network;
 use crate::config::{Config, Timeouts};
 use crate::metrics::Metrics;
+use crate::shares::{Holder, Network, Share};
 
 /// File descriptors that are left for the database and the like.
 const RESERVED_FILES: u64 = 200;
@@ -30,7 +29,7 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// Admits connections: of one network at most `LIMIT_CONNECTIONS`, and only while it has fewer than remain free.
 #[derive(Debug)]
 pub struct Connections {
-    open: Arc<Mutex<Open>>,
+    share: Share,
     trusted_proxies: Vec<IpNet>,
     timeouts: Timeouts,
     warned_at: Mutex<Option<Instant>>,
@@ -42,7 +41,7 @@ impl Connections {
         let capacity = capacity_of_worker(config.workers) * config.workers;
         let limit = config.connections_per_network.unwrap_or(capacity);
         Connections {
-            open: Arc::new(Mutex::new(Open { free: capacity, limit, of_networks: HashMap::new() })),
+            share: Share::limited(capacity, limit),
             trusted_proxies: config.trusted_proxies.clone(),
             timeouts: config.timeouts,
             warned_at: Mutex::default(),
@@ -56,7 +55,7 @@ impl Connections {
         // A proxy has the connections of all its clients.
         let permit = match is_proxy {
             true => None,
-            false => match Permit::try_take(&self.open, Network::of(peer)) {
+            false => match self.share.try_take(Holder::network(Network::of(peer))) {
                 Some(permit) => Some(permit),
                 None => {
                     metrics.connections_refused.inc();
@@ -88,49 +87,4 @@ pub(crate) fn capacity_of_worker(workers: usize) -> usize {
     let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
     let connections = usize::try_from(files.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX) / workers;
     connections.clamp(16, 10_000)
-}
-
-/// How many connections there are.
-#[derive(Debug)]
-struct Open {
-    free: usize,
-    limit: usize,
-    of_networks: HashMap<Network, usize>,
-}
-
-/// The right of a network to a connection, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Permit {
-    open: Arc<Mutex<Open>>,
-    network: Network,
-}
-
-impl Permit {
-    /// Takes one while the network has fewer than its limit, and fewer than remain free.
-    fn try_take(open: &Arc<Mutex<Open>>, network: Network) -> Option<Permit> {
-        let mut state = lock(open);
-        let most = state.limit.min(state.free);
-        let held = state.of_networks.get(&network).copied().unwrap_or_default();
-        if held >= most {
-            return None;
-        }
-        state.free -= 1;
-        state.of_networks.insert(network, held + 1);
-        Some(Permit { open: Arc::clone(open), network })
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut state = lock(&self.open);
-        state.free += 1;
-        match state.of_networks.get_mut(&self.network) {
-            Some(held) if *held > 1 => *held -= 1,
-            _ => drop(state.of_networks.remove(&self.network)),
-        }
-    }
-}
-
-fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
-    open.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -114,18 +114,21 @@ impl Holder {
 pub struct Holdings {
     /// Below zero while more is held than there is, by [`Holdings::take_always`].
     free: isize,
+    /// How many units one party may hold at most.
+    limit: isize,
     held: HashMap<Party, isize>,
 }
 
 impl Holdings {
     /// With so many units, all of them free.
     pub fn new(capacity: usize) -> Holdings {
-        Holdings { free: capacity.cast_signed(), held: HashMap::new() }
+        Holdings { free: capacity.cast_signed(), limit: isize::MAX, held: HashMap::new() }
     }
 
     /// Whether the holder may take another unit: its network and its account each hold fewer than remain free.
     pub fn may_take(&self, holder: Holder) -> bool {
-        holder.parties().iter().all(|party| self.held.get(party).copied().unwrap_or_default() < self.free)
+        let most = self.free.min(self.limit);
+        holder.parties().iter().all(|party| self.held.get(party).copied().unwrap_or_default() < most)
     }
 
     /// Takes a unit, if the holder may.
@@ -204,6 +207,13 @@ impl Share {
             served: 0,
             arrived: 0,
         })))
+    }
+
+    /// With so many permits, of which one holder gets at most `limit`.
+    pub fn limited(capacity: usize, limit: usize) -> Share {
+        let share = Share::new(capacity);
+        share.state().permits.limit = limit.cast_signed();
+        share
     }
 
     /// Takes a permit without waiting. `None` when the holder may not have another one now.

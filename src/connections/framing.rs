@@ -8,6 +8,9 @@ use httparse::Status;
 
 /// Bytes that the head of a request may have.
 pub(super) const MAX_HEAD_SIZE: usize = 16 * 1024;
+/// Bytes of a head that are read before it is refused. They are a few more than it may have, so that the answer to one that
+/// is slightly too large is in its language.
+const MAX_PARTIAL_SIZE: usize = MAX_HEAD_SIZE + 4 * 1024;
 /// Header lines that actix-http takes.
 const MAX_HEADERS: usize = 96;
 /// Hexadecimal digits that the size of a chunk may have.
@@ -43,7 +46,7 @@ pub(super) fn head(bytes: &[u8]) -> Head {
             Some(body) => Head::Whole { size, body },
             None => Head::Refused(Refusal::Malformed),
         },
-        Ok(Status::Partial) if bytes.len() < MAX_HEAD_SIZE => Head::Partial,
+        Ok(Status::Partial) if bytes.len() < MAX_PARTIAL_SIZE => Head::Partial,
         Ok(_) | Err(httparse::Error::TooManyHeaders) => Head::Refused(Refusal::HeadTooLarge),
         Err(_) => Head::Refused(Refusal::Malformed),
     }

@@ -22,10 +22,10 @@ use actix_web::web::Bytes;
 use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Permit;
 use super::deadline::{Deadline, Wait};
 use super::framing::{self, Body, Head, Refusal};
 use crate::config::Timeouts;
+use crate::shares::Permit;
 
 /// Bytes that are read from the kernel, and handed out of a body, at once.
 const READ_SIZE: usize = 8 * 1024;
