@@ -19,7 +19,7 @@ impl Goals {
     /// The p99 of a few seconds is the slowest answer, and a shared machine may pause a process for longer than the
     /// goals allow. So the short form fails for refused requests and for memory, and for answers only that are far too slow.
     pub(crate) const QUICK: Self =
-        Self { verify: Duration::from_secs(1), others: Duration::from_secs(4), memory: 256 << 20 };
+        Self { verify: Duration::from_secs(2), others: Duration::from_secs(8), memory: 256 << 20 };
 
     fn of(&self, operation: Operation) -> Duration {
         if operation == Operation::Verify { self.verify } else { self.others }
