@@ -22,6 +22,7 @@ use gatebird::Config;
 use gatebird::config::HmacSecret;
 use gatebird::db::Db;
 use gatebird::directory::Directory;
+use gatebird::id::Stamp;
 use gatebird::secret::SecretDigest;
 use gatebird::token::keyring::Keyring;
 use gatebird::token::replay::Used;
@@ -120,7 +121,7 @@ fn welch(a: &[f64], b: &[f64]) -> f64 {
 /// Tokens whose HMAC is wrong, all written to the same place before they are verified.
 fn tokens() -> Compared {
     let config = config("sqlite://unused.db");
-    let keyring = Keyring::new(&HmacSecret::parse(SECRET).expect("a good secret"), &config);
+    let keyring = Keyring::new(&HmacSecret::parse(SECRET).expect("a good secret"), &config, Stamp::random());
     let guesses: Vec<[String; 2]> = (0..64).map(|_| wrong_tokens(&keyring, &config)).collect();
     let mut token = guesses[0][0].clone();
     measure(1.0, |place| {
@@ -178,7 +179,7 @@ fn digests() -> Compared {
     );
     let db = Db::open(&config.database).expect("a database");
     db.write_now(|conn| Ok(conn.batch_execute(&rows)?)).expect("rows");
-    let keyring = Keyring::new(&HmacSecret::parse(SECRET).expect("a good secret"), &config);
+    let keyring = Keyring::new(&HmacSecret::parse(SECRET).expect("a good secret"), &config, Stamp::random());
     let directory = Directory::new(keyring, Used::default());
     db.read_now(|conn| directory.catch_up(conn)).expect("a directory");
     assert!(directory.by_secret(&digest(&registered), NOW).is_some());

@@ -13,7 +13,7 @@ mod hosts;
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -232,6 +232,10 @@ pub struct Directory {
     pub used_assertions: Used,
     /// What has been applied. Not held while a difference is read: a database that hangs must not make others wait for it.
     seen: Mutex<Seen>,
+    /// See [`Directory::has_gone_back`].
+    went_back: AtomicBool,
+    /// See [`Directory::is_outdated`].
+    outdated: AtomicBool,
     started: Instant,
     /// Milliseconds after `started` at which the database was last seen to have nothing newer.
     fresh_at: AtomicU64,
@@ -250,6 +254,8 @@ impl Directory {
             hosts: Hosts::default(),
             former_meters: FormerMeters::default(),
             seen: Mutex::default(),
+            went_back: AtomicBool::new(false),
+            outdated: AtomicBool::new(false),
             started: Instant::now(),
             fresh_at: AtomicU64::new(0),
         }
@@ -307,6 +313,17 @@ impl Directory {
     /// The user of that number, if not suspended.
     pub fn tenant(&self, number: i64) -> Option<Arc<Tenant>> {
         self.tenants.pin().get(&number)?.0.load_full().filter(|tenant| !tenant.suspended)
+    }
+
+    /// Whether the database was once found to be older than what has been read of it, or to have forgotten what has not been
+    /// read. What was revoked since is not known here, and cannot be learned without a new start.
+    pub fn is_outdated(&self) -> bool {
+        self.outdated.load(Ordering::Relaxed)
+    }
+
+    /// Whether the database was once found to be older than what has been read of it.
+    pub fn has_gone_back(&self) -> bool {
+        self.went_back.load(Ordering::Relaxed)
     }
 
     fn was_fresh_at(&self, asked_at: Duration) {

@@ -40,6 +40,11 @@ impl Exit {
         Exit::new(73, one_line(line))
     }
 
+    /// 75: the process must be started again, as supervisors do.
+    pub fn temporary(line: impl Display) -> Exit {
+        Exit::new(75, one_line(line))
+    }
+
     /// 78: the settings cannot be used.
     pub fn config(line: impl Display) -> Exit {
         Exit::new(78, line)

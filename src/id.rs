@@ -10,6 +10,7 @@ use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
 use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::{BigInt, Binary, Text};
+use serde::{Deserialize, Serialize};
 
 /// Digits, capitals, small letters: the only characters of public ids and secrets, so that
 /// URL-encoding makes no difference to them.
@@ -48,6 +49,14 @@ impl UserId {
     /// The number as the `id` claim and the wire show it.
     pub fn get(self) -> i64 {
         self.0
+    }
+
+    /// A random number of 53 bits, which JavaScript represents exactly. A sequence would give the same number to two
+    /// people after the database was restored.
+    pub(crate) fn random() -> UserId {
+        let mut random = [0; 8];
+        aws_lc_rs::rand::fill(&mut random).expect("the system's random source answers");
+        UserId((i64::from_ne_bytes(random) & ((1 << 53) - 1)).max(1))
     }
 
     /// Whether a text reads like the public form of anybody's number, however it is spelled: what people choose may not,
@@ -250,24 +259,53 @@ impl fmt::Debug for TokenId {
     }
 }
 
-impl<DB: Backend> ToSql<Binary, DB> for TokenId
-where
-    [u8]: ToSql<Binary, DB>,
-{
-    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
-        self.0.as_slice().to_sql(out)
+/// 16 random bytes that distinguish one state of a database from another: its epoch, or the mark in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AsExpression, FromSqlRow, Serialize, Deserialize)]
+#[diesel(sql_type = Binary)]
+pub struct Stamp([u8; 16]);
+
+impl Stamp {
+    /// A new random stamp.
+    pub fn random() -> Stamp {
+        let mut random = [0; 16];
+        aws_lc_rs::rand::fill(&mut random).expect("the system's random source answers");
+        Stamp(random)
+    }
+
+    /// The bytes as the database stores them.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// A random number of 62 bits.
+    pub(crate) fn as_number(self) -> i64 {
+        (u128::from_ne_bytes(self.0) >> 66) as i64
     }
 }
 
-impl<DB: Backend> FromSql<Binary, DB> for TokenId
-where
-    Vec<u8>: FromSql<Binary, DB>,
-{
-    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
-        let bytes = Vec::<u8>::from_sql(bytes)?;
-        bytes.try_into().map(TokenId).map_err(|_| "a token id has 16 bytes".into())
-    }
+macro_rules! bytes_in_sql {
+    ($id:ident) => {
+        impl<DB: Backend> ToSql<Binary, DB> for $id
+        where
+            [u8]: ToSql<Binary, DB>,
+        {
+            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+                self.0.as_slice().to_sql(out)
+            }
+        }
+        impl<DB: Backend> FromSql<Binary, DB> for $id
+        where
+            Vec<u8>: FromSql<Binary, DB>,
+        {
+            fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+                let bytes = Vec::<u8>::from_sql(bytes)?;
+                bytes.try_into().map($id).map_err(|_| concat!(stringify!($id), " has 16 bytes").into())
+            }
+        }
+    };
 }
+bytes_in_sql!(TokenId);
+bytes_in_sql!(Stamp);
 
 #[cfg(test)]
 mod tests {

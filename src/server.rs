@@ -22,6 +22,7 @@ use crate::api::{
 use crate::app::App;
 use crate::config::Config;
 use crate::connections::{Connection, Exchange, capacity_of_worker};
+use crate::exit::Exit;
 use crate::gate::observe::observe;
 use crate::gate::routes::Routes;
 
@@ -206,12 +207,12 @@ impl Signals {
     }
 }
 
-/// Serves until SIGTERM or SIGINT, then drains: `/readyz` turns 503, running requests finish, and what was
-/// counted last is written.
+/// Serves until SIGTERM or SIGINT, then drains: `/readyz` turns 503, running requests finish, what was counted last is
+/// written, and the database is closed.
 ///
 /// # Errors
-/// When the operating system refuses.
-pub async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>, signals: Signals) -> io::Result<()> {
+/// When the operating system refuses; 75 when this node cannot follow the database any more.
+pub async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>, signals: Signals) -> Result<(), Exit> {
     let handles: Vec<ServerHandle> = metrics.iter().chain([&api]).map(Server::handle).collect();
     let draining = app.clone();
     let Signals { mut terminate, mut interrupt } = signals;
@@ -222,6 +223,7 @@ pub async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>, sign
                 tokio::time::sleep(DRAIN).await;
             }
             _ = interrupt.recv() => draining.drain(),
+            () = draining.must_end() => draining.drain(),
         }
         for handle in handles.into_iter().rev() {
             handle.stop(true).await;
@@ -235,6 +237,11 @@ pub async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>, sign
     };
     actix_web::rt::spawn(stop);
     let (api, metrics) = futures_util::future::join(api, serve_metrics).await;
-    app.into_inner().close_ledger();
-    api.and(metrics)
+    let is_outdated = app.directory.is_outdated();
+    web::block(move || app.into_inner().close()).await.map_err(Exit::software)?;
+    api.and(metrics).map_err(|error| Exit::software(format!("the server ended: {error}")))?;
+    match is_outdated {
+        true => Err(Exit::temporary("the database is older than what this server has seen of it; start it again")),
+        false => Ok(()),
+    }
 }

@@ -16,7 +16,8 @@ use crate::locale::{Locale, Message};
 struct Readiness {
     /// The process is about to end.
     draining: bool,
-    /// `up`, or `away`: tokens are still issued and verified from memory then, but nothing can be written.
+    /// `up`; `away`: tokens are still issued and verified from memory, but nothing can be written; `lost`: the file was moved
+    /// or replaced; `older`: the database is older than what this server has seen of it, and the server is about to end.
     database: &'static str,
     /// Seconds since the directory was known to be up to date.
     directory_age_seconds: u64,
@@ -45,7 +46,7 @@ pub(crate) async fn healthz(locale: Locale) -> HttpResponse {
     operation_id = "readyz",
     responses(
         (status = 200, description = "It may", body = super::Answer<Readiness>),
-        (status = 503, description = "It is about to end", body = super::Answer<Readiness>),
+        (status = 503, description = "It is about to end, or has lost its database", body = super::Answer<Readiness>),
     ),
     security(())
 )]
@@ -54,11 +55,16 @@ pub(crate) async fn readyz(app: web::Data<App>, locale: Locale) -> HttpResponse 
     let age = app.directory.age().as_secs();
     let checks = Readiness {
         draining: app.is_draining(),
-        database: if age < STALE { "up" } else { "away" },
+        database: match age {
+            _ if app.directory.is_outdated() => "older",
+            _ if !app.db.is_intact() => "lost",
+            0..STALE => "up",
+            _ => "away",
+        },
         directory_age_seconds: age,
         domains: app.directory.domain_count(),
     };
-    match checks.draining {
+    match checks.draining || matches!(checks.database, "older" | "lost") {
         false => answer(StatusCode::OK, Message::Ok, locale, checks),
         true => answer(StatusCode::SERVICE_UNAVAILABLE, Message::Busy, locale, checks),
     }

@@ -1,6 +1,6 @@
-//! What lies beside the embedded database: the lock of the server that uses it, and the key that it signs with.
+//! What lies beside the embedded database: the key that it signs with.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -9,35 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::config::{Config, Database, HmacSecret};
-use crate::db;
 use crate::exit::Exit;
-
-/// Two servers on one SQLite file would not see each other's changes in time; the command line may write beside one.
-pub(super) fn take_file(database: &Database) -> std::result::Result<Option<File>, Exit> {
-    let Database::Sqlite(path) = database else {
-        return Ok(None);
-    };
-    db::make_file(path)?;
-    // One file may have several names: the lock stands beside the file itself.
-    let lock = fs::canonicalize(path).unwrap_or_else(|_| path.clone()).with_added_extension("lock");
-    let cannot =
-        |error: &dyn std::fmt::Display| Exit::cannot_create(format!("cannot open {}: {error}", lock.display()));
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&lock)
-        .map_err(|error| cannot(&error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(Exit::cannot_create(format!(
-            "{} is in use by another gatebird; stop that one, give this one a DATABASE_URL of its own, or let both use PostgreSQL",
-            path.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(cannot(&error)),
-    }
-}
 
 /// JWT_SECRET, or the one kept beside the embedded database.
 ///

@@ -26,7 +26,10 @@ pub(super) fn keep_fresh(app: Weak<App>, follower: Conn) -> std::result::Result<
         loop {
             std::thread::sleep(REFRESH);
             let Some(app) = app.upgrade() else { return };
-            let failure = attempts.refresh(app).err();
+            let failure = attempts.refresh(Arc::clone(&app)).err();
+            if app.directory.is_outdated() && failure == known && app.leave().is_ok() {
+                return;
+            }
             match (&failure, &known) {
                 (None, Some(_)) => log::info!("the directory is fresh again"),
                 // Also when another reason followed: that this node has to be restarted, once the database is back.

@@ -6,13 +6,30 @@ use std::fmt;
 use diesel::QueryResult;
 use serde_json::json;
 
-use crate::config::Algorithm;
+use crate::config::{Algorithm, Config, HmacSecret};
 use crate::db::audit::{Actor, Audited};
 use crate::db::signing_key::{self, SigningKey};
-use crate::db::{Conn, user};
+use crate::db::{Conn, Db, identity, revision, user};
 use crate::error::{Error, Result};
+use crate::id::Stamp;
 use crate::token::keyring::{KNOWN_TO_ALL, Key, Keyring, PLANNED_WITHIN, PUBLISHED_AHEAD, Phase, phases};
 use crate::token::seal::{Opened, Seal};
+
+/// The keyring of the present epoch, without stored keys. Where the database was restored or copied, a new epoch begins.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn keyring(db: &Db, secret: &HmacSecret, config: &Config, now: i64) -> Result<Keyring> {
+    let epoch = |conn: &mut Conn| Ok(revision::counter(conn)?.epoch);
+    let keyring = Keyring::new(secret, config, db.read_now(epoch)?);
+    if !db.was_restored()? {
+        return Ok(keyring);
+    }
+    log::warn!("the database was restored or copied since a server used it: every earlier token is refused");
+    let cause = (Actor::SERVER, "restored");
+    db.change_now(|conn| renew_epoch(conn, &keyring, cause, None, now)?.record(conn), |_| Ok(()))?;
+    Ok(keyring.in_epoch(db.read_now(epoch)?))
+}
 
 /// A key that nobody has yet. Made before the transaction, because one of RSA takes up to a second, for which every other
 /// change would wait; dropped where none is needed after all.
@@ -211,6 +228,30 @@ pub fn retire(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, kid: &st
         None => {}
     }
     Ok(true)
+}
+
+/// Begins a new epoch, in which every earlier token is refused, and makes a key that signs at once. The stored keys need not
+/// be opened for that. Where `known` is given, nothing is done unless it is still the present epoch. The value tells whether
+/// a new epoch began.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn renew_epoch(
+    conn: &mut Conn,
+    keyring: &Keyring,
+    (actor, cause): (Actor, &str),
+    known: Option<Stamp>,
+    now: i64,
+) -> Result<Audited<bool>> {
+    let renewed = telling(conn, actor, now, |conn| {
+        let renewed = identity::renew(conn, known)?;
+        if let (true, Some(spare)) = (renewed, Spare::new(keyring)) {
+            make(conn, keyring, Some(spare), now, now)?;
+        }
+        Ok(renewed)
+    })?;
+    let entry = actor.did("epoch.renewed", "tokens", None, now).with(json!({ "cause": cause }));
+    Ok(renewed.and_if(|renewed| *renewed, entry))
 }
 
 /// Keeps the spare key as the next one when its time has come, `period` seconds after the present one began, and deletes

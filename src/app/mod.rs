@@ -13,17 +13,15 @@ mod revocations;
 mod time;
 mod upkeep;
 
-use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::web;
+use tokio::sync::Notify;
 
 use self::failures::Failures;
 pub(crate) use self::files::root_secret;
-use self::files::take_file;
 use self::keys::Spare;
 use self::leaks::Leaks;
 use self::proofs::Proving;
@@ -47,10 +45,14 @@ use crate::logging::{self, LeftOut};
 use crate::metrics::Metrics;
 use crate::password::Hasher;
 use crate::shares::{Budget, Budgets, Holder};
-use crate::token::keyring::Keyring;
 use crate::token::replay::Used;
 use crate::token::{self, Claims, Kind};
 use crate::usage::{self, Usage};
+
+/// How often it is noted how far the database has come, and looked whether its file is where it was.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+/// How long the end of the process waits for its threads.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The running gate. Handlers and extractors get it as `web::Data<App>`.
 pub struct App {
@@ -88,8 +90,8 @@ pub struct App {
     instead: Instead,
     draining: AtomicBool,
     warned: bounds::Warned,
-    /// Held as long as this process serves from a SQLite file.
-    _in_use: Option<File>,
+    /// Notified when this process must end.
+    end: Notify,
 }
 
 /// How often the access log is told what it left out.
@@ -109,18 +111,18 @@ impl App {
     /// # Errors
     /// As [`App::start`].
     pub fn start_with_clock(config: Config, clock: Box<dyn Clock>) -> std::result::Result<web::Data<App>, Exit> {
-        let in_use = take_file(&config.database)?;
         let metrics = Metrics::default();
-        let db = Db::open(&config.database)?.observed(metrics.write_time.clone());
-        let keyring = Keyring::new(&root_secret(&config)?, &config);
+        let db = Db::serve(&config.database)?.observed(metrics.write_time.clone());
+        let secret = root_secret(&config)?;
+        let cannot_read = |error: Error| match error.cause() {
+            Some(cause) => Exit::data(format!("cannot read the directory from the database: {cause}")),
+            None => Exit::unavailable("the database does not answer; check DATABASE_URL"),
+        };
+        let keyring = keys::keyring(&db, &secret, &config, clock.now()).map_err(cannot_read)?;
         let used_assertions = match config.database {
             // A file has one server, and after a restart of that the table would tell it nothing that it can rely on.
             Database::Sqlite(_) => Used::default(),
             Database::Postgres(_) => Used::shared(),
-        };
-        let cannot_read = |error: Error| match error.cause() {
-            Some(cause) => Exit::data(format!("cannot read the directory from the database: {cause}")),
-            None => Exit::unavailable("the database does not answer; check DATABASE_URL"),
         };
         let read_time = |conn: &mut Conn| Ok((trusted_time::kept(conn)?, trusted_time::of_database(conn)?));
         let (kept, of_database) = db.read_now(read_time).map_err(cannot_read)?;
@@ -147,7 +149,7 @@ impl App {
             instead: Instead::none(),
             draining: AtomicBool::new(false),
             warned: bounds::Warned::default(),
-            _in_use: in_use,
+            end: Notify::new(),
             config,
             db,
         };
@@ -162,6 +164,7 @@ impl App {
         };
         let settled = app.db.change_now(settle, |_| Ok(()));
         settled.map_err(cannot_read)?.map_err(Exit::config)?;
+        app.db.watch_file(true).map_err(cannot_read)?;
         let follower = app.directory.fill(&app.db).map_err(cannot_read)?;
         let app = web::Data::new(app);
         follow::keep_fresh(Arc::downgrade(&app.clone().into_inner()), follower)?;
@@ -174,6 +177,8 @@ impl App {
             Ok(())
         };
         upkeep::repeat("the access log", LEFT_OUT_INTERVAL, Arc::downgrade(&app.clone().into_inner()), watch)?;
+        let watch_file = |app: &Arc<App>| app.db.watch_file(false);
+        upkeep::repeat("watching the file", WATCH_INTERVAL, Arc::downgrade(&app.clone().into_inner()), watch_file)?;
         Ok(app)
     }
 
@@ -340,6 +345,50 @@ impl App {
             generation: tenant.generation,
         });
         token::issue(&self.directory.keyring(), kind, &claims)
+    }
+
+    /// Whether the database is where it was and no older than what this node has seen of it. If it is older, this node cannot
+    /// know what was revoked since, and answers nothing but `/healthz` and `/readyz`.
+    pub fn is_sound(&self) -> bool {
+        !self.directory.is_outdated() && self.db.is_intact()
+    }
+
+    /// Completes when the process must end, because this node cannot follow the database any more.
+    pub async fn must_end(&self) {
+        self.end.notified().await;
+    }
+
+    /// Lets the process end. Where the database went back, every token that was issued before is refused first, unless another
+    /// node has done so.
+    ///
+    /// # Errors
+    /// When the database does not answer: this node must go on trying.
+    fn leave(&self) -> Result<()> {
+        let (keyring, now) = (self.directory.keyring().clone(), self.now());
+        let known = Some(keyring.epoch());
+        let cause = (Actor::SERVER, "the database went back");
+        let renew = |conn: &mut Conn| keys::renew_epoch(conn, &keyring, cause, known, now)?.record(conn);
+        if self.directory.has_gone_back() {
+            self.db.change_now(renew, |_| Ok(()))?;
+        }
+        self.end.notify_one();
+        Ok(())
+    }
+
+    /// Writes what is counted, and closes the database once everything that uses the app has ended.
+    pub(crate) fn close(self: Arc<App>) {
+        Arc::clone(&self).close_ledger();
+        let deadline = Instant::now() + CLOSE_TIMEOUT;
+        while Arc::strong_count(&self) > 1 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let closed = match Arc::try_unwrap(self) {
+            Ok(App { db, .. }) => db.close(),
+            Err(app) => app.db.watch_file(true),
+        };
+        if let Err(error) = closed {
+            log::warn!("the database was not closed well: {}", error.cause().unwrap_or("it is away"));
+        }
     }
 
     /// Whether the process is about to end and wants no new traffic.

@@ -7,9 +7,9 @@ use super::operator::Operator;
 use crate::app::keys::{self, Spare};
 use crate::app::{self, root_secret};
 use crate::config::Algorithm;
-use crate::db::Conn;
 use crate::db::audit::Actor;
 use crate::db::signing_key::{self, SigningKey};
+use crate::db::{Conn, revision};
 use crate::exit::Exit;
 use crate::token::keyring::{Keyring, Phase, phases};
 
@@ -34,6 +34,9 @@ pub(super) enum KeyCommand {
         #[arg(long)]
         lost: bool,
     },
+    /// Replace all keys and refuse every earlier token, after JWT_SECRET has leaked. Stop the servers first, and set
+    /// JWT_SECRET to a new value and JWT_SECRET_PREVIOUS to none.
+    ReplaceAll,
 }
 
 impl Operator {
@@ -81,11 +84,30 @@ impl Operator {
                     false => Err(Exit::usage(format!("there is no key {kid:?}; see: gatebird key list"))),
                 }
             }
+            KeyCommand::ReplaceAll if self.config.jwt_secret_previous.is_some() => Err(Exit::config(
+                "JWT_SECRET_PREVIOUS is set: tokens signed with it would still be accepted; remove it",
+            )),
+            KeyCommand::ReplaceAll => {
+                self.renew_epoch("keys replaced")?;
+                self.out.print(
+                    &json!({ "renewed": true }),
+                    "every key is replaced, and every earlier token is refused; start the servers with the same JWT_SECRET",
+                )
+            }
         }
     }
 
-    fn keyring(&self) -> Result<Keyring, Exit> {
-        Ok(Keyring::new(&root_secret(&self.config)?, &self.config))
+    /// Begins a new epoch: every earlier token is refused.
+    pub(super) fn renew_epoch(&self, cause: &str) -> Result<(), Exit> {
+        let keyring = self.keyring()?;
+        let renew =
+            |conn: &mut Conn| keys::renew_epoch(conn, &keyring, (Actor::OPERATOR, cause), None, app::system_time());
+        self.change(renew).map(drop)
+    }
+
+    pub(super) fn keyring(&self) -> Result<Keyring, Exit> {
+        let epoch = self.read(|conn| Ok(revision::counter(conn)?.epoch))?;
+        Ok(Keyring::new(&root_secret(&self.config)?, &self.config, epoch))
     }
 }
 

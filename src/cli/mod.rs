@@ -6,6 +6,7 @@ mod audit;
 mod import;
 mod keys;
 mod operator;
+mod restore;
 mod version_use;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use self::audit::AuditCommand;
 use self::import::ImportCommand;
 use self::keys::KeyCommand;
 use self::operator::{DomainCommand, Operator, UserCommand};
+use self::restore::Restore;
 use self::version_use::VersionUse;
 use crate::app::App;
 use crate::config::Config;
@@ -96,6 +98,8 @@ enum Command {
     /// Move in what another system has.
     #[command(subcommand)]
     Import(ImportCommand),
+    /// Put a backup in place of the database, or tell that this was done; every earlier token is refused.
+    Restore(Restore),
     /// Print every setting and where it came from, secrets masked.
     CheckConfig,
 }
@@ -128,6 +132,7 @@ pub fn run(args: impl Iterator<Item = OsString>, environment: &Environment) -> R
         Command::VersionUse(command) => Operator::open(config, out, false)?.version_use(&command),
         Command::Import(command) => Operator::open(config, out, true)?.import(command),
         Command::Key(command) => Operator::open(config, out, false)?.key(command),
+        Command::Restore(command) => command.run(config, out),
         Command::Audit(command) => Operator::open(config, out, false)?.audit(command),
     }
 }
@@ -180,7 +185,7 @@ fn serve(config: Config) -> Result<(), Exit> {
         for address in addresses {
             print(&greeting(&app, &address.to_string()))?;
         }
-        server::run(app, api, metrics, signals).await.map_err(ended)
+        server::run(app, api, metrics, signals).await
     })
 }
 

@@ -119,6 +119,9 @@ impl Allowed {
     }
 }
 
+/// The exit status for a file that a server uses.
+const IN_USE: u8 = 73;
+
 /// What the commands that change data share.
 pub(super) struct Operator {
     pub(super) config: Config,
@@ -138,8 +141,27 @@ impl Operator {
                 path.display()
             )));
         }
-        let db = Db::open(&config.database)?;
+        let operator = Operator { db: Db::open(&config.database)?, config, out };
+        match operator.db.was_restored_unserved().map_err(failed)? {
+            true => Err(Exit::data(
+                "the database was restored or copied since a server used it; first start the server, or run: gatebird restore --after",
+            )),
+            false => Ok(operator),
+        }
+    }
+
+    /// As [`Operator::open`], for a database that may have been restored. Where no server uses it, this process takes it.
+    pub(super) fn open_restored(config: Config, out: Output) -> Result<Operator, Exit> {
+        let db = match Db::serve(&config.database) {
+            Err(exit) if exit.code == IN_USE => Db::open(&config.database)?,
+            served => served?,
+        };
         Ok(Operator { config, db, out })
+    }
+
+    /// Closes the database well, where this process has taken it.
+    pub(super) fn close(self) -> Result<(), Exit> {
+        self.db.close().map_err(failed)
     }
 
     pub(super) fn read<T>(&self, work: impl FnOnce(&mut Conn) -> Answer<T>) -> Result<T, Exit> {

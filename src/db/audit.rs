@@ -118,6 +118,14 @@ impl<T> Audited<T> {
         Audited { value: change(self.value), entries: self.entries }
     }
 
+    /// With one more row, if the value is such that there is one more thing to tell.
+    pub fn and_if(mut self, told: impl FnOnce(&T) -> bool, entry: Entry) -> Audited<T> {
+        if told(&self.value) {
+            self.entries.push(entry);
+        }
+        self
+    }
+
     /// Appends the rows; the last thing to do in a transaction.
     pub fn record(self, conn: &mut Conn) -> Result<T> {
         append(conn, &self.entries)?;

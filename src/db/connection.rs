@@ -2,12 +2,14 @@
 #![allow(missing_docs, reason = "the derived MultiConnection has items without")]
 
 use std::fmt;
+use std::sync::Arc;
 
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
 use diesel::prelude::*;
 use diesel::r2d2::R2D2Connection;
 use diesel::sql_types::Text;
 
+use super::file::SqliteFile;
 use crate::config::Database;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -36,6 +38,8 @@ pub(super) enum Access {
 pub(super) struct Manager {
     pub(super) database: Database,
     pub(super) access: Access,
+    /// The file that a server uses; another one that is found under its path is not opened.
+    pub(super) file: Option<Arc<SqliteFile>>,
 }
 
 impl r2d2::ManageConnection for Manager {
@@ -43,7 +47,10 @@ impl r2d2::ManageConnection for Manager {
     type Error = Unusable;
 
     fn connect(&self) -> std::result::Result<Conn, Unusable> {
-        establish(&self.database, self.access)
+        match self.file.as_ref().is_none_or(|file| file.is_intact()) {
+            true => establish(&self.database, self.access),
+            false => Err(Unusable("the file was moved or replaced".to_owned())),
+        }
     }
 
     fn is_valid(&self, conn: &mut Conn) -> std::result::Result<(), Unusable> {
@@ -105,6 +112,8 @@ const SQLITE: &[&str] = &[
     "PRAGMA busy_timeout = 1000",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
+    // The server alone moves the log into the file: see `super::file`.
+    "PRAGMA wal_autocheckpoint = 0",
     "PRAGMA foreign_keys = ON",
 ];
 /// A slow database must not hold a request, nor a lock, longer than its client is told to wait.
@@ -189,7 +198,7 @@ impl Conn {
 }
 
 /// A file larger than this is not read through at the start; what the directory needs of it is read in any case.
-const CHECKED_AT_START: i64 = 64 << 20;
+pub(super) const CHECKED_AT_START: i64 = 64 << 20;
 
 #[derive(QueryableByName)]
 struct Finding {
@@ -198,13 +207,13 @@ struct Finding {
 }
 
 /// Finds a damaged SQLite file before anything is written to it.
-pub(super) fn check_file(conn: &mut Conn, database: &Database) -> std::result::Result<(), Exit> {
+pub(super) fn check_file(conn: &mut Conn, database: &Database, most: i64) -> std::result::Result<(), Exit> {
     let (Conn::Sqlite(conn), Database::Sqlite(path)) = (conn, database) else {
         return Ok(());
     };
     let corrupt = |what: &str| Exit::data(format!("{} is damaged ({what}); restore it from a backup", path.display()));
     let size = std::fs::metadata(path).map_or(0, |file| file.len() as i64);
-    if size > CHECKED_AT_START {
+    if size > most {
         return Ok(());
     }
     let findings: Vec<Finding> =

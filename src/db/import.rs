@@ -11,7 +11,7 @@ use diesel::prelude::*;
 
 use super::Conn;
 use super::schema::{domains, imports, revision, secrets, users};
-use super::user::{NewUser, reserved_key};
+use super::user::{NewUser, reserved_key, unused_ids};
 use crate::host::Host;
 use crate::id::{DomainId, UserId};
 use crate::plan::Plan;
@@ -84,7 +84,9 @@ pub fn insert_users(conn: &mut Conn, new: &[NewUser]) -> QueryResult<HashMap<Str
         return Ok(HashMap::new());
     }
     let first = take_revisions(conn, new.len())?;
-    let rows = new.into_iter().zip(first..).map(|(user, number)| (user, users::revision.eq(number)));
+    let ids = unused_ids(conn, new.len())?;
+    let rows = iter::zip(new, ids).zip(first..);
+    let rows = rows.map(|((user, id), number)| (user, users::id.eq(id), users::revision.eq(number)));
     let returned = (users::username_key, users::id);
     match conn {
         Conn::Sqlite(conn) => rows

@@ -7,11 +7,14 @@
 pub mod audit;
 pub mod connection;
 pub mod domain;
+mod file;
+pub mod identity;
 pub mod import;
 pub mod migrate;
 pub mod post;
 pub mod proof;
 pub mod removal;
+pub mod restore;
 pub mod revision;
 pub mod revocation;
 #[rustfmt::skip]
@@ -44,6 +47,7 @@ use crate::exit::Exit;
 use crate::shares::{Holder, Permit, Share};
 pub use connection::Conn;
 use connection::{Access, Manager, MultiBackend};
+use file::SqliteFile;
 
 /// How long a request waits for its turn and for the database before it is answered 503.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(1400);
@@ -98,24 +102,41 @@ pub struct Db {
     /// On PostgreSQL the same share as `reads`.
     writes: Share,
     hold_time: Option<Histogram>,
+    /// The file that this process serves.
+    file: Option<Arc<SqliteFile>>,
 }
 
 impl Db {
+    /// [`Db::open`] for a server, which takes a SQLite file for itself.
+    ///
+    /// # Errors
+    /// As [`Db::open`]; 73 for a file that another server uses, 65 for a write-ahead log of another file.
+    pub fn serve(database: &Database) -> std::result::Result<Db, Exit> {
+        let file = match database {
+            Database::Sqlite(path) => Some(Arc::new(SqliteFile::take(path)?)),
+            Database::Postgres(_) => None,
+        };
+        Db::open_as(database, file)
+    }
+
     /// Opens and migrates the database, making the SQLite file (0600) and its folder (0700) where they are missing.
     ///
     /// # Errors
     /// 65 for a corrupt or newer database, 69 for one that does not answer, 73 for a file that cannot be made.
     pub fn open(database: &Database) -> std::result::Result<Db, Exit> {
+        Db::open_as(database, None)
+    }
+
+    fn open_as(database: &Database, file: Option<Arc<SqliteFile>>) -> std::result::Result<Db, Exit> {
         Db::migrate(database)?;
+        let pool = |access, size| pool(Manager { database: database.clone(), access, file: file.clone() }, size);
         let (readers, writer) = match database {
-            Database::Sqlite(_) => {
-                (pool(database, Access::Read, SQLITE_READERS), Some(pool(database, Access::Write, 1)))
-            }
-            Database::Postgres(_) => (pool(database, Access::Write, POSTGRES_CONNECTIONS), None),
+            Database::Sqlite(_) => (pool(Access::Read, SQLITE_READERS), Some(pool(Access::Write, 1))),
+            Database::Postgres(_) => (pool(Access::Write, POSTGRES_CONNECTIONS), None),
         };
         let reads = Share::new(readers.max_size() as usize);
         let writes = writer.as_ref().map_or_else(|| reads.clone(), |_| Share::new(1));
-        Ok(Db { database: database.clone(), readers, writer, reads, writes, hold_time: None })
+        Ok(Db { database: database.clone(), readers, writer, reads, writes, hold_time: None, file })
     }
 
     /// The same database; how long each write transaction holds the writer is observed.
@@ -131,9 +152,10 @@ impl Db {
     pub fn migrate(database: &Database) -> std::result::Result<Vec<String>, Exit> {
         if let Database::Sqlite(path) = database {
             make_file(path)?;
+            file::check_unserved(path)?;
         }
         let mut conn = connection::establish(database, Access::Write).map_err(connection::cannot_open)?;
-        connection::check_file(&mut conn, database)?;
+        connection::check_file(&mut conn, database, connection::CHECKED_AT_START)?;
         migrate::run(&mut conn)
     }
 
@@ -220,7 +242,14 @@ impl Db {
         let (db, of_work) = (self.clone(), Arc::clone(&outcome));
         let mut blocking = pin!(web::block(move || {
             // With the permit, also of a request that was given up, as long as its work goes on.
-            work(&db, &of_work, permit)
+            match work(&db, &of_work, permit) {
+                // A file that was replaced reads like a damaged one.
+                Err(Error::Internal(cause)) if !db.is_intact() => {
+                    log::debug!("the file was moved or replaced: {cause}");
+                    Err(Error::Busy)
+                }
+                done => done,
+            }
         }));
         let done = match tokio::time::timeout_at(deadline, blocking.as_mut()).await {
             Ok(done) => done,
@@ -270,7 +299,8 @@ impl Db {
         let mut writer = Writer { conn, began: Instant::now(), hold_time: self.hold_time.clone() };
         let value = writer.conn.in_transaction(|conn| {
             let value = work(conn)?;
-            match outcome.is_none_or(Outcome::claim) {
+            // What is written to a file that was moved or replaced is lost.
+            match self.is_intact() && outcome.is_none_or(Outcome::claim) {
                 true => Ok(value),
                 false => Err(Error::Busy),
             }
@@ -319,13 +349,13 @@ fn locked<T>(work: impl FnOnce(&mut Conn) -> Result<T>) -> impl FnOnce(&mut Conn
     }
 }
 
-fn pool(database: &Database, access: Access, size: u32) -> Pool {
+fn pool(manager: Manager, size: u32) -> Pool {
     r2d2::Pool::builder()
         .max_size(size)
         .min_idle(Some(1))
         .connection_timeout(CONNECTION_TIMEOUT)
         .error_handler(Box::new(r2d2::NopErrorHandler))
-        .build_unchecked(Manager { database: database.clone(), access })
+        .build_unchecked(manager)
 }
 
 /// Makes the folder of the database file, for its owner only.

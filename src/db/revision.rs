@@ -10,7 +10,7 @@ use diesel::prelude::*;
 use super::schema::{domains, revision, revocations, secrets, signing_keys, tombstones, used_assertions, users};
 use super::used_assertion::UsedAssertion;
 use super::{Conn, domain::Domain, revocation::Revocation, secret::Secret, signing_key::SigningKey, user::Tenant};
-use crate::id::{DomainId, UserId};
+use crate::id::{DomainId, Stamp, UserId};
 use crate::secret::SecretDigest;
 
 /// One thing that changed.
@@ -57,22 +57,20 @@ pub enum Part {
 }
 
 /// Where the counter stands.
-#[derive(Clone, Copy, Debug, Queryable)]
+#[derive(Clone, Copy, Debug, Queryable, Selectable)]
+#[diesel(table_name = revision)]
 pub struct Counter {
     /// The revision of the last change.
     pub value: i64,
     /// Up to this revision, the tombstones are pruned: who has not seen it cannot learn what is gone.
     pub forgotten: i64,
+    /// Tokens of another epoch are refused. See [`super::identity`].
+    pub epoch: Stamp,
 }
 
 /// Where the counter stands now.
 pub fn counter(conn: &mut Conn) -> QueryResult<Counter> {
-    revision::table.select((revision::value, revision::forgotten)).first(conn)
-}
-
-/// The revision of the last change.
-pub fn current(conn: &mut Conn) -> QueryResult<i64> {
-    revision::table.select(revision::value).first(conn)
+    revision::table.select(Counter::as_select()).first(conn)
 }
 
 /// Hands every row of a query on, one at a time where the database can: a million rows are never all in memory.

@@ -108,6 +108,8 @@ diesel::table! {
         id -> BigInt,
         value -> BigInt,
         forgotten -> BigInt,
+        epoch -> Binary,
+        mark -> Nullable<Binary>,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Rows of `users`: people, who are the tenants.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::iter::repeat_with;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
@@ -80,14 +81,27 @@ pub fn reserved_key(username_key: &str) -> String {
     format!("#{}", STANDARD.encode(digest(&SHA256, username_key.as_bytes())))
 }
 
+/// Random numbers that no user has.
+pub(super) fn unused_ids(conn: &mut Conn, count: usize) -> QueryResult<Vec<UserId>> {
+    loop {
+        let ids: HashSet<UserId> = repeat_with(UserId::random).take(count).collect();
+        let used: i64 = users::table.filter(users::id.eq_any(&ids)).count().get_result(conn)?;
+        if ids.len() == count && used == 0 {
+            return Ok(ids.into_iter().collect());
+        }
+    }
+}
+
 /// Makes the user. A name that is taken, or that a deleted account had, is a unique violation.
 pub fn insert(conn: &mut Conn, user: &NewUser) -> QueryResult<Tenant> {
     if find_by_name(conn, &reserved_key(&user.username_key))?.is_some() {
         let reserved = "the username was that of a deleted account".to_owned();
         return Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, Box::new(reserved)));
     }
+    let ids = unused_ids(conn, 1)?;
     diesel::insert_into(users::table)
         .values((
+            users::id.eq(ids[0]),
             users::username.eq(&user.username),
             users::username_key.eq(&user.username_key),
             users::nick.eq(&user.nick),
@@ -141,7 +155,7 @@ pub fn any(conn: &mut Conn) -> QueryResult<bool> {
 
 /// All accounts in order of their making, for the operator.
 pub fn list(conn: &mut Conn) -> QueryResult<Vec<User>> {
-    users::table.filter(users::ended.eq(false)).order(users::id).select(User::as_select()).load(conn)
+    users::table.filter(users::ended.eq(false)).order((users::created_at, users::id)).select(User::as_select()).load(conn)
 }
 
 /// What a token says of its user: who, and of which generation.

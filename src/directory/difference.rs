@@ -13,12 +13,14 @@
 //! anybody has read of it.
 
 use std::mem;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::{Directory, KeyChanges, Pass};
 use crate::db::revision::{self, Change, Counter, Part};
 use crate::db::{Conn, Db, domain, user};
 use crate::error::{Error, Result};
+use crate::id::Stamp;
 
 /// How many revisions a step has. It takes some ten milliseconds and a few megabytes.
 const STEP: i64 = 10_000;
@@ -30,9 +32,6 @@ pub(super) struct Seen {
     revision: i64,
     /// The latest revision of a view that a step was read from: what had a later one has at most this.
     viewed: i64,
-    /// The database was once older than what had been seen of it. What it counts from there on is not what this node knows
-    /// under the same revisions, so there is no way back.
-    went_back: bool,
     /// The changes of keys so far; made when nothing is missing, for a key and the one that follows it change together.
     keys: KeyChanges,
 }
@@ -40,13 +39,7 @@ pub(super) struct Seen {
 impl Seen {
     /// Everything up to here.
     pub(super) fn all(revision: i64) -> Seen {
-        Seen { revision, viewed: revision, went_back: false, keys: KeyChanges::default() }
-    }
-
-    /// Whether the database has ever counted less than had been viewed of it; it is remembered.
-    fn has_gone_back(&mut self, current: i64, viewed: i64) -> bool {
-        self.went_back |= current < viewed;
-        self.went_back
+        Seen { revision, viewed: revision, keys: KeyChanges::default() }
     }
 
     fn is_whole(&self) -> bool {
@@ -61,7 +54,7 @@ impl Directory {
     /// When the database does not answer.
     pub fn fill(&self, db: &Db) -> Result<Conn> {
         let (mut conn, mut other) = (db.follower()?, db.follower()?);
-        let current = revision::current(&mut conn)?;
+        let current = revision::counter(&mut conn)?.value;
         // A table that grows while it is filled is copied again and again.
         let (users, domains) = (user::count_all(&mut conn)?, domain::count_all(&mut conn)?);
         self.tenants.pin().reserve(users);
@@ -95,9 +88,12 @@ impl Directory {
         let asked_at = self.started.elapsed();
         // Before the counter is read: others go on meanwhile.
         let viewed = self.seen().viewed;
-        let current = revision::current(conn)?;
+        let Counter { value: current, epoch, .. } = revision::counter(conn)?;
         let mut seen = self.seen();
-        let nothing_new = !seen.has_gone_back(current, viewed) && seen.is_whole() && seen.revision == current;
+        let nothing_new = !self.goes_back(&mut seen, current, viewed)
+            && seen.is_whole()
+            && seen.revision == current
+            && self.keyring().epoch() == epoch;
         if nothing_new {
             self.was_fresh_at(asked_at);
         }
@@ -140,16 +136,17 @@ impl Directory {
             let seen = self.seen();
             (seen.revision, seen.viewed)
         };
-        let Counter { value: current, forgotten } = revision::counter(conn)?;
-        if self.seen().has_gone_back(current, viewed) {
+        let Counter { value: current, forgotten, epoch } = revision::counter(conn)?;
+        if self.goes_back(&mut self.seen(), current, viewed) {
             return Err(Error::Outdated(
                 "the database was older than what this node has seen of it, as after a restored backup or a failover that \
-                 lost the last transactions: restart this node",
+                 lost the last transactions: this node must be restarted",
             ));
         }
         if (1..forgotten).contains(&seen) {
+            self.outdated.store(true, Ordering::Relaxed);
             return Err(Error::Outdated(
-                "this node has not read the database for days, and what was deleted meanwhile is forgotten: restart this node",
+                "this node has not read the database for days, and what was deleted meanwhile is forgotten: this node must be restarted",
             ));
         }
         while seen < current {
@@ -158,7 +155,17 @@ impl Directory {
             revision::changes(conn, Part::All, seen, next, &mut |change| changes.push(change))?;
             seen = self.take_in(changes, next, current);
         }
+        self.enter(epoch, current);
         Ok(())
+    }
+
+    /// Enters the epoch that stands in a view of the database, unless a later view was applied meanwhile.
+    fn enter(&self, epoch: Stamp, current: i64) {
+        let seen = self.seen();
+        let keyring = self.keyring.load();
+        if current >= seen.viewed && keyring.epoch() != epoch {
+            self.keyring.store(Arc::new(keyring.in_epoch(epoch)));
+        }
     }
 
     /// Applies the changes up to `next`, read from a view that reaches to `current`; returns what has been seen then.
@@ -176,6 +183,15 @@ impl Directory {
             }
         }
         seen.revision
+    }
+
+    /// Whether the database has ever counted less than had been viewed of it; it is remembered: what it counts from there on is
+    /// not what this node knows under the same revisions. With the lock on what was seen, so that no other thread takes
+    /// the present state for a later one.
+    fn goes_back(&self, _seen: &mut Seen, current: i64, viewed: i64) -> bool {
+        self.went_back.fetch_or(current < viewed, Ordering::Relaxed);
+        self.outdated.fetch_or(current < viewed, Ordering::Relaxed);
+        self.has_gone_back()
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

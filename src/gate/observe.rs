@@ -43,6 +43,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Bytes of a body that a connection copies at once.
 const PART_SIZE: usize = 8 * 1024;
 
+/// What is answered even where nothing else can be.
+const STATUS: [&str; 2] = ["/healthz", "/readyz"];
+
 /// What has to be known of a request after it has been handed on.
 struct Seen<'a> {
     started: Instant,
@@ -120,6 +123,9 @@ impl<'a> Seen<'a> {
     fn without_handler(&self, app: &App, req: &ServiceRequest, route: Option<&Route>) -> Option<Result<HttpResponse>> {
         if let Some(refusal) = req.conn_data::<Rc<Exchange>>().and_then(|exchange| exchange.refusal()) {
             return Some(Err(of_connection(refusal)));
+        }
+        if app.directory.is_outdated() && !route.is_some_and(|route| STATUS.contains(&&*route.pattern)) {
+            return Some(Err(Error::Busy));
         }
         let route = route?;
         // Before the sunset is looked at: a page that may not ask could not read that the version is gone.

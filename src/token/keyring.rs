@@ -19,6 +19,7 @@ use super::seal::Seal;
 use super::verified::Verified;
 use super::{Kind, SKEW};
 use crate::config::{Algorithm, Config, HmacSecret};
+use crate::id::Stamp;
 
 /// Seconds that a JWKS may be cached.
 pub const JWKS_MAX_AGE: i64 = 300;
@@ -54,9 +55,10 @@ enum Verifying {
 }
 
 impl Key {
-    /// A key for HS256. Its `kid` is derived from it, so that nodes with the same secret agree on it.
-    pub fn hs256(secret: &HmacSecret) -> Key {
-        let named = [b"gatebird kid\0", secret.as_bytes()].concat();
+    /// A key for HS256. Its `kid` is derived from the secret and the epoch: nodes of one database agree on it, and a token of
+    /// an earlier epoch names an unknown key.
+    pub fn hs256(secret: &HmacSecret, epoch: Stamp) -> Key {
+        let named = [b"gatebird kid\0", epoch.as_bytes().as_slice(), secret.as_bytes()].concat();
         let kid = URL_SAFE_NO_PAD.encode(&digest(&SHA256, &named).as_ref()[..9]);
         let key = Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()));
         Key::new(kid, Algorithm::Hs256, Signing::Hmac(key.clone()), Verifying::Hmac(key), None)
@@ -203,6 +205,9 @@ pub struct Kept {
 #[derive(Debug)]
 pub struct Keyring {
     root: Arc<Root>,
+    epoch: Stamp,
+    /// Of JWT_SECRET, and of JWT_SECRET_PREVIOUS.
+    hmac: Arc<[Key]>,
     /// In the order in which they sign.
     kept: Vec<Kept>,
     /// What this keyring has verified. A new keyring begins with none, so what a key has verified goes with it.
@@ -211,30 +216,47 @@ pub struct Keyring {
 
 /// What does not change while the process runs.
 struct Root {
-    /// Of JWT_SECRET, and of JWT_SECRET_PREVIOUS.
-    hmac: Vec<Key>,
+    /// JWT_SECRET, and JWT_SECRET_PREVIOUS.
+    secrets: Vec<HmacSecret>,
     algorithm: Algorithm,
     longest_life: i64,
     seal: Seal,
 }
 
+impl Root {
+    fn hmac(&self, epoch: Stamp) -> Arc<[Key]> {
+        self.secrets.iter().map(|secret| Key::hs256(secret, epoch)).collect()
+    }
+}
+
 impl fmt::Debug for Root {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Root({}, {:?})", self.algorithm.name(), self.hmac)
+        write!(f, "Root({})", self.algorithm.name())
     }
 }
 
 impl Keyring {
     /// A keyring without kept keys, which signs with JWT_SECRET for lack of another key.
-    pub fn new(secret: &HmacSecret, config: &Config) -> Keyring {
+    pub fn new(secret: &HmacSecret, config: &Config, epoch: Stamp) -> Keyring {
         let previous = config.jwt_secret_previous.as_ref();
         let root = Root {
-            hmac: [Some(secret), previous].into_iter().flatten().map(Key::hs256).collect(),
+            secrets: [Some(secret), previous].into_iter().flatten().cloned().collect(),
             algorithm: config.jwt_algorithm,
             longest_life: Kind::longest_ttl(config),
             seal: Seal::new(secret, previous),
         };
-        Keyring { root: Arc::new(root), kept: Vec::new(), verified: Verified::default() }
+        Keyring { hmac: root.hmac(epoch), root: Arc::new(root), epoch, kept: Vec::new(), verified: Verified::default() }
+    }
+
+    /// The epoch whose tokens it signs and verifies.
+    pub fn epoch(&self) -> Stamp {
+        self.epoch
+    }
+
+    /// This keyring in another epoch.
+    pub fn in_epoch(&self, epoch: Stamp) -> Keyring {
+        let (root, kept) = (Arc::clone(&self.root), self.kept.clone());
+        Keyring { hmac: root.hmac(epoch), root, epoch, kept, verified: Verified::default() }
     }
 
     /// This keyring after a change of the kept keys: some put in, some gone.
@@ -243,7 +265,8 @@ impl Keyring {
         let mut kept: Vec<Kept> = self.kept.iter().filter(stays).cloned().collect();
         kept.extend(put.into_iter().filter(|new| !gone.contains(&new.key.kid)));
         kept.sort_by(|a, b| (a.term.signs_from, &a.key.kid).cmp(&(b.term.signs_from, &b.key.kid)));
-        Keyring { root: Arc::clone(&self.root), kept, verified: Verified::default() }
+        let (root, hmac) = (Arc::clone(&self.root), Arc::clone(&self.hmac));
+        Keyring { root, hmac, epoch: self.epoch, kept, verified: Verified::default() }
     }
 
     /// A kept key as it was: parsing one again would cost a millisecond.
@@ -274,7 +297,7 @@ impl Keyring {
     /// The key that signs at `now`.
     pub(super) fn signing(&self, now: i64) -> &Key {
         if self.root.algorithm == Algorithm::Hs256 {
-            return &self.root.hmac[0];
+            return &self.hmac[0];
         }
         let begun = || self.kept.iter().rev().filter(|kept| kept.term.signs_from <= now);
         let open = begun().find(|kept| kept.term.signs_until.is_none_or(|until| now < until));
@@ -282,7 +305,7 @@ impl Keyring {
         // one goes on until upkeep makes another.
         let all_ended = self.kept.iter().all(|kept| kept.term.signs_until.is_some());
         let key = open.or_else(|| begun().next().filter(|_| all_ended));
-        key.map_or(&self.root.hmac[0], |kept| &kept.key)
+        key.map_or(&self.hmac[0], |kept| &kept.key)
     }
 
     /// The kind and the key of the tokens whose encoded header is this one, as far as they are ours; and the second from
@@ -300,7 +323,7 @@ impl Keyring {
     }
 
     fn find_key(&self, is: impl Fn(&Key) -> bool, now: i64) -> Option<(&Key, i64)> {
-        if let Some(key) = self.root.hmac.iter().find(|key| is(key)) {
+        if let Some(key) = self.hmac.iter().find(|key| is(key)) {
             let until = self.hmac_until();
             return (now < until).then_some((key, until));
         }

@@ -81,7 +81,8 @@ fn a_public_key_is_no_hmac_key() {
         let target = Target::of(algorithm);
         let own = kid(&target.token);
         for (form, key) in public_forms(&target) {
-            for (alg, kid) in [("HS256", own.clone()), (algorithm.name(), own.clone()), ("HS256", hmac_kid(JWT_SECRET))]
+            for (alg, kid) in
+                [("HS256", own.clone()), (algorithm.name(), own.clone()), ("HS256", hmac_kid(&target.gate, JWT_SECRET))]
             {
                 let (mut header, claims) = parts(&target.token);
                 header["alg"] = alg.into();

@@ -3,14 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use gatebird::Config;
 
-use crate::harness::Gate;
+use crate::binary::{Client, PROMISED, free_port, text, within};
+use crate::harness::{Database, Gate, PASSWORD};
 
+const OPERATIONS: &str = include_str!("../../docs/operations.md");
 const README: &str = include_str!("../../README.md");
 const ENV_EXAMPLE: &str = include_str!("../../.env.example");
 
@@ -79,4 +82,128 @@ fn the_readme_lists_every_setting() {
     for setting in Config::load(|_| None).expect("the defaults are good").settings {
         assert!(README.contains(&format!("`{}`", setting.key)), "{}", setting.key);
     }
+}
+
+/// An installation as `docs/operations.md` assumes it: a folder with `.env`, `gatebird` in the path, and a `systemctl` that
+/// starts and stops it.
+struct Installation {
+    database: Database,
+    client: Client,
+}
+
+/// What the blocks need of systemd.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+case "$1 $2" in
+"start gatebird")
+    gatebird > log 2>&1 < /dev/null &
+    echo $! > pid
+    until curl -sf "$GATE/healthz" > healthz; do kill -0 "$(cat pid)" || exit 1; sleep 0.05; done ;;
+"stop gatebird")
+    kill -INT "$(cat pid)"
+    while kill -0 "$(cat pid)" 2> no-process; do sleep 0.05; done ;;
+*) exit 64 ;;
+esac
+"#;
+
+impl Installation {
+    fn new(database: Database) -> Installation {
+        let (dir, port) = (database.dir.path(), free_port());
+        fs::create_dir(dir.join("bin")).expect("a folder");
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_gatebird"), dir.join("bin/gatebird")).expect("a link");
+        fs::write(dir.join("bin/systemctl"), SYSTEMCTL).expect("a file");
+        fs::set_permissions(dir.join("bin/systemctl"), fs::Permissions::from_mode(0o755)).expect("ours");
+        let secret = if database.is_postgres() { crate::harness::JWT_SECRET } else { "" };
+        let settings = format!(
+            "PORT={port}\nMETRICS_ADDR=off\nBCRYPT_COST=4\nJWT_ALGORITHM=ES256\nJWT_SECRET={secret}\nDATABASE_URL='{}'\n",
+            database.url
+        );
+        fs::write(dir.join(".env"), settings).expect("a file");
+        let client = Client::new(&format!("http://127.0.0.1:{port}"));
+        let installation = Installation { database, client };
+        installation.run("systemctl start gatebird");
+        installation
+    }
+
+    /// Runs a script in the installation's folder.
+    fn run(&self, script: &str) {
+        let dir = self.database.dir.path();
+        let path = format!("{}:/usr/bin:/bin", dir.join("bin").display());
+        let mut shell = Command::new("sh");
+        shell.args(["-euc", script]).current_dir(dir).env_clear().env("PATH", path).env("GATE", &self.client.url);
+        let output = shell.output().expect("sh starts");
+        let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
+        assert!(output.status.success(), "{script}: {output:?} {log}");
+    }
+
+    /// Runs that block of `docs/operations.md`.
+    fn follow(&self, block: &str) {
+        let (_, rest) = OPERATIONS.split_once(&format!("<!-- run: {block} -->\n```sh\n")).expect("a block");
+        self.run(rest.split_once("```").expect("the block ends").0);
+    }
+
+    /// Clients and people go on with what they have.
+    fn goes_on(&self, secret: &str) {
+        let token = text(&self.client.exchange(secret).expect(200)["token"]);
+        self.client.get("/v1/test", &token).expect(200);
+        self.client.sign_in("alice", PASSWORD).expect(200);
+    }
+}
+
+impl Drop for Installation {
+    fn drop(&mut self) {
+        // A test that failed may have stopped it.
+        let kill = "kill -9 $(cat pid)";
+        drop(Command::new("sh").args(["-c", kill]).current_dir(self.database.dir.path()).stderr(Stdio::null()).status());
+    }
+}
+
+#[test]
+fn every_block_of_the_operations_page_is_run() {
+    let blocks: Vec<&str> = OPERATIONS.split("<!-- run: ").skip(1).filter_map(|rest| rest.split(" -->").next()).collect();
+    assert_eq!(blocks, ["back up", "restore", "failover", "leak"]);
+    // The sections that `clocks` runs.
+    let others = ["## After a wrong clock", "## Archiving the audit log"];
+    assert_eq!(OPERATIONS.matches("```sh").count(), blocks.len() + others.len(), "a block that no test runs");
+}
+
+#[test]
+fn the_operations_page_restores_a_backup() {
+    let installation = Installation::new(Database::sqlite());
+    let client = &installation.client;
+    let (_, domain, token) = client.tenant("alice");
+    installation.follow("back up");
+    let (_, _, mallorys) = client.tenant("mallory");
+    installation.follow("restore");
+    client.get("/v1/test", &token).refused(401, "invalid");
+    client.get("/v1/test", &mallorys).refused(401, "invalid");
+    client.sign_in("mallory", PASSWORD).refused(401, "credentials");
+    installation.goes_on(&domain.secret);
+    installation.run("systemctl stop gatebird");
+}
+
+#[test]
+fn the_operations_page_follows_a_failover() {
+    let installation = Installation::new(Database::new());
+    let (user, domain, token) = installation.client.tenant("alice");
+    installation.follow("failover");
+    for token in [&token, &user.token] {
+        within(PROMISED, "earlier tokens are refused", || installation.client.get("/v1/test", token).status == 401);
+    }
+    installation.goes_on(&domain.secret);
+    installation.run("systemctl stop gatebird");
+}
+
+#[test]
+fn the_operations_page_recovers_from_a_leak() {
+    let installation = Installation::new(Database::sqlite());
+    let secret = installation.database.dir.path().join("data/jwt_secret");
+    let leaked = fs::read_to_string(&secret).expect("a secret");
+    let (user, domain, token) = installation.client.tenant("alice");
+    installation.follow("leak");
+    assert_ne!(fs::read_to_string(&secret).expect("a secret"), leaked);
+    for token in [&token, &user.token] {
+        installation.client.get("/v1/test", token).refused(401, "invalid");
+    }
+    installation.goes_on(&domain.secret);
+    installation.run("systemctl stop gatebird");
 }

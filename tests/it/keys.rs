@@ -328,7 +328,7 @@ fn the_hmac_key_does_not_come_back() {
     {
         let target = Target::new().restart(&[("JWT_ALGORITHM", "ES256")]);
         let changed = target.gate.clock.now();
-        let (hmac, hmac_kid) = (Signer::Hs256(JWT_SECRET.into()), hmac_kid(JWT_SECRET));
+        let (hmac, hmac_kid) = (Signer::Hs256(JWT_SECRET.into()), hmac_kid(&target.gate, JWT_SECRET));
         target.gets("of before the change", &target.fresh(&hmac, &hmac_kid), GOOD);
         target.gate.clock.advance(changed + 3 + RETENTION + 1 - target.gate.clock.now());
         target.gets("an hour after the change", &target.fresh(&hmac, &hmac_kid), INVALID);
@@ -349,7 +349,7 @@ fn hs256_rotates_through_the_previous_secret() {
     let status = |gate: &Gate, token: &str| gate.get("/v1/test").token(token).send().status;
     assert_eq!((status(&gate, &old), status(&gate, &user.token)), (200, 200), "signed before");
     let new = gate.access_token(&domain);
-    assert_eq!((kid(&new), kid(&old)), (hmac_kid(NEW), hmac_kid(JWT_SECRET)));
+    assert_eq!((kid(&new), kid(&old)), (hmac_kid(&gate, NEW), hmac_kid(&gate, JWT_SECRET)));
     assert_eq!(status(&gate, &new), 200);
     gate.clock.advance(60);
     assert_eq!(status(&gate, &old), EXPIRED.0, "to its own end");

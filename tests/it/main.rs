@@ -19,6 +19,7 @@ mod etag;
 mod forgery;
 mod harness;
 mod http;
+mod identity;
 mod keys;
 mod late;
 mod layers;

@@ -265,7 +265,12 @@ fn every_column_can_be_read_through_diesel() {
         assert_eq!(revocations::table.load::<(Vec<u8>, i64, i64)>(conn)?, [(b"1".to_vec(), 0, 9)]);
         assert_eq!(used_assertions::table.load::<(Vec<u8>, i64, i64, i64)>(conn)?, [(b"1".to_vec(), 1, 0, 10)]);
         assert_eq!(tombstones::table.load::<Tombstone>(conn)?.len(), 0);
-        assert_eq!(revision::table.load::<(i64, i64, i64)>(conn)?, [(1, 10, 0)]);
+        assert_eq!(
+            revision::table
+                .select((revision::id, revision::value, revision::forgotten))
+                .load::<(i64, i64, i64)>(conn)?,
+            [(1, 10, 0)]
+        );
         assert_eq!(posts::table.load::<(i64, i64, String, Option<String>, i64, i64)>(conn)?.len(), 1);
         assert_eq!(post_hashtags::table.load::<(i64, String, i64)>(conn)?, [(1, "x".to_owned(), 1)]);
         type Audit = (i64, i64, String, Option<String>, Option<i64>, String, String, Option<String>, Vec<u8>);

@@ -211,7 +211,7 @@ fn filled() -> Database {
     let mut conn = SqliteConnection::establish(path).expect("a database");
     conn.batch_execute(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
-         INSERT INTO posts (user_id, content, created_at, updated_at) SELECT 1, 'post number ' || i || ' ' || hex(randomblob(40)), 1, 1 FROM n;
+         INSERT INTO posts (user_id, content, created_at, updated_at) SELECT users.id, 'post number ' || i || ' ' || hex(randomblob(40)), 1, 1 FROM n, users;
          PRAGMA wal_checkpoint(TRUNCATE)",
     )
     .expect("posts go in");

@@ -20,17 +20,22 @@ fn execute(database: &Database, sql: &str) {
 
 /// A database with some rows of alice and bob: 2 of hers, 1 of his, 1 of a failure.
 fn written() -> Database {
+    written_by().0
+}
+
+/// The same, with the public ids of both.
+fn written_by() -> (Database, [String; 2]) {
     let database = Database::new();
     let child = Child::start(&database, &[]);
-    child.client.tenant("alice");
-    child.client.post("/v1/signup", "", json!({"username": "bob", "password": PASSWORD})).expect(201);
+    let (alice, ..) = child.client.tenant("alice");
+    let bob = child.client.post("/v1/signup", "", json!({"username": "bob", "password": PASSWORD})).expect(201);
     drop(child);
-    database
+    (database, [format!("usr_{}", alice.id), format!("usr_{}", bob["payload"]["id"])])
 }
 
 #[test]
 fn the_operator_lists_everybody_or_one() {
-    let database = written();
+    let (database, [alice, bob]) = written_by();
     let actions = |args: &[&str]| -> Vec<String> {
         let rows = cli(&database, &[args, &["--json"]].concat()).json();
         rows.as_array().expect("an array").iter().map(|row| text(&row["action"])).collect()
@@ -38,15 +43,18 @@ fn the_operator_lists_everybody_or_one() {
     assert_eq!(actions(&["list"]), ["user.signed_up", "domain.registered", "user.signed_up"]);
     assert_eq!(actions(&["list", "--limit", "2"]), ["user.signed_up", "domain.registered"]);
     assert_eq!(actions(&["list", "--user", "Alice"]), ["domain.registered", "user.signed_up"]);
-    assert_eq!(actions(&["list", "--user", "usr_2"]), ["user.signed_up"]);
+    assert_eq!(actions(&["list", "--user", &bob]), ["user.signed_up"]);
     assert_eq!(actions(&["list", "--user", "usr_99"]), [""; 0]);
     let lines = cli(&database, &["list"]).good();
-    assert!(lines.lines().count() == 3 && lines.contains("usr_1 domain.registered dom_"), "{lines}");
+    assert!(lines.lines().count() == 3 && lines.contains(&format!("{alice} domain.registered dom_")), "{lines}");
     // Nobody hides another one's rows behind a name, not even one of before such names were refused.
     let outcome = run(&mut gatebird(&database, &["user", "add", "usr_2"], &[]), PASSWORD);
     assert!(outcome.code == Some(64) && outcome.stderr.contains("usr_ and digits"), "{outcome:?}");
-    execute(&database, "UPDATE users SET username = 'usr_2', username_key = 'usr_2' WHERE id = 1");
-    assert_eq!(actions(&["list", "--user", "usr_2"]), ["user.signed_up"]);
+    execute(
+        &database,
+        &format!("UPDATE users SET username = '{bob}', username_key = '{bob}' WHERE username = 'alice'"),
+    );
+    assert_eq!(actions(&["list", "--user", &bob]), ["user.signed_up"]);
     for (args, says) in [
         (&["list", "--user", "nobody"][..], "nobody"),
         (&["list", "--limit", "0"], "--limit"),

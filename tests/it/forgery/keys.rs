@@ -1,12 +1,16 @@
 //! Signatures by keys that are not the gate's, and the change of the gate's own key.
 
+use std::sync::Arc;
+
+use diesel::prelude::*;
 use gatebird::config::Algorithm;
+use gatebird::db::schema::revision;
 use gatebird::db::signing_key;
 
 use super::revoked::change;
 use super::signer::{Signer, kept};
 use super::{GOOD, INVALID, Target, kid, split, texts};
-use crate::harness::{Gate, JWT_SECRET, mint_with, parts};
+use crate::harness::{Database, Gate, JWT_SECRET, mint_with, parts};
 
 /// Keys that stand in tutorials, frameworks and lists for guessing.
 #[rustfmt::skip]
@@ -116,10 +120,14 @@ const THIRD: &str = "Z1xC5vB9nM3aS7dF2gH6jK0lQ4wE8rT-third";
 
 #[test]
 fn the_previous_key_verifies_and_only_the_new_one_signs() {
-    let header_under = |key: &str| texts(&Gate::with(&[("JWT_SECRET", key)]).tenant("alice").2).0;
-    let (new_header, old_header, third_header) = (header_under(NEW), header_under(OLD), header_under(THIRD));
+    let database = Arc::new(Database::new());
+    let header_under = |name: &str, key: &str| {
+        texts(&Gate::on(Arc::clone(&database), &[("JWT_SECRET", key)]).tenant(name).2).0
+    };
+    let (new_header, old_header) = (header_under("new", NEW), header_under("old", OLD));
+    let third_header = header_under("third", THIRD);
 
-    let gate = Gate::with(&[("JWT_SECRET", NEW), ("JWT_SECRET_PREVIOUS", OLD)]);
+    let gate = Gate::on(Arc::clone(&database), &[("JWT_SECRET", NEW), ("JWT_SECRET_PREVIOUS", OLD)]);
     let target = Target::at(gate, Algorithm::Hs256);
     let (header, claims) = texts(&target.token);
     assert_eq!(header, new_header, "the new key signs");
@@ -137,7 +145,7 @@ fn the_previous_key_verifies_and_only_the_new_one_signs() {
     }
 
     // Once JWT_SECRET_PREVIOUS is taken away, the old key is nobody's.
-    let target = Target::at(Gate::with(&[("JWT_SECRET", NEW)]), Algorithm::Hs256);
+    let target = target.restart(&[("JWT_SECRET_PREVIOUS", "")]);
     let (_, claims) = texts(&target.token);
     target.gets("retired", &mint_with(&old_header, &claims, OLD.as_bytes()), INVALID);
 }
@@ -154,7 +162,10 @@ fn another_issuer_with_the_same_key_is_another_issuer() {
         let (own, shared) = (kept(&other), kept(&target.gate));
         change(&other, |conn| {
             own.iter().try_for_each(|row| signing_key::delete(conn, &row.kid).map(drop))?;
-            Ok(shared.iter().try_for_each(|row| signing_key::insert(conn, row))?)
+            shared.iter().try_for_each(|row| signing_key::insert(conn, row))?;
+            let epoch = target.gate.app.directory.keyring().epoch();
+            let share = (revision::epoch.eq(epoch), revision::value.eq(revision::value + 1));
+            Ok(diesel::update(revision::table).set(share).execute(conn).map(drop)?)
         });
         let (user, domain, token) = other.tenant("alice");
         assert_eq!(kid(&token), kid(&target.token), "the key is shared");

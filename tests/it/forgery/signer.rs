@@ -44,9 +44,9 @@ pub fn hmac_secret(text: &str) -> HmacSecret {
     HmacSecret::parse(text).expect("a good secret")
 }
 
-/// The `kid` of HS256 with that secret.
-pub fn hmac_kid(secret: &str) -> String {
-    Key::hs256(&hmac_secret(secret)).kid().to_owned()
+/// The `kid` of HS256 with that secret at that gate.
+pub fn hmac_kid(gate: &Gate, secret: &str) -> String {
+    Key::hs256(&hmac_secret(secret), gate.app.directory.keyring().epoch()).kid().to_owned()
 }
 
 impl Signer {

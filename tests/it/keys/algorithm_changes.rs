@@ -38,7 +38,7 @@ fn of_each_change_old_tokens_hold_until_they_expire() {
             _ => 900,
         };
         let begins = next.map_or_else(|| gate.clock.now(), |next| next.signs_from);
-        let new = next.map_or_else(|| hmac_kid(JWT_SECRET), |next| next.kid.clone());
+        let new = next.map_or_else(|| hmac_kid(gate, JWT_SECRET), |next| next.kid.clone());
         let (mut last, mut last_of_user) = (token, user_token);
         if ahead > 0 {
             assert!(next.is_some_and(|next| begins - next.created_at == ahead), "published first");

@@ -248,7 +248,7 @@ fn the_key_set_has_public_keys_by_thumbprint_and_nothing_else() {
         assert!(
             kept(&target.gate)
                 .iter()
-                .all(|row| row.kid != crate::forgery::signer::hmac_kid(crate::harness::JWT_SECRET))
+                .all(|row| row.kid != crate::forgery::signer::hmac_kid(&target.gate, crate::harness::JWT_SECRET))
         );
     }
 }

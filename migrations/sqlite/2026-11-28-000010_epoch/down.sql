@@ -1,0 +1,2 @@
+ALTER TABLE revision DROP COLUMN mark;
+ALTER TABLE revision DROP COLUMN epoch;

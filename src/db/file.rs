@@ -1,0 +1,453 @@
+//! The SQLite file of a server, and the witness beside it, by which a start tells a restored or copied file from its own.
+//!
+//! The server alone moves its write-ahead log into the file (a checkpoint), and each time it writes a new random mark to
+//! both the database and the witness. So the mark says which state of which file the log belongs to:
+//! - A log beside a file that does not carry the mark of the witness was written for another file, and is not replayed.
+//! - A database that does not carry that mark, or is behind what the witness has seen, was restored or copied.
+//! - A witness that is itself a copy is recognized by the time of its creation, which it contains.
+
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Exit;
+use crate::id::Stamp;
+
+/// How long a server waits for the lock on its file.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// The counters of a database that only ever rise: if they are lower than before, the database is an earlier one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Position {
+    /// Of the directory's tables.
+    pub(super) revision: i64,
+    /// The last row of the audit log, which other changes leave.
+    pub(super) audit: i64,
+}
+
+impl Position {
+    fn is_behind(self, other: Position) -> bool {
+        self.revision < other.revision || self.audit < other.audit
+    }
+}
+
+/// Where the file stores the mark, in bytes, and what stands in its header beside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MarkedPage {
+    pub(super) start: u64,
+    pub(super) length: u64,
+    /// Backups made by SQLite have another one than their origin, though they have its mark.
+    pub(super) schema_version: u32,
+}
+
+/// Where the header of a SQLite file stores the version of the schema.
+const SCHEMA_VERSION_AT: u64 = 40;
+
+/// What the server last knew of its file.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Witness {
+    mark: Stamp,
+    /// The mark of a checkpoint that has begun.
+    next: Option<Stamp>,
+    page: MarkedPage,
+    position: Position,
+    inode: u64,
+    /// When the file was last modified, in nanoseconds; `None` while a checkpoint modifies it.
+    modified: Option<i128>,
+    /// Whether the server ended well, so that it left no log.
+    ended: bool,
+    /// When this witness itself was created, in nanoseconds, where the file system tells.
+    created: Option<u128>,
+}
+
+impl Witness {
+    /// The witness of that file, unless it cannot be read.
+    fn read(file: &Path) -> Option<Witness> {
+        serde_json::from_slice(&fs::read(beside(file, "witness")).ok()?).ok()
+    }
+
+    /// Whether it is no copy of a witness.
+    fn is_original(&self, file: &Path) -> bool {
+        fs::metadata(beside(file, "witness")).is_ok_and(|metadata| created(&metadata) == self.created)
+    }
+
+    /// Writes it under another name first, so that a crash leaves either the former or this one.
+    fn write(&mut self, file: &Path, durably: bool) -> io::Result<()> {
+        let (path, unfinished) = (beside(file, "witness"), beside(file, "witness.new"));
+        drop(fs::remove_file(&unfinished));
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&unfinished)?;
+        self.created = created(&file.metadata()?);
+        file.write_all(&serde_json::to_vec(self)?)?;
+        if durably {
+            file.sync_all()?;
+        }
+        fs::rename(&unfinished, path)
+    }
+
+    /// Whether the file is the one that a server had, whatever log is beside it.
+    fn is_of(&self, file: &File) -> bool {
+        contains(file, self.page, [Some(self.mark), self.next])
+    }
+
+    fn has_mark(&self, mark: Stamp) -> bool {
+        mark == self.mark || Some(mark) == self.next
+    }
+}
+
+/// A file whose name is that of the database with one more extension.
+fn beside(file: &Path, extension: &str) -> PathBuf {
+    file.with_added_extension(extension)
+}
+
+/// The write-ahead log of that file.
+fn log_of(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+/// The index of that log.
+fn index_of(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push("-shm");
+    name.into()
+}
+
+fn created(metadata: &Metadata) -> Option<u128> {
+    Some(metadata.created().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos())
+}
+
+fn modified(metadata: &Metadata) -> i128 {
+    i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec())
+}
+
+/// Whether the file contains one of these marks where it must be. Random bytes cannot be there by chance.
+fn contains(file: &File, page: MarkedPage, marks: [Option<Stamp>; 2]) -> bool {
+    let (mut schema_version, mut bytes) = ([0; 4], vec![0; page.length.min(1 << 16) as usize]);
+    let read = file.read_exact_at(&mut schema_version, SCHEMA_VERSION_AT);
+    let read = read.and_then(|()| file.read_exact_at(&mut bytes, page.start));
+    let has = |mark: Stamp| bytes.windows(16).any(|window| window == mark.as_bytes());
+    read.is_ok() && u32::from_be_bytes(schema_version) == page.schema_version && marks.into_iter().flatten().any(has)
+}
+
+/// The SQLite file that this process serves. No other server uses it meanwhile; the command line may write beside it.
+#[derive(Debug)]
+pub(super) struct SqliteFile {
+    /// As the settings have it: what is found there must be this file.
+    path: PathBuf,
+    /// The file's own name, where `path` is a link.
+    canonical: PathBuf,
+    /// Never closed while the database is open: closing any handle of the file gives back the locks that SQLite holds on it.
+    file: File,
+    device_and_inode: (u64, u64),
+    witness: Mutex<Option<Witness>>,
+    was_intact: AtomicBool,
+    /// It was replaced before this process took it.
+    was_replaced: bool,
+    /// Held as long as this process serves.
+    _lock: File,
+}
+
+impl SqliteFile {
+    /// Takes the file for this process, before it is opened as a database.
+    pub(super) fn take(path: &Path) -> Result<SqliteFile, Exit> {
+        super::make_file(path)?;
+        let canonical = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        let lock = loop {
+            match lock(&canonical)? {
+                Some(lock) => break lock,
+                // A command may have it for the moment in which it looks whether there is a server.
+                None if Instant::now() < deadline => std::thread::sleep(LOCK_TIMEOUT / 10),
+                None => return Err(in_use(path)),
+            }
+        };
+        check_log(&canonical)?;
+        let cannot = |error| Exit::cannot_create(format!("cannot open {}: {error}", path.display()));
+        let file = File::open(&canonical).map_err(cannot)?;
+        let metadata = file.metadata().map_err(cannot)?;
+        let witness = Witness::read(&canonical);
+        Ok(SqliteFile {
+            // Before migrations change the schema.
+            was_replaced: witness.is_some_and(|witness| !witness.is_of(&file)),
+            path: path.to_owned(),
+            device_and_inode: (metadata.dev(), metadata.ino()),
+            // Whether the file is as the former process left it, is judged by its mark; from the next checkpoint on, also by the
+            // time of its modification.
+            witness: Mutex::new(witness.map(|witness| Witness { modified: None, ..witness })),
+            was_intact: AtomicBool::new(true),
+            canonical,
+            file,
+            _lock: lock,
+        })
+    }
+
+    fn witness(&self) -> MutexGuard<'_, Option<Witness>> {
+        self.witness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the database is another one than the server has had here, or an earlier state of it.
+    pub(super) fn was_restored(&self, mark: Option<Stamp>, position: Position) -> bool {
+        self.was_replaced || is_restored(&self.canonical, *self.witness(), mark, position)
+    }
+
+    /// Whether the path still leads to this file, and the file is still what the server made of it.
+    pub(super) fn is_intact(&self) -> bool {
+        let intact = fs::metadata(&self.path).is_ok_and(|metadata| {
+            (metadata.dev(), metadata.ino()) == self.device_and_inode && self.is_unmodified(&metadata)
+        });
+        match (intact, self.was_intact.swap(intact, Ordering::Relaxed)) {
+            (false, true) => log::error!(
+                "{} was moved, deleted or replaced under this server: nothing can be changed; put it back, or restart",
+                self.path.display()
+            ),
+            (true, false) => log::info!("{} is back", self.path.display()),
+            _ => {}
+        }
+        intact
+    }
+
+    fn is_unmodified(&self, metadata: &Metadata) -> bool {
+        let mut witness = self.witness();
+        let Some(Witness { mark, next, page, modified: Some(known), .. }) = *witness else { return true };
+        if modified(metadata) == known {
+            return true;
+        }
+        // Another process may have moved the log into the file.
+        let intact = contains(&self.file, page, [Some(mark), next]);
+        if let (true, Some(witness)) = (intact, witness.as_mut()) {
+            witness.modified = Some(modified(metadata));
+            if let Err(error) = witness.write(&self.canonical, false) {
+                log::warn!("the witness beside the database cannot be written: {error}");
+            }
+        }
+        intact
+    }
+
+    /// Whether the log is so long that it must be moved into the file.
+    pub(super) fn has_log_of(&self, bytes: u64) -> bool {
+        fs::metadata(log_of(&self.canonical)).is_ok_and(|log| log.len() >= bytes)
+    }
+
+    /// Notes how far the database has come.
+    pub(super) fn note(&self, position: Position) -> io::Result<()> {
+        match &mut *self.witness() {
+            Some(witness) if witness.position != position => {
+                witness.position = position;
+                witness.write(&self.canonical, false)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Announces that the log is moved into the file.
+    pub(super) fn expect_changes(&self) -> io::Result<()> {
+        match &mut *self.witness() {
+            Some(witness) => {
+                witness.modified = None;
+                witness.ended = false;
+                witness.write(&self.canonical, true)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Announces a checkpoint: the database is about to carry the returned mark. A checkpoint that was begun before and is
+    /// not complete is continued, with its mark.
+    pub(super) fn begin_checkpoint(&self, mark: Option<Stamp>, page: MarkedPage, at: Position) -> io::Result<Stamp> {
+        let mut witness = self.witness();
+        let former = witness.filter(|former| mark.is_some_and(|mark| former.has_mark(mark)));
+        let begun = former.and_then(|former| former.next).filter(|next| mark == Some(*next));
+        let next = begun.unwrap_or_else(Stamp::random);
+        let mark = former.map(|former| former.mark).or(mark).unwrap_or(next);
+        let inode = self.device_and_inode.1;
+        let mut new =
+            Witness { mark, next: Some(next), page, position: at, inode, modified: None, ended: false, created: None };
+        new.write(&self.canonical, true)?;
+        *witness = Some(new);
+        Ok(next)
+    }
+
+    /// Ends a checkpoint, if the mark has arrived in the file. Returns whether it has.
+    pub(super) fn end_checkpoint(&self) -> io::Result<bool> {
+        let mut guard = self.witness();
+        let Some(witness) = guard.as_mut() else { return Ok(false) };
+        let arrived = contains(&self.file, witness.page, [witness.next, None]);
+        if let (true, Some(next)) = (arrived, witness.next) {
+            (witness.mark, witness.next) = (next, None);
+            witness.modified = Some(modified(&fs::metadata(&self.path)?));
+            witness.write(&self.canonical, true)?;
+        }
+        Ok(arrived)
+    }
+
+    /// Notes that the server ended well.
+    pub(super) fn end(&self) -> io::Result<()> {
+        let mut guard = self.witness();
+        let Some(witness) = guard.as_mut() else { return Ok(()) };
+        witness.ended = true;
+        witness.modified = Some(modified(&fs::metadata(&self.path)?));
+        witness.write(&self.canonical, true)
+    }
+}
+
+fn is_restored(file: &Path, witness: Option<Witness>, mark: Option<Stamp>, position: Position) -> bool {
+    match (witness, mark) {
+        // No server that writes witnesses has used it yet.
+        (None, None) => false,
+        (Some(witness), Some(mark)) => {
+            !witness.has_mark(mark) || position.is_behind(witness.position) || !witness.is_original(file)
+        }
+        _ => true,
+    }
+}
+
+/// Takes the lock of a server; `None` where a server has it. One file may have several names: the lock is beside the file
+/// itself.
+pub(super) fn lock(canonical: &Path) -> Result<Option<File>, Exit> {
+    let path = beside(canonical, "lock");
+    let cannot = |error: io::Error| Exit::cannot_create(format!("cannot open {}: {error}", path.display()));
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(cannot)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(cannot(error)),
+    }
+}
+
+/// Two servers on one SQLite file would not see each other's changes in time.
+pub(super) fn in_use(path: &Path) -> Exit {
+    Exit::cannot_create(format!(
+        "{} is in use by another gatebird; stop that one, give this one a DATABASE_URL of its own, or let both use PostgreSQL",
+        path.display()
+    ))
+}
+
+/// Checks the log beside a file that is about to be opened beside a server or without one. Returns whether the file is that
+/// of no server.
+pub(super) fn check_unserved(path: &Path) -> Result<bool, Exit> {
+    let canonical = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let unserved = lock(&canonical)?;
+    if unserved.is_some() {
+        check_log(&canonical)?;
+    }
+    Ok(unserved.is_some())
+}
+
+/// Whether a file that no server uses was restored or copied since one did.
+pub(super) fn was_restored(path: &Path, mark: Option<Stamp>, position: Position) -> bool {
+    let canonical = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    is_restored(&canonical, Witness::read(&canonical), mark, position)
+}
+
+/// When that file was created, in nanoseconds.
+fn created_at(path: &Path) -> Option<u128> {
+    created(&fs::metadata(path).ok()?)
+}
+
+/// A backup on its way to the place of a SQLite file. Until it has arrived, the former file is left as it is.
+pub(super) struct Arriving {
+    /// The copy that becomes the database.
+    pub(super) copy: PathBuf,
+    canonical: PathBuf,
+    _lock: File,
+}
+
+impl Arriving {
+    /// Copies a backup to a name beside the database, which no server may use meanwhile.
+    pub(super) fn begin(path: &Path, backup: &Path) -> Result<Arriving, Exit> {
+        super::make_folder(path)?;
+        let unreadable = |error| Exit::usage(format!("cannot read {}: {error}", backup.display()));
+        let mut source = File::open(backup).map_err(unreadable)?;
+        let canonical = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let lock = lock(&canonical)?.ok_or_else(|| in_use(path))?;
+        if fs::canonicalize(backup).is_ok_and(|backup| backup == canonical) {
+            return Err(Exit::usage(format!("{} is the database itself", backup.display())));
+        }
+        if fs::metadata(log_of(backup)).is_ok_and(|log| log.len() > 0) {
+            return Err(Exit::data(format!(
+                "{backup} has a write-ahead log beside it, so it is no complete backup; make one with: sqlite3 {backup} \".backup COPY\"",
+                backup = backup.display()
+            )));
+        }
+        let arriving = Arriving { copy: beside(&canonical, "restoring"), canonical, _lock: lock };
+        arriving.clean_up();
+        let cannot = |error| Exit::cannot_create(format!("cannot make {}: {error}", arriving.copy.display()));
+        let target = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&arriving.copy);
+        let mut target = target.map_err(cannot)?;
+        io::copy(&mut source, &mut target).map_err(cannot)?;
+        target.sync_all().map_err(cannot)?;
+        Ok(arriving)
+    }
+
+    /// Puts the copy, which must be closed, in the place of the database.
+    pub(super) fn finish(self) -> Result<(), Exit> {
+        let cannot = |error| Exit::cannot_create(format!("cannot replace {}: {error}", self.canonical.display()));
+        let put = || {
+            File::open(&self.copy)?.sync_all()?;
+            fs::rename(&self.copy, &self.canonical)?;
+            remove(&log_of(&self.canonical))?;
+            remove(&index_of(&self.canonical))?;
+            remove(&beside(&self.canonical, "witness"))?;
+            let folder = self.canonical.parent().filter(|folder| !folder.as_os_str().is_empty());
+            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        };
+        put().map_err(cannot)
+    }
+
+    fn clean_up(&self) {
+        let lock = beside(&self.copy, "lock");
+        for left in [&self.copy, &log_of(&self.copy), &index_of(&self.copy), &lock] {
+            drop(fs::remove_file(left));
+        }
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.clean_up();
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a write-ahead log that was written for another file than it is beside of: SQLite would replay it.
+pub(super) fn check_log(canonical: &Path) -> Result<(), Exit> {
+    let log = log_of(canonical);
+    let Some(witness) = Witness::read(canonical).filter(|_| fs::metadata(&log).is_ok_and(|log| log.len() > 0)) else {
+        return Ok(());
+    };
+    let fits = match witness.is_original(canonical) {
+        true => File::open(canonical).and_then(|file| Ok((file.metadata()?, file))).is_ok_and(|(metadata, file)| {
+            // Power loss may take the time of modification back, but only a new content puts it forward. A log that was
+            // created after that is of the new content.
+            let known =
+                metadata.ino() == witness.inode && witness.modified.is_none_or(|known| modified(&metadata) <= known);
+            let is_newer = created_at(&log).is_some_and(|created| created as i128 > modified(&metadata));
+            (known || is_newer) && witness.is_of(&file)
+        }),
+        // The witness was copied, perhaps together with the file and its log.
+        false => !witness.ended,
+    };
+    match fits {
+        true => Ok(()),
+        false => Err(Exit::data(format!(
+            "{log} was not written for {file}, which was replaced since; to use the file as it is, remove {log}; to restore \
+             a backup: gatebird restore FILE; if the file was not replaced, remove {witness}",
+            log = log.display(),
+            file = canonical.display(),
+            witness = beside(canonical, "witness").display()
+        ))),
+    }
+}

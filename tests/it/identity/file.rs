@@ -1,0 +1,178 @@
+//! The SQLite file under and beside the server.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::*;
+
+fn log(database: &Database) -> PathBuf {
+    path(database).with_file_name("gatebird.db-wal")
+}
+
+/// A restart is no restoration: sessions survive it, however the process ended.
+#[test]
+fn restart__on_the_same_file_keeps_every_token() {
+    let database = Database::sqlite();
+    let child = Child::start(&database, &[]);
+    let (user, _, token) = child.client.tenant("alice");
+    child.kill();
+    let child = Child::start(&database, &[]);
+    child.client.get("/v1/test", &token).expect(200);
+    stop(child);
+    // What the command line writes meanwhile is of the same life.
+    run(&mut gatebird(&database, &["user", "add", "bob"], &[]), PASSWORD).good();
+    let child = Child::start(&database, &[]);
+    child.client.get("/v1/me", &user.token).expect(200);
+    run(&mut gatebird(&database, &["user", "add", "carol"], &[]), PASSWORD).good();
+    child.kill();
+    run(&mut gatebird(&database, &["user", "list"], &[]), "").good();
+    let child = Child::start(&database, &[]);
+    child.client.get("/v1/me", &user.token).expect(200);
+    assert!(!child.stderr().contains("restored"), "{}", child.stderr());
+    let witness = path(&database).with_file_name("gatebird.db.witness");
+    assert_eq!(fs::metadata(witness).expect("a witness").permissions().mode() & 0o777, 0o600);
+}
+
+/// B3: a log that is left would be replayed over a backup that is put in its place.
+#[test]
+fn clean_stop__leaves_no_log() {
+    for name in ["INT", "TERM"] {
+        let database = Database::sqlite();
+        let child = Child::start(&database, &[]);
+        child.client.tenant("alice");
+        assert!(log(&database).exists());
+        signal(name, child.pid());
+        assert_eq!(child.wait(Duration::from_secs(10)).code, Some(0));
+        assert!(!log(&database).exists(), "after SIG{name}");
+    }
+}
+
+/// B3: kill -9 leaves the log, and the backup is put in place of the file in one of several ways.
+#[test]
+fn foreign_log__is_not_replayed_over_a_backup() {
+    let ways: [(&str, fn(&PathBuf, &PathBuf)); 4] = [
+        ("copied over", |copy, file| drop(fs::copy(copy, file).expect("copied"))),
+        ("moved over", |copy, file| fs::rename(copy, file).expect("moved")),
+        ("copied with its times", |copy, file| {
+            assert!(Command::new("cp").arg("-p").args([copy, file]).status().expect("cp").success());
+        }),
+        ("made anew", |copy, file| {
+            fs::remove_file(file).expect("removed");
+            fs::copy(copy, file).expect("copied");
+        }),
+    ];
+    for (way, put) in ways {
+        let database = Database::sqlite();
+        let child = Child::start(&database, &[]);
+        let (_, domain, token) = child.client.tenant("alice");
+        let copy = back_up(&database);
+        child.client.tenant("mallory");
+        child.kill();
+        put(&copy, &path(&database));
+        let restored = fs::read(path(&database)).expect("a file");
+        for args in [&[][..], &["user", "list"], &["migrate"]] {
+            let outcome = run(&mut gatebird(&database, args, &[]), "");
+            assert_eq!(outcome.code, Some(65), "{way} {args:?} {outcome:?}");
+            assert!(
+                outcome.stderr.contains("gatebird.db-wal") && outcome.stderr.contains("gatebird restore"),
+                "{outcome:?}"
+            );
+        }
+        assert_eq!(fs::read(path(&database)).expect("a file"), restored, "{way}: it is left as it is");
+        // The remedy.
+        fs::remove_file(log(&database)).expect("the log");
+        let child = Child::start(&database, &[]);
+        refused(&child.client, &[&token]);
+        child.client.sign_in("mallory", PASSWORD).refused(401, "credentials");
+        goes_on(&child.client, &domain);
+    }
+}
+
+/// The whole folder, with the witness in it, from a copy of the same folder.
+#[test]
+fn restored_folder__is_noticed_by_the_witness() {
+    let database = Database::sqlite();
+    let child = Child::start(&database, &[]);
+    let (_, domain, _) = child.client.tenant("alice");
+    stop(child);
+    let (data, copy) = (database.dir.path().join("data"), database.dir.path().join("copy"));
+    let shell = |line: &str| assert!(Command::new("sh").args(["-ec", line]).status().expect("sh").success(), "{line}");
+    shell(&format!("cp -a {} {}", data.display(), copy.display()));
+    for restore in ["rm -r DATA; cp -a COPY DATA", "cp -a COPY/. DATA/"] {
+        let child = Child::start(&database, &[]);
+        let (user, _, token) = child.client.tenant("mallory");
+        stop(child);
+        shell(&restore.replace("DATA", &data.to_string_lossy()).replace("COPY", &copy.to_string_lossy()));
+        let child = Child::start(&database, &[]);
+        refused(&child.client, &[&user.token, &token]);
+        goes_on(&child.client, &domain);
+        stop(child);
+    }
+}
+
+/// B4: under the running server.
+#[test]
+fn lost_file__refuses_changes_at_once() {
+    let ways: [(&str, fn(&PathBuf, &PathBuf)); 4] = [
+        ("moved", |_, file| fs::rename(file, file.with_file_name("elsewhere.db")).expect("moved")),
+        ("deleted", |_, file| fs::remove_file(file).expect("removed")),
+        ("replaced by a file that is moved there", |copy, file| fs::rename(copy, file).expect("moved")),
+        ("replaced by a file that is copied there", |copy, file| drop(fs::copy(copy, file).expect("copied"))),
+    ];
+    for (way, lose) in ways {
+        let database = Database::sqlite();
+        let child = Child::start(&database, &[]);
+        let client = &child.client;
+        let (user, domain, token) = client.tenant("alice");
+        client.get("/readyz", "").expect(200);
+        let copy = back_up(&database);
+        lose(&copy, &path(&database));
+        let body = json!({"host": "late.example.com", "type": "free"});
+        client.post("/v1/domains", &user.token, body).refused(503, "busy");
+        client.post("/v1/posts", &token, json!({"content": "late"})).refused(503, "busy");
+        let ready = client.get("/readyz", "").expect(503);
+        assert_eq!(ready["payload"]["database"], "lost", "{way}");
+        // Tokens are issued and verified from memory.
+        client.get("/v1/test", &text(&client.exchange(&domain.secret).expect(200)["token"])).expect(200);
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(child.stderr().matches("was moved, deleted or replaced").count(), 1, "{way}: {}", child.stderr());
+        if way == "moved" {
+            fs::rename(path(&database).with_file_name("elsewhere.db"), path(&database)).expect("moved back");
+            within(PROMISED, "it is ready again", || client.get("/readyz", "").status == 200);
+            client.post("/v1/posts", &token, json!({"content": "back"})).expect(201);
+        }
+        // What was put there is not overwritten at the end.
+        let there = fs::read(path(&database)).ok();
+        signal("INT", child.pid());
+        assert_eq!(child.wait(Duration::from_secs(10)).code, Some(0), "{way}");
+        assert!(way == "moved" || fs::read(path(&database)).ok() == there, "{way}: it was written to");
+    }
+}
+
+/// Long logs are moved into the file while the server runs, and other programs may do that too.
+#[test]
+fn log__is_moved_into_the_file_when_it_is_long() {
+    let database = Database::sqlite();
+    let child = Child::start(&database, &[]);
+    let (user, _, token) = child.client.tenant("alice");
+    let mut conn = SqliteConnection::establish(&path(&database).to_string_lossy()).expect("a database");
+    conn.batch_execute(
+        "PRAGMA wal_autocheckpoint = 0;
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+         INSERT INTO posts (user_id, content, created_at, updated_at)
+             SELECT users.id, hex(randomblob(1000)), 1, 1 FROM n, users",
+    )
+    .expect("posts go in");
+    let size = |path: PathBuf| fs::metadata(path).expect("a file").len();
+    within(PROMISED, "the posts are in the file", || size(path(&database)) > 5_000_000);
+    conn.batch_execute("DELETE FROM posts; PRAGMA wal_checkpoint(TRUNCATE)").expect("a checkpoint by another program");
+    drop(conn);
+    std::thread::sleep(Duration::from_secs(1));
+    child.client.get("/readyz", "").expect(200);
+    post(&child.client, &token, "after");
+    child.kill();
+    let child = Child::start(&database, &[]);
+    child.client.get("/v1/me", &user.token).expect(200);
+}
