@@ -51,12 +51,12 @@ impl UserId {
         self.0
     }
 
-    /// A random number of 53 bits, which JavaScript represents exactly. A sequence would give the same number to two
-    /// people after the database was restored.
+    /// A random number from 2^52 to 2^53: JavaScript represents it exactly, and all have 16 digits. A sequence would give the
+    /// same number to two people after the database was restored.
     pub(crate) fn random() -> UserId {
         let mut random = [0; 8];
         aws_lc_rs::rand::fill(&mut random).expect("the system's random source answers");
-        UserId((i64::from_ne_bytes(random) & ((1 << 53) - 1)).max(1))
+        UserId(i64::from_ne_bytes(random) & ((1 << 52) - 1) | 1 << 52)
     }
 
     /// Whether a text reads like the public form of anybody's number, however it is spelled: what people choose may not,

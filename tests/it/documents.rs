@@ -153,13 +153,16 @@ impl Drop for Installation {
     fn drop(&mut self) {
         // A test that failed may have stopped it.
         let kill = "kill -9 $(cat pid)";
-        drop(Command::new("sh").args(["-c", kill]).current_dir(self.database.dir.path()).stderr(Stdio::null()).status());
+        drop(
+            Command::new("sh").args(["-c", kill]).current_dir(self.database.dir.path()).stderr(Stdio::null()).status(),
+        );
     }
 }
 
 #[test]
 fn every_block_of_the_operations_page_is_run() {
-    let blocks: Vec<&str> = OPERATIONS.split("<!-- run: ").skip(1).filter_map(|rest| rest.split(" -->").next()).collect();
+    let blocks: Vec<&str> =
+        OPERATIONS.split("<!-- run: ").skip(1).filter_map(|rest| rest.split(" -->").next()).collect();
     assert_eq!(blocks, ["back up", "restore", "failover", "leak"]);
     // The sections that `clocks` runs.
     let others = ["## After a wrong clock", "## Archiving the audit log"];
