@@ -164,7 +164,10 @@ impl App {
         };
         let settled = app.db.change_now(settle, |_| Ok(()));
         settled.map_err(cannot_read)?.map_err(Exit::config)?;
-        app.db.watch_file(true).map_err(cannot_read)?;
+        app.db.watch_file(true).map_err(|error| match error.cause() {
+            Some(cause) => Exit::cannot_create(cause),
+            None => cannot_read(error),
+        })?;
         let follower = app.directory.fill(&app.db).map_err(cannot_read)?;
         let app = web::Data::new(app);
         follow::keep_fresh(Arc::downgrade(&app.clone().into_inner()), follower)?;

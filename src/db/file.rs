@@ -424,30 +424,40 @@ fn remove(path: &Path) -> io::Result<()> {
 
 /// Refuses a write-ahead log that was written for another file than it is beside of: SQLite would replay it.
 pub(super) fn check_log(canonical: &Path) -> Result<(), Exit> {
+    let deadline = Instant::now() + LOCK_TIMEOUT;
+    // The last process that closes the file moves the log into it, and then removes the log.
+    while !has_own_log(canonical) {
+        if Instant::now() >= deadline {
+            return Err(Exit::data(format!(
+                "{log} was not written for {file}, which was replaced since; to use the file as it is, remove {log}; to \
+                 restore a backup: gatebird restore FILE; if the file was not replaced, remove {witness}",
+                log = log_of(canonical).display(),
+                file = canonical.display(),
+                witness = beside(canonical, "witness").display()
+            )));
+        }
+        std::thread::sleep(LOCK_TIMEOUT / 10);
+    }
+    Ok(())
+}
+
+/// Whether the log beside a file, if there is one, was written for that file.
+fn has_own_log(canonical: &Path) -> bool {
     let log = log_of(canonical);
     let Some(witness) = Witness::read(canonical).filter(|_| fs::metadata(&log).is_ok_and(|log| log.len() > 0)) else {
-        return Ok(());
+        return true;
     };
-    let fits = match witness.is_original(canonical) {
-        true => File::open(canonical).and_then(|file| Ok((file.metadata()?, file))).is_ok_and(|(metadata, file)| {
-            // Power loss may take the time of modification back, but only a new content puts it forward. A log that was
-            // created after that is of the new content.
-            let known =
-                metadata.ino() == witness.inode && witness.modified.is_none_or(|known| modified(&metadata) <= known);
-            let is_newer = created_at(&log).is_some_and(|created| created as i128 > modified(&metadata));
-            (known || is_newer) && witness.is_of(&file)
-        }),
+    if !witness.is_original(canonical) {
         // The witness was copied, perhaps together with the file and its log.
-        false => !witness.ended,
-    };
-    match fits {
-        true => Ok(()),
-        false => Err(Exit::data(format!(
-            "{log} was not written for {file}, which was replaced since; to use the file as it is, remove {log}; to restore \
-             a backup: gatebird restore FILE; if the file was not replaced, remove {witness}",
-            log = log.display(),
-            file = canonical.display(),
-            witness = beside(canonical, "witness").display()
-        ))),
+        return !witness.ended;
     }
+    let opened = File::open(canonical).and_then(|file| Ok((file.metadata()?, file)));
+    opened.is_ok_and(|(metadata, file)| {
+        // Power loss may take the time of modification back, but only a new content puts it forward. A log that was created
+        // after that is of the new content.
+        let known =
+            metadata.ino() == witness.inode && witness.modified.is_none_or(|known| modified(&metadata) <= known);
+        let is_newer = created_at(&log).is_some_and(|created| created as i128 >= modified(&metadata));
+        (known || is_newer) && witness.is_of(&file)
+    })
 }

@@ -124,7 +124,7 @@ impl<'a> Seen<'a> {
         if let Some(refusal) = req.conn_data::<Rc<Exchange>>().and_then(|exchange| exchange.refusal()) {
             return Some(Err(of_connection(refusal)));
         }
-        if app.directory.is_outdated() && !route.is_some_and(|route| STATUS.contains(&&*route.pattern)) {
+        if app.directory.is_outdated() && !route.is_some_and(|route| STATUS.contains(&route.pattern)) {
             return Some(Err(Error::Busy));
         }
         let route = route?;
