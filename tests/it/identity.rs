@@ -16,8 +16,6 @@ use crate::binary::{Child, Client, PROMISED, gatebird, run, signal, text, within
 use crate::forgery::kid;
 use crate::harness::{Database, Domain, Gate, PASSWORD, User, json};
 
-const ES256: (&str, &str) = ("JWT_ALGORITHM", "ES256");
-
 /// Ends the server well.
 #[track_caller]
 fn stop(child: Child) {

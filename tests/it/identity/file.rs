@@ -7,6 +7,13 @@ use std::process::Command;
 
 use super::*;
 
+/// What is done to the file, given a backup.
+type Way = (&'static str, fn(&PathBuf, &PathBuf));
+
+fn copy_over(copy: &PathBuf, file: &PathBuf) {
+    fs::copy(copy, file).expect("copied");
+}
+
 fn log(database: &Database) -> PathBuf {
     path(database).with_file_name("gatebird.db-wal")
 }
@@ -52,8 +59,8 @@ fn clean_stop__leaves_no_log() {
 /// B3: kill -9 leaves the log, and the backup is put in place of the file in one of several ways.
 #[test]
 fn foreign_log__is_not_replayed_over_a_backup() {
-    let ways: [(&str, fn(&PathBuf, &PathBuf)); 4] = [
-        ("copied over", |copy, file| drop(fs::copy(copy, file).expect("copied"))),
+    let ways: [Way; 4] = [
+        ("copied over", |copy, file| copy_over(copy, file)),
         ("moved over", |copy, file| fs::rename(copy, file).expect("moved")),
         ("copied with its times", |copy, file| {
             assert!(Command::new("cp").arg("-p").args([copy, file]).status().expect("cp").success());
@@ -115,11 +122,11 @@ fn restored_folder__is_noticed_by_the_witness() {
 /// B4: under the running server.
 #[test]
 fn lost_file__refuses_changes_at_once() {
-    let ways: [(&str, fn(&PathBuf, &PathBuf)); 4] = [
+    let ways: [Way; 4] = [
         ("moved", |_, file| fs::rename(file, file.with_file_name("elsewhere.db")).expect("moved")),
         ("deleted", |_, file| fs::remove_file(file).expect("removed")),
         ("replaced by a file that is moved there", |copy, file| fs::rename(copy, file).expect("moved")),
-        ("replaced by a file that is copied there", |copy, file| drop(fs::copy(copy, file).expect("copied"))),
+        ("replaced by a file that is copied there", |copy, file| copy_over(copy, file)),
     ];
     for (way, lose) in ways {
         let database = Database::sqlite();
