@@ -96,6 +96,7 @@ fn reserve(conn: &mut Conn, former: &Names, now: i64) -> QueryResult<usize> {
             users::nick.eq(""),
             users::password_hash.eq(""),
             users::suspended.eq(true),
+            users::ended.eq(true),
             users::created_at.eq(now),
         );
         gone += diesel::insert_into(users::table).values(row).on_conflict_do_nothing().execute(conn)?;

@@ -155,7 +155,11 @@ pub fn any(conn: &mut Conn) -> QueryResult<bool> {
 
 /// All accounts in order of their making, for the operator.
 pub fn list(conn: &mut Conn) -> QueryResult<Vec<User>> {
-    users::table.filter(users::ended.eq(false)).order((users::created_at, users::id)).select(User::as_select()).load(conn)
+    users::table
+        .filter(users::ended.eq(false))
+        .order((users::created_at, users::id))
+        .select(User::as_select())
+        .load(conn)
 }
 
 /// What a token says of its user: who, and of which generation.

@@ -36,9 +36,15 @@ fn id(content: Content, _: ContentPath<'_>) -> Content {
             let good = content.as_i64().is_some_and(|number| number > 0);
             named(content, "number", good)
         }
-        Some(text) if text.starts_with("usr_") => named(content, "user", text[4..].parse::<u32>().is_ok()),
+        Some(text) if text.starts_with("usr_") => named(content, "user", text[4..].parse::<u64>().is_ok()),
         Some(text) => named(content, "domain", text.starts_with("dom_") && text.len() == 26),
     }
+}
+
+/// A user's number in a header.
+fn user(content: Content, _: ContentPath<'_>) -> Content {
+    let good = content.as_str().is_some_and(|text| text.parse::<u64>().is_ok());
+    named(content, "user", good)
 }
 
 /// Unix seconds, as a number or in a header.
@@ -69,10 +75,11 @@ fn snapshot(name: &str, value: &impl Serialize) {
         settings.add_redaction(&format!(".**.{member}"), fixed);
     }
     type Redaction = fn(Content, ContentPath<'_>) -> Content;
-    let redactions: [(&[&str], Redaction); 6] = [
+    let redactions: [(&[&str], Redaction); 7] = [
         (&["token", "access_token"], token),
         (&["clientSecret"], secret),
         (&["id", "client_id", "sub", "actor", "target", "x-gatebird-domain"], id),
+        (&["x-gatebird-user"], user),
         (&["value", "content"], challenge),
         (&["createdAt", "updatedAt", "expiresAt", "provenAt", "at", "iat", "exp", "x-gatebird-token-expires"], time),
         (&["jti"], jti),
