@@ -3,7 +3,8 @@
 //! The rules, which hold for hashing, the database, host verification, connections and the memory of used assertions:
 //!
 //! 1. A [`Share`] has a fixed number of permits. Each request names its [`Holder`]: a network, and an account once it is known.
-//! 2. A network may take another permit only while it holds fewer than remain free. The same goes for an account.
+//! 2. A network may take another permit only while it holds fewer than remain free. The same goes for an account, except for
+//!    its first permit in a network: an account that is used elsewhere by a thief is not closed to its owner.
 //!    So one holder gets at most half, and others always find a permit.
 //! 3. A request that gets no permit waits in line. Rule 2 also divides the places in the line.
 //! 4. A permit that is given back goes to the waiting network that was served longest ago, within it to the account that
@@ -60,38 +61,47 @@ impl fmt::Display for Network {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Holder {
     network: Network,
-    account: Party,
+    account: Account,
 }
 
-/// One of the two sides of a holder, with a share of its own.
+/// The account side of a holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Account {
+    /// All accounts that are not known.
+    Unknown,
+    /// A caller who signs in from a network from which that account was signed in to before, by a hash of both.
+    KnownThere(u64),
+    User(UserId),
+    /// The same account for what ends a theft.
+    EndOfTheft(UserId),
+}
+
+/// What has a share of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Party {
     Network(Network),
-    /// All callers of a network whose accounts are not known.
-    Strangers(Network),
-    /// A caller who signs in from a network from which that account was signed in to before, by a hash of both.
-    KnownThere(u64),
-    Account(UserId),
-    /// The same account for what ends a theft.
-    EndOfTheft(UserId),
+    /// An account within a network.
+    Member(Network, Account),
+    /// An account, wherever it is used.
+    Account(Account),
 }
 
 impl Holder {
     /// A caller whose account is not known yet.
     pub fn network(network: Network) -> Holder {
-        Holder { network, account: Party::Strangers(network) }
+        Holder { network, account: Account::Unknown }
     }
 
     /// A caller of that account.
     pub fn account(network: Network, user: UserId) -> Holder {
-        Holder { network, account: Party::Account(user) }
+        Holder { network, account: Account::User(user) }
     }
 
     /// The same caller for an act that ends a theft, which has a share of its own.
     #[must_use]
     pub fn ends_theft(self) -> Holder {
         match self.account {
-            Party::Account(user) => Holder { account: Party::EndOfTheft(user), ..self },
+            Account::User(user) => Holder { account: Account::EndOfTheft(user), ..self },
             _ => self,
         }
     }
@@ -99,13 +109,14 @@ impl Holder {
     /// The user, if the account is known.
     pub fn user(self) -> Option<UserId> {
         match self.account {
-            Party::Account(user) | Party::EndOfTheft(user) => Some(user),
+            Account::User(user) | Account::EndOfTheft(user) => Some(user),
             _ => None,
         }
     }
 
-    fn parties(self) -> [Party; 2] {
-        [Party::Network(self.network), self.account]
+    /// The parties of which this holder is one, in the order in which their turns count.
+    fn parties(self) -> [Party; 3] {
+        [Party::Network(self.network), Party::Member(self.network, self.account), Party::Account(self.account)]
     }
 }
 
@@ -127,8 +138,13 @@ impl Holdings {
 
     /// Whether the holder may take another unit: its network and its account each hold fewer than remain free.
     pub fn may_take(&self, holder: Holder) -> bool {
+        let [of_network, of_member, of_account] = holder.parties().map(|party| self.held(party));
         let most = self.free.min(self.limit);
-        holder.parties().iter().all(|party| self.held.get(party).copied().unwrap_or_default() < most)
+        of_network < most && (of_account < most || of_member == 0 || holder.account == Account::Unknown)
+    }
+
+    fn held(&self, party: Party) -> isize {
+        self.held.get(&party).copied().unwrap_or_default()
     }
 
     /// Takes a unit, if the holder may.

@@ -10,7 +10,7 @@ use std::num::NonZeroU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Holder, Network, Party};
+use super::{Account, Holder, Network};
 use crate::id::UserId;
 use crate::plan::Limit;
 
@@ -114,7 +114,7 @@ impl Attempt {
     /// The holder of shares for this attempt: an account that is known in its network has a share of its own there.
     pub fn holder(&self) -> Holder {
         match self.meter == self.pair {
-            true => Holder { network: self.network, account: Party::KnownThere(self.pair) },
+            true => Holder { network: self.network, account: Account::KnownThere(self.pair) },
             false => Holder::network(self.network),
         }
     }

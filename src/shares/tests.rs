@@ -52,12 +52,21 @@ fn permits__many_accounts_of_one_network_share_its_half() {
 }
 
 #[test]
-fn permits__one_account_in_many_networks_gets_half() {
+fn permits__one_account_in_many_networks_gets_half_and_its_owner_another_one() {
     let share = Share::new(128);
     let thief = |number| Holder::account(network(number), user(7));
-    let greedy: Vec<Permit> = (1..=500).flat_map(|number| take_all(&share, thief(number))).collect();
-    assert_eq!(greedy.len(), 64);
-    assert!(share.try_take(thief(501).ends_theft()).is_some(), "the owner can still end the theft");
+    let mut greedy = take_all(&share, thief(1));
+    greedy.extend((2..=500).flat_map(|number| {
+        let mut taken = take_all(&share, thief(number));
+        taken.truncate(1);
+        taken
+    }));
+    assert_eq!(share.free(), 0, "each network of a thief is a network like any other");
+    greedy.truncate(100);
+    assert!(share.try_take(thief(501)).is_some(), "the owner's first permit in a network");
+    assert!(share.try_take(thief(501)).is_none(), "the account has more than half");
+    let other = Holder::account(network(501), user(8));
+    assert!(share.try_take(other).is_some() && share.try_take(other).is_some(), "another account has not");
 }
 
 #[test]
@@ -114,6 +123,19 @@ fn line__one_network_gets_half_of_the_places() {
             state.line.is_empty() && state.places_in_line.held.is_empty(),
             "requests that went away leave the line"
         );
+    });
+}
+
+#[test]
+fn line__a_thief_in_one_network_leaves_the_owner_a_place() {
+    run(async {
+        let share = Share::new(1);
+        let _held = share.try_take(Holder::network(network(9)));
+        let thief = Holder::account(network(1), user(7)).ends_theft();
+        let mut flood: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(share.take(thief, LONG))).collect();
+        flood.iter_mut().for_each(|request| drop(poll(request.as_mut())));
+        let owner = Holder::account(network(2), user(7)).ends_theft();
+        assert!(poll(pin!(share.take(owner, LONG))).is_pending());
     });
 }
 
