@@ -77,6 +77,8 @@ pub fn start(filter: &str) {
     let lines = DIAGNOSTICS.get_or_init(|| Lines::to(io::stderr()));
     let started = env_logger::Builder::new()
         .filter_module("actix_server", log::LevelFilter::Warn)
+        // Its lines are about what clients send, and may contain it. Such requests are answered, counted and logged here.
+        .filter_module("actix_http", log::LevelFilter::Off)
         .parse_filters(filter)
         .target(env_logger::Target::Pipe(Box::new(lines.clone())))
         .format(|out, record| {

@@ -104,17 +104,20 @@ pub struct Checked {
 }
 
 /// Hashes and checks passwords, as many at once as the machine has cores and at least two, of which one network has at
-/// most half: a flood of sign-ins leaves the rest of the server running, and a place for others to sign in.
+/// most half: a flood of sign-ins leaves the rest of the server running, and a place for others to sign in. Half as many
+/// again are reserved for owners, so that a flood from many networks does not keep them waiting.
 #[derive(Debug)]
 pub struct Hasher {
     cost: u32,
     turns: Share,
+    /// For holders that are certainly, or most likely, the owners of their accounts.
+    owners_turns: Share,
 }
 
 impl Hasher {
     /// A hasher of that bcrypt cost for a machine of so many cores.
     pub fn new(cost: u32, cores: usize) -> Hasher {
-        Hasher { cost, turns: Share::new(cores.max(2)) }
+        Hasher { cost, turns: Share::new(cores.max(2)), owners_turns: Share::new((cores / 2).max(1)) }
     }
 
     /// Judges a new password as [`NewPassword::parse`] does, away from the request threads.
@@ -164,7 +167,8 @@ impl Hasher {
     }
 
     async fn run<T: Send + 'static>(&self, holder: Holder, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        let permit = self.turns.take(holder, TURN_TIMEOUT).await.ok_or(Error::Busy)?;
+        let turns = if holder.is_owner() { &self.owners_turns } else { &self.turns };
+        let permit = turns.take(holder, TURN_TIMEOUT).await.ok_or(Error::Busy)?;
         web::block(move || {
             // The permit moves in: a caller that has gone away does not make room while its work runs.
             let _permit = permit;

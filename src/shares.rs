@@ -114,6 +114,12 @@ impl Holder {
         }
     }
 
+    /// Whether the holder has a token of the account for what ends a theft, or comes from a network in which the account is
+    /// known.
+    pub fn is_owner(self) -> bool {
+        matches!(self.account, Account::EndOfTheft(_) | Account::KnownThere(_))
+    }
+
     /// The parties of which this holder is one, in the order in which their turns count.
     fn parties(self) -> [Party; 3] {
         [Party::Network(self.network), Party::Member(self.network, self.account), Party::Account(self.account)]

@@ -3,7 +3,7 @@
 
 use std::mem::{MaybeUninit, replace};
 
-use actix_web::http::Uri;
+use actix_web::http::{Method, Uri};
 use httparse::Status;
 
 /// Bytes that the head of a request may have.
@@ -78,6 +78,10 @@ fn body_of(request: &httparse::Request<'_, '_>) -> Option<Body> {
         }
     }
     let (method, target) = (request.method?, request.path?);
+    // httparse takes five characters more.
+    if method.bytes().any(|byte| b"#$%&'".contains(&byte)) && Method::from_bytes(method.as_bytes()).is_err() {
+        return None;
+    }
     if (is_1_1 && !has_host) || (!is_1_1 && method == "POST" && length.is_none()) || !is_target(target) {
         return None;
     }

@@ -229,7 +229,11 @@ impl Connection {
             self.position = Position::Head;
             self.exchange.is_complete.set(true);
         }
-        self.deadline.begin(self.next_wait());
+        let wait = self.next_wait();
+        // The whole body has one deadline, however many parts it comes in.
+        if wait != Wait::Body || self.deadline.wait() != Wait::Body {
+            self.deadline.begin(wait);
+        }
     }
 
     /// Hands out a request of its own, which is the last one.

@@ -69,6 +69,24 @@ fn hashing__a_known_account_has_a_turn_of_its_own_in_a_crowded_network() {
 }
 
 #[test]
+fn hashing__a_flood_from_many_networks_leaves_owners_their_turn() {
+    let gate = Gate::with(&[("BCRYPT_COST", "10"), ("LIMIT_PASSWORDS", "100000/m"), BEHIND_A_PROXY]);
+    from(gate.post("/v1/signup").json(&json!({"username": "alice", "password": PASSWORD})), VICTIM).send().expect(201);
+    let number = std::sync::atomic::AtomicUsize::new(0);
+    let flood = || {
+        let number = number.fetch_add(1, Ordering::Relaxed) % 128;
+        drop(sign_in(&gate, "nobody", &format!("203.0.113.{number}")));
+    };
+    during(64, flood, || {
+        for _ in 0..5 {
+            let began = Instant::now();
+            sign_in(&gate, "alice", VICTIM).expect(200);
+            assert!(began.elapsed() < Duration::from_millis(1500), "it took {:?}", began.elapsed());
+        }
+    });
+}
+
+#[test]
 fn password_change__a_weak_new_password_costs_no_hash() {
     let gate = Gate::with(&[("BCRYPT_COST", "13")]);
     let alice = gate.sign_up("alice");

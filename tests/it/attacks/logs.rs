@@ -33,7 +33,8 @@ const FORGERIES: &[&str] = &[
 #[test]
 fn each_event_is_one_line_of_json_whatever_a_header_says() {
     let database = Database::new();
-    let child = Child::start(&database, &[("ACCESS_LOG", "all"), ("RUST_LOG", "trace")]);
+    let settings = [("ACCESS_LOG", "all"), ("RUST_LOG", "trace"), ("TOKEN_TTL", "1h")];
+    let child = Child::start(&database, &settings);
     let (_, _, token) = child.client.tenant("alice");
     let greeting = child.stdout().lines().filter(|line| !line.is_empty() && !line.starts_with('{')).count();
     let signature = token.rsplit('.').next().expect("a signature");

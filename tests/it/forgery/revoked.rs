@@ -115,8 +115,10 @@ fn nothing_outlives_its_domain_or_account() {
     gate.delete("/v1/me").token(&target.user.token).json(&json!({"password": PASSWORD})).send().expect(200);
     target.gets("the deleted user's", &target.user.token, REVOKED);
     target.gets("the deleted user's domain's", &other_token, REVOKED);
-    let namesake = gate.sign_up("alice");
-    assert_ne!(namesake.id, target.user.id, "a number is never given twice");
-    target.gets("after somebody takes the name", &target.user.token, REVOKED);
-    target.gets("the namesake's", &namesake.token, GOOD);
+    let body = json!({"username": "alice", "password": PASSWORD});
+    gate.post("/v1/signup").json(&body).send().refused(409, "taken");
+    let other = gate.sign_up("bob");
+    assert_ne!(other.id, target.user.id, "a number is never given twice");
+    target.gets("after somebody else has signed up", &target.user.token, REVOKED);
+    target.gets("the other user's", &other.token, GOOD);
 }

@@ -106,6 +106,19 @@ fn timeouts__each_kind_of_waiting_ends() {
 }
 
 #[test]
+fn timeouts__a_body_that_drips_has_one_deadline() {
+    let gate = Gate::with(&[(TIMEOUTS, "1000")]);
+    let mut stream = connect_from(&gate, "127.0.0.1");
+    let head = "POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).expect("sent");
+    let started = Instant::now();
+    while stream.write_all(b"1\r\nx\r\n").is_ok() {
+        assert!(started.elapsed() < Duration::from_secs(6), "it is not cut off");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
 fn timeouts__a_client_that_does_not_read_is_cut_off() {
     let gate = Gate::with(&[(TIMEOUTS, "1000")]);
     let address: SocketAddr = gate.url.trim_start_matches("http://").parse().expect("an address");

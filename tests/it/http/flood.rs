@@ -18,9 +18,10 @@ const MEMORY_LIMIT: usize = 256 * 1024;
 const LEFT_LIMIT: usize = 16 * 1024 * 1024;
 
 /// A server in a process of its own, so that its memory and its processor time can be read.
-fn server() -> Child {
+fn server() -> (Database, Child) {
     let database = Database::sqlite();
-    Child::start(&database, &[("ACCESS_LOG", "off")])
+    let server = Child::start(&database, &[("ACCESS_LOG", "off")]);
+    (database, server)
 }
 
 /// A connection whose receive buffer holds only a few KiB.
@@ -82,7 +83,7 @@ fn cost(server: &Child, mut streams: Vec<TcpStream>, bytes: &[u8]) -> (usize, us
 
 #[test]
 fn memory_of_a_connection__whatever_is_sent() {
-    let server = server();
+    let (_database, server) = server();
     let body = json!({"username": "alice", "password": PASSWORD}).to_string();
     let (user, _, _) = server.client.tenant("bob");
     let post = |headers: &str| format!("POST /v1/signin HTTP/1.1\r\nHost: x\r\n{headers}\r\n\r\n");
@@ -126,7 +127,7 @@ fn memory_of_a_connection__whatever_is_sent() {
 
 #[test]
 fn processor_time__clients_that_do_not_read() {
-    let server = server();
+    let (_database, server) = server();
     let unread_body =
         "POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 400000\r\n\r\n";
     for (what, bytes) in [

@@ -88,6 +88,8 @@ fn malformed_head__has_the_shape_of_every_refusal() {
     let gate = Gate::start();
     for head in [
         "BROKEN\r\n\r\n",
+        "G% / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "#$%&' / HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET / HTTP/3.0\r\nHost: x\r\n\r\n",
         "\u{16}\u{3}\u{1}\0\u{1}",
         "GET /healthz HTTP/1.1\r\n\r\n",
