@@ -1,10 +1,13 @@
 //! The SQLite file of a server, and the witness beside it, by which a start tells a restored or copied file from its own.
 //!
-//! The server alone moves its write-ahead log into the file (a checkpoint), and each time it writes a new random mark to
-//! both the database and the witness. So the mark says which state of which file the log belongs to:
+//! With each checkpoint, which moves the write-ahead log into the file, the server writes a new random mark to both the
+//! database and the witness. So the mark says which state of which file the log belongs to:
 //! - A log beside a file that does not carry the mark of the witness was written for another file, and is not replayed.
 //! - A database that does not carry that mark, or is behind what the witness has seen, was restored or copied.
 //! - A witness that is itself a copy is recognized by the time of its creation, which it contains.
+//!
+//! The mark is the `user_version` in the header of the file. Whatever other programs do to the database by SQLite, they keep
+//! the mark and its place, and never lower the counters of the header.
 
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -37,25 +40,56 @@ impl Position {
     }
 }
 
-/// Where the file stores the mark, in bytes, and what stands in its header beside.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct MarkedPage {
-    pub(super) start: u64,
-    pub(super) length: u64,
-    /// Backups made by SQLite have another one than their origin, though they have its mark.
-    pub(super) schema_version: u32,
+/// A random number that is not zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Mark(i32);
+
+impl Mark {
+    fn random() -> Mark {
+        Mark((Stamp::random().as_number() % i64::from(i32::MAX)) as i32 + 1)
+    }
+
+    /// The mark with that `user_version`, which is zero until a server has used the database.
+    pub(super) fn of_user_version(version: i32) -> Option<Mark> {
+        (version != 0).then_some(Mark(version))
+    }
+
+    pub(super) fn user_version(self) -> i32 {
+        self.0
+    }
 }
 
-/// Where the header of a SQLite file stores the version of the schema.
-const SCHEMA_VERSION_AT: u64 = 40;
+/// What the file itself contains at its beginning, whatever its log contains.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Header {
+    mark: Option<Mark>,
+    /// How often this page was written. SQLite never lowers it, but a backup starts again from 1.
+    changes: u32,
+    /// How often the schema was changed: the same is true of it.
+    schema: u32,
+}
+
+impl Header {
+    fn read(file: &File) -> io::Result<Header> {
+        let mut bytes = [0; 100];
+        file.read_exact_at(&mut bytes, 0)?;
+        let number = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        Ok(Header { changes: number(24), schema: number(40), mark: Mark::of_user_version(number(60) as i32) })
+    }
+
+    fn is_behind(self, other: Header) -> bool {
+        self.changes < other.changes || self.schema < other.schema
+    }
+}
 
 /// What the server last knew of its file.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Witness {
-    mark: Stamp,
+    mark: Mark,
     /// The mark of a checkpoint that has begun.
-    next: Option<Stamp>,
-    page: MarkedPage,
+    next: Option<Mark>,
+    /// As it was after the last checkpoint.
+    header: Header,
     position: Position,
     inode: u64,
     /// When the file was last modified, in nanoseconds; `None` while a checkpoint modifies it.
@@ -92,10 +126,11 @@ impl Witness {
 
     /// Whether the file is the one that a server had, whatever log is beside it.
     fn is_of(&self, file: &File) -> bool {
-        contains(file, self.page, [Some(self.mark), self.next])
+        Header::read(file)
+            .is_ok_and(|header| header.mark.is_some_and(|mark| self.has_mark(mark)) && !header.is_behind(self.header))
     }
 
-    fn has_mark(&self, mark: Stamp) -> bool {
+    fn has_mark(&self, mark: Mark) -> bool {
         mark == self.mark || Some(mark) == self.next
     }
 }
@@ -119,21 +154,16 @@ fn index_of(file: &Path) -> PathBuf {
     name.into()
 }
 
+fn device_and_inode(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
 fn created(metadata: &Metadata) -> Option<u128> {
     Some(metadata.created().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos())
 }
 
 fn modified(metadata: &Metadata) -> i128 {
     i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec())
-}
-
-/// Whether the file contains one of these marks where it must be. Random bytes cannot be there by chance.
-fn contains(file: &File, page: MarkedPage, marks: [Option<Stamp>; 2]) -> bool {
-    let (mut schema_version, mut bytes) = ([0; 4], vec![0; page.length.min(1 << 16) as usize]);
-    let read = file.read_exact_at(&mut schema_version, SCHEMA_VERSION_AT);
-    let read = read.and_then(|()| file.read_exact_at(&mut bytes, page.start));
-    let has = |mark: Stamp| bytes.windows(16).any(|window| window == mark.as_bytes());
-    read.is_ok() && u32::from_be_bytes(schema_version) == page.schema_version && marks.into_iter().flatten().any(has)
 }
 
 /// The SQLite file that this process serves. No other server uses it meanwhile; the command line may write beside it.
@@ -146,6 +176,8 @@ pub(super) struct SqliteFile {
     /// Never closed while the database is open: closing any handle of the file gives back the locks that SQLite holds on it.
     file: File,
     device_and_inode: (u64, u64),
+    /// The same of its log and of the index of that, from the first checkpoint on: they exist as long as a pool does.
+    log_and_index: Mutex<Option<[(u64, u64); 2]>>,
     witness: Mutex<Option<Witness>>,
     was_intact: AtomicBool,
     /// It was replaced before this process took it.
@@ -174,10 +206,11 @@ impl SqliteFile {
         let metadata = file.metadata().map_err(cannot)?;
         let witness = Witness::read(&canonical);
         Ok(SqliteFile {
-            // Before migrations change the schema.
+            // Before anything is written to it.
             was_replaced: witness.is_some_and(|witness| !witness.is_of(&file)),
             path: path.to_owned(),
-            device_and_inode: (metadata.dev(), metadata.ino()),
+            device_and_inode: device_and_inode(&metadata),
+            log_and_index: Mutex::new(None),
             // Whether the file is as the former process left it, is judged by its mark; from the next checkpoint on, also by the
             // time of its modification.
             witness: Mutex::new(witness.map(|witness| Witness { modified: None, ..witness })),
@@ -193,18 +226,20 @@ impl SqliteFile {
     }
 
     /// Whether the database is another one than the server has had here, or an earlier state of it.
-    pub(super) fn was_restored(&self, mark: Option<Stamp>, position: Position) -> bool {
+    pub(super) fn was_restored(&self, mark: Option<Mark>, position: Position) -> bool {
         self.was_replaced || is_restored(&self.canonical, *self.witness(), mark, position)
     }
 
-    /// Whether the path still leads to this file, and the file is still what the server made of it.
+    /// Whether the path still leads to this file, the file is still what the server made of it, and its log and the index
+    /// of that are still the ones that SQLite uses.
     pub(super) fn is_intact(&self) -> bool {
         let intact = fs::metadata(&self.path).is_ok_and(|metadata| {
-            (metadata.dev(), metadata.ino()) == self.device_and_inode && self.is_unmodified(&metadata)
+            device_and_inode(&metadata) == self.device_and_inode && self.has_its_log() && self.is_unmodified(&metadata)
         });
         match (intact, self.was_intact.swap(intact, Ordering::Relaxed)) {
             (false, true) => log::error!(
-                "{} was moved, deleted or replaced under this server: nothing can be changed; put it back, or restart",
+                "{0}, {0}-wal or {0}-shm was moved, deleted or replaced under this server: nothing can be changed; put it \
+                 back, or restart",
                 self.path.display()
             ),
             (true, false) => log::info!("{} is back", self.path.display()),
@@ -213,21 +248,45 @@ impl SqliteFile {
         intact
     }
 
+    fn has_its_log(&self) -> bool {
+        let known = *self.log_and_index.lock().unwrap_or_else(PoisonError::into_inner);
+        known.is_none_or(|known| self.find_log_and_index().is_ok_and(|found| found == known))
+    }
+
+    fn find_log_and_index(&self) -> io::Result<[(u64, u64); 2]> {
+        let find = |path: PathBuf| Ok::<_, io::Error>(device_and_inode(&fs::metadata(path)?));
+        Ok([find(log_of(&self.canonical))?, find(index_of(&self.canonical))?])
+    }
+
+    /// From now on, the log and its index must be those that exist now.
+    pub(super) fn expect_log(&self) -> io::Result<()> {
+        let mut known = self.log_and_index.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_none() {
+            *known = Some(self.find_log_and_index()?);
+        }
+        Ok(())
+    }
+
+    /// From now on, the log and its index may disappear, because the pools are closed.
+    pub(super) fn expect_no_log(&self) {
+        *self.log_and_index.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn is_unmodified(&self, metadata: &Metadata) -> bool {
-        let mut witness = self.witness();
-        let Some(Witness { mark, next, page, modified: Some(known), .. }) = *witness else { return true };
-        if modified(metadata) == known {
+        let mut guard = self.witness();
+        let Some(witness) = guard.as_mut().filter(|witness| witness.modified.is_some()) else { return true };
+        if witness.modified == Some(modified(metadata)) {
             return true;
         }
         // Another process may have moved the log into the file.
-        let intact = contains(&self.file, page, [Some(mark), next]);
-        if let (true, Some(witness)) = (intact, witness.as_mut()) {
-            witness.modified = Some(modified(metadata));
-            if let Err(error) = witness.write(&self.canonical, false) {
-                log::warn!("the witness beside the database cannot be written: {error}");
-            }
+        if !witness.is_of(&self.file) {
+            return false;
         }
-        intact
+        witness.modified = Some(modified(metadata));
+        if let Err(error) = witness.write(&self.canonical, false) {
+            log::warn!("the witness beside the database cannot be written: {error}");
+        }
+        true
     }
 
     /// Whether the log is so long that it must be moved into the file.
@@ -260,15 +319,22 @@ impl SqliteFile {
 
     /// Announces a checkpoint: the database is about to carry the returned mark. A checkpoint that was begun before and is
     /// not complete is continued, with its mark.
-    pub(super) fn begin_checkpoint(&self, mark: Option<Stamp>, page: MarkedPage, at: Position) -> io::Result<Stamp> {
+    pub(super) fn begin_checkpoint(&self, mark: Option<Mark>, position: Position) -> io::Result<Mark> {
         let mut witness = self.witness();
         let former = witness.filter(|former| mark.is_some_and(|mark| former.has_mark(mark)));
         let begun = former.and_then(|former| former.next).filter(|next| mark == Some(*next));
-        let next = begun.unwrap_or_else(Stamp::random);
+        let next = begun.unwrap_or_else(Mark::random);
         let mark = former.map(|former| former.mark).or(mark).unwrap_or(next);
-        let inode = self.device_and_inode.1;
-        let mut new =
-            Witness { mark, next: Some(next), page, position: at, inode, modified: None, ended: false, created: None };
+        let mut new = Witness {
+            mark,
+            next: Some(next),
+            header: former.map_or_else(|| Header::read(&self.file), |former| Ok(former.header))?,
+            position,
+            inode: self.device_and_inode.1,
+            modified: None,
+            ended: false,
+            created: None,
+        };
         new.write(&self.canonical, true)?;
         *witness = Some(new);
         Ok(next)
@@ -278,13 +344,16 @@ impl SqliteFile {
     pub(super) fn end_checkpoint(&self) -> io::Result<bool> {
         let mut guard = self.witness();
         let Some(witness) = guard.as_mut() else { return Ok(false) };
-        let arrived = contains(&self.file, witness.page, [witness.next, None]);
-        if let (true, Some(next)) = (arrived, witness.next) {
-            (witness.mark, witness.next) = (next, None);
+        let header = Header::read(&self.file)?;
+        let arrived = witness.next.filter(|next| header.mark == Some(*next));
+        if let Some(mark) = arrived {
+            // SQLite leaves the file unsynchronized if the log has grown meanwhile.
+            self.file.sync_data()?;
+            (witness.mark, witness.next, witness.header) = (mark, None, header);
             witness.modified = Some(modified(&fs::metadata(&self.path)?));
             witness.write(&self.canonical, true)?;
         }
-        Ok(arrived)
+        Ok(arrived.is_some())
     }
 
     /// Notes that the server ended well.
@@ -297,7 +366,7 @@ impl SqliteFile {
     }
 }
 
-fn is_restored(file: &Path, witness: Option<Witness>, mark: Option<Stamp>, position: Position) -> bool {
+fn is_restored(file: &Path, witness: Option<Witness>, mark: Option<Mark>, position: Position) -> bool {
     match (witness, mark) {
         // No server that writes witnesses has used it yet.
         (None, None) => false,
@@ -341,7 +410,7 @@ pub(super) fn check_unserved(path: &Path) -> Result<bool, Exit> {
 }
 
 /// Whether a file that no server uses was restored or copied since one did.
-pub(super) fn was_restored(path: &Path, mark: Option<Stamp>, position: Position) -> bool {
+pub(super) fn was_restored(path: &Path, mark: Option<Mark>, position: Position) -> bool {
     let canonical = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     is_restored(&canonical, Witness::read(&canonical), mark, position)
 }
@@ -429,8 +498,9 @@ pub(super) fn check_log(canonical: &Path) -> Result<(), Exit> {
     while !has_own_log(canonical) {
         if Instant::now() >= deadline {
             return Err(Exit::data(format!(
-                "{log} was not written for {file}, which was replaced since; to use the file as it is, remove {log}; to \
-                 restore a backup: gatebird restore FILE; if the file was not replaced, remove {witness}",
+                "{log} does not fit to {file}, which was replaced since; to restore a backup: gatebird restore FILE; to use \
+                 the file as it is: move {log} elsewhere, and keep it, because it can contain the last changes; if the file \
+                 was not replaced: remove {witness}",
                 log = log_of(canonical).display(),
                 file = canonical.display(),
                 witness = beside(canonical, "witness").display()

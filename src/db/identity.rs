@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Integer};
 
 use super::connection::{self, Access};
-use super::file::{self, MarkedPage, Position, SqliteFile};
+use super::file::{self, Mark, Position, SqliteFile};
 use super::schema::{audit_head, revision, signing_keys};
 use super::{Conn, Db, revision as counter};
 use crate::config::Database;
@@ -118,13 +118,13 @@ impl Db {
         let mut conn = connection::establish(&self.database, Access::Write).map_err(Error::internal)?;
         let mode = if whole { "TRUNCATE" } else { "PASSIVE" };
         if whole {
-            // What follows describes the file as it is, with the schema that migrations left.
             file.expect_changes().map_err(unwritable)?;
             conn.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)")?;
         }
-        let (mark, page, at) = self.read_now(|conn| Ok((mark(conn)?, marked_page(conn)?, position(conn)?)))?;
-        let next = file.begin_checkpoint(mark, page, at).map_err(unwritable)?;
-        self.write_now(|conn| Ok(diesel::update(revision::table).set(revision::mark.eq(next)).execute(conn)?))?;
+        let (mark, position) = self.read_now(|conn| Ok((mark(conn)?, position(conn)?)))?;
+        file.expect_log().map_err(unwritable)?;
+        let next = file.begin_checkpoint(mark, position).map_err(unwritable)?;
+        self.write_now(|conn| Ok(set_mark(conn, Some(next))?))?;
         conn.batch_execute(&format!("PRAGMA wal_checkpoint({mode})"))?;
         file.end_checkpoint().map(drop).map_err(unwritable)
     }
@@ -143,6 +143,7 @@ impl Db {
         self.watch_file(true)?;
         let Some(file) = self.file.clone() else { return Ok(()) };
         let database = self.database.clone();
+        file.expect_no_log();
         drop(self);
         let deadline = Instant::now() + CLOSE_TIMEOUT;
         while file.has_log_of(0) && Instant::now() < deadline {
@@ -162,27 +163,19 @@ fn position(conn: &mut Conn) -> QueryResult<Position> {
     Ok(Position { revision, audit: audit_head::table.select(audit_head::last).first(conn)? })
 }
 
-fn mark(conn: &mut Conn) -> QueryResult<Option<Stamp>> {
-    revision::table.select(revision::mark).first(conn)
-}
-
 #[derive(QueryableByName)]
-struct Page {
-    #[diesel(sql_type = BigInt)]
-    number: i64,
-    #[diesel(sql_type = BigInt)]
-    size: i64,
-    #[diesel(sql_type = BigInt)]
-    schema_version: i64,
+struct Version {
+    #[diesel(sql_type = Integer)]
+    user_version: i32,
 }
 
-/// The page with the only row of `revision`.
-fn marked_page(conn: &mut Conn) -> QueryResult<MarkedPage> {
-    let page: Page = sql_query(
-        "SELECT rootpage AS number, page_size AS size, schema_version
-         FROM sqlite_schema, pragma_page_size, pragma_schema_version WHERE name = 'revision'",
-    )
-    .get_result(conn)?;
-    let start = ((page.number - 1) * page.size) as u64;
-    Ok(MarkedPage { start, length: page.size as u64, schema_version: page.schema_version as u32 })
+/// The mark of a SQLite database.
+fn mark(conn: &mut Conn) -> QueryResult<Option<Mark>> {
+    let version: Version = sql_query("SELECT user_version FROM pragma_user_version").get_result(conn)?;
+    Ok(Mark::of_user_version(version.user_version))
+}
+
+/// Sets the mark of a SQLite database. Without a mark it is one that no server has used.
+pub(super) fn set_mark(conn: &mut Conn, mark: Option<Mark>) -> QueryResult<()> {
+    conn.batch_execute(&format!("PRAGMA user_version = {}", mark.map_or(0, Mark::user_version)))
 }

@@ -350,8 +350,13 @@ fn locked<T>(work: impl FnOnce(&mut Conn) -> Result<T>) -> impl FnOnce(&mut Conn
 }
 
 fn pool(manager: Manager, size: u32) -> Pool {
-    r2d2::Pool::builder()
-        .max_size(size)
+    let pool = r2d2::Pool::builder();
+    let pool = match manager.database {
+        // When the last connection is closed, SQLite removes the log; and a new connection to a file is no better.
+        Database::Sqlite(_) => pool.max_lifetime(None).idle_timeout(None),
+        Database::Postgres(_) => pool,
+    };
+    pool.max_size(size)
         .min_idle(Some(1))
         .connection_timeout(CONNECTION_TIMEOUT)
         .error_handler(Box::new(r2d2::NopErrorHandler))

@@ -8,13 +8,14 @@ use diesel::sql_types::BigInt;
 
 use super::connection::{self, Access};
 use super::file::{self, Arriving};
-use super::schema::{revision, users};
+use super::identity::set_mark;
+use super::schema::users;
 use super::user::reserved_key;
 use super::{Conn, migrate};
 use crate::config::Database;
 use crate::error::Result;
 use crate::exit::Exit;
-use crate::id::{Stamp, UserId};
+use crate::id::UserId;
 
 /// The numbers of users with the keys of their names.
 type Names = Vec<(UserId, String)>;
@@ -66,7 +67,7 @@ impl Restoration {
         let former = &self.former;
         self.conn.in_transaction(|conn| {
             // The mark is that of a file which a server has used.
-            diesel::update(revision::table).set(revision::mark.eq(None::<Stamp>)).execute(conn)?;
+            set_mark(conn, None)?;
             let gone = former.as_ref().map(|former| reserve(conn, former, now)).transpose()?;
             work(conn)?;
             Ok(gone)

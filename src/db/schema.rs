@@ -109,7 +109,6 @@ diesel::table! {
         value -> BigInt,
         forgotten -> BigInt,
         epoch -> Binary,
-        mark -> Nullable<Binary>,
     }
 }
 

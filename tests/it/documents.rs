@@ -163,7 +163,7 @@ impl Drop for Installation {
 fn every_block_of_the_operations_page_is_run() {
     let blocks: Vec<&str> =
         OPERATIONS.split("<!-- run: ").skip(1).filter_map(|rest| rest.split(" -->").next()).collect();
-    assert_eq!(blocks, ["back up", "restore", "failover", "leak"]);
+    assert_eq!(blocks, ["back up", "restore", "failover", "leak", "maintain"]);
     // The sections that `clocks` runs.
     let others = ["## After a wrong clock", "## Archiving the audit log"];
     assert_eq!(OPERATIONS.matches("```sh").count(), blocks.len() + others.len(), "a block that no test runs");
@@ -181,6 +181,21 @@ fn the_operations_page_restores_a_backup() {
     client.get("/v1/test", &mallorys).refused(401, "invalid");
     client.sign_in("mallory", PASSWORD).refused(401, "credentials");
     installation.goes_on(&domain.secret);
+    installation.run("systemctl stop gatebird");
+}
+
+#[test]
+fn the_operations_page_maintains_the_file() {
+    let installation = Installation::new(Database::sqlite());
+    let (user, domain, token) = installation.client.tenant("alice");
+    for restart in ["true", "systemctl stop gatebird; systemctl start gatebird"] {
+        installation.follow("maintain");
+        installation.run(restart);
+        installation.client.get("/readyz", "").expect(200);
+        installation.client.get("/v1/me", &user.token).expect(200);
+        installation.client.get("/v1/test", &token).expect(200);
+        installation.goes_on(&domain.secret);
+    }
     installation.run("systemctl stop gatebird");
 }
 

@@ -1,2 +1,1 @@
-ALTER TABLE revision DROP COLUMN mark;
 ALTER TABLE revision DROP COLUMN epoch;

@@ -183,3 +183,134 @@ fn log__is_moved_into_the_file_when_it_is_long() {
     let child = Child::start(&database, &[]);
     child.client.get("/v1/me", &user.token).expect(200);
 }
+
+/// Runs the shell of SQLite on the database.
+#[track_caller]
+fn sqlite3(database: &Database, statements: &str) {
+    let outcome = Command::new("sqlite3").arg(path(database)).arg(statements).output().expect("sqlite3");
+    assert!(outcome.status.success() && outcome.stderr.is_empty(), "{statements} {outcome:?}");
+}
+
+/// What operators do to a database to keep it small and fast, and what moves that from the log into the file.
+const MAINTENANCE: [&str; 4] = [
+    "VACUUM; PRAGMA wal_checkpoint(PASSIVE)",
+    "ANALYZE; PRAGMA wal_checkpoint(TRUNCATE)",
+    "CREATE INDEX by_content ON posts (content); PRAGMA wal_checkpoint(PASSIVE)",
+    "VACUUM; VACUUM; PRAGMA wal_checkpoint(TRUNCATE)",
+];
+
+/// R4: the file is still the server's own.
+#[test]
+fn maintenance__beside_a_running_server() {
+    let database = Database::sqlite();
+    let mut child = Child::start(&database, &[]);
+    let (user, _, token) = child.client.tenant("alice");
+    for (number, statements) in MAINTENANCE.into_iter().enumerate() {
+        post(&child.client, &token, "before");
+        sqlite3(&database, statements);
+        post(&child.client, &token, "after");
+        child.client.get("/readyz", "").expect(200);
+        std::thread::sleep(Duration::from_secs(1));
+        child.client.get("/readyz", "").expect(200);
+        child.client.tenant(&format!("user{number}"));
+        assert!(!child.stderr().contains("replaced"), "{statements} {}", child.stderr());
+        match number % 2 {
+            0 => child.kill(),
+            _ => stop(child),
+        }
+        child = Child::start(&database, &[]);
+        child.client.get("/v1/me", &user.token).expect(200);
+        child.client.get("/v1/test", &token).expect(200);
+        child.client.sign_in(&format!("user{number}"), PASSWORD).expect(200);
+    }
+}
+
+/// R3: neither the maintenance nor an upgrade ends sessions.
+#[test]
+fn maintenance__of_a_stopped_server() {
+    let database = Database::sqlite();
+    let child = Child::start(&database, &[]);
+    let (user, _, token) = child.client.tenant("alice");
+    stop(child);
+    for statements in MAINTENANCE {
+        sqlite3(&database, statements);
+        run(&mut gatebird(&database, &["user", "list"], &[]), "").good();
+        let child = Child::start(&database, &[]);
+        assert!(!child.stderr().contains("restored"), "{statements} {}", child.stderr());
+        child.client.get("/v1/me", &user.token).expect(200);
+        child.client.get("/v1/test", &token).expect(200);
+        stop(child);
+    }
+}
+
+/// R3: as an upgrade to a version with one more migration does it.
+#[test]
+fn migrate__of_a_stopped_server_keeps_every_token() {
+    let database = Database::sqlite();
+    let child = Child::start(&database, &[]);
+    let (user, _, token) = child.client.tenant("alice");
+    stop(child);
+    let last = "2026-11-28-000020_trusted_time";
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("migrations/sqlite").join(last);
+    let down = fs::read_to_string(folder.join("down.sql")).expect("a migration");
+    let version: String = last[..17].replace('-', "");
+    sqlite3(&database, &format!("{down}; DELETE FROM __diesel_schema_migrations WHERE version = '{version}'"));
+    let outcome = run(&mut gatebird(&database, &["migrate"], &[]), "").good();
+    assert!(outcome.contains(&version), "{outcome}");
+    let child = Child::start(&database, &[]);
+    child.client.get("/v1/me", &user.token).expect(200);
+    child.client.get("/v1/test", &token).expect(200);
+}
+
+/// R4: a copy has the mark of its origin, but it is not told by that alone.
+#[test]
+fn backup_by_sqlite3__copied_over_the_file_is_noticed() {
+    for again in [false, true] {
+        let database = Database::sqlite();
+        let child = Child::start(&database, &[]);
+        let (user, _, token) = child.client.tenant("alice");
+        let copy = database.dir.path().join("copy.db");
+        for _ in 0..if again { 5 } else { 1 } {
+            sqlite3(&database, &format!(".backup {}", copy.display()));
+        }
+        copy_over(&copy, &path(&database));
+        child.client.post("/v1/posts", &token, json!({"content": "late"})).refused(503, "busy");
+        child.client.get("/readyz", "").expect(503);
+        child.kill();
+        assert_eq!(run(&mut gatebird(&database, &[], &[]), "").code, Some(65));
+        fs::rename(log(&database), database.dir.path().join("log")).expect("moved");
+        let child = Child::start(&database, &[]);
+        refused(&child.client, &[&user.token, &token]);
+    }
+}
+
+/// R1: what is only in the log would be lost.
+#[test]
+fn lost_log__refuses_changes_at_once() {
+    for extension in ["-wal", "-shm"] {
+        let database = Database::sqlite();
+        let child = Child::start(&database, &[]);
+        let client = &child.client;
+        let (user, _, token) = client.tenant("alice");
+        client.get("/readyz", "").expect(200);
+        let lost = path(&database).with_file_name(format!("gatebird.db{extension}"));
+        let kept = lost.with_file_name("kept");
+        fs::rename(&lost, &kept).expect("moved");
+        client.post("/v1/posts", &token, json!({"content": "late"})).refused(503, "busy");
+        client
+            .post("/v1/domains", &user.token, json!({"host": "late.example.com", "type": "free"}))
+            .refused(503, "busy");
+        assert_eq!(client.get("/readyz", "").expect(503)["payload"]["database"], "lost", "{extension}");
+        // Another file in its place is not the server's.
+        fs::copy(&kept, &lost).expect("copied");
+        client.post("/v1/posts", &token, json!({"content": "late"})).refused(503, "busy");
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(child.stderr().matches("was moved, deleted or replaced").count(), 1, "{}", child.stderr());
+        fs::rename(&kept, &lost).expect("moved back");
+        within(PROMISED, "it is ready again", || client.get("/readyz", "").status == 200);
+        post(client, &token, "back");
+        stop(child);
+        let child = Child::start(&database, &[]);
+        child.client.get("/v1/me", &user.token).expect(200);
+    }
+}
