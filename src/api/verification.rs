@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::own::OwnDomain;
 use super::{answer, taken};
 use crate::app::App;
+use crate::app::proofs::{OUSTED_AT_ONCE, oust_some};
 use crate::db::Conn;
 use crate::db::audit::{Actor, Audited};
 use crate::db::domain::Domain;
@@ -205,13 +206,16 @@ pub(crate) async fn prove(own: OwnDomain, app: web::Data<App>, locale: Locale) -
     };
     let (actor, now, found) = (own.actor(), app.now(), wanted.challenge.token.clone());
     let take = move |conn: &mut Conn, domain: Domain| take_over(conn, actor, domain, method, &found, now);
-    let domain = own.change(&app, take).await?;
+    let (domain, ousted) = own.change(&app, take).await?;
+    if ousted == OUSTED_AT_ONCE as usize {
+        app.oust_others(own.holder().ends_theft(), &domain.host).await?;
+    }
     let wanted = Wanted { expires_at: None, failing_since: None, ..wanted };
     let view = Verification { tried: tried(&looks, locale), ..wanted.view(&domain) };
     Ok(answer(StatusCode::OK, Message::HostProven, locale, view))
 }
 
-/// Makes the domain the proven one of its host, unless somebody else's is.
+/// Makes the domain the proven one of its host, unless somebody else's is. Also returns how many other registrations it ended.
 fn take_over(
     conn: &mut Conn,
     actor: Actor,
@@ -219,11 +223,11 @@ fn take_over(
     method: Method,
     token: &str,
     now: i64,
-) -> Result<Audited<Domain>> {
+) -> Result<Audited<(Domain, usize)>> {
     let (tenant, id) = (domain.user_id, domain.id);
     if domain.proven_at.is_some() {
         proof::set_found(conn, id, method, now)?;
-        return Ok(Audited::nothing(domain));
+        return Ok(Audited::nothing((domain, 0)));
     }
     if proof::is_proven_otherwise(conn, &domain.host, tenant)? {
         return Err(Error::Taken { name: "host", problem: Message::HostProvenByOther });
@@ -232,11 +236,8 @@ fn take_over(
     inserted.map_err(taken("host", Message::HostProvenByOther))?;
     (domain.proven_at, domain.ousted) = (Some(now), false);
     let proven = actor.did("domain.proven", id, Some(tenant), now);
-    let mut entries = vec![proven.with(json!({ "host": domain.host, "method": method.as_str() }))];
-    for (other, owner) in proof::oust_others(conn, &domain.host, id)? {
-        // By the server: who has proven the host is nobody else's business.
-        let ousted = Actor::SERVER.did("domain.ousted", other, Some(owner), now);
-        entries.push(ousted.with(json!({ "host": domain.host })));
-    }
-    Ok(Audited::several(domain, entries))
+    let mut entries = oust_some(conn, &domain.host, now, OUSTED_AT_ONCE)?;
+    let ousted = entries.len();
+    entries.insert(0, proven.with(json!({ "host": domain.host, "method": method.as_str() })));
+    Ok(Audited::several((domain, ousted), entries))
 }

@@ -7,7 +7,7 @@ mod follow;
 pub mod keys;
 pub mod leaks;
 mod ledger;
-mod proofs;
+pub(crate) mod proofs;
 mod removal;
 mod revocations;
 mod time;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::{App, upkeep};
 use crate::config::Config;
-use crate::db::audit::{Actor, Audited};
+use crate::db::Conn;
+use crate::db::audit::{Actor, Audited, Entry};
 use crate::db::proof::{self, Proof};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -16,11 +17,14 @@ use crate::locale::Message;
 use crate::proof::{Challenge, Look, Prober, proven_by};
 use crate::shares::{Budget, Holder, Share};
 use actix_web::web;
+use serde_json::json;
 
 /// Verifications for users that may run at once.
 const MAX_CHECKS: usize = 16;
 /// How long a request waits for its turn. A verification takes up to 5 seconds.
 const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many other registrations of a proven host one transaction of a request ends.
+pub(crate) const OUSTED_AT_ONCE: i64 = 25;
 const DAY: i64 = 86_400;
 /// Seconds that a proof may be missing before the domain is no longer proven.
 const GRACE: i64 = 7 * DAY;
@@ -51,7 +55,43 @@ pub(super) fn keep_looking(app: Weak<App>) -> std::result::Result<(), Exit> {
     })
 }
 
+/// Ends at most so many other registrations of a proven host, and returns an entry of the audit log for each. The entries
+/// name the server, because the other owners must not learn who has proven the host.
+pub(crate) fn oust_some(conn: &mut Conn, host: &str, now: i64, rows: i64) -> Result<Vec<Entry>> {
+    let entry = |(id, owner)| Actor::SERVER.did("domain.ousted", id, Some(owner), now).with(json!({ "host": host }));
+    Ok(proof::oust_some(conn, host, rows)?.into_iter().map(entry).collect())
+}
+
+fn oust_batch(conn: &mut Conn, host: &str, now: i64, rows: i64) -> Result<Audited<usize>> {
+    let entries = oust_some(conn, host, now, rows)?;
+    Ok(Audited::several(entries.len(), entries))
+}
+
 impl App {
+    /// Goes on to end the other registrations of proven hosts where a request could not.
+    pub(super) fn finish_oustings(&self) -> Result<()> {
+        while let Some(host) = self.db.read_now(|conn| Ok(proof::next_ousting(conn)?))?
+            && !self.is_draining()
+        {
+            self.in_batches(|rows| self.change_now(|conn| oust_batch(conn, &host, self.now(), rows)))?;
+        }
+        Ok(())
+    }
+
+    /// Ends all other registrations of a host that the holder has proven, some in each transaction.
+    ///
+    /// # Errors
+    /// `Unsettled` when the database does not answer; the upkeep goes on with it.
+    pub(crate) async fn oust_others(self: &Arc<App>, holder: Holder, host: &str) -> Result<()> {
+        loop {
+            let (host, now) = (host.to_owned(), self.now());
+            let ousted = self.change(holder, move |conn| oust_batch(conn, &host, now, OUSTED_AT_ONCE)).await;
+            if ousted.map_err(|_| Error::Unsettled)? < OUSTED_AT_ONCE as usize {
+                return Ok(());
+            }
+        }
+    }
+
     /// Looks for a user's challenge now, which takes up to 5 seconds.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! Removal of the data of deleted accounts, in short batches, so that the deletion itself is short. A restart goes on with it.
+//! What a change leaves for later, so that the change itself is short: the data of deleted accounts and domains, and the other
+//! registrations of a proven host. It is done in short batches. A restart goes on with it.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use crate::db::removal::{self, Removal};
 use crate::error::Result;
 use crate::exit::Exit;
 
-/// How often deleted accounts are looked for.
+/// How often it is looked for.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a batch should take, which is how long another writer may have to wait for it.
 const BATCH_TIME: Duration = Duration::from_millis(20);
@@ -19,26 +20,30 @@ const MAX_BATCH: i64 = 10_000;
 /// Seconds for which another node may still write for an account, because it has not read of the end.
 const SETTLING_TIME: i64 = 60;
 
-/// Removes it on a thread of its own until the app is gone.
+/// Does it on a thread of its own until the app is gone.
 pub(super) fn keep_removing(app: Weak<App>) -> std::result::Result<(), Exit> {
-    upkeep::repeat("the removal of deleted accounts", CHECK_INTERVAL, app, App::remove_deleted_accounts)
+    upkeep::repeat("the removal of deleted data", CHECK_INTERVAL, app, App::remove_leftovers)
 }
 
 impl App {
-    /// Removes the data of every deleted account.
+    /// Does everything that changes have left for later.
     ///
     /// # Errors
     /// When the database does not answer; the next call goes on.
-    pub fn remove_deleted_accounts(self: &Arc<App>) -> Result<()> {
+    pub fn remove_leftovers(self: &Arc<App>) -> Result<()> {
+        self.finish_oustings()?;
+        while let Some(domain) = self.db.read_now(|conn| Ok(removal::next_domain(conn)?))?
+            && !self.is_draining()
+        {
+            self.in_batches(|rows| self.db.write_now(|conn| Ok(removal::remove_usage(conn, domain, rows)?)))?;
+        }
         let removals = self.db.read_now(|conn| Ok(removal::list(conn)?))?;
-        removals.into_iter().try_for_each(|removal| self.remove(removal))
+        removals.into_iter().try_for_each(|removal| self.remove_account(removal))
     }
 
-    fn remove(&self, Removal { user_id, ended_at }: Removal) -> Result<()> {
+    fn remove_account(&self, Removal { user_id, ended_at }: Removal) -> Result<()> {
         let settled = ended_at <= self.trusted_now() - SETTLING_TIME;
-        let mut rows = FIRST_BATCH;
-        while !self.is_draining() {
-            let began = Instant::now();
+        self.in_batches(|rows| {
             let remove = |conn: &mut _| {
                 let removed = removal::remove_some(conn, user_id, rows)?;
                 if removed == 0 && settled {
@@ -46,7 +51,17 @@ impl App {
                 }
                 Ok(removed)
             };
-            if self.db.change_now(remove, |conn| self.directory.catch_up(conn))? == 0 {
+            self.db.change_now(remove, |conn| self.directory.catch_up(conn))
+        })
+    }
+
+    /// Calls a function that changes at most so many rows in one transaction, until it has changed none. The number of rows
+    /// adapts, so that a call takes about [`BATCH_TIME`].
+    pub(super) fn in_batches(&self, mut change: impl FnMut(i64) -> Result<usize>) -> Result<()> {
+        let mut rows = FIRST_BATCH;
+        while !self.is_draining() {
+            let began = Instant::now();
+            if change(rows)? == 0 {
                 break;
             }
             let took = began.elapsed();

@@ -73,24 +73,23 @@ impl App {
         let (now, wall) = (self.trusted_now(), self.now());
         let past = now - CLOCKS;
         if self.directory.used_assertions.are_shared() {
-            while self.db.write_now(|conn| Ok(used_assertion::prune(conn, past)?))? {}
+            self.in_batches(|rows| self.db.write_now(|conn| Ok(used_assertion::prune(conn, past, rows)?)))?;
         }
         if self.directory.has_expired_revocations(past) {
             // The rows first: what fails here is tried again.
-            while self.db.write_now(|conn| Ok(revocation::prune(conn, past)?))? {}
+            self.in_batches(|rows| self.db.write_now(|conn| Ok(revocation::prune(conn, past, rows)?)))?;
             self.directory.prune(past);
         }
-        while self.db.read_now(|conn| Ok(secret::any_over(conn, now - SHOWN)?))? {
-            self.db.change_now(|conn| Ok(secret::prune(conn, now - SHOWN)?), |conn| self.directory.catch_up(conn))?;
-        }
+        self.in_batches(|rows| {
+            self.db.change_now(|conn| Ok(secret::prune(conn, now - SHOWN, rows)?), |conn| self.directory.catch_up(conn))
+        })?;
         let gone = now - TOLD_AS_GONE;
         while self.db.read_now(|conn| Ok(revision::any_tombstone_before(conn, gone, now)?))? {
             self.db.change_now(|conn| Ok(revision::prune_tombstones(conn, gone, now)?), |_| Ok(()))?;
         }
-        while self.db.write_now(|conn| Ok(usage::prune(conn, now.div_euclid(DAY) - USAGE_DAYS)?))? {}
-        if self.db.read_now(|conn| Ok(proof::has_expired_challenges(conn, now)?))? {
-            self.db.write_now(|conn| Ok(proof::prune_challenges(conn, now)?))?;
-        }
+        let first_day = now.div_euclid(DAY) - USAGE_DAYS;
+        self.in_batches(|rows| self.db.write_now(|conn| Ok(usage::prune(conn, first_day, rows)?)))?;
+        self.in_batches(|rows| self.db.write_now(|conn| Ok(proof::prune_challenges(conn, now, rows)?)))?;
         // A key's times are those of the wall clock.
         if !self.clock_is_right() {
             return Ok(());

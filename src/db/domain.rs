@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use super::schema::{domains, users};
+use super::schema::{deleted_domains, domains, users};
 use super::{Conn, columns};
 use crate::host::Host;
 use crate::id::{DomainId, UserId};
@@ -127,10 +127,14 @@ pub fn set_jwks(
         .optional()
 }
 
-/// Deletes one of the tenant's domains with its secrets; whether there was one.
+/// Deletes one of the tenant's domains with its secrets; whether there was one. Its usage is removed afterwards.
 pub fn delete(conn: &mut Conn, tenant: UserId, id: DomainId) -> QueryResult<bool> {
     let own = domains::table.filter(domains::id.eq(id).and(domains::user_id.eq(tenant)));
-    diesel::delete(own).execute(conn).map(|rows| rows > 0)
+    let is_deleted = diesel::delete(own).execute(conn)? > 0;
+    if is_deleted {
+        diesel::insert_into(deleted_domains::table).values(deleted_domains::domain_id.eq(id)).execute(conn)?;
+    }
+    Ok(is_deleted)
 }
 
 /// Every domain with its owner's name, for the operator.

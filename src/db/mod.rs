@@ -5,6 +5,7 @@
 //! order, instead of meeting `SQLITE_BUSY`; readers never wait for them (WAL).
 
 pub mod audit;
+mod batch;
 pub mod connection;
 pub mod domain;
 mod file;

@@ -1,9 +1,10 @@
 //! Rows of `challenges` and `proofs`: what users have to publish on their hosts, and how hosts were proven.
 
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 
-use super::schema::{challenges, domains, proofs, users};
-use super::{Conn, columns};
+use super::schema::{challenges, domains, oustings, proofs, users};
+use super::{Conn, batch, columns};
 use crate::id::{DomainId, UserId};
 use crate::proof::Method;
 
@@ -59,14 +60,9 @@ pub fn challenge_or(conn: &mut Conn, tenant: UserId, host: &str, new: Challenge,
     Ok(new)
 }
 
-/// Forgets challenges that are good for nothing.
-pub fn prune_challenges(conn: &mut Conn, now: i64) -> QueryResult<()> {
-    diesel::delete(challenges::table.filter(challenges::expires_at.le(now))).execute(conn).map(drop)
-}
-
-/// Whether any challenge is good for nothing.
-pub fn has_expired_challenges(conn: &mut Conn, now: i64) -> QueryResult<bool> {
-    diesel::select(diesel::dsl::exists(challenges::table.filter(challenges::expires_at.le(now)))).get_result(conn)
+/// Forgets at most so many challenges that are good for nothing, and returns how many.
+pub fn prune_challenges(conn: &mut Conn, now: i64, rows: i64) -> QueryResult<usize> {
+    batch::delete_some::<BigInt, _>(conn, "challenges", "expires_at <= $1", now, rows)
 }
 
 /// How that domain was proven.
@@ -103,15 +99,25 @@ pub fn insert(conn: &mut Conn, domain: DomainId, host: &str, method: Method, tok
         .map(drop)
 }
 
-/// Ends every other registration of that host with its tokens, and says which those were.
-pub fn oust_others(conn: &mut Conn, host: &str, winner: DomainId) -> QueryResult<Vec<(DomainId, UserId)>> {
+/// Ends at most so many other registrations of a proven host with their tokens, and returns them. Where there may be more,
+/// the host is noted for the next call.
+pub fn oust_some(conn: &mut Conn, host: &str, rows: i64) -> QueryResult<Vec<(DomainId, UserId)>> {
     let others =
-        domains::table.filter(domains::host.eq(host).and(domains::id.ne(winner)).and(domains::ousted.eq(false)));
-    let ousted = others.select((domains::id, domains::user_id)).load(conn)?;
-    diesel::update(others)
+        domains::table.filter(domains::host.eq(host).and(domains::ousted.eq(false)).and(domains::proven_at.is_null()));
+    let some: Vec<(DomainId, UserId)> = others.select((domains::id, domains::user_id)).limit(rows).load(conn)?;
+    diesel::update(domains::table.filter(domains::id.eq_any(some.iter().map(|(id, _)| id))))
         .set((domains::ousted.eq(true), domains::generation.eq(domains::generation + 1)))
         .execute(conn)?;
-    Ok(ousted)
+    diesel::delete(oustings::table.find(host)).execute(conn)?;
+    if some.len() as i64 == rows {
+        diesel::insert_into(oustings::table).values(oustings::host.eq(host)).execute(conn)?;
+    }
+    Ok(some)
+}
+
+/// A proven host some of whose other registrations are not yet ended.
+pub fn next_ousting(conn: &mut Conn) -> QueryResult<Option<String>> {
+    oustings::table.select(oustings::host).first(conn).optional()
 }
 
 /// Seconds after `since`: no right clock is two days ahead of another.

@@ -1,11 +1,11 @@
-//! Removal of the data of deleted accounts, which their deletion leaves behind: some rows at a time.
+//! Removal of the data that the deletion of accounts and domains leaves behind: some rows at a time.
 
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Text};
 
-use super::Conn;
-use super::schema::{domains, removals, users};
-use crate::id::UserId;
+use super::schema::{deleted_domains, domains, removals, users};
+use super::{Conn, batch};
+use crate::id::{DomainId, UserId};
 
 /// A deleted account whose data is not yet removed.
 #[derive(Clone, Copy, Debug, Queryable)]
@@ -43,21 +43,7 @@ pub fn remove_some(conn: &mut Conn, user: UserId, rows: i64) -> QueryResult<usiz
         next.select(domains::user_id).for_update().load::<UserId>(conn)?;
     }
     for (table, owned) in OWNED {
-        let removed = match conn {
-            Conn::Sqlite(conn) => diesel::sql_query(format!(
-                "DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {owned} LIMIT $2)"
-            ))
-            .bind::<BigInt, _>(user)
-            .bind::<BigInt, _>(rows)
-            .execute(conn)?,
-            // An array, because the planner might join a subquery by reading the whole table.
-            Conn::Postgres(conn) => diesel::sql_query(format!(
-                "DELETE FROM {table} WHERE ctid = ANY (ARRAY (SELECT ctid FROM {table} WHERE {owned} LIMIT $2))"
-            ))
-            .bind::<BigInt, _>(user)
-            .bind::<BigInt, _>(rows)
-            .execute(conn)?,
-        };
+        let removed = batch::delete_some::<BigInt, _>(conn, table, owned, user, rows)?;
         if removed > 0 {
             return Ok(removed);
         }
@@ -70,4 +56,18 @@ pub fn remove_some(conn: &mut Conn, user: UserId, rows: i64) -> QueryResult<usiz
 pub fn finish(conn: &mut Conn, user: UserId) -> QueryResult<()> {
     diesel::delete(removals::table.find(user)).execute(conn)?;
     diesel::update(users::table.find(user)).set(users::ended.eq(true)).execute(conn).map(drop)
+}
+
+/// A deleted domain whose usage is not yet removed.
+pub fn next_domain(conn: &mut Conn) -> QueryResult<Option<DomainId>> {
+    deleted_domains::table.select(deleted_domains::domain_id).first(conn).optional()
+}
+
+/// Removes at most so many rows of a deleted domain's usage, and says how many.
+pub fn remove_usage(conn: &mut Conn, domain: DomainId, rows: i64) -> QueryResult<usize> {
+    let removed = batch::delete_some::<Text, _>(conn, "usage", "domain_id = $1", domain, rows)?;
+    if removed == 0 {
+        diesel::delete(deleted_domains::table.find(domain)).execute(conn)?;
+    }
+    Ok(removed)
 }

@@ -1,9 +1,10 @@
 //! Rows of `revocations`: tokens that were revoked one by one, until they would have expired anyway.
 
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 
-use super::Conn;
 use super::schema::revocations;
+use super::{Conn, batch};
 use crate::id::TokenId;
 
 /// A revoked token.
@@ -28,17 +29,7 @@ pub fn insert(conn: &mut Conn, jti: TokenId, expires_at: i64) -> QueryResult<boo
         .map(|_| true)
 }
 
-/// So many rows are deleted at once, to keep nobody waiting.
-const AT_ONCE: i64 = 5_000;
-
-/// Forgets some tokens that have expired; whether there may be more.
-pub fn prune(conn: &mut Conn, now: i64) -> QueryResult<bool> {
-    let expired = revocations::table.filter(revocations::expires_at.le(now));
-    let some: Vec<TokenId> = expired.select(revocations::jti).limit(AT_ONCE).load(conn)?;
-    if some.is_empty() {
-        return Ok(false);
-    }
-    let more = some.len() as i64 == AT_ONCE;
-    diesel::delete(revocations::table.filter(revocations::jti.eq_any(some))).execute(conn)?;
-    Ok(more)
+/// Forgets at most so many tokens that have expired, and returns how many.
+pub fn prune(conn: &mut Conn, now: i64, rows: i64) -> QueryResult<usize> {
+    batch::delete_some::<BigInt, _>(conn, "revocations", "expires_at <= $1", now, rows)
 }

@@ -42,6 +42,12 @@ diesel::table! {
 }
 
 diesel::table! {
+    deleted_domains (domain_id) {
+        domain_id -> Text,
+    }
+}
+
+diesel::table! {
     domains (id) {
         id -> Text,
         user_id -> BigInt,
@@ -64,6 +70,12 @@ diesel::table! {
         source -> Text,
         number -> Text,
         target -> Text,
+    }
+}
+
+diesel::table! {
+    oustings (host) {
+        host -> Text,
     }
 }
 
@@ -219,15 +231,16 @@ diesel::joinable!(posts -> users (user_id));
 diesel::joinable!(proofs -> domains (domain_id));
 diesel::joinable!(secret_uses -> secrets (secret_id));
 diesel::joinable!(secrets -> domains (domain_id));
-diesel::joinable!(usage -> domains (domain_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     audit,
     audit_archive,
     audit_head,
     challenges,
+    deleted_domains,
     domains,
     imports,
+    oustings,
     post_hashtags,
     posts,
     proofs,

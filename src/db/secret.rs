@@ -1,9 +1,10 @@
 //! Rows of `secrets`: digests of client secrets, several per domain. An owner's functions take the tenant.
 
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 
 use super::schema::{domains, secret_uses, secrets};
-use super::{Conn, columns, domain, trusted_time};
+use super::{Conn, batch, columns, domain, trusted_time};
 use crate::id::{DomainId, SecretId, UserId};
 use crate::secret::{ClientSecret, SecretDigest};
 
@@ -100,6 +101,8 @@ pub fn rotate(conn: &mut Conn, domain: DomainId, new: &ClientSecret, grace: i64,
 
 /// So many secrets of one domain that no longer work are shown.
 const SHOWN: i64 = 20;
+/// How many secrets a rotation deletes at most.
+const AT_ONCE: i64 = 100;
 
 /// Deletes those that no longer work but for the last ones, which the owner may still want to see.
 fn drop_over(conn: &mut Conn, domain: DomainId, now: i64) -> QueryResult<()> {
@@ -120,18 +123,7 @@ pub fn delete(conn: &mut Conn, domain: DomainId, id: SecretId) -> QueryResult<bo
     Ok(deleted)
 }
 
-/// Whether some have not worked since `before`.
-pub fn any_over(conn: &mut Conn, before: i64) -> QueryResult<bool> {
-    let over = secrets::table.filter(secrets::expires_at.le(before)).select(secrets::id);
-    over.first::<SecretId>(conn).optional().map(|found| found.is_some())
-}
-
-/// So many rows are deleted at once, to keep nobody waiting.
-const AT_ONCE: i64 = 1_000;
-
-/// Deletes some of those that have not worked since `before`.
-pub fn prune(conn: &mut Conn, before: i64) -> QueryResult<()> {
-    let over = secrets::table.filter(secrets::expires_at.le(before));
-    let some: Vec<SecretId> = over.select(secrets::id).limit(AT_ONCE).load(conn)?;
-    diesel::delete(secrets::table.filter(secrets::id.eq_any(some))).execute(conn).map(drop)
+/// Deletes at most so many of those that have not worked since `before`, and returns how many.
+pub fn prune(conn: &mut Conn, before: i64, rows: i64) -> QueryResult<usize> {
+    batch::delete_some::<BigInt, _>(conn, "secrets", "expires_at <= $1", before, rows)
 }

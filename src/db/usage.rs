@@ -9,8 +9,8 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 use serde_json::json;
 
-use super::Conn;
 use super::schema::{domains, usage, usage_log, users};
+use super::{Conn, batch};
 use crate::error::Result;
 use crate::id::{DomainId, UserId};
 use crate::usage::{Count, Taken};
@@ -141,7 +141,7 @@ pub fn list(conn: &mut Conn, tenant: UserId, domain: DomainId, since: i64) -> Re
     // In one view of the database: what is logged now may be added the next moment.
     conn.in_snapshot(|conn| {
         let own = usage::table
-            .inner_join(domains::table)
+            .inner_join(domains::table.on(domains::id.eq(usage::domain_id)))
             .filter(domains::user_id.eq(tenant).and(usage::domain_id.eq(domain)).and(usage::day.ge(since)));
         let added: Vec<Counted> = own.select(Counted::as_select()).load(conn)?;
         let logged = usage_log::table.filter(usage_log::bucket.eq(bucket(&domain))).select(usage_log::counts);
@@ -170,20 +170,15 @@ pub struct User {
 /// Every domain that did something of that kind since that day, a row a day, latest first.
 pub fn users_of(conn: &mut Conn, kind: &str, since: i64) -> QueryResult<Vec<User>> {
     usage::table
-        .inner_join(domains::table.inner_join(users::table))
+        .inner_join(domains::table.on(domains::id.eq(usage::domain_id)))
+        .inner_join(users::table.on(users::id.eq(domains::user_id)))
         .filter(usage::kind.eq(kind).and(usage::day.ge(since)).and(users::ended.eq(false)))
         .order((usage::day.desc(), domains::host, domains::id))
         .select((domains::id, domains::host, users::username, usage::day, usage::count))
         .load(conn)
 }
 
-/// Forgets some of what was before that day; whether there may be more.
-pub fn prune(conn: &mut Conn, before: i64) -> QueryResult<bool> {
-    const SOME: &str = "DELETE FROM usage WHERE (domain_id, day, kind) IN
-        (SELECT domain_id, day, kind FROM usage WHERE day < $1 LIMIT 5000)";
-    let deleted = match conn {
-        Conn::Sqlite(conn) => diesel::sql_query(SOME).bind::<BigInt, _>(before).execute(conn)?,
-        Conn::Postgres(conn) => diesel::sql_query(SOME).bind::<BigInt, _>(before).execute(conn)?,
-    };
-    Ok(deleted == 5000)
+/// Forgets at most so many rows from before that day, and returns how many.
+pub fn prune(conn: &mut Conn, before: i64, rows: i64) -> QueryResult<usize> {
+    batch::delete_some::<BigInt, _>(conn, "usage", "day < $1", before, rows)
 }

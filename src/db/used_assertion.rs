@@ -1,9 +1,10 @@
 //! Rows of `used_assertions`: client assertions that were used on one node, for the others, until they have expired.
 
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 
-use super::Conn;
 use super::schema::used_assertions;
+use super::{Conn, batch};
 use crate::id::UserId;
 use crate::token::replay::Fingerprint;
 
@@ -29,17 +30,7 @@ pub fn insert(conn: &mut Conn, rows: &[UsedAssertion]) -> QueryResult<()> {
     Ok(())
 }
 
-/// So many rows are deleted at once, to keep nobody waiting.
-const AT_ONCE: i64 = 5_000;
-
-/// Forgets some assertions that have expired; whether there may be more.
-pub fn prune(conn: &mut Conn, now: i64) -> QueryResult<bool> {
-    let expired = used_assertions::table.filter(used_assertions::expires_at.le(now));
-    let some: Vec<Fingerprint> = expired.select(used_assertions::fingerprint).limit(AT_ONCE).load(conn)?;
-    if some.is_empty() {
-        return Ok(false);
-    }
-    let more = some.len() as i64 == AT_ONCE;
-    diesel::delete(used_assertions::table.filter(used_assertions::fingerprint.eq_any(some))).execute(conn)?;
-    Ok(more)
+/// Forgets at most so many assertions that have expired, and returns how many.
+pub fn prune(conn: &mut Conn, now: i64, rows: i64) -> QueryResult<usize> {
+    batch::delete_some::<BigInt, _>(conn, "used_assertions", "expires_at <= $1", now, rows)
 }

@@ -349,7 +349,7 @@ fn deleting_an_account_takes_everything_of_it_and_nothing_else() {
     }
     exchange(&gate, &domain).refused(401, "unknown_client");
     sign_in(&gate, "alice", PASSWORD).refused(401, "credentials");
-    gate.app.remove_deleted_accounts().expect("the database answers");
+    gate.app.remove_leftovers().expect("the database answers");
     assert_eq!(row_counts(&gate), [1, 1, 1, 1, 2], "bob's are left");
     exchange(&gate, &bobs).expect(200);
 

@@ -83,7 +83,7 @@ fn what_is_written_while_the_account_is_deleted_goes_with_it() {
         });
         exchange(&gate, &domain).refused(401, "unknown_client");
     }
-    gate.app.remove_deleted_accounts().expect("the database answers");
+    gate.app.remove_leftovers().expect("the database answers");
     assert_eq!(orphans(&gate), [0; 4]);
     assert_eq!(row_counts(&gate), [0; 5]);
 }
@@ -208,7 +208,7 @@ fn registrations_and_deletions_do_not_lock_each_other_out() {
             });
         }
     });
-    gate.app.remove_deleted_accounts().expect("the database answers");
+    gate.app.remove_leftovers().expect("the database answers");
     assert_eq!(row_counts(&gate), [0; 5]);
     assert_eq!(gate.app.directory.domain_count(), 0);
 }

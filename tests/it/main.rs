@@ -44,3 +44,4 @@ mod token;
 mod usage;
 mod versions;
 mod wire;
+mod writes;

@@ -327,7 +327,7 @@ fn what_was_deleted_here_does_not_come_back() {
     gate.delete(&format!("/v1/domains/{id}")).token(&alice).send().expect(200);
     let bob = sign_in("bob@example.com");
     gate.delete("/v1/me").token(&bob).json(&json!({"password": OLD_PASSWORD})).send().expect(200);
-    gate.app.remove_deleted_accounts().expect("the database answers");
+    gate.app.remove_leftovers().expect("the database answers");
     // Nobody else gets the name; the next export has a new domain of the former bob.
     let body = json!({"username": "bob@example.com", "password": PASSWORD});
     gate.post("/v1/signup").json(&body).send().refused(409, "taken");

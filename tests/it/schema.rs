@@ -11,9 +11,9 @@ use diesel::sql_types::{BigInt, Text};
 use diesel_migrations::{FileBasedMigrations, MigrationHarness};
 use gatebird::db::Db;
 use gatebird::db::schema::{
-    audit, audit_archive, audit_head, challenges, domains, imports, post_hashtags, posts, proofs, removals, revision,
-    revocations, secret_uses, secrets, signing_keys, tombstones, trusted_time, usage, usage_log, used_assertions,
-    users,
+    audit, audit_archive, audit_head, challenges, deleted_domains, domains, imports, oustings, post_hashtags, posts,
+    proofs, removals, revision, revocations, secret_uses, secrets, signing_keys, tombstones, trusted_time, usage,
+    usage_log, used_assertions, users,
 };
 
 use crate::harness::{Database, config, postgres};
@@ -24,7 +24,7 @@ const CONSTRAINTS: &[&str] = &[
     "challenges FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
     "challenges INDEX (expires_at)",
     "domains FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
-    "domains INDEX (host)",
+    "domains INDEX (host, ousted)",
     "domains INDEX (revision)",
     "domains UNIQUE (user_id, host)",
     "post_hashtags FOREIGN KEY (post_id) REFERENCES posts(id) ON DELETE CASCADE",
@@ -41,7 +41,6 @@ const CONSTRAINTS: &[&str] = &[
     "secrets INDEX (revision)",
     "secrets UNIQUE (digest)",
     "signing_keys INDEX (revision)",
-    "usage FOREIGN KEY (domain_id) REFERENCES domains(id) ON DELETE CASCADE",
     "usage INDEX (day)",
     "usage_log INDEX (bucket)",
     "used_assertions INDEX (expires_at)",
@@ -191,6 +190,8 @@ INSERT INTO proofs (domain_id, method, token, checked_at) VALUES ('dom_1', 'dns'
 INSERT INTO secret_uses (secret_id, used_at) VALUES (1, 0);
 INSERT INTO usage (domain_id, day, kind, count) VALUES ('dom_1', 0, 'tokens', 1);
 INSERT INTO removals (user_id, ended_at) VALUES (2, 0);
+INSERT INTO deleted_domains (domain_id) VALUES ('dom_0');
+INSERT INTO oustings (host) VALUES ('one.example');
 INSERT INTO imports (source, number, target) VALUES ('x', '1', 'usr_1');";
 
 #[test]
@@ -278,6 +279,8 @@ fn every_column_can_be_read_through_diesel() {
         assert_eq!(audit_head::table.load::<(i64, i64, Vec<u8>)>(conn)?, [(1, 0, Vec::new())]);
         assert_eq!(challenges::table.load::<(i64, String, String, i64)>(conn)?.len(), 1);
         assert_eq!(removals::table.load::<(i64, i64)>(conn)?, [(2, 0)]);
+        assert_eq!(deleted_domains::table.select(deleted_domains::domain_id).load::<String>(conn)?, ["dom_0"]);
+        assert_eq!(oustings::table.select(oustings::host).load::<String>(conn)?, ["one.example"]);
         assert_eq!(proofs::table.load::<(String, String, String, i64, Option<i64>)>(conn)?.len(), 1);
         assert_eq!(secret_uses::table.load::<(i64, i64, Option<String>, Option<i64>)>(conn)?.len(), 1);
         assert_eq!(usage::table.load::<(String, i64, String, i64)>(conn)?.len(), 1);
@@ -398,7 +401,6 @@ fn no_second_row_of_what_is_unique_and_no_orphan() {
         "INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key_2', 'HS256', '', 0, 0)",
         "INSERT INTO revocations (jti, expires_at) VALUES ('1', 5)",
         "UPDATE domains SET proven_at = 1; INSERT INTO domains (id, user_id, host, plan, created_at, proven_at) VALUES ('dom_6', 2, 'two.example', 'free', 0, 1)",
-        "INSERT INTO usage (domain_id, day, kind, count) VALUES ('dom_9', 0, 'tokens', 1)",
         "INSERT INTO proofs (domain_id, method, token, checked_at) VALUES ('dom_2', 'mail', '', 0)",
         "INSERT INTO used_assertions (fingerprint, tenant, expires_at) VALUES ('1', 2, 5)",
     ] {

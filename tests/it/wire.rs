@@ -212,7 +212,7 @@ fn successes() {
         let token = signed_in["token"].as_str().expect("a token");
         let confirm = json!({"password": other});
         walk.ask("DELETE /v1/me", gate.delete("/v1/me").token(token).json(&confirm));
-        gate.app.remove_deleted_accounts().expect("the database answers");
+        gate.app.remove_leftovers().expect("the database answers");
         gate.app.drain();
         walk.ask("GET /readyz while draining", gate.get("/readyz"));
         snapshot(&format!("successes_{language}"), &walk.answers);

@@ -101,7 +101,7 @@ fn a_host_counts_as_long_as_a_live_domain_has_it() {
     assert_eq!(asked(&gate, OWN), 204);
     let account = gate.delete("/v1/me").token(&bob.token).json(&json!({"password": PASSWORD}));
     account.send().expect(200);
-    gate.app.remove_deleted_accounts().expect("the database answers");
+    gate.app.remove_leftovers().expect("the database answers");
     assert_eq!(asked(&gate, OWN), 403, "the account went with its domains");
 }
 

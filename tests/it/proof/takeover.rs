@@ -1,10 +1,13 @@
 //! Two users may register a host, one of them can prove it.
+#![allow(non_snake_case, reason = "a test is named after its feature and its condition")]
 
 use std::sync::Barrier;
 
 use serde_json::json;
 
+use diesel::prelude::*;
 use gatebird::db::proof;
+use gatebird::db::schema::domains;
 use gatebird::id::DomainId;
 use gatebird::proof::Method;
 
@@ -12,6 +15,7 @@ use super::dns::{Dns, Record};
 use super::endpoint::{ask_token, publish, told};
 use super::{gate_asking, shown, value, verify};
 use crate::harness::{Domain, Gate, User};
+use crate::writes::{execute, long_writes, numbers};
 
 const NAME: &str = "shop.example.test";
 
@@ -157,4 +161,63 @@ fn the_database_has_one_proven_registration_of_a_host() {
     let prove = |id| gate.app.db.change_now(|conn| Ok(proof::insert(conn, id, NAME, Method::Dns, "x", 1)?), |_| Ok(()));
     prove(ids[0]).expect("the first");
     prove(ids[1]).expect_err("a second");
+}
+
+const MANY: i64 = 2_000;
+
+/// Inserts many registrations of the host by others, without HTTP.
+fn insert_registrations(gate: &Gate) {
+    let rows = numbers(MANY);
+    execute(
+        gate,
+        &format!(
+            "INSERT INTO users (username, username_key, nick, password_hash, created_at)
+                {rows} SELECT 'user' || i, 'user' || i, 'user', '', 0 FROM n;
+            INSERT INTO domains (id, user_id, host, plan, created_at)
+                SELECT 'dom_000000000000000' || (1000000 + id), id, '{NAME}', 'free', 0
+                FROM users WHERE username_key LIKE 'user%'"
+        ),
+    );
+}
+
+fn registrations_with_tokens(gate: &Gate) -> i64 {
+    let others = domains::table.filter(domains::ousted.eq(false).and(domains::generation.eq(0)));
+    gate.app.db.read_now(|conn| Ok(others.count().get_result(conn)?)).expect("the database answers")
+}
+
+#[test]
+fn takeover__many_registrations_of_the_host() {
+    let dns = Dns::with(&[]);
+    let gate = gate_asking(&dns, &[]);
+    let [alice, bob] = two_registrations(&gate);
+    let token = gate.access_token(&bob.1);
+    insert_registrations(&gate);
+    publish(&gate, &dns, &alice.0, &alice.1, NAME);
+    let earlier = long_writes(&gate);
+    verify(&gate, &alice.0, &alice.1).expect(200);
+    assert_eq!(registrations_with_tokens(&gate), 1);
+    assert_eq!(long_writes(&gate) - earlier, 0);
+    gate.get("/v1/test").token(&token).send().refused(401, "revoked");
+    ask_token(&gate, &bob.1).refused(400, "unproven");
+    assert_eq!(told(&gate).len() as i64, 1 + 1 + MANY);
+}
+
+#[test]
+fn takeover__request_ends_before_all_registrations_of_the_host() {
+    let dns = Dns::with(&[]);
+    let gate = gate_asking(&dns, &[]);
+    let [alice, bob] = two_registrations(&gate);
+    insert_registrations(&gate);
+    gate.app.drain();
+    let id = DomainId::parse(&alice.1.id).expect("an id");
+    let first_transaction = |conn: &mut _| {
+        proof::insert(conn, id, NAME, Method::Dns, "x", 1)?;
+        Ok(proof::oust_some(conn, NAME, 10)?.len())
+    };
+    assert_eq!(gate.app.db.change_now(first_transaction, |_| Ok(())).expect("the database answers"), 10);
+    let gate = gate.restart(&[]);
+    gate.app.remove_leftovers().expect("the database answers");
+    assert_eq!(registrations_with_tokens(&gate), 1);
+    gate.access_token(&alice.1);
+    ask_token(&gate, &bob.1).refused(400, "unproven");
 }
