@@ -11,6 +11,8 @@ use crate::harness::{Domain, Gate};
 const USAGE_DAYS: i64 = 400;
 /// Expired rows of each table.
 const EXPIRED_ROWS: i64 = 20_000;
+/// So few that no other write waits for them for long: PostgreSQL's writes count the time for which they wait for a lock.
+const INSERTED_AT_ONCE: i64 = 250;
 
 /// How many write transactions took at most so many seconds, which must be a bucket of the metric or `+Inf`.
 pub fn writes_within(gate: &Gate, seconds: &str) -> usize {
@@ -29,7 +31,11 @@ pub fn long_writes(gate: &Gate) -> usize {
 
 /// The numbers from 1 to `last`, as a table `n` of either database.
 pub fn numbers(last: i64) -> String {
-    format!("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {last})")
+    range(1, last)
+}
+
+fn range(first: i64, last: i64) -> String {
+    format!("WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {last})")
 }
 
 /// Executes statements, which this node then knows of.
@@ -95,7 +101,7 @@ fn domain_deletion__restart_before_its_usage_is_removed() {
 fn upkeep__many_expired_rows() {
     let gate = Gate::start();
     let (alice, domain, _) = gate.tenant("alice");
-    let (user, id, rows) = (alice.id, &domain.id, numbers(EXPIRED_ROWS));
+    let (user, id) = (alice.id, &domain.id);
     // The text of a number, as bytes of the column's type.
     let bytes = match gate.database.is_postgres() {
         true => "CAST(CAST(1000000000000000 + i AS TEXT) AS BYTEA)",
@@ -105,19 +111,22 @@ fn upkeep__many_expired_rows() {
         true => "CAST(lpad(CAST(i AS TEXT), 32, '0') AS BYTEA)",
         false => "CAST(printf('%032d', i) AS BLOB)",
     };
-    for statement in [
-        format!("INSERT INTO challenges (user_id, host, token, expires_at) {rows} SELECT {user}, i, '', 0 FROM n"),
-        format!("INSERT INTO revocations (jti, expires_at) {rows} SELECT {bytes}, 0 FROM n"),
-        format!(
-            "INSERT INTO used_assertions (fingerprint, tenant, expires_at) {rows} SELECT {bytes}, {user}, 0 FROM n"
-        ),
-        format!("INSERT INTO usage (domain_id, day, kind, count) {rows} SELECT '{id}', i / 16, i % 16, 1 FROM n"),
-        format!(
-            "INSERT INTO secrets (domain_id, digest, hint, created_at, expires_at)
-                {rows} SELECT '{id}', {digest}, '', 0, 0 FROM n"
-        ),
-    ] {
-        execute(&gate, &statement);
+    for first in (1..=EXPIRED_ROWS).step_by(INSERTED_AT_ONCE as usize) {
+        let rows = range(first, first + INSERTED_AT_ONCE - 1);
+        for statement in [
+            format!("INSERT INTO challenges (user_id, host, token, expires_at) {rows} SELECT {user}, i, '', 0 FROM n"),
+            format!("INSERT INTO revocations (jti, expires_at) {rows} SELECT {bytes}, 0 FROM n"),
+            format!(
+                "INSERT INTO used_assertions (fingerprint, tenant, expires_at) {rows} SELECT {bytes}, {user}, 0 FROM n"
+            ),
+            format!("INSERT INTO usage (domain_id, day, kind, count) {rows} SELECT '{id}', i / 16, i % 16, 1 FROM n"),
+            format!(
+                "INSERT INTO secrets (domain_id, digest, hint, created_at, expires_at)
+                    {rows} SELECT '{id}', {digest}, '', 0, 0 FROM n"
+            ),
+        ] {
+            execute(&gate, &statement);
+        }
     }
     let earlier = long_writes(&gate);
     gate.app.upkeep().expect("the database answers");
