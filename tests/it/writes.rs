@@ -9,8 +9,8 @@ use crate::accounts::exchange;
 use crate::harness::{Domain, Gate};
 
 const USAGE_DAYS: i64 = 400;
-/// Expired rows of each table.
-const EXPIRED_ROWS: i64 = 20_000;
+/// Expired rows of each table. Fewer on PostgreSQL, where the test takes long to insert rows that have a revision.
+const EXPIRED_ROWS: [i64; 2] = [20_000, 2_000];
 /// So few that no other write waits for them for long: PostgreSQL's writes count the time for which they wait for a lock.
 const INSERTED_AT_ONCE: i64 = 250;
 
@@ -104,6 +104,7 @@ fn upkeep__many_expired_rows() {
     // Until the restart, the gate's own upkeep does nothing.
     gate.app.drain();
     let (user, id) = (alice.id, &domain.id);
+    let expired_rows = EXPIRED_ROWS[usize::from(gate.database.is_postgres())];
     // The text of a number, as bytes of the column's type.
     let bytes = match gate.database.is_postgres() {
         true => "CAST(CAST(1000000000000000 + i AS TEXT) AS BYTEA)",
@@ -113,7 +114,7 @@ fn upkeep__many_expired_rows() {
         true => "CAST(lpad(CAST(i AS TEXT), 32, '0') AS BYTEA)",
         false => "CAST(printf('%032d', i) AS BLOB)",
     };
-    for first in (1..=EXPIRED_ROWS).step_by(INSERTED_AT_ONCE as usize) {
+    for first in (1..=expired_rows).step_by(INSERTED_AT_ONCE as usize) {
         let rows = range(first, first + INSERTED_AT_ONCE - 1);
         for statement in [
             format!("INSERT INTO challenges (user_id, host, token, expires_at) {rows} SELECT {user}, i, '', 0 FROM n"),
@@ -143,6 +144,6 @@ fn upkeep__many_expired_rows() {
             secrets::table.filter(secrets::expires_at.is_not_null()).count().get_result(conn)?,
         ])
     });
-    let unshared = if gate.database.is_postgres() { 0 } else { EXPIRED_ROWS };
+    let unshared = if gate.database.is_postgres() { 0 } else { expired_rows };
     assert_eq!(left.expect("the database answers"), [0, 0, unshared, 0, 0]);
 }
