@@ -9,10 +9,10 @@ use crate::accounts::exchange;
 use crate::harness::{Domain, Gate};
 
 const USAGE_DAYS: i64 = 400;
-/// Expired rows of each table. Fewer on PostgreSQL, where the test takes long to insert rows that have a revision.
-const EXPIRED_ROWS: [i64; 2] = [20_000, 2_000];
-/// So few that no other write waits for them for long: PostgreSQL's writes count the time for which they wait for a lock.
-const INSERTED_AT_ONCE: i64 = 250;
+/// Expired challenges and rows of usage.
+const MANY_ROWS: i64 = 20_000;
+/// Expired rows of each table whose rows have a revision, which take the test long to insert.
+const EXPIRED_ROWS: i64 = 2_000;
 
 /// How many write transactions took at most so many seconds, which must be a bucket of the metric or `+Inf`.
 pub fn writes_within(gate: &Gate, seconds: &str) -> usize {
@@ -31,11 +31,7 @@ pub fn long_writes(gate: &Gate) -> usize {
 
 /// The numbers from 1 to `last`, as a table `n` of either database.
 pub fn numbers(last: i64) -> String {
-    range(1, last)
-}
-
-fn range(first: i64, last: i64) -> String {
-    format!("WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {last})")
+    format!("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {last})")
 }
 
 /// Executes statements, which this node then knows of.
@@ -104,7 +100,6 @@ fn upkeep__many_expired_rows() {
     // Until the restart, the gate's own upkeep does nothing.
     gate.app.drain();
     let (user, id) = (alice.id, &domain.id);
-    let expired_rows = EXPIRED_ROWS[usize::from(gate.database.is_postgres())];
     // The text of a number, as bytes of the column's type.
     let bytes = match gate.database.is_postgres() {
         true => "CAST(CAST(1000000000000000 + i AS TEXT) AS BYTEA)",
@@ -114,22 +109,25 @@ fn upkeep__many_expired_rows() {
         true => "CAST(lpad(CAST(i AS TEXT), 32, '0') AS BYTEA)",
         false => "CAST(printf('%032d', i) AS BLOB)",
     };
-    for first in (1..=expired_rows).step_by(INSERTED_AT_ONCE as usize) {
-        let rows = range(first, first + INSERTED_AT_ONCE - 1);
-        for statement in [
-            format!("INSERT INTO challenges (user_id, host, token, expires_at) {rows} SELECT {user}, i, '', 0 FROM n"),
-            format!("INSERT INTO revocations (jti, expires_at) {rows} SELECT {bytes}, 0 FROM n"),
-            format!(
-                "INSERT INTO used_assertions (fingerprint, tenant, expires_at) {rows} SELECT {bytes}, {user}, 0 FROM n"
-            ),
-            format!("INSERT INTO usage (domain_id, day, kind, count) {rows} SELECT '{id}', i / 16, i % 16, 1 FROM n"),
-            format!(
-                "INSERT INTO secrets (domain_id, digest, hint, created_at, expires_at)
-                    {rows} SELECT '{id}', {digest}, '', 0, 0 FROM n"
-            ),
-        ] {
-            execute(&gate, &statement);
-        }
+    let rows = numbers(MANY_ROWS);
+    for statement in [
+        format!("INSERT INTO challenges (user_id, host, token, expires_at) {rows} SELECT {user}, i, '', 0 FROM n"),
+        format!("INSERT INTO usage (domain_id, day, kind, count) {rows} SELECT '{id}', i / 16, i % 16, 1 FROM n"),
+    ] {
+        execute(&gate, &statement);
+    }
+    let rows = numbers(EXPIRED_ROWS);
+    for statement in [
+        format!("INSERT INTO revocations (jti, expires_at) {rows} SELECT {bytes}, 0 FROM n"),
+        format!(
+            "INSERT INTO used_assertions (fingerprint, tenant, expires_at) {rows} SELECT {bytes}, {user}, 0 FROM n"
+        ),
+        format!(
+            "INSERT INTO secrets (domain_id, digest, hint, created_at, expires_at)
+                {rows} SELECT '{id}', {digest}, '', 0, 0 FROM n"
+        ),
+    ] {
+        execute(&gate, &statement);
     }
     let gate = gate.restart(&[]);
     let earlier = long_writes(&gate);
@@ -144,6 +142,6 @@ fn upkeep__many_expired_rows() {
             secrets::table.filter(secrets::expires_at.is_not_null()).count().get_result(conn)?,
         ])
     });
-    let unshared = if gate.database.is_postgres() { 0 } else { expired_rows };
+    let unshared = if gate.database.is_postgres() { 0 } else { EXPIRED_ROWS };
     assert_eq!(left.expect("the database answers"), [0, 0, unshared, 0, 0]);
 }
