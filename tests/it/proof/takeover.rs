@@ -171,8 +171,8 @@ fn insert_registrations(gate: &Gate) {
     execute(
         gate,
         &format!(
-            "INSERT INTO users (username, username_key, nick, password_hash, created_at)
-                {rows} SELECT 'user' || i, 'user' || i, 'user', '', 0 FROM n;
+            "INSERT INTO users (id, username, username_key, nick, password_hash, created_at)
+                {rows} SELECT i, 'user' || i, 'user' || i, 'user', '', 0 FROM n;
             INSERT INTO domains (id, user_id, host, plan, created_at)
                 SELECT 'dom_000000000000000' || (1000000 + id), id, '{NAME}', 'free', 0
                 FROM users WHERE username_key LIKE 'user%'"
