@@ -112,7 +112,7 @@ const SQLITE: &[&str] = &[
     "PRAGMA busy_timeout = 1000",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
-    // The server alone moves the log into the file: see `super::file`.
+    // The server alone moves the log into the file: see `super::witness`.
     "PRAGMA wal_autocheckpoint = 0",
     "PRAGMA foreign_keys = ON",
 ];

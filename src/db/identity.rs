@@ -13,8 +13,9 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Integer};
 
 use super::connection::{self, Access};
-use super::file::{self, Mark, Position, SqliteFile};
+use super::file::{self, SqliteFile};
 use super::schema::{audit_head, revision, signing_keys};
+use super::witness::{Mark, Position};
 use super::{Conn, Db, revision as counter};
 use crate::config::Database;
 use crate::error::{Error, Result};
