@@ -11,6 +11,7 @@ use actix_web::dev::{AppConfig, Server, ServerHandle, ServiceFactory, ServiceReq
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{HttpResponse, HttpServer, web};
+use futures_util::FutureExt;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -143,8 +144,9 @@ pub fn bind(app: &web::Data<App>) -> io::Result<(Server, Vec<SocketAddr>)> {
             .h1_write_buffer_size(WRITE_BUFFER_SIZE)
             .on_connect_ext(|connection: &Connection, data| drop(data.insert(connection.exchange())))
             .h1(apply_fn_factory(application, |mut request: Request, application: &_| {
-                Exchange::begin(&mut request);
+                let exchange = Exchange::begin(&mut request);
                 Service::call(application, request)
+                    .inspect(move |_| exchange.iter().for_each(|exchange| exchange.end()))
             }));
         let accept = move |stream: TcpStream| {
             let peer = stream.peer_addr().ok();

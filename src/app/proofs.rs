@@ -106,7 +106,10 @@ impl App {
         let app = Arc::clone(self);
         let looking = web::block(move || {
             let _permit = permit;
-            let may_connect = |address| app.budgets.spend(Budget::ChecksOfAddress(address), app.steady_now()).is_ok();
+            let may_connect = |address| {
+                let budgets = [Budget::ChecksOfAddressByUser(address, user), Budget::ChecksOfAddress(address)];
+                budgets.into_iter().all(|budget| app.budgets.spend(budget, app.steady_now()).is_ok())
+            };
             app.proving.prober.look(&challenge, &may_connect)
         });
         looking.await.map_err(Error::internal)

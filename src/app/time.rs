@@ -23,6 +23,8 @@ pub(super) const TOLERANCE: i64 = 30;
 const BELIEVED_AFTER: i64 = DAY;
 /// Seconds between two writes of the trusted time.
 const KEPT_EVERY: i64 = 60;
+/// Seconds by which the clock may be ahead of the kept time at a start that followed a restart or a crash at once.
+pub(super) const MAX_RESTART: i64 = 2 * KEPT_EVERY + TOLERANCE;
 const NANOS: u64 = 1_000_000_000;
 
 /// Tells the time. Tests pass one of their own.
@@ -85,9 +87,10 @@ struct Disagreement {
 }
 
 impl TrustedTime {
-    /// Goes on from the time that the database kept; without one, from what the clock says.
+    /// Goes on from the time that the database kept; without one, or after a restart, from what the clock says.
     pub(super) fn new(kept: i64, clock: i64, steady: u64, longest_life: i64) -> TrustedTime {
-        let at = if kept == 0 { clock } else { kept };
+        let is_restart = (0..=MAX_RESTART).contains(&(clock - kept));
+        let at = if kept == 0 || is_restart { clock } else { kept };
         let patience = BELIEVED_AFTER.max(longest_life);
         let mut time = TrustedTime { at, steady, kept, disagreement: None, patience };
         time.follow(kept, clock, steady);
@@ -302,6 +305,16 @@ mod tests {
         // NTP slews it.
         for offset in [10, 20, 30, 10, -10, -30] {
             assert_eq!(process.pass(20, offset), offset);
+        }
+    }
+
+    #[test]
+    fn the_clock__is_right_after_a_restart() {
+        for pause in [0, 34, 100, MAX_RESTART] {
+            assert!(Process::new(Process::START - pause, Process::START).time.disagreement.is_none(), "{pause}");
+        }
+        for pause in [MAX_RESTART + 1, DAY] {
+            assert!(Process::new(Process::START - pause, Process::START).time.disagreement.is_some(), "{pause}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::App;
 use super::keys::{self, Spare};
+use super::time::MAX_RESTART;
 use crate::db::audit::Actor;
 use crate::db::{proof, revision, revocation, secret, usage, used_assertion};
 use crate::error::Result;
@@ -15,8 +16,9 @@ use crate::usage::DAY;
 /// Nothing here is urgent: a key that is due early by this much, or an expired revocation that is kept for so long, does no
 /// harm.
 const EVERY: Duration = Duration::from_secs(20);
-/// Seconds by which the clocks of nodes may differ: for so long a revocation is kept beyond its token's `exp`.
-const CLOCKS: i64 = 30;
+/// Seconds for which a revocation is kept beyond its token's `exp`: clocks of nodes may differ, and a clock that is wrong by
+/// this much at a start is not noticed.
+const CLOCKS: i64 = MAX_RESTART + 30;
 
 /// Seconds for which a secret that no longer works is still shown to its owner.
 const SHOWN: i64 = 7 * DAY;

@@ -33,14 +33,13 @@ const READ_SIZE: usize = 8 * 1024;
 /// come, and first reads what the client still sends: without that, the client might never see its answer.
 const REFUSED: &[u8] = b"REFUSED * HTTP/1.1\r\nHost: -\r\nContent-Length: 1\r\n";
 
-/// How an answer begins that is not the last one to its request, such as `100 Continue`.
-const INTERIM_ANSWER: &[u8] = b"HTTP/1.1 1";
-
 /// What a connection and the request on it tell each other.
 #[derive(Debug, Default)]
 pub(crate) struct Exchange {
     /// A request was handed out that actix-http has not begun to serve.
     is_queued: Cell<bool>,
+    /// The answer to the present request has been made.
+    is_ready: Cell<bool>,
     /// All of the present request's body was handed out.
     is_complete: Cell<bool>,
     /// The handler waits for more of the body.
@@ -50,14 +49,21 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     /// Notes that actix-http begins to serve a request, and sees to it that its body is handed out as it is asked for.
-    pub(crate) fn begin(request: &mut Request) {
-        let Some(exchange) = request.conn_data::<Rc<Exchange>>() else { return };
+    pub(crate) fn begin(request: &mut Request) -> Option<Rc<Exchange>> {
+        let exchange = Rc::clone(request.conn_data::<Rc<Exchange>>()?);
         exchange.is_queued.set(false);
+        exchange.is_ready.set(false);
         if !exchange.is_complete.get() {
-            let exchange = Rc::clone(exchange);
-            let payload: BoxedPayloadStream = Box::pin(Asking { exchange, payload: request.take_payload() });
+            let asking = Asking { exchange: Rc::clone(&exchange), payload: request.take_payload() };
+            let payload: BoxedPayloadStream = Box::pin(asking);
             *request.payload() = payload.into();
         }
+        Some(exchange)
+    }
+
+    /// Notes that the answer to the present request has been made, which actix-http writes next.
+    pub(crate) fn end(&self) {
+        self.is_ready.set(true);
     }
 
     /// Why the present request must be refused.
@@ -111,7 +117,7 @@ pub(crate) struct Connection {
     admitted: usize,
     /// The present request was answered, or was not handed out yet.
     is_answered: bool,
-    /// Something of an answer was written since the last flush.
+    /// Something was written since the last flush: an answer, or an interim one such as `100 Continue`.
     has_written: bool,
     /// Other connections must be served before more is handed out.
     must_yield: bool,
@@ -322,7 +328,7 @@ impl AsyncWrite for Connection {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
         if written.is_ready() {
-            this.has_written |= !bytes.starts_with(INTERIM_ANSWER);
+            this.has_written = true;
             return written;
         }
         if this.deadline.wait() != Wait::Written {
@@ -337,7 +343,7 @@ impl AsyncWrite for Connection {
     /// actix-http calls this when it has written everything that there is to write.
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if take(&mut this.has_written) && !this.exchange.is_queued.get() {
+        if take(&mut this.has_written) && this.exchange.is_ready.get() && !this.exchange.is_queued.get() {
             this.is_answered = true;
             this.deadline.begin(this.next_wait());
             if this.may_read || this.has_unread() {

@@ -40,6 +40,8 @@ pub enum Budget<'a> {
     ChecksOfHost(UserId, &'a str),
     /// Verifications that connect to one address, by all users together.
     ChecksOfAddress(IpAddr),
+    /// Verifications that connect to one address, by one user: half of what all may have.
+    ChecksOfAddressByUser(IpAddr, UserId),
 }
 
 /// How large each budget is; `None` is no limit.
@@ -75,6 +77,7 @@ impl BudgetLimits {
             Budget::Checks(_) => Some(Limit::per_minute(30)),
             Budget::ChecksOfHost(..) => Some(Limit::per_minute(5)),
             Budget::ChecksOfAddress(_) => Some(Limit::per_minute(10)),
+            Budget::ChecksOfAddressByUser(..) => Some(Limit::per_minute(5)),
         }
     }
 }

@@ -174,6 +174,26 @@ fn verification__one_address_is_met_ten_times_a_minute_whatever_its_names_and_us
 }
 
 #[test]
+fn verification__one_user_leaves_half_of_an_address_to_others() {
+    let dns = Dns::start(|_, kind| match kind {
+        crate::proof::dns::Kind::A => Answer::Records(vec![Record::address("127.0.0.1")]),
+        _ => Answer::Records(Vec::new()),
+    });
+    let shared = Host::answering("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    let address = dns.address.to_string();
+    let gate = Gate::with(&[("DNS_SERVER", &address), ("ALLOW_LOCAL_HOSTS", "true")]);
+    let verify = |user: &User, name: String| {
+        let domain = gate.register(user, &format!("{name}.example.test:{}", shared.address.port()));
+        let reply = gate.post(&format!("/v1/domains/{}/verification", domain.id)).token(&user.token).send();
+        reply.refused(409, "unproven").to_string().contains("limited")
+    };
+    let (greedy, victim) = (gate.sign_up("greedy"), gate.sign_up("victim"));
+    let limited = (0..10).filter(|number| verify(&greedy, format!("name{number}"))).count();
+    assert_eq!(limited, 5);
+    assert!(!verify(&victim, "victim".to_owned()));
+}
+
+#[test]
 fn verification__a_user_has_thirty_a_minute_whatever_the_hosts() {
     let gate = Gate::start();
     let user = gate.sign_up("alice");

@@ -106,6 +106,25 @@ fn timeouts__each_kind_of_waiting_ends() {
 }
 
 #[test]
+fn expect_100_continue__answered_at_once_leaves_the_connection_usable() {
+    let gate = Gate::start();
+    for first in [
+        "GET /healthz HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n",
+        "POST /token HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Type: application/json\r\n\
+         Content-Length: 2\r\n\r\n{}",
+    ] {
+        let mut stream = connect_from(&gate, "127.0.0.1");
+        stream.write_all(first.as_bytes()).expect("sent");
+        std::thread::sleep(Duration::from_millis(300));
+        stream.write_all(b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
+        let mut answers = String::new();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+        stream.read_to_string(&mut answers).expect("the server answers and closes");
+        assert!(answers.contains("HTTP/1.1 404"), "{answers}");
+    }
+}
+
+#[test]
 fn timeouts__a_body_that_drips_has_one_deadline() {
     let gate = Gate::with(&[(TIMEOUTS, "1000")]);
     let mut stream = connect_from(&gate, "127.0.0.1");
