@@ -57,7 +57,7 @@ pub(crate) async fn readyz(app: web::Data<App>, locale: Locale) -> HttpResponse 
         draining: app.is_draining(),
         database: match age {
             _ if app.directory.is_outdated() => "older",
-            _ if !app.db.is_intact() => "lost",
+            _ if !app.db.was_intact() => "lost",
             0..STALE => "up",
             _ => "away",
         },

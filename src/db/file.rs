@@ -114,6 +114,11 @@ impl SqliteFile {
         intact
     }
 
+    /// What [`SqliteFile::is_intact`] returned the last time.
+    pub(super) fn was_intact(&self) -> bool {
+        self.was_intact.load(Ordering::Relaxed)
+    }
+
     fn has_its_log(&self) -> bool {
         let known = *self.log_and_index.lock().unwrap_or_else(PoisonError::into_inner);
         known.is_none_or(|known| self.find_log_and_index().is_ok_and(|found| found == known))

@@ -78,6 +78,11 @@ impl Db {
         self.file.as_ref().is_none_or(|file| file.is_intact())
     }
 
+    /// [`Db::is_intact`] as it was when that was last asked, which is at least twice a second: this does no I/O.
+    pub fn was_intact(&self) -> bool {
+        self.file.as_ref().is_none_or(|file| file.was_intact())
+    }
+
     /// Whether the database was restored or copied since a server used it, as far as its file tells.
     ///
     /// # Errors

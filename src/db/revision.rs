@@ -7,7 +7,9 @@ use diesel::connection::DefaultLoadingMode;
 use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
 
-use super::schema::{domains, revision, revocations, secrets, signing_keys, tombstones, used_assertions, users};
+use super::schema::{
+    audit_head, domains, revision, revocations, secrets, signing_keys, tombstones, used_assertions, users,
+};
 use super::used_assertion::UsedAssertion;
 use super::{Conn, domain::Domain, revocation::Revocation, secret::Secret, signing_key::SigningKey, user::Tenant};
 use crate::id::{DomainId, Stamp, UserId};
@@ -57,8 +59,7 @@ pub enum Part {
 }
 
 /// Where the counter stands.
-#[derive(Clone, Copy, Debug, Queryable, Selectable)]
-#[diesel(table_name = revision)]
+#[derive(Clone, Copy, Debug)]
 pub struct Counter {
     /// The revision of the last change.
     pub value: i64,
@@ -66,11 +67,15 @@ pub struct Counter {
     pub forgotten: i64,
     /// Tokens of another epoch are refused. See [`super::identity`].
     pub epoch: Stamp,
+    /// The number of the last row of the audit log, which also changes of other tables raise.
+    pub audit: i64,
 }
 
 /// Where the counter stands now.
 pub fn counter(conn: &mut Conn) -> QueryResult<Counter> {
-    revision::table.select(Counter::as_select()).first(conn)
+    let columns = (revision::value, revision::forgotten, revision::epoch);
+    let (value, forgotten, epoch) = revision::table.select(columns).first(conn)?;
+    Ok(Counter { value, forgotten, epoch, audit: audit_head::table.select(audit_head::last).first(conn)? })
 }
 
 /// Hands every row of a query on, one at a time where the database can: a million rows are never all in memory.

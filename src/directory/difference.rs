@@ -32,6 +32,8 @@ pub(super) struct Seen {
     revision: i64,
     /// The latest revision of a view that a step was read from: what had a later one has at most this.
     viewed: i64,
+    /// The number of the last row of the audit log, as far as it was seen.
+    audit: i64,
     /// The changes of keys so far; made when nothing is missing, for a key and the one that follows it change together.
     keys: KeyChanges,
 }
@@ -39,7 +41,12 @@ pub(super) struct Seen {
 impl Seen {
     /// Everything up to here.
     pub(super) fn all(revision: i64) -> Seen {
-        Seen { revision, viewed: revision, keys: KeyChanges::default() }
+        Seen { revision, viewed: revision, ..Seen::default() }
+    }
+
+    /// What the database must not be behind of: the revision and the audit log.
+    fn latest(&self) -> (i64, i64) {
+        (self.viewed, self.audit)
     }
 
     fn is_whole(&self) -> bool {
@@ -87,10 +94,11 @@ impl Directory {
     pub fn is_up_to_date(&self, conn: &mut Conn) -> Result<bool> {
         let asked_at = self.started.elapsed();
         // Before the counter is read: others go on meanwhile.
-        let viewed = self.seen().viewed;
-        let Counter { value: current, epoch, .. } = revision::counter(conn)?;
+        let before = self.seen().latest();
+        let counter = revision::counter(conn)?;
+        let Counter { value: current, epoch, .. } = counter;
         let mut seen = self.seen();
-        let nothing_new = !self.goes_back(&mut seen, current, viewed)
+        let nothing_new = !self.goes_back(&mut seen, &counter, before)
             && seen.is_whole()
             && seen.revision == current
             && self.keyring().epoch() == epoch;
@@ -132,12 +140,13 @@ impl Directory {
     /// Applies what is in this view of the database.
     fn follow(&self, conn: &mut Conn, step: i64) -> Result<()> {
         // Before the counter is read: others go on meanwhile.
-        let (mut seen, viewed) = {
+        let (mut seen, before) = {
             let seen = self.seen();
-            (seen.revision, seen.viewed)
+            (seen.revision, seen.latest())
         };
-        let Counter { value: current, forgotten, epoch } = revision::counter(conn)?;
-        if self.goes_back(&mut self.seen(), current, viewed) {
+        let counter = revision::counter(conn)?;
+        let Counter { value: current, forgotten, epoch, .. } = counter;
+        if self.goes_back(&mut self.seen(), &counter, before) {
             return Err(Error::Outdated(
                 "the database was older than what this node has seen of it, as after a restored backup or a failover that \
                  lost the last transactions: this node must be restarted",
@@ -185,12 +194,15 @@ impl Directory {
         seen.revision
     }
 
-    /// Whether the database has ever counted less than had been viewed of it; it is remembered: what it counts from there on is
-    /// not what this node knows under the same revisions. With the lock on what was seen, so that no other thread takes
+    /// Whether the database has ever been behind what was seen of it, in the directory's tables or in the audit log, which also
+    /// records changes of other tables. This is remembered: what the database counts from there on is not what this node
+    /// knows under the same revisions. With the lock on what was seen, so that no other thread takes
     /// the present state for a later one.
-    fn goes_back(&self, _seen: &mut Seen, current: i64, viewed: i64) -> bool {
-        self.went_back.fetch_or(current < viewed, Ordering::Relaxed);
-        self.outdated.fetch_or(current < viewed, Ordering::Relaxed);
+    fn goes_back(&self, seen: &mut Seen, now: &Counter, (viewed, audit): (i64, i64)) -> bool {
+        let goes_back = now.value < viewed || now.audit < audit;
+        self.went_back.fetch_or(goes_back, Ordering::Relaxed);
+        self.outdated.fetch_or(goes_back, Ordering::Relaxed);
+        seen.audit = seen.audit.max(now.audit);
         self.has_gone_back()
     }
 

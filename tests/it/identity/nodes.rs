@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::harness::postgres;
+use gatebird::db::audit::Audited;
 
 /// As a failover that lost the last transactions does.
 fn go_back(database: &Database) {
@@ -37,6 +38,23 @@ fn database_that_went_back__is_not_ready_and_refuses_everything() {
     gate.get("/v1/test").token(&token).send().refused(503, "busy");
     gate.get("/v1/me").token(&user.token).send().refused(503, "busy");
     gate.post("/token").json(&json!({"clientSecret": domain.secret})).send().refused(503, "busy");
+}
+
+#[test]
+fn database_that_went_back__by_posts_only_is_noticed() {
+    let gate = Gate::start();
+    let (_, _, token) = gate.tenant("alice");
+    let post =
+        |content: &str| gate.post("/v1/posts").token(&token).json(&json!({"content": content})).send().expect(201);
+    post("kept");
+    let copy = "CREATE TABLE audit_head_before AS SELECT * FROM audit_head";
+    gate.app.db.write_now(|conn| Ok(conn.batch_execute(copy)?)).expect("a copy");
+    post("lost");
+    gate.app.change_now(|_| Ok(Audited::nothing(()))).expect("the node looks");
+    let back = "UPDATE audit_head SET last = (SELECT last FROM audit_head_before)";
+    gate.app.db.write_now(|conn| Ok(conn.batch_execute(back)?)).expect("it is lost");
+    within(PROMISED, "it is not ready", || gate.get("/readyz").send().status == 503);
+    assert_eq!(gate.get("/readyz").send().expect(503)["payload"]["database"], "older");
 }
 
 #[test]
