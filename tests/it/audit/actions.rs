@@ -234,8 +234,8 @@ fn whatever_writes_says_what_it_did() {
         ("src/app/ledger.rs", 3),
         // When a proof was looked at last, and since when it has been missing.
         ("src/app/proofs.rs", 3),
-        // The data of deleted accounts.
-        ("src/app/removal.rs", 1),
+        // The data of deleted accounts, and the usage of deleted domains.
+        ("src/app/removal.rs", 2),
         // What time it is.
         ("src/app/time.rs", 1),
         // What has expired is forgotten, which changes nothing for anybody.
