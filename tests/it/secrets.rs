@@ -162,8 +162,10 @@ fn two_hundred_at_once_are_the_most() {
     gate.clock.advance(3601);
     gate.app.upkeep().expect("the database answers");
     let alice = User { token: sign_in(&gate, "alice"), id: alice.id };
+    // Each rotation removes some, so that none takes long.
     rotated(&gate, &alice, &domain, 3600);
-    assert_eq!(list(&gate, &alice, &domain).len(), 22, "the last ones that are over are shown for a while");
+    rotated(&gate, &alice, &domain, 3600);
+    assert_eq!(list(&gate, &alice, &domain).len(), 23, "the last ones that are over are shown for a while");
     gate.clock.advance(8 * 86_400);
     gate.app.upkeep().expect("the database answers");
     let alice = User { token: sign_in(&gate, "alice"), id: alice.id };
