@@ -164,6 +164,7 @@ class Gatebird:
             "METRICS_ADDR": "off",
             "BCRYPT_COST": "4",
             "LIMIT_FREE": "off",
+            "LIMIT_LOG": "off",
             **settings,
         }
         self.folder = folder
