@@ -1,4 +1,4 @@
-//! The connections of clients. [`Connection`] sees to it that each of them costs at most 256 KiB and ends in time, whatever
+//! The connections of clients. `Connection` sees to it that each of them costs at most 256 KiB and ends in time, whatever
 //! is sent on it. [`Connections`] sees to it that no network has too many of them.
 
 mod deadline;

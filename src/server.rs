@@ -117,7 +117,7 @@ const KERNEL_BUFFER_SIZE: usize = 32 * 1024;
 
 /// Binds the API. It serves as soon as the returned server is polled.
 ///
-/// This builds what `actix_web::HttpServer` builds, with a [`Connection`] in place of each TCP stream.
+/// This builds what `actix_web::HttpServer` builds, with a `Connection` in place of each TCP stream.
 ///
 /// # Errors
 /// When the address cannot be bound.
