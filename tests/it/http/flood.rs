@@ -15,7 +15,7 @@ const GET: &str = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n";
 /// Memory that one connection may cost.
 const MEMORY_LIMIT: usize = 256 * 1024;
 /// Memory that may be left when all connections are closed: what the allocator keeps for the next ones.
-const LEFT_LIMIT: usize = 16 * 1024 * 1024;
+const LEFT_LIMIT: usize = 32 * 1024 * 1024;
 
 /// A server in a process of its own, so that its memory and its processor time can be read.
 fn server() -> (Database, Child) {
@@ -75,7 +75,7 @@ fn cost(server: &Child, mut streams: Vec<TcpStream>, bytes: &[u8]) -> (usize, us
     drop(streams);
     let closed = Instant::now();
     let left = || resident_bytes(server).saturating_sub(before);
-    while left() > LEFT_LIMIT && closed.elapsed() < Duration::from_secs(10) {
+    while left() > LEFT_LIMIT && closed.elapsed() < Duration::from_secs(30) {
         std::thread::sleep(Duration::from_millis(50));
     }
     (each, left())
