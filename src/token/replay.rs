@@ -189,13 +189,27 @@ mod tests {
         let user = |number: u32| of_row(i64::from(number), 0).0;
         let accounts_of_one_network = |number| Holder::account(address(1), user(number));
         assert_eq!(fill(&memory, accounts_of_one_network, 0), 16);
-        let networks_of_one_account = |number| Holder::account(address(1000 + number), user(999));
-        assert_eq!(fill(&memory, networks_of_one_account, 100), 8);
+        let four_networks_of_one_account = |number| Holder::account(address(1000 + number % 4), user(999));
+        assert_eq!(fill(&memory, four_networks_of_one_account, 100), 8);
         let victim = Holder::account(address(2), user(2000));
         assert_eq!(memory.note(&used(500, 10), victim).ok(), Some(true));
         assert_eq!(memory.note(&used(500, 10), victim).ok(), Some(false), "each counts once");
         memory.prune(10);
         assert_eq!(memory.count(), 0);
         assert_eq!(fill(&memory, accounts_of_one_network, 600), 16, "what was forgotten makes room");
+    }
+
+    /// Else an account that asks every node has as many times its share of the memory of each.
+    #[test]
+    #[expect(non_snake_case, reason = "tests are named <feature>__<condition>")]
+    fn memory__counts_what_other_nodes_took() {
+        let memory = Used { holdings: Mutex::new(Holdings::new(32)), ..Used::default() };
+        let (greedy, victim) = (of_row(1, 0).0, of_row(2, 0).0);
+        (0_u32..16).for_each(|number| memory.learn(Fingerprint::of(&number.to_be_bytes()), greedy, 10));
+        let network = Network::of(Some(std::net::IpAddr::V4(1.into())));
+        assert_eq!(fill(&memory, |_| Holder::account(network, greedy), 100), 1, "only the first one in its network");
+        assert!(memory.note(&used(500, 10), Holder::account(network, victim)).is_ok());
+        memory.prune(10);
+        assert_eq!(fill(&memory, |_| Holder::account(network, greedy), 600), 16, "what was forgotten makes room");
     }
 }
