@@ -258,8 +258,9 @@ impl Share {
         tokio::time::timeout(timeout, given).await.ok()?.ok()
     }
 
-    /// How many permits are free, for the metrics.
-    pub fn free(&self) -> usize {
+    /// How many permits are free.
+    #[cfg(test)]
+    fn free(&self) -> usize {
         self.state().permits.free.try_into().unwrap_or_default()
     }
 

@@ -361,7 +361,7 @@ pub(crate) async fn delete_account(
 }
 
 /// Checks the owner's present password, and returns the hash that it was checked against, with the attempt, which is still
-/// counted. Whoever has a stolen token may try no more passwords than anybody else.
+/// counted. A thief with a stolen token may try no more passwords than any other caller.
 async fn confirm(app: &App, token: &UserToken, password: &str) -> Result<(String, Attempt)> {
     let password = Password::typed(password).ok_or(Error::WrongPassword)?;
     let attempt = try_password(app, &token.user().username, token.address())?;
