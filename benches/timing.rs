@@ -150,7 +150,7 @@ fn wrong_tokens(keyring: &Keyring, config: &Config) -> [String; 2] {
         nick: "Alice".into(),
         username: "alice".into(),
         host: None,
-        host_proven: None,
+        host_verified: None,
         generation: 0,
     };
     let good = token::issue(keyring, Kind::User, &claims);

@@ -12,6 +12,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::locale::{Locale, Message};
+use crate::reason::Reason;
 
 /// Shorthand for results that end in an answer.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -121,7 +122,7 @@ pub enum Error {
     Busy,
     /// The change is committed, or perhaps is, but not certainly in force on this node: neither success nor 503 would be
     /// true.
-    Unsettled,
+    CommitUnknown,
     /// A bug or a broken installation; the cause is for the log only.
     Internal(String),
     /// Like that, and for good: this node cannot know what it missed in the database, and has to be restarted.
@@ -132,7 +133,7 @@ pub enum Error {
 struct Row {
     status: StatusCode,
     error: &'static str,
-    reason: &'static str,
+    reason: Reason,
     message: Message,
 }
 
@@ -153,7 +154,7 @@ impl Error {
     }
 
     /// The stable word of this error, for counters and for `reason` in the body.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         self.row().reason
     }
 
@@ -170,49 +171,49 @@ impl Error {
     #[rustfmt::skip]
     fn row(&self) -> Row {
         let row = |status, error, reason, message| Row { status, error, reason, message };
-        use StatusCode as S;
+        use {Reason as R, StatusCode as S};
         match self {
-            Error::TokenMissing => row(S::UNAUTHORIZED, "invalid_token", "missing", Message::TokenMissing),
-            Error::TokenInvalid => row(S::UNAUTHORIZED, "invalid_token", "invalid", Message::TokenInvalid),
-            Error::TokenExpired(status) => row(*status, "invalid_token", "expired", Message::TokenExpired),
-            Error::TokenRevoked => row(S::UNAUTHORIZED, "invalid_token", "revoked", Message::TokenRevoked),
-            Error::UnknownClient { .. } => row(S::UNAUTHORIZED, "invalid_client", "unknown_client", Message::UnknownClient),
-            Error::WrongCredentials => row(S::UNAUTHORIZED, "invalid_grant", "credentials", Message::WrongCredentials),
-            Error::WrongPassword => row(S::FORBIDDEN, "access_denied", "credentials", Message::WrongPassword),
-            Error::Changed => row(S::PRECONDITION_FAILED, "precondition_failed", "changed", Message::Changed),
-            Error::Quota(message) => row(S::FORBIDDEN, "access_denied", "quota", *message),
-            Error::SignupClosed => row(S::FORBIDDEN, "access_denied", "signup_closed", Message::SignupClosed),
-            Error::LacksScope => row(S::FORBIDDEN, "insufficient_scope", "scope", Message::LacksScope),
-            Error::WrongKind(message) => row(S::FORBIDDEN, "insufficient_scope", "kind", *message),
-            Error::Field { problem, .. } => row(S::BAD_REQUEST, "invalid_request", "invalid_field", *problem),
-            Error::Malformed(message) => row(S::BAD_REQUEST, "invalid_request", "malformed", *message),
-            Error::GrantType => row(S::BAD_REQUEST, "unsupported_grant_type", "grant_type", Message::GrantType),
-            Error::Scope => row(S::BAD_REQUEST, "invalid_scope", "scope", Message::ScopeTooMuch),
-            Error::Target => row(S::BAD_REQUEST, "invalid_target", "target", Message::Target),
-            Error::WrongHost => row(S::FORBIDDEN, "insufficient_scope", "host", Message::WrongHost),
+            Error::TokenMissing => row(S::UNAUTHORIZED, "invalid_token", R::Missing, Message::TokenMissing),
+            Error::TokenInvalid => row(S::UNAUTHORIZED, "invalid_token", R::Invalid, Message::TokenInvalid),
+            Error::TokenExpired(status) => row(*status, "invalid_token", R::Expired, Message::TokenExpired),
+            Error::TokenRevoked => row(S::UNAUTHORIZED, "invalid_token", R::Revoked, Message::TokenRevoked),
+            Error::UnknownClient { .. } => row(S::UNAUTHORIZED, "invalid_client", R::UnknownClient, Message::UnknownClient),
+            Error::WrongCredentials => row(S::UNAUTHORIZED, "invalid_grant", R::Credentials, Message::WrongCredentials),
+            Error::WrongPassword => row(S::FORBIDDEN, "access_denied", R::Credentials, Message::WrongPassword),
+            Error::Changed => row(S::PRECONDITION_FAILED, "precondition_failed", R::Changed, Message::Changed),
+            Error::Quota(message) => row(S::FORBIDDEN, "access_denied", R::Quota, *message),
+            Error::SignupClosed => row(S::FORBIDDEN, "access_denied", R::SignupClosed, Message::SignupClosed),
+            Error::LacksScope => row(S::FORBIDDEN, "insufficient_scope", R::Scope, Message::LacksScope),
+            Error::WrongKind(message) => row(S::FORBIDDEN, "insufficient_scope", R::Kind, *message),
+            Error::Field { problem, .. } => row(S::BAD_REQUEST, "invalid_request", R::InvalidField, *problem),
+            Error::Malformed(message) => row(S::BAD_REQUEST, "invalid_request", R::Malformed, *message),
+            Error::GrantType => row(S::BAD_REQUEST, "unsupported_grant_type", R::GrantType, Message::GrantType),
+            Error::Scope => row(S::BAD_REQUEST, "invalid_scope", R::Scope, Message::ScopeTooMuch),
+            Error::Target => row(S::BAD_REQUEST, "invalid_target", R::Target, Message::Target),
+            Error::WrongHost => row(S::FORBIDDEN, "insufficient_scope", R::Host, Message::WrongHost),
             Error::AtProxy(error) => error.at_proxy(),
-            Error::NotFound(message) => row(S::NOT_FOUND, "not_found", "not_found", *message),
-            Error::Method(_) => row(S::METHOD_NOT_ALLOWED, "method_not_allowed", "method", Message::Method),
-            Error::Taken { problem, .. } => row(S::CONFLICT, "conflict", "taken", *problem),
-            Error::TooLarge => row(S::PAYLOAD_TOO_LARGE, "invalid_request", "too_large", Message::TooLarge),
-            Error::HeadTooLarge => row(S::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", "too_large", Message::HeadTooLarge),
-            Error::TooSlow => row(S::REQUEST_TIMEOUT, "invalid_request", "timeout", Message::TooSlow),
-            Error::MediaType => row(S::UNSUPPORTED_MEDIA_TYPE, "invalid_request", "media_type", Message::MediaType),
-            Error::PlanLimit { last_token: None, .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", "plan", Message::PlanLimit),
-            Error::PlanLimit { last_token: Some(_), .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", "plan", Message::PlanLimitButToken),
-            Error::NetworkLimit(_) => row(S::TOO_MANY_REQUESTS, "rate_limited", "ip", Message::NetworkLimit),
-            Error::AccountLimit(_) => row(S::TOO_MANY_REQUESTS, "rate_limited", "account", Message::AccountLimit),
-            Error::FailureLimit { message, .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", "failures", *message),
-            Error::Suspended(message) => row(S::FORBIDDEN, "access_denied", "suspended", *message),
-            Error::PlanNotGranted => row(S::FORBIDDEN, "access_denied", "plan", Message::PlanNotGranted),
-            Error::Unproven => row(S::BAD_REQUEST, "unauthorized_client", "unproven", Message::Unproven),
-            Error::NotProven(_) => row(S::CONFLICT, "conflict", "unproven", Message::NotProven),
-            Error::Origin => row(S::FORBIDDEN, "access_denied", "origin", Message::Origin),
-            Error::SecretInBrowser => row(S::BAD_REQUEST, "unauthorized_client", "browser", Message::SecretInBrowser),
-            Error::Sunset => row(S::GONE, "gone", "sunset", Message::Sunset),
-            Error::Unsettled => row(S::INTERNAL_SERVER_ERROR, "server_error", "unsettled", Message::Unsettled),
-            Error::Busy => row(S::SERVICE_UNAVAILABLE, "temporarily_unavailable", "busy", Message::Busy),
-            Error::Internal(_) | Error::Outdated(_) => row(S::INTERNAL_SERVER_ERROR, "server_error", "internal", Message::Internal),
+            Error::NotFound(message) => row(S::NOT_FOUND, "not_found", R::NotFound, *message),
+            Error::Method(_) => row(S::METHOD_NOT_ALLOWED, "method_not_allowed", R::Method, Message::Method),
+            Error::Taken { problem, .. } => row(S::CONFLICT, "conflict", R::Taken, *problem),
+            Error::TooLarge => row(S::PAYLOAD_TOO_LARGE, "invalid_request", R::TooLarge, Message::TooLarge),
+            Error::HeadTooLarge => row(S::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", R::TooLarge, Message::HeadTooLarge),
+            Error::TooSlow => row(S::REQUEST_TIMEOUT, "invalid_request", R::Timeout, Message::TooSlow),
+            Error::MediaType => row(S::UNSUPPORTED_MEDIA_TYPE, "invalid_request", R::MediaType, Message::MediaType),
+            Error::PlanLimit { last_token: None, .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", R::Plan, Message::PlanLimit),
+            Error::PlanLimit { last_token: Some(_), .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", R::Plan, Message::PlanLimitButToken),
+            Error::NetworkLimit(_) => row(S::TOO_MANY_REQUESTS, "rate_limited", R::Ip, Message::NetworkLimit),
+            Error::AccountLimit(_) => row(S::TOO_MANY_REQUESTS, "rate_limited", R::Account, Message::AccountLimit),
+            Error::FailureLimit { message, .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", R::Failures, *message),
+            Error::Suspended(message) => row(S::FORBIDDEN, "access_denied", R::Suspended, *message),
+            Error::PlanNotGranted => row(S::FORBIDDEN, "access_denied", R::Plan, Message::PlanNotGranted),
+            Error::Unproven => row(S::BAD_REQUEST, "unauthorized_client", R::Unproven, Message::Unproven),
+            Error::NotProven(_) => row(S::CONFLICT, "conflict", R::Unproven, Message::NotProven),
+            Error::Origin => row(S::FORBIDDEN, "access_denied", R::Origin, Message::Origin),
+            Error::SecretInBrowser => row(S::BAD_REQUEST, "unauthorized_client", R::Browser, Message::SecretInBrowser),
+            Error::Sunset => row(S::GONE, "gone", R::Sunset, Message::Sunset),
+            Error::CommitUnknown => row(S::INTERNAL_SERVER_ERROR, "server_error", R::CommitUnknown, Message::CommitUnknown),
+            Error::Busy => row(S::SERVICE_UNAVAILABLE, "temporarily_unavailable", R::Busy, Message::Busy),
+            Error::Internal(_) | Error::Outdated(_) => row(S::INTERNAL_SERVER_ERROR, "server_error", R::Internal, Message::Internal),
         }
     }
 
@@ -256,7 +257,7 @@ impl Error {
             answer.insert_header((header::RETRY_AFTER, seconds));
         }
         if let Error::AtProxy(_) = self {
-            answer.insert_header((REASON, row.reason));
+            answer.insert_header((REASON, row.reason.as_str()));
         }
         if let Error::Method(allow) = self {
             answer.insert_header((header::ALLOW, allow.as_str()));
@@ -266,7 +267,7 @@ impl Error {
             message: &sentence(locale),
             error: row.error,
             error_description: &sentence(Locale::En),
-            reason: row.reason,
+            reason: row.reason.as_str(),
             field: self.field_name(),
             payload: match self {
                 Error::NotProven(payload) => Some(payload),

@@ -35,7 +35,7 @@
 //!
 //! ```text
 //! main > cli > server > api > gate > app > directory > db > token, password, proof, connections > config
-//!      > secret, host, hashtag, logging > shares > plan, usage, metrics > id > error, exit > locale
+//!      > secret, host, hashtag, logging > shares > plan, usage, metrics > id > error, exit > reason, locale
 //! ```
 
 #[cfg(doctest)]
@@ -60,6 +60,7 @@ pub mod metrics;
 pub mod password;
 pub mod plan;
 pub mod proof;
+pub mod reason;
 pub mod secret;
 pub mod server;
 pub mod shares;

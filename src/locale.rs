@@ -110,7 +110,7 @@ pub enum Message {
     MaxDomains,
     DomainSuspended,
     Busy,
-    Unsettled,
+    CommitUnknown,
     Unproven,
     NotProven,
     Tries,
@@ -247,7 +247,7 @@ impl Message {
             Message::MaxDomains => ("This server has as many domains as its operator allows (MAX_DOMAINS)", "운영자가 허용한 도메인 수(MAX_DOMAINS)에 도달하여 더 이상 도메인을 등록할 수 없습니다"),
             Message::DomainSuspended => ("The operator suspended this domain, and only the operator can let it go", "운영자가 정지한 도메인입니다. 운영자만 정지를 해제할 수 있습니다"),
             Message::Busy => ("Temporarily unavailable; try again", "일시적으로 사용할 수 없습니다. 다시 시도하세요"),
-            Message::Unsettled => (
+            Message::CommitUnknown => (
                 "The change may have been made, but is not certainly in force; look before you try again",
                 "변경되었을 수 있으나 적용이 확인되지 않았습니다. 다시 시도하기 전에 확인하세요",
             ),

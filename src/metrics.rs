@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::reason::Reason;
+
 /// Upper bounds in seconds; the hot path answers within the first two.
 const BUCKETS: [f64; 11] = [0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
@@ -27,7 +29,7 @@ struct Route {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Reason {
+struct Refusal {
     reason: &'static str,
 }
 
@@ -37,7 +39,7 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<Request, Counter>,
     latency: Family<Route, Histogram, fn() -> Histogram>,
-    refusals: Family<Reason, Counter>,
+    refusals: Family<Refusal, Counter>,
     /// Access tokens issued.
     pub tokens_issued: Counter,
     /// Access tokens issued while the domain had one with more than half of its life left.
@@ -168,8 +170,8 @@ impl Metrics {
     }
 
     /// Counts one refusal.
-    pub fn refused(&self, reason: &'static str) {
-        self.refusals.get_or_create(&Reason { reason }).inc();
+    pub fn refused(&self, reason: Reason) {
+        self.refusals.get_or_create(&Refusal { reason: reason.as_str() }).inc();
     }
 
     /// Everything in the Prometheus text format.

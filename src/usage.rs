@@ -1,10 +1,12 @@
 //! What domains do, counted in memory until it is added to the database once a second. No I/O; time is passed in.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::id::{DomainId, SecretId};
+use crate::reason::Reason;
 
 /// What is counted of a domain on a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,27 +19,13 @@ pub enum Kind {
     Call,
     /// Something of `/v1` was asked for, whatever the answer.
     Version1,
-    /// Refused, for that reason: the stable word of the error.
-    Refused(&'static str),
+    /// Refused, for that reason.
+    Refused(Reason),
 }
 
 /// The words of what is counted, as the database has them; those of refusals are `refused.` and the reason.
 const WORDS: [&str; 4] = ["tokens", "needless", "calls", "v1"];
-/// The reasons that can be a domain's: its own, and no stranger's.
-const REASONS: [&str; 11] = [
-    "refused.plan",
-    "refused.expired",
-    "refused.revoked",
-    "refused.invalid",
-    "refused.scope",
-    "refused.target",
-    "refused.kind",
-    "refused.host",
-    "refused.unproven",
-    "refused.browser",
-    "refused.sunset",
-];
-const KINDS: usize = WORDS.len() + REASONS.len() + 1;
+const KINDS: usize = WORDS.len() + Reason::ALL.len();
 
 impl Kind {
     fn index(self) -> usize {
@@ -46,15 +34,15 @@ impl Kind {
             Kind::Needless => 1,
             Kind::Call => 2,
             Kind::Version1 => 3,
-            Kind::Refused(reason) => {
-                let known = REASONS.iter().position(|known| &known["refused.".len()..] == reason);
-                WORDS.len() + known.unwrap_or(REASONS.len())
-            }
+            Kind::Refused(reason) => WORDS.len() + reason as usize,
         }
     }
 
-    fn word(index: usize) -> &'static str {
-        WORDS.iter().chain(&REASONS).nth(index).copied().unwrap_or("refused.other")
+    fn word(index: usize) -> Cow<'static, str> {
+        match WORDS.get(index) {
+            Some(word) => Cow::Borrowed(word),
+            None => format!("refused.{}", Reason::ALL[index - WORDS.len()].as_str()).into(),
+        }
     }
 }
 
@@ -84,14 +72,14 @@ struct Shard {
 pub struct Usage([Shard; SHARDS]);
 
 /// So much of something on a day, to be added to what the database has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Count {
     /// The domain.
     pub domain: DomainId,
     /// Days since 1970.
     pub day: i64,
     /// See [`Kind`].
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// How many more.
     pub count: i64,
 }
@@ -122,7 +110,7 @@ impl Usage {
     fn add(&self, domain: DomainId, day: i64, index: usize, count: u32) {
         let last = domain.as_str().as_bytes().last().copied().unwrap_or_default();
         let mut counts = lock(&self.0[usize::from(last) % self.0.len()].counts);
-        let counted = &mut counts.entry((domain, day)).or_default()[index];
+        let counted = &mut counts.entry((domain, day)).or_insert([0; KINDS])[index];
         *counted = counted.saturating_add(count);
     }
 
@@ -218,12 +206,9 @@ mod tests {
 
     #[test]
     fn each_reason_has_a_word_of_its_own() {
-        for (index, word) in REASONS.iter().enumerate() {
-            let reason = word.strip_prefix("refused.").expect("a reason");
-            assert_eq!(Kind::Refused(reason).index(), WORDS.len() + index);
-            assert_eq!(Kind::word(Kind::Refused(reason).index()), *word);
+        for reason in Reason::ALL {
+            assert_eq!(Kind::word(Kind::Refused(*reason).index()), format!("refused.{}", reason.as_str()));
         }
-        assert_eq!(Kind::word(Kind::Refused("unheard of").index()), "refused.other");
         assert_eq!(Kind::word(Kind::Version1.index()), "v1");
     }
 

@@ -198,7 +198,7 @@ impl App {
     /// before it returns.
     ///
     /// # Errors
-    /// As [`Db::write`]; and `Unsettled` when it is committed but not in force here within some seconds. The next refresh
+    /// As [`Db::write`]; and `CommitUnknown` when it is committed but not in force here within some seconds. The next refresh
     /// brings it; until then nobody may be told that what it revokes is refused.
     pub async fn change<T: Send + 'static>(
         self: &Arc<App>,
@@ -290,7 +290,7 @@ impl App {
             sub: id.into(),
             client_id: Some(id.into()),
             host: Some((&*domain.host).into()),
-            host_proven: Some(domain.proven),
+            host_verified: Some(domain.proven),
             scope: scope.into(),
             aud: audiences.iter().map(|audience| (*audience).into()).collect(),
             generation: client.generation(),
@@ -344,7 +344,7 @@ impl App {
             nick: tenant.shown(&tenant.nick),
             username: tenant.shown(&tenant.username),
             host: None,
-            host_proven: None,
+            host_verified: None,
             generation: tenant.generation,
         });
         token::issue(&self.directory.keyring(), kind, &claims)

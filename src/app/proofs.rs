@@ -81,12 +81,12 @@ impl App {
     /// Ends all other registrations of a host that the holder has proven, some in each transaction.
     ///
     /// # Errors
-    /// `Unsettled` when the database does not answer; the upkeep goes on with it.
+    /// `CommitUnknown` when the database does not answer; the upkeep goes on with it.
     pub(crate) async fn oust_others(self: &Arc<App>, holder: Holder, host: &str) -> Result<()> {
         loop {
             let (host, now) = (host.to_owned(), self.now());
             let ousted = self.change(holder, move |conn| oust_batch(conn, &host, now, OUSTED_AT_ONCE)).await;
-            if ousted.map_err(|_| Error::Unsettled)? < OUSTED_AT_ONCE as usize {
+            if ousted.map_err(|_| Error::CommitUnknown)? < OUSTED_AT_ONCE as usize {
                 return Ok(());
             }
         }

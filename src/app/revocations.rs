@@ -140,7 +140,7 @@ impl App {
             // The transaction of another request may commit it after all.
             Either::Right((Err(Error::Busy), _)) if in_line.leave() => {
                 let done = tokio::time::timeout(COMMIT_TIMEOUT, in_line.own.is_done.notified()).await;
-                done.map_err(|_elapsed| Error::Unsettled)
+                done.map_err(|_elapsed| Error::CommitUnknown)
             }
             Either::Right((Err(error), _)) => Err(error),
         }

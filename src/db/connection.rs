@@ -154,7 +154,7 @@ impl Conn {
     }
 
     /// Runs `work` in one transaction. SQLite takes its write lock at once, because a transaction that reads first and
-    /// then writes would fail instead of waiting. `Unsettled` when the connection was lost during the commit.
+    /// then writes would fail instead of waiting. `CommitUnknown` when the connection was lost during the commit.
     pub(super) fn in_transaction<T>(&mut self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
         match self {
             Conn::Sqlite(conn) => AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN IMMEDIATE")?,
@@ -167,7 +167,7 @@ impl Conn {
             Ok(value)
         });
         match ended {
-            Err(_) if committing && self.is_lost() => Err(Error::Unsettled),
+            Err(_) if committing && self.is_lost() => Err(Error::CommitUnknown),
             ended => ended,
         }
     }

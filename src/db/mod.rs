@@ -188,7 +188,7 @@ impl Db {
     /// Runs `work` in one transaction, committed before this returns.
     ///
     /// # Errors
-    /// As [`Db::read`]; nothing is changed then. `Unsettled` when the commit has begun and takes seconds, or its connection
+    /// As [`Db::read`]; nothing is changed then. `CommitUnknown` when the commit has begun and takes seconds, or its connection
     /// was lost, which leaves open whether it was reached.
     pub async fn write<T: Send + 'static>(
         &self,
@@ -203,7 +203,7 @@ impl Db {
     /// is in the answer.
     ///
     /// # Errors
-    /// As [`Db::write`]; inside, `Unsettled` when the change is committed and `after` has failed to the last.
+    /// As [`Db::write`]; inside, `CommitUnknown` when the change is committed and `after` has failed to the last.
     pub async fn change<T: Send + 'static>(
         &self,
         holder: Holder,
@@ -226,7 +226,7 @@ impl Db {
                 }
                 Ok((value, applied))
             }
-            Err(_) => Err(applied.err().unwrap_or(Error::Unsettled)),
+            Err(_) => Err(applied.err().unwrap_or(Error::CommitUnknown)),
         }
     }
 
@@ -257,7 +257,7 @@ impl Db {
             Ok(done) => done,
             Err(_elapsed) if outcome.claim() => return Err(Error::Busy),
             Err(_elapsed) => {
-                tokio::time::timeout(COMMIT_TIMEOUT, blocking).await.map_err(|_elapsed| Error::Unsettled)?
+                tokio::time::timeout(COMMIT_TIMEOUT, blocking).await.map_err(|_elapsed| Error::CommitUnknown)?
             }
         };
         done.map_err(Error::internal)?
@@ -283,7 +283,7 @@ impl Db {
     /// [`Db::change`] on this thread, for the command line and what no request waits for.
     ///
     /// # Errors
-    /// As [`Db::write`]; and `Unsettled` when the change is committed and `after` has failed to the last.
+    /// As [`Db::write`]; and `CommitUnknown` when the change is committed and `after` has failed to the last.
     pub fn change_now<T>(
         &self,
         work: impl FnOnce(&mut Conn) -> Result<T>,
@@ -324,7 +324,7 @@ impl Db {
             let cause = error.cause().unwrap_or("the database is away");
             if Instant::now() >= deadline || matches!(error, Error::Outdated(_)) {
                 log::error!("a change is committed, and this node cannot read it back: {cause}");
-                return Err(Error::Unsettled);
+                return Err(Error::CommitUnknown);
             }
             log::debug!("a change is committed; it is read back again: {cause}");
             std::thread::sleep(PAUSE);

@@ -64,7 +64,7 @@ pub fn add(conn: &mut Conn, taken: &Taken) -> QueryResult<()> {
 pub fn log(conn: &mut Conn, taken: &Taken) -> QueryResult<()> {
     let mut buckets: HashMap<String, Vec<Logged>> = HashMap::new();
     for Count { domain, day, kind, count } in taken.counts() {
-        buckets.entry(bucket(&domain)).or_default().push((domain.to_string(), day, kind.to_owned(), count));
+        buckets.entry(bucket(&domain)).or_default().push((domain.to_string(), day, kind.into_owned(), count));
     }
     let rows = buckets.iter().map(|(bucket, counts)| json!([bucket, json!(counts).to_string()]));
     run(conn, LOG, rows.collect())?;

@@ -105,7 +105,7 @@ pub struct Claims<'a> {
     /// Whether control of that host was proven, in access tokens only.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub host_proven: Option<bool>,
+    pub host_verified: Option<bool>,
     /// The generation of domain and user; tokens of an earlier one are revoked.
     #[serde(rename = "gen")]
     pub generation: i64,
@@ -239,7 +239,7 @@ fn subject(kind: Kind, claims: &Claims<'_>) -> Option<Subject> {
         }
         Kind::User => {
             let number = claims.sub.strip_prefix("usr_")?;
-            let of_a_client = claims.client_id.is_some() || claims.host.is_some() || claims.host_proven.is_some();
+            let of_a_client = claims.client_id.is_some() || claims.host.is_some() || claims.host_verified.is_some();
             let consistent = !of_a_client && number == claims.id.to_string();
             consistent.then_some(Subject::User(claims.id))
         }

@@ -33,7 +33,7 @@ fn what_follows_a_commit_is_tried_again_and_waited_for() {
     let (value, applied) = System::new()
         .block_on(gate.app.db.change(holder(), |_| Ok("made"), |_| Err(Error::Busy)))
         .expect("it is committed");
-    assert!(value == "made" && matches!(applied, Err(Error::Unsettled)), "{applied:?}");
+    assert!(value == "made" && matches!(applied, Err(Error::CommitUnknown)), "{applied:?}");
     let took = started.elapsed();
     assert!((Duration::from_secs(5)..Duration::from_secs(7)).contains(&took), "{took:?}");
 }
@@ -72,7 +72,7 @@ fn a_connection_that_is_lost_at_the_commit_leaves_it_open() {
     );
     conn.batch_execute(&dies).expect("a trigger");
     let post = |content: &str| gate.post("/v1/posts").token(&token).json(&json!({"content": content})).send();
-    post("perhaps").refused(500, "unsettled");
+    post("perhaps").refused(500, "commit_unknown");
     conn.batch_execute("DROP TRIGGER at_commit ON posts").expect("no trigger");
     post("certainly").expect(201);
 }
@@ -137,7 +137,7 @@ fn what_cannot_be_read_back_is_told_unless_it_revokes() {
         let revoked = scope.spawn(|| {
             let body = format!("token={token}&client_id={}&client_secret={}", domain.id, domain.secret);
             let reply = gate.post("/revoke").form(body).send();
-            reply.refused(500, "unsettled");
+            reply.refused(500, "commit_unknown");
             assert_eq!(reply.header("retry-after"), None, "it may be done");
         });
         revoked.join().expect("it is answered");
@@ -147,7 +147,7 @@ fn what_cannot_be_read_back_is_told_unless_it_revokes() {
     std::thread::scope(|scope| {
         // The other ends the old secrets sooner than this node may hear of it.
         for grace in [0, 59] {
-            scope.spawn(move || rotate(grace).refused(500, "unsettled"));
+            scope.spawn(move || rotate(grace).refused(500, "commit_unknown"));
         }
     });
     run("ALTER TABLE out_of_reach RENAME TO used_assertions");

@@ -114,7 +114,7 @@ fn the_token_says_what_the_contract_says() {
             "exp",
             "gen",
             "host",
-            "host_proven",
+            "host_verified",
             "iat",
             "id",
             "iss",
@@ -134,7 +134,7 @@ fn the_token_says_what_the_contract_says() {
         assert_eq!(claims["nick"], "alice");
         assert_eq!(claims["username"], "alice");
         assert_eq!(claims["host"], "alice.example.com");
-        assert_eq!(claims["host_proven"], false);
+        assert_eq!(claims["host_verified"], false);
         assert_eq!(claims["gen"], 0);
         let (iat, exp) = (claims["iat"].as_i64().expect("a number"), claims["exp"].as_i64().expect("a number"));
         assert!((before..=gate.clock.now()).contains(&iat), "{iat}");

@@ -145,7 +145,7 @@ fn either_method_proves_and_tokens_tell() {
         let domain = gate.register(&alice, &format!("{name}:{}", host.port()));
         let claims = |token: &str| gate.get("/v1/test").token(token).send().expect(200);
         let before = gate.access_token(&domain);
-        assert_eq!(claims(&before)["host_proven"], json!(false));
+        assert_eq!(claims(&before)["host_verified"], json!(false));
         match method {
             "dns" => publish(&gate, &dns, &alice, &domain, name),
             _ => host.answer(ok(&value(&gate, &alice, &domain))),
@@ -162,11 +162,11 @@ fn either_method_proves_and_tokens_tell() {
         let view = gate.get(&format!("/v1/domains/{}", domain.id)).token(&alice.token).send().expect(200);
         assert_eq!((&view["payload"]["proven"], &view["payload"]["provenAt"]), (&json!(true), &json!(proven_at)));
         let token = gate.access_token(&domain);
-        assert_eq!(claims(&token)["host_proven"], json!(true));
-        assert_eq!(parts(&token).1["host_proven"], json!(true));
+        assert_eq!(claims(&token)["host_verified"], json!(true));
+        assert_eq!(parts(&token).1["host_verified"], json!(true));
         // The earlier token says what was true, and lives on; a user token says nothing of hosts.
-        assert_eq!(claims(&before)["host_proven"], json!(false));
-        assert_eq!(claims(&alice.token)["host_proven"], Value::Null);
+        assert_eq!(claims(&before)["host_verified"], json!(false));
+        assert_eq!(claims(&alice.token)["host_verified"], Value::Null);
 
         // Once more is no change.
         verify(&gate, &alice, &domain).expect(200);
@@ -289,9 +289,9 @@ fn tokens_from_before_the_claim_are_good_and_malformed_ones_are_not() {
     let (alice, _, token) = gate.tenant("alice");
     let with = |token: &str, value: Option<Value>| {
         let token = resigned(token, |_, claims| {
-            claims.as_object_mut().expect("an object").remove("host_proven");
+            claims.as_object_mut().expect("an object").remove("host_verified");
             if let Some(value) = value {
-                claims["host_proven"] = value;
+                claims["host_verified"] = value;
             }
         });
         gate.get("/v1/test").token(token).send()

@@ -107,7 +107,7 @@ fn proven_and_ousted_are_known_to_every_process() {
     publish(&gate, &dns, &alice.0, &alice.1, NAME);
     verify(&gate, &alice.0, &alice.1).expect(200);
     let gate = gate.restart(&[("PROOF", "optional")]);
-    assert_eq!(crate::harness::parts(&gate.access_token(&alice.1)).1["host_proven"], json!(true));
+    assert_eq!(crate::harness::parts(&gate.access_token(&alice.1)).1["host_verified"], json!(true));
     ask_token(&gate, &bob.1).refused(400, "unproven");
 }
 
