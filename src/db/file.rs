@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::witness::{Header, Mark, Position, Witness, beside, created, is_restored, modified};
+use super::wal;
+use super::witness::{Header, Mark, Position, Witness, beside, changed, created, is_restored, modified};
 use crate::exit::Exit;
 
 /// How long a server waits for the lock on its file.
@@ -275,11 +276,6 @@ pub(super) fn was_restored(path: &Path, mark: Option<Mark>, position: Position) 
     is_restored(&canonical, Witness::read(&canonical), mark, position)
 }
 
-/// When that file was created, in nanoseconds.
-fn created_at(path: &Path) -> Option<u128> {
-    created(&fs::metadata(path).ok()?)
-}
-
 /// A backup on its way to the place of a SQLite file. Until it has arrived, the former file is left as it is.
 pub(super) struct Arriving {
     /// The copy that becomes the database.
@@ -381,13 +377,19 @@ fn has_own_log(canonical: &Path) -> bool {
         // The witness was copied, perhaps together with the file and its log.
         return !witness.ended;
     }
-    let opened = File::open(canonical).and_then(|file| Ok((file.metadata()?, file)));
-    opened.is_ok_and(|(metadata, file)| {
-        // Power loss may take the time of modification back, but only a new content puts it forward. A log that was created
-        // after that is of the new content.
-        let known =
-            metadata.ino() == witness.inode && witness.modified.is_none_or(|known| modified(&metadata) <= known);
-        let is_newer = created_at(&log).is_some_and(|created| created as i128 >= modified(&metadata));
-        (known || is_newer) && witness.is_of(&file)
-    })
+    let Ok((file, log_file)) = File::open(canonical).and_then(|file| Ok((file, File::open(&log)?))) else {
+        return false;
+    };
+    let (Ok(of_file), Ok(of_log)) = (file.metadata(), log_file.metadata()) else { return false };
+    // A log is younger than the last change of its file only if it was created for that content.
+    if created(&of_log).is_some_and(|created| created as i128 >= changed(&of_file)) {
+        return true;
+    }
+    // Power loss may take the time of modification back, but only new content puts it forward. New content is that of
+    // another file, unless the log was written to since, or the content came from the log by a checkpoint of any process.
+    let is_known = witness.modified.is_none_or(|known| modified(&of_file) <= known);
+    let is_current = || modified(&of_file) <= modified(&of_log);
+    of_file.ino() == witness.inode
+        && witness.is_of(&file)
+        && (is_known || is_current() || wal::was_checkpointed(&log_file, &file).unwrap_or(false))
 }

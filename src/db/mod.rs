@@ -27,6 +27,7 @@ pub mod trusted_time;
 pub mod usage;
 pub mod used_assertion;
 pub mod user;
+mod wal;
 mod witness;
 
 use std::fs::{DirBuilder, OpenOptions};

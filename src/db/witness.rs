@@ -142,6 +142,11 @@ pub(super) fn modified(metadata: &Metadata) -> i128 {
     i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec())
 }
 
+/// When the content, the name or another property of the file was last changed.
+pub(super) fn changed(metadata: &Metadata) -> i128 {
+    i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec())
+}
+
 pub(super) fn is_restored(file: &Path, witness: Option<Witness>, mark: Option<Mark>, position: Position) -> bool {
     match (witness, mark) {
         // No server that writes witnesses has used it yet.

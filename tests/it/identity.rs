@@ -3,6 +3,7 @@
 #![allow(non_snake_case, reason = "a test's name is its feature, two underscores and its condition")]
 
 mod file;
+mod killed;
 mod nodes;
 mod restore;
 

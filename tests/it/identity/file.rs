@@ -10,11 +10,11 @@ use super::*;
 /// What is done to the file, given a backup.
 type Way = (&'static str, fn(&PathBuf, &PathBuf));
 
-fn copy_over(copy: &PathBuf, file: &PathBuf) {
+pub(super) fn copy_over(copy: &PathBuf, file: &PathBuf) {
     fs::copy(copy, file).expect("copied");
 }
 
-fn log(database: &Database) -> PathBuf {
+pub(super) fn log(database: &Database) -> PathBuf {
     path(database).with_file_name("gatebird.db-wal")
 }
 
@@ -186,7 +186,7 @@ fn log__is_moved_into_the_file_when_it_is_long() {
 
 /// Runs the shell of SQLite on the database.
 #[track_caller]
-fn sqlite3(database: &Database, statements: &str) {
+pub(super) fn sqlite3(database: &Database, statements: &str) {
     let outcome = Command::new("sqlite3").arg(path(database)).arg(statements).output().expect("sqlite3");
     assert!(outcome.status.success() && outcome.stderr.is_empty(), "{statements} {outcome:?}");
 }
