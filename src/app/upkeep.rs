@@ -89,6 +89,7 @@ impl App {
         while self.db.read_now(|conn| Ok(revision::any_tombstone_before(conn, gone, now)?))? {
             self.db.change_now(|conn| Ok(revision::prune_tombstones(conn, gone, now)?), |_| Ok(()))?;
         }
+        self.in_batches(|rows| self.db.write_now(|conn| Ok(revision::prune_stamps(conn, rows)?)))?;
         let first_day = now.div_euclid(DAY) - USAGE_DAYS;
         self.in_batches(|rows| self.db.write_now(|conn| Ok(usage::prune(conn, first_day, rows)?)))?;
         self.in_batches(|rows| self.db.write_now(|conn| Ok(proof::prune_challenges(conn, now, rows)?)))?;

@@ -6,12 +6,17 @@
 use diesel::connection::DefaultLoadingMode;
 use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 
+use super::audit::chain::Head;
 use super::schema::{
-    audit_head, domains, revision, revocations, secrets, signing_keys, tombstones, used_assertions, users,
+    audit_head, domains, revision, revision_stamps, revocations, secrets, signing_keys, tombstones, used_assertions,
+    users,
 };
 use super::used_assertion::UsedAssertion;
-use super::{Conn, domain::Domain, revocation::Revocation, secret::Secret, signing_key::SigningKey, user::Tenant};
+use super::{
+    Conn, batch, domain::Domain, revocation::Revocation, secret::Secret, signing_key::SigningKey, user::Tenant,
+};
 use crate::id::{DomainId, Stamp, UserId};
 use crate::secret::SecretDigest;
 
@@ -58,8 +63,38 @@ pub enum Part {
     All,
 }
 
+/// A value of the counter with the random stamp that it got. A change that has taken the number of a lost one has another
+/// stamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Queryable)]
+pub struct Stamped {
+    /// The revision.
+    pub revision: i64,
+    stamp: i64,
+}
+
+impl Stamped {
+    /// Whether the database still contains what was seen under this revision. A database that has forgotten the stamp cannot
+    /// tell, and is believed.
+    pub fn is_kept(self, conn: &mut Conn, last: Stamped) -> QueryResult<bool> {
+        if self == last {
+            return Ok(true);
+        }
+        let row = revision_stamps::table.find(self.revision).first::<Stamped>(conn).optional()?;
+        Ok(row.map_or(self.revision < last.revision - KEPT_STAMPS, |row| row == self))
+    }
+}
+
+/// How many of the last values of the counter keep their stamps: more than are added between two looks of a node.
+const KEPT_STAMPS: i64 = 100_000;
+
+/// Forgets at most so many of the oldest stamps, and returns how many.
+pub fn prune_stamps(conn: &mut Conn, rows: i64) -> QueryResult<usize> {
+    let old = "revision < (SELECT value FROM revision) - $1";
+    batch::delete_some::<BigInt, _>(conn, "revision_stamps", old, KEPT_STAMPS, rows)
+}
+
 /// Where the counter stands.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Counter {
     /// The revision of the last change.
     pub value: i64,
@@ -67,15 +102,19 @@ pub struct Counter {
     pub forgotten: i64,
     /// Tokens of another epoch are refused. See [`super::identity`].
     pub epoch: Stamp,
-    /// The number of the last row of the audit log, which also changes of other tables raise.
-    pub audit: i64,
+    /// The last row of the audit log, which also changes of other tables raise.
+    pub audit: Head,
+    /// The last stamp.
+    pub stamped: Stamped,
 }
 
 /// Where the counter stands now.
 pub fn counter(conn: &mut Conn) -> QueryResult<Counter> {
     let columns = (revision::value, revision::forgotten, revision::epoch);
     let (value, forgotten, epoch) = revision::table.select(columns).first(conn)?;
-    Ok(Counter { value, forgotten, epoch, audit: audit_head::table.select(audit_head::last).first(conn)? })
+    let stamped = revision_stamps::table.order(revision_stamps::revision.desc()).first(conn)?;
+    let (id, hash) = audit_head::table.select((audit_head::last, audit_head::hash)).first(conn)?;
+    Ok(Counter { value, forgotten, epoch, audit: Head { id, hash }, stamped })
 }
 
 /// Hands every row of a query on, one at a time where the database can: a million rows are never all in memory.

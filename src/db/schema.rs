@@ -125,6 +125,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    revision_stamps (revision) {
+        revision -> BigInt,
+        stamp -> BigInt,
+    }
+}
+
+diesel::table! {
     revocations (jti) {
         jti -> Binary,
         expires_at -> BigInt,
@@ -246,6 +253,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     proofs,
     removals,
     revision,
+    revision_stamps,
     revocations,
     secret_uses,
     secrets,

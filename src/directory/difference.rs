@@ -17,7 +17,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::{Directory, KeyChanges, Pass};
-use crate::db::revision::{self, Change, Counter, Part};
+use crate::db::audit::chain::Head;
+use crate::db::revision::{self, Change, Counter, Part, Stamped};
 use crate::db::{Conn, Db, domain, user};
 use crate::error::{Error, Result};
 use crate::id::Stamp;
@@ -32,8 +33,10 @@ pub(super) struct Seen {
     revision: i64,
     /// The latest revision of a view that a step was read from: what had a later one has at most this.
     viewed: i64,
-    /// The number of the last row of the audit log, as far as it was seen.
-    audit: i64,
+    /// The last row of the audit log, as far as it was seen.
+    audit: Head,
+    /// The last stamp of the counter that was seen.
+    stamped: Option<Stamped>,
     /// The changes of keys so far; made when nothing is missing, for a key and the one that follows it change together.
     keys: KeyChanges,
 }
@@ -44,13 +47,29 @@ impl Seen {
         Seen { revision, viewed: revision, ..Seen::default() }
     }
 
-    /// What the database must not be behind of: the revision and the audit log.
-    fn latest(&self) -> (i64, i64) {
-        (self.viewed, self.audit)
+    /// What the database must still contain.
+    fn latest(&self) -> Latest {
+        Latest { viewed: self.viewed, audit: self.audit.clone(), stamped: self.stamped }
     }
 
     fn is_whole(&self) -> bool {
         self.revision >= self.viewed
+    }
+}
+
+/// What was seen last, before a look at the database.
+struct Latest {
+    viewed: i64,
+    audit: Head,
+    stamped: Option<Stamped>,
+}
+
+impl Latest {
+    /// Whether the database contains it, or something later, in the directory's tables and in the audit log, which also records
+    /// changes of other tables.
+    fn is_kept(self, conn: &mut Conn, now: &Counter) -> Result<bool> {
+        let stamped = self.stamped.map_or(Ok(true), |stamped| stamped.is_kept(conn, now.stamped))?;
+        Ok(stamped && now.value >= self.viewed && self.audit.is_kept(conn, &now.audit)?)
     }
 }
 
@@ -97,8 +116,9 @@ impl Directory {
         let before = self.seen().latest();
         let counter = revision::counter(conn)?;
         let Counter { value: current, epoch, .. } = counter;
+        let is_kept = before.is_kept(conn, &counter)?;
         let mut seen = self.seen();
-        let nothing_new = !self.goes_back(&mut seen, &counter, before)
+        let nothing_new = !self.goes_back(&mut seen, &counter, is_kept)
             && seen.is_whole()
             && seen.revision == current
             && self.keyring().epoch() == epoch;
@@ -146,7 +166,8 @@ impl Directory {
         };
         let counter = revision::counter(conn)?;
         let Counter { value: current, forgotten, epoch, .. } = counter;
-        if self.goes_back(&mut self.seen(), &counter, before) {
+        let is_kept = before.is_kept(conn, &counter)?;
+        if self.goes_back(&mut self.seen(), &counter, is_kept) {
             return Err(Error::Outdated(
                 "the database was older than what this node has seen of it, as after a restored backup or a failover that \
                  lost the last transactions: this node must be restarted",
@@ -194,15 +215,18 @@ impl Directory {
         seen.revision
     }
 
-    /// Whether the database has ever been behind what was seen of it, in the directory's tables or in the audit log, which also
-    /// records changes of other tables. This is remembered: what the database counts from there on is not what this node
-    /// knows under the same revisions. With the lock on what was seen, so that no other thread takes
-    /// the present state for a later one.
-    fn goes_back(&self, seen: &mut Seen, now: &Counter, (viewed, audit): (i64, i64)) -> bool {
-        let goes_back = now.value < viewed || now.audit < audit;
-        self.went_back.fetch_or(goes_back, Ordering::Relaxed);
-        self.outdated.fetch_or(goes_back, Ordering::Relaxed);
-        seen.audit = seen.audit.max(now.audit);
+    /// Notes what a look has found, and returns whether the database has ever lost what was seen of it. This is remembered: what
+    /// the database counts from there on is not what this node knows under the same revisions. With the lock on what was
+    /// seen, so that no other thread takes the present state for a later one.
+    fn goes_back(&self, seen: &mut Seen, now: &Counter, is_kept: bool) -> bool {
+        self.went_back.fetch_or(!is_kept, Ordering::Relaxed);
+        self.outdated.fetch_or(!is_kept, Ordering::Relaxed);
+        if seen.audit.id < now.audit.id {
+            seen.audit = now.audit.clone();
+        }
+        if seen.stamped.is_none_or(|stamped| stamped.revision < now.stamped.revision) {
+            seen.stamped = Some(now.stamped);
+        }
         self.has_gone_back()
     }
 

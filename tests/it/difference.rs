@@ -285,6 +285,28 @@ fn raise(conn: &mut Conn, id: DomainId) -> QueryResult<i64> {
         .get_result(conn)
 }
 
+/// A node that comes back after that cannot compare what it has seen, and goes on.
+#[test]
+fn stamps_of_revisions_long_ago_are_forgotten() {
+    let gate = Gate::start();
+    gate.sign_up("alice");
+    let (away, last) = (node(&gate), node(&gate));
+    let ask = |directory: &Directory| gate.app.db.read_now(|conn| directory.is_up_to_date(conn)).expect("an answer");
+    assert!(ask(&away) && ask(&last));
+    run(&gate, "UPDATE revision SET value = value + 99999");
+    gate.app.upkeep().expect("the database answers");
+    ask(&last);
+    run(&gate, "UPDATE revision SET value = value + 2");
+    gate.app.upkeep().expect("the database answers");
+    let count = "SELECT count(*) AS number FROM revision_stamps";
+    let count = gate.app.db.read_now(|conn| Ok(diesel::sql_query(count).get_result::<Number>(conn)?));
+    assert_eq!(count.expect("the database answers").number, 2);
+    for directory in [&away, &last] {
+        ask(directory);
+        assert!(!directory.is_outdated());
+    }
+}
+
 #[derive(QueryableByName)]
 struct Number {
     #[diesel(sql_type = BigInt)]

@@ -12,8 +12,8 @@ use diesel_migrations::{FileBasedMigrations, MigrationHarness};
 use gatebird::db::Db;
 use gatebird::db::schema::{
     audit, audit_archive, audit_head, challenges, deleted_domains, domains, imports, oustings, post_hashtags, posts,
-    proofs, removals, revision, revocations, secret_uses, secrets, signing_keys, tombstones, trusted_time, usage,
-    usage_log, used_assertions, users,
+    proofs, removals, revision, revision_stamps, revocations, secret_uses, secrets, signing_keys, tombstones,
+    trusted_time, usage, usage_log, used_assertions, users,
 };
 
 use crate::harness::{Database, config, postgres};
@@ -272,6 +272,7 @@ fn every_column_can_be_read_through_diesel() {
                 .load::<(i64, i64, i64)>(conn)?,
             [(1, 10, 0)]
         );
+        assert_eq!(revision_stamps::table.load::<(i64, i64)>(conn)?.len(), 11);
         assert_eq!(posts::table.load::<(i64, i64, String, Option<String>, i64, i64)>(conn)?.len(), 1);
         assert_eq!(post_hashtags::table.load::<(i64, String, i64)>(conn)?, [(1, "x".to_owned(), 1)]);
         type Audit = (i64, i64, String, Option<String>, Option<i64>, String, String, Option<String>, Vec<u8>);

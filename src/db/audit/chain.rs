@@ -57,6 +57,19 @@ pub struct Head {
     pub hash: Vec<u8>,
 }
 
+impl Head {
+    /// Whether a log whose last row is now `last` still contains this row. An archived row cannot be compared, and is believed.
+    pub fn is_kept(&self, conn: &mut Conn, last: &Head) -> QueryResult<bool> {
+        if self == last {
+            return Ok(true);
+        }
+        Ok(match archive::hash_of(conn, self.id)? {
+            Some(hash) => hash == self.hash && self.id < last.id,
+            None => self.id <= archive::end(conn)?.id,
+        })
+    }
+}
+
 impl fmt::Display for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.id, Hex(&self.hash))

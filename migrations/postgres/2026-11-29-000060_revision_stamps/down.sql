@@ -1,0 +1,3 @@
+DROP TRIGGER revision_moved ON revision;
+DROP FUNCTION stamp_counter();
+DROP TABLE revision_stamps;

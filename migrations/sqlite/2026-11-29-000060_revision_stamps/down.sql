@@ -1,0 +1,2 @@
+DROP TRIGGER revision_moved;
+DROP TABLE revision_stamps;
