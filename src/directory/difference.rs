@@ -67,7 +67,7 @@ struct Latest {
 impl Latest {
     /// Whether the database contains it, or something later, in the directory's tables and in the audit log, which also records
     /// changes of other tables.
-    fn is_kept(self, conn: &mut Conn, now: &Counter) -> Result<bool> {
+    fn is_kept(&self, conn: &mut Conn, now: &Counter) -> Result<bool> {
         let stamped = self.stamped.map_or(Ok(true), |stamped| stamped.is_kept(conn, now.stamped))?;
         Ok(stamped && now.value >= self.viewed && self.audit.is_kept(conn, &now.audit)?)
     }

@@ -45,11 +45,14 @@ fn begin_checkpoint(database: &Database) {
     std::os::unix::fs::FileExt::write_all_at(&file, &last[24..], place).expect("written");
 }
 
+/// What another process does.
+type Step = fn(&Database);
+
 const WRITE: &str = "UPDATE users SET nick = nick || '.'";
 
 #[test]
 fn killed_server__starts_after_a_checkpoint_of_another_process() {
-    let ways: [(&str, fn(&Database)); 6] = [
+    let ways: [(&str, Step); 6] = [
         ("whole", |database| sqlite3(database, "PRAGMA wal_checkpoint(PASSIVE)")),
         ("whole, and the log is emptied", |database| sqlite3(database, "PRAGMA wal_checkpoint(TRUNCATE)")),
         ("whole, and the log begins anew", |database| {
