@@ -11,6 +11,7 @@ use diesel::expression::AsExpression;
 use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::{BigInt, Binary, Text};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Digits, capitals, small letters: the only characters of public ids and secrets, so that
 /// URL-encoding makes no difference to them.
@@ -76,8 +77,9 @@ impl fmt::Display for UserId {
 }
 
 /// A post's number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, AsExpression, FromSqlRow)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AsExpression, FromSqlRow, ToSchema)]
 #[diesel(sql_type = BigInt)]
+#[schema(minimum = 1)]
 pub struct PostId(i64);
 
 impl PostId {
@@ -120,8 +122,9 @@ const DOMAIN_LENGTH: usize = 26;
 
 /// A domain's public id and OAuth 2.0 `client_id`: `dom_` and 22 random base62 characters
 /// (130 bits). Kept inline, because every token names it twice.
-#[derive(Clone, Copy, PartialEq, Eq, AsExpression, FromSqlRow)]
+#[derive(Clone, Copy, PartialEq, Eq, AsExpression, FromSqlRow, ToSchema)]
 #[diesel(sql_type = Text)]
+#[schema(value_type = String, pattern = "^dom_[0-9A-Za-z]{22}$")]
 pub struct DomainId([u8; DOMAIN_LENGTH]);
 
 /// By the first of its random characters, of which there are more than enough: tables of domains are looked up for each
@@ -187,8 +190,9 @@ where
 }
 
 /// A secret's number, unique over all domains; it says nothing about the secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, AsExpression, FromSqlRow, ToSchema)]
 #[diesel(sql_type = BigInt)]
+#[schema(minimum = 1)]
 pub struct SecretId(i64);
 
 impl SecretId {

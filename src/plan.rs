@@ -14,12 +14,14 @@ use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
 use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::Text;
+use utoipa::ToSchema;
 
 pub use self::limit::{Left, Limit};
 
 /// What a domain may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, AsExpression, FromSqlRow)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AsExpression, FromSqlRow, ToSchema)]
 #[diesel(sql_type = Text)]
+#[schema(rename_all = "lowercase")]
 pub enum Plan {
     /// `free`, limited by `LIMIT_FREE`.
     Free,

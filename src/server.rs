@@ -37,7 +37,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(verify::verify) //          GET    /verify
         .service(
             scope("/v1")
-                .service(token::issue) //    POST   /v1/token
+                .service(token::issue_v1) // POST   /v1/token
                 .service(token::test) //     GET    /v1/test
                 .service(accounts::sign_up) //         POST   /v1/signup
                 .service(accounts::sign_in) //         POST   /v1/signin

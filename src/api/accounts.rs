@@ -100,10 +100,13 @@ impl Signup {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SignupBody {
     /// 3 to 40 letters, digits or `. _ - + @`; nothing like `usr_7`.
+    #[schema(pattern = "^(?![Uu][Ss][Rr]_[0-9]+$)[A-Za-z0-9._+@-]{3,40}$")]
     username: String,
     /// 8 to 256 characters, hard to guess.
+    #[schema(min_length = 8, max_length = 256)]
     password: String,
     /// 1 to 40 characters; the username if absent.
+    #[schema(pattern = "^(?=.*\\S)[^\\x00-\\x1F\\x7F-\\x9F]{1,40}$")]
     nick: Option<String>,
 }
 
@@ -121,7 +124,8 @@ struct SigninBody {
 struct PasswordBody {
     /// The present one.
     old_password: String,
-    /// The one from now on.
+    /// The one from now on: 8 to 256 characters, hard to guess.
+    #[schema(min_length = 8, max_length = 256)]
     new_password: String,
 }
 

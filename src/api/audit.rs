@@ -11,7 +11,7 @@ use crate::db::audit::{self, Row};
 use crate::error::Result;
 use crate::gate::bearer::UserToken;
 use crate::id::UserId;
-use crate::locale::{Locale, Message};
+use crate::locale::Locale;
 
 /// Something that was done. Without the row's number, which no other route takes.
 #[derive(Serialize, ToSchema)]
@@ -49,28 +49,12 @@ impl Event {
     }
 }
 
-/// Part of the log.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct Events {
-    /// 200.
-    code: u16,
-    /// For people.
-    message: &'static str,
-    /// Newest first.
-    payload: Vec<Event>,
-    /// Pass it as `cursor` for the next part; absent after the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    next_cursor: Option<String>,
-}
-
 /// List what was done to the own account, domains and posts, newest first.
 #[utoipa::path(
     tag = "accounts",
     operation_id = "listAudit",
     params(PageQuery),
-    responses((status = 200, description = "What was done", body = Events)),
+    responses((status = 200, description = "What was done, the newest first", body = super::List<Event>)),
     security(("userToken" = []))
 )]
 #[get("/audit")]
@@ -84,10 +68,6 @@ pub(crate) async fn list(
     let tenant = token.tenant();
     let rows = app.db.read(token.holder(), move |conn| Ok(audit::list(conn, tenant, part.page())?)).await?;
     let (rows, next_cursor) = part.cut(rows, |row| row.id);
-    Ok(HttpResponse::Ok().json(Events {
-        code: 200,
-        message: Message::Ok.text(locale),
-        payload: rows.into_iter().map(|row| Event::of(row, tenant)).collect(),
-        next_cursor,
-    }))
+    let events = rows.into_iter().map(|row| Event::of(row, tenant)).collect();
+    Ok(super::list(events, next_cursor, locale))
 }

@@ -1,6 +1,7 @@
 //! Domains of the signed-in user.
 
 mod members;
+mod public_keys;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, delete, get, patch, post, web};
@@ -9,7 +10,9 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 pub(crate) use self::members::{audiences, host, keys, plan, scopes};
+use self::public_keys::PublicKeys;
 use super::etag::{IfMatch, tagged};
+use super::openapi::{known_audiences, known_scopes};
 use super::own::OwnDomain;
 use super::verification::{self, Verification};
 use super::{answer, done, not_found, taken};
@@ -20,7 +23,7 @@ use crate::db::{Conn, proof, secret};
 use crate::error::{Error, Result};
 use crate::gate::bearer::UserToken;
 use crate::gate::body::Json;
-use crate::id::UserId;
+use crate::id::{DomainId, UserId};
 use crate::locale::{Locale, Message};
 use crate::plan::Plan;
 use crate::secret::ClientSecret;
@@ -31,36 +34,43 @@ use crate::token::present;
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NewDomain {
-    /// A host name such as `shop.example.com`, with a port if it has one; the default port is dropped.
+    /// A host name such as `shop.example.com`, with a port if it has one; the default port is dropped. It must be a valid
+    /// internationalised name (IDNA), public, and no public suffix such as `co.uk`; `localhost` is for local tests only.
+    // Parts of at most 63 characters, 253 together; `localhost`, or two parts and more, of which the last begins with no
+    // digit; a port.
+    #[schema(pattern = "^(?!.*[0-9A-Za-z-]{64})(?![!-9;-~]{254})\
+        (?:[Ll][Oo][Cc][Aa][Ll][Hh][Oo][Ss][Tt]\
+        |(?:[^\\x00-/:-@\\[-`{-\\xA0](?:(?:-|[^\\x00-/:-@\\[-`{-\\xA0])*[^\\x00-/:-@\\[-`{-\\xA0])?\\.)+(?![0-9])[^\\x00-/:-@\\[-`{-\\xA0](?:(?:-|[^\\x00-/:-@\\[-`{-\\xA0])*[^\\x00-/:-@\\[-`{-\\xA0])?)\
+        (?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?$")]
     host: String,
-    /// `free` or `premium`.
     #[serde(rename = "type")]
+    #[schema(value_type = Plan)]
     plan: String,
     /// The scopes that its tokens may have; all that the server knows if absent.
     #[serde(default, deserialize_with = "present")]
-    #[schema(nullable = false)]
+    #[schema(schema_with = known_scopes, required = false)]
     scopes: Option<Vec<String>>,
     /// The audiences that its tokens may be for; all that the server knows if absent.
     #[serde(default, deserialize_with = "present")]
-    #[schema(nullable = false)]
+    #[schema(schema_with = known_audiences, required = false)]
     audiences: Option<Vec<String>>,
-    /// Public keys (a JWK Set) by which it proves itself instead of a secret (`private_key_jwt`, RFC 7523).
+    /// Public keys by which it proves itself instead of a secret (`private_key_jwt`, RFC 7523).
     #[serde(default, deserialize_with = "present")]
-    #[schema(nullable = false, value_type = Option<Object>)]
+    #[schema(nullable = false, value_type = Option<PublicKeys>)]
     jwks: Option<Value>,
 }
 
 /// A change of a domain; what is absent stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(min_properties = 1)]
 struct DomainChange {
-    /// `free` or `premium`.
     #[serde(rename = "type", default, deserialize_with = "present")]
-    #[schema(nullable = false)]
+    #[schema(nullable = false, value_type = Option<Plan>)]
     plan: Option<String>,
     /// Other keys, of a domain that has keys. Where one of the former is not among them, earlier tokens end.
     #[serde(default, deserialize_with = "present")]
-    #[schema(nullable = false, value_type = Option<Object>)]
+    #[schema(nullable = false, value_type = Option<PublicKeys>)]
     jwks: Option<Value>,
 }
 
@@ -71,8 +81,8 @@ struct DomainView {
     /// The public id, which is the OAuth 2.0 `client_id`.
     id: String,
     host: String,
-    /// `free` or `premium`.
     #[serde(rename = "type")]
+    #[schema(value_type = Plan)]
     plan: &'static str,
     /// Suspended by the operator: it gets no tokens.
     suspended: bool,
@@ -88,7 +98,7 @@ struct DomainView {
     audiences: Option<Vec<String>>,
     /// The public keys of a domain that has no secret.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, value_type = Option<Object>)]
+    #[schema(nullable = false, value_type = Option<PublicKeys>)]
     jwks: Option<Value>,
     /// Whether control of the host is proven.
     proven: bool,
@@ -226,22 +236,21 @@ pub(crate) async fn register(
 #[utoipa::path(
     tag = "domains",
     operation_id = "listDomains",
-    responses((status = 200, description = "In order of registration", body = super::Answer<Vec<DomainView>>)),
+    responses((status = 200, description = "In order of registration", body = super::List<DomainView>)),
     security(("userToken" = []))
 )]
 #[get("/domains")]
 pub(crate) async fn list(token: UserToken, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     let tenant = token.tenant();
     let domains = app.db.read(token.holder(), move |conn| Ok(domain::list(conn, tenant)?)).await?;
-    let views: Vec<DomainView> = domains.into_iter().map(DomainView::from).collect();
-    Ok(answer(StatusCode::OK, Message::Ok, locale, views))
+    Ok(super::list(domains.into_iter().map(DomainView::from).collect(), None, locale))
 }
 
 /// Show a domain.
 #[utoipa::path(
     tag = "domains",
     operation_id = "showDomain",
-    params(("id" = String, Path, description = "The domain's public id")),
+    params(("id" = inline(DomainId), Path, description = "The domain's public id")),
     responses((status = 200, description = "The domain; `ETag` is for `If-Match`", body = super::Answer<DomainView>)),
     security(("userToken" = []))
 )]
@@ -255,7 +264,7 @@ pub(crate) async fn show(own: OwnDomain, app: web::Data<App>, locale: Locale) ->
 #[utoipa::path(
     tag = "domains",
     operation_id = "changeDomain",
-    params(("id" = String, Path, description = "The domain's public id")),
+    params(("id" = inline(DomainId), Path, description = "The domain's public id"), IfMatch),
     request_body = DomainChange,
     responses(
         (status = 200, description = "The changed domain", body = super::Answer<DomainView>),
@@ -326,7 +335,7 @@ fn change_row(
 #[utoipa::path(
     tag = "domains",
     operation_id = "deleteDomain",
-    params(("id" = String, Path, description = "The domain's public id")),
+    params(("id" = inline(DomainId), Path, description = "The domain's public id"), IfMatch),
     responses(
         (status = 200, description = "Deleted", body = super::Done),
         (status = 403, description = "The operator suspended it (`suspended`); or the token is of the wrong kind", body = crate::error::ErrorBody),

@@ -10,6 +10,7 @@ use actix_web::http::header::{ETAG, IF_MATCH};
 use actix_web::{FromRequest, HttpRequest, HttpResponse};
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
 
 use super::answer;
 use crate::error::{Error, Result};
@@ -26,7 +27,12 @@ fn tag(view: &impl Serialize) -> String {
 }
 
 /// An answer that shows one thing, with its tag.
-pub(super) fn tagged(status: StatusCode, message: Message, locale: Locale, view: impl Serialize) -> HttpResponse {
+pub(super) fn tagged(
+    status: StatusCode,
+    message: Message,
+    locale: Locale,
+    view: impl Serialize + ToSchema,
+) -> HttpResponse {
     let tag = tag(&view);
     let mut answer = answer(status, message, locale, view);
     answer.headers_mut().insert(ETAG, tag.try_into().expect("hexadecimal in quotes is a header value"));
@@ -34,18 +40,24 @@ pub(super) fn tagged(status: StatusCode, message: Message, locale: Locale, view:
 }
 
 /// What `If-Match` demands; without it, nothing.
-pub(crate) struct IfMatch(Option<Vec<String>>);
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub(crate) struct IfMatch {
+    /// The `ETag` of what is to be changed, as the caller saw it, or several; `*` for any. Without it, nothing is demanded.
+    #[param(rename = "If-Match", value_type = Option<String>, nullable = false)]
+    tags: Option<Vec<String>>,
+}
 
 impl IfMatch {
     /// Whether anything is demanded.
     pub(super) fn demands(&self) -> bool {
-        self.0.is_some()
+        self.tags.is_some()
     }
 
     /// # Errors
     /// When it is not as the caller saw it.
     pub(super) fn check(&self, view: &impl Serialize) -> Result<()> {
-        let Some(known) = &self.0 else { return Ok(()) };
+        let Some(known) = &self.tags else { return Ok(()) };
         let now = tag(view);
         match known.iter().any(|known| known == "*" || *known == now) {
             true => Ok(()),
@@ -61,7 +73,7 @@ impl FromRequest for IfMatch {
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
         let headers = req.headers().get_all(IF_MATCH).map(|value| value.to_str().unwrap_or_default());
         let tags = |value: &str| value.split(',').map(|tag| tag.trim().to_owned()).collect::<Vec<_>>();
-        let known = headers.map(tags).reduce(|all, more| [all, more].concat());
-        ready(Ok(IfMatch(known)))
+        let tags = headers.map(tags).reduce(|all, more| [all, more].concat());
+        ready(Ok(IfMatch { tags }))
     }
 }

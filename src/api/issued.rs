@@ -17,62 +17,67 @@ use crate::locale::{Locale, Message};
 #[expect(dead_code, reason = "describes the form; `Form` reads it")]
 struct TokenHint {
     /// The token.
+    #[schema(min_length = 1)]
     token: String,
     /// Ignored: every token of ours is found without it.
+    #[schema(nullable = false)]
     token_type_hint: Option<String>,
     /// The domain's public id, unless HTTP Basic names it.
+    #[schema(nullable = false)]
     client_id: Option<String>,
     /// The secret, unless HTTP Basic has it.
+    #[schema(nullable = false, format = Password)]
     client_secret: Option<String>,
     /// `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`, with a signature instead of a secret (RFC 7523).
+    #[schema(nullable = false)]
     client_assertion_type: Option<String>,
     /// The signature.
+    #[schema(nullable = false)]
     client_assertion: Option<String>,
 }
 
-/// What an active token says (RFC 7662 §2.2).
+/// What an active token says (RFC 7662 §2.2). Of every other one, whatever the reason, `active` alone is answered.
 #[derive(Serialize, ToSchema)]
 struct Introspection<'a> {
     active: bool,
+    #[schema(required = false)]
     scope: &'a str,
+    #[schema(required = false)]
     client_id: &'a str,
     /// The user to whom the data belongs.
+    #[schema(required = false)]
     username: &'a str,
+    #[schema(required = false)]
     token_type: &'a str,
     /// Unix seconds.
+    #[schema(required = false)]
     exp: i64,
     /// Unix seconds.
+    #[schema(required = false)]
     iat: i64,
+    #[schema(required = false)]
     sub: &'a str,
+    #[schema(required = false)]
     aud: Vec<&'a str>,
+    #[schema(required = false)]
     iss: &'a str,
+    #[schema(required = false)]
     jti: &'a str,
 }
 
-/// Any other token, whatever the reason.
-#[derive(Serialize, ToSchema)]
+/// A token that is not active.
+#[derive(Serialize)]
 struct Inactive {
     /// Always false.
     active: bool,
-}
-
-/// Either answer.
-#[derive(ToSchema, Serialize)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "describes the answer")]
-enum IntrospectionAnswer<'a> {
-    /// Of a live token of this client.
-    Active(Introspection<'a>),
-    /// Of everything else.
-    Inactive(Inactive),
 }
 
 /// Tell whether a token of the calling client is live, and what it says (RFC 7662).
 #[utoipa::path(
     tag = "token",
     operation_id = "introspectToken",
-    request_body(content((TokenHint = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "What the token says, or that it is not active", body = inline(IntrospectionAnswer))),
+    request_body(content = TokenHint, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200, description = "What the token says, or that it is not active", body = Introspection)),
     security(("client" = []), ())
 )]
 #[post("/introspect")]
@@ -105,7 +110,7 @@ pub(crate) async fn introspect(client: FormClient, req: HttpRequest, app: web::D
 #[utoipa::path(
     tag = "token",
     operation_id = "revokeToken",
-    request_body(content((TokenHint = "application/x-www-form-urlencoded"))),
+    request_body(content = TokenHint, content_type = "application/x-www-form-urlencoded"),
     responses((status = 200, description = "The token is not good any more", body = super::Done)),
     security(("client" = []), ())
 )]

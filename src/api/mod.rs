@@ -23,19 +23,48 @@ use actix_web::http::StatusCode;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa::openapi::{Array, Ref};
 
 use crate::error::Error;
 use crate::locale::{Locale, Message};
 
 /// The body of a success.
 #[derive(Serialize, ToSchema)]
-struct Answer<T> {
+struct Answer<T: ToSchema> {
     /// The HTTP status.
     code: u16,
     /// For people.
     message: &'static str,
     /// The data.
+    #[schema(schema_with = reference::<T>)]
     payload: T,
+}
+
+/// The body of a success that shows a list, or part of a long one.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct List<T: ToSchema> {
+    /// 200.
+    code: u16,
+    /// For people.
+    message: &'static str,
+    /// The items.
+    #[schema(schema_with = references::<T>)]
+    payload: Vec<T>,
+    /// Pass it as `cursor` for the next part; absent after the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    next_cursor: Option<String>,
+}
+
+/// Refers to a schema by its name. A generic member would repeat the whole schema, and each copy would become a type of its
+/// own in generated clients.
+fn reference<T: ToSchema>() -> Ref {
+    Ref::from_schema_name(T::name())
+}
+
+fn references<T: ToSchema>() -> Array {
+    Array::new(reference::<T>())
 }
 
 /// The body of a success that has nothing to show.
@@ -47,9 +76,13 @@ struct Done {
     message: &'static str,
 }
 
-fn answer<T: Serialize>(status: StatusCode, message: Message, locale: Locale, payload: T) -> HttpResponse {
+fn answer<T: Serialize + ToSchema>(status: StatusCode, message: Message, locale: Locale, payload: T) -> HttpResponse {
     let message = message.text(locale);
     HttpResponse::build(status).json(Answer { code: status.as_u16(), message, payload })
+}
+
+fn list<T: Serialize + ToSchema>(payload: Vec<T>, next_cursor: Option<String>, locale: Locale) -> HttpResponse {
+    HttpResponse::Ok().json(List { code: 200, message: Message::Ok.text(locale), payload, next_cursor })
 }
 
 fn done(message: Message, locale: Locale) -> HttpResponse {

@@ -1,11 +1,18 @@
 //! `GET /openapi.json`: what the registration of the handlers wrote, completed with what holds for all of them, so that
 //! no handler has to repeat it.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpResponse, get, web};
+use utoipa::openapi::info::LicenseBuilder;
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Info, License, OpenApi, PathItem, Ref, RefOr, ResponseBuilder, Server};
+use utoipa::openapi::{
+    ContentBuilder, HeaderBuilder, Info, OpenApi, PathItem, Ref, RefOr, Response, ResponseBuilder, Server,
+};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::config::Config;
@@ -32,11 +39,14 @@ pub(crate) async fn document(routes: web::Data<Routes>) -> HttpResponse {
 pub(crate) fn complete(api: &mut OpenApi, config: &Config) {
     let mut info = Info::new("Gatebird", env!("CARGO_PKG_VERSION"));
     info.description = Some("The gate before an API that other people's domains call.".into());
-    info.license = Some(License::new("MIT"));
+    // Without an identifier, openapi-generator refuses the document.
+    info.license = Some(LicenseBuilder::new().name("MIT").identifier(Some("MIT")).build());
     api.info = info;
     api.servers = Some(vec![Server::new(&config.public_url)]);
     let components = api.components.get_or_insert_default();
     components.schemas.insert(ErrorBody::name().into(), ErrorBody::schema());
+    components.schemas.insert(SCOPES.into(), some_of(config.scopes.split(' ')));
+    components.schemas.insert(AUDIENCES.into(), some_of(config.audiences.iter().map(String::as_str)));
     let bearer = |description: &str| {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
         SecurityScheme::Http(scheme.description(Some(description)).build())
@@ -49,12 +59,28 @@ pub(crate) fn complete(api: &mut OpenApi, config: &Config) {
     components.add_security_scheme("client", SecurityScheme::Http(Http::new(HttpAuthScheme::Basic)));
     for (path, item) in &mut api.paths.paths {
         for (changes, operation) in operations(item) {
-            if path == "/v1/token" {
-                operation.operation_id = Some("issueTokenV1".into());
-            }
-            refusals(path, operation, changes, config);
+            refusals(path, operation, changes, config, &mut components.responses);
         }
     }
+}
+
+const SCOPES: &str = "Scopes";
+const AUDIENCES: &str = "Audiences";
+
+/// Refers to the schema of a list of scopes that the server knows.
+pub(super) fn known_scopes() -> Ref {
+    Ref::from_schema_name(SCOPES)
+}
+
+/// Refers to the schema of a list of audiences that the server knows.
+pub(super) fn known_audiences() -> Ref {
+    Ref::from_schema_name(AUDIENCES)
+}
+
+/// The schema of a list with some of these names, each once.
+fn some_of<'a>(names: impl Iterator<Item = &'a str>) -> RefOr<Schema> {
+    let name = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names));
+    Schema::from(ArrayBuilder::new().items(name).min_items(Some(1)).unique_items(true)).into()
 }
 
 /// Each, and whether it may change something.
@@ -69,38 +95,24 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation
     all.into_iter().filter_map(|(changes, operation)| Some((changes, operation.as_mut()?)))
 }
 
-/// What never waits for the database nor for a hash.
-const FROM_MEMORY: [&str; 9] = [
-    "/token",
-    "/v1/token",
-    "/introspect",
-    "/verify",
-    "/v1/test",
-    "/.well-known/oauth-authorization-server",
-    "/.well-known/jwks.json",
-    "/healthz",
-    "/openapi.json",
-];
-
 /// Describes its refusals itself: 401 and 403 stand for all.
 const FOR_PROXIES: &str = "/verify";
 
 /// Takes nothing from a plan's limit.
 const FREE_OF_CHARGE: &str = "/revoke";
 
-const FAILURES: &str = "Too many wrong credentials from the network";
-const OVER_THE_PLAN: &str = "Over the limit of the domain's plan";
-const OVER_THE_ACCOUNT: &str =
-    "Too many changes by the account, or over the limit of the domain's plan; `reason` tells which";
-const OVER_A_LIMIT: &str = "Over the limit of the domain's plan, or too many requests or wrong credentials from the network; `reason` tells which";
+/// Answers whatever the state of the server is.
+const LIVENESS: &str = "/healthz";
 
-/// Adds every refusal that follows from what an operation takes and demands.
-fn refusals(path: &str, operation: &mut Operation, changes: bool, config: &Config) {
-    let mut add = |status: &str, description: &str| {
-        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(ErrorBody::name()))).build();
-        let response = ResponseBuilder::new().description(description).content("application/json", content).build();
-        operation.responses.responses.entry(status.into()).or_insert(response.into());
-    };
+/// Adds every refusal that follows from what an operation takes and demands. Operations share the descriptions in
+/// `components`.
+fn refusals(
+    path: &str,
+    operation: &mut Operation,
+    changes: bool,
+    config: &Config,
+    components: &mut BTreeMap<String, RefOr<Response>>,
+) {
     let demands: Vec<String> = operation
         .security
         .iter()
@@ -108,39 +120,81 @@ fn refusals(path: &str, operation: &mut Operation, changes: bool, config: &Confi
         .map(|requirement| serde_json::to_string(requirement).expect("a requirement is plain data"))
         .collect();
     let demands = |text: &str| demands.iter().any(|requirement| requirement.contains(text));
+    let mut add = |status: &str, name: &str, description: &str| {
+        if let Entry::Vacant(undescribed) = operation.responses.responses.entry(status.into()) {
+            undescribed.insert(Ref::from_response_name(name).into());
+            components.entry(name.into()).or_insert_with(|| refusal(status, description));
+        }
+    };
     if demands("oken\"") && path != FOR_PROXIES {
-        add("401", "No token, or one that is not valid or revoked");
-        add("419", "The token has expired (401 with EXPIRED_TOKEN_STATUS=401)");
-        add("429", if changes { OVER_THE_ACCOUNT } else { OVER_THE_PLAN });
+        add("401", "NoToken", "No token, or one that is not valid or revoked");
+        add("419", "Expired", "The token has expired (401 with EXPIRED_TOKEN_STATUS=401)");
+        match changes {
+            true => add(
+                "429",
+                "OverAccount",
+                "Too many changes by the account, or over the limit of the domain's plan; `reason` tells which",
+            ),
+            false => add("429", "OverPlan", "Over the limit of the domain's plan"),
+        }
     }
     if demands("userToken") || demands(":read") || demands(":write") {
-        add("403", "The token lacks the scope, or is of the wrong kind");
+        add("403", "Forbidden", "The token lacks the scope, or is of the wrong kind");
     }
     if demands("\"client\"") {
-        add("401", "Unknown client");
-        add("429", if path == FREE_OF_CHARGE { FAILURES } else { OVER_A_LIMIT });
+        add("401", "NoClient", "No credentials of a client, or wrong ones");
+        match path == FREE_OF_CHARGE {
+            true => add("429", "Failures", "Too many wrong credentials from the network"),
+            false => add(
+                "429",
+                "OverLimit",
+                "Over the limit of the domain's plan, or too many requests or wrong credentials from the network; `reason` tells which",
+            ),
+        }
     }
     if operation.request_body.is_some() {
-        add("400", "Malformed input; `field` names the member");
-        add("408", "The request did not arrive in time");
-        add("413", "The body is too large");
-        add("415", "The content type is not accepted");
+        add("400", "Malformed", "Malformed input; `field` names the member");
+        add("408", "TooSlow", "The request did not arrive in time");
+        add("413", "TooLarge", "The body is too large");
+        add("415", "MediaType", "The content type is not accepted");
     }
     for parameter in operation.parameters.iter().flatten() {
         match place(parameter) {
-            Some(ParameterIn::Path) => add("404", "Not found, or another tenant's"),
-            Some(ParameterIn::Query) if path != FOR_PROXIES => add("400", "Malformed input; `field` names the member"),
+            Some(ParameterIn::Path) => add("404", "NotFound", "Not found, or another tenant's"),
+            Some(ParameterIn::Query) if path != FOR_PROXIES => {
+                add("400", "Malformed", "Malformed input; `field` names the member");
+            }
+            // The only header that is a parameter.
+            Some(ParameterIn::Header) => add("412", "Changed", "It is no longer as `If-Match` demands"),
             _ => {}
         }
     }
-    if !FROM_MEMORY.contains(&path) {
-        add("503", "Temporarily unavailable; see Retry-After");
+    if path != LIVENESS {
+        add("503", "Unavailable", "Temporarily unavailable; nothing was changed");
     }
     if Version::of_path(path) == Some(Version::V1) && config.api_v1.sunset.is_some() {
-        add("410", "This version of the API is past its sunset");
+        add("410", "Gone", "This version of the API is past its sunset");
     }
-    add("431", "The head of the request is too large");
-    add("500", "A bug; the request id helps to find it");
+    add("405", "Method", "The path has no such method");
+    add("431", "HeadTooLarge", "The head of the request is too large");
+    add("500", "Internal", "A bug; the request id helps to find it");
+}
+
+/// Describes a refusal with the header that belongs to its status.
+fn refusal(status: &str, description: &str) -> RefOr<Response> {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(ErrorBody::name()))).build();
+    let response = ResponseBuilder::new().description(description).content("application/json", content);
+    let header = match status {
+        "401" | "419" => Some(("WWW-Authenticate", Type::String, "The challenge")),
+        "405" => Some(("Allow", Type::String, "The methods of the path")),
+        "429" | "503" => Some(("Retry-After", Type::Integer, "Seconds to wait, at least 1")),
+        _ => None,
+    };
+    let response = header.into_iter().fold(response, |response, (name, kind, description)| {
+        let schema = ObjectBuilder::new().schema_type(kind);
+        response.header(name, HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build())
+    });
+    response.build().into()
 }
 
 fn place(parameter: &RefOr<Parameter>) -> Option<&ParameterIn> {

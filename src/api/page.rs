@@ -18,9 +18,11 @@ use crate::locale::Message;
 #[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
     /// At most so many, 1 to 100; 50 if absent.
-    #[param(value_type = Option<u8>, minimum = 1, maximum = 100)]
+    #[param(value_type = Option<u8>, minimum = 1, maximum = 100, default = 50)]
     limit: Option<String>,
     /// `nextCursor` of the part before.
+    // A positive number of eight bytes, as `Cursor` writes it.
+    #[param(pattern = "^(?!A{11}$)[A-Za-f][A-Za-z0-9_-]{9}[AEIMQUYcgkosw048]$")]
     cursor: Option<String>,
 }
 

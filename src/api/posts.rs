@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::etag::{IfMatch, tagged};
 use super::page::{PageQuery, Part};
-use super::{done, not_found, owner_gone};
+use super::{done, list, not_found, owner_gone};
 use crate::app::App;
 use crate::db::Conn;
 use crate::db::audit::Audited;
@@ -25,8 +25,10 @@ use crate::locale::{Locale, Message};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PostBody {
     /// 1 to 140 characters; `#word` in it is a hashtag.
+    #[schema(pattern = "^[^\\x00-\\x08\\x0B\\x0C\\x0E-\\x1F\\x7F-\\x9F]{1,140}$")]
     content: String,
     /// An http or https URL of at most 200 characters.
+    #[schema(max_length = 200, pattern = "^[Hh][Tt][Tt][Pp][Ss]?://[^\\s\\x00-\\x1F\\x7F-\\x9F]+$")]
     img: Option<String>,
 }
 
@@ -80,31 +82,10 @@ impl From<Post> for PostView {
     }
 }
 
-/// Part of a list of posts.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct Posts {
-    /// 200.
-    code: u16,
-    /// For people.
-    message: &'static str,
-    /// Newest first.
-    payload: Vec<PostView>,
-    /// Pass it as `cursor` for the next part; absent after the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    next_cursor: Option<String>,
-}
-
 /// Answers with the posts that were read for that part.
 fn page(posts: Vec<Post>, part: Part, locale: Locale) -> HttpResponse {
     let (posts, next_cursor) = part.cut(posts, |post| post.id.get());
-    HttpResponse::Ok().json(Posts {
-        code: 200,
-        message: Message::Ok.text(locale),
-        payload: posts.into_iter().map(PostView::from).collect(),
-        next_cursor,
-    })
+    list(posts.into_iter().map(PostView::from).collect(), next_cursor, locale)
 }
 
 /// List the own posts, newest first.
@@ -112,7 +93,7 @@ fn page(posts: Vec<Post>, part: Part, locale: Locale) -> HttpResponse {
     tag = "posts",
     operation_id = "listPosts",
     params(PageQuery),
-    responses((status = 200, description = "The posts", body = Posts)),
+    responses((status = 200, description = "The posts", body = super::List<PostView>)),
     security(("token" = ["posts:read"]))
 )]
 #[get("/posts/my")]
@@ -133,7 +114,7 @@ pub(crate) async fn mine(
     tag = "posts",
     operation_id = "listPostsByHashtag",
     params(("title" = String, Path, description = "The hashtag, without regard to case"), PageQuery),
-    responses((status = 200, description = "The posts", body = Posts)),
+    responses((status = 200, description = "The posts", body = super::List<PostView>)),
     security(("token" = ["posts:read"]))
 )]
 #[get("/posts/hashtag/{title}")]
@@ -147,8 +128,8 @@ pub(crate) async fn by_hashtag(
     let part = Part::parse(req.query_string())?;
     let no_results = || Error::NotFound(Message::NoResults);
     let (tenant, hashtag) = (token.tenant(), Hashtag::parse(&title).ok_or_else(no_results)?);
-    let list = move |conn: &mut Conn| Ok(post::list_with_hashtag(conn, tenant, &hashtag, part.page())?);
-    let posts = app.db.read(token.holder(), list).await?;
+    let read = move |conn: &mut Conn| Ok(post::list_with_hashtag(conn, tenant, &hashtag, part.page())?);
+    let posts = app.db.read(token.holder(), read).await?;
     // A later part may be empty, because posts were deleted since the one before.
     match posts.is_empty() && part.is_first() {
         true => Err(no_results()),
@@ -197,7 +178,7 @@ pub(crate) async fn create(
 #[utoipa::path(
     tag = "posts",
     operation_id = "showPost",
-    params(("id" = i64, Path, description = "The post's number")),
+    params(("id" = inline(PostId), Path, description = "The post's number")),
     responses((status = 200, description = "The post", body = super::Answer<PostView>)),
     security(("token" = ["posts:read"]))
 )]
@@ -218,7 +199,7 @@ pub(crate) async fn show(
 #[utoipa::path(
     tag = "posts",
     operation_id = "changePost",
-    params(("id" = i64, Path, description = "The post's number")),
+    params(("id" = inline(PostId), Path, description = "The post's number"), IfMatch),
     request_body = PostBody,
     responses((status = 200, description = "The changed post", body = super::Answer<PostView>)),
     security(("token" = ["posts:write"]))
@@ -257,7 +238,7 @@ fn unchanged(conn: &mut Conn, tenant: UserId, id: PostId, if_match: &IfMatch) ->
 #[utoipa::path(
     tag = "posts",
     operation_id = "deletePost",
-    params(("id" = i64, Path, description = "The post's number")),
+    params(("id" = inline(PostId), Path, description = "The post's number"), IfMatch),
     responses((status = 200, description = "Deleted", body = super::Done)),
     security(("token" = ["posts:write"]))
 )]

@@ -15,7 +15,7 @@ use crate::db::domain::Domain;
 use crate::db::secret::{self, Shown, Used};
 use crate::error::{Error, Result};
 use crate::gate::body::Json;
-use crate::id::SecretId;
+use crate::id::{DomainId, SecretId};
 use crate::locale::{Locale, Message};
 use crate::secret::ClientSecret;
 use crate::token::present;
@@ -89,7 +89,7 @@ impl SecretView {
 #[utoipa::path(
     tag = "domains",
     operation_id = "rotateSecret",
-    params(("id" = String, Path, description = "The domain's public id")),
+    params(("id" = inline(DomainId), Path, description = "The domain's public id")),
     request_body = Rotation,
     responses(
         (status = 201, description = "The new secret", body = super::Answer<SecretView>),
@@ -149,16 +149,15 @@ pub(crate) fn rotated(
 #[utoipa::path(
     tag = "domains",
     operation_id = "listSecrets",
-    params(("id" = String, Path, description = "The domain's public id")),
-    responses((status = 200, description = "The newest first", body = super::Answer<Vec<SecretView>>)),
+    params(("id" = inline(DomainId), Path, description = "The domain's public id")),
+    responses((status = 200, description = "The newest first", body = super::List<SecretView>)),
     security(("userToken" = []))
 )]
 #[get("/domains/{id}/secrets")]
 pub(crate) async fn list(own: OwnDomain, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     let list = |conn: &mut Conn, domain: Domain| Ok(secret::list(conn, domain.user_id, domain.id)?);
     let secrets = own.read(&app, list).await?;
-    let views: Vec<SecretView> = secrets.into_iter().map(|(shown, used)| SecretView::of(shown, used)).collect();
-    Ok(answer(StatusCode::OK, Message::Ok, locale, views))
+    Ok(super::list(secrets.into_iter().map(|(shown, used)| SecretView::of(shown, used)).collect(), None, locale))
 }
 
 /// Retire one client secret at once. Every token that the domain has is revoked with it.
@@ -166,8 +165,8 @@ pub(crate) async fn list(own: OwnDomain, app: web::Data<App>, locale: Locale) ->
     tag = "domains",
     operation_id = "retireSecret",
     params(
-        ("id" = String, Path, description = "The domain's public id"),
-        ("secretId" = i64, Path, description = "The secret's number"),
+        ("id" = inline(DomainId), Path, description = "The domain's public id"),
+        ("secretId" = inline(SecretId), Path, description = "The secret's number"),
     ),
     responses((status = 200, description = "Retired", body = super::Done)),
     security(("userToken" = []))

@@ -63,45 +63,72 @@ struct OAuthIssued<'a> {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the form; `Form` reads it")]
 pub(crate) struct TokenForm {
-    /// `client_credentials`.
-    grant_type: String,
+    grant_type: GrantType,
     /// The domain's public id, unless HTTP Basic names it.
+    #[schema(nullable = false)]
     client_id: Option<String>,
     /// The secret, unless HTTP Basic has it.
+    #[schema(nullable = false, format = Password)]
     client_secret: Option<String>,
     /// `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`, with a signature instead of a secret (RFC 7523).
+    #[schema(nullable = false)]
     client_assertion_type: Option<String>,
     /// The signature: a JWT of the client's own.
+    #[schema(nullable = false)]
     client_assertion: Option<String>,
     /// Scopes, separated by spaces; without it, all that the domain may have.
+    #[schema(nullable = false)]
     scope: Option<String>,
     /// An audience that the token is to be for, or several of them; without it, the issuer (RFC 8707).
+    #[schema(nullable = false)]
     resource: Option<Vec<String>>,
 }
 
-/// Either answer, after either form of the request.
-#[derive(ToSchema, Serialize)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "describes the answer")]
-enum TokenAnswer<'a> {
-    /// To JSON.
-    Plain(Issued<'a>),
-    /// To a form.
-    OAuth(OAuthIssued<'a>),
+/// The only grant.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes the form; `Form` reads it")]
+enum GrantType {
+    ClientCredentials,
 }
 
-/// Exchange a client secret for an access token.
+/// Exchange client credentials for an access token (RFC 6749 §4.4).
 ///
-/// Plain JSON for simple clients; OAuth 2.0 client credentials, with HTTP Basic or body credentials, for libraries.
+/// The credentials come by HTTP Basic or in the form, not by both. `POST /v1/token` is the same in plain JSON; either path
+/// takes either.
 #[utoipa::path(
     tag = "token",
     operation_id = "issueToken",
-    request_body(content((TokenRequest = "application/json"), (TokenForm = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "The token", body = inline(TokenAnswer))),
+    request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200, description = "The token", body = OAuthIssued)),
     security(("client" = []), ())
 )]
 #[post("/token")]
 pub(crate) async fn issue(client: Client, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
+    issued(&client, &app, locale)
+}
+
+/// Exchange a client secret for an access token, in plain JSON.
+///
+/// `POST /token` is the same as OAuth 2.0 has it; either path takes either.
+#[utoipa::path(
+    tag = "token",
+    operation_id = "issueTokenV1",
+    request_body = TokenRequest,
+    responses(
+        (status = 200, description = "The token", body = Issued),
+        (status = 401, description = "Unknown client", body = crate::error::ErrorBody),
+        (status = 429, description = "Over the limit of the domain's plan, or too many requests or wrong credentials from the network; `reason` tells which", body = crate::error::ErrorBody),
+    ),
+    security(())
+)]
+#[post("/token")]
+pub(crate) async fn issue_v1(client: Client, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
+    issued(&client, &app, locale)
+}
+
+/// The answer in the form of the request, with a token for what it asks.
+fn issued(client: &Client, app: &App, locale: Locale) -> Result<HttpResponse> {
     let domain = &client.live.domain;
     let grant = Grant::of(client.form.as_ref(), domain, &app.config);
     let Grant { scope, audiences } = grant.inspect_err(|error| app.refused(domain.id, error))?;
@@ -113,7 +140,7 @@ pub(crate) async fn issue(client: Client, app: web::Data<App>, locale: Locale) -
     }
     // Enough for most: a body that grows to its size is copied three times.
     let mut body = Vec::with_capacity(token.get().len() + 256);
-    let written = match client.form {
+    let written = match &client.form {
         None => {
             let message = Message::TokenIssued.text(locale);
             let issued = Issued { code: 200, message, token, token_type, expires_in, secret_expires_at };

@@ -2,19 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::answer;
+use super::list;
 use super::own::OwnDomain;
 use crate::app::{App, USAGE_DAYS};
 use crate::db::usage::{self, Counted};
 use crate::error::{Error, Result};
-use crate::id::number;
+use crate::id::{DomainId, number};
 use crate::locale::{Locale, Message};
 use crate::usage::DAY;
 
@@ -23,7 +22,7 @@ use crate::usage::DAY;
 #[into_params(parameter_in = Query)]
 struct Days {
     /// How many days, today included: 1 to 400, 30 if absent.
-    #[param(value_type = Option<i64>, minimum = 1, maximum = 400)]
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 400, default = 30)]
     days: Option<String>,
 }
 
@@ -71,8 +70,8 @@ pub(crate) fn date(number: i64) -> String {
 #[utoipa::path(
     tag = "domains",
     operation_id = "showUsage",
-    params(("id" = String, Path, description = "The domain's public id"), Days),
-    responses((status = 200, description = "Every day, the latest first", body = super::Answer<Vec<Day>>)),
+    params(("id" = inline(DomainId), Path, description = "The domain's public id"), Days),
+    responses((status = 200, description = "Every day, the latest first", body = super::List<Day>)),
     security(("userToken" = []))
 )]
 #[get("/domains/{id}/usage")]
@@ -97,6 +96,5 @@ pub(crate) async fn show(
             day.add(counted);
         }
     }
-    let latest_first: Vec<Day> = shown.into_values().rev().collect();
-    Ok(answer(StatusCode::OK, Message::Ok, locale, latest_first))
+    Ok(list(shown.into_values().rev().collect(), None, locale))
 }

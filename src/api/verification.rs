@@ -16,7 +16,7 @@ use crate::db::domain::Domain;
 use crate::db::proof::{self, Proof};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::id::UserId;
+use crate::id::{DomainId, UserId};
 use crate::locale::{Locale, Message};
 use crate::proof::{Challenge, Look, Method, proven_by};
 
@@ -160,7 +160,7 @@ fn state(conn: &mut Conn, domain: Domain, trusted: i64) -> Result<(Domain, Optio
 #[utoipa::path(
     tag = "domains",
     operation_id = "showVerification",
-    params(("id" = String, Path, description = "The domain's public id")),
+    params(("id" = inline(DomainId), Path, description = "The domain's public id")),
     responses((status = 200, description = "What to publish", body = super::Answer<Verification>)),
     security(("userToken" = []))
 )]
@@ -179,7 +179,7 @@ pub(crate) async fn show(own: OwnDomain, app: web::Data<App>, locale: Locale) ->
 #[utoipa::path(
     tag = "domains",
     operation_id = "verifyDomain",
-    params(("id" = String, Path, description = "The domain's public id")),
+    params(("id" = inline(DomainId), Path, description = "The domain's public id")),
     responses(
         (status = 200, description = "Proven", body = super::Answer<Verification>),
         (status = 409, description = "Not found, with what was looked for and what was found in `payload`; or, with the reason `taken`, somebody else has proven the host", body = crate::error::ErrorBody),

@@ -28,13 +28,13 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 #[into_params(parameter_in = Query)]
 struct Demands<'a> {
     /// Scopes, separated by spaces, which the token has to carry all.
-    #[param(required = false)]
+    #[param(required = false, pattern = "\\S")]
     scope: Option<Cow<'a, str>>,
     /// The audience that the token has to be for; the issuer if absent.
-    #[param(required = false)]
+    #[param(required = false, pattern = "\\S")]
     audience: Option<Cow<'a, str>>,
     /// The host that the token's domain has to have, with its default port or without.
-    #[param(required = false)]
+    #[param(required = false, pattern = "\\S")]
     host: Option<Cow<'a, str>>,
 }
 

@@ -210,6 +210,7 @@ fn presented(req: &HttpRequest, body: &Body) -> Result<(Credentials, Option<Form
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct TokenRequest {
     /// The secret that was shown when the domain was registered.
+    #[schema(format = Password)]
     client_secret: String,
 }
 

@@ -39,6 +39,7 @@ mod secrets;
 mod shares;
 mod smoke;
 mod start_up;
+mod strictness;
 mod tenancy;
 mod token;
 mod usage;

@@ -74,7 +74,7 @@ pub const FORM: &str = "application/x-www-form-urlencoded";
 /// The bodies of good requests, where there is one: JSON, or a form.
 #[rustfmt::skip]
 const BODIES: &[(&str, &str)] = &[
-    ("POST /token",             r#"{"clientSecret":"{secret}"}"#),
+    ("POST /token",             "grant_type=client_credentials&client_id={client}&client_secret={secret}"),
     ("POST /v1/token",          r#"{"clientSecret":"{secret}"}"#),
     ("POST /introspect",        "token={token}&client_id={client}&client_secret={secret}"),
     ("POST /revoke",            "token={token}&client_id={client}&client_secret={secret}"),
