@@ -75,7 +75,7 @@ pub fn insert(conn: &mut Conn, tenant: UserId, new: &NewDomain, now: i64) -> Que
 pub fn list(conn: &mut Conn, tenant: UserId) -> QueryResult<Vec<Domain>> {
     domains::table
         .filter(domains::user_id.eq(tenant))
-        .order((domains::created_at, domains::id))
+        .order(domains::number)
         .select(Domain::as_select())
         .load(conn)
 }
@@ -142,7 +142,7 @@ pub fn list_all(conn: &mut Conn) -> QueryResult<Vec<(Domain, String)>> {
     domains::table
         .inner_join(users::table)
         .filter(users::ended.eq(false))
-        .order((domains::created_at, domains::id))
+        .order(domains::number)
         .select((Domain::as_select(), users::username))
         .load(conn)
 }

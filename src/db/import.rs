@@ -150,6 +150,7 @@ fn insert_rows(conn: &mut Conn, new: &[&Domain]) -> QueryResult<HashSet<DomainId
             domains::plan.eq(domain.plan),
             domains::created_at.eq(domain.created_at),
             domains::revision.eq(number),
+            domains::number.eq(number),
         )
     });
     let host = (domains::user_id, domains::host);

@@ -62,6 +62,7 @@ diesel::table! {
         jwks -> Nullable<Text>,
         proven_at -> Nullable<BigInt>,
         ousted -> Bool,
+        number -> BigInt,
     }
 }
 

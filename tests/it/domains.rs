@@ -378,3 +378,16 @@ fn wait_for_file(database: &Database) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+#[test]
+fn domains_are_listed_in_order_of_registration() {
+    let gate = Gate::start();
+    let user = gate.sign_up("alice");
+    let hosts: Vec<String> = (0..12).map(|number| format!("host{}.example.com", number * 7 % 12)).collect();
+    let ids: Vec<String> = hosts.iter().map(|host| gate.register(&user, host).id).collect();
+    let path = format!("/v1/domains/{}", ids[3]);
+    gate.patch(&path).token(&user.token).json(&json!({"type": "premium"})).send().expect(200);
+    let listed = gate.get("/v1/domains").token(&user.token).send().expect(200);
+    let listed = listed["payload"].as_array().expect("a list").iter().map(|domain| domain["host"].clone());
+    assert_eq!(listed.collect::<Vec<_>>(), hosts);
+}
