@@ -73,11 +73,7 @@ pub fn insert(conn: &mut Conn, tenant: UserId, new: &NewDomain, now: i64) -> Que
 
 /// The tenant's domains in order of registration.
 pub fn list(conn: &mut Conn, tenant: UserId) -> QueryResult<Vec<Domain>> {
-    domains::table
-        .filter(domains::user_id.eq(tenant))
-        .order(domains::number)
-        .select(Domain::as_select())
-        .load(conn)
+    domains::table.filter(domains::user_id.eq(tenant)).order(domains::number).select(Domain::as_select()).load(conn)
 }
 
 /// How many domains the tenant has.

@@ -205,6 +205,38 @@ fn a_member_of_an_answer_is_always_there_or_never_null() {
     assert!(wrong.is_empty(), "both optional and nullable: {wrong:#?}");
 }
 
+/// openapi-generator and orval refuse a document without it.
+#[test]
+fn the_license_has_its_identifier() {
+    assert_eq!(Document::of(&Gate::start()).0["info"]["license"], json!({"name": "MIT", "identifier": "MIT"}));
+}
+
+/// Generators make one method of an operation, with one type of body and one answer.
+#[test]
+fn an_operation_has_one_type_of_body_and_a_requirement_one_kind_of_credentials() {
+    let document = Document::of(&Gate::start());
+    for (name, operation) in document.operations() {
+        let types = operation["requestBody"]["content"].as_object().map_or(0, |content| content.len());
+        assert!(types <= 1, "{name} has {types} types of body");
+        for requirement in operation["security"].as_array().expect("security") {
+            assert!(
+                requirement.as_object().expect("an object").len() <= 1,
+                "{name} demands two kinds of credentials at once"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_variant_is_a_reference_and_nothing_else() {
+    let document = Document::of(&Gate::start());
+    each_object(&document.0, &mut |object| {
+        for variant in object["oneOf"].as_array().into_iter().flatten().filter(|variant| variant["$ref"].is_string()) {
+            assert_eq!(variant.as_object().expect("an object").len(), 1, "{variant}");
+        }
+    });
+}
+
 #[test]
 fn the_bounds_of_a_page_are_documented() {
     let document = Document::of(&Gate::start());

@@ -255,6 +255,7 @@ fn every_column_can_be_read_through_diesel() {
             Option<String>,
             Option<i64>,
             bool,
+            i64,
         );
         type Secret = (i64, String, Vec<u8>, String, i64, Option<i64>, i64);
         type SigningKey = (String, String, Vec<u8>, i64, i64, Option<i64>, i64);
