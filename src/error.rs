@@ -65,6 +65,8 @@ pub enum Error {
     Target,
     /// The token is fine but of a domain of another host than was demanded.
     WrongHost,
+    /// The token is of the demanded host's domain, but control of that host is not verified.
+    HostUnverified,
     /// Any refusal as a reverse proxy understands it: 401 or 403 and nothing else, the reason in a header.
     AtProxy(Box<Error>),
     /// Does not exist, or is another tenant's.
@@ -191,6 +193,7 @@ impl Error {
             Error::Scope => row(S::BAD_REQUEST, "invalid_scope", R::Scope, Message::ScopeTooMuch),
             Error::Target => row(S::BAD_REQUEST, "invalid_target", R::Target, Message::Target),
             Error::WrongHost => row(S::FORBIDDEN, "insufficient_scope", R::Host, Message::WrongHost),
+            Error::HostUnverified => row(S::FORBIDDEN, "insufficient_scope", R::Unproven, Message::HostUnverified),
             Error::AtProxy(error) => error.at_proxy(),
             Error::NotFound(message) => row(S::NOT_FOUND, "not_found", R::NotFound, *message),
             Error::Method(_) => row(S::METHOD_NOT_ALLOWED, "method_not_allowed", R::Method, Message::Method),
@@ -289,6 +292,7 @@ impl Error {
             | Error::TokenRevoked
             | Error::LacksScope
             | Error::WrongHost
+            | Error::HostUnverified
             | Error::WrongKind(_) => {
                 let challenge = format!(
                     "Bearer realm=\"gatebird\", error=\"{}\", error_description=\"{}\"",

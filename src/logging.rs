@@ -77,11 +77,12 @@ pub fn start(filter: &str) {
     let lines = DIAGNOSTICS.get_or_init(|| Lines::to(io::stderr()));
     let started = env_logger::Builder::new()
         .filter_module("actix_server", log::LevelFilter::Warn)
-        // Its lines are about what clients send, and may contain it. Such requests are answered, counted and logged here.
-        .filter_module("actix_http", log::LevelFilter::Off)
         .parse_filters(filter)
         .target(env_logger::Target::Pipe(Box::new(lines.clone())))
         .format(|out, record| {
+            if may_tell_requests(record) {
+                return Ok(());
+            }
             let line = json!({
                 "time": unix_time(),
                 "level": record.level().as_str(),
@@ -94,6 +95,13 @@ pub fn start(filter: &str) {
     drop(started);
     // One line as well, instead of several on standard error.
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+}
+
+/// Whether a line is of the framework and about what clients send, which can be a secret. No filter brings such a line back:
+/// these requests are answered, counted and logged here.
+fn may_tell_requests(record: &log::Record<'_>) -> bool {
+    let is_of = |name: &str| record.target().starts_with(name);
+    is_of("actix_http") || (is_of("actix_") && record.level() > log::Level::Info)
 }
 
 /// Writes one line of the access log to standard output.

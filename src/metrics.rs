@@ -69,6 +69,8 @@ pub struct Metrics {
     pub write_time: Histogram,
     /// Connections closed at once because their network had too many.
     pub connections_refused: Counter,
+    /// Requests refused because their head was malformed.
+    pub malformed_heads: Counter,
     /// Database connections in use.
     pub connections_used: Gauge,
     /// Database connections open.
@@ -96,6 +98,7 @@ impl Default for Metrics {
             revoked_tokens: Gauge::default(),
             write_time: Histogram::new(BUCKETS),
             connections_refused: Counter::default(),
+            malformed_heads: Counter::default(),
             connections_used: Gauge::default(),
             connections_open: Gauge::default(),
         };
@@ -155,6 +158,11 @@ impl Default for Metrics {
             "connections_refused",
             "Connections closed at once because their network had too many",
             metrics.connections_refused.clone(),
+        );
+        registry.register(
+            "malformed_heads",
+            "Requests refused because their head was malformed",
+            metrics.malformed_heads.clone(),
         );
         registry.register("database_connections_used", "Database connections in use", metrics.connections_used.clone());
         registry.register("database_connections_open", "Database connections open", metrics.connections_open.clone());

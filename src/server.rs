@@ -14,7 +14,7 @@ use actix_web::{HttpResponse, HttpServer, web};
 use futures_util::FutureExt;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use utoipa_actix_web::service_config::ServiceConfig;
+pub use utoipa_actix_web::service_config::ServiceConfig;
 use utoipa_actix_web::{AppExt, scope};
 
 use crate::api::{
@@ -34,7 +34,8 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(token::issue) //            POST   /token
         .service(issued::introspect) //      POST   /introspect
         .service(issued::revoke) //          POST   /revoke
-        .service(verify::verify) //          GET    /verify
+        .service(verify::verify) //          any    /verify
+        .route("/verify/{below:.*}", web::get().to(verify::identity))
         .service(
             scope("/v1")
                 .service(token::issue_v1) // POST   /v1/token
@@ -70,17 +71,23 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(openapi::document); //      GET    /openapi.json
 }
 
-/// The routes as data, once per process.
-pub fn route_table(config: &Config) -> web::Data<Routes> {
-    let (_, mut document) = actix_web::App::new().into_utoipa_app().configure(routes).split_for_parts();
+/// What registers routes: [`routes`], or a function of a program that uses this library. Such a function calls [`routes`]
+/// and adds routes of its own, which are then treated in every way as ours.
+pub type Register = fn(&mut ServiceConfig<'_>);
+
+/// The routes that `register` registers as data, once per process.
+pub fn route_table(config: &Config, register: Register) -> web::Data<Routes> {
+    let (_, mut document) = actix_web::App::new().into_utoipa_app().configure(register).split_for_parts();
     openapi::complete(&mut document, config);
     web::Data::new(Routes::of(&document, config))
 }
 
-/// The actix-web application of one worker: the routes inside the one middleware.
+/// The actix-web application of one worker: the routes that `register` registers, inside the one middleware. `table` must be
+/// the [`route_table`] of the same `register`.
 pub fn application(
     app: web::Data<App>,
     table: web::Data<Routes>,
+    register: Register,
 ) -> actix_web::App<
     impl ServiceFactory<
         ServiceRequest,
@@ -94,7 +101,7 @@ pub fn application(
         .app_data(app)
         .app_data(table)
         .into_utoipa_app()
-        .configure(routes)
+        .configure(register)
         .into_app()
         .default_service(web::to(status::unmatched))
         .wrap(from_fn(observe))
@@ -122,14 +129,14 @@ const KERNEL_BUFFER_SIZE: usize = 32 * 1024;
 /// # Errors
 /// When the address cannot be bound.
 pub fn bind(app: &web::Data<App>) -> io::Result<(Server, Vec<SocketAddr>)> {
-    let (app, table, workers) = (app.clone(), route_table(&app.config), app.config.workers);
+    let (app, table, workers) = (app.clone(), route_table(&app.config, routes), app.config.workers);
     let listener = listen(app.config.listen)?;
     let address = listener.local_addr()?;
     let builder = Server::build();
     let stopping = builder.graceful_shutdown_signal();
     let service = move || {
         let (stopping, accepting) = (stopping.clone(), app.clone());
-        let application = application(app.clone(), table.clone()).into_factory();
+        let application = application(app.clone(), table.clone(), routes).into_factory();
         let application = application.map_err(|error| error.error_response());
         let application = map_config(application, |()| AppConfig::default());
         let http = HttpService::build()
@@ -188,8 +195,8 @@ pub fn bind_metrics(app: &web::Data<App>, address: SocketAddr) -> io::Result<Ser
     let metrics = |app: web::Data<App>| async move {
         HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(app.metrics_text())
     };
-    let server =
-        HttpServer::new(move || actix_web::App::new().app_data(app.clone()).route("/metrics", web::get().to(metrics)));
+    let resource = move || web::resource("/metrics").route(web::get().to(metrics)).route(web::head().to(metrics));
+    let server = HttpServer::new(move || actix_web::App::new().app_data(app.clone()).service(resource()));
     Ok(server.workers(1).shutdown_timeout(1).disable_signals().bind(address)?.run())
 }
 

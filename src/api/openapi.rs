@@ -17,12 +17,12 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::config::Config;
 use crate::error::ErrorBody;
-use crate::gate::routes::Routes;
+use crate::gate::routes::{FOR_PROXIES, PUBLIC_DOCUMENTS, Routes, demands};
 use crate::gate::versions::Version;
 
 /// Describe this API.
 #[utoipa::path(
-    tag = "operations",
+    tag = PUBLIC_DOCUMENTS,
     operation_id = "openapi",
     responses((status = 200, description = "This document", body = Object)),
     security(())
@@ -95,9 +95,6 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation
     all.into_iter().filter_map(|(changes, operation)| Some((changes, operation.as_mut()?)))
 }
 
-/// Describes its refusals itself: 401 and 403 stand for all.
-const FOR_PROXIES: &str = "/verify";
-
 /// Takes nothing from a plan's limit.
 const FREE_OF_CHARGE: &str = "/revoke";
 
@@ -113,19 +110,14 @@ fn refusals(
     config: &Config,
     components: &mut BTreeMap<String, RefOr<Response>>,
 ) {
-    let demands: Vec<String> = operation
-        .security
-        .iter()
-        .flatten()
-        .map(|requirement| serde_json::to_string(requirement).expect("a requirement is plain data"))
-        .collect();
-    let demands = |text: &str| demands.iter().any(|requirement| requirement.contains(text));
+    let demands = |text: &str| demands(operation.security.as_deref(), text);
     let mut add = |status: &str, name: &str, description: &str| {
         if let Entry::Vacant(undescribed) = operation.responses.responses.entry(status.into()) {
             undescribed.insert(Ref::from_response_name(name).into());
             components.entry(name.into()).or_insert_with(|| refusal(status, description));
         }
     };
+    // `/verify` describes its refusals itself: 401 and 403 stand for all.
     if demands("oken\"") && path != FOR_PROXIES {
         add("401", "NoToken", "No token, or one that is not valid or revoked");
         add("419", "Expired", "The token has expired (401 with EXPIRED_TOKEN_STATUS=401)");
@@ -175,7 +167,9 @@ fn refusals(
     if Version::of_path(path) == Some(Version::V1) && config.api_v1.sunset.is_some() {
         add("410", "Gone", "This version of the API is past its sunset");
     }
-    add("405", "Method", "The path has no such method");
+    if path != FOR_PROXIES {
+        add("405", "Method", "The path has no such method");
+    }
     add("431", "HeadTooLarge", "The head of the request is too large");
     add("500", "Internal", "A bug; the request id helps to find it");
 }

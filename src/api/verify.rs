@@ -1,14 +1,22 @@
-//! `GET /verify`: a reverse proxy asks who calls, and whether it may go on. Works with nginx `auth_request`, Traefik
-//! ForwardAuth and Envoy `ext_authz`; see `deploy/`.
+//! `/verify`: a reverse proxy asks who calls, and whether it may go on. Works with nginx `auth_request`, the ForwardAuth of
+//! Traefik and Caddy, Envoy `ext_authz` and HAProxy; see `deploy/`.
 //!
-//! Pre-flights: a browser sends no token with one, so with the files of `deploy/` it is refused like everything without a
-//! token, 401 `missing`, and pages cannot call the API behind. An API that pages are to call answers pre-flights itself,
-//! on a path without the gate, for OPTIONS only; the request that follows still needs its token. `/verify` has no OPTIONS,
-//! so a proxy that keeps the caller's method when it asks is refused, never let through by the 204 of a pre-flight.
+//! **Method and path.** A proxy asks about a request of its caller. Some proxies keep the caller's method, and some append
+//! the caller's path, so `/verify` and all paths below it are answered alike for every method.
+//!
+//! **Demands.** The operator states in the query, or in headers that the proxy sets, what the token must be good for. A
+//! caller can never state that. So a demand that also stands in the caller's own query is refused, as is one behind an
+//! appended path: there, the query is the caller's. A header only adds to what is demanded without it, because a caller can
+//! send such a header through a proxy that does not set it.
+//!
+//! **Pre-flights.** A browser sends no token with one. The files of `deploy/` send a pre-flight here instead of to the API,
+//! as `OPTIONS /verify`, and the answer goes back to the browser ([`crate::gate`] has it beside all other pre-flights). The
+//! request that follows still needs its token.
 
 use std::borrow::Cow;
+use std::sync::Once;
 
-use actix_web::http::header::HeaderValue;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::form_urlencoded;
@@ -17,51 +25,128 @@ use utoipa::IntoParams;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::gate::bearer::Bearer;
+use crate::gate::forwarded;
+use crate::gate::routes::FOR_PROXIES;
 use crate::host::Host;
 use crate::locale::Message;
 
 /// All but the unreserved characters of RFC 3986 §2.3.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What the proxy demands of the token.
+/// What the operator demands of the token.
 #[derive(Default, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Demands<'a> {
-    /// Scopes, separated by spaces, which the token has to carry all.
+    /// Scopes, separated by spaces, all of which the token must carry.
     #[param(required = false, pattern = "\\S")]
     scope: Option<Cow<'a, str>>,
-    /// The audience that the token has to be for; the issuer if absent.
+    /// The audience that the token must be for; the issuer if absent.
     #[param(required = false, pattern = "\\S")]
     audience: Option<Cow<'a, str>>,
-    /// The host that the token's domain has to have, with its default port or without.
+    /// The host that the token's domain must have, with its default port or without. Control of it must be verified, unless
+    /// `UNVERIFIED_HOSTS` is `allow`.
     #[param(required = false, pattern = "\\S")]
     host: Option<Cow<'a, str>>,
 }
 
+/// Headers in which a proxy can state demands, each with the name that the demand has in a query.
+const DEMAND_HEADERS: [(HeaderName, &str); 3] = [
+    (HeaderName::from_static("x-gatebird-require-scope"), "scope"),
+    (HeaderName::from_static("x-gatebird-require-audience"), "audience"),
+    (HeaderName::from_static("x-gatebird-require-host"), "host"),
+];
+
 impl<'a> Demands<'a> {
-    /// Reads them strictly: a demand that is not understood must not be passed over.
-    fn parse(query: &'a str) -> Result<Demands<'a>> {
-        let mut demands = Demands::default();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            let place = match name.as_ref() {
-                "scope" => &mut demands.scope,
-                "audience" => &mut demands.audience,
-                "host" => &mut demands.host,
-                _ => return Err(Error::Malformed(Message::Malformed)),
+    /// Reads the demands of a query that the operator wrote.
+    fn of_query(req: &'a HttpRequest) -> Result<Demands<'a>> {
+        let query = req.query_string();
+        if req.match_info().as_str() != FOR_PROXIES {
+            return match pairs(query.as_bytes()).any(|(name, _)| Demands::default().place(&name).is_some()) {
+                true => Err(stated_by_caller()),
+                false => Ok(Demands::default()),
             };
-            if value.trim().is_empty() || place.replace(value).is_some() {
-                return Err(Error::Malformed(Message::Malformed));
+        }
+        let mut demands = Demands::default();
+        for pair in pairs(query.as_bytes()) {
+            if forwarded::queries(req.headers()).any(|of_caller| pairs(of_caller).any(|other| other == pair)) {
+                return Err(stated_by_caller());
+            }
+            demands.add(&pair.0, pair.1)?;
+        }
+        Ok(demands)
+    }
+
+    /// Reads the demands of the headers.
+    fn of_headers(headers: &'a HeaderMap) -> Result<Demands<'a>> {
+        let mut demands = Demands::default();
+        for (header, name) in &DEMAND_HEADERS {
+            for value in headers.get_all(header) {
+                let value = value.to_str().map_err(|_| Error::Malformed(Message::Malformed))?;
+                demands.add(name, value.into())?;
             }
         }
         Ok(demands)
     }
+
+    /// Adds a demand. One that is not understood must not be passed over.
+    fn add(&mut self, name: &str, value: Cow<'a, str>) -> Result<()> {
+        let place = self.place(name).filter(|place| place.is_none() && !value.trim().is_empty());
+        *place.ok_or(Error::Malformed(Message::Malformed))? = Some(value);
+        Ok(())
+    }
+
+    /// Where the demand of that name stands.
+    fn place(&mut self, name: &str) -> Option<&mut Option<Cow<'a, str>>> {
+        match name {
+            "scope" => Some(&mut self.scope),
+            "audience" => Some(&mut self.audience),
+            "host" => Some(&mut self.host),
+            _ => None,
+        }
+    }
+
+    /// Why the bearer does not meet the demands, if so.
+    fn unmet(&self, bearer: &Bearer, app: &App) -> Option<Error> {
+        if self.audience.as_ref().is_some_and(|audience| !bearer.is_for(audience)) {
+            return Some(Error::TokenInvalid);
+        }
+        let mut scopes = self.scope.iter().flat_map(|scopes| scopes.split_ascii_whitespace());
+        if !scopes.all(|scope| bearer.allows(scope)) {
+            return Some(Error::LacksScope);
+        }
+        let host = self.host.as_ref()?;
+        match bearer.domain() {
+            Some(domain) if Host::from_stored(domain.host.to_string()).is_named(host) => {
+                (!domain.proven && app.config.refuse_unverified_hosts).then_some(Error::HostUnverified)
+            }
+            _ => Some(Error::WrongHost),
+        }
+    }
+}
+
+fn pairs(query: &[u8]) -> form_urlencoded::Parse<'_> {
+    form_urlencoded::parse(query)
+}
+
+/// Refuses a demand that the caller may have stated, and tells the operator the remedy once.
+fn stated_by_caller() -> Error {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        log::warn!(
+            "refused at /verify: the reverse proxy passes on the caller's own query; it must ask for a fixed target, such as \
+             /verify? with an empty query, and can state its demands in X-Gatebird-Require-Scope, -Audience and -Host"
+        );
+    });
+    Error::Malformed(Message::DemandOfCaller)
 }
 
 /// Tell a reverse proxy who calls.
 ///
 /// The token is read from `Authorization` alone. The identity stands in `X-Gatebird-User`, `-Nick` (percent-encoded UTF-8),
-/// `-Domain`, `-Host`, `-Scope` and `-Token-Expires` (Unix seconds); all are always there, and empty where the token has no
-/// such thing, so that they replace whatever a caller invented. Refusals are 401 or 403 only, with `X-Gatebird-Reason`.
+/// `-Domain`, `-Host`, `-Host-Verified` (`true` or `false`), `-Scope` and `-Token-Expires` (Unix seconds). All of them are
+/// always there, and empty where the token has no such thing, so that they replace whatever a caller invented. Refusals are
+/// 401 or 403 only, with `X-Gatebird-Reason`. Every method is answered, and so is every path below this one. The headers
+/// `X-Gatebird-Require-Scope`, `-Audience` and `-Host` add to the demands of the query.
 #[utoipa::path(
     tag = "token",
     operation_id = "verifyToken",
@@ -75,15 +160,22 @@ impl<'a> Demands<'a> {
 )]
 #[get("/verify")]
 pub(crate) async fn verify(req: HttpRequest, app: web::Data<App>) -> Result<HttpResponse> {
+    identity(req, app).await
+}
+
+/// The answer of [`verify`], which is the same below its path.
+pub(crate) async fn identity(req: HttpRequest, app: web::Data<App>) -> Result<HttpResponse> {
     let bearer = admitted(&req, &app).map_err(|error| Error::AtProxy(Box::new(error)))?;
     let claims = bearer.claims();
     let host = bearer.domain().map_or("", |domain| &domain.host);
+    let is_verified = bearer.domain().is_some_and(|domain| domain.proven);
     let nick = utf8_percent_encode(&claims.nick, ENCODED);
     let headers = [
         ("X-Gatebird-User", claims.id.to_string().into()),
         ("X-Gatebird-Nick", nick.to_string().into()),
         ("X-Gatebird-Domain", claims.client_id.clone().unwrap_or_default()),
         ("X-Gatebird-Host", Cow::Borrowed(host)),
+        ("X-Gatebird-Host-Verified", Cow::Borrowed(if is_verified { "true" } else { "false" })),
         ("X-Gatebird-Scope", Cow::Borrowed(claims.scope.as_ref())),
         ("X-Gatebird-Token-Expires", claims.exp.to_string().into()),
     ];
@@ -96,17 +188,10 @@ pub(crate) async fn verify(req: HttpRequest, app: web::Data<App>) -> Result<Http
 
 /// The caller, if it meets every demand.
 fn admitted(req: &HttpRequest, app: &App) -> Result<Bearer> {
-    let demands = Demands::parse(req.query_string())?;
-    let bearer = Bearer::presented(req, app, demands.audience.as_deref().unwrap_or(&app.config.issuer))?;
-    let scopes = demands.scope.as_deref().unwrap_or_default();
-    if !scopes.split_ascii_whitespace().all(|scope| bearer.allows(scope)) {
-        return Err(bearer.refused(req, Error::LacksScope));
-    }
-    let is_of = |host: &Cow<'_, str>| {
-        bearer.domain().is_some_and(|domain| Host::from_stored(domain.host.to_string()).is_named(host))
-    };
-    match demands.host.as_ref().is_none_or(is_of) {
-        true => Ok(bearer),
-        false => Err(bearer.refused(req, Error::WrongHost)),
+    let (of_query, of_headers) = (Demands::of_query(req)?, Demands::of_headers(req.headers())?);
+    let bearer = Bearer::presented(req, app, of_query.audience.as_deref().unwrap_or(&app.config.issuer))?;
+    match of_query.unmet(&bearer, app).or_else(|| of_headers.unmet(&bearer, app)) {
+        None => Ok(bearer),
+        Some(error) => Err(bearer.refused(req, error)),
     }
 }

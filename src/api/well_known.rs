@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::gate::routes::PUBLIC_DOCUMENTS;
 use crate::token::keyring::JWKS_MAX_AGE;
 
 /// How clients prove themselves, at every endpoint that asks for it (RFC 6749 §2.3.1, RFC 7523).
@@ -38,7 +39,7 @@ struct Metadata<'a> {
 
 /// Describe this issuer to OAuth 2.0 libraries (RFC 8414).
 #[utoipa::path(
-    tag = "token",
+    tag = PUBLIC_DOCUMENTS,
     operation_id = "metadata",
     responses((status = 200, description = "Authorization server metadata", body = Metadata)),
     security(())
@@ -76,7 +77,7 @@ struct KeySet<T> {
 
 /// Publish the keys that verify our tokens, the next one included.
 #[utoipa::path(
-    tag = "token",
+    tag = PUBLIC_DOCUMENTS,
     operation_id = "jwks",
     responses((status = 200, description = "A JWK Set", body = inline(KeySet<Vec<String>>))),
     security(())

@@ -20,7 +20,7 @@ pub use self::algorithm::Algorithm;
 pub use self::hmac_secret::HmacSecret;
 use self::value::{
     at_most, audiences, database, duration, is_loopback_url, issuer, limit, log_filter, networks, one_of,
-    optional_date, optional_secret, parsed, public_url, rotation, scopes, with_issuer, without_password,
+    optional_date, optional_secret, optional_url, parsed, public_url, rotation, scopes, with_issuer, without_password,
 };
 pub use self::value::{date, grace};
 use crate::host::LocalHosts;
@@ -95,8 +95,12 @@ pub struct Config {
     pub local_hosts: LocalHosts,
     /// `BROWSER_SECRETS`: whether a client secret that a browser sends is refused.
     pub refuse_browser_secrets: bool,
+    /// `UNVERIFIED_HOSTS`: whether `/verify` refuses a host that it is asked to demand while control of it is not verified.
+    pub refuse_unverified_hosts: bool,
     /// `API_V1_DEPRECATED` and `API_V1_SUNSET`.
     pub api_v1: Life,
+    /// `API_V1_DOCS`: the page that tells of the end of version 1.
+    pub api_v1_docs: Option<String>,
     /// `PROOF`: whether a domain gets tokens only once control of its host is proven.
     pub proof_required: bool,
     /// `DNS_SERVER`: who is asked when a host is to be proven; `None` is whom this machine asks.
@@ -335,11 +339,14 @@ impl Config {
             one_of(&[("true", LocalHosts::Allowed), ("false", LocalHosts::Refused)]),
         );
         let refuse_browser_secrets = r.read("BROWSER_SECRETS", "allow", one_of(&[("allow", false), ("refuse", true)]));
+        let refuse_unverified_hosts =
+            r.read("UNVERIFIED_HOSTS", "refuse", one_of(&[("refuse", true), ("allow", false)]));
         let deprecated = r.read("API_V1_DEPRECATED", "", optional_date);
         let sunset = r.read("API_V1_SUNSET", "", |text| match (optional_date(text)?, deprecated.flatten()) {
             (Some(sunset), Some(deprecated)) if sunset < deprecated => Err("is before API_V1_DEPRECATED".to_owned()),
             (sunset, _) => Ok(sunset),
         });
+        let api_v1_docs = r.read("API_V1_DOCS", "", optional_url);
         let proof_required = r.read("PROOF", "optional", one_of(&[("optional", false), ("required", true)]));
         let dns_server = r.read("DNS_SERVER", "", |text| match text {
             "" => Ok(None),
@@ -386,7 +393,9 @@ impl Config {
             log_filter: log_filter?,
             local_hosts: local_hosts?,
             refuse_browser_secrets: refuse_browser_secrets?,
+            refuse_unverified_hosts: refuse_unverified_hosts?,
             api_v1: Life { deprecated: deprecated?, sunset: sunset? },
+            api_v1_docs: api_v1_docs?,
             proof_required: proof_required?,
             dns_server: dns_server?,
             settings: Vec::new(),

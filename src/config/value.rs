@@ -198,6 +198,19 @@ pub(super) fn public_url(text: &str) -> Result<String, String> {
     usable.then(|| text.trim_end_matches('/').to_owned()).ok_or_else(problem)
 }
 
+pub(super) fn optional_url(text: &str) -> Result<Option<String>, String> {
+    let is_url = |text: &str| {
+        // A `>` would end it in a `Link` header.
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"".contains(&byte));
+        is_plain && Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    };
+    match text {
+        "" => Ok(None),
+        _ if is_url(text) => Ok(Some(text.to_owned())),
+        _ => Err("must be a URL such as https://docs.example.com/v1".to_owned()),
+    }
+}
+
 pub(super) fn is_loopback_url(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| match url.host() {
         Some(Host::Domain(name)) => is_loopback_name(name),

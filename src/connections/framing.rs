@@ -17,13 +17,16 @@ const MAX_HEADERS: usize = 96;
 const MAX_CHUNK_SIZE_DIGITS: u8 = 8;
 
 /// Why a request is answered without being looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     /// The head is larger than 16 KiB or has more than 96 header lines.
+    #[error("it is too large")]
     HeadTooLarge,
     /// The head is not one of HTTP/1.1 or HTTP/1.0.
+    #[error("it is malformed")]
     Malformed,
     /// The head was not complete in time.
+    #[error("it was not complete in time")]
     HeadTooSlow,
 }
 
@@ -32,7 +35,7 @@ pub(super) enum Head {
     /// The head is not complete.
     Partial,
     /// The head has `size` bytes, and this body follows.
-    Whole { size: usize, body: Body },
+    Whole { size: usize, body: Body, offers_upgrade: bool },
     /// The head must not reach the framework.
     Refused(Refusal),
 }
@@ -43,7 +46,7 @@ pub(super) fn head(bytes: &[u8]) -> Head {
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut headers) {
         Ok(Status::Complete(size)) if size <= MAX_HEAD_SIZE => match body_of(&request) {
-            Some(body) => Head::Whole { size, body },
+            Some((body, offers_upgrade)) => Head::Whole { size, body, offers_upgrade },
             None => Head::Refused(Refusal::Malformed),
         },
         Ok(Status::Partial) if bytes.len() < MAX_PARTIAL_SIZE => Head::Partial,
@@ -52,16 +55,18 @@ pub(super) fn head(bytes: &[u8]) -> Head {
     }
 }
 
-/// The body that a head announces (RFC 9112 §6.3); `None` when that is ambiguous, or actix-http would refuse the head.
-fn body_of(request: &httparse::Request<'_, '_>) -> Option<Body> {
+/// The body that a head announces (RFC 9112 §6.3), and whether the head offers another protocol; `None` when the body is
+/// ambiguous, or actix-http would refuse the head.
+fn body_of(request: &httparse::Request<'_, '_>) -> Option<(Body, bool)> {
     let is_1_1 = request.version == Some(1);
-    let (mut length, mut is_chunked, mut has_host, mut is_websocket) = (None, false, false, false);
+    let (mut length, mut is_chunked, mut has_host, mut offers_upgrade) = (None, false, false, false);
     for header in &*request.headers {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         // The length of a name tells most names apart.
         match header.name.len() {
             4 if is("host") && replace(&mut has_host, true) => return None,
-            7 if is("upgrade") => is_websocket |= header.value.trim_ascii().eq_ignore_ascii_case(b"websocket"),
+            7 => offers_upgrade |= is("upgrade"),
+            10 if is("connection") => offers_upgrade |= options(header.value).any(is_upgrade),
             14 if is("content-length") => {
                 let size = parse_length(header.value)?;
                 if length.replace(size).is_some() {
@@ -85,14 +90,47 @@ fn body_of(request: &httparse::Request<'_, '_>) -> Option<Body> {
     if (is_1_1 && !has_host) || (!is_1_1 && method == "POST" && length.is_none()) || !is_target(target) {
         return None;
     }
-    match length {
-        Some(_) if is_chunked => None,
-        None if is_chunked => Some(Body::Chunked(Chunked::Size { size: 0, digits: 0 })),
+    let body = match length {
+        Some(_) if is_chunked => return None,
+        None if is_chunked => Body::Chunked(Chunked::Size { size: 0, digits: 0 }),
         // To actix-http all that follows is the body.
-        _ if is_websocket => Some(Body::Sized(u64::MAX)),
-        Some(0) | None if method == "CONNECT" => Some(Body::Sized(u64::MAX)),
-        length => Some(Body::Sized(length.unwrap_or(0))),
+        Some(0) | None if method == "CONNECT" => Body::Sized(u64::MAX),
+        length => Body::Sized(length.unwrap_or(0)),
+    };
+    Some((body, offers_upgrade))
+}
+
+/// The elements of a list such as the value of `Connection`.
+fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+fn is_upgrade(option: &[u8]) -> bool {
+    option.eq_ignore_ascii_case(b"upgrade")
+}
+
+/// Takes the offers of other protocols out of a head, by blanks of the same length. A server may ignore them (RFC 9110
+/// §7.8), but actix-http would answer `Connection: upgrade`, close the connection, and take what follows for a body.
+pub(super) fn remove_upgrade(head: &mut [u8]) {
+    for line in head.split_mut(|byte| *byte == b'\n') {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+            continue;
+        };
+        let (name, value) = line.split_at_mut(colon);
+        let value = &mut value[1..];
+        if is_upgrade(name) {
+            blank(value);
+        } else if name.eq_ignore_ascii_case(b"connection") {
+            let options = value.split_mut(|byte| *byte == b',');
+            options.filter(|option| is_upgrade(option.trim_ascii())).for_each(blank);
+        }
     }
+}
+
+/// Overwrites all but a CR at the end.
+fn blank(bytes: &mut [u8]) {
+    let size = bytes.trim_ascii_end().len();
+    bytes[..size].fill(b' ');
 }
 
 fn parse_length(value: &[u8]) -> Option<u64> {

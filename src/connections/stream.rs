@@ -184,7 +184,12 @@ impl Connection {
         let unread = &self.bytes[self.handed_out..];
         match &mut self.position {
             Position::Head => match framing::head(unread) {
-                Head::Whole { size, body } => self.begin(size, body),
+                Head::Whole { size, body, offers_upgrade } => {
+                    if offers_upgrade {
+                        framing::remove_upgrade(&mut self.bytes[self.handed_out..][..size]);
+                    }
+                    self.begin(size, body);
+                }
                 Head::Refused(refusal) => self.refuse(refusal),
                 Head::Partial => {
                     if self.deadline.wait() != Wait::Head {

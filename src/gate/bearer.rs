@@ -82,6 +82,11 @@ impl Bearer {
         self.token.allows(scope)
     }
 
+    /// Whether the token is for that audience.
+    pub(crate) fn is_for(&self, audience: &str) -> bool {
+        self.token.is_for(audience)
+    }
+
     /// Where the call comes from.
     pub(crate) fn address(&self) -> Address {
         self.address

@@ -2,7 +2,11 @@
 //! the request has, and no other. Servers send no `Origin` and get no header of these.
 //!
 //! A pre-flight carries neither token nor secret, and a refusal may come before either is known: those are for the pages
-//! of every registered host. They say nothing that a stranger could not find out.
+//! of every registered host. They say nothing that a stranger could not find out. A pre-flight is answered only for a route
+//! that takes a domain's token or secret, so that no page signs its visitors in. Public documents are for every page.
+//!
+//! At `/verify`, a pre-flight is the one for an API behind a reverse proxy, which sends it here instead of to the API. A
+//! proxy that asks whether a pre-flight may go on is answered as for any request, since some proxies take 204 for a yes.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -13,7 +17,8 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
-use super::routes::Route;
+use super::forwarded;
+use super::routes::{FOR_PROXIES, Pages, Route};
 use crate::app::App;
 use crate::directory::Domain;
 use crate::error::{Error, Result};
@@ -29,8 +34,13 @@ const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
 );
 /// Seconds that a browser may remember a pre-flight.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
-/// No page asks here, but reverse proxies do, and some take every 2xx for leave to go on, whatever the method.
-const FOR_PROXIES: &str = "/verify";
+/// What a page may send to an API behind a proxy. The wildcard does not cover `Authorization` (Fetch standard §3.3.5).
+const REQUEST_HEADERS_BEHIND_PROXY: HeaderValue =
+    HeaderValue::from_static("authorization, content-type, accept-language, if-match, x-request-id, *");
+/// Only the API knows which of these it has.
+const METHODS_BEHIND_PROXY: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
+/// The origin that stands for every page.
+const EVERY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 
 /// The web page behind a request that has an `Origin`.
 pub(super) struct Page {
@@ -66,16 +76,26 @@ impl Page {
     /// The answer to a pre-flight, if the request is one.
     pub(super) fn preflight(&self, req: &ServiceRequest, app: &App, route: &Route) -> Option<Result<HttpResponse>> {
         let asks = req.method() == Method::OPTIONS && req.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-        if !asks || route.pattern == FOR_PROXIES {
+        if !asks {
             return None;
         }
-        if !app.directory.has_live_host(self.origin()) {
-            return Some(Err(Error::Origin));
-        }
+        let origin = match route.pages {
+            Pages::Nobodys => return None,
+            Pages::Everybodys => EVERY_ORIGIN,
+            Pages::OfDomains if app.directory.has_live_host(self.origin()) => self.origin.clone(),
+            Pages::OfDomains => return Some(Err(Error::Origin)),
+        };
+        let (methods, headers) = match route.pattern {
+            FOR_PROXIES if req.match_info().as_str() != FOR_PROXIES || forwarded::is_question(req.headers()) => {
+                return None;
+            }
+            FOR_PROXIES => (METHODS_BEHIND_PROXY, REQUEST_HEADERS_BEHIND_PROXY),
+            _ => (HeaderValue::try_from(route.methods()).expect("methods are ASCII"), REQUEST_HEADERS),
+        };
         let answer = HttpResponse::NoContent()
-            .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, self.origin.clone()))
-            .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, route.methods()))
-            .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS))
+            .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, origin))
+            .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, methods))
+            .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, headers))
             .insert_header((header::ACCESS_CONTROL_MAX_AGE, MAX_AGE))
             .finish();
         Some(Ok(answer))
@@ -89,14 +109,23 @@ impl Page {
             None => status.as_u16() >= 400 && app.directory.has_live_host(self.origin()),
         };
         if allowed {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.origin.clone());
-            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, RESPONSE_HEADERS);
+            expose(self.origin.clone(), headers);
         }
     }
 
     fn origin(&self) -> &str {
         self.origin.to_str().unwrap_or_default()
     }
+}
+
+/// Lets every page read an answer.
+pub(super) fn allow_every_page(headers: &mut HeaderMap) {
+    expose(EVERY_ORIGIN, headers);
+}
+
+fn expose(origin: HeaderValue, headers: &mut HeaderMap) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, RESPONSE_HEADERS);
 }
 
 /// Whether a browser sent a request, and not a server. The first header alone does not tell: the `fetch` of Node.js has it

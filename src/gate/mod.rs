@@ -6,6 +6,7 @@ pub mod bearer;
 pub mod body;
 pub mod client;
 mod cors;
+pub(crate) mod forwarded;
 pub mod observe;
 mod quota;
 pub mod routes;

@@ -26,9 +26,9 @@ use serde_json::json;
 
 use super::address::Address;
 use super::bearer::Bearer;
-use super::cors::Page;
+use super::cors::{self, Page};
 use super::quota;
-use super::routes::{Route, Routes};
+use super::routes::{Pages, Route, Routes};
 use super::versions::Ending;
 use crate::app::App;
 use crate::config::{AccessLog, Config};
@@ -53,6 +53,7 @@ struct Seen<'a> {
     locale: Locale,
     method: &'static str,
     route: &'static str,
+    pages: Pages,
     /// The path, only where no route tells it, and the client's address: for the log.
     path: Option<String>,
     client: Option<IpAddr>,
@@ -67,7 +68,7 @@ struct Seen<'a> {
 /// # Errors
 /// Only for a handler that panicked, as a complete 500.
 pub async fn observe<B: MessageBody + 'static>(
-    req: ServiceRequest,
+    mut req: ServiceRequest,
     next: Next<B>,
 ) -> std::result::Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let (Some(app), Some(routes)) = (req.app_data::<web::Data<App>>(), req.app_data::<web::Data<Routes>>()) else {
@@ -82,6 +83,9 @@ pub async fn observe<B: MessageBody + 'static>(
         let mut response = req.into_response(answer.unwrap_or_else(|error| seen.answer(&app, &error)));
         seen.finish(&app, response.response_mut());
         return Ok(response);
+    }
+    if route.is_some_and(|route| route.is_handled_as_get(req.method())) {
+        req.head_mut().method = Method::GET;
     }
     match AssertUnwindSafe(next.call(req)).catch_unwind().await {
         Ok(Ok(response)) => {
@@ -112,6 +116,7 @@ impl<'a> Seen<'a> {
             method: known_method(req.method()),
             // One word for all paths that match none, so that nobody can make labels.
             route: route.map_or("unmatched", |route| route.pattern),
+            pages: route.map_or(Pages::Nobodys, |route| route.pages),
             path: (logged && route.is_none()).then(|| masked(req.path())),
             client: logged.then(|| Address::of(req.request(), &app.config).0).flatten(),
             page: Page::of(req),
@@ -122,6 +127,11 @@ impl<'a> Seen<'a> {
     /// What is answered before a handler is looked for.
     fn without_handler(&self, app: &App, req: &ServiceRequest, route: Option<&Route>) -> Option<Result<HttpResponse>> {
         if let Some(refusal) = req.conn_data::<Rc<Exchange>>().and_then(|exchange| exchange.refusal()) {
+            if refusal == Refusal::Malformed {
+                app.metrics.malformed_heads.inc();
+            }
+            let peer = req.peer_addr().map_or_else(|| "an unknown address".to_owned(), |peer| peer.ip().to_string());
+            log::debug!("refused the head of request {} from {peer}: {refusal}", self.id());
             return Some(Err(of_connection(refusal)));
         }
         if app.directory.is_outdated() && !route.is_some_and(|route| STATUS.contains(&route.pattern)) {
@@ -140,7 +150,7 @@ impl<'a> Seen<'a> {
             return Some(Err(Error::Sunset));
         }
         // Here and not by the router, which would go on to a pattern: `PUT /v1/posts/my` is no `/v1/posts/{id}`.
-        route.refusal(req.method().as_str()).map(|allow| Err(Error::Method(allow)))
+        route.refusal(req.method()).map(|allow| Err(Error::Method(allow)))
     }
 
     fn id(&self) -> &str {
@@ -172,8 +182,10 @@ impl<'a> Seen<'a> {
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, self.id.clone());
         secure(headers, &app.config);
-        if let Some(page) = &self.page {
-            page.allow(app, status, headers);
+        match (self.pages, &self.page) {
+            (Pages::Everybodys, _) => cors::allow_every_page(headers),
+            (_, Some(page)) => page.allow(app, status, headers),
+            (_, None) => {}
         }
         if let Some(ending) = self.ending {
             ending.announce(app.now(), headers);

@@ -1,14 +1,34 @@
-//! The routes as data, read from the OpenAPI document that the registration of the handlers wrote: for labels, and for
-//! telling a wrong method from a wrong path.
+//! The routes as data, read from the OpenAPI document that the registration of the handlers wrote: for labels, for telling
+//! a wrong method from a wrong path, and for deciding which web pages may call what.
 
 use std::collections::HashMap;
 
 use actix_web::dev::ResourceDef;
+use actix_web::http::Method;
 use actix_web::web::Bytes;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{OpenApi, PathItem};
 
 use super::versions::{Ending, Version};
 use crate::config::Config;
+
+/// The tag of documents that everybody may read.
+pub const PUBLIC_DOCUMENTS: &str = "documents";
+
+/// Where reverse proxies ask. They keep the method of the request that they ask about, and some append its path.
+pub(crate) const FOR_PROXIES: &str = "/verify";
+
+/// Whose web pages may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pages {
+    /// Nobody's: the route takes no credential that a domain has.
+    Nobodys,
+    /// Those of the domains: the route takes their access tokens or secrets.
+    OfDomains,
+    /// Everybody's: the route is a public document.
+    Everybodys,
+}
 
 /// One path pattern with the methods that it has.
 #[derive(Debug)]
@@ -17,6 +37,7 @@ pub struct Route {
     pub pattern: &'static str,
     methods: Vec<&'static str>,
     matcher: ResourceDef,
+    pub(super) pages: Pages,
 }
 
 /// All routes, and the document that describes them.
@@ -43,6 +64,7 @@ impl Routes {
                 pattern: Box::leak(path.clone().into_boxed_str()),
                 methods: methods(item),
                 matcher: ResourceDef::new(path.as_str()),
+                pages: pages(item),
             })
             .collect();
         let plain = routes.iter().enumerate().filter(|(_, route)| !route.pattern.contains('{'));
@@ -64,6 +86,7 @@ impl Routes {
     pub fn find(&self, path: &str) -> Option<&Route> {
         match self.plain.get(path) {
             Some(index) => self.routes.get(*index),
+            None if is_below(path, FOR_PROXIES) => self.find(FOR_PROXIES),
             None => self.routes.iter().find(|route| route.matcher.is_match(path)),
         }
     }
@@ -71,23 +94,63 @@ impl Routes {
 
 impl Route {
     /// The value of `Allow`, if the route has no such method.
-    pub fn refusal(&self, method: &str) -> Option<String> {
-        (!self.methods.contains(&method)).then(|| self.methods())
+    pub fn refusal(&self, method: &Method) -> Option<String> {
+        let is_known = self.pattern == FOR_PROXIES || self.methods.contains(&method.as_str());
+        (!is_known).then(|| self.methods())
     }
 
     /// The methods that it has, as a list for a header.
     pub fn methods(&self) -> String {
         self.methods.join(", ")
     }
+
+    /// Whether the handler of GET answers that method as well. The answer to HEAD loses its body on its way to the client
+    /// (RFC 9110 §9.3.2).
+    pub(super) fn is_handled_as_get(&self, method: &Method) -> bool {
+        method == Method::HEAD || self.pattern == FOR_PROXIES
+    }
 }
 
-fn methods(item: &PathItem) -> Vec<&'static str> {
-    let operations = [
+/// Whether a path continues another one.
+fn is_below(path: &str, other: &str) -> bool {
+    path.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// The operations of a path by method. A GET is a HEAD as well.
+fn operations(item: &PathItem) -> impl Iterator<Item = (&'static str, &Operation)> {
+    let all = [
         ("GET", &item.get),
+        ("HEAD", &item.get),
         ("POST", &item.post),
         ("PUT", &item.put),
         ("PATCH", &item.patch),
         ("DELETE", &item.delete),
     ];
-    operations.iter().filter(|(_, operation)| operation.is_some()).map(|(method, _)| *method).collect()
+    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_ref()?)))
+}
+
+fn methods(item: &PathItem) -> Vec<&'static str> {
+    operations(item).map(|(method, _)| method).collect()
+}
+
+/// Whose pages may call a route follows from the credentials that its operations take.
+fn pages(item: &PathItem) -> Pages {
+    let has = |is_so: fn(&Operation) -> bool| operations(item).any(|(_, operation)| is_so(operation));
+    if has(|operation| operation.tags.iter().flatten().any(|tag| tag == PUBLIC_DOCUMENTS)) {
+        Pages::Everybodys
+    } else if has(takes_domains_credential) {
+        Pages::OfDomains
+    } else {
+        Pages::Nobodys
+    }
+}
+
+fn takes_domains_credential(operation: &Operation) -> bool {
+    ["\"token\"", "\"client\""].iter().any(|scheme| demands(operation.security.as_deref(), scheme))
+}
+
+/// Whether that text stands in one of these security requirements.
+pub(crate) fn demands(security: Option<&[SecurityRequirement]>, text: &str) -> bool {
+    let json = |requirement| serde_json::to_string(requirement).expect("a requirement is plain data");
+    security.into_iter().flatten().map(json).any(|requirement| requirement.contains(text))
 }

@@ -69,17 +69,19 @@ impl Ending {
             (None, Some(_)) => i64::MIN,
             (Some(from), _) => from,
         };
-        let docs = &config.public_url;
-        let link = |relation: &str| format!("<{docs}/docs>; rel=\"{relation}\"; type=\"text/html\"");
+        let link = |relation: &str| {
+            let docs = config.api_v1_docs.as_ref()?;
+            Some((header::LINK, format!("<{docs}>; rel=\"{relation}\"; type=\"text/html\"")))
+        };
         let mut headers = Vec::new();
         if let Some(from) = life.deprecated {
             headers.push((DEPRECATION, format!("@{from}")));
-            headers.push((header::LINK, link("deprecation")));
+            headers.extend(link("deprecation"));
         }
         if let Some(at) = life.sunset {
             let at = UNIX_EPOCH + Duration::from_secs(at.unsigned_abs());
             headers.push((SUNSET, HttpDate::from(at).to_string()));
-            headers.push((header::LINK, link("sunset")));
+            headers.extend(link("sunset"));
         }
         let value = |text| HeaderValue::try_from(text).expect("dates, and a URL in visible ASCII");
         let headers = headers.into_iter().map(|(name, text)| (name, value(text))).collect();

@@ -48,7 +48,7 @@ impl Own {
         let app = gate.app.clone();
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let table = server::route_table(&app.config);
+                let table = server::route_table(&app.config, server::routes);
                 let server = HttpServer::new(move || {
                     App::new()
                         .app_data(app.clone())
