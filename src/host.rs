@@ -5,8 +5,8 @@ use std::fmt;
 use std::net::Ipv6Addr;
 
 use icu_normalizer::ComposingNormalizerBorrowed;
-use icu_normalizer::uts46::Uts46MapperBorrowed;
 
+mod idna;
 #[cfg(test)]
 mod tests;
 
@@ -88,7 +88,7 @@ pub enum HostError {
     /// A leading, trailing or doubled dot.
     #[error("a host name has no leading, trailing or double dot")]
     EmptyLabel,
-    /// White space, control and invisible characters, underscore, or one that IDNA would replace.
+    /// White space, control and invisible characters, underscore, symbols and punctuation, or one that IDNA would replace.
     #[error("the character U+{:04X} is not allowed in a host name", u32::from(*.0))]
     Character(char),
     /// A label begins or ends with a hyphen.
@@ -253,6 +253,7 @@ fn canonical_name(name: &str) -> Result<String, HostError> {
     if ascii.len() > MAX_NAME {
         return Err(HostError::TooLong);
     }
+    check_labels(&ascii)?;
     Ok(ascii)
 }
 
@@ -272,8 +273,24 @@ fn is_allowed(c: char) -> bool {
     match c {
         'a'..='z' | '0'..='9' | '-' | '.' => true,
         _ if c.is_ascii() || INVISIBLE.contains(&c) => false,
-        _ => Uts46MapperBorrowed::new().map_normalize([c].into_iter()).eq([c]),
+        _ => idna::is_stable(c),
     }
+}
+
+/// Refuses A-labels that IDNA2008 does not have, however the name was typed (RFC 5891 §4.2).
+fn check_labels(ascii: &str) -> Result<(), HostError> {
+    let (unicode, read) = ::idna::domain_to_unicode(ascii);
+    read.map_err(|_| HostError::Idna)?;
+    for label in unicode.split('.').filter(|label| !label.is_ascii()) {
+        if let Some(c) = idna::disallowed(label) {
+            return Err(HostError::Character(c));
+        }
+        // Such as `xn--`, which would have a second meaning.
+        if label.chars().skip(2).take(2).eq(['-', '-']) {
+            return Err(HostError::Hyphen);
+        }
+    }
+    Ok(())
 }
 
 /// Refuses names that are not one third party's host on the public Internet.

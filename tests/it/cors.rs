@@ -8,6 +8,7 @@ use crate::oauth::out_of_reach;
 mod hosts;
 mod leaks;
 mod preflight;
+mod reach;
 
 /// A user with a domain of that host, and a token of it.
 fn tenant(gate: &Gate, name: &str, host: &str) -> (User, Domain, String) {

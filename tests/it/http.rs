@@ -3,11 +3,13 @@
 
 mod connected;
 mod flood;
+mod get;
 mod heads;
 mod hostile;
 mod panics;
 mod raw;
 mod smuggling;
+mod unreadable;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
