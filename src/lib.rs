@@ -71,3 +71,5 @@ mod api;
 
 pub use app::App;
 pub use config::Config;
+/// What the documentation of a route of your own needs; see [`server::Register`].
+pub use utoipa;

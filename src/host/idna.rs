@@ -46,9 +46,17 @@ pub(super) fn is_stable(c: char) -> bool {
 }
 
 fn is_letter_or_digit(c: char) -> bool {
-    use Category::{DecimalNumber, LowercaseLetter, ModifierLetter, NonspacingMark, OtherLetter, SpacingMark};
-    let category = CATEGORY.get(c);
-    [LowercaseLetter, OtherLetter, ModifierLetter, NonspacingMark, SpacingMark, DecimalNumber].contains(&category)
+    use Category as C;
+    matches!(
+        CATEGORY.get(c),
+        C::UppercaseLetter
+            | C::LowercaseLetter
+            | C::OtherLetter
+            | C::ModifierLetter
+            | C::NonspacingMark
+            | C::SpacingMark
+            | C::DecimalNumber
+    )
 }
 
 /// Parts of syllables, which can make a syllable look like another one.

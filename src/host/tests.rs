@@ -364,6 +364,98 @@ fn names_in_a_request() {
     }
 }
 
+/// A label in its two spellings: as a person types it, and as an A-label.
+fn spellings(label: &str) -> [String; 2] {
+    let punycode = ::idna::punycode::encode_str(label).expect("a short label");
+    [format!("{label}.example.com"), format!("xn--{punycode}.example.com")]
+}
+
+/// RFC 5892: symbols, punctuation and characters out of their context are in no label, however it is spelled.
+#[test]
+fn what_idna2008_disallows_is_refused() {
+    for (label, c) in [
+        // Look like a slash, a colon, an asterisk.
+        ("example\u{2044}path", '\u{2044}'),
+        ("example\u{2215}path", '\u{2215}'),
+        ("example\u{2236}8443", '\u{2236}'),
+        ("\u{2217}é", '\u{2217}'),
+        ("ab\u{29F8}", '\u{29F8}'),
+        ("ab\u{A789}", '\u{A789}'),
+        // Symbols, punctuation and emoji.
+        ("i♥", '♥'),
+        ("💩", '💩'),
+        ("a©", '©'),
+        ("a‐b", '‐'),
+        ("a–b", '–'),
+        ("a“b", '“'),
+        ("a₩", '₩'),
+        ("五、六", '、'),
+        ("a\u{1F1F0}\u{1F1F7}", '\u{1F1F0}'),
+        // Letters that are no letters, marks for symbols, unassigned, private.
+        ("a\u{640}", '\u{640}'),
+        ("a\u{302E}", '\u{302E}'),
+        ("a\u{303B}", '\u{303B}'),
+        ("a\u{20D0}", '\u{20D0}'),
+        ("a\u{1D165}", '\u{1D165}'),
+        ("a½b", '½'),
+        ("aⅳ", 'ⅳ'),
+        ("a①", '①'),
+        ("a\u{378}", '\u{378}'),
+        ("a\u{E000}", '\u{E000}'),
+        // Parts of Hangul syllables.
+        ("\u{1160}x", '\u{1160}'),
+        ("x\u{11A8}", '\u{11A8}'),
+        ("\u{A960}x", '\u{A960}'),
+        // Out of their context.
+        ("a·b", '·'),
+        ("l·", '·'),
+        ("·l", '·'),
+        ("a・b", '・'),
+        ("ͺ", 'ͺ'),
+        ("\u{375}a", '\u{375}'),
+        ("α\u{375}", '\u{375}'),
+        ("a\u{5F3}", '\u{5F3}'),
+    ] {
+        for spelled in spellings(label) {
+            let refused = parse(&spelled);
+            let is_refused = matches!(refused, Err(Idna)) || refused == Err(Character(c));
+            assert!(is_refused, "{label:?} as {spelled:?}: {refused:?}");
+        }
+    }
+    for spelled in spellings("ab--ü") {
+        assert_eq!(parse(&spelled), Err(Hyphen), "{spelled}");
+    }
+    assert!(parse("xn--9hb20a.example.com").is_err(), "Arabic and Persian digits in one label");
+}
+
+#[test]
+fn what_idna2008_has_is_accepted_in_both_spellings() {
+    for label in [
+        "paral·lel",
+        "カ・タ",
+        "例・え",
+        "ß",
+        "ς",
+        "五〇",
+        "χαλκ\u{375}α",
+        "ไทย",
+        "हिन्दी",
+        "தமிழ்",
+        "ქართული",
+        "հայերեն",
+        "中文",
+        "日本語ー",
+        "한국어",
+        "ñandú",
+        "łódź",
+    ] {
+        let [typed, a_label] = spellings(label);
+        assert_eq!(parse(&typed).as_deref(), Ok(&*a_label), "{label:?}");
+        assert_eq!(parse(&a_label).as_deref(), Ok(&*a_label), "{label:?}");
+    }
+    assert!(parse("אב״ג.example.com").is_ok(), "a sign behind a Hebrew letter");
+}
+
 /// Whatever a character looks like, it must not turn into plain ASCII or vanish on its way in.
 #[test]
 fn no_character_passes_for_another() {

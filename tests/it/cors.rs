@@ -261,8 +261,6 @@ fn a_success_that_is_no_domains_is_read_by_no_page() {
         ("sign-up", gate.post("/v1/signup").json(&credentials("bob")), 201),
         ("health", gate.get("/healthz"), 200),
         ("readiness", gate.get("/readyz"), 200),
-        ("the document", gate.get("/openapi.json"), 200),
-        ("the keys", gate.get("/.well-known/jwks.json"), 200),
     ] {
         let reply = from(request, OWN).send();
         assert_eq!(reply.status, status, "{name}: {}", reply.text());

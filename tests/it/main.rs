@@ -30,6 +30,7 @@ mod nodes;
 mod oauth;
 mod openapi;
 mod operations;
+mod own;
 mod posts;
 mod proof;
 mod proxy;

