@@ -1,4 +1,4 @@
-"""What the checks of `run` need around them: Gatebird, an API that tells what reached it, the three proxies with the
+"""What the checks of `run` need around them: Gatebird, an API that tells what reached it, the five proxies with the
 files of deploy/, and a client that can send what libraries refuse to send."""
 
 import base64
@@ -165,6 +165,9 @@ class Gatebird:
             "BCRYPT_COST": "4",
             "LIMIT_FREE": "off",
             "LIMIT_LOG": "off",
+            "LIMIT_CONNECTIONS": "off",
+            # Nobody looks at the hosts of these tests.
+            "UNVERIFIED_HOSTS": "allow",
             **settings,
         }
         self.folder = folder
@@ -408,4 +411,44 @@ class Envoy(Proxy):
         return ["-c", f"{folder}/envoy.yaml", "--use-dynamic-base-id", "--concurrency", "1", "-l", "warn"]
 
 
-PROXIES = {proxy.name: proxy for proxy in (Nginx, Traefik, Envoy)}
+class Caddy(Proxy):
+    name = "caddy"
+    install = "apt-get install caddy"
+    expired, over_plan, no_answer = 419, 429, {502}
+    bind_host = (("# request_header X-Gatebird-Require-Host", "request_header X-Gatebird-Require-Host"),)
+
+    def prepare(self, folder, gate, api, changes):
+        (folder / "Caddyfile").write_text(committed(
+            "Caddyfile",
+            *changes,
+            ("http://gate.example.com {", f"http://gate.example.com:{self.port} {{\n\tbind 127.0.0.1"),
+            ("http://api.example.com {", f"http://api.example.com:{self.port} {{\n\tbind 127.0.0.1"),
+            ("127.0.0.1:8002", f"127.0.0.1:{gate}"),
+            ("127.0.0.1:3000", f"127.0.0.1:{api}"),
+        ))
+        return ["run", "--config", f"{folder}/Caddyfile", "--adapter", "caddyfile"]
+
+
+class HAProxy(Proxy):
+    name = "haproxy"
+    install = "apt-get install haproxy"
+    expired, over_plan = 419, 429
+    bind_host = (("# http-request set-var(txn.demands) str(host=", "http-request set-var(txn.demands) str(host="),)
+
+    def prepare(self, folder, gate, api, changes):
+        # Several may run at once, and the name of the listener is the machine's.
+        listener = ("abns@gatebird", f"abns@gatebird-{self.port}")
+        (folder / "gatebird.lua").write_text(committed("gatebird.lua", listener))
+        (folder / "haproxy.cfg").write_text(committed(
+            "haproxy.cfg",
+            *changes,
+            ("lua-load gatebird.lua", f"lua-load {folder}/gatebird.lua"),
+            listener,
+            ("bind :80 ", f"bind 127.0.0.1:{self.port} "),
+            ("127.0.0.1:8002", f"127.0.0.1:{gate}"),
+            ("127.0.0.1:3000", f"127.0.0.1:{api}"),
+        ))
+        return ["-f", f"{folder}/haproxy.cfg", "-db"]
+
+
+PROXIES = {proxy.name: proxy for proxy in (Nginx, Traefik, Envoy, Caddy, HAProxy)}
