@@ -15,6 +15,8 @@ use crate::config::Config;
 
 /// The tag of documents that everybody may read.
 pub const PUBLIC_DOCUMENTS: &str = "documents";
+/// The tag of routes that take a domain's secret or token and are about nothing else.
+const FOR_CLIENTS: &str = "token";
 
 /// Where reverse proxies ask. They keep the method of the request that they ask about, and some append its path.
 pub(crate) const FOR_PROXIES: &str = "/verify";
@@ -135,18 +137,15 @@ fn methods(item: &PathItem) -> Vec<&'static str> {
 
 /// Whose pages may call a route follows from the credentials that its operations take.
 fn pages(item: &PathItem) -> Pages {
-    let has = |is_so: fn(&Operation) -> bool| operations(item).any(|(_, operation)| is_so(operation));
-    if has(|operation| operation.tags.iter().flatten().any(|tag| tag == PUBLIC_DOCUMENTS)) {
+    let has_tag = |name| operations(item).any(|(_, operation)| operation.tags.iter().flatten().any(|tag| tag == name));
+    let takes_token = || operations(item).any(|(_, operation)| demands(operation.security.as_deref(), "\"token\""));
+    if has_tag(PUBLIC_DOCUMENTS) {
         Pages::Everybodys
-    } else if has(takes_domains_credential) {
+    } else if has_tag(FOR_CLIENTS) || takes_token() {
         Pages::OfDomains
     } else {
         Pages::Nobodys
     }
-}
-
-fn takes_domains_credential(operation: &Operation) -> bool {
-    ["\"token\"", "\"client\""].iter().any(|scheme| demands(operation.security.as_deref(), scheme))
 }
 
 /// Whether that text stands in one of these security requirements.
