@@ -10,6 +10,7 @@ use gatebird::db::schema::{revocations, secrets, signing_keys, tombstones, usage
 
 use crate::binary::{Child, gatebird, run};
 use crate::harness::{Database, Domain, Gate, json, parts, postgres};
+use crate::oauth::revocation::{is_revoked, works};
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 86_400;
@@ -18,16 +19,6 @@ const FAR: i64 = 500 * DAY;
 
 fn upkeep(gate: &Gate) {
     gate.app.upkeep().expect("the database answers");
-}
-
-#[track_caller]
-fn works(gate: &Gate, token: &str) {
-    gate.get("/v1/test").token(token).send().expect(200);
-}
-
-#[track_caller]
-fn is_revoked(gate: &Gate, token: &str) {
-    gate.get("/v1/test").token(token).send().refused(401, "revoked");
 }
 
 fn revoke(gate: &Gate, domain: &Domain, token: &str) {
@@ -197,6 +188,34 @@ fn a_changed_clock__is_believed_after_a_day_and_shown_until_then() {
     assert!(offset().abs() <= 1, "{}", offset());
 }
 
+/// Two nodes on a database that has something of everything that upkeep deletes.
+struct Nodes {
+    gate: Gate,
+    other: Gate,
+    /// The rows of [`rows`].
+    before: Vec<(&'static str, i64)>,
+    domain: Domain,
+    /// A revoked one.
+    token: String,
+}
+
+/// Two nodes that have deleted nothing while clocks are wrong.
+#[track_caller]
+fn nodes_with_wrong(clocks: impl Fn(&Gate, &Gate)) -> Nodes {
+    let (gate, domain, token) = furnished(&[]);
+    let before = rows(&gate);
+    let other = gate.another_node();
+    clocks(&gate, &other);
+    for _ in 0..3 {
+        upkeep(&other);
+        upkeep(&gate);
+    }
+    assert_eq!(rows(&gate), before);
+    is_revoked(&gate, &token);
+    works(&gate, &gate.access_token(&domain));
+    Nodes { gate, other, before, domain, token }
+}
+
 /// Only where there is a PostgreSQL.
 #[test]
 fn two_nodes__the_clock_of_the_database_is_wrong() {
@@ -204,18 +223,11 @@ fn two_nodes__the_clock_of_the_database_is_wrong() {
         return;
     }
     for wrong in [2 * HOUR, FAR, -FAR] {
-        let (gate, domain, token) = furnished(&[]);
-        let before = rows(&gate);
-        let other = gate.another_node();
-        gate.clock.set_database_wrong(wrong);
-        other.clock.set_database_wrong(wrong);
-        for _ in 0..3 {
-            upkeep(&other);
-            upkeep(&gate);
-        }
-        assert_eq!(rows(&gate), before, "{wrong}");
-        is_revoked(&gate, &token);
-        works(&gate, &gate.access_token(&domain));
+        let clocks = |gate: &Gate, other: &Gate| {
+            gate.clock.set_database_wrong(wrong);
+            other.clock.set_database_wrong(wrong);
+        };
+        let Nodes { gate, other, .. } = nodes_with_wrong(clocks);
         for node in [&gate, &other] {
             node.clock.set_database_wrong(0);
             node.clock.advance(2 * HOUR);
@@ -270,16 +282,7 @@ fn two_nodes__the_clock_of_one_is_wrong() {
         return;
     }
     for wrong in [2 * HOUR, FAR, -FAR] {
-        let (gate, domain, token) = furnished(&[]);
-        let before = rows(&gate);
-        let other = gate.another_node();
-        other.clock.set_wrong(wrong);
-        for _ in 0..3 {
-            upkeep(&other);
-            upkeep(&gate);
-        }
-        assert_eq!(rows(&gate), before, "{wrong}");
-        is_revoked(&gate, &token);
+        let Nodes { gate, other, before, domain, token } = nodes_with_wrong(|_, other| other.clock.set_wrong(wrong));
         // Also one that starts with a wrong clock.
         let other = other.restart(&[]);
         upkeep(&other);

@@ -5,7 +5,7 @@ mod assertions;
 mod client_keys;
 mod grants;
 mod introspection;
-mod revocation;
+pub mod revocation;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

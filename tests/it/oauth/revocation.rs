@@ -20,12 +20,12 @@ fn revoke(gate: &Gate, domain: &Domain, token: &str) -> Reply {
 }
 
 #[track_caller]
-fn works(gate: &Gate, token: &str) {
+pub fn works(gate: &Gate, token: &str) {
     gate.get("/v1/test").token(token).send().expect(200);
 }
 
 #[track_caller]
-fn is_revoked(gate: &Gate, token: &str) {
+pub fn is_revoked(gate: &Gate, token: &str) {
     gate.get("/v1/test").token(token).send().refused(401, "revoked");
 }
 
