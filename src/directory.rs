@@ -341,7 +341,7 @@ impl Directory {
         self.tenants.len()
     }
 
-    /// How many domains there are.
+    /// How many domains there are that are not dormant.
     pub fn domain_count(&self) -> usize {
         self.domains.len()
     }
@@ -354,8 +354,10 @@ impl Directory {
                 let number = row.id.get();
                 place(&self.tenants, number).0.store(Some(Arc::new(row)));
             }
+            Change::Domain(row) if row.dormant => self.remove_domain(&row.id),
             Change::Domain(row) => self.put_domain(row, pass),
-            Change::Secret(secret::Secret { id, digest, domain_id, expires_at }) => {
+            Change::Secret(row) if row.dormant => drop(self.secrets.pin().remove(&row.digest)),
+            Change::Secret(secret::Secret { id, digest, domain_id, expires_at, .. }) => {
                 let domain = place(&self.domains, domain_id);
                 let expires_at = expires_at.unwrap_or(i64::MAX);
                 self.secrets.pin().insert(digest, Secret { id, domain, expires_at });
@@ -374,17 +376,23 @@ impl Directory {
         if let Some(digest) = secret_digest {
             self.secrets.pin().remove(&digest);
         }
-        if let Some(place) = domain_id.and_then(|id| self.domains.pin().remove(&id).cloned()) {
+        if let Some(id) = domain_id {
+            self.remove_domain(&id);
+        }
+        if let Some(id) = user_id {
+            self.remove_user(id);
+        }
+        pass.keys.gone.extend(kid);
+    }
+
+    fn remove_domain(&self, id: &DomainId) {
+        if let Some(place) = self.domains.pin().remove(id).cloned() {
             let gone = place.0.swap(None);
             if let Some(domain) = &gone {
                 self.former_meters.keep(domain);
             }
             self.hosts.change(gone.as_ref().and_then(|domain| domain.live_host()), None);
         }
-        if let Some(id) = user_id {
-            self.remove_user(id);
-        }
-        pass.keys.gone.extend(kid);
     }
 
     fn remove_user(&self, id: UserId) {

@@ -108,6 +108,9 @@ struct DomainView {
     proven_at: Option<i64>,
     /// Somebody else has proven the host: the domain gets no tokens.
     ousted: bool,
+    /// Neither verified nor used for 90 days: the domain gets no tokens until its owner changes it, makes a new secret or
+    /// verifies the host, or the operator changes it.
+    dormant: bool,
     /// What to publish on the host to prove control of it; shown at registration, and at its own URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -133,6 +136,7 @@ impl From<Domain> for DomainView {
             proven: domain.proven_at.is_some(),
             proven_at: domain.proven_at,
             ousted: domain.ousted,
+            dormant: domain.dormant,
             verification: None,
             client_secret: None,
         }
@@ -288,6 +292,7 @@ pub(crate) async fn change(
     let (entry, self_service) = (own.did("domain.changed", app.now()), app.config.self_service_premium);
     let set = move |conn: &mut Conn, domain: Domain| {
         unchanged(&domain, &if_match)?;
+        let domain = Domain { dormant: false, ..domain };
         let domain = change_row(conn, domain, plan, keys.as_ref(), self_service)?;
         let mut detail = json!({});
         if let Some(plan) = plan {

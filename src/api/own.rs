@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::db::Conn;
 use crate::db::audit::{Actor, Audited, Entry};
 use crate::db::domain::{self, Domain};
+use crate::db::dormancy;
 use crate::error::{Error, Result};
 use crate::gate::bearer::UserToken;
 use crate::id::{DomainId, UserId};
@@ -72,7 +73,7 @@ impl OwnDomain {
         app: &web::Data<App>,
         work: impl FnOnce(&mut Conn, Domain) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<T> {
-        app.change_by(self.holder().ends_theft(), self.token.standing(), self.found(work)).await
+        app.change_by(self.holder().ends_theft(), self.token.standing(), self.found(awake(work))).await
     }
 
     /// [`OwnDomain::change`] that takes nothing away from anybody, or not soon; see [`App::add`].
@@ -84,7 +85,7 @@ impl OwnDomain {
         app: &web::Data<App>,
         work: impl FnOnce(&mut Conn, Domain) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<T> {
-        app.add_by(self.holder(), self.token.standing(), self.found(work)).await
+        app.add_by(self.holder(), self.token.standing(), self.found(awake(work))).await
     }
 
     /// The work with the row that is found for it.
@@ -97,6 +98,14 @@ impl OwnDomain {
             let domain = domain::find(conn, tenant, id)?.ok_or_else(not_found)?;
             work(conn, domain)
         }
+    }
+}
+
+/// The work, for which the domain is woken. It gets the row as it was before, which its caller may have seen.
+fn awake<T>(work: impl FnOnce(&mut Conn, Domain) -> Result<T>) -> impl FnOnce(&mut Conn, Domain) -> Result<T> {
+    |conn, domain| {
+        dormancy::wake(conn, domain.id)?;
+        work(conn, domain)
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::App;
 use super::keys::{self, Spare};
 use super::time::MAX_RESTART;
-use crate::db::audit::Actor;
-use crate::db::{proof, revision, revocation, secret, usage, used_assertion};
+use crate::db::audit::{Actor, Audited};
+use crate::db::{dormancy, proof, revision, revocation, secret, usage, used_assertion};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::usage::DAY;
@@ -25,6 +25,8 @@ const SHOWN: i64 = 7 * DAY;
 /// Seconds for which it can be told what was deleted. A node that has not read the database for so long, a week-end and its
 /// repair, has to be started again; nobody else needs it.
 const TOLD_AS_GONE: i64 = 7 * DAY;
+/// Seconds after which a domain that is neither verified nor used is dormant.
+const DORMANT_AFTER: i64 = 90 * DAY;
 /// Days of usage that are kept.
 pub(crate) const USAGE_DAYS: i64 = 400;
 
@@ -86,13 +88,23 @@ impl App {
             self.db.change_now(|conn| Ok(secret::prune(conn, now - SHOWN, rows)?), |conn| self.directory.catch_up(conn))
         })?;
         let gone = now - TOLD_AS_GONE;
-        while self.db.read_now(|conn| Ok(revision::any_tombstone_before(conn, gone, now)?))? {
-            self.db.change_now(|conn| Ok(revision::prune_tombstones(conn, gone, now)?), |_| Ok(()))?;
+        if let Some(last) = self.db.read_now(|conn| Ok(revision::last_old_tombstone(conn, gone, now)?))? {
+            self.in_batches(|rows| {
+                self.db.change_now(|conn| Ok(revision::prune_tombstones(conn, last, rows)?), |_| Ok(()))
+            })?;
         }
         self.in_batches(|rows| self.db.write_now(|conn| Ok(revision::prune_stamps(conn, rows)?)))?;
         let first_day = now.div_euclid(DAY) - USAGE_DAYS;
         self.in_batches(|rows| self.db.write_now(|conn| Ok(usage::prune(conn, first_day, rows)?)))?;
         self.in_batches(|rows| self.db.write_now(|conn| Ok(proof::prune_challenges(conn, now, rows)?)))?;
+        self.in_batches(|rows| self.change_now(|conn| Ok(Audited::nothing(dormancy::note_changes(conn, now, rows)?))))?;
+        self.in_batches(|rows| {
+            self.change_now(|conn| {
+                let (looked, dormant) = dormancy::put_to_sleep(conn, now - DORMANT_AFTER, rows)?;
+                let entry = |(id, owner)| Actor::SERVER.did("domain.dormant", id, Some(owner), now);
+                Ok(Audited::several(looked, dormant.into_iter().map(entry).collect()))
+            })
+        })?;
         // A key's times are those of the wall clock.
         if !self.clock_is_right() {
             return Ok(());

@@ -13,7 +13,7 @@ use crate::app::bounds::check_stored;
 use crate::config::{self, Config, Database};
 use crate::db::audit::{Actor, Audited, Entry};
 use crate::db::domain::{Domain, NewDomain};
-use crate::db::{Conn, Db, domain, usage, user};
+use crate::db::{Conn, Db, domain, dormancy, usage, user};
 use crate::error::{Error, Result as Answer};
 use crate::exit::Exit;
 use crate::id::DomainId;
@@ -299,12 +299,16 @@ impl Operator {
                 let domains = self.read(|conn| Ok(domain::list_all(conn)?))?;
                 let values: Vec<Value> = domains
                     .iter()
-                    .map(|(domain, owner)| json!({ "id": domain.id.as_str(), "host": domain.host, "type": domain.plan.as_str(), "user": owner, "suspended": domain.suspended, "createdAt": domain.created_at, "scopes": domain.scopes, "audiences": domain.audiences, "hasKeys": domain.jwks.is_some() }))
+                    .map(|(domain, owner)| json!({ "id": domain.id.as_str(), "host": domain.host, "type": domain.plan.as_str(), "user": owner, "suspended": domain.suspended, "dormant": domain.dormant, "createdAt": domain.created_at, "scopes": domain.scopes, "audiences": domain.audiences, "hasKeys": domain.jwks.is_some() }))
                     .collect();
                 let lines: Vec<String> = domains
                     .iter()
                     .map(|(domain, owner)| {
-                        let state = if domain.suspended { "suspended" } else { "active" };
+                        let state = match domain {
+                            Domain { suspended: true, .. } => "suspended",
+                            Domain { dormant: true, .. } => "dormant",
+                            _ => "active",
+                        };
                         format!("{} {:<30} {:<8} {:<20} {state}", domain.id, domain.host, domain.plan.as_str(), owner)
                     })
                     .collect();
@@ -372,6 +376,7 @@ impl Operator {
         let id = DomainId::parse(id).ok_or_else(unknown)?;
         self.change_all(|conn| {
             let domain = domain::find_any(conn, id).map_err(failed)?.ok_or_else(unknown)?;
+            dormancy::wake(conn, id).map_err(failed)?;
             let changed = work(conn, &domain).map_err(exit)?;
             Ok(changed.map(|value| (domain, value)))
         })

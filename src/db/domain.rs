@@ -37,6 +37,8 @@ pub struct Domain {
     pub proven_at: Option<i64>,
     /// Somebody else has proven that host: no token while this holds.
     pub ousted: bool,
+    /// Neither verified nor used for long: no token until it is changed. See [`super::dormancy`].
+    pub dormant: bool,
 }
 
 /// A domain to be registered.
@@ -143,9 +145,9 @@ pub fn list_all(conn: &mut Conn) -> QueryResult<Vec<(Domain, String)>> {
         .load(conn)
 }
 
-/// How many there are.
+/// How many there are that are not dormant.
 pub fn count_all(conn: &mut Conn) -> QueryResult<usize> {
-    domains::table.count().get_result(conn).map(|count: i64| count as usize)
+    domains::table.filter(domains::dormant.eq(false)).count().get_result(conn).map(|count: i64| count as usize)
 }
 
 /// Any domain, for the operator.

@@ -8,6 +8,7 @@ pub mod audit;
 mod batch;
 pub mod connection;
 pub mod domain;
+pub mod dormancy;
 mod file;
 pub mod identity;
 pub mod import;

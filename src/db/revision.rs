@@ -170,34 +170,28 @@ pub fn changes(
     Ok(())
 }
 
-/// So many tombstones are pruned at once, which holds the lock on the revision for some milliseconds.
-const PRUNED_AT_ONCE: usize = 5_000;
-
 /// Seconds after `now` from which on a tombstone's time was told by a wrong clock.
 const WRONG_CLOCK: i64 = 86_400;
 
-/// Whether the oldest tombstone is from before that.
-pub fn any_tombstone_before(conn: &mut Conn, before: i64, now: i64) -> QueryResult<bool> {
-    let dated = tombstones::table.filter(tombstones::buried_at.le(now + WRONG_CLOCK));
-    let oldest = dated.order(tombstones::revision).select(tombstones::buried_at);
-    Ok(oldest.first::<i64>(conn).optional()?.is_some_and(|buried_at| buried_at < before))
-}
-
-/// Forgets some of the tombstones from before that, the oldest first, and how far that went.
-pub fn prune_tombstones(conn: &mut Conn, before: i64, now: i64) -> QueryResult<()> {
-    let oldest: Vec<(i64, i64)> = tombstones::table
-        .order(tombstones::revision)
-        .limit(PRUNED_AT_ONCE as i64)
-        .select((tombstones::revision, tombstones::buried_at))
-        .load(conn)?;
+/// The last of the tombstones that are all from before that.
+pub fn last_old_tombstone(conn: &mut Conn, before: i64, now: i64) -> QueryResult<Option<i64>> {
     // Not by their time alone: of two nodes' clocks, one may be behind, and nothing may stay before what is forgotten.
     // One that a wrong clock has dated is as old as the next one that is dated well.
-    let old = oldest.into_iter().take_while(|(_, buried_at)| *buried_at < before || *buried_at > now + WRONG_CLOCK);
-    let Some((last, _)) = old.filter(|(_, buried_at)| *buried_at < before).last() else {
-        return Ok(());
-    };
-    diesel::delete(tombstones::table.filter(tombstones::revision.le(last))).execute(conn)?;
-    diesel::update(revision::table).set(revision::forgotten.eq(last)).execute(conn).map(drop)
+    let young = tombstones::buried_at.ge(before).and(tombstones::buried_at.le(now + WRONG_CLOCK));
+    let young = tombstones::table.filter(young).order(tombstones::revision).select(tombstones::revision);
+    let first_young: i64 = young.first(conn).optional()?.unwrap_or(i64::MAX);
+    let old = tombstones::buried_at.lt(before).and(tombstones::revision.lt(first_young));
+    let old = tombstones::table.filter(old).order(tombstones::revision.desc()).select(tombstones::revision);
+    old.first(conn).optional()
+}
+
+/// Forgets at most so many of the tombstones up to that one, the oldest first, and notes how far that went. Returns how many.
+pub fn prune_tombstones(conn: &mut Conn, last: i64, rows: i64) -> QueryResult<usize> {
+    let oldest = tombstones::table.filter(tombstones::revision.le(last)).order(tombstones::revision);
+    let oldest: Vec<i64> = oldest.select(tombstones::revision).limit(rows).load(conn)?;
+    let Some(reached) = oldest.last() else { return Ok(0) };
+    diesel::update(revision::table).set(revision::forgotten.eq(reached)).execute(conn)?;
+    diesel::delete(tombstones::table.filter(tombstones::revision.le(reached))).execute(conn)
 }
 
 /// Locks the counter until the transaction ends, before any other row: two changes then never wait for each other.

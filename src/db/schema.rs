@@ -63,6 +63,8 @@ diesel::table! {
         proven_at -> Nullable<BigInt>,
         ousted -> Bool,
         number -> BigInt,
+        dormant -> Bool,
+        active_at -> Nullable<BigInt>,
     }
 }
 
@@ -158,6 +160,7 @@ diesel::table! {
         created_at -> BigInt,
         expires_at -> Nullable<BigInt>,
         revision -> BigInt,
+        dormant -> Bool,
     }
 }
 

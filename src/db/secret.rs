@@ -20,6 +20,8 @@ pub struct Secret {
     pub digest: SecretDigest,
     /// Unix seconds from which it no longer works; `None` is never.
     pub expires_at: Option<i64>,
+    /// Its domain is dormant.
+    pub dormant: bool,
 }
 
 /// What an owner may see of a secret.

@@ -285,6 +285,25 @@ fn raise(conn: &mut Conn, id: DomainId) -> QueryResult<i64> {
         .get_result(conn)
 }
 
+/// A clock that was ahead, or still is, has dated more tombstones than are forgotten at once.
+#[test]
+fn tombstones_of_a_wrong_clock_are_forgotten_with_those_after_them() {
+    let gate = Gate::start();
+    let many = format!(
+        "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 12000)
+         INSERT INTO tombstones (revision) SELECT -x FROM n;
+         UPDATE tombstones SET buried_at = {} WHERE revision <> -1",
+        gate.clock.now() + 500 * 86_400
+    );
+    run(&gate, &many);
+    let upkeep = || gate.app.upkeep().expect("the database answers");
+    upkeep();
+    assert_eq!(tombstones(&gate), 12_000, "none of them is known to be old");
+    gate.clock.advance(TOLD_AS_GONE + 60);
+    upkeep();
+    assert_eq!(tombstones(&gate), 0);
+}
+
 /// A node that comes back after that cannot compare what it has seen, and goes on.
 #[test]
 fn stamps_of_revisions_long_ago_are_forgotten() {

@@ -1,0 +1,71 @@
+//! Dormant domains: registered, but neither verified nor used for long. No node keeps them or their secrets in memory.
+
+use std::collections::HashMap;
+
+use diesel::dsl::max;
+use diesel::prelude::*;
+
+use super::Conn;
+use super::schema::{domains, secret_uses, secrets, usage};
+use crate::id::{DomainId, UserId};
+use crate::usage::DAY;
+
+/// Dates the registration or the last change of at most so many domains, and returns how many. Here and not where they are
+/// changed, because only the server knows what time it is for certain.
+pub fn note_changes(conn: &mut Conn, now: i64, rows: i64) -> QueryResult<usize> {
+    let changed = domains::active_at.is_null().and(domains::proven_at.is_null());
+    let changed = domains::table.filter(domains::dormant.eq(false)).filter(changed);
+    let ids: Vec<DomainId> = changed.select(domains::id).limit(rows).load(conn)?;
+    diesel::update(domains::table.filter(domains::id.eq_any(ids))).set(domains::active_at.eq(now)).execute(conn)
+}
+
+/// Looks at at most so many domains that were not active since `before` as far as it was noted. Those that were used since are
+/// noted as active, the others become dormant. Returns how many it looked at, and those that are dormant now.
+pub fn put_to_sleep(conn: &mut Conn, before: i64, rows: i64) -> QueryResult<(usize, Vec<(DomainId, UserId)>)> {
+    let idle = domains::active_at.lt(before).and(domains::proven_at.is_null());
+    let idle = domains::table.filter(domains::dormant.eq(false)).filter(idle);
+    let idle: Vec<(DomainId, UserId)> = idle.select((domains::id, domains::user_id)).limit(rows).load(conn)?;
+    let uses = last_uses(conn, idle.iter().map(|(id, _)| *id).collect())?;
+    let is_used = |id: &DomainId| uses.get(id).filter(|used_at| **used_at >= before);
+    for (id, _) in &idle {
+        if let Some(used_at) = is_used(id) {
+            diesel::update(domains::table.find(id)).set(domains::active_at.eq(used_at)).execute(conn)?;
+        }
+    }
+    let looked = idle.len();
+    let unused: Vec<(DomainId, UserId)> = idle.into_iter().filter(|(id, _)| is_used(id).is_none()).collect();
+    let ids: Vec<DomainId> = unused.iter().map(|(id, _)| *id).collect();
+    diesel::update(domains::table.filter(domains::id.eq_any(&ids))).set(domains::dormant.eq(true)).execute(conn)?;
+    diesel::update(secrets::table.filter(secrets::domain_id.eq_any(&ids)))
+        .set(secrets::dormant.eq(true))
+        .execute(conn)?;
+    Ok((looked, unused))
+}
+
+/// When those domains were last used, in Unix seconds: by a secret, or in another way, of which only the day is known.
+fn last_uses(conn: &mut Conn, ids: Vec<DomainId>) -> QueryResult<HashMap<DomainId, i64>> {
+    let of_secrets = secrets::table.inner_join(secret_uses::table).filter(secrets::domain_id.eq_any(&ids));
+    let of_secrets = of_secrets.group_by(secrets::domain_id).select((secrets::domain_id, max(secret_uses::used_at)));
+    let days = usage::table.filter(usage::domain_id.eq_any(&ids));
+    let days = days.group_by(usage::domain_id).select((usage::domain_id, max(usage::day)));
+    let of_secrets: Vec<(DomainId, Option<i64>)> = of_secrets.load(conn)?;
+    let days: Vec<(DomainId, Option<i64>)> = days.load(conn)?;
+    let ends = days.into_iter().map(|(id, day)| (id, day.map(|day| (day + 1) * DAY)));
+    let mut uses = HashMap::new();
+    for (id, used_at) in of_secrets.into_iter().chain(ends) {
+        let last = uses.entry(id).or_default();
+        *last = used_at.unwrap_or_default().max(*last);
+    }
+    Ok(uses)
+}
+
+/// Wakes a domain that is about to be changed, and lets a change count as activity.
+pub fn wake(conn: &mut Conn, id: DomainId) -> QueryResult<()> {
+    let noted = domains::table.find(id).filter(domains::active_at.is_not_null());
+    let awake = (domains::dormant.eq(false), domains::active_at.eq(None::<i64>));
+    if diesel::update(noted).set(awake).execute(conn)? > 0 {
+        let asleep = secrets::table.filter(secrets::domain_id.eq(id).and(secrets::dormant.eq(true)));
+        diesel::update(asleep).set(secrets::dormant.eq(false)).execute(conn)?;
+    }
+    Ok(())
+}
