@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpResponse, get, web};
 use utoipa::openapi::info::LicenseBuilder;
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
-use utoipa::openapi::security::{Http, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{Http, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     ContentBuilder, HeaderBuilder, Info, OpenApi, PathItem, Ref, RefOr, Response, ResponseBuilder, Server,
 };
@@ -59,6 +60,9 @@ pub(crate) fn complete(api: &mut OpenApi, config: &Config) {
     components.add_security_scheme("client", SecurityScheme::Http(Http::new(HttpAuthScheme::Basic)));
     for (path, item) in &mut api.paths.paths {
         for (changes, operation) in operations(item) {
+            // A list with an empty requirement demands credentials in the eyes of openapi-python-client.
+            operation.security.take_if(|demands| *demands == [SecurityRequirement::default()]);
+            operation.security.get_or_insert_default();
             refusals(path, operation, changes, config, &mut components.responses);
         }
     }
@@ -120,7 +124,9 @@ fn refusals(
     // `/verify` describes its refusals itself: 401 and 403 stand for all.
     if demands("oken\"") && path != FOR_PROXIES {
         add("401", "NoToken", "No token, or one that is not valid or revoked");
-        add("419", "Expired", "The token has expired (401 with EXPIRED_TOKEN_STATUS=401)");
+        if config.expired_token_status != StatusCode::UNAUTHORIZED {
+            add("419", "Expired", "The token has expired");
+        }
         match changes {
             true => add(
                 "429",

@@ -99,7 +99,12 @@ enum GrantType {
 #[utoipa::path(
     tag = "token",
     operation_id = "issueToken",
-    request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
+    request_body(
+        content = TokenForm,
+        content_type = "application/x-www-form-urlencoded",
+        // That is the default, and openapi-generator would join the resources with commas all the same.
+        encoding(("resource" = (explode = true))),
+    ),
     responses((status = 200, description = "The token", body = OAuthIssued)),
     security(("client" = []), ())
 )]
