@@ -227,6 +227,25 @@ fn an_operation_has_one_type_of_body_and_a_requirement_one_kind_of_credentials()
     }
 }
 
+/// openapi-python-client takes a list with an empty requirement alone for a demand.
+#[test]
+fn what_demands_nothing_has_no_requirement() {
+    let document = Document::of(&Gate::start());
+    for (name, operation) in document.operations() {
+        assert_ne!(operation["security"], json!([{}]), "{name}");
+    }
+    let (_, signup) = document.operations().find(|(name, _)| name == "POST /v1/signup").expect("the operation");
+    assert_eq!(signup["security"], json!([]));
+}
+
+#[test]
+fn a_server_without_419_does_not_document_it() {
+    let document = Document::of(&Gate::with(&[("EXPIRED_TOKEN_STATUS", "401")]));
+    for (name, operation) in document.operations() {
+        assert!(operation["responses"]["419"].is_null(), "{name}");
+    }
+}
+
 #[test]
 fn a_variant_is_a_reference_and_nothing_else() {
     let document = Document::of(&Gate::start());
