@@ -94,15 +94,15 @@ enum GrantType {
 
 /// Exchange client credentials for an access token (RFC 6749 §4.4).
 ///
-/// The credentials come by HTTP Basic or in the form, not by both. `POST /v1/token` is the same in plain JSON; either path
-/// takes either.
+/// Send the credentials by HTTP Basic or in the form, not by both. `POST /v1/token` does the same in plain JSON. Each of the
+/// two paths accepts both kinds of body, and answers in kind.
 #[utoipa::path(
     tag = "token",
     operation_id = "issueToken",
     request_body(
         content = TokenForm,
         content_type = "application/x-www-form-urlencoded",
-        // That is the default, and openapi-generator would join the resources with commas all the same.
+        // This is the default of OpenAPI, but without it openapi-generator joins the resources with commas.
         encoding(("resource" = (explode = true))),
     ),
     responses((status = 200, description = "The token", body = OAuthIssued)),
@@ -115,7 +115,7 @@ pub(crate) async fn issue(client: Client, app: web::Data<App>, locale: Locale) -
 
 /// Exchange a client secret for an access token, in plain JSON.
 ///
-/// `POST /token` is the same as OAuth 2.0 has it; either path takes either.
+/// `POST /token` does the same for OAuth 2.0 libraries. Each of the two paths accepts both kinds of body, and answers in kind.
 #[utoipa::path(
     tag = "token",
     operation_id = "issueTokenV1",
@@ -132,7 +132,7 @@ pub(crate) async fn issue_v1(client: Client, app: web::Data<App>, locale: Locale
     issued(&client, &app, locale)
 }
 
-/// The answer in the form of the request, with a token for what it asks.
+/// Answers with a token for what the request asks for: JSON gets plain JSON, a form gets that of OAuth 2.0.
 fn issued(client: &Client, app: &App, locale: Locale) -> Result<HttpResponse> {
     let domain = &client.live.domain;
     let grant = Grant::of(client.form.as_ref(), domain, &app.config);
