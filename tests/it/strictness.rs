@@ -291,9 +291,10 @@ fn a_form_is_refused_where_its_schema_refuses_it() {
             let given = texts().into_iter().filter(|text| !text.is_empty());
             let given = given.map(|text| [others.as_slice(), &[(member.to_owned(), text)]].concat());
             for form in absent.chain(given) {
-                let value = |(name, value): &(String, String)| match name.as_str() {
-                    "resource" => (name.clone(), json!([value])),
-                    _ => (name.clone(), json!(value)),
+                let is_list = |name: &str| document.resolve(schema)["properties"][name]["type"] == "array";
+                let value = |(name, value): &(String, String)| match is_list(name) {
+                    true => (name.clone(), json!([value])),
+                    false => (name.clone(), json!(value)),
                 };
                 let body: Value = form.iter().map(value).collect();
                 let encoded = form_urlencoded::Serializer::new(String::new()).extend_pairs(&form).finish();
