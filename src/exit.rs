@@ -45,6 +45,11 @@ impl Exit {
         Exit::new(75, one_line(line))
     }
 
+    /// 77: the database refuses a right that is needed.
+    pub fn no_permission(line: impl Display) -> Exit {
+        Exit::new(77, one_line(line))
+    }
+
     /// 78: the settings cannot be used.
     pub fn config(line: impl Display) -> Exit {
         Exit::new(78, line)

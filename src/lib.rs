@@ -34,7 +34,7 @@
 //! Imports flow strictly down; a test reads them:
 //!
 //! ```text
-//! main > cli > server > api > gate > app > directory > db > token, password, proof, connections > config
+//! main > cli > server, process > api > gate > app > directory > db > token, password, proof, connections > config
 //!      > secret, host, hashtag, logging > shares > plan, usage, metrics > id > error, exit > reason, locale
 //! ```
 
@@ -59,6 +59,7 @@ pub mod logging;
 pub mod metrics;
 pub mod password;
 pub mod plan;
+pub mod process;
 pub mod proof;
 pub mod reason;
 pub mod secret;

@@ -21,11 +21,12 @@ use crate::api::{
     accounts, audit, domains, issued, openapi, posts, secrets, status, token, usage, verification, verify, well_known,
 };
 use crate::app::App;
-use crate::config::Config;
+use crate::config::{Config, Database};
 use crate::connections::{Connection, Exchange, capacity_of_worker};
 use crate::exit::Exit;
 use crate::gate::observe::observe;
 use crate::gate::routes::Routes;
+use crate::logging;
 
 /// Every route. What each one demands of its caller stands in the handler's parameters. The router asks one after the
 /// other, so what is called most stands first.
@@ -122,21 +123,83 @@ const WRITE_BUFFER_SIZE: usize = 16 * 1024;
 /// Bytes that the kernel holds for a connection in each direction. Linux takes twice as much memory for them.
 const KERNEL_BUFFER_SIZE: usize = 32 * 1024;
 
-/// Binds the API. It serves as soon as the returned server is polled.
+/// Serves the routes that `register` registers until SIGTERM or SIGINT. This is all that the binary does: it starts the logs, takes the addresses, opens the database, greets, serves, and ends well. SIGHUP is ignored, because a
+/// server outlives the terminal that it was started from.
 ///
-/// This builds what `actix_web::HttpServer` builds, with a `Connection` in place of each TCP stream.
+/// # Errors
+/// Why the server cannot start, or why it ended, with the exit status.
+pub fn serve(config: Config, register: Register) -> Result<(), Exit> {
+    logging::start(&config.log_filter);
+    config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    actix_web::rt::System::new().block_on(async {
+        let failed = |error: io::Error| Exit::software(format!("the server ended: {error}"));
+        let _ignored = signal(SignalKind::hangup()).map_err(failed)?;
+        let cannot_listen =
+            |what: String| move |error: io::Error| Exit::cannot_create(format!("cannot listen on {what}: {error}"));
+        let of_api = cannot_listen(format!("{} (HOST, PORT)", config.listen));
+        let of_metrics =
+            cannot_listen(config.metrics.map_or_else(String::new, |address| format!("{address} (METRICS_ADDR)")));
+        // A server that cannot listen makes no database.
+        let api_socket = take(config.listen).map_err(&of_api)?;
+        let metrics_socket = config.metrics.map(take).transpose().map_err(&of_metrics)?;
+        let app = App::start(config)?;
+        let (api, address) = api(&app, api_socket, register).map_err(of_api)?;
+        let metrics = metrics_socket.map(|socket| metrics(&app, socket)).transpose().map_err(of_metrics)?;
+        let signals = Signals::take().map_err(failed)?;
+        logging::greet(&greeting(&app, address));
+        run(app, api, metrics, signals).await
+    })
+}
+
+/// What the server says when it serves.
+fn greeting(app: &App, address: SocketAddr) -> String {
+    let url = &app.config.public_url;
+    let metrics = app.config.metrics.map_or("off".to_owned(), |address| format!("http://{address}/metrics"));
+    let data = match &app.config.database {
+        Database::Sqlite(path) => format!("sqlite://{}", std::path::absolute(path).as_ref().unwrap_or(path).display()),
+        postgres => format!("{postgres:?}"),
+    };
+    let is_new = if app.db.is_new() { " (made a new database)" } else { "" };
+    let version = env!("CARGO_PKG_VERSION");
+    let mut greeting = format!(
+        "Gatebird {version} listens on http://{address} (public: {url}), metrics: {metrics}\nData: {data}{is_new}\n"
+    );
+    if app.directory.user_count() == 0 {
+        greeting.push_str(&FIRST_STEPS.replace("$URL", url));
+    }
+    greeting
+}
+
+/// What a newcomer can paste into a shell.
+const FIRST_STEPS: &str = r#"
+Try:
+  USER_TOKEN=$(curl -s $URL/v1/signup -H 'Content-Type: application/json' -d '{"username":"bob","password":"correct horse battery staple"}' | sed 's/.*"token":"\([^"]*\)".*/\1/')
+  SECRET=$(curl -s $URL/v1/domains -H "Authorization: Bearer $USER_TOKEN" -H 'Content-Type: application/json' -d '{"host":"shop.example.com","type":"free"}' | sed 's/.*"clientSecret":"\([^"]*\)".*/\1/')
+  curl -s $URL/token -H 'Content-Type: application/json' -d "{\"clientSecret\":\"$SECRET\"}"
+"#;
+
+/// Binds the API without routes of anybody else. It serves as soon as the returned server is polled.
 ///
 /// # Errors
 /// When the address cannot be bound.
 pub fn bind(app: &web::Data<App>) -> io::Result<(Server, Vec<SocketAddr>)> {
-    let (app, table, workers) = (app.clone(), route_table(&app.config, routes), app.config.workers);
-    let listener = listen(app.config.listen)?;
+    let (server, address) = api(app, take(app.config.listen)?, routes)?;
+    Ok((server, vec![address]))
+}
+
+/// The server of the API on that socket.
+///
+/// This builds what `actix_web::HttpServer` builds, with a `Connection` in place of each TCP stream.
+fn api(app: &web::Data<App>, socket: Socket, register: Register) -> io::Result<(Server, SocketAddr)> {
+    let (app, table, workers) = (app.clone(), route_table(&app.config, register), app.config.workers);
+    socket.listen(BACKLOG)?;
+    let listener = TcpListener::from(socket);
     let address = listener.local_addr()?;
     let builder = Server::build();
     let stopping = builder.graceful_shutdown_signal();
     let service = move || {
         let (stopping, accepting) = (stopping.clone(), app.clone());
-        let application = application(app.clone(), table.clone(), routes).into_factory();
+        let application = application(app.clone(), table.clone(), register).into_factory();
         let application = application.map_err(|error| error.error_response());
         let application = map_config(application, |()| AppConfig::default());
         let http = HttpService::build()
@@ -171,57 +234,48 @@ pub fn bind(app: &web::Data<App>) -> io::Result<(Server, Vec<SocketAddr>)> {
         .shutdown_timeout(SHUTDOWN)
         .disable_signals()
         .listen("gatebird", listener, service)?;
-    Ok((server.run(), vec![address]))
+    Ok((server.run(), address))
 }
 
-/// A listening socket whose address may be taken again at once after a restart.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// Takes an address, which may be taken again at once after a restart. Nobody can connect until the socket listens.
+fn take(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     // What the kernel holds for a connection would otherwise grow to several MiB.
     socket.set_recv_buffer_size(KERNEL_BUFFER_SIZE)?;
     socket.set_send_buffer_size(KERNEL_BUFFER_SIZE)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
-/// Binds `/metrics` on `METRICS_ADDR`, a port of its own that outsiders do not reach.
-///
-/// # Errors
-/// When the address cannot be bound.
-pub fn bind_metrics(app: &web::Data<App>, address: SocketAddr) -> io::Result<Server> {
+/// The server of `/metrics`, on a port of its own that outsiders do not reach.
+fn metrics(app: &web::Data<App>, socket: Socket) -> io::Result<Server> {
     let app = app.clone();
     let metrics = |app: web::Data<App>| async move {
         HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(app.metrics_text())
     };
-    let resource = move || web::resource("/metrics").route(web::get().to(metrics)).route(web::head().to(metrics));
-    let server = HttpServer::new(move || actix_web::App::new().app_data(app.clone()).service(resource()));
-    Ok(server.workers(1).shutdown_timeout(1).disable_signals().bind(address)?.run())
+    let server =
+        HttpServer::new(move || actix_web::App::new().app_data(app.clone()).route("/metrics", web::get().to(metrics)));
+    socket.listen(BACKLOG)?;
+    Ok(server.workers(1).shutdown_timeout(1).disable_signals().listen(socket.into())?.run())
 }
 
 /// SIGTERM and SIGINT, which end the process well from here on. To be taken before anybody is told that it serves.
-pub struct Signals {
+struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
     /// Takes them from the operating system; within a runtime.
-    ///
-    /// # Errors
-    /// When the operating system refuses.
-    pub fn take() -> io::Result<Signals> {
+    fn take() -> io::Result<Signals> {
         Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 }
 
 /// Serves until SIGTERM or SIGINT, then drains: `/readyz` turns 503, running requests finish, what was counted last is
-/// written, and the database is closed.
-///
-/// # Errors
-/// When the operating system refuses; 75 when this node cannot follow the database any more.
-pub async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>, signals: Signals) -> Result<(), Exit> {
+/// written, and the database is closed. The exit status is 75 when this node cannot follow the database any more.
+async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>, signals: Signals) -> Result<(), Exit> {
     let handles: Vec<ServerHandle> = metrics.iter().chain([&api]).map(Server::handle).collect();
     let draining = app.clone();
     let Signals { mut terminate, mut interrupt } = signals;

@@ -24,7 +24,7 @@ fn kept_secret(database: &Database) -> std::result::Result<HmacSecret, Exit> {
     let Database::Sqlite(database) = database else {
         return Err(Exit::config("JWT_SECRET is required with PostgreSQL"));
     };
-    let path = database.with_file_name("jwt_secret");
+    let path = Database::secret_file(database);
     if !path.exists() {
         make_secret(&path).map_err(|error| Exit::cannot_create(format!("cannot make {}: {error}", path.display())))?;
     }
@@ -40,7 +40,7 @@ fn kept_secret(database: &Database) -> std::result::Result<HmacSecret, Exit> {
     }
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(unreadable)?;
-    parse_kept(&path, text.trim())
+    parse_kept(&path, &text)
 }
 
 /// Written under another name first, so that a crash leaves no half of a secret. The database's lock keeps others away.

@@ -114,10 +114,8 @@ impl App {
         let metrics = Metrics::default();
         let db = Db::serve(&config.database)?.observed(metrics.write_time.clone());
         let secret = root_secret(&config)?;
-        let cannot_read = |error: Error| match error.cause() {
-            Some(cause) => Exit::data(format!("cannot read the directory from the database: {cause}")),
-            None => Exit::unavailable("the database does not answer; check DATABASE_URL"),
-        };
+        let opened = db.clone();
+        let cannot_read = |error: Error| opened.cannot_start(&error);
         let keyring = keys::keyring(&db, &secret, &config, clock.now()).map_err(cannot_read)?;
         let used_assertions = match config.database {
             // A file has one server, and after a restart of that the table would tell it nothing that it can rely on.

@@ -9,8 +9,6 @@ mod operator;
 mod restore;
 mod version_use;
 
-use std::collections::HashMap;
-use std::env::VarError;
 use std::ffi::OsString;
 use std::io::{self, Write};
 
@@ -23,46 +21,10 @@ use self::keys::KeyCommand;
 use self::operator::{DomainCommand, Operator, UserCommand};
 use self::restore::Restore;
 use self::version_use::VersionUse;
-use crate::app::App;
 use crate::config::Config;
 use crate::db::Db;
 use crate::exit::Exit;
-use crate::{logging, server};
-
-/// Where settings come from: the environment, and below it the file `.env`.
-#[derive(Debug, Default)]
-pub struct Environment {
-    file: HashMap<String, String>,
-}
-
-impl Environment {
-    /// The process's environment over the settings of a file.
-    pub fn new(file: HashMap<String, String>) -> Environment {
-        Environment { file }
-    }
-
-    fn get(&self, key: &str) -> Option<String> {
-        from_process(key).or_else(|| self.file.get(key).cloned())
-    }
-
-    fn source(&self, key: &str) -> &'static str {
-        match from_process(key) {
-            Some(_) => "environment",
-            None if self.file.contains_key(key) => ".env",
-            None => "default",
-        }
-    }
-}
-
-fn from_process(key: &str) -> Option<String> {
-    #[expect(clippy::disallowed_methods, reason = "the look-up that Config is given")]
-    let value = std::env::var(key);
-    match value {
-        // Set, and good for nothing: every key refuses this character.
-        Err(VarError::NotUnicode(_)) => Some(char::REPLACEMENT_CHARACTER.to_string()),
-        value => value.ok().filter(|value| !value.is_empty()),
-    }
-}
+use crate::server;
 
 /// The gate before an API that other people's domains call.
 #[derive(Parser)]
@@ -108,17 +70,22 @@ enum Command {
 ///
 /// # Errors
 /// Why it could not be done, with the process's exit status.
-pub fn run(args: impl Iterator<Item = OsString>, environment: &Environment) -> Result<(), Exit> {
+pub fn run(args: impl Iterator<Item = OsString>) -> Result<(), Exit> {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => return Err(Exit::usage(error.render().to_string().trim_end())),
         Err(help) => return print(&help.render().to_string()),
     };
-    let config = Config::load(|key| environment.get(key)).map_err(Exit::config)?;
+    let config = Config::read()?;
     let out = Output { json: cli.json };
-    match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve(config),
-        Command::CheckConfig => check_config(&config, environment, out),
+    let command = cli.command.unwrap_or(Command::Serve);
+    if !matches!(command, Command::Serve) {
+        // Whoever listened may have gone away.
+        config.warnings.iter().for_each(|warning| drop(writeln!(io::stderr(), "{warning}")));
+    }
+    match command {
+        Command::Serve => server::serve(config, server::routes),
+        Command::CheckConfig => check_config(&config, out),
         Command::Migrate => {
             let applied = Db::migrate(&config.database)?;
             let lines = match applied.is_empty() {
@@ -165,55 +132,10 @@ impl Output {
     }
 }
 
-fn serve(config: Config) -> Result<(), Exit> {
-    logging::start(&config.log_filter);
-    let system = actix_web::rt::System::new();
-    system.block_on(async {
-        let app = App::start(config)?;
-        let cannot_bind =
-            |what: String| move |error: io::Error| Exit::cannot_create(format!("cannot listen on {what}: {error}"));
-        let listen = app.config.listen;
-        let (api, addresses) = server::bind(&app).map_err(cannot_bind(format!("{listen} (HOST, PORT)")))?;
-        let metrics = match app.config.metrics {
-            Some(address) => {
-                Some(server::bind_metrics(&app, address).map_err(cannot_bind(format!("{address} (METRICS_ADDR)")))?)
-            }
-            None => None,
-        };
-        let ended = |error: io::Error| Exit::software(format!("the server ended: {error}"));
-        let signals = server::Signals::take().map_err(ended)?;
-        for address in addresses {
-            print(&greeting(&app, &address.to_string()))?;
-        }
-        server::run(app, api, metrics, signals).await
-    })
-}
-
-fn greeting(app: &App, address: &str) -> String {
-    let url = &app.config.public_url;
-    let metrics = app.config.metrics.map_or("off".to_owned(), |address| format!("http://{address}/metrics"));
-    format!(
-        "Gatebird {version} listens on http://{address} (public: {url}), metrics: {metrics}
-Data: {data:?}
-
-Try:
-  curl -s {url}/v1/signup -H 'Content-Type: application/json' -d '{{\"username\":\"alice\",\"password\":\"correct horse battery staple\"}}'
-  curl -s {url}/v1/domains -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -d '{{\"host\":\"shop.example.com\",\"type\":\"free\"}}'
-  curl -s {url}/token -H 'Content-Type: application/json' -d \"{{\\\"clientSecret\\\":\\\"$SECRET\\\"}}\"
-",
-        version = env!("CARGO_PKG_VERSION"),
-        data = app.config.database,
-    )
-}
-
-fn check_config(config: &Config, environment: &Environment, out: Output) -> Result<(), Exit> {
-    let rows: Vec<(&str, &str, &str)> = config
-        .settings
-        .iter()
-        .map(|setting| (setting.key, setting.shown.as_str(), environment.source(setting.key)))
-        .collect();
-    let values: Vec<Value> =
-        rows.iter().map(|(key, value, source)| json!({ "key": key, "value": value, "source": source })).collect();
-    let lines: Vec<String> = rows.iter().map(|(key, value, source)| format!("{key:<22} {value} ({source})")).collect();
+fn check_config(config: &Config, out: Output) -> Result<(), Exit> {
+    let rows = config.settings.iter().map(|setting| (setting.key, &setting.shown, setting.source.name()));
+    let value = |(key, value, source)| json!({ "key": key, "value": value, "source": source });
+    let values: Vec<Value> = rows.clone().map(value).collect();
+    let lines: Vec<String> = rows.map(|(key, value, source)| format!("{key:<22} {value} ({source})")).collect();
     out.print(&json!(values), &lines.join("\n"))
 }

@@ -10,7 +10,7 @@ use crate::api::accounts::{Signup, Username};
 use crate::api::{domains, secrets};
 use crate::app;
 use crate::app::bounds::check_stored;
-use crate::config::{self, Config, Database};
+use crate::config::{self, Config};
 use crate::db::audit::{Actor, Audited, Entry};
 use crate::db::domain::{Domain, NewDomain};
 use crate::db::{Conn, Db, domain, dormancy, usage, user};
@@ -130,18 +130,10 @@ pub(super) struct Operator {
 }
 
 impl Operator {
-    /// Opens the database; only a command that adds something to it may be the first to make it.
+    /// Opens the database; only a command that adds something to it may be the first to make it, and none migrates it.
     pub(super) fn open(config: Config, out: Output, may_make: bool) -> Result<Operator, Exit> {
-        if let Database::Sqlite(path) = &config.database
-            && !may_make
-            && !path.exists()
-        {
-            return Err(Exit::unavailable(format!(
-                "there is no {}; check DATABASE_URL and the working folder",
-                path.display()
-            )));
-        }
-        let operator = Operator { db: Db::open(&config.database)?, config, out };
+        let db = if may_make { Db::open(&config.database) } else { Db::open_existing(&config.database) };
+        let operator = Operator { db: db?, config, out };
         match operator.db.was_restored_unserved().map_err(failed)? {
             true => Err(Exit::data(
                 "the database was restored or copied since a server used it; first start the server, or run: gatebird restore --after",
@@ -152,8 +144,8 @@ impl Operator {
 
     /// As [`Operator::open`], for a database that may have been restored. Where no server uses it, this process takes it.
     pub(super) fn open_restored(config: Config, out: Output) -> Result<Operator, Exit> {
-        let db = match Db::serve(&config.database) {
-            Err(exit) if exit.code == IN_USE => Db::open(&config.database)?,
+        let db = match Db::take_existing(&config.database) {
+            Err(exit) if exit.code == IN_USE => Db::open_existing(&config.database)?,
             served => served?,
         };
         Ok(Operator { config, db, out })
@@ -169,6 +161,7 @@ impl Operator {
     }
 
     pub(super) fn write<T>(&self, work: impl FnOnce(&mut Conn) -> Answer<T>) -> Result<T, Exit> {
+        self.db.check_rights()?;
         self.db.write_now(work).map_err(exit)
     }
 
@@ -179,6 +172,7 @@ impl Operator {
 
     /// A change with the row that tells of it.
     pub(super) fn change<T>(&self, work: impl FnOnce(&mut Conn) -> Answer<Audited<T>>) -> Result<T, Exit> {
+        self.db.check_rights()?;
         self.db.change_now(|conn| work(conn)?.record(conn), |_| Ok(())).map_err(exit)
     }
 

@@ -3,13 +3,19 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use super::value::plain;
+
 /// A key for HS256, of at least 32 bytes and not a well-known one; `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HmacSecret(String);
 
 impl HmacSecret {
-    /// Checks that nobody could guess it.
+    /// Checks that nobody could guess it. Blanks and newlines around it are no part of it, wherever it comes from.
     pub fn parse(text: &str) -> Result<HmacSecret, String> {
+        let text = plain(text)?;
+        if text.contains(char::is_control) {
+            return Err("must be one line".to_owned());
+        }
         if text.len() < 32 {
             return Err(format!(
                 "has {} bytes and needs at least 32; make one with: openssl rand -base64 48",

@@ -1,8 +1,9 @@
-//! The settings: read once from a look-up of keys, every bad value reported at once. Nothing here touches the
-//! environment, the disk or the network; `cli` supplies the look-up.
+//! The settings: read once, from the environment and `.env` or from any look-up of keys; every bad value is reported at once.
 
 mod algorithm;
 mod hmac_secret;
+mod postgres_url;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -10,7 +11,7 @@ mod value;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -18,11 +19,15 @@ use ipnet::IpNet;
 
 pub use self::algorithm::Algorithm;
 pub use self::hmac_secret::HmacSecret;
+pub use self::postgres_url::PostgresUrl;
+pub use self::sources::Source;
+use self::sources::{Found, SECRETS, Sources};
 use self::value::{
     at_most, audiences, database, duration, is_loopback_url, issuer, limit, log_filter, networks, one_of,
-    optional_date, optional_secret, optional_url, parsed, public_url, rotation, scopes, with_issuer, without_password,
+    optional_date, optional_secret, optional_url, parsed, plain, public_url, rotation, scopes, with_issuer,
 };
 pub use self::value::{date, grace};
+use crate::exit::Exit;
 use crate::host::LocalHosts;
 use crate::locale::Locale;
 use crate::plan::{Limit, Limits};
@@ -107,6 +112,8 @@ pub struct Config {
     pub dns_server: Option<SocketAddr>,
     /// Every key in order with its value as it may be shown, for `check-config`.
     pub settings: Vec<Setting>,
+    /// What of `.env` is no setting, a line each.
+    pub warnings: Vec<String>,
 }
 
 /// Where the data lies.
@@ -114,8 +121,15 @@ pub struct Config {
 pub enum Database {
     /// An embedded SQLite file.
     Sqlite(PathBuf),
-    /// A PostgreSQL connection string.
-    Postgres(String),
+    /// A PostgreSQL.
+    Postgres(PostgresUrl),
+}
+
+impl Database {
+    /// Where an embedded database keeps the secret that it was given none of: beside its file.
+    pub fn secret_file(file: &Path) -> PathBuf {
+        file.with_file_name("jwt_secret")
+    }
 }
 
 /// Without the password that the URL may have.
@@ -123,7 +137,7 @@ impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Database::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
-            Database::Postgres(url) => f.write_str(&without_password(url)),
+            Database::Postgres(url) => write!(f, "{url:?}"),
         }
     }
 }
@@ -175,11 +189,11 @@ pub struct Setting {
     pub key: &'static str,
     /// The value in force, secrets masked.
     pub shown: String,
-    /// Nobody set it.
-    pub is_default: bool,
+    /// Where that stands.
+    pub source: Source,
 }
 
-/// All bad values, a line each.
+/// All bad values, a line each, and what else is wrong beside them.
 #[derive(Debug)]
 pub struct Problems(Vec<String>);
 
@@ -191,9 +205,17 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+impl From<Problems> for Exit {
+    fn from(problems: Problems) -> Exit {
+        Exit::config(problems)
+    }
+}
+
 /// Reads keys and remembers what it saw.
 struct Reader<'a> {
-    get: &'a dyn Fn(&str) -> Option<String>,
+    find: &'a dyn Fn(&str) -> Option<Found>,
+    /// Every key that exists.
+    keys: Vec<String>,
     settings: Vec<Setting>,
     problems: Vec<String>,
 }
@@ -216,17 +238,25 @@ impl Reader<'_> {
         parse: impl FnOnce(&str) -> Result<T, String>,
         show: impl FnOnce(&T, &str) -> String,
     ) -> Option<T> {
-        let set = (self.get)(key).filter(|text| !text.is_empty());
-        let is_default = set.is_none();
-        let text = set.unwrap_or_else(|| default.to_owned());
-        match parse(&text) {
-            Ok(value) => {
-                let shown = show(&value, &text);
-                self.settings.push(Setting { key, shown, is_default });
+        self.keys.push(key.to_owned());
+        let set = (self.find)(key).filter(|found| !found.text.as_ref().is_ok_and(|text| text.trim().is_empty()));
+        let unset = || Found { text: Ok(default.to_owned()), source: Source::Default };
+        let Found { text, source } = set.unwrap_or_else(unset);
+        let parsed = text.as_deref().map_err(Clone::clone).and_then(plain).and_then(|text| Ok((parse(text)?, text)));
+        match parsed {
+            Ok((value, text)) => {
+                let shown = show(&value, text);
+                self.settings.push(Setting { key, shown, source });
                 Some(value)
             }
             Err(problem) => {
-                self.problems.push(format!("{key} {problem}"));
+                // Behind an @ stands a host, and before it perhaps a password.
+                let shown = text.ok().filter(|text| !SECRETS.contains(&key) && !text.contains('@'));
+                self.problems.push(match (&source, shown) {
+                    (Source::Default, _) => format!("{key} {problem}"),
+                    (_, None) => format!("{key} {problem} ({source})"),
+                    (_, Some(text)) => format!("{key} {problem} ({source}: {text:?})"),
+                });
                 None
             }
         }
@@ -234,29 +264,51 @@ impl Reader<'_> {
 }
 
 impl Config {
+    /// Reads every key from the process's environment, from files that it names, and from `.env` in the working folder.
+    ///
+    /// # Errors
+    /// All keys whose value cannot be used, together.
+    pub fn read() -> Result<Config, Problems> {
+        Config::from_sources(&Sources::read(), |sources, key| sources.find(key))
+    }
+
     /// Reads every key through `get`.
     ///
     /// # Errors
     /// All keys whose value cannot be used, together.
     pub fn load(get: impl Fn(&str) -> Option<String>) -> Result<Config, Problems> {
-        let mut reader = Reader { get: &get, settings: Vec::new(), problems: Vec::new() };
-        let config = Config::read(&mut reader);
-        match (config, reader.problems.is_empty()) {
-            (Some(config), true) => Ok(Config { settings: reader.settings, ..config }),
-            _ => Err(Problems(reader.problems)),
+        let found = |text| Found { text: Ok(text), source: Source::Environment };
+        Config::from_sources(&Sources::default(), |_, key| get(key).map(found))
+    }
+
+    fn from_sources(sources: &Sources, find: impl Fn(&Sources, &str) -> Option<Found>) -> Result<Config, Problems> {
+        let find = |key: &str| find(sources, key);
+        let mut reader = Reader { find: &find, keys: Vec::new(), settings: Vec::new(), problems: Vec::new() };
+        let config = Config::parse(&mut reader);
+        let Reader { mut keys, settings, problems, .. } = reader;
+        keys.extend(SECRETS.map(|key| format!("{key}_FILE")));
+        let problems = [sources.problems(&keys), problems].concat();
+        let warnings = sources.unknown(&keys);
+        match (config, problems.is_empty()) {
+            (Some(config), true) => Ok(Config { settings, warnings, ..config }),
+            // An unknown key may be the one that is missed.
+            _ => Err(Problems([problems, warnings].concat())),
         }
     }
 
-    fn read(r: &mut Reader<'_>) -> Option<Config> {
-        let host = r.read("HOST", "127.0.0.1", parsed::<IpAddr>("has to be an IP address such as 127.0.0.1 or ::"));
-        let port = r.read("PORT", "8002", parsed::<u16>("has to be a port number"));
+    fn parse(r: &mut Reader<'_>) -> Option<Config> {
+        let host = r.read("HOST", "127.0.0.1", parsed::<IpAddr>("must be an IP address such as 127.0.0.1 or ::"));
+        let port = r.read("PORT", "8002", parsed::<u16>("must be a port number"));
         let local_url = format!("http://localhost:{}", port.unwrap_or(8002));
         let public_url = r.read("PUBLIC_URL", &local_url, public_url);
-        let get = r.get;
+        let find = r.find;
+        // What is no text is set nevertheless.
+        let get = |key: &str| find(key).map(|found| found.text.unwrap_or_else(|_| char::REPLACEMENT_CHARACTER.into()));
+        let get = |key: &str| get(key).filter(|text| !text.is_empty());
         let database = r.read_shown(
             "DATABASE_URL",
             "sqlite://data/gatebird.db",
-            |text| database(text, get),
+            |text| database(text, &get),
             |database, _| format!("{database:?}"),
         );
         r.read("DATABASE_PLAINTEXT", "refuse", one_of(&[("refuse", ()), ("allow", ())]));
@@ -295,7 +347,7 @@ impl Config {
         let default_locale = r.read("DEFAULT_LOCALE", "en", one_of(&[("en", Locale::En), ("ko", Locale::Ko)]));
         let bcrypt_cost = r.read("BCRYPT_COST", "12", |text| match text.parse() {
             Ok(cost @ 4..=16) => Ok(cost),
-            _ => Err("has to be a number from 4 to 16".to_owned()),
+            _ => Err("must be a number from 4 to 16".to_owned()),
         });
         let free = r.read("LIMIT_FREE", "60/m", limit);
         let premium = r.read("LIMIT_PREMIUM", "6000/m", limit);
@@ -318,12 +370,12 @@ impl Config {
         let trusted_proxies = r.read("TRUSTED_PROXIES", "", networks);
         let metrics = r.read("METRICS_ADDR", "127.0.0.1:9002", |text| match text {
             "off" => Ok(None),
-            _ => parsed("has to be an address such as 127.0.0.1:9002, or off")(text).map(Some),
+            _ => parsed("must be an address such as 127.0.0.1:9002, or off")(text).map(Some),
         });
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = r.read("WORKERS", &cores.to_string(), |text| match text.parse() {
             Ok(workers @ 1..=256) => Ok(workers),
-            _ => Err("has to be a number from 1 to 256".to_owned()),
+            _ => Err("must be a number from 1 to 256".to_owned()),
         });
         let signup_open = r.read("SIGNUP", "open", one_of(&[("open", true), ("closed", false)]));
         let access_log = r.read(
@@ -350,7 +402,7 @@ impl Config {
         let proof_required = r.read("PROOF", "optional", one_of(&[("optional", false), ("required", true)]));
         let dns_server = r.read("DNS_SERVER", "", |text| match text {
             "" => Ok(None),
-            _ => parsed("has to be an address such as 9.9.9.9:53")(text).map(Some),
+            _ => parsed("must be an address such as 9.9.9.9:53")(text).map(Some),
         });
         Some(Config {
             listen: SocketAddr::new(host?, port?),
@@ -399,6 +451,7 @@ impl Config {
             proof_required: proof_required?,
             dns_server: dns_server?,
             settings: Vec::new(),
+            warnings: Vec::new(),
         })
     }
 }

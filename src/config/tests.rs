@@ -93,7 +93,7 @@ fn each_audience_stands_once() {
     assert_eq!(audiences("urn:a https://b.example").expect("two"), ["urn:me", "urn:a", "https://b.example"]);
     assert_eq!(audiences("urn:a urn:me").expect("the issuer is one anyway"), ["urn:me", "urn:a"]);
     let problem = audiences("urn:a urn:b urn:a").expect_err("one is there twice").to_string();
-    assert_eq!(problem, "AUDIENCES has \"urn:a\" twice");
+    assert_eq!(problem, "AUDIENCES has \"urn:a\" twice (environment: \"urn:a urn:b urn:a\")");
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_version_is_deprecated_before_it_is_gone() {
         assert_eq!(life(deprecated, sunset).expect("good dates"), good);
     }
     let problem = |deprecated, sunset| life(deprecated, sunset).expect_err("bad dates").to_string();
-    assert_eq!(problem("2027-02-01", "2027-01-31"), "API_V1_SUNSET is before API_V1_DEPRECATED");
+    assert!(problem("2027-02-01", "2027-01-31").starts_with("API_V1_SUNSET is before API_V1_DEPRECATED "));
     assert_eq!(problem("x", "2027-02-30").lines().count(), 2, "both are told");
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use url::{Host, Url};
 
-use super::{Database, HmacSecret};
+use super::{Database, HmacSecret, PostgresUrl};
 use crate::plan::Limit;
 
 pub(super) fn parsed<T: std::str::FromStr>(problem: &'static str) -> impl FnOnce(&str) -> Result<T, String> {
@@ -19,14 +19,14 @@ pub(super) fn one_of<T: Copy>(choices: &[(&'static str, T)]) -> impl FnOnce(&str
         Some((_, value)) => Ok(*value),
         None => {
             let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-            Err(format!("has to be {}", names.join(" or ")))
+            Err(format!("must be {}", names.join(" or ")))
         }
     }
 }
 
 /// `30s`, `1m`, `1h`, `1d`: from a second to 30 days.
 pub(super) fn duration(text: &str) -> Result<i64, String> {
-    let problem = || "has to be a time such as 30s, 1m, 1h or 1d, at most 30d".to_owned();
+    let problem = || "must be a time such as 30s, 1m, 1h or 1d, at most 30d".to_owned();
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(problem)?;
     let seconds = match unit {
         "s" => 1,
@@ -46,21 +46,28 @@ pub(super) fn rotation(text: &str) -> Result<Option<i64>, String> {
     match (text, duration(text)) {
         ("off", _) => Ok(None),
         (_, Ok(seconds @ 3600..)) => Ok(Some(seconds)),
-        _ => Err("has to be a time from 1h to 30d, or off".to_owned()),
+        _ => Err("must be a time from 1h to 30d, or off".to_owned()),
+    }
+}
+
+/// The parts of a list. Commas and semicolons could stand in a part, but were rather meant to separate parts.
+fn list(text: &str) -> Result<Vec<&str>, String> {
+    match text.contains([',', ';']) {
+        true => Err("must be separated by spaces, without commas and semicolons".to_owned()),
+        false => Ok(text.split_ascii_whitespace().collect()),
     }
 }
 
 /// Scopes as they are written in a request (RFC 6749 §3.3), each once.
 pub(super) fn scopes(text: &str) -> Result<String, String> {
-    let scopes: Vec<&str> = text.split_ascii_whitespace().collect();
+    let scopes = list(text)?;
     let token = |byte: u8| byte == b'!' || (b'#'..=b'~').contains(&byte) && byte != b'\\';
     let good = scopes.iter().all(|scope| scope.len() <= 64 && scope.bytes().all(token));
     let once = scopes.iter().collect::<HashSet<_>>().len() == scopes.len();
     match good && once && !scopes.is_empty() && text.len() <= 1024 {
         true => Ok(scopes.join(" ")),
         false => {
-            Err("has to be different scopes such as posts:read, separated by spaces, 1024 characters at most"
-                .to_owned())
+            Err("must be different scopes such as posts:read, separated by spaces, 1024 characters at most".to_owned())
         }
     }
 }
@@ -75,11 +82,11 @@ pub(super) fn audiences(text: &str) -> Result<Vec<String>, String> {
             false => Err(format!("has {part:?}, which is no absolute URI such as https://api.example.com")),
         }
     };
-    // A token that names them all, and every scope, still has to be one that is looked at.
+    // A token that names them all, and every scope, still must be one that is looked at.
     if text.len() > 2048 {
         return Err("has more than 2048 characters".to_owned());
     }
-    let audiences: Vec<String> = text.split_ascii_whitespace().map(audience).collect::<Result<_, _>>()?;
+    let audiences: Vec<String> = list(text)?.into_iter().map(audience).collect::<Result<_, _>>()?;
     let mut seen = HashSet::new();
     match audiences.iter().find(|audience| !seen.insert(audience.as_str())) {
         Some(twice) => Err(format!("has {twice:?} twice")),
@@ -97,7 +104,7 @@ pub(super) fn with_issuer(issuer: &str, mut others: Vec<String>) -> Vec<String> 
 /// How long an old secret still works: 0, or a time of at most 30 days.
 ///
 /// # Errors
-/// What it has to be.
+/// What it must be.
 pub fn grace(text: &str) -> Result<i64, String> {
     match text {
         "0" | "0s" => Ok(0),
@@ -110,7 +117,7 @@ pub(super) fn limit(text: &str) -> Result<Option<Limit>, String> {
         "off" => Ok(None),
         _ => match Limit::parse(text) {
             Some(limit) => Ok(Some(limit)),
-            None => Err("has to be a limit such as 60/m, 5/s, 1000/h or 50/d, or off".to_owned()),
+            None => Err("must be a limit such as 60/m, 5/s, 1000/h or 50/d, or off".to_owned()),
         },
     }
 }
@@ -120,14 +127,14 @@ pub(super) fn at_most(text: &str) -> Result<Option<i64>, String> {
     match (text, text.parse()) {
         ("off", _) => Ok(None),
         (_, Ok(number @ 0..=1_000_000)) => Ok(Some(number)),
-        _ => Err("has to be a number up to 1000000, or off".to_owned()),
+        _ => Err("must be a number up to 1000000, or off".to_owned()),
     }
 }
 
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
     match env_filter::Builder::new().try_parse(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err("has to be a filter such as info or warn,gatebird=debug".to_owned()),
+        Err(_) => Err("must be a filter such as info or warn,gatebird=debug".to_owned()),
     }
 }
 
@@ -149,9 +156,9 @@ pub(super) fn optional_secret(text: &str) -> Result<Option<HmacSecret>, String> 
 /// A day such as `2027-01-31`, as the Unix seconds of its midnight in UTC.
 ///
 /// # Errors
-/// What it has to be.
+/// What it must be.
 pub fn date(text: &str) -> Result<i64, String> {
-    midnight(text).ok_or_else(|| "has to be a date such as 2027-01-31, from 1970 on".to_owned())
+    midnight(text).ok_or_else(|| "must be a date such as 2027-01-31, from 1970 on".to_owned())
 }
 
 pub(super) fn optional_date(text: &str) -> Result<Option<i64>, String> {
@@ -183,11 +190,11 @@ fn midnight(text: &str) -> Option<i64> {
 
 pub(super) fn issuer(text: &str) -> Result<String, String> {
     let plain = text.len() <= 200 && text.bytes().all(|byte| byte.is_ascii_graphic());
-    plain.then(|| text.to_owned()).ok_or_else(|| "has to be at most 200 visible ASCII characters".to_owned())
+    plain.then(|| text.to_owned()).ok_or_else(|| "must be at most 200 visible ASCII characters".to_owned())
 }
 
 pub(super) fn public_url(text: &str) -> Result<String, String> {
-    let problem = || "has to be a URL such as https://gate.example.com".to_owned();
+    let problem = || "must be a URL such as https://gate.example.com".to_owned();
     let url = Url::parse(text).map_err(|_| problem())?;
     let usable = text.bytes().all(|byte| byte.is_ascii_graphic())
         && matches!(url.scheme(), "http" | "https")
@@ -220,6 +227,16 @@ pub(super) fn is_loopback_url(text: &str) -> bool {
     })
 }
 
+/// A value without the blanks around it. Quotes are taken off by whoever reads `.env`; those that are left would count.
+pub(super) fn plain(text: &str) -> Result<&str, String> {
+    let text = text.trim();
+    let is_quoted = |quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+    match ['"', '\'', '`'].into_iter().any(is_quoted) {
+        true => Err("has quotes around it, which would count as a part of it; remove them".to_owned()),
+        false => Ok(text),
+    }
+}
+
 fn is_loopback_name(name: &str) -> bool {
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
@@ -227,60 +244,33 @@ fn is_loopback_name(name: &str) -> bool {
 pub(super) fn database(text: &str, get: &dyn Fn(&str) -> Option<String>) -> Result<Database, String> {
     if let Some(path) = text.strip_prefix("sqlite://") {
         return match path.is_empty() || path.contains(['?', '#']) || path.contains(":memory:") {
-            true => Err("has to name a file, such as sqlite://data/gatebird.db".to_owned()),
+            true => Err("must name a file, such as sqlite://data/gatebird.db".to_owned()),
             false => Ok(Database::Sqlite(PathBuf::from(path))),
         };
     }
     if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
-        return Err("has to begin with sqlite:// or postgres://".to_owned());
+        return Err("must begin with sqlite:// or postgres://".to_owned());
     }
-    let url = Url::parse(text).map_err(|_| "is not a well-formed postgres:// URL".to_owned())?;
+    let url = PostgresUrl::parse(text)?;
     let allowed = get("DATABASE_PLAINTEXT").as_deref() == Some("allow");
     match allowed || stays_on_this_machine(&url, get) {
-        true => Ok(Database::Postgres(text.to_owned())),
-        false => Err("names a PostgreSQL on another machine, and this build speaks to it without encryption; \
-             use a tunnel, or set DATABASE_PLAINTEXT=allow where the network is yours alone"
-            .to_owned()),
+        true => Ok(Database::Postgres(url)),
+        false => Err(
+            "names a PostgreSQL on another machine, and this build has no TLS to PostgreSQL: it would speak without \
+             encryption; use a tunnel, or set DATABASE_PLAINTEXT=allow where the network is yours alone"
+                .to_owned(),
+        ),
     }
 }
 
-/// Whether libpq would connect through a socket file or the loopback interface: the host may stand in the URL, in
-/// its `host` and `hostaddr` parameters, or in libpq's own environment.
-fn stays_on_this_machine(url: &Url, get: &dyn Fn(&str) -> Option<String>) -> bool {
-    let mut hosts: Vec<String> = url.host_str().map(str::to_owned).into_iter().collect();
-    for (name, value) in url.query_pairs() {
-        match name.as_ref() {
-            "host" | "hostaddr" => hosts.push(value.into_owned()),
-            "service" | "servicefile" => return false,
-            _ => {}
-        }
-    }
+/// Whether libpq would connect through a socket file or the loopback interface: the hosts may stand in the URL or in
+/// libpq's own environment.
+fn stays_on_this_machine(url: &PostgresUrl, get: &dyn Fn(&str) -> Option<String>) -> bool {
+    let mut hosts = url.hosts.clone();
     if hosts.iter().all(String::is_empty) {
         hosts.extend(get("PGHOST"));
     }
     hosts.extend(get("PGHOSTADDR"));
-    let local = |host: &str| {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        host.is_empty()
-            || host.starts_with('/')
-            || host.starts_with("%2F")
-            || host.starts_with("%2f")
-            || is_loopback_name(host)
-    };
-    hosts.iter().all(|hosts| hosts.split(',').all(local)) && get("PGSERVICE").is_none()
-}
-
-pub(super) fn without_password(url: &str) -> String {
-    match Url::parse(url) {
-        Ok(mut parsed) => {
-            if parsed.password().is_some() && parsed.set_password(Some("***")).is_err() {
-                return "postgres://(hidden)".to_owned();
-            }
-            match parsed.query_pairs().any(|(name, _)| name.contains("password")) {
-                true => "postgres://(hidden)".to_owned(),
-                false => parsed.to_string(),
-            }
-        }
-        Err(_) => "postgres://(hidden)".to_owned(),
-    }
+    let local = |host: &str| host.is_empty() || host.starts_with(['/', '@']) || is_loopback_name(host);
+    hosts.iter().all(|hosts| hosts.split(',').all(local)) && !url.has_service && get("PGSERVICE").is_none()
 }

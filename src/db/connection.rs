@@ -7,7 +7,7 @@ use std::sync::Arc;
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
 use diesel::prelude::*;
 use diesel::r2d2::R2D2Connection;
-use diesel::sql_types::Text;
+use diesel::sql_types::{Bool, Text};
 
 use super::file::SqliteFile;
 use crate::config::Database;
@@ -83,18 +83,11 @@ impl std::error::Error for Unusable {}
 
 /// Opens one connection and sets it up.
 pub(super) fn establish(database: &Database, access: Access) -> std::result::Result<Conn, Unusable> {
-    let cannot = |error: ConnectionError| {
-        let text = error.to_string();
-        // libpq quotes a URL that it cannot read, and the part may be the password.
-        let tellable = matches!(database, Database::Sqlite(_))
-            || ["connection to server", "could not translate host name"].iter().any(|known| text.contains(known));
-        Unusable(if tellable { text } else { "libpq cannot read its URL".to_owned() })
-    };
     let mut conn = match database {
         Database::Sqlite(path) => SqliteConnection::establish(&path.to_string_lossy()).map(Conn::Sqlite),
-        Database::Postgres(url) => PgConnection::establish(&with_timeouts(url)).map(Conn::Postgres),
+        Database::Postgres(url) => PgConnection::establish(&with_timeouts(url.reveal())).map(Conn::Postgres),
     }
-    .map_err(cannot)?;
+    .map_err(|error| Unusable(error.to_string()))?;
     let setup = match (&conn, access) {
         (Conn::Sqlite(_), Access::Read | Access::Follow) => [SQLITE, &["PRAGMA query_only = 1"]].concat(),
         (Conn::Sqlite(_), Access::Write) => SQLITE.to_vec(),
@@ -211,24 +204,107 @@ pub(super) fn check_file(conn: &mut Conn, database: &Database, most: i64) -> std
     let (Conn::Sqlite(conn), Database::Sqlite(path)) = (conn, database) else {
         return Ok(());
     };
-    let corrupt = |what: &str| Exit::data(format!("{} is damaged ({what}); restore it from a backup", path.display()));
     let size = std::fs::metadata(path).map_or(0, |file| file.len() as i64);
     if size > most {
         return Ok(());
     }
-    let findings: Vec<Finding> =
-        diesel::sql_query("PRAGMA quick_check(1)").load(conn).map_err(|error| corrupt(&error.to_string()))?;
-    match findings.first() {
-        Some(finding) if finding.quick_check != "ok" => Err(corrupt(&finding.quick_check)),
+    let findings: Vec<Finding> = diesel::sql_query("PRAGMA quick_check(1)").load(conn).map_err(refused(database))?;
+    match findings.into_iter().next() {
+        Some(finding) if finding.quick_check != "ok" => Err(Refusal::Damaged.exit(database, &finding.quick_check)),
         _ => Ok(()),
     }
 }
 
-/// What it means for the process that the first connection failed.
-pub(super) fn cannot_open(error: Unusable) -> Exit {
-    let text = error.to_string();
-    match text.contains("not a database") || text.contains("malformed") {
-        true => Exit::data(format!("the database file is damaged ({text}); restore it from a backup")),
-        false => Exit::unavailable(format!("cannot open the database: {text}; check DATABASE_URL")),
+/// Why a database refuses something at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Damaged,
+    Full,
+    Forbidden,
+    /// A pooler took the connection away.
+    Pooled,
+    Away,
+}
+
+/// The words by which a refusal is known.
+const KNOWN: [(Refusal, &[&str]); 4] = [
+    (Refusal::Damaged, &["not a database", "malformed", "unsupported file format"]),
+    (Refusal::Full, &["disk is full", "disk I/O error", "unable to open database file", "No space left on device"]),
+    (Refusal::Forbidden, &["readonly database", "permission denied", "must be owner of", "not permitted to log in"]),
+    // What was prepared on one connection is looked for on another.
+    (Refusal::Pooled, &["prepared statement", "statement pooling mode"]),
+];
+
+impl Refusal {
+    pub(super) fn of(text: &str) -> Refusal {
+        let known = KNOWN.iter().find(|(_, words)| words.iter().any(|word| text.contains(word)));
+        known.map_or(Refusal::Away, |(refusal, _)| *refusal)
+    }
+
+    /// What it means for the process, with the words of the database.
+    pub(super) fn exit(self, database: &Database, words: &str) -> Exit {
+        match self {
+            Refusal::Damaged => Exit::data(format!("{database:?} is damaged ({words}); restore it from a backup")),
+            Refusal::Full => {
+                Exit::cannot_create(format!("{database:?} cannot be written ({words}); is the disk full?"))
+            }
+            Refusal::Forbidden => Exit::no_permission(format!("{database:?} refuses a right that is needed: {words}")),
+            Refusal::Pooled => Exit::config(
+                "DATABASE_URL leads to a pooler, such as pgbouncer, that gives a connection away between transactions, and a \
+                 session must keep its own: set pool_mode = session, or name PostgreSQL itself",
+            ),
+            Refusal::Away => Exit::unavailable(format!("cannot use {database:?}: {words}; check DATABASE_URL")),
+        }
+    }
+}
+
+/// Turns what a database says at the start into an end of the process.
+pub(super) fn refused<E: fmt::Display>(database: &Database) -> impl Fn(E) -> Exit {
+    move |error| {
+        let words = error.to_string();
+        Refusal::of(&words).exit(database, &words)
+    }
+}
+
+#[derive(QueryableByName)]
+struct Server {
+    #[diesel(sql_type = Text)]
+    encoding: String,
+    #[diesel(sql_type = Bool)]
+    is_old: bool,
+}
+
+#[derive(QueryableByName)]
+struct Backend {
+    #[diesel(sql_type = Text)]
+    backend: String,
+}
+
+/// Refuses a PostgreSQL that cannot do what is needed of it.
+pub(super) fn check_server(conn: &mut Conn, database: &Database) -> std::result::Result<(), Exit> {
+    if let Conn::Sqlite(_) = conn {
+        return Ok(());
+    }
+    let server = "SELECT current_setting('server_encoding') AS encoding,
+        current_setting('server_version_num')::bigint < 120000 AS is_old";
+    let server: Server = diesel::sql_query(server).get_result(conn).map_err(refused(database))?;
+    if server.is_old {
+        return Err(Exit::config("PostgreSQL 12 or newer is needed"));
+    }
+    if server.encoding != "UTF8" {
+        return Err(Exit::config(format!(
+            "the database has the encoding {}, and names and posts need UTF8: make one with ENCODING 'UTF8' TEMPLATE template0",
+            server.encoding
+        )));
+    }
+    let backend = |conn: &mut Conn| {
+        let query = "SELECT pid || ' ' || backend_start AS backend FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+        diesel::sql_query(query).get_result::<Backend>(conn).map_err(refused(database))
+    };
+    // While one session is open, no other can have its backend.
+    let mut other = establish(database, Access::Follow).map_err(refused(database))?;
+    match backend(conn)?.backend == backend(&mut other)?.backend {
+        true => Err(Refusal::Pooled.exit(database, "")),
+        false => Ok(()),
     }
 }

@@ -12,13 +12,14 @@ pub mod dormancy;
 mod file;
 pub mod identity;
 pub mod import;
-pub mod migrate;
+mod migrate;
 pub mod post;
 pub mod proof;
 pub mod removal;
 pub mod restore;
 pub mod revision;
 pub mod revocation;
+mod rights;
 #[rustfmt::skip]
 pub mod schema;
 pub mod secret;
@@ -31,7 +32,7 @@ pub mod user;
 mod wal;
 mod witness;
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::pin::pin;
@@ -50,8 +51,9 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::shares::{Holder, Permit, Share};
 pub use connection::Conn;
-use connection::{Access, Manager, MultiBackend};
+use connection::{Access, Manager, MultiBackend, Refusal, refused};
 use file::SqliteFile;
+use migrate::{Migrated, Policy};
 
 /// How long a request waits for its turn and for the database before it is answered 503.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(1400);
@@ -108,31 +110,59 @@ pub struct Db {
     hold_time: Option<Histogram>,
     /// The file that this process serves.
     file: Option<Arc<SqliteFile>>,
+    is_new: bool,
 }
 
 impl Db {
-    /// [`Db::open`] for a server, which takes a SQLite file for itself.
+    /// Opens and migrates the database for a server, which takes a SQLite file for itself.
     ///
     /// # Errors
     /// As [`Db::open`]; 73 for a file that another server uses, 65 for a write-ahead log of another file.
     pub fn serve(database: &Database) -> std::result::Result<Db, Exit> {
+        Db::take(database, Policy::Migrate)
+    }
+
+    /// As [`Db::serve`], for a database that must be of this version.
+    ///
+    /// # Errors
+    /// As [`Db::serve`] and [`Db::open_existing`].
+    pub(crate) fn take_existing(database: &Database) -> std::result::Result<Db, Exit> {
+        Db::take(database, Policy::Keep)
+    }
+
+    fn take(database: &Database, policy: Policy) -> std::result::Result<Db, Exit> {
         let file = match database {
             Database::Sqlite(path) => Some(Arc::new(SqliteFile::take(path)?)),
             Database::Postgres(_) => None,
         };
-        Db::open_as(database, file)
+        Db::open_as(database, file, policy)
     }
 
-    /// Opens and migrates the database, making the SQLite file (0600) and its folder (0700) where they are missing.
+    /// Opens the database, making the SQLite file (0600), its folder (0700) and the tables where they are missing.
     ///
     /// # Errors
-    /// 65 for a corrupt or newer database, 69 for one that does not answer, 73 for a file that cannot be made.
+    /// 65 for a corrupt or newer database, 69 for one that does not answer, 73 for a file that cannot be made, 77 where a
+    /// right is missing, 78 for an older database and one that cannot be used.
     pub fn open(database: &Database) -> std::result::Result<Db, Exit> {
-        Db::open_as(database, None)
+        Db::open_as(database, None, Policy::Make)
     }
 
-    fn open_as(database: &Database, file: Option<Arc<SqliteFile>>) -> std::result::Result<Db, Exit> {
-        Db::migrate(database)?;
+    /// Opens a database of this version.
+    ///
+    /// # Errors
+    /// As [`Db::open`]; 69 where there is no database.
+    pub fn open_existing(database: &Database) -> std::result::Result<Db, Exit> {
+        match database {
+            Database::Sqlite(path) if !path.exists() => Err(Exit::unavailable(format!(
+                "there is no {}; check DATABASE_URL and the working folder",
+                path.display()
+            ))),
+            _ => Db::open_as(database, None, Policy::Keep),
+        }
+    }
+
+    fn open_as(database: &Database, file: Option<Arc<SqliteFile>>, policy: Policy) -> std::result::Result<Db, Exit> {
+        let Migrated { is_new, .. } = Db::prepare(database, policy)?;
         let pool = |access, size| pool(Manager { database: database.clone(), access, file: file.clone() }, size);
         let (readers, writer) = match database {
             Database::Sqlite(_) => (pool(Access::Read, SQLITE_READERS), Some(pool(Access::Write, 1))),
@@ -140,7 +170,7 @@ impl Db {
         };
         let reads = Share::new(readers.max_size() as usize);
         let writes = writer.as_ref().map_or_else(|| reads.clone(), |_| Share::new(1));
-        Ok(Db { database: database.clone(), readers, writer, reads, writes, hold_time: None, file })
+        Ok(Db { database: database.clone(), readers, writer, reads, writes, hold_time: None, file, is_new })
     }
 
     /// The same database; how long each write transaction holds the writer is observed.
@@ -149,18 +179,47 @@ impl Db {
         Db { hold_time: Some(hold_time), ..self }
     }
 
+    /// Whether this process made the tables.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
     /// Brings the database up to this binary's version and says what was applied.
     ///
     /// # Errors
     /// As [`Db::open`].
     pub fn migrate(database: &Database) -> std::result::Result<Vec<String>, Exit> {
+        Ok(Db::prepare(database, Policy::Migrate)?.applied)
+    }
+
+    fn prepare(database: &Database, policy: Policy) -> std::result::Result<Migrated, Exit> {
         if let Database::Sqlite(path) = database {
             make_file(path)?;
             file::check_unserved(path)?;
         }
-        let mut conn = connection::establish(database, Access::Write).map_err(connection::cannot_open)?;
+        let mut conn = connection::establish(database, Access::Write).map_err(refused(database))?;
         connection::check_file(&mut conn, database, connection::CHECKED_AT_START)?;
-        migrate::run(&mut conn)
+        connection::check_server(&mut conn, database)?;
+        migrate::run(&mut conn, database, policy)
+    }
+
+    /// Whether rows can be changed.
+    ///
+    /// # Errors
+    /// 77 where they can only be read.
+    pub(crate) fn check_rights(&self) -> std::result::Result<(), Exit> {
+        let mut conn = connection::establish(&self.database, Access::Write).map_err(refused(&self.database))?;
+        rights::check(&mut conn, &self.database)
+    }
+
+    /// What an error means for a process that is about to start.
+    pub(crate) fn cannot_start(&self, error: &Error) -> Exit {
+        match (error.cause(), &self.database) {
+            (Some(cause), database) => refused(database)(cause),
+            // Nobody else uses the file.
+            (None, Database::Sqlite(_)) => Refusal::Full.exit(&self.database, "see the log"),
+            (None, Database::Postgres(_)) => Refusal::Away.exit(&self.database, "it does not answer"),
+        }
     }
 
     /// A connection of its own for following the directory: outside of the pools, which a hanging database can use up, and
@@ -380,8 +439,18 @@ fn make_folder(path: &Path) -> std::result::Result<(), Exit> {
 /// would give back the locks that SQLite holds on it.
 pub(crate) fn make_file(path: &Path) -> std::result::Result<(), Exit> {
     make_folder(path)?;
-    if path.exists() {
-        return Ok(());
+    let secret = Database::secret_file(path);
+    match fs::metadata(path) {
+        Ok(file) if file.len() == 0 && secret.exists() => {
+            return Err(Exit::data(format!(
+                "{path} is empty, but {secret} beside it says that there was a database: restore a backup, or remove {path} to \
+                 begin with a new one",
+                path = path.display(),
+                secret = secret.display()
+            )));
+        }
+        Ok(_) => return Ok(()),
+        Err(_) => {}
     }
     let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
     made.map(drop).map_err(|error| cannot_make(path, &error))

@@ -6,9 +6,10 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::BigInt;
 
-use super::connection::{self, Access};
+use super::connection::{self, Access, refused};
 use super::file::{self, Arriving};
 use super::identity::set_mark;
+use super::migrate::Policy;
 use super::schema::users;
 use super::user::reserved_key;
 use super::{Conn, migrate};
@@ -44,7 +45,7 @@ impl Restoration {
     pub fn begin(path: &Path, backup: &Path) -> std::result::Result<Restoration, Exit> {
         let arriving = Arriving::begin(path, backup)?;
         let database = Database::Sqlite(arriving.copy.clone());
-        let mut conn = connection::establish(&database, Access::Write).map_err(connection::cannot_open)?;
+        let mut conn = connection::establish(&database, Access::Write).map_err(refused(&database))?;
         connection::check_file(&mut conn, &database, i64::MAX)?;
         let ours = "SELECT count(*) AS count FROM sqlite_schema WHERE name = '__diesel_schema_migrations'";
         let ours: Tables = sql_query(ours)
@@ -53,7 +54,7 @@ impl Restoration {
         if ours.count == 0 {
             return Err(Exit::data(format!("{} is no database of Gatebird", backup.display())));
         }
-        migrate::run(&mut conn)?;
+        migrate::run(&mut conn, &database, Policy::Migrate)?;
         Ok(Restoration { conn, former: names(path), arriving })
     }
 

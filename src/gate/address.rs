@@ -1,7 +1,8 @@
 //! Where a request comes from.
 
 use std::future::{Ready, ready};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Once;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::HeaderName;
@@ -16,6 +17,9 @@ use crate::locale::Message;
 use crate::shares::{Budget, Holder, Network};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// One warning is enough: a proxy writes every entry in the same way.
+static WARNED: Once = Once::new();
 
 /// The address of the client: the peer's, or, behind trusted proxies, the right-most hop that is not one of them. `None`
 /// where the peer has none, as on a socket file.
@@ -60,6 +64,16 @@ impl FromRequest for Address {
     }
 }
 
+/// The address of an entry of `X-Forwarded-For`. Some proxies add the port, write brackets or quotes.
+fn forwarded(entry: &str) -> Option<IpAddr> {
+    let entry = entry.trim().trim_matches('"');
+    let address = match entry.parse::<SocketAddr>() {
+        Ok(socket) => socket.ip(),
+        Err(_) => entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(entry).parse().ok()?,
+    };
+    Some(address.to_canonical())
+}
+
 fn client(req: &HttpRequest, config: &Config) -> Option<IpAddr> {
     let trusted = |address: &IpAddr| config.trusted_proxies.iter().any(|network: &IpNet| network.contains(address));
     // On a socket for both, an IPv4 peer has an IPv6 address.
@@ -72,8 +86,15 @@ fn client(req: &HttpRequest, config: &Config) -> Option<IpAddr> {
     let mut client = peer;
     for hop in hops.iter().rev() {
         // What stands left of something unreadable could be anybody's invention.
-        let Ok(Ok(address)) = str::from_utf8(hop.trim_ascii()).map(str::parse::<IpAddr>) else { break };
-        let address = address.to_canonical();
+        let Some(address) = str::from_utf8(hop).ok().and_then(forwarded) else {
+            WARNED.call_once(|| {
+                log::warn!(
+                    "an entry of X-Forwarded-For that comes through {peer} (TRUSTED_PROXIES) is no address: such requests \
+                     count as those of the last known address, {client}"
+                );
+            });
+            break;
+        };
         client = address;
         if !trusted(&address) {
             break;

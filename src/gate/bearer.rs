@@ -13,7 +13,7 @@
 //!
 //! #[actix_web::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let gate = App::start(Config::load(|key| std::env::var(key).ok())?)?;
+//!     let gate = App::start(Config::read()?)?;
 //!     HttpServer::new(move || actix_web::App::new().app_data(gate.clone()).service(orders))
 //!         .bind("127.0.0.1:8080")?
 //!         .run()

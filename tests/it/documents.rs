@@ -1,59 +1,19 @@
-//! What the documents say is what the code does: the README's walk is run, its table and `.env.example` list every
-//! setting with its default.
+//! What the documents say is what the code does: the README's table and `.env.example` list every setting with its default,
+//! and every block of the operations page is run.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use gatebird::Config;
 
 use crate::binary::{Client, PROMISED, free_port, text, within};
-use crate::harness::{Database, Gate, PASSWORD};
+use crate::harness::{Database, PASSWORD};
 
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
 const README: &str = include_str!("../../README.md");
 const ENV_EXAMPLE: &str = include_str!("../../.env.example");
-
-/// The walk's `sleep`: it tells the test to move the clock and waits until that is done.
-const SLEEP: &str = r#"sleep() { echo "$1" > asleep; while [ ! -e awake ]; do command sleep 0.02; done; rm awake; }"#;
-
-#[test]
-fn the_walk_of_the_readme_ends_in_419() {
-    let (_, walk) = README.split_once("<!-- walk -->\n```sh\n").expect("a walk");
-    let (walk, _) = walk.split_once("```").expect("the walk ends");
-    // The defaults that a newcomer has, but for the port.
-    let gate = Gate::with(&[("LIMIT_FREE", "60/m"), ("BCRYPT_COST", "12")]);
-    let script = format!("{SLEEP}\n{}", walk.replace("http://localhost:8002", &gate.url));
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let shell = Command::new("sh").current_dir(&dir).args(["-euc", &script]).stdout(Stdio::piped()).spawn();
-    let shell = shell.expect("sh starts");
-
-    let seconds = wait_for(&dir.path().join("asleep"));
-    gate.clock.advance(seconds.trim().parse().expect("seconds"));
-    fs::write(dir.path().join("awake"), "").expect("the walk can go on");
-    let output = shell.wait_with_output().expect("the walk ends");
-
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
-    assert!(output.status.success(), "{text} (the walk needs curl and sed)");
-    let statuses: Vec<&str> = text.lines().filter_map(|line| line.rsplit(' ').next()).collect();
-    assert_eq!(statuses, ["200", "401", "419"], "{text}");
-    assert!(text.contains("\"host\":\"shop.example.com\"") && text.contains("토큰이 만료되었습니다"), "{text}");
-}
-
-/// Waits until the shell has written that file, and reads it.
-fn wait_for(path: &Path) -> String {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        match fs::read_to_string(path) {
-            Ok(text) if text.ends_with('\n') => return text,
-            _ if Instant::now() > deadline => panic!("the walk did not come to its sleep"),
-            _ => std::thread::sleep(Duration::from_millis(20)),
-        }
-    }
-}
 
 #[test]
 fn the_example_lists_every_setting_with_its_default() {

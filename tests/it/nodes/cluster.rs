@@ -26,10 +26,7 @@ pub struct Cluster {
 impl Cluster {
     pub fn start() -> Cluster {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let owner = match fs::metadata("/proc/self").expect("Linux").uid() {
-            0 => Some(somebody_else()),
-            _ => None,
-        };
+        let owner = somebody_else();
         if let Some((user, group)) = owner {
             chown(dir.path(), Some(user), Some(group)).expect("root may");
         }
@@ -42,6 +39,21 @@ impl Cluster {
         assert!(output.status.success(), "{output:?}");
         cluster.resume();
         cluster
+    }
+
+    /// A standby that follows this cluster and can only be read.
+    pub fn standby(&self) -> Cluster {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        if let Some((user, group)) = self.owner {
+            chown(dir.path(), Some(user), Some(group)).expect("root may");
+        }
+        let mut standby = Cluster { dir, port: free_port(), owner: self.owner, postmaster: None };
+        let mut copy = standby.command("pg_basebackup");
+        copy.args(["--no-sync", "--write-recovery-conf", "--checkpoint=fast", "-d", &self.url(), "-D"]);
+        let output = copy.arg(standby.data()).output().expect("pg_basebackup runs");
+        assert!(output.status.success(), "{output:?}");
+        standby.resume();
+        standby
     }
 
     pub fn url(&self) -> String {
@@ -124,15 +136,18 @@ impl Drop for Cluster {
     }
 }
 
-/// User and group number of somebody who is not root.
-fn somebody_else() -> (u32, u32) {
+/// User and group number of somebody who is not root, where this process is root.
+pub fn somebody_else() -> Option<(u32, u32)> {
+    if fs::metadata("/proc/self").expect("Linux").uid() != 0 {
+        return None;
+    }
     let users = fs::read_to_string("/etc/passwd").expect("Linux");
     let numbers = |name: &&str| {
         let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
         let mut fields = line.split(':').skip(2).map(|field| field.parse().ok());
         Some((fields.next()??, fields.next()??))
     };
-    USERS.iter().find_map(numbers).expect("a user that is not root")
+    Some(USERS.iter().find_map(numbers).expect("a user that is not root"))
 }
 
 /// Debian keeps PostgreSQL's programs out of the path.

@@ -1,0 +1,108 @@
+//! What a role needs in a database that is there already, asked for before it is missed.
+
+use diesel::QueryableByName;
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Bool, Text};
+
+use super::Conn;
+use super::connection::{Refusal, refused};
+use crate::config::Database;
+use crate::exit::Exit;
+
+#[derive(QueryableByName)]
+struct State {
+    #[diesel(sql_type = Text)]
+    role: String,
+    #[diesel(sql_type = Text)]
+    schema: String,
+    #[diesel(sql_type = Bool)]
+    may_create: bool,
+    #[diesel(sql_type = Bool)]
+    is_standby: bool,
+    #[diesel(sql_type = Bool)]
+    is_read_only: bool,
+}
+
+const STATE: &str = "SELECT current_user::text AS role,
+    coalesce(current_schema()::text, '(none)') AS schema,
+    coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS may_create,
+    pg_is_in_recovery() AS is_standby,
+    current_setting('transaction_read_only') = 'on' AS is_read_only";
+
+#[derive(QueryableByName)]
+struct Missing {
+    #[diesel(sql_type = Text)]
+    missing: String,
+}
+
+/// The rights on the tables and sequences of Gatebird, which have the same schema and owner as the table of migrations, which
+/// itself is only read.
+const MISSING: &str = "SELECT needed.privilege || ' on ' || class.relname AS missing
+    FROM pg_class AS migrations
+    JOIN pg_class AS class ON class.relnamespace = migrations.relnamespace AND class.relowner = migrations.relowner
+    CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'USAGE']) AS needed (privilege)
+    WHERE migrations.oid = to_regclass('__diesel_schema_migrations')
+    AND CASE
+        WHEN class.oid = migrations.oid THEN needed.privilege = 'SELECT' AND NOT has_table_privilege(class.oid, 'SELECT')
+        WHEN class.relkind = 'r' THEN needed.privilege <> 'USAGE' AND NOT has_table_privilege(class.oid, needed.privilege)
+        WHEN class.relkind = 'S' THEN needed.privilege = 'USAGE' AND NOT has_sequence_privilege(class.oid, 'USAGE')
+        ELSE false
+    END
+    ORDER BY class.relname, needed.privilege";
+
+/// How many missing rights are named.
+const NAMED: usize = 6;
+
+/// Refuses where rows cannot be changed.
+pub(super) fn check(conn: &mut Conn, database: &Database) -> Result<(), Exit> {
+    if let Conn::Sqlite(conn) = conn {
+        // Changes nothing. That the file is locked passes.
+        return match conn.batch_execute("DELETE FROM __diesel_schema_migrations WHERE false") {
+            Err(error) if Refusal::of(&error.to_string()) == Refusal::Forbidden => Err(refused(database)(error)),
+            _ => Ok(()),
+        };
+    }
+    let state = writable(conn, database)?;
+    let missing: Vec<Missing> = sql_query(MISSING).load(conn).map_err(refused(database))?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let State { role, schema, .. } = state;
+    let named: Vec<&str> = missing.iter().take(NAMED).map(|right| right.missing.as_str()).collect();
+    let more = if missing.len() > NAMED { ", ..." } else { "" };
+    Err(Exit::no_permission(format!(
+        "the role {role} lacks rights: {}{more}; the owner can run: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN \
+         SCHEMA {schema} TO {role}; GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role};",
+        named.join(", ")
+    )))
+}
+
+/// Refuses where tables cannot be made.
+pub(super) fn check_creation(conn: &mut Conn, database: &Database) -> Result<(), Exit> {
+    if let Conn::Sqlite(_) = conn {
+        return Ok(());
+    }
+    match writable(conn, database)? {
+        State { may_create: true, .. } => Ok(()),
+        State { role, schema, .. } => Err(Exit::no_permission(format!(
+            "the database must be migrated, and the role {role} lacks CREATE on the schema {schema}; run gatebird migrate as \
+             a role that has it"
+        ))),
+    }
+}
+
+/// Refuses a PostgreSQL that can only be read.
+fn writable(conn: &mut Conn, database: &Database) -> Result<State, Exit> {
+    let state: State = sql_query(STATE).get_result(conn).map_err(refused(database))?;
+    match state {
+        State { is_standby: true, .. } => Err(Exit::no_permission(
+            "the database is a standby, which can only be read; name the primary in DATABASE_URL",
+        )),
+        State { is_read_only: true, .. } => Err(Exit::no_permission(
+            "the database is read-only (default_transaction_read_only); name one in DATABASE_URL that can be written",
+        )),
+        state => Ok(state),
+    }
+}

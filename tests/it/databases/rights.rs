@@ -1,0 +1,205 @@
+//! PostgreSQL with few rights, of another encoding, read-only, or behind a pooler; and a SQLite file of somebody else. The
+//! tests on PostgreSQL need its programs and `pgbouncer`, and run where `TEST_DATABASE_URL` is set.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection};
+
+use super::ended;
+use crate::binary::{Child, free_port, gatebird, run, within};
+use crate::harness::{Database, PASSWORD, postgres};
+use crate::nodes::cluster::{Cluster, somebody_else};
+
+/// A database of its own in that cluster, as that user.
+fn url(cluster: &Cluster, database: &str, user: &str) -> String {
+    let url = cluster.url().replace("gatebird@", &format!("{user}@"));
+    url.strip_suffix("postgres").expect("a database").to_owned() + database
+}
+
+fn execute(url: &str, sql: &str) {
+    let mut conn = PgConnection::establish(url).expect("PostgreSQL answers");
+    conn.batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+#[test]
+fn a_role_that_may_only_change_rows_serves_a_migrated_database() {
+    if postgres().is_none() {
+        return;
+    }
+    let (cluster, folder) = (Cluster::start(), Database::sqlite());
+    let owner = cluster.url();
+    let owners = [("DATABASE_URL", &*owner)];
+    execute(&owner, "CREATE ROLE gate LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+    let gate = url(&cluster, "postgres", "gate");
+    let settings = [("DATABASE_URL", &*gate)];
+    let refused = |args: &[&str], words: &[&str]| ended(&run(&mut gatebird(&folder, args, &settings), ""), 77, words);
+    // Nothing is there yet, and the role may not make it.
+    refused(&[], &["gate", "CREATE"]);
+    refused(&["migrate"], &["gate", "CREATE"]);
+    run(&mut gatebird(&folder, &["migrate"], &owners), "").good();
+    refused(&[], &["gate", "SELECT"]);
+    execute(&owner, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO gate");
+    refused(&[], &["gate", "INSERT"]);
+    execute(&owner, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO gate");
+    refused(&[], &["gate", "USAGE"]);
+    execute(&owner, "GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO gate");
+    execute(&owner, "REVOKE DELETE ON posts FROM gate");
+    refused(&[], &["gate", "DELETE", "posts"]);
+    execute(&owner, "GRANT DELETE ON posts TO gate");
+
+    let child = Child::start(&folder, &settings);
+    let (user, domain, token) = child.client.tenant("alice");
+    child.client.post("/v1/posts", &token, crate::harness::json!({"content": "a #post"})).expect(201);
+    child
+        .client
+        .call("DELETE", &format!("/v1/domains/{}", domain.id), &user.token, &crate::harness::Value::Null)
+        .expect(200);
+    run(&mut gatebird(&folder, &["user", "list"], &settings), "").good();
+    run(&mut gatebird(&folder, &["audit", "verify"], &settings), "").good();
+    assert_eq!(run(&mut gatebird(&folder, &["migrate"], &settings), "").good().trim(), "nothing to do");
+    drop(child);
+
+    execute(&owner, "REVOKE CONNECT ON DATABASE postgres FROM PUBLIC");
+    refused(&[], &["gate", "CONNECT"]);
+}
+
+#[test]
+fn a_database_that_can_only_be_read_is_refused_by_name_and_read_by_commands() {
+    if postgres().is_none() {
+        return;
+    }
+    let (cluster, folder) = (Cluster::start(), Database::sqlite());
+    let owner = cluster.url();
+    let settings = [("DATABASE_URL", &*owner)];
+    run(&mut gatebird(&folder, &["user", "add", "alice"], &settings), PASSWORD).good();
+    let standby = cluster.standby();
+    let standby_url = standby.url();
+    let settings = [("DATABASE_URL", &*standby_url)];
+    ended(&run(&mut gatebird(&folder, &[], &settings), ""), 77, &["standby", "primary"]);
+    ended(&run(&mut gatebird(&folder, &["migrate"], &settings), ""), 77, &["standby"]);
+    ended(&run(&mut gatebird(&folder, &["user", "suspend", "alice"], &settings), ""), 77, &["standby"]);
+    for args in [&["user", "list"][..], &["audit", "list"], &["audit", "verify"], &["domain", "list"]] {
+        run(&mut gatebird(&folder, args, &settings), "").good();
+    }
+    execute(&owner, "ALTER DATABASE postgres SET default_transaction_read_only = on");
+    let settings = [("DATABASE_URL", &*owner)];
+    ended(&run(&mut gatebird(&folder, &[], &settings), ""), 77, &["read-only"]);
+}
+
+#[test]
+fn a_database_of_another_encoding_is_refused() {
+    if postgres().is_none() {
+        return;
+    }
+    let (cluster, folder) = (Cluster::start(), Database::sqlite());
+    for encoding in ["SQL_ASCII", "LATIN1", "EUC_KR"] {
+        let name = encoding.to_lowercase();
+        let create = format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'");
+        execute(&cluster.url(), &create);
+        let other = url(&cluster, &name, "gatebird");
+        for args in [&[][..], &["migrate"], &["user", "add", "alice"]] {
+            let outcome = run(&mut gatebird(&folder, args, &[("DATABASE_URL", &other)]), PASSWORD);
+            ended(&outcome, 78, &[encoding, "UTF8"]);
+        }
+    }
+}
+
+/// A pgbouncer in that mode before the cluster, killed with this.
+struct Pooler {
+    process: std::process::Child,
+    _dir: tempfile::TempDir,
+}
+
+impl Pooler {
+    fn start(cluster: &Cluster, mode: &str) -> (Pooler, String) {
+        let (dir, port) = (tempfile::tempdir().expect("a temporary folder"), free_port());
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+        let server = cluster.url();
+        let server_port = server.rsplit(':').next().and_then(|rest| rest.split('/').next()).expect("a port");
+        let settings = format!(
+            "[databases]\npostgres = host=127.0.0.1 port={server_port} dbname=postgres user=gatebird\n[pgbouncer]\n\
+             listen_addr=127.0.0.1\nlisten_port={port}\nauth_type=any\npool_mode={mode}\nunix_socket_dir=\n"
+        );
+        let file = dir.path().join("pgbouncer.ini");
+        fs::write(&file, settings).expect("a file");
+        let mut command = Command::new("pgbouncer");
+        command.env("PATH", "/usr/sbin:/usr/bin:/bin").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some((user, group)) = somebody_else() {
+            command.uid(user).gid(group);
+        }
+        let pooler = Pooler { process: command.spawn().expect("pgbouncer runs"), _dir: dir };
+        let url = format!("postgres://gatebird@127.0.0.1:{port}/postgres");
+        within(Duration::from_secs(10), "pgbouncer answers", || PgConnection::establish(&url).is_ok());
+        (pooler, url)
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+#[test]
+fn a_pooler_that_takes_connections_back_is_refused() {
+    if postgres().is_none() {
+        return;
+    }
+    let (cluster, folder) = (Cluster::start(), Database::sqlite());
+    for mode in ["transaction", "statement"] {
+        let (_pooler, url) = Pooler::start(&cluster, mode);
+        for args in [&[][..], &["migrate"], &["user", "add", "alice"]] {
+            let outcome = run(&mut gatebird(&folder, args, &[("DATABASE_URL", &url)]), PASSWORD);
+            ended(&outcome, 78, &["pgbouncer", "session"]);
+        }
+    }
+    let (_pooler, url) = Pooler::start(&cluster, "session");
+    Child::start(&folder, &[("DATABASE_URL", &url)]).client.tenant("alice");
+    // A pool whose connections others have used.
+    Child::start(&folder, &[("DATABASE_URL", &url)]).client.sign_in("alice", PASSWORD).expect(200);
+}
+
+#[test]
+fn a_file_that_may_not_be_written_is_no_damage() {
+    let database = Database::sqlite();
+    run(&mut gatebird(&database, &["user", "add", "alice"], &[]), PASSWORD).good();
+    let dir = database.dir.path();
+    let binary = dir.join("gatebird");
+    fs::copy(gatebird(&database, &[], &[]).get_program(), &binary).expect("a copy");
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("ours");
+    let folder = dir.join("data");
+    let file = folder.join("gatebird.db");
+    let somebody = somebody_else();
+    let mut own: Vec<_> = fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("a file").path()).collect();
+    own.push(folder.clone());
+    if let Some((user, group)) = somebody {
+        own.iter().for_each(|path| chown(path, Some(user), Some(group)).expect("root may"));
+    }
+    let start = |args: &[&str]| {
+        let server = gatebird(&database, args, &[]);
+        let mut command = Command::new(&binary);
+        command.args(args).current_dir(dir).env_clear();
+        command.envs(server.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        if let Some((user, group)) = somebody {
+            command.uid(user).gid(group);
+        }
+        command
+    };
+    for (path, mode, codes) in [(&file, 0o400, [77, 77]), (&file, 0o000, [73, 77]), (&folder, 0o500, [73, 77])] {
+        let before = fs::metadata(path).expect("it is there").permissions();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+        for args in [&[][..], &["migrate"]] {
+            let outcome = run(&mut start(args), "");
+            assert!(outcome.code.is_some_and(|code| codes.contains(&code)), "{mode:o} {args:?} {outcome:?}");
+            assert!(outcome.stderr.contains("gatebird.db") && outcome.stderr.lines().count() == 1, "{outcome:?}");
+        }
+        fs::set_permissions(path, before).expect("ours");
+    }
+    Child::spawn(&mut start(&[]), "").greeted().client.sign_in("alice", PASSWORD).expect(200);
+}
