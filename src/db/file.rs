@@ -29,6 +29,11 @@ fn index_of(file: &Path) -> PathBuf {
     name.into()
 }
 
+/// Whether something stands in the log of that file. All of a new database stands there until the first checkpoint.
+pub(super) fn has_log(file: &Path) -> bool {
+    fs::metadata(log_of(file)).is_ok_and(|log| log.len() > 0)
+}
+
 fn device_and_inode(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
@@ -295,7 +300,7 @@ impl Arriving {
         if fs::canonicalize(backup).is_ok_and(|backup| backup == canonical) {
             return Err(Exit::usage(format!("{} is the database itself", backup.display())));
         }
-        if fs::metadata(log_of(backup)).is_ok_and(|log| log.len() > 0) {
+        if has_log(backup) {
             return Err(Exit::data(format!(
                 "{backup} has a write-ahead log beside it, so it is no complete backup; make one with: sqlite3 {backup} \".backup COPY\"",
                 backup = backup.display()

@@ -441,7 +441,7 @@ pub(crate) fn make_file(path: &Path) -> std::result::Result<(), Exit> {
     make_folder(path)?;
     let secret = Database::secret_file(path);
     match fs::metadata(path) {
-        Ok(file) if file.len() == 0 && secret.exists() => {
+        Ok(file) if file.len() == 0 && secret.exists() && !file::has_log(path) => {
             return Err(Exit::data(format!(
                 "{path} is empty, but {secret} beside it says that there was a database: restore a backup, or remove {path} to \
                  begin with a new one",
