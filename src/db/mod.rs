@@ -132,7 +132,10 @@ impl Db {
 
     fn take(database: &Database, policy: Policy) -> std::result::Result<Db, Exit> {
         let file = match database {
-            Database::Sqlite(path) => Some(Arc::new(SqliteFile::take(path)?)),
+            Database::Sqlite(path) => {
+                exists(path)?;
+                Some(Arc::new(SqliteFile::take(path)?))
+            }
             Database::Postgres(_) => None,
         };
         Db::open_as(database, file, policy)
@@ -144,7 +147,7 @@ impl Db {
     /// 65 for a corrupt or newer database, 69 for one that does not answer, 73 for a file that cannot be made, 77 where a
     /// right is missing, 78 for an older database and one that cannot be used.
     pub fn open(database: &Database) -> std::result::Result<Db, Exit> {
-        Db::open_as(database, None, Policy::Make)
+        Db::open_beside(database, Policy::Make)
     }
 
     /// Opens a database of this version.
@@ -153,16 +156,22 @@ impl Db {
     /// As [`Db::open`]; 69 where there is no database.
     pub fn open_existing(database: &Database) -> std::result::Result<Db, Exit> {
         match database {
-            Database::Sqlite(path) if !path.exists() => Err(Exit::unavailable(format!(
-                "there is no {}; check DATABASE_URL and the working folder",
+            Database::Sqlite(path) if !exists(path)? => Err(Exit::unavailable(format!(
+                "there is no database in {}; check DATABASE_URL and the working folder",
                 path.display()
             ))),
-            _ => Db::open_as(database, None, Policy::Keep),
+            _ => Db::open_beside(database, Policy::Keep),
         }
     }
 
+    /// Opens it beside a server or without one.
+    fn open_beside(database: &Database, policy: Policy) -> std::result::Result<Db, Exit> {
+        make_unserved(database)?;
+        Db::open_as(database, None, policy)
+    }
+
     fn open_as(database: &Database, file: Option<Arc<SqliteFile>>, policy: Policy) -> std::result::Result<Db, Exit> {
-        let Migrated { is_new, .. } = Db::prepare(database, policy)?;
+        let Migrated { is_new, .. } = prepare(database, policy)?;
         let pool = |access, size| pool(Manager { database: database.clone(), access, file: file.clone() }, size);
         let (readers, writer) = match database {
             Database::Sqlite(_) => (pool(Access::Read, SQLITE_READERS), Some(pool(Access::Write, 1))),
@@ -189,18 +198,8 @@ impl Db {
     /// # Errors
     /// As [`Db::open`].
     pub fn migrate(database: &Database) -> std::result::Result<Vec<String>, Exit> {
-        Ok(Db::prepare(database, Policy::Migrate)?.applied)
-    }
-
-    fn prepare(database: &Database, policy: Policy) -> std::result::Result<Migrated, Exit> {
-        if let Database::Sqlite(path) = database {
-            make_file(path)?;
-            file::check_unserved(path)?;
-        }
-        let mut conn = connection::establish(database, Access::Write).map_err(refused(database))?;
-        connection::check_file(&mut conn, database, connection::CHECKED_AT_START)?;
-        connection::check_server(&mut conn, database)?;
-        migrate::run(&mut conn, database, policy)
+        make_unserved(database)?;
+        Ok(prepare(database, Policy::Migrate)?.applied)
     }
 
     /// Whether rows can be changed.
@@ -426,6 +425,42 @@ fn pool(manager: Manager, size: u32) -> Pool {
         .build_unchecked(manager)
 }
 
+/// Makes the file of a SQLite database that this process does not serve, and checks what stands beside it.
+fn make_unserved(database: &Database) -> std::result::Result<(), Exit> {
+    if let Database::Sqlite(path) = database {
+        exists(path)?;
+        make_file(path)?;
+        file::check_unserved(path)?;
+    }
+    Ok(())
+}
+
+/// Checks the database, and brings it up to this binary's version as far as the policy goes.
+fn prepare(database: &Database, policy: Policy) -> std::result::Result<Migrated, Exit> {
+    let mut conn = connection::establish(database, Access::Write).map_err(refused(database))?;
+    connection::check_file(&mut conn, database, connection::CHECKED_AT_START)?;
+    connection::check_server(&mut conn, database)?;
+    migrate::run(&mut conn, database, policy)
+}
+
+/// Whether there is a database: the file of a new one is empty until the log is moved into it.
+///
+/// # Errors
+/// 65 where a kept secret beside an empty file says that there was one.
+fn exists(path: &Path) -> std::result::Result<bool, Exit> {
+    let secret = Database::secret_file(path);
+    match fs::metadata(path) {
+        Ok(file) if file.len() > 0 || file::has_log(path) => Ok(true),
+        Ok(_) if secret.exists() => Err(Exit::data(format!(
+            "{path} is empty, but {secret} beside it says that there was a database: restore a backup, or remove {path} to begin \
+             with a new one",
+            path = path.display(),
+            secret = secret.display()
+        ))),
+        _ => Ok(false),
+    }
+}
+
 /// Makes the folder of the database file, for its owner only.
 fn make_folder(path: &Path) -> std::result::Result<(), Exit> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
@@ -439,18 +474,8 @@ fn make_folder(path: &Path) -> std::result::Result<(), Exit> {
 /// would give back the locks that SQLite holds on it.
 pub(crate) fn make_file(path: &Path) -> std::result::Result<(), Exit> {
     make_folder(path)?;
-    let secret = Database::secret_file(path);
-    match fs::metadata(path) {
-        Ok(file) if file.len() == 0 && secret.exists() && !file::has_log(path) => {
-            return Err(Exit::data(format!(
-                "{path} is empty, but {secret} beside it says that there was a database: restore a backup, or remove {path} to \
-                 begin with a new one",
-                path = path.display(),
-                secret = secret.display()
-            )));
-        }
-        Ok(_) => return Ok(()),
-        Err(_) => {}
+    if path.exists() {
+        return Ok(());
     }
     let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
     made.map(drop).map_err(|error| cannot_make(path, &error))
