@@ -123,8 +123,9 @@ const WRITE_BUFFER_SIZE: usize = 16 * 1024;
 /// Bytes that the kernel holds for a connection in each direction. Linux takes twice as much memory for them.
 const KERNEL_BUFFER_SIZE: usize = 32 * 1024;
 
-/// Serves the routes that `register` registers until SIGTERM or SIGINT. This is all that the binary does: it starts the logs, takes the addresses, opens the database, greets, serves, and ends well. SIGHUP is ignored, because a
-/// server outlives the terminal that it was started from.
+/// Serves the routes that `register` registers until SIGTERM or SIGINT. This is all that the binary does: it starts the logs,
+/// takes the addresses, opens the database, greets, serves, and ends well. SIGHUP is ignored, because a server outlives the
+/// terminal that it was started from.
 ///
 /// # Errors
 /// Why the server cannot start, or why it ended, with the exit status.
@@ -248,7 +249,14 @@ fn take(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// The server of `/metrics`, on a port of its own that outsiders do not reach.
+/// Binds `/metrics` on `METRICS_ADDR`, a port of its own that outsiders do not reach.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn bind_metrics(app: &web::Data<App>, address: SocketAddr) -> io::Result<Server> {
+    metrics(app, take(address)?)
+}
+
 fn metrics(app: &web::Data<App>, socket: Socket) -> io::Result<Server> {
     let app = app.clone();
     let metrics = |app: web::Data<App>| async move {
