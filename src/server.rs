@@ -262,8 +262,8 @@ fn metrics(app: &web::Data<App>, socket: Socket) -> io::Result<Server> {
     let metrics = |app: web::Data<App>| async move {
         HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(app.metrics_text())
     };
-    let server =
-        HttpServer::new(move || actix_web::App::new().app_data(app.clone()).route("/metrics", web::get().to(metrics)));
+    let resource = move || web::resource("/metrics").route(web::get().to(metrics)).route(web::head().to(metrics));
+    let server = HttpServer::new(move || actix_web::App::new().app_data(app.clone()).service(resource()));
     socket.listen(BACKLOG)?;
     Ok(server.workers(1).shutdown_timeout(1).disable_signals().listen(socket.into())?.run())
 }
