@@ -80,8 +80,8 @@ impl Page {
             return None;
         }
         let origin = match route.pages {
-            Pages::Nobodys => return None,
-            Pages::Everybodys => EVERY_ORIGIN,
+            Pages::None => return None,
+            Pages::All => EVERY_ORIGIN,
             Pages::OfDomains if app.directory.has_live_host(self.origin()) => self.origin.clone(),
             Pages::OfDomains => return Some(Err(Error::Origin)),
         };

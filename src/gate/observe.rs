@@ -84,7 +84,8 @@ pub async fn observe<B: MessageBody + 'static>(
         seen.finish(&app, response.response_mut());
         return Ok(response);
     }
-    if route.is_some_and(|route| route.is_handled_as_get(req.method())) {
+    // A path without a route here can be one of the program's own.
+    if route.map_or(req.method() == Method::HEAD, |route| route.is_handled_as_get(req.method())) {
         req.head_mut().method = Method::GET;
     }
     match AssertUnwindSafe(next.call(req)).catch_unwind().await {
@@ -116,7 +117,7 @@ impl<'a> Seen<'a> {
             method: known_method(req.method()),
             // One word for all paths that match none, so that nobody can make labels.
             route: route.map_or("unmatched", |route| route.pattern),
-            pages: route.map_or(Pages::Nobodys, |route| route.pages),
+            pages: route.map_or(Pages::None, |route| route.pages),
             path: (logged && route.is_none()).then(|| masked(req.path())),
             client: logged.then(|| Address::of(req.request(), &app.config).0).flatten(),
             page: Page::of(req),
@@ -183,7 +184,7 @@ impl<'a> Seen<'a> {
         headers.insert(REQUEST_ID, self.id.clone());
         secure(headers, &app.config);
         match (self.pages, &self.page) {
-            (Pages::Everybodys, _) => cors::allow_every_page(headers),
+            (Pages::All, _) => cors::allow_every_page(headers),
             (_, Some(page)) => page.allow(app, status, headers),
             (_, None) => {}
         }

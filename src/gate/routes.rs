@@ -24,12 +24,12 @@ pub(crate) const FOR_PROXIES: &str = "/verify";
 /// Whose web pages may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pages {
-    /// Nobody's: the route takes no credential that a domain has.
-    Nobodys,
+    /// None: the route takes no credential that a domain has.
+    None,
     /// Those of the domains: the route takes their access tokens or secrets.
     OfDomains,
-    /// Everybody's: the route is a public document.
-    Everybodys,
+    /// All: the route is a public document.
+    All,
 }
 
 /// One path pattern with the methods that it has.
@@ -140,11 +140,11 @@ fn pages(item: &PathItem) -> Pages {
     let has_tag = |name| operations(item).any(|(_, operation)| operation.tags.iter().flatten().any(|tag| tag == name));
     let takes_token = || operations(item).any(|(_, operation)| demands(operation.security.as_deref(), "\"token\""));
     if has_tag(PUBLIC_DOCUMENTS) {
-        Pages::Everybodys
+        Pages::All
     } else if has_tag(FOR_CLIENTS) || takes_token() {
         Pages::OfDomains
     } else {
-        Pages::Nobodys
+        Pages::None
     }
 }
 

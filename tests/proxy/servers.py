@@ -296,7 +296,9 @@ class Proxy:
         self.port = free_port()
         folder.mkdir()
         command = [program, *self.prepare(folder, gate, api, changes)]
-        self.process = Process(command, self.port, folder / "log", {"PATH": os.environ.get("PATH", "")})
+        # Caddy writes into its HOME.
+        env = {"PATH": os.environ.get("PATH", ""), "HOME": str(folder)}
+        self.process = Process(command, self.port, folder / "log", env)
 
     def call(self, method="GET", path="/", token=None, headers=(), body=None, host="api.example.com", **more):
         if token:
