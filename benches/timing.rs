@@ -5,6 +5,9 @@
 //! more and the medians differ by more than a microsecond; and when a comparison that does stop at the first difference
 //! looks no different, for then nothing can be seen here.
 //!
+//! Beside that, it measures how long a wrong password takes to be refused for each kind of stored hash, and for no user: all
+//! medians must be within 5 % of each other.
+//!
 //! Signatures by private keys are left out: they are compared with what everybody can compute.
 
 use std::fmt::Write;
@@ -23,7 +26,9 @@ use gatebird::config::HmacSecret;
 use gatebird::db::Db;
 use gatebird::directory::Directory;
 use gatebird::id::Stamp;
+use gatebird::password::{Hasher, NewPassword, Password, hash_now};
 use gatebird::secret::SecretDigest;
+use gatebird::shares::{Holder, Network};
 use gatebird::token::keyring::Keyring;
 use gatebird::token::replay::Used;
 use gatebird::token::{self, Claims, Kind};
@@ -214,6 +219,50 @@ fn leaking() -> Compared {
     })
 }
 
+/// How much a refusal of a wrong password may take longer for one kind of hash than for another.
+const REFUSALS_DIFFER: f64 = 1.05;
+
+/// Refuses wrong passwords for each kind of stored hash in turn; whether all take as long.
+fn refusals() -> bool {
+    const COST: u32 = 8;
+    const DEAREST: u32 = 9;
+    let password = NewPassword::parse("correct horse battery staple", &[]).expect("a strong password");
+    let own = |cost| Some(hash_now(&password, cost).expect("hashes"));
+    let imported = |cost| Some(bcrypt::non_truncating_hash("correct horse battery staple", cost).expect("hashes"));
+    let kinds = [
+        ("no user", None),
+        ("own hash", own(COST)),
+        ("own hash of cost 4", own(4)),
+        ("own hash of cost 9", own(DEAREST)),
+        ("imported hash", imported(COST)),
+        ("imported hash of cost 4", imported(4)),
+        ("imported hash of cost 9", imported(DEAREST)),
+    ];
+    let hasher = Hasher::new(COST, 2);
+    let mut times = vec![Vec::new(); kinds.len()];
+    actix_web::rt::System::new().block_on(async {
+        for _ in 0..200 {
+            for ((_, stored), times) in kinds.iter().zip(&mut times) {
+                let wrong = Password::typed("wrong horse battery staple").expect("short enough");
+                let started = Instant::now();
+                let checked = hasher.check(Holder::network(Network::of(None)), wrong, stored.clone(), DEAREST).await;
+                times.push(started.elapsed().as_secs_f64());
+                assert!(!checked.expect("a turn").matches);
+            }
+        }
+    });
+    let medians = times.iter_mut().map(|times| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    });
+    let medians: Vec<f64> = medians.collect();
+    for ((kind, _), median) in kinds.iter().zip(&medians) {
+        println!("refusal: {kind:32} median {:8.3} ms", median * 1e3);
+    }
+    let (least, most) = (medians.iter().copied().fold(f64::MAX, f64::min), medians.iter().copied().fold(0.0, f64::max));
+    most <= least * REFUSALS_DIFFER
+}
+
 /// Through SQLite, because nothing else makes a digest of given bytes.
 fn digest(bytes: &[u8]) -> SecretDigest {
     let mut conn = SqliteConnection::establish(":memory:").expect("SQLite");
@@ -235,7 +284,7 @@ fn config(database: &str) -> Config {
 }
 
 fn main() -> ExitCode {
-    let mut good = true;
+    let mut good = refusals();
     for (name, leaks, run) in [
         ("HMAC of a token", false, tokens as fn() -> Compared),
         ("digest of a client secret", false, digests),

@@ -59,14 +59,6 @@ impl UserId {
         aws_lc_rs::rand::fill(&mut random).expect("the system's random source answers");
         UserId(i64::from_ne_bytes(random) & ((1 << 52) - 1) | 1 << 52)
     }
-
-    /// Whether a text reads like the public form of anybody's number, however it is spelled: what people choose may not,
-    /// for it would be taken for somebody else.
-    pub(crate) fn is_like(text: &str) -> bool {
-        text.split_at_checked(4).is_some_and(|(start, digits)| {
-            start.eq_ignore_ascii_case("usr_") && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
-        })
-    }
 }
 
 /// The subject of a user token: `usr_` and the user's number.

@@ -35,7 +35,7 @@
 //!
 //! ```text
 //! main > cli > server, process > api > gate > app > directory > db > token, password, proof, connections > config
-//!      > secret, host, hashtag, logging > shares > plan, usage, metrics > id > error, exit > reason, locale
+//!      > secret, host, name, hashtag, logging > shares > plan, usage, metrics > id > error, exit > reason, locale
 //! ```
 
 #[cfg(doctest)]
@@ -57,6 +57,7 @@ pub mod id;
 pub mod locale;
 pub mod logging;
 pub mod metrics;
+pub mod name;
 pub mod password;
 pub mod plan;
 pub mod process;

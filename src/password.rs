@@ -142,28 +142,20 @@ impl Hasher {
         self.run(holder, move || hash_now(&password, cost)).await?
     }
 
-    /// Checks a typed password against the stored hash. With `None` (no such user), the same work is done on a hash that
-    /// no password matches, so that the time tells nothing.
+    /// Checks a typed password against the stored hash; `None` is that of no user. `dearest` is the cost of the dearest hash
+    /// in the table: a refusal takes as long as that one, whatever is stored, so that its time tells nothing.
     ///
     /// # Errors
     /// `Busy` when the holder's share of hashing is used up.
-    pub async fn check(&self, holder: Holder, password: Password, stored: Option<String>) -> Result<Checked> {
+    pub async fn check(
+        &self,
+        holder: Holder,
+        password: Password,
+        stored: Option<String>,
+        dearest: u32,
+    ) -> Result<Checked> {
         let cost = self.cost;
-        self.run(holder, move || {
-            let exists = stored.is_some();
-            let stored = stored.unwrap_or_else(|| matches_nothing(cost));
-            let matches = check(&password, &stored)? && exists;
-            if !matches && !is_current(&stored, cost) {
-                // A hash of lower cost is refused no sooner.
-                check(&password, &matches_nothing(cost))?;
-            }
-            let rehashed = match matches && !is_current(&stored, cost) {
-                true => Some(hash(&password, cost)?),
-                false => None,
-            };
-            Ok(Checked { matches, rehashed })
-        })
-        .await?
+        self.run(holder, move || check_evenly(&password, stored, cost, dearest)).await?
     }
 
     async fn run<T: Send + 'static>(&self, holder: Holder, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
@@ -189,6 +181,24 @@ fn hash(password: &Password, cost: u32) -> Result<String> {
     Ok(format!("{MARK}{hash}"))
 }
 
+/// See [`Hasher::check`].
+fn check_evenly(password: &Password, stored: Option<String>, cost: u32, dearest: u32) -> Result<Checked> {
+    let exists = stored.is_some();
+    let stored = stored.unwrap_or_else(|| matches_nothing(cost));
+    let matches = check(password, &stored)? && exists;
+    if !matches {
+        // Each cost doubles the work. So the stored hash and one of each cost from its own on make up one of the dearest.
+        for cost in cost_of(&stored)?..cost.max(dearest) {
+            check(password, &matches_nothing(cost))?;
+        }
+    }
+    let rehashed = match matches && !is_current(&stored, cost) {
+        true => Some(hash(password, cost)?),
+        false => None,
+    };
+    Ok(Checked { matches, rehashed })
+}
+
 fn check(password: &Password, stored: &str) -> Result<bool> {
     let verified = match stored.strip_prefix(MARK) {
         Some(ours) => bcrypt::non_truncating_verify(password.prehash(), ours),
@@ -200,11 +210,14 @@ fn check(password: &Password, stored: &str) -> Result<bool> {
 /// A plain bcrypt hash of another system, which had cut at 72 bytes and could not know a NUL.
 fn imported(password: &Password, stored: &str) -> bcrypt::BcryptResult<bool> {
     let bytes = password.0.as_bytes();
-    match bytes.contains(&0) {
-        true => Ok(false),
-        #[expect(clippy::disallowed_methods, reason = "cut as the other system did")]
-        false => bcrypt::verify(bytes, stored),
-    }
+    #[expect(clippy::disallowed_methods, reason = "cut as the other system did")]
+    let matches = bcrypt::verify(bytes, stored)?;
+    Ok(matches && !bytes.contains(&0))
+}
+
+fn cost_of(stored: &str) -> Result<u32> {
+    let parts: bcrypt::HashParts = stored.strip_prefix(MARK).unwrap_or(stored).parse().map_err(Error::internal)?;
+    Ok(parts.get_cost())
 }
 
 fn is_current(stored: &str, cost: u32) -> bool {
@@ -281,6 +294,39 @@ mod tests {
     fn the_hash_that_nothing_matches_is_well_formed() {
         assert!(!check(&typed(""), &matches_nothing(COST)).expect("checks"));
         assert_eq!(matches_nothing(COST).len(), hash(&typed("x"), COST).expect("hashes").len());
+    }
+
+    /// Processor time of this thread, which other work on the machine does not lengthen.
+    #[cfg(target_os = "linux")]
+    fn processor_time() -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::try_from(time).expect("a time")
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_refusal_takes_as_long_whatever_is_stored() {
+        const DEAREST: u32 = 6;
+        let own = |cost| hash(&typed("original password"), cost).expect("hashes");
+        let imported = |cost| bcrypt::non_truncating_hash("original password", cost).expect("hashes");
+        let costs = 4..=DEAREST;
+        let stored: Vec<Option<String>> =
+            costs.flat_map(|cost| [own(cost), imported(cost)]).map(Some).chain([None]).collect();
+        for cost in [4, DEAREST] {
+            for wrong in ["wrong password", "original password\0"] {
+                let mut quickest = vec![Duration::MAX; stored.len()];
+                for _ in 0..15 {
+                    for (stored, quickest) in stored.iter().zip(&mut quickest) {
+                        let began = processor_time();
+                        let checked = check_evenly(&typed(wrong), stored.clone(), cost, DEAREST).expect("checks");
+                        *quickest = (processor_time() - began).min(*quickest);
+                        assert!(!checked.matches);
+                    }
+                }
+                let (least, most) = (quickest.iter().min().expect("some"), quickest.iter().max().expect("some"));
+                assert!(most.as_secs_f64() <= least.as_secs_f64() * 1.05, "cost {cost}: {quickest:?}");
+            }
+        }
     }
 
     #[test]

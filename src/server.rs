@@ -43,6 +43,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
                 .service(token::test) //     GET    /v1/test
                 .service(accounts::sign_up) //         POST   /v1/signup
                 .service(accounts::sign_in) //         POST   /v1/signin
+                .service(accounts::sign_out) //        POST   /v1/signout
                 .service(accounts::me) //              GET    /v1/me
                 .service(accounts::delete_account) //  DELETE /v1/me
                 .service(accounts::change_password) // PUT    /v1/me/password

@@ -28,7 +28,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 pub(crate) use self::budgets::Table;
-pub use self::budgets::{Attempt, Budget, BudgetLimits, Budgets};
+pub use self::budgets::{Attempt, Budget, BudgetLimits, Budgets, Guesser};
 use crate::id::UserId;
 
 /// An IPv4 address, or the /64 from which an IPv6 host can choose its addresses. Peers without an address, as on a Unix

@@ -159,7 +159,7 @@ pub(crate) fn insert(
     new: &NewRow,
     now: i64,
 ) -> Result<Audited<(Domain, Option<ClientSecret>)>> {
-    if proof::is_proven_otherwise(conn, new.host.as_str(), tenant)? {
+    if proof::held_by_other(conn, new.host.as_str(), tenant)?.is_some() {
         return Err(Error::Taken { name: "host", problem: Message::HostProvenByOther });
     }
     let domain = domain::insert(conn, tenant, new, now).map_err(taken("host", Message::HostTaken))?;
@@ -168,7 +168,7 @@ pub(crate) fn insert(
         None => Some(ClientSecret::random()),
     };
     if let Some(secret) = &secret {
-        secret::insert(conn, domain.id, secret, now)?;
+        secret::insert(conn, domain.id, secret, actor, now)?;
     }
     let entry = actor.did("domain.registered", domain.id, Some(tenant), now);
     let mut detail = json!({ "host": domain.host, "type": domain.plan.as_str() });

@@ -10,12 +10,12 @@ use super::own::OwnDomain;
 use super::{answer, done, not_found};
 use crate::app::App;
 use crate::db::Conn;
-use crate::db::audit::{Actor, Audited};
+use crate::db::audit::{Actor, Audited, Entry};
 use crate::db::domain::Domain;
 use crate::db::secret::{self, Shown, Used};
 use crate::error::{Error, Result};
 use crate::gate::body::Json;
-use crate::id::{DomainId, SecretId};
+use crate::id::{DomainId, SecretId, UserId};
 use crate::locale::{Locale, Message};
 use crate::secret::ClientSecret;
 use crate::token::present;
@@ -50,6 +50,12 @@ struct SecretView {
     hint: String,
     /// Unix seconds.
     created_at: i64,
+    /// Who made it: the owner's public id, or `operator`; `null` of a secret from before this was noted.
+    #[schema(required)]
+    created_by: Option<String>,
+    /// The network address from which it was made; `null` where the operator made it.
+    #[schema(required)]
+    created_from: Option<String>,
     /// Unix seconds from which it no longer works; `null` is never.
     #[schema(required)]
     expires_at: Option<i64>,
@@ -73,6 +79,8 @@ impl SecretView {
             id: shown.id.get(),
             hint: shown.hint,
             created_at: shown.created_at,
+            created_by: shown.created_by,
+            created_from: shown.created_from,
             expires_at: shown.expires_at,
             last_used_at: used.as_ref().map(|used| used.used_at),
             leaked_to_browser: used.as_ref().is_some_and(|used| used.leaked_at.is_some()),
@@ -139,10 +147,26 @@ pub(crate) fn rotated(
         return Err(Error::Quota(Message::TooManySecrets));
     }
     let new = ClientSecret::random();
-    let shown = secret::rotate(conn, id, &new, grace, now)?;
+    let shown = secret::rotate(conn, id, &new, grace, actor, now)?;
     let entry = actor.did("secret.rotated", id, Some(domain.user_id), now);
     let entry = entry.with(json!({ "graceSeconds": grace, "secret": shown.id.get() }));
     Ok(Audited::new((shown, new), entry))
+}
+
+/// How many secrets one transaction ends.
+pub(crate) const ENDED_AT_ONCE: usize = 25;
+
+/// Ends some of the secrets of all domains of a user that were made at that time or later, at most [`ENDED_AT_ONCE`], and
+/// returns an entry of the audit log for each.
+pub(crate) fn end_some(conn: &mut Conn, actor: Actor, tenant: UserId, since: i64, now: i64) -> Result<Vec<Entry>> {
+    let some = secret::made_since(conn, tenant, since, ENDED_AT_ONCE as i64)?;
+    for (id, domain) in &some {
+        secret::delete(conn, *domain, *id)?;
+    }
+    let ended = |(id, domain): (SecretId, DomainId)| {
+        actor.did("secret.retired", domain, Some(tenant), now).with(json!({ "secret": id.get() }))
+    };
+    Ok(some.into_iter().map(ended).collect())
 }
 
 /// List the client secrets of a domain: by their last four characters, never whole.

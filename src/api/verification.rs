@@ -174,8 +174,9 @@ pub(crate) async fn show(own: OwnDomain, app: web::Data<App>, locale: Locale) ->
 
 /// Prove control of the host now.
 ///
-/// Looks for the TXT record, then for the file. Proving takes the host over from registrations that are not proven. At
-/// most 5 tries a minute.
+/// Looks for the TXT record, then for the file. Proving takes the host over from registrations that are not proven. Where
+/// another user's registration is, its proof is looked at now: if it is missing, or that user or domain is suspended, the host
+/// is taken over too. At most 5 tries a minute.
 #[utoipa::path(
     tag = "domains",
     operation_id = "verifyDomain",
@@ -204,6 +205,10 @@ pub(crate) async fn prove(own: OwnDomain, app: web::Data<App>, locale: Locale) -
         let view = Verification { tried: tried(&looks, locale), ..wanted.view(&domain) };
         return Err(Error::NotProven(Box::new(json!(view))));
     };
+    let held = own.read(&app, |conn, domain| Ok(proof::held_by_other(conn, &domain.host, domain.user_id)?)).await?;
+    if let Some(held) = held {
+        app.challenge(own.holder(), held).await?;
+    }
     let (actor, now, found) = (own.actor(), app.now(), wanted.challenge.token.clone());
     let take = move |conn: &mut Conn, domain: Domain| take_over(conn, actor, domain, method, &found, now);
     let (domain, ousted) = own.change(&app, take).await?;
@@ -215,7 +220,7 @@ pub(crate) async fn prove(own: OwnDomain, app: web::Data<App>, locale: Locale) -
     Ok(answer(StatusCode::OK, Message::HostProven, locale, view))
 }
 
-/// Makes the domain the proven one of its host, unless somebody else's is. Also returns how many other registrations it ended.
+/// Makes the domain the proven one of its host, unless somebody else's is, who is not suspended. Also returns how many other registrations it ended.
 fn take_over(
     conn: &mut Conn,
     actor: Actor,
@@ -229,15 +234,18 @@ fn take_over(
         proof::set_found(conn, id, method, now)?;
         return Ok(Audited::nothing((domain, 0)));
     }
-    if proof::is_proven_otherwise(conn, &domain.host, tenant)? {
+    if proof::held_by_other(conn, &domain.host, tenant)?.is_some() {
         return Err(Error::Taken { name: "host", problem: Message::HostProvenByOther });
     }
-    let inserted = proof::insert(conn, id, &domain.host, method, token, now);
+    let suspended = proof::end_suspended(conn, &domain.host)?;
+    let inserted = proof::insert(conn, id, method, token, now);
     inserted.map_err(taken("host", Message::HostProvenByOther))?;
     (domain.proven_at, domain.ousted) = (Some(now), false);
     let proven = actor.did("domain.proven", id, Some(tenant), now);
     let mut entries = oust_some(conn, &domain.host, now, OUSTED_AT_ONCE)?;
     let ousted = entries.len();
+    let unproven = |(id, owner)| Actor::SERVER.did("domain.unproven", id, Some(owner), now);
+    entries.extend(suspended.into_iter().map(unproven));
     entries.insert(0, proven.with(json!({ "host": domain.host, "method": method.as_str() })));
     Ok(Audited::several((domain, ousted), entries))
 }

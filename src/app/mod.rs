@@ -30,7 +30,7 @@ pub(crate) use self::revocations::Revoker;
 pub use self::time::Clock;
 pub(crate) use self::time::system_time;
 use self::time::{Instead, Started, SystemClock, TrustedTime};
-pub(crate) use self::upkeep::USAGE_DAYS;
+pub(crate) use self::upkeep::{KNOWN_NETWORK, USAGE_DAYS};
 use crate::config::{Config, Database};
 use crate::connections::Connections;
 use crate::db::audit::Audited;
@@ -339,8 +339,8 @@ impl App {
             client_id: None,
             scope: self.config.scopes.as_str().into(),
             id: tenant.id.get(),
-            nick: tenant.shown(&tenant.nick),
-            username: tenant.shown(&tenant.username),
+            nick: tenant.nick.in_tokens(tenant.id),
+            username: tenant.username.in_tokens(tenant.id),
             host: None,
             host_verified: None,
             generation: tenant.generation,

@@ -8,13 +8,13 @@ use super::{App, upkeep};
 use crate::config::Config;
 use crate::db::Conn;
 use crate::db::audit::{Actor, Audited, Entry};
-use crate::db::proof::{self, Proof};
+use crate::db::proof::{self, Held};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host::Host;
 use crate::id::UserId;
 use crate::locale::Message;
-use crate::proof::{Challenge, Look, Prober, proven_by};
+use crate::proof::{Challenge, Found, Look, Prober, proven_by};
 use crate::shares::{Budget, Holder, Share};
 use actix_web::web;
 use serde_json::json;
@@ -128,7 +128,7 @@ impl App {
         let due = self.db.read_now(|conn| Ok(proof::due(conn, self.now() - DAY, BATCH)?))?;
         let count = due.len();
         std::thread::scope(|scope| {
-            let looks: Vec<_> = due.into_iter().map(|due| scope.spawn(move || self.recheck(due))).collect();
+            let looks: Vec<_> = due.into_iter().map(|due| scope.spawn(move || self.recheck(due, false))).collect();
             let done = |look: ScopedJoinHandle<'_, Result<()>>| {
                 look.join().unwrap_or_else(|_| Err(Error::internal("looking at a proof panicked")))
             };
@@ -139,8 +139,24 @@ impl App {
         Ok(count)
     }
 
-    /// Looks at one, unless somebody else does.
-    fn recheck(&self, (proof, host, tenant): (Proof, String, UserId)) -> Result<()> {
+    /// Looks now at the proof of who holds a host, because another user has proven it: who had control for a minute must not
+    /// keep it for days. A proof that is missing ends at once.
+    ///
+    /// # Errors
+    /// As [`App::change`]; `Busy` when the share of who has proven it is used up.
+    pub(crate) async fn challenge(self: &Arc<App>, holder: Holder, held: Held) -> Result<()> {
+        let permit = self.proving.checks.take(holder, TURN_TIMEOUT).await.ok_or(Error::Busy)?;
+        let app = Arc::clone(self);
+        let looking = web::block(move || {
+            let _permit = permit;
+            app.recheck(held, true)
+        });
+        looking.await.map_err(Error::internal)?
+    }
+
+    /// Looks at one, unless somebody else does. A missing proof ends after some days, or at once where the host
+    /// `is_challenged`.
+    fn recheck(&self, (proof, host, tenant): Held, is_challenged: bool) -> Result<()> {
         let now = self.now();
         let due_again = now - DAY + LOOKS_FOR;
         let Some(claimed) = self.db.write_now(|conn| Ok(proof::claim(conn, &proof, due_again)?))? else {
@@ -148,15 +164,19 @@ impl App {
         };
         let challenge = Challenge { host: Host::from_stored(host), token: claimed.token.clone() };
         let looks = self.proving.prober.look(&challenge, &|_| true);
+        // Without an answer of DNS nobody knows whether it is there.
+        let is_lost = is_challenged && looks.iter().all(|look| look.found != Found::NoAnswer);
         match (proven_by(&looks), claimed.failing_since) {
             (Some(method), _) => self.db.write_now(|conn| Ok(proof::found_again(conn, &claimed, method, now)?)),
-            (None, Some(since)) if now - since >= GRACE => self.change_now(|conn| match proof::end(conn, &claimed)? {
-                true => {
-                    let entry = Actor::SERVER.did("domain.unproven", claimed.domain_id, Some(tenant), now);
-                    Ok(Audited::new((), entry))
-                }
-                false => Ok(Audited::nothing(())),
-            }),
+            (None, since) if is_lost || since.is_some_and(|since| now - since >= GRACE) => {
+                self.change_now(|conn| match proof::end_missing(conn, &claimed)? {
+                    true => {
+                        let entry = Actor::SERVER.did("domain.unproven", claimed.domain_id, Some(tenant), now);
+                        Ok(Audited::new((), entry))
+                    }
+                    false => Ok(Audited::nothing(())),
+                })
+            }
             (None, since) => {
                 // What a wrong clock has put into the future begins now.
                 let since = since.map_or(now, |since| since.min(now));

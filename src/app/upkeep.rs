@@ -8,7 +8,7 @@ use super::App;
 use super::keys::{self, Spare};
 use super::time::MAX_RESTART;
 use crate::db::audit::{Actor, Audited};
-use crate::db::{dormancy, proof, revision, revocation, secret, usage, used_assertion};
+use crate::db::{dormancy, known_network, proof, revision, revocation, secret, usage, used_assertion};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::usage::DAY;
@@ -29,6 +29,9 @@ const TOLD_AS_GONE: i64 = 7 * DAY;
 const DORMANT_AFTER: i64 = 90 * DAY;
 /// Days of usage that are kept.
 pub(crate) const USAGE_DAYS: i64 = 400;
+
+/// Seconds for which it is remembered that an account was signed in to from a network.
+pub(crate) const KNOWN_NETWORK: i64 = 30 * DAY;
 
 /// Does it on a thread of its own until the app is gone.
 pub(super) fn keep_up(app: Weak<App>) -> std::result::Result<(), Exit> {
@@ -105,6 +108,8 @@ impl App {
                 Ok(Audited::several(looked, dormant.into_iter().map(entry).collect()))
             })
         })?;
+        let unseen = now - KNOWN_NETWORK;
+        self.in_batches(|rows| self.db.write_now(|conn| Ok(known_network::prune(conn, unseen, rows)?)))?;
         // A key's times are those of the wall clock.
         if !self.clock_is_right() {
             return Ok(());

@@ -55,7 +55,7 @@ impl Operator {
         while self.write(|conn| Ok(archive::delete_some(conn)?))? {}
         let end = self.read(|conn| Ok(archive::end(conn)?))?;
         let rows = end.id - start.id;
-        self.out.print(&json!({ "archived": rows, "end": end.to_string() }), &format!("{rows} rows, end {end}"))
+        self.out.print_changed(&json!({ "archived": rows, "end": end.to_string() }), &format!("{rows} rows, end {end}"))
     }
 
     /// Writes the rows after `start` up to `last`, checking them, and returns the head that they end with.

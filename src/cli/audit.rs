@@ -69,7 +69,7 @@ impl Operator {
             AuditCommand::Export => match self.export(BufWriter::new(io::stdout().lock())) {
                 // Whoever reads has read enough.
                 Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-                Ok(written) => written.map_err(cannot_write),
+                Ok(written) => written.map_err(|error| cannot_write(&error)),
                 Err(exit) => Err(exit),
             },
         }

@@ -68,7 +68,7 @@ impl Operator {
                 let made = self.change(|conn| keys::telling(conn, Actor::OPERATOR, now, rotate))?;
                 let row = made.map_err(Exit::config)?;
                 let phase = if row.signs_from > now { Phase::Next } else { Phase::Signing };
-                self.out.print(&value(&row, phase), &line(&row, phase, now))
+                self.out.print_changed(&value(&row, phase), &line(&row, phase, now))
             }
             KeyCommand::Retire { kid, lost } => {
                 let keyring = self.keyring()?;
@@ -80,7 +80,9 @@ impl Operator {
                 };
                 let retired = self.change(|conn| keys::telling(conn, Actor::OPERATOR, now, retire))?;
                 match retired.map_err(Exit::config)? {
-                    true => self.out.print(&json!({ "kid": kid, "retired": true }), &format!("{kid} is retired")),
+                    true => {
+                        self.out.print_changed(&json!({ "kid": kid, "retired": true }), &format!("{kid} is retired"))
+                    }
                     false => Err(Exit::usage(format!("there is no key {kid:?}; see: gatebird key list"))),
                 }
             }
@@ -89,7 +91,7 @@ impl Operator {
             )),
             KeyCommand::ReplaceAll => {
                 self.renew_epoch("keys replaced")?;
-                self.out.print(
+                self.out.print_changed(
                     &json!({ "renewed": true }),
                     "every key is replaced, and every earlier token is refused; start the servers with the same JWT_SECRET",
                 )

@@ -105,15 +105,25 @@ pub fn run(args: impl Iterator<Item = OsString>) -> Result<(), Exit> {
 }
 
 fn print(text: &str) -> Result<(), Exit> {
-    let mut out = io::stdout().lock();
-    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
+    match write(text) {
         // Whoever reads has read enough, as in `gatebird user list | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(cannot_write),
+        other => other.map_err(|error| cannot_write(&error)),
     }
 }
 
-fn cannot_write(error: io::Error) -> Exit {
+/// Prints what came of a change.
+fn print_changed(text: &str) -> Result<(), Exit> {
+    print(text).map_err(|exit| Exit { line: format!("the change was made, but its result is lost: {exit}"), ..exit })
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", text.trim_end())?;
+    out.flush()
+}
+
+fn cannot_write(error: &io::Error) -> Exit {
     Exit::cannot_create(format!("cannot write: {error}"))
 }
 
@@ -125,9 +135,26 @@ struct Output {
 
 impl Output {
     fn print(self, value: &Value, lines: &str) -> Result<(), Exit> {
+        print(&self.text(value, lines))
+    }
+
+    /// Prints what came of a change.
+    fn print_changed(self, value: &Value, lines: &str) -> Result<(), Exit> {
+        print_changed(&self.text(value, lines))
+    }
+
+    /// Prints a new secret, which must not be lost without a word: also not where the reader has gone.
+    fn print_secret(self, value: &Value, lines: &str, otherwise: &str) -> Result<(), Exit> {
+        write(&self.text(value, lines)).map_err(|error| {
+            let Exit { line, code } = cannot_write(&error);
+            Exit { line: format!("{otherwise}: {line}"), code }
+        })
+    }
+
+    fn text(self, value: &Value, lines: &str) -> String {
         match self.json {
-            true => print(&value.to_string()),
-            false => print(lines),
+            true => value.to_string(),
+            false => lines.to_owned(),
         }
     }
 }

@@ -6,18 +6,19 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::Output;
-use crate::api::accounts::{Signup, Username};
+use crate::api::accounts::Signup;
 use crate::api::{domains, secrets};
 use crate::app;
 use crate::app::bounds::check_stored;
 use crate::config::{self, Config};
 use crate::db::audit::{Actor, Audited, Entry};
 use crate::db::domain::{Domain, NewDomain};
-use crate::db::{Conn, Db, domain, dormancy, usage, user};
+use crate::db::{Conn, Db, domain, dormancy, proof, usage, user};
 use crate::error::{Error, Result as Answer};
 use crate::exit::Exit;
 use crate::id::DomainId;
 use crate::locale::Message;
+use crate::name::Username;
 use crate::password::{self, NewPassword};
 use crate::secret::ClientSecret;
 
@@ -67,6 +68,8 @@ pub(super) enum DomainCommand {
     Suspend(ById),
     /// Let a suspended domain in again; earlier tokens stay revoked.
     Resume(ById),
+    /// End the verification of a domain's host, which its owner can verify again; earlier tokens are revoked.
+    Unverify(ById),
     /// Put a domain on another plan, also where SELF_SERVICE_PREMIUM=false keeps its owner from it.
     Plan {
         #[command(flatten)]
@@ -207,8 +210,8 @@ impl Operator {
                     let entry = Actor::OPERATOR.did("user.added", tenant.id, Some(tenant.id), new.created_at);
                     Ok(Audited::new(tenant, entry))
                 })?;
-                let value = json!({ "id": tenant.id.get(), "username": tenant.username, "nick": tenant.nick });
-                self.out.print(&value, &format!("added user {} ({})", tenant.username, tenant.id.get()))
+                let value = json!({ "id": tenant.id.get(), "username": *tenant.username, "nick": *tenant.nick });
+                self.out.print_changed(&value, &format!("added user {} ({})", tenant.username, tenant.id.get()))
             }
             UserCommand::Password { username } => self.set_password(&username),
             UserCommand::List => {
@@ -217,7 +220,7 @@ impl Operator {
                     .iter()
                     .map(|user| {
                         let tenant = &user.tenant;
-                        json!({ "id": tenant.id.get(), "username": tenant.username, "nick": tenant.nick, "suspended": tenant.suspended, "createdAt": user.created_at })
+                        json!({ "id": tenant.id.get(), "username": *tenant.username, "nick": *tenant.nick, "suspended": tenant.suspended, "createdAt": user.created_at })
                     })
                     .collect();
                 let lines: Vec<String> = users
@@ -250,7 +253,8 @@ impl Operator {
         if !set {
             return Err(Exit::unavailable("the user changed the password at the same moment; try again"));
         }
-        self.out.print(&json!({ "username": tenant.username }), &format!("{} has a new password", tenant.username))
+        self.out
+            .print_changed(&json!({ "username": *tenant.username }), &format!("{} has a new password", tenant.username))
     }
 
     fn set_user(&self, username: &str, suspended: bool) -> Result<(), Exit> {
@@ -262,8 +266,8 @@ impl Operator {
             Ok(Audited::new(tenant, entry))
         })?;
         let state = if suspended { "suspended" } else { "active" };
-        self.out.print(
-            &json!({ "username": tenant.username, "suspended": suspended }),
+        self.out.print_changed(
+            &json!({ "username": *tenant.username, "suspended": suspended }),
             &format!("{} is {state}", tenant.username),
         )
     }
@@ -310,13 +314,27 @@ impl Operator {
             }
             DomainCommand::Suspend(ById { id }) => self.set_domain(&id, true),
             DomainCommand::Resume(ById { id }) => self.set_domain(&id, false),
+            DomainCommand::Unverify(ById { id }) => {
+                let (domain, is_ended) =
+                    self.change_domain(&id, |conn, domain| match proof::end(conn, domain.id)? {
+                        true => Ok(Audited::new(true, did("domain.unproven", domain))),
+                        false => Ok(Audited::nothing(false)),
+                    })?;
+                if !is_ended {
+                    return Err(Exit::usage(format!("{id} ({}) is not verified", domain.host)));
+                }
+                self.out.print_changed(
+                    &json!({ "id": id, "host": domain.host, "verified": false }),
+                    &format!("{id} ({}) is no longer verified", domain.host),
+                )
+            }
             DomainCommand::Plan { domain, plan } => {
                 let plan = domains::plan(&plan).map_err(exit)?;
                 let (domain, ()) = self.change_domain(&domain.id, |conn, domain| {
                     domain::set_plan(conn, domain.user_id, domain.id, plan)?;
                     Ok(Audited::new((), did("domain.changed", domain).with(json!({ "type": plan.as_str() }))))
                 })?;
-                self.out.print(
+                self.out.print_changed(
                     &json!({ "id": domain.id.as_str(), "type": plan.as_str() }),
                     &format!("{} ({}) is {}", domain.id, domain.host, plan.as_str()),
                 )
@@ -338,7 +356,7 @@ impl Operator {
                 let Domain { id, host, .. } = domain;
                 let line =
                     format!("{id} ({host}) may have scopes: {}; audiences: {}", shown(&scopes), shown(&audiences));
-                self.out.print(&json!({ "id": id.as_str(), "scopes": scopes, "audiences": audiences }), &line)
+                self.out.print_changed(&json!({ "id": id.as_str(), "scopes": scopes, "audiences": audiences }), &line)
             }
             DomainCommand::Rotate { domain, grace } => {
                 let seconds = config::grace(&grace).map_err(|problem| Exit::usage(format!("--grace {problem}")))?;
@@ -357,7 +375,8 @@ impl Operator {
             Ok(Audited::new((), did(action, domain)))
         })?;
         let state = if suspended { "suspended" } else { "active" };
-        self.out.print(&json!({ "id": id, "suspended": suspended }), &format!("{id} ({}) is {state}", domain.host))
+        self.out
+            .print_changed(&json!({ "id": id, "suspended": suspended }), &format!("{id} ({}) is {state}", domain.host))
     }
 
     /// Changes a domain, which `work` gets as it is once nobody else can change it.
@@ -378,7 +397,10 @@ impl Operator {
 
     fn show_secret(&self, id: DomainId, host: &str, secret: &ClientSecret) -> Result<(), Exit> {
         let value = json!({ "id": id.as_str(), "host": host, "clientSecret": secret.reveal() });
-        self.out.print(&value, &format!("{id} ({host})\nclient secret, shown only now: {}", secret.reveal()))
+        let lines = format!("{id} ({host})\nclient secret, shown only now: {}", secret.reveal());
+        let otherwise =
+            format!("a client secret of {id} ({host}) was made and is lost; make another: gatebird domain rotate {id}");
+        self.out.print_secret(&value, &lines, &otherwise)
     }
 }
 

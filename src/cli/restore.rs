@@ -36,7 +36,7 @@ impl Restore {
                 let operator = Operator::open_restored(config, out)?;
                 operator.renew_epoch("restored")?;
                 operator.close()?;
-                out.print(&json!({ "renewed": true }), NEXT)
+                out.print_changed(&json!({ "renewed": true }), NEXT)
             }
         }
     }
@@ -66,5 +66,5 @@ fn restore(config: &Config, out: Output, backup: &Path) -> Result<(), Exit> {
     };
     let lines =
         format!("{} is restored from {}.\n{accounts}\n{NEXT}\nNow start the server.", path.display(), backup.display());
-    out.print(&json!({ "renewed": true, "accountsGone": gone }), &lines)
+    out.print_changed(&json!({ "renewed": true, "accountsGone": gone }), &lines)
 }

@@ -10,6 +10,7 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
 use super::Conn;
+use super::audit::Who;
 use super::schema::{domains, imports, revision, secrets, users};
 use super::user::{NewUser, reserved_key, unused_ids};
 use crate::host::Host;
@@ -132,7 +133,8 @@ pub fn insert_domains(conn: &mut Conn, new: &[Domain]) -> QueryResult<Vec<Landed
 fn proven(conn: &mut Conn, new: &[Domain]) -> QueryResult<HashMap<String, UserId>> {
     let hosts: HashSet<&str> = new.iter().map(|domain| domain.host.as_str()).collect();
     let proven = domains::table.inner_join(users::table).filter(domains::host.eq_any(hosts));
-    let proven = proven.filter(domains::proven_at.is_not_null().and(users::ended.eq(false)));
+    let proven = proven
+        .filter(domains::proven_at.is_not_null().and(domains::suspended.eq(false)).and(users::suspended.eq(false)));
     Ok(proven.select((domains::host, domains::user_id)).load(conn)?.into_iter().collect())
 }
 
@@ -184,6 +186,7 @@ fn insert_secrets(conn: &mut Conn, new: Vec<(&Domain, &SecretDigest)>) -> QueryR
             secrets::digest.eq(digest),
             secrets::hint.eq(domain.secret.hint()),
             secrets::created_at.eq(domain.created_at),
+            secrets::created_by.eq(Who::Operator.to_string()),
             secrets::revision.eq(number),
         )
     });
@@ -203,14 +206,24 @@ pub fn known(conn: &mut Conn, source: &str) -> QueryResult<HashMap<String, Strin
     Ok(rows.load(conn)?.into_iter().collect())
 }
 
+/// The same, of these numbers only.
+pub fn known_of<'a>(
+    conn: &mut Conn,
+    source: &str,
+    numbers: impl Iterator<Item = &'a String>,
+) -> QueryResult<HashMap<String, String>> {
+    let rows = imports::table.filter(imports::source.eq(source).and(imports::number.eq_any(numbers)));
+    Ok(rows.select((imports::number, imports::target)).load(conn)?.into_iter().collect())
+}
+
 /// Remembers that these came from that source.
-pub fn remember(conn: &mut Conn, source: &str, numbers: &[(i64, String)]) -> QueryResult<()> {
+pub fn remember(conn: &mut Conn, source: &str, numbers: &[(String, String)]) -> QueryResult<()> {
     if numbers.is_empty() {
         return Ok(());
     }
-    let rows = numbers.iter().map(|(number, target)| {
-        (imports::source.eq(source), imports::number.eq(number.to_string()), imports::target.eq(target))
-    });
+    let rows = numbers
+        .iter()
+        .map(|(number, target)| (imports::source.eq(source), imports::number.eq(number), imports::target.eq(target)));
     match conn {
         Conn::Sqlite(conn) => {
             rows.into_iter().try_for_each(|row| diesel::insert_into(imports::table).values(row).execute(conn).map(drop))

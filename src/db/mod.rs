@@ -12,6 +12,7 @@ pub mod dormancy;
 mod file;
 pub mod identity;
 pub mod import;
+pub mod known_network;
 mod migrate;
 pub mod post;
 pub mod proof;

@@ -70,22 +70,36 @@ pub fn find(conn: &mut Conn, domain: DomainId) -> QueryResult<Option<Proof>> {
     proofs::table.find(domain).select(Proof::as_select()).first(conn).optional()
 }
 
-/// Whether another user has proven that host.
-pub fn is_proven_otherwise(conn: &mut Conn, host: &str, than: UserId) -> QueryResult<bool> {
-    let proven = domains::table.inner_join(users::table).filter(domains::host.eq(host));
-    let otherwise =
-        proven.filter(domains::proven_at.is_not_null().and(domains::user_id.ne(than)).and(users::ended.eq(false)));
-    diesel::select(diesel::dsl::exists(otherwise)).get_result(conn)
+/// A proven domain: its proof, its host and its owner.
+pub type Held = (Proof, String, UserId);
+
+/// Another user's proof of that host. Who is suspended or deleted holds nothing.
+pub fn held_by_other(conn: &mut Conn, host: &str, than: UserId) -> QueryResult<Option<Held>> {
+    proofs::table
+        .inner_join(domains::table.inner_join(users::table))
+        .filter(domains::host.eq(host).and(domains::proven_at.is_not_null()).and(domains::user_id.ne(than)))
+        .filter(domains::suspended.eq(false).and(users::suspended.eq(false)))
+        .select((Proof::as_select(), domains::host, domains::user_id))
+        .first(conn)
+        .optional()
 }
 
-/// Takes down that the domain is proven; a second one of the same host is a unique violation. A proof of a deleted account
-/// that is not yet removed gives way.
-pub fn insert(conn: &mut Conn, domain: DomainId, host: &str, method: Method, token: &str, now: i64) -> QueryResult<()> {
-    let left_behind = domains::user_id.eq_any(users::table.filter(users::ended.eq(true)).select(users::id));
-    diesel::update(domains::table.filter(domains::host.eq(host)).filter(domains::proven_at.is_not_null()))
-        .filter(left_behind)
-        .set(domains::proven_at.eq(None::<i64>))
-        .execute(conn)?;
+/// Ends the proofs of that host by who is suspended or deleted, and returns their domains and owners.
+pub fn end_suspended(conn: &mut Conn, host: &str) -> QueryResult<Vec<(DomainId, UserId)>> {
+    let holders: Vec<(DomainId, UserId)> = domains::table
+        .inner_join(users::table)
+        .filter(domains::host.eq(host).and(domains::proven_at.is_not_null()))
+        .filter(domains::suspended.eq(true).or(users::suspended.eq(true)))
+        .select((domains::id, domains::user_id))
+        .load(conn)?;
+    for (domain, _) in &holders {
+        end(conn, *domain)?;
+    }
+    Ok(holders)
+}
+
+/// Takes down that the domain is proven; a second one of the same host is a unique violation.
+pub fn insert(conn: &mut Conn, domain: DomainId, method: Method, token: &str, now: i64) -> QueryResult<()> {
     let set = (domains::proven_at.eq(now), domains::ousted.eq(false));
     diesel::update(domains::table.find(domain)).set(set).execute(conn)?;
     diesel::insert_into(proofs::table)
@@ -125,7 +139,7 @@ const FAR_FUTURE: i64 = 3 * 86_400;
 
 /// Proven domains at which nobody has looked since, the longest first, with their hosts and owners. A look in the far future
 /// was dated by a wrong clock, and does not count.
-pub fn due(conn: &mut Conn, since: i64, most: i64) -> QueryResult<Vec<(Proof, String, UserId)>> {
+pub fn due(conn: &mut Conn, since: i64, most: i64) -> QueryResult<Vec<Held>> {
     proofs::table
         .inner_join(domains::table)
         .filter(proofs::checked_at.le(since).or(proofs::checked_at.gt(since + FAR_FUTURE)))
@@ -170,13 +184,18 @@ pub fn set_failing(conn: &mut Conn, claimed: &Proof, since: i64, now: i64) -> Qu
 }
 
 /// Ends a proof that was still missing, as that claimed look found; false when somebody looked since.
-pub fn end(conn: &mut Conn, claimed: &Proof) -> QueryResult<bool> {
-    if diesel::delete(proofs::table.find(claimed.domain_id).filter(proofs::checked_at.eq(claimed.checked_at)))
-        .execute(conn)?
-        == 0
-    {
-        return Ok(false);
+pub fn end_missing(conn: &mut Conn, claimed: &Proof) -> QueryResult<bool> {
+    match find(conn, claimed.domain_id)?.is_some_and(|proof| proof.checked_at == claimed.checked_at) {
+        true => end(conn, claimed.domain_id),
+        false => Ok(false),
     }
-    diesel::update(domains::table.find(claimed.domain_id)).set(domains::proven_at.eq(None::<i64>)).execute(conn)?;
-    Ok(true)
+}
+
+/// Ends the proof of a domain with the tokens that tell of it; false when there is none.
+pub fn end(conn: &mut Conn, domain: DomainId) -> QueryResult<bool> {
+    diesel::delete(proofs::table.find(domain)).execute(conn)?;
+    diesel::update(domains::table.find(domain).filter(domains::proven_at.is_not_null()))
+        .set((domains::proven_at.eq(None::<i64>), domains::generation.eq(domains::generation + 1)))
+        .execute(conn)
+        .map(|rows| rows > 0)
 }

@@ -22,9 +22,10 @@ const DOMAINS_AT_ONCE: i64 = 10;
 
 /// What an account owns, in the order in which it is removed: a table, and the rows in it. A post takes its hashtags with it:
 /// they stand side by side, whereas those of one title are spread over the whole table.
-const OWNED: [(&str, &str); 4] = [
+const OWNED: [(&str, &str); 5] = [
     ("posts", "user_id = $1"),
     ("challenges", "user_id = $1"),
+    ("known_networks", "user_id = $1"),
     ("usage", "domain_id IN (SELECT id FROM domains WHERE user_id = $1 ORDER BY host LIMIT 10)"),
     ("domains", "id IN (SELECT id FROM domains WHERE user_id = $1 ORDER BY host LIMIT 10)"),
 ];

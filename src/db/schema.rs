@@ -77,6 +77,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    known_networks (user_id, network) {
+        user_id -> BigInt,
+        network -> Text,
+        seen_at -> BigInt,
+    }
+}
+
+diesel::table! {
     oustings (host) {
         host -> Text,
     }
@@ -160,6 +168,8 @@ diesel::table! {
         created_at -> BigInt,
         expires_at -> Nullable<BigInt>,
         revision -> BigInt,
+        created_by -> Nullable<Text>,
+        created_from -> Nullable<Text>,
         dormant -> Bool,
     }
 }
@@ -237,6 +247,7 @@ diesel::table! {
 
 diesel::joinable!(challenges -> users (user_id));
 diesel::joinable!(domains -> users (user_id));
+diesel::joinable!(known_networks -> users (user_id));
 diesel::joinable!(post_hashtags -> posts (post_id));
 diesel::joinable!(posts -> users (user_id));
 diesel::joinable!(proofs -> domains (domain_id));
@@ -251,6 +262,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     deleted_domains,
     domains,
     imports,
+    known_networks,
     oustings,
     post_hashtags,
     posts,

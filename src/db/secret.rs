@@ -3,6 +3,7 @@
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
+use super::audit::Actor;
 use super::schema::{domains, secret_uses, secrets};
 use super::{Conn, batch, columns, domain, trusted_time};
 use crate::id::{DomainId, SecretId, UserId};
@@ -36,6 +37,10 @@ pub struct Shown {
     pub created_at: i64,
     /// See [`Secret::expires_at`].
     pub expires_at: Option<i64>,
+    /// Who made it, as [`Who`](super::audit::Who) writes it; `None` of a secret from before this was noted.
+    pub created_by: Option<String>,
+    /// The network address that the request came from, if it was one.
+    pub created_from: Option<String>,
 }
 
 /// When a secret was last used.
@@ -68,13 +73,15 @@ pub fn count_live(conn: &mut Conn, domain: DomainId, now: i64) -> QueryResult<i6
 }
 
 /// Adds a secret that works until it is retired.
-pub fn insert(conn: &mut Conn, domain: DomainId, secret: &ClientSecret, now: i64) -> QueryResult<Shown> {
+pub fn insert(conn: &mut Conn, domain: DomainId, secret: &ClientSecret, maker: Actor, now: i64) -> QueryResult<Shown> {
     diesel::insert_into(secrets::table)
         .values((
             secrets::domain_id.eq(domain),
             secrets::digest.eq(secret.digest()),
             secrets::hint.eq(secret.hint()),
             secrets::created_at.eq(now),
+            secrets::created_by.eq(maker.who.to_string()),
+            secrets::created_from.eq(maker.address.map(|address| address.to_string())),
         ))
         .returning(columns::<Shown>())
         .get_result(conn)
@@ -87,7 +94,14 @@ pub fn find(conn: &mut Conn, digest: SecretDigest) -> QueryResult<Option<DomainI
 
 /// Adds a new secret and retires the others: `grace` seconds from now, or, with 0, at once, which also ends
 /// every token that was issued before. A deadline that is nearer stays.
-pub fn rotate(conn: &mut Conn, domain: DomainId, new: &ClientSecret, grace: i64, now: i64) -> QueryResult<Shown> {
+pub fn rotate(
+    conn: &mut Conn,
+    domain: DomainId,
+    new: &ClientSecret,
+    grace: i64,
+    maker: Actor,
+    now: i64,
+) -> QueryResult<Shown> {
     let others = secrets::table.filter(secrets::domain_id.eq(domain));
     if grace == 0 {
         diesel::delete(others).execute(conn)?;
@@ -98,7 +112,7 @@ pub fn rotate(conn: &mut Conn, domain: DomainId, new: &ClientSecret, grace: i64,
         diesel::update(others.filter(later)).set(secrets::expires_at.eq(deadline)).execute(conn)?;
     }
     drop_over(conn, domain, now)?;
-    insert(conn, domain, new, now)
+    insert(conn, domain, new, maker, now)
 }
 
 /// So many secrets of one domain that no longer work are shown.
@@ -123,6 +137,16 @@ pub fn delete(conn: &mut Conn, domain: DomainId, id: SecretId) -> QueryResult<bo
         domain::raise_generation(conn, domain)?;
     }
     Ok(deleted)
+}
+
+/// At most so many secrets of all domains of a user that were made at that time or later.
+pub fn made_since(conn: &mut Conn, tenant: UserId, since: i64, rows: i64) -> QueryResult<Vec<(SecretId, DomainId)>> {
+    secrets::table
+        .inner_join(domains::table)
+        .filter(domains::user_id.eq(tenant).and(secrets::created_at.ge(since)))
+        .limit(rows)
+        .select((secrets::id, secrets::domain_id))
+        .load(conn)
 }
 
 /// Deletes at most so many of those that have not worked since `before`, and returns how many.

@@ -1,19 +1,19 @@
 //! Rows of `users`: people, who are the tenants.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::iter::repeat_with;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use compact_str::CompactString;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::sql_types::Text;
 
 use super::schema::{removals, users};
 use super::{Conn, columns};
 use crate::id::UserId;
+use crate::name::Name;
 
 /// What the directory keeps of a user.
 #[derive(Clone, Debug, Queryable, Selectable)]
@@ -21,29 +21,18 @@ use crate::id::UserId;
 pub struct Tenant {
     /// The tenant.
     pub id: UserId,
-    /// As it was chosen, with its capitals; inline where it is short, as most are.
+    /// As it was chosen, with its capitals.
     #[diesel(deserialize_as = String)]
-    pub username: CompactString,
+    pub username: Name,
     /// How the user wants to be called.
     #[diesel(deserialize_as = String)]
-    pub nick: CompactString,
+    pub nick: Name,
     /// Rises with what ends earlier tokens: a password change, a suspension.
     pub generation: i64,
     /// No token and no sign-in while this holds.
     pub suspended: bool,
     /// The account was deleted; its row only reserves its number and its name.
     pub ended: bool,
-}
-
-impl Tenant {
-    /// One of the user's names as tokens carry it, which the servers of domains read: one that may be an e-mail address, or
-    /// be taken for another user's public id, is replaced by the public id.
-    pub fn shown<'a>(&'a self, name: &'a str) -> Cow<'a, str> {
-        match name.contains('@') || UserId::is_like(name) {
-            true => self.id.to_string().into(),
-            false => name.into(),
-        }
-    }
 }
 
 /// A user with the password's hash, for checking it.
@@ -115,6 +104,20 @@ pub fn insert(conn: &mut Conn, user: &NewUser) -> QueryResult<Tenant> {
 /// Finds a user by the key of the name.
 pub fn find_by_name(conn: &mut Conn, username_key: &str) -> QueryResult<Option<User>> {
     users::table.filter(users::username_key.eq(username_key)).select(User::as_select()).first(conn).optional()
+}
+
+/// The bcrypt cost of the dearest hash of a password that an account has; 0 where there is no account.
+pub fn dearest_hash(conn: &mut Conn) -> QueryResult<u32> {
+    #[derive(QueryableByName)]
+    struct Cost {
+        #[diesel(sql_type = Text)]
+        cost: String,
+    }
+    // As the index `users_hash_cost` has it, which makes this one look-up.
+    const COST: &str = "substr(replace(password_hash, 'gb1', ''), 5, 2)";
+    let dearest = format!("SELECT {COST} AS cost FROM users WHERE NOT ended ORDER BY {COST} DESC LIMIT 1");
+    let dearest: Option<Cost> = diesel::sql_query(dearest).get_result(conn).optional()?;
+    Ok(dearest.and_then(|dearest| dearest.cost.parse().ok()).unwrap_or_default())
 }
 
 /// The users of these keys of names, by them.
@@ -191,6 +194,11 @@ pub fn set_password(conn: &mut Conn, id: UserId, checked: &str, hash: &str) -> Q
         .set((users::password_hash.eq(hash), users::generation.eq(users::generation + 1)))
         .execute(conn)
         .map(|rows| rows > 0)
+}
+
+/// Ends every earlier token of the user and of the user's domains.
+pub fn end_tokens(conn: &mut Conn, id: UserId) -> QueryResult<()> {
+    diesel::update(users::table.find(id)).set(users::generation.eq(users::generation + 1)).execute(conn).map(drop)
 }
 
 /// Suspends or resumes; a suspension ends every earlier token for good.

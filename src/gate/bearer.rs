@@ -87,11 +87,6 @@ impl Bearer {
         self.token.is_for(audience)
     }
 
-    /// Where the call comes from.
-    pub(crate) fn address(&self) -> Address {
-        self.address
-    }
-
     /// The holder of the caller's shares.
     pub(crate) fn holder(&self) -> Holder {
         Holder::account(self.address.network(), self.tenant.id)
@@ -228,11 +223,10 @@ impl Bearer {
     }
 }
 
-/// Whether a request of a user in person deletes something, of which there is only so much, or changes the password, which
-/// has `LIMIT_PASSWORDS`.
+/// Whether a request of a user in person deletes something, of which there is only so much; changes the password, which has
+/// `LIMIT_PASSWORDS`; or signs out, after which the token is no good.
 fn ends_access(req: &HttpRequest) -> bool {
-    const PASSWORD: &str = "/v1/me/password";
-    req.method() == Method::DELETE || req.match_info().as_str() == PASSWORD
+    req.method() == Method::DELETE || ["/v1/me/password", "/v1/signout"].contains(&req.match_info().as_str())
 }
 
 /// The token in the one `Authorization` header: `Bearer <token>`, the scheme in any case, or the bare token.

@@ -1,6 +1,6 @@
 //! Bodies: read within a size and a time, and parsed so that an error names the member that is to blame.
 
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, He
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::future::LocalBoxFuture;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, StreamExt, TryFutureExt};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
@@ -42,6 +42,24 @@ impl<T: DeserializeOwned, const LIMIT: usize> FromRequest for Json<T, LIMIT> {
             parse(&bytes).map(Json)
         }
         .boxed_local()
+    }
+}
+
+/// A JSON body, or, where a request has neither a body nor a `Content-Type`, the default.
+#[derive(Debug)]
+pub struct OptionalJson<T>(pub T);
+
+impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalJson<T> {
+    type Error = Error;
+    type Future = LocalBoxFuture<'static, Result<Self>>;
+
+    fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        match payload {
+            Payload::None if !req.headers().contains_key(CONTENT_TYPE) => {
+                ready(Ok(OptionalJson(T::default()))).boxed_local()
+            }
+            _ => Json::<T>::from_request(req, payload).map_ok(|Json(body)| OptionalJson(body)).boxed_local(),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{Account, Holder, Network};
-use crate::id::UserId;
+use crate::id::{TokenId, UserId};
 use crate::plan::Limit;
 
 /// A budget, and whose it is. While it is used up, the answer is 429.
@@ -85,13 +85,8 @@ impl BudgetLimits {
 /// How many lines of other requests a network may have for one of a refused request.
 const REQUEST_LINES: NonZeroU64 = NonZeroU64::new(100).expect("not 0");
 
-/// How long it is remembered that an account was signed in to from a network, in nanoseconds: 30 days.
-const REMEMBERED: u64 = 30 * 86_400 * 1_000_000_000;
 /// How many meters there are at most; 17 to 34 bytes each.
 const METERS: usize = 1 << 20;
-/// How many pairs of account and network are remembered at most. Whoever wants the owner's forgotten has to fill half of
-/// that with accounts of his own, each of which costs a hash.
-const KNOWN: usize = 1 << 19;
 
 /// All budgets of this process.
 #[derive(Debug)]
@@ -99,8 +94,17 @@ pub struct Budgets {
     limits: BudgetLimits,
     hash: RandomState,
     meters: Table,
-    /// Until when a pair of account and network is known.
-    known: Table,
+}
+
+/// Who tries a password of an account. Each has a budget of its own, so that others' wrong passwords do not keep the owner out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Guesser<'a> {
+    /// All networks together from which the account of that name was not signed in to lately: many are no way around it.
+    Strangers(&'a str),
+    /// A network from which it was. Who shares it with the owner could learn from this that the account is used there.
+    KnownNetwork(&'a str, Network),
+    /// Whoever has that user token.
+    Token(TokenId),
 }
 
 /// A password that is being tried, which was counted as a wrong one before it was looked at.
@@ -109,16 +113,16 @@ pub struct Budgets {
 pub struct Attempt {
     /// The meter that it was taken from.
     meter: u64,
-    pair: u64,
-    network: Network,
+    /// Nobody but the owner should come with the right password there.
+    is_owners: bool,
 }
 
 impl Attempt {
-    /// The holder of shares for this attempt: an account that is known in its network has a share of its own there.
-    pub fn holder(&self) -> Holder {
-        match self.meter == self.pair {
-            true => Holder { network: self.network, account: Account::KnownThere(self.pair) },
-            false => Holder::network(self.network),
+    /// The holder of shares for this attempt in a network: an account that is known there has a share of its own.
+    pub fn holder(&self, network: Network) -> Holder {
+        match self.is_owners {
+            true => Holder { network, account: Account::KnownThere(self.meter) },
+            false => Holder::network(network),
         }
     }
 }
@@ -126,7 +130,7 @@ impl Attempt {
 impl Budgets {
     /// With those limits, and nothing used.
     pub fn new(limits: BudgetLimits) -> Budgets {
-        Budgets { limits, hash: RandomState::new(), meters: Table::new(METERS), known: Table::new(KNOWN) }
+        Budgets { limits, hash: RandomState::new(), meters: Table::new(METERS) }
     }
 
     /// Takes one from a budget at `now` (nanoseconds of a steady clock, as everywhere below).
@@ -142,29 +146,23 @@ impl Budgets {
 
     /// Counts a password that is about to be tried on an account, existing or not, before any work is done on it.
     ///
-    /// A network from which the account was signed in to has a budget of its own: nobody else can use up what the owner
-    /// needs. All others share one, so that many networks are no way around it. Who shares the owner's network could learn
-    /// from this that the account is used there.
-    ///
     /// # Errors
     /// How long until one fits.
-    pub fn try_password(&self, account: &str, network: Network, now: u64) -> Result<Attempt, Duration> {
-        let pair = self.hash.hash_one(("known", account, network));
-        let meter = match self.known.has(pair, now) {
-            true => pair,
-            false => self.hash.hash_one(("account", account)),
-        };
+    pub fn try_password(&self, guesser: Guesser<'_>, now: u64) -> Result<Attempt, Duration> {
+        let attempt =
+            Attempt { meter: self.hash.hash_one(guesser), is_owners: !matches!(guesser, Guesser::Strangers(_)) };
         if let Some(limit) = self.limits.passwords {
-            self.meters.take(meter, limit, now)?;
+            self.meters.take(attempt.meter, limit, now)?;
         }
-        Ok(Attempt { meter, pair, network })
+        Ok(attempt)
     }
 
-    /// The password was right: nothing counts against it, and from now on the account is known there.
-    pub fn was_right(&self, attempt: Attempt, now: u64) {
-        self.remember(attempt.pair, now);
-        self.meters.remove(attempt.pair);
-        self.was_not_tried(attempt);
+    /// The password was right: nothing counts against the owner any more.
+    pub fn was_right(&self, attempt: Attempt) {
+        match attempt.is_owners {
+            true => self.meters.remove(attempt.meter),
+            false => self.was_not_tried(attempt),
+        }
     }
 
     /// It was not looked at after all.
@@ -174,21 +172,9 @@ impl Budgets {
         }
     }
 
-    /// An account was made there, and is known there.
-    pub fn was_made(&self, account: &str, network: Network, now: u64) {
-        self.remember(self.hash.hash_one(("known", account, network)), now);
-    }
-
-    fn remember(&self, pair: u64, now: u64) {
-        if self.limits.passwords.is_some() {
-            self.known.put(pair, now + REMEMBERED, now);
-        }
-    }
-
     /// Gives back the memory of what says nothing any more.
     pub fn prune(&self, now: u64) {
         self.meters.prune(now);
-        self.known.prune(now);
     }
 }
 
@@ -236,10 +222,6 @@ impl Table {
     /// What was put there last; 0 if nothing.
     pub(crate) fn get(&self, key: u64) -> u64 {
         self.shard(key).get(&key).copied().unwrap_or_default()
-    }
-
-    fn has(&self, key: u64, now: u64) -> bool {
-        self.shard(key).get(&key).is_some_and(|until| *until > now)
     }
 
     fn remove(&self, key: u64) {

@@ -183,9 +183,7 @@ fn sign_up_refuses_what_is_no_account_and_names_the_member() {
         "abc*",
         "abc'--",
         "<abc>",
-        "김김김",
-        "caf\u{e9}",
-        "cafe\u{301}",
+        "김김",
         "\u{430}lice",       // a Cyrillic а
         "\u{ff41}lice",      // a fullwidth ａ
         "a\u{200b}lice",     // a zero-width space

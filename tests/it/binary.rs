@@ -7,6 +7,7 @@ use crate::harness::{Database, PASSWORD, json};
 
 mod child;
 mod operator;
+mod unheard;
 
 pub(super) use child::{Child, Client, Outcome, PROMISED, bare, free_port, gatebird, run, signal, text, within};
 

@@ -99,7 +99,7 @@ fn of_many_rotations_at_once_one_wins() {
         let new = ClientSecret::random();
         let secret = new.reveal().to_owned();
         together.wait();
-        change(&gate, move |conn| Ok(secret::rotate(conn, id, &new, 0, now)?));
+        change(&gate, move |conn| Ok(secret::rotate(conn, id, &new, 0, gatebird::db::audit::Actor::SERVER, now)?));
         // Even the winner's may be gone already, but a token of an earlier one never outlives it.
         let domain = Domain { id: domain.id.clone(), secret };
         let token = exchange(&gate, &domain).json()["token"].as_str().map(str::to_owned);

@@ -42,7 +42,7 @@ fn moved(gate: &Gate, secret: &ClientSecret, domain: DomainId) {
     let moved = |conn: &mut Conn| {
         diesel::delete(secrets::table.filter(secrets::digest.eq(secret.digest()))).execute(conn)?;
         if domains::table.find(domain).count().get_result::<i64>(conn)? > 0 {
-            secret::insert(conn, domain, secret, 0)?;
+            secret::insert(conn, domain, secret, gatebird::db::audit::Actor::SERVER, 0)?;
         }
         Ok(())
     };

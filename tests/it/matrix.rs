@@ -42,6 +42,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("GET /verify",                  "missing invalid expired expired revoked revoked  200       200       200       200       200       200"),
     ("POST /v1/signup",              "201"),
     ("POST /v1/signin",              "200"),
+    ("POST /v1/signout",             "missing invalid expired expired revoked revoked  kind      200       kind      kind      kind      200"),
     ("GET /v1/test",                 "missing invalid expired expired revoked revoked  200       200       200       200       200       200"),
     ("GET /v1/me",                   "missing invalid expired expired revoked revoked  kind      200       kind      kind      kind      200"),
     ("PUT /v1/me/password",          "missing invalid expired expired revoked revoked  kind      200       kind      kind      kind      200"),
@@ -80,6 +81,7 @@ const BODIES: &[(&str, &str)] = &[
     ("POST /revoke",            "token={token}&client_id={client}&client_secret={secret}"),
     ("POST /v1/signup",         r#"{"username":"new{n}","password":"{password}","nick":"새"}"#),
     ("POST /v1/signin",         r#"{"username":"{name}","password":"{password}"}"#),
+    ("POST /v1/signout",        r#"{"everywhere":false}"#),
     ("PUT /v1/me/password",     r#"{"oldPassword":"{password}","newPassword":"other {password}"}"#),
     ("DELETE /v1/me",           r#"{"password":"{password}"}"#),
     ("POST /v1/domains",        r#"{"host":"new{n}.example.com","type":"premium"}"#),
@@ -253,7 +255,7 @@ fn every_identity_gets_what_the_table_says() {
                 wrong.push(format!("{operation} tells {identity} of another tenant: {}", reply.text()));
             }
             // What a good request changed must not decide the next cell.
-            let changes = ["PUT", "PATCH", "DELETE", "POST /revoke"];
+            let changes = ["PUT", "PATCH", "DELETE", "POST /revoke", "POST /v1/signout"];
             if reply.status < 300 && changes.iter().any(|start| operation.starts_with(start)) {
                 cast = Cast::new(&gate, number);
             }

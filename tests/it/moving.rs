@@ -11,6 +11,7 @@ use crate::harness::{Database, Gate, PASSWORD, Value, json};
 
 mod bulk;
 mod mariadb;
+mod owners;
 
 use mariadb::MariaDb;
 

@@ -328,11 +328,12 @@ fn every_answer_is_documented_and_every_documented_status_is_answered() {
             let mut objections = Vec::new();
             document.check("request", schema, &members(&good), &mut objections);
             assert!(objections.is_empty(), "{name} documents its request otherwise: {objections:?}");
-            for body in ["", "{", "[]", "{}", "null", r#"{"unknown":1}"#] {
-                ask(&gate, &|request| user(request).body("application/json", body), &path);
-            }
             ask(&gate, &|request| user(request).body("text/plain", good.as_str()), &path);
             ask(&gate, &|request| user(request).body(media_type(&good), " ".repeat(70_000)), &path);
+            // The empty object comes last: it may sign the user out.
+            for body in ["", "{", "[]", "null", r#"{"unknown":1}"#, "{}"] {
+                ask(&gate, &|request| user(request).body("application/json", body), &path);
+            }
             let wrong_password = good.replace(PASSWORD, "wrong staple battery horse");
             ask(&gate, &|request| user(request).body("application/json", wrong_password.as_str()), &path);
         }

@@ -2,6 +2,7 @@
 
 pub mod dns;
 mod endpoint;
+mod held;
 pub mod host;
 mod looks;
 mod outbound;

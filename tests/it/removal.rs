@@ -143,7 +143,10 @@ fn account_deletion__host_is_free_before_the_data_is_removed() {
     let gate = Gate::start();
     let prove = |domain: &Domain| {
         let id = DomainId::parse(&domain.id).expect("an id");
-        let insert = move |conn: &mut Conn| Ok(proof::insert(conn, id, "shop.example.com", Method::Dns, "x", 1)?);
+        let insert = move |conn: &mut Conn| {
+            proof::end_suspended(conn, "shop.example.com")?;
+            Ok(proof::insert(conn, id, Method::Dns, "x", 1)?)
+        };
         gate.app.db.change_now(insert, |_| Ok(()))
     };
     let alice = gate.sign_up("alice");

@@ -11,9 +11,9 @@ use diesel::sql_types::{BigInt, Text};
 use diesel_migrations::{FileBasedMigrations, MigrationHarness};
 use gatebird::db::Db;
 use gatebird::db::schema::{
-    audit, audit_archive, audit_head, challenges, deleted_domains, domains, imports, oustings, post_hashtags, posts,
-    proofs, removals, revision, revision_stamps, revocations, secret_uses, secrets, signing_keys, tombstones,
-    trusted_time, usage, usage_log, used_assertions, users,
+    audit, audit_archive, audit_head, challenges, deleted_domains, domains, imports, known_networks, oustings,
+    post_hashtags, posts, proofs, removals, revision, revision_stamps, revocations, secret_uses, secrets, signing_keys,
+    tombstones, trusted_time, usage, usage_log, used_assertions, users,
 };
 
 use crate::harness::{Database, config, postgres};
@@ -27,6 +27,8 @@ const CONSTRAINTS: &[&str] = &[
     "domains INDEX (host, ousted)",
     "domains INDEX (revision)",
     "domains UNIQUE (user_id, host)",
+    "known_networks FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
+    "known_networks INDEX (seen_at)",
     "post_hashtags FOREIGN KEY (post_id) REFERENCES posts(id) ON DELETE CASCADE",
     "post_hashtags INDEX (post_id)",
     "posts FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
@@ -189,6 +191,7 @@ INSERT INTO challenges (user_id, host, token, expires_at) VALUES (1, 'one.exampl
 INSERT INTO proofs (domain_id, method, token, checked_at) VALUES ('dom_1', 'dns', '', 0);
 INSERT INTO secret_uses (secret_id, used_at) VALUES (1, 0);
 INSERT INTO usage (domain_id, day, kind, count) VALUES ('dom_1', 0, 'tokens', 1);
+INSERT INTO known_networks (user_id, network, seen_at) VALUES (1, '192.0.2.1', 0);
 INSERT INTO removals (user_id, ended_at) VALUES (2, 0);
 INSERT INTO deleted_domains (domain_id) VALUES ('dom_0');
 INSERT INTO oustings (host) VALUES ('one.example');
@@ -259,7 +262,8 @@ fn every_column_can_be_read_through_diesel() {
             bool,
             Option<i64>,
         );
-        type Secret = (i64, String, Vec<u8>, String, i64, Option<i64>, i64, bool);
+        type Secret =
+            (i64, String, Vec<u8>, String, i64, Option<i64>, i64, Option<String>, Option<String>, bool);
         type SigningKey = (String, String, Vec<u8>, i64, i64, Option<i64>, i64);
         type Tombstone = (i64, Option<i64>, Option<String>, Option<Vec<u8>>, Option<String>, i64);
         assert_eq!(users::table.load::<User>(conn)?.len(), 2);
@@ -282,6 +286,7 @@ fn every_column_can_be_read_through_diesel() {
         assert_eq!(audit::table.load::<Audit>(conn)?.len(), 0);
         assert_eq!(audit_head::table.load::<(i64, i64, Vec<u8>)>(conn)?, [(1, 0, Vec::new())]);
         assert_eq!(challenges::table.load::<(i64, String, String, i64)>(conn)?.len(), 1);
+        assert_eq!(known_networks::table.load::<(i64, String, i64)>(conn)?.len(), 1);
         assert_eq!(removals::table.load::<(i64, i64)>(conn)?, [(2, 0)]);
         assert_eq!(deleted_domains::table.select(deleted_domains::domain_id).load::<String>(conn)?, ["dom_0"]);
         assert_eq!(oustings::table.select(oustings::host).load::<String>(conn)?, ["one.example"]);

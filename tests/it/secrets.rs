@@ -253,7 +253,7 @@ fn a_secret_that_was_deleted_and_brought_back_is_there() {
         (SecretId::parse(&number).expect("a number"), ClientSecret::parse(&domain.secret).expect("ours"));
     let back = |conn: &mut Conn| {
         secret::delete(conn, id, number)?;
-        Ok(secret::insert(conn, id, &same, 0)?)
+        Ok(secret::insert(conn, id, &same, gatebird::db::audit::Actor::SERVER, 0)?)
     };
     gate.app.db.change_now(back, |conn| gate.app.directory.catch_up(conn)).expect("the database answers");
     try_secret(&gate, &domain.secret).expect(200);

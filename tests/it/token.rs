@@ -278,7 +278,7 @@ fn the_grant_is_client_credentials() {
         let body = reply.refused(400, "grant_type");
         assert_eq!(body["error"], "unsupported_grant_type", "{grant}");
         assert!(reply.header("set-cookie").is_none());
-        assert_eq!(body["error_description"], "grant_type has to be client_credentials", "nothing is repeated");
+        assert_eq!(body["error_description"], "grant_type must be client_credentials", "nothing is repeated");
     }
     // An assertion is no authentication that this server has.
     let assertion = "client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer\

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::super::operator::Operator;
 use super::{Report, failed, open};
-use crate::api::accounts::{Signup, Username};
+use crate::api::accounts::Signup;
 use crate::app;
 use crate::app::bounds::check_stored;
 use crate::config::Config;
@@ -24,6 +24,7 @@ use crate::db::{Conn, domain, secret, user};
 use crate::exit::Exit;
 use crate::host::Host;
 use crate::id::{DomainId, UserId};
+use crate::name::Username;
 use crate::password;
 use crate::plan::Plan;
 use crate::secret::ClientSecret;
@@ -66,7 +67,7 @@ pub(super) fn import(operator: &Operator, path: &Path, make_users: bool, secrets
     let skipped = load.report.skipped;
     let sums = json!({ "imported": { "users": users, "domains": domains }, "already": already, "skipped": skipped });
     let line = format!("imported {domains} domains, made {users} users; here already {already}; skipped {skipped}");
-    load.report.print(&sums, &line)
+    load.report.print(&sums, &line, (users + domains) as u64 + already)
 }
 
 /// A row that can be taken, as far as the file tells.
@@ -158,6 +159,9 @@ fn unreadable(error: &csv::Error) -> Exit {
     Exit::data(format!("line {line} cannot be read: {what}; nothing was changed"))
 }
 
+/// The source in `imports` of the users that loads made, by the keys of their names.
+const MADE_USERS: &str = "domains";
+
 /// A load on its way.
 struct Load<'a> {
     config: &'a Config,
@@ -182,10 +186,12 @@ impl Load<'_> {
         for row in batch {
             let Some(user_id) = owners.get(&Username::key(&row.username)).copied() else {
                 let why = match self.make_users {
-                    true => format!("the username {} was that of a deleted account", row.username),
-                    false => format!("there is no user {}; --make-users makes those that are missing", row.username),
+                    true => {
+                        "belongs to an account that no import made, or was that of a deleted account; if it is the right account, import this row without --make-users"
+                    }
+                    false => "is not there; --make-users makes those that are missing",
                 };
-                self.report.skip("line", row.line, &why);
+                self.report.skip("line", row.line, &format!("the username {} {why}", row.username));
                 continue;
             };
             let Row { line, username, host, plan, secret } = row;
@@ -207,11 +213,14 @@ impl Load<'_> {
                     continue;
                 }
                 Landed::HostTaken if came => "the user has that host already, with another secret",
-                Landed::SecretTaken if !is_here(conn, &domain)? => "another domain has that clientSecret",
-                Landed::HostTaken | Landed::SecretTaken => {
-                    self.already += 1;
-                    continue;
-                }
+                Landed::HostTaken | Landed::SecretTaken => match here(conn, &domain, came)? {
+                    Some(here) => {
+                        self.already += 1;
+                        self.report.compare("line", line, here.plan, domain.plan);
+                        continue;
+                    }
+                    None => "another domain has that clientSecret",
+                },
                 Landed::Proven => "another account has proven control of that host",
             };
             self.report.skip("line", line, why);
@@ -220,13 +229,16 @@ impl Load<'_> {
         Audited::several((), entries).record(conn).map_err(failed)
     }
 
-    /// The owners of these rows by the keys of their names, made where that was asked for.
+    /// The owners of these rows by the keys of their names. Where it was asked for, they are made, and accounts that no such
+    /// load made are left out: somebody else may have signed up under the name.
     fn owners(&mut self, conn: &mut Conn, batch: &[Row]) -> Result<HashMap<String, UserId>, Exit> {
         let mut names: HashMap<String, &str> =
             batch.iter().map(|row| (Username::key(&row.username), row.username.as_str())).collect();
         let mut owners = user::ids_by_name(conn, names.keys()).map_err(failed)?;
         if self.make_users {
+            let made_before = import::known_of(conn, MADE_USERS, names.keys()).map_err(failed)?;
             names.retain(|key, _| !owners.contains_key(key));
+            owners.retain(|key, id| made_before.get(key) == Some(&id.to_string()));
             let new = names.into_values().map(|name| {
                 let signup = Signup::parse(name, None).map_err(failed)?;
                 Ok(signup.with_hash(password::unusable(self.config.bcrypt_cost), self.now))
@@ -235,6 +247,8 @@ impl Load<'_> {
             let made = import::insert_users(conn, &new).map_err(failed)?;
             let entries = made.values().map(|id| self.did("user.imported", id, *id)).collect();
             Audited::several((), entries).record(conn).map_err(failed)?;
+            let numbers: Vec<_> = made.iter().map(|(key, id)| (key.clone(), id.to_string())).collect();
+            import::remember(conn, MADE_USERS, &numbers).map_err(failed)?;
             self.users += made.len();
             owners.extend(made);
         }
@@ -255,13 +269,13 @@ impl Load<'_> {
     }
 }
 
-/// Whether that secret is of the same domain, as after the same load before.
-fn is_here(conn: &mut Conn, new: &import::Domain) -> Result<bool, Exit> {
-    let Some(id) = secret::find(conn, new.secret.digest()).map_err(failed)? else {
-        return Ok(false);
+/// The domain that an earlier load, or an earlier row, made of the same row. One that came with a secret has the same secret.
+fn here(conn: &mut Conn, new: &import::Domain, came: bool) -> Result<Option<domain::Domain>, Exit> {
+    let Some(here) = domain::find_by_host(conn, new.user_id, &new.host).map_err(failed)? else {
+        return Ok(None);
     };
-    let domain = domain::find(conn, new.user_id, id).map_err(failed)?;
-    Ok(domain.is_some_and(|domain| domain.host == new.host.as_str()))
+    let is_same = !came || secret::find(conn, new.secret.digest()).map_err(failed)? == Some(here.id);
+    Ok(is_same.then_some(here))
 }
 
 /// Where the secrets that are made are written: readable by the operator only, and complete before the commit.

@@ -6,15 +6,18 @@ mod export;
 mod nodebird;
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::operator::{Operator, failed};
-use super::{Output, print};
+use super::{Output, print_changed};
 use crate::exit::Exit;
+use crate::plan::Plan;
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 #[derive(Subcommand)]
 pub(super) enum ImportCommand {
@@ -49,9 +52,16 @@ impl Operator {
     }
 }
 
+/// Opens a file to be read after its byte order mark, which programs of Windows write.
 fn open(path: &Path) -> Result<BufReader<File>, Exit> {
-    let file = File::open(path);
-    file.map(BufReader::new).map_err(|error| Exit::usage(format!("cannot read {}: {error}", path.display())))
+    let open = || {
+        let mut file = BufReader::new(File::open(path)?);
+        if file.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
+            file.consume(BYTE_ORDER_MARK.len());
+        }
+        Ok(file)
+    };
+    open().map_err(|error: io::Error| Exit::usage(format!("cannot read {}: {error}", path.display())))
 }
 
 /// What became of the rows that were not simply taken. Kept until the end: nothing has happened before the commit.
@@ -72,6 +82,15 @@ impl Report {
         self.tell("skipped", place, number, why);
     }
 
+    /// A row that came in before, and whose plan is another one here.
+    fn compare(&mut self, place: &str, number: u64, here: Plan, there: Plan) {
+        if here != there {
+            let what =
+                format!("it is here already as {} and stays so; the file says {}", here.as_str(), there.as_str());
+            self.tell("different", place, number, &what);
+        }
+    }
+
     /// A row that comes in, but not as it was.
     fn note(&mut self, place: &str, number: u64, what: &str) {
         self.tell("changed", place, number, what);
@@ -88,11 +107,18 @@ impl Report {
     }
 
     /// Prints it all, with the sums at the end.
-    fn print(mut self, sums: &Value, line: &str) -> Result<(), Exit> {
+    ///
+    /// # Errors
+    /// 65 when rows were skipped and none of the file was taken, now or before.
+    fn print(mut self, sums: &Value, line: &str, taken: u64) -> Result<(), Exit> {
         self.lines.push_str(&match self.out.json {
             true => sums.to_string(),
             false => line.to_owned(),
         });
-        print(&self.lines)
+        print_changed(&self.lines)?;
+        match (taken, self.skipped) {
+            (0, 1..) => Err(Exit::data(format!("none of the {} rows could be taken", self.skipped))),
+            _ => Ok(()),
+        }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::super::operator::Operator;
 use super::export::{self, Export};
 use super::{Report, failed, open};
-use crate::api::accounts::{Nick, Signup, Username};
+use crate::api::accounts::Signup;
 use crate::app;
 use crate::app::bounds::check_stored;
 use crate::config::Config;
@@ -20,6 +20,7 @@ use crate::db::{Conn, domain, secret};
 use crate::exit::Exit;
 use crate::host::Host;
 use crate::id::{DomainId, UserId};
+use crate::name::{Nick, Username};
 use crate::password::{self, PlainHash};
 use crate::plan::Plan;
 
@@ -47,7 +48,7 @@ pub(super) fn import(operator: &Operator, path: &Path, source: &str) -> Result<(
     let Moving { report, imported, already, .. } = moving;
     let sums = json!({ "imported": imported.json(), "already": already.json(), "skipped": report.skipped });
     let line = format!("imported {imported}; here already {already}; skipped {}", report.skipped);
-    report.print(&sums, &line)
+    report.print(&sums, &line, imported.all() + already.all())
 }
 
 #[derive(Default)]
@@ -58,6 +59,10 @@ struct Sums {
 }
 
 impl Sums {
+    fn all(&self) -> u64 {
+        self.users + self.domains + self.secrets
+    }
+
     fn json(&self) -> serde_json::Value {
         json!({ "users": self.users, "domains": self.domains, "secrets": self.secrets })
     }
@@ -137,7 +142,7 @@ impl Moving<'_> {
             };
             self.tell_changes(user, &row);
             self.did("user.imported", id, id, user.id);
-            numbers.push((user.id.into(), id.to_string()));
+            numbers.push((user.id.to_string(), id.to_string()));
             owners.insert(user.id, Ok(id));
             self.imported.users += 1;
         }
@@ -146,7 +151,7 @@ impl Moving<'_> {
 
     fn row(&self, user: &export::User) -> Result<NewUser, Exit> {
         let username = self.username(user);
-        let nick = Nick::cleaned(&user.nick).unwrap_or_else(|| username.clone());
+        let nick = Nick::cleaned(&user.nick).map_or_else(|| username.clone(), Nick::into_string);
         let signup = Signup::parse(&username, Some(&nick)).map_err(failed)?;
         let hash = user.password.clone().map(PlainHash::into_stored);
         let hash = hash.unwrap_or_else(|| password::unusable(self.config.bcrypt_cost));
@@ -184,13 +189,17 @@ impl Moving<'_> {
     fn domains(&mut self, conn: &mut Conn, domains: Vec<export::Domain>, owners: &Owners) -> Result<(), Exit> {
         let known = import::known(conn, &self.table("domains")).map_err(failed)?;
         let mut new = Vec::new();
-        for domain in domains {
-            let number = domain.id;
-            if known.contains_key(&number.to_string()) {
+        for row in domains {
+            let number = row.id;
+            if let Some(target) = known.get(&number.to_string()) {
                 self.already.domains += 1;
+                let here = DomainId::parse(target).map(|id| domain::find_any(conn, id)).transpose().map_err(failed)?;
+                if let (Some(Some(here)), Some(there)) = (here, Plan::parse(&row.plan)) {
+                    self.report.compare("domain", number.into(), here.plan, there);
+                }
                 continue;
             }
-            match self.domain(domain, owners) {
+            match self.domain(row, owners) {
                 Ok(row) => new.push((number, row)),
                 Err(why) => self.report.skip("domain", number.into(), &why),
             }
@@ -237,7 +246,7 @@ impl Moving<'_> {
                 Landed::Proven => Err(format!("another account has proven control of {}", row.host)),
             };
             match here {
-                Ok(id) => numbers.push((number.into(), id.to_string())),
+                Ok(id) => numbers.push((number.to_string(), id.to_string())),
                 Err(why) => self.report.skip("domain", number.into(), &why),
             }
         }
@@ -256,7 +265,7 @@ impl Moving<'_> {
         if domain.jwks.is_some() {
             return Ok(Err(format!("{} is registered here with keys", row.host)));
         }
-        secret::insert(conn, domain.id, &row.secret, row.created_at).map_err(failed)?;
+        secret::insert(conn, domain.id, &row.secret, Actor::OPERATOR, row.created_at).map_err(failed)?;
         self.did("secret.imported", domain.id, row.user_id, number);
         self.imported.secrets += 1;
         let plan = match domain.plan == row.plan {

@@ -18,7 +18,9 @@ pub fn change(gate: &Gate, work: impl FnOnce(&mut Conn) -> Result<()>) {
 pub fn rotate(gate: &Gate, domain: &Domain, grace: i64) -> Domain {
     let (id, now) = (domain_id(domain), gate.clock.now());
     let new = ClientSecret::random();
-    change(gate, |conn| secret::rotate(conn, id, &new, grace, now).map(drop).map_err(Into::into));
+    change(gate, |conn| {
+        secret::rotate(conn, id, &new, grace, gatebird::db::audit::Actor::SERVER, now).map(drop).map_err(Into::into)
+    });
     Domain { id: domain.id.clone(), secret: new.reveal().to_owned() }
 }
 

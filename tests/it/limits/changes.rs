@@ -54,6 +54,8 @@ fn every_change_by_a_user_spends_and_nothing_else_does() {
         let first = send();
         assert_ne!(first.status, 429, "{operation}");
         match (method, path.as_str()) {
+            // Its token is no good afterwards.
+            ("POST", "/v1/signout") => drop(send().refused(401, "revoked")),
             ("GET" | "DELETE", _) | ("PUT", "/v1/me/password") => {
                 send();
                 assert_ne!(send().status, 429, "{operation}");

@@ -68,7 +68,7 @@ fn the_operator_grants_plans_and_that_leaves_a_row() {
     let user = gate.sign_up("alice");
     let domain = gate.register(&user, "shop.example.com");
     for (id, plan, says) in [
-        (domain.id.as_str(), "gold", "type has to be free or premium"),
+        (domain.id.as_str(), "gold", "type must be free or premium"),
         ("dom_0000000000000000000000", "free", "dom_"),
         ("x", "free", "\"x\""),
     ] {

@@ -50,7 +50,7 @@ fn domains_come_from_a_csv_file() {
         (4, "public suffix"),
         (5, "gold"),
         (6, "a b"),
-        (7, "no user nobody"),
+        (7, "the username nobody is not there"),
         (8, "clientSecret"),
         (9, "another domain has that clientSecret"),
         (10, "another secret"),

@@ -52,7 +52,9 @@ fn proving_takes_the_host_over_from_who_has_not_proven_it() {
     gate.access_token(&other);
 
     // Nor can he register it, or prove it later, from somebody who has.
-    dns.set(&[(&format!("_gatebird.{NAME}"), Record::text(&value(&gate, &bob.0, &bob.1)))]);
+    let records = [&alice, &bob].map(|(user, domain)| Record::text(&value(&gate, user, domain)));
+    let record = format!("_gatebird.{NAME}");
+    dns.set(&records.map(|value| (record.as_str(), value)));
     let refusal = verify(&gate, &bob.0, &bob.1).refused(409, "taken");
     assert_eq!((&refusal["error"], &refusal["field"]), (&json!("conflict"), &json!("host")));
     assert!(!refusal.to_string().contains("alice"), "{refusal}");
@@ -158,7 +160,7 @@ fn of_fifty_who_prove_a_host_at_once_one_has_it() {
 fn the_database_has_one_proven_registration_of_a_host() {
     let gate = gate_asking(&Dns::with(&[]), &[]);
     let ids = two_registrations(&gate).map(|(_, domain)| DomainId::parse(&domain.id).expect("an id"));
-    let prove = |id| gate.app.db.change_now(|conn| Ok(proof::insert(conn, id, NAME, Method::Dns, "x", 1)?), |_| Ok(()));
+    let prove = |id| gate.app.db.change_now(|conn| Ok(proof::insert(conn, id, Method::Dns, "x", 1)?), |_| Ok(()));
     prove(ids[0]).expect("the first");
     prove(ids[1]).expect_err("a second");
 }
@@ -211,7 +213,7 @@ fn takeover__request_ends_before_all_registrations_of_the_host() {
     gate.app.drain();
     let id = DomainId::parse(&alice.1.id).expect("an id");
     let first_transaction = |conn: &mut _| {
-        proof::insert(conn, id, NAME, Method::Dns, "x", 1)?;
+        proof::insert(conn, id, Method::Dns, "x", 1)?;
         Ok(proof::oust_some(conn, NAME, 10)?.len())
     };
     assert_eq!(gate.app.db.change_now(first_transaction, |_| Ok(())).expect("the database answers"), 10);

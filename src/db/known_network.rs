@@ -1,0 +1,44 @@
+//! Rows of `known_networks`: from where users signed in.
+
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+
+use super::schema::{known_networks, users};
+use super::{Conn, batch};
+use crate::id::UserId;
+use crate::shares::Network;
+
+/// How many networks of a user are kept at most.
+const MAX_PER_USER: i64 = 50;
+
+/// When the user of that key of a name last signed in from that network.
+pub fn seen_at(conn: &mut Conn, username_key: &str, network: Network) -> QueryResult<Option<i64>> {
+    known_networks::table
+        .inner_join(users::table)
+        .filter(users::username_key.eq(username_key).and(known_networks::network.eq(network.to_string())))
+        .select(known_networks::seen_at)
+        .first(conn)
+        .optional()
+}
+
+/// Remembers that the user signed in from that network, and forgets the networks that are one too many.
+pub fn remember(conn: &mut Conn, user: UserId, network: Network, now: i64) -> QueryResult<()> {
+    let network = network.to_string();
+    let known = known_networks::table.find((user, &network));
+    if diesel::update(known).set(known_networks::seen_at.eq(now)).execute(conn)? == 0 {
+        let row =
+            (known_networks::user_id.eq(user), known_networks::network.eq(&network), known_networks::seen_at.eq(now));
+        diesel::insert_into(known_networks::table).values(row).execute(conn)?;
+    }
+    let own = known_networks::table.filter(known_networks::user_id.eq(user));
+    let oldest = own.order(known_networks::seen_at.desc()).offset(MAX_PER_USER).select(known_networks::seen_at);
+    if let Some(last) = oldest.first::<i64>(conn).optional()? {
+        diesel::delete(own.filter(known_networks::seen_at.le(last))).execute(conn)?;
+    }
+    Ok(())
+}
+
+/// Forgets at most so many that were last seen by `before`, and returns how many.
+pub fn prune(conn: &mut Conn, before: i64, rows: i64) -> QueryResult<usize> {
+    batch::delete_some::<BigInt, _>(conn, "known_networks", "seen_at <= $1", before, rows)
+}
