@@ -26,7 +26,7 @@ fn a_domain_with_keys_has_no_secret() {
             let reply = register_with(&gate, &user, &host, json!({"jwks": {"keys": [jwk], "more": "ignored"}}));
             let answer = reply.expect(201);
             assert!(!reply.text().to_lowercase().contains("secret"), "{answer}");
-            assert_eq!(answer["message"], "Domain registered. It proves itself by its keys");
+            assert_eq!(answer["message"], "Domain registered. It authenticates by its keys");
             // Shown as they are, with the public members only.
             let shown = &answer["payload"]["jwks"]["keys"][0];
             for (member, value) in key.jwk().as_object().expect("an object") {
