@@ -113,6 +113,22 @@ impl Domain {
     }
 }
 
+/// A domain with its owner. Either may be suspended.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// The domain.
+    pub domain: Arc<Domain>,
+    tenant: Arc<Tenant>,
+}
+
+impl Registered {
+    /// The same, unless the operator suspended the domain or its owner.
+    pub fn live(self) -> Option<Live> {
+        let Registered { domain, tenant } = self;
+        (!domain.suspended && !tenant.suspended).then_some(Live { domain, tenant })
+    }
+}
+
 /// A domain that may have tokens now, with its owner.
 #[derive(Clone, Debug)]
 pub struct Live {
@@ -130,11 +146,11 @@ impl Live {
     }
 }
 
-/// A secret that works, and whose it is.
+/// A secret that works or did so, and whose it is.
 #[derive(Debug)]
 pub struct Known {
     /// The domain.
-    pub live: Live,
+    pub client: Registered,
     /// Which of its secrets.
     pub secret: SecretId,
     /// Unix seconds from which it no longer works, if it was retired.
@@ -291,12 +307,17 @@ impl Directory {
         self.revoked.pin().retain(|_, expires_at| *expires_at > now);
     }
 
-    /// The domain whose secret this is, if the secret still works at `now` and neither domain nor owner is suspended.
-    pub fn by_secret(&self, digest: &SecretDigest, now: i64) -> Option<Known> {
+    /// The domain whose secret this is. The secret may have been replaced.
+    pub fn by_secret(&self, digest: &SecretDigest) -> Option<Known> {
         let secrets = self.secrets.pin();
-        let secret = secrets.get(digest).filter(|secret| now < secret.expires_at)?;
+        let secret = secrets.get(digest)?;
         let expires_at = Some(secret.expires_at).filter(|deadline| *deadline < i64::MAX);
-        Some(Known { live: live(&secret.domain)?, secret: secret.id, expires_at })
+        Some(Known { client: registered(&secret.domain)?, secret: secret.id, expires_at })
+    }
+
+    /// The domain of that id.
+    pub fn registered(&self, id: &DomainId) -> Option<Registered> {
+        registered(self.domains.pin().get(id)?)
     }
 
     /// Whether `origin`, the value of an `Origin` header, is that of a registered host whose domain is not suspended; its
@@ -307,7 +328,7 @@ impl Directory {
 
     /// The domain of that id, if neither it nor its owner is suspended.
     pub fn by_id(&self, id: &DomainId) -> Option<Live> {
-        live(self.domains.pin().get(id)?)
+        self.registered(id)?.live()
     }
 
     /// The user of that number, if not suspended.
@@ -455,11 +476,11 @@ fn place<K: Hash + Eq, T>(places: &HashMap<K, Arc<Place<T>>>, key: K) -> Arc<Pla
     Arc::clone(places.pin().get_or_insert_with(key, Place::empty))
 }
 
-/// The domain that stands there, if neither it nor its owner is gone or suspended.
-fn live(place: &Place<Domain>) -> Option<Live> {
-    let domain = place.0.load_full().filter(|domain| !domain.suspended)?;
-    let tenant = domain.owner.0.load_full().filter(|tenant| !tenant.suspended)?;
-    Some(Live { domain, tenant })
+/// The domain that stands there, if neither it nor its owner is gone.
+fn registered(place: &Place<Domain>) -> Option<Registered> {
+    let domain = place.0.load_full()?;
+    let tenant = domain.owner.0.load_full()?;
+    Some(Registered { domain, tenant })
 }
 
 fn open(keyring: &Keyring, row: &SigningKey) -> Option<Arc<Key>> {

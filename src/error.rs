@@ -29,11 +29,15 @@ pub enum Error {
     TokenExpired(StatusCode),
     /// Revoked, or of an earlier generation, or its domain or user is gone or suspended.
     TokenRevoked,
-    /// Unknown, retired or malformed client secret (RFC 6749 §5.2).
-    UnknownClient {
-        /// The client tried HTTP Basic, so the challenge names it.
-        basic: bool,
+    /// A client did not prove itself, or may not have what it asks for (RFC 6749 §5.2).
+    Client {
+        /// What is wrong.
+        problem: ClientProblem,
+        /// The credentials came in a form, which takes HTTP Basic too, so the challenge names that.
+        in_form: bool,
     },
+    /// A client may not revoke the token of another one (RFC 7009 §2.1).
+    OtherClient,
     /// Sign-in failed; whether the user exists is not told.
     WrongCredentials,
     /// The account's owner gave a wrong current password.
@@ -57,6 +61,13 @@ pub enum Error {
     },
     /// The input cannot be read at all.
     Malformed(Message),
+    /// The body is not JSON; where the first mistake is.
+    Json {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1, in bytes; 0 where the line is empty.
+        column: usize,
+    },
     /// A grant other than client credentials (RFC 6749 §5.2).
     GrantType,
     /// Unknown scope, or more than the domain may have (RFC 6749 §5.2).
@@ -86,10 +97,10 @@ pub enum Error {
     HeadTooLarge,
     /// The body did not come within the time that it may take.
     TooSlow,
-    /// A body of a type, or in an encoding, that is not read here.
-    MediaType,
-    /// A browser asks for a page of a host that nobody has registered.
-    Origin,
+    /// A body of a type, or in an encoding, that is not read here; what must be sent.
+    MediaType(Message),
+    /// A browser asks for a page of an origin that no registered host has.
+    Origin(Message),
     /// A good client secret, but a browser sent it (`BROWSER_SECRETS=refuse`).
     SecretInBrowser,
     /// The API's version is past its sunset.
@@ -129,6 +140,66 @@ pub enum Error {
     Internal(String),
     /// Like that, and for good: this node cannot know what it missed in the database, and has to be restarted.
     Outdated(&'static str),
+}
+
+/// Why a client was not taken for the one that it says it is, or gets nothing although it is that one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientProblem {
+    /// It sent no credentials.
+    Missing,
+    /// Its `Authorization` header cannot be read as HTTP Basic.
+    Basic,
+    /// Its secret has a wrong checksum.
+    MalformedSecret,
+    /// Nobody has its secret.
+    UnknownSecret,
+    /// Its secret was replaced, and the time until which it went on working is over.
+    ReplacedSecret,
+    /// Its `client_id` does not look like one.
+    NoId,
+    /// Its `client_id` is another client's.
+    OtherId,
+    /// Its `client_assertion_type` is not supported.
+    AssertionType,
+    /// Its assertion is not signed by it.
+    Assertion,
+    /// Its assertion is for another server.
+    AssertionAudience,
+    /// Its assertion has expired.
+    AssertionExpired,
+    /// Its assertion begins in the future.
+    AssertionNotYet,
+    /// Its assertion was used before.
+    AssertionReplayed,
+    /// Its assertion lives too long.
+    AssertionLifetime,
+    /// The operator suspended it or its owner.
+    Suspended,
+    /// Somebody else verified its host.
+    Superseded,
+}
+
+impl ClientProblem {
+    fn told(self) -> (Reason, Message) {
+        match self {
+            ClientProblem::Missing => (Reason::Missing, Message::ClientMissing),
+            ClientProblem::Basic => (Reason::UnknownClient, Message::UnreadableBasic),
+            ClientProblem::MalformedSecret => (Reason::MalformedSecret, Message::MalformedSecret),
+            ClientProblem::UnknownSecret => (Reason::UnknownClient, Message::UnknownSecret),
+            ClientProblem::ReplacedSecret => (Reason::UnknownClient, Message::ReplacedSecret),
+            ClientProblem::NoId => (Reason::UnknownClient, Message::NoClientId),
+            ClientProblem::OtherId => (Reason::UnknownClient, Message::OtherClientId),
+            ClientProblem::AssertionType => (Reason::UnknownClient, Message::AssertionType),
+            ClientProblem::Assertion => (Reason::UnknownClient, Message::Assertion),
+            ClientProblem::AssertionAudience => (Reason::AssertionAudience, Message::AssertionAudience),
+            ClientProblem::AssertionExpired => (Reason::AssertionExpired, Message::AssertionExpired),
+            ClientProblem::AssertionNotYet => (Reason::AssertionNotYet, Message::AssertionNotYet),
+            ClientProblem::AssertionReplayed => (Reason::AssertionReplayed, Message::AssertionReplayed),
+            ClientProblem::AssertionLifetime => (Reason::AssertionLifetime, Message::AssertionLifetime),
+            ClientProblem::Suspended => (Reason::Suspended, Message::ClientSuspended),
+            ClientProblem::Superseded => (Reason::Superseded, Message::ClientSuperseded),
+        }
+    }
 }
 
 /// One row of the contract's table.
@@ -179,7 +250,11 @@ impl Error {
             Error::TokenInvalid => row(S::UNAUTHORIZED, "invalid_token", R::Invalid, Message::TokenInvalid),
             Error::TokenExpired(status) => row(*status, "invalid_token", R::Expired, Message::TokenExpired),
             Error::TokenRevoked => row(S::UNAUTHORIZED, "invalid_token", R::Revoked, Message::TokenRevoked),
-            Error::UnknownClient { .. } => row(S::UNAUTHORIZED, "invalid_client", R::UnknownClient, Message::UnknownClient),
+            Error::Client { problem, .. } => {
+                let (reason, message) = problem.told();
+                row(S::UNAUTHORIZED, "invalid_client", reason, message)
+            }
+            Error::OtherClient => row(S::BAD_REQUEST, "unauthorized_client", R::OtherClient, Message::OtherClient),
             Error::WrongCredentials => row(S::UNAUTHORIZED, "invalid_grant", R::Credentials, Message::WrongCredentials),
             Error::WrongPassword => row(S::FORBIDDEN, "access_denied", R::Credentials, Message::WrongPassword),
             Error::Changed => row(S::PRECONDITION_FAILED, "precondition_failed", R::Changed, Message::Changed),
@@ -189,6 +264,7 @@ impl Error {
             Error::WrongKind(message) => row(S::FORBIDDEN, "insufficient_scope", R::Kind, *message),
             Error::Field { problem, .. } => row(S::BAD_REQUEST, "invalid_request", R::InvalidField, *problem),
             Error::Malformed(message) => row(S::BAD_REQUEST, "invalid_request", R::Malformed, *message),
+            Error::Json { .. } => row(S::BAD_REQUEST, "invalid_request", R::Malformed, Message::Json),
             Error::GrantType => row(S::BAD_REQUEST, "unsupported_grant_type", R::GrantType, Message::GrantType),
             Error::Scope => row(S::BAD_REQUEST, "invalid_scope", R::Scope, Message::ScopeTooMuch),
             Error::Target => row(S::BAD_REQUEST, "invalid_target", R::Target, Message::Target),
@@ -201,7 +277,7 @@ impl Error {
             Error::TooLarge => row(S::PAYLOAD_TOO_LARGE, "invalid_request", R::TooLarge, Message::TooLarge),
             Error::HeadTooLarge => row(S::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", R::TooLarge, Message::HeadTooLarge),
             Error::TooSlow => row(S::REQUEST_TIMEOUT, "invalid_request", R::Timeout, Message::TooSlow),
-            Error::MediaType => row(S::UNSUPPORTED_MEDIA_TYPE, "invalid_request", R::MediaType, Message::MediaType),
+            Error::MediaType(message) => row(S::UNSUPPORTED_MEDIA_TYPE, "invalid_request", R::MediaType, *message),
             Error::PlanLimit { last_token: None, .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", R::Plan, Message::PlanLimit),
             Error::PlanLimit { last_token: Some(_), .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", R::Plan, Message::PlanLimitButToken),
             Error::NetworkLimit(_) => row(S::TOO_MANY_REQUESTS, "rate_limited", R::Ip, Message::NetworkLimit),
@@ -211,7 +287,7 @@ impl Error {
             Error::PlanNotGranted => row(S::FORBIDDEN, "access_denied", R::Plan, Message::PlanNotGranted),
             Error::Unproven => row(S::BAD_REQUEST, "unauthorized_client", R::Unproven, Message::Unproven),
             Error::NotProven(_) => row(S::CONFLICT, "conflict", R::Unproven, Message::NotProven),
-            Error::Origin => row(S::FORBIDDEN, "access_denied", R::Origin, Message::Origin),
+            Error::Origin(message) => row(S::FORBIDDEN, "access_denied", R::Origin, *message),
             Error::SecretInBrowser => row(S::BAD_REQUEST, "unauthorized_client", R::Browser, Message::SecretInBrowser),
             Error::Sunset => row(S::GONE, "gone", R::Sunset, Message::Sunset),
             Error::CommitUnknown => row(S::INTERNAL_SERVER_ERROR, "server_error", R::CommitUnknown, Message::CommitUnknown),
@@ -249,6 +325,10 @@ impl Error {
                 Error::PlanLimit { last_token: Some(seconds), .. } => {
                     row.message.text(locale).replace("{}", &seconds.to_string())
                 }
+                Error::Json { line, column } => {
+                    let text = row.message.text(locale).replace("{line}", &line.to_string());
+                    text.replace("{column}", &column.to_string())
+                }
                 _ => row.message.text(locale).to_owned(),
             },
         };
@@ -283,8 +363,8 @@ impl Error {
     /// The `WWW-Authenticate` challenge: RFC 6750 §3 (no `error` when nothing was sent), RFC 6749 §5.2.
     fn challenge(&self, row: &Row) -> Option<HeaderValue> {
         match self {
-            Error::UnknownClient { basic: true } => Some(BASIC_CHALLENGE),
-            Error::UnknownClient { basic: false } | Error::TokenMissing | Error::WrongCredentials => {
+            Error::Client { in_form: true, .. } => Some(BASIC_CHALLENGE),
+            Error::Client { in_form: false, .. } | Error::TokenMissing | Error::WrongCredentials => {
                 Some(BEARER_CHALLENGE)
             }
             Error::TokenInvalid

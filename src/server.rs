@@ -67,6 +67,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
                 .service(posts::remove), //    DELETE /v1/posts/{id}
         )
         .service(well_known::metadata) //    GET    /.well-known/oauth-authorization-server
+        .service(well_known::openid_configuration) // GET /.well-known/openid-configuration
         .service(well_known::jwks) //        GET    /.well-known/jwks.json
         .service(status::healthz) //         GET    /healthz
         .service(status::readyz) //          GET    /readyz

@@ -1,5 +1,6 @@
-//! What a client may ask and do about tokens that it was issued: introspection (RFC 7662) and revocation (RFC 7009). Of
-//! other clients' tokens it learns nothing, not even that they are tokens.
+//! What a client may ask and do about tokens that it was issued: introspection (RFC 7662) and revocation (RFC 7009).
+//! Introspection tells it nothing of the tokens of others, and names no user: a resource server could take the name for
+//! one of its own users (RFC 7662 §2.2 means the resource owner, whom client credentials do not have).
 
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use serde::Serialize;
@@ -44,9 +45,6 @@ struct Introspection<'a> {
     scope: &'a str,
     #[schema(required = false)]
     client_id: &'a str,
-    /// The user to whom the data belongs.
-    #[schema(required = false)]
-    username: &'a str,
     #[schema(required = false)]
     token_type: &'a str,
     /// Unix seconds.
@@ -63,6 +61,12 @@ struct Introspection<'a> {
     iss: &'a str,
     #[schema(required = false)]
     jti: &'a str,
+    /// The domain's host.
+    #[schema(required = false)]
+    host: &'a str,
+    /// Whether control of that host was verified when the token was issued.
+    #[schema(required = false)]
+    host_verified: bool,
 }
 
 /// A token that is not active.
@@ -83,7 +87,8 @@ struct Inactive {
 #[post("/introspect")]
 pub(crate) async fn introspect(client: FormClient, req: HttpRequest, app: web::Data<App>) -> Result<HttpResponse> {
     client.spend(&req, &app)?;
-    let Some(token) = own(&client, &app, app.now())? else {
+    let token = live(&client, &app, app.now())?.filter(|token| is_own(&client, token));
+    let Some(token) = token else {
         return Ok(HttpResponse::Ok().json(Inactive { active: false }));
     };
     let claims = token.claims();
@@ -91,7 +96,6 @@ pub(crate) async fn introspect(client: FormClient, req: HttpRequest, app: web::D
         active: true,
         scope: &claims.scope,
         client_id: &claims.sub,
-        username: &claims.username,
         token_type: "Bearer",
         exp: claims.exp,
         iat: claims.iat,
@@ -99,35 +103,47 @@ pub(crate) async fn introspect(client: FormClient, req: HttpRequest, app: web::D
         aud: claims.aud.iter().map(AsRef::as_ref).collect(),
         iss: &claims.iss,
         jti: &claims.jti,
+        host: claims.host.as_deref().unwrap_or_default(),
+        host_verified: claims.host_verified.unwrap_or_default(),
     }))
 }
 
 /// Revoke a token of the calling client (RFC 7009). It is refused from the answer on here, and within two seconds on other
 /// nodes.
 ///
-/// The answer is the same for a token that was not good or not this client's. Revoking costs nothing of the plan's limit,
-/// and has a share of the database of its own: a thief with a stolen token cannot use up what ends the theft.
+/// What is no live token ends nothing, and the answer says so; a live token of anybody else is refused (RFC 7009 §2.1).
+/// Revoking costs nothing of the plan's limit, and has a share of the database of its own: a thief with a stolen token
+/// cannot use up what ends the theft.
 #[utoipa::path(
     tag = "token",
     operation_id = "revokeToken",
     request_body(content = TokenHint, content_type = "application/x-www-form-urlencoded"),
-    responses((status = 200, description = "The token is not good any more", body = super::Done)),
+    responses((status = 200, description = "The token is revoked, or it was none", body = super::Done)),
     security(("client" = []), ())
 )]
 #[post("/revoke")]
 pub(crate) async fn revoke(client: FormClient, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     // While the clock is ahead, a token only seems to have expired.
-    if let Some(token) = own(&client, &app, app.trusted_now())? {
-        let (id, expires_at) = token.revocable();
-        app.revoke(client.revoker(), id, expires_at).await?;
-        client.has_revoked(expires_at);
+    let Some(token) = live(&client, &app, app.trusted_now())? else {
+        return Ok(done(Message::NothingRevoked, locale));
+    };
+    if !is_own(&client, &token) {
+        app.refused(client.id(), &Error::OtherClient);
+        return Err(Error::OtherClient);
     }
+    let (id, expires_at) = token.revocable();
+    app.revoke(client.revoker(), id, expires_at).await?;
+    client.has_revoked(expires_at);
     Ok(done(Message::Revoked, locale))
 }
 
-/// The token of the form, if it is live at the time `now` and this client's.
-fn own(client: &FormClient, app: &App, now: i64) -> Result<Option<Bearer>> {
+/// The token of the form, if it is live at the time `now`.
+fn live(client: &FormClient, app: &App, now: i64) -> Result<Option<Bearer>> {
     let token = client.form.get("token").ok_or_else(|| Error::field("token", Message::Required))?;
-    let live = Bearer::judge(app, token, now).ok();
-    Ok(live.filter(|token| token.domain().is_some_and(|domain| domain.id == client.id())))
+    Ok(Bearer::judge(app, token, now).ok())
+}
+
+/// Whether a token was issued to that client.
+fn is_own(client: &FormClient, token: &Bearer) -> bool {
+    token.domain().is_some_and(|domain| domain.id == client.id())
 }

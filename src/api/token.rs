@@ -82,6 +82,8 @@ pub(crate) struct TokenForm {
     /// An audience that the token is to be for, or several of them; without it, the issuer (RFC 8707).
     #[schema(nullable = false)]
     resource: Option<Vec<String>>,
+    /// Another word for `resource`.
+    audience: Option<Vec<String>>,
 }
 
 /// The only grant.
@@ -190,7 +192,9 @@ impl<'a> Grant<'a> {
 fn scope<'a>(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config) -> Result<Cow<'a, str>> {
     let known = |scope: &&str| config.scopes.split(' ').any(|known| known == *scope);
     let allowed = |scope: &&str| domain.scopes().is_none_or(|own| own.split(' ').any(|own| own == *scope));
-    let Some(asked) = form.and_then(|form| form.get("scope")) else {
+    let asked = form.and_then(|form| form.get("scope")).unwrap_or_default();
+    let mut asked = asked.split(' ').filter(|scope| !scope.is_empty()).peekable();
+    if asked.peek().is_none() {
         return Ok(match domain.scopes() {
             None => config.scopes.as_str().into(),
             Some(own) => match own.split(' ').filter(known).collect::<Vec<_>>().join(" ") {
@@ -198,15 +202,15 @@ fn scope<'a>(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config) -> 
                 left => left.into(),
             },
         });
-    };
-    let granted = each_once(asked.split(' '), |scope| known(&scope) && allowed(&scope));
+    }
+    let granted = each_once(asked, |scope| known(&scope) && allowed(&scope));
     Ok(granted.ok_or(Error::Scope)?.join(" ").into())
 }
 
 fn audiences<'a>(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config) -> Result<Vec<&'a str>> {
     let allowed = |audience: &str| domain.audiences().is_none_or(|own| own.split(' ').any(|own| own == audience));
     let mut known = config.audiences.iter().map(String::as_str).filter(|audience| allowed(audience));
-    let mut asked = form.into_iter().flat_map(|form| form.all("resource")).peekable();
+    let mut asked = form.into_iter().flat_map(Form::resources).peekable();
     if asked.peek().is_none() {
         // The issuer is the first of them.
         return known.next().map(|audience| vec![audience]).ok_or(Error::Target);

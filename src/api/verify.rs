@@ -40,7 +40,7 @@ struct Demands<'a> {
     /// Scopes, separated by spaces, all of which the token must carry.
     #[param(required = false, pattern = "\\S")]
     scope: Option<Cow<'a, str>>,
-    /// The audience that the token must be for; the issuer if absent.
+    /// The audience that the token must be for. If absent: the issuer, or, of a user token, the account.
     #[param(required = false, pattern = "\\S")]
     audience: Option<Cow<'a, str>>,
     /// The host that the token's domain must have, with its default port or without. Control of it must be verified, unless
@@ -189,7 +189,7 @@ pub(crate) async fn identity(req: HttpRequest, app: web::Data<App>) -> Result<Ht
 /// The caller, if it meets every demand.
 fn admitted(req: &HttpRequest, app: &App) -> Result<Bearer> {
     let (of_query, of_headers) = (Demands::of_query(req)?, Demands::of_headers(req.headers())?);
-    let bearer = Bearer::presented(req, app, of_query.audience.as_deref().unwrap_or(&app.config.issuer))?;
+    let bearer = Bearer::presented(req, app, of_query.audience.as_deref())?;
     match of_query.unmet(&bearer, app).or_else(|| of_headers.unmet(&bearer, app)) {
         None => Ok(bearer),
         Some(error) => Err(bearer.refused(req, error)),

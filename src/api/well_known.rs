@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::config::Algorithm;
 use crate::gate::routes::PUBLIC_DOCUMENTS;
 use crate::token::keyring::JWKS_MAX_AGE;
 
@@ -22,10 +23,17 @@ struct Metadata<'a> {
     /// The `iss` of every token.
     issuer: &'a str,
     token_endpoint: String,
-    jwks_uri: String,
+    /// Only where there are public keys: none with HS256.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    jwks_uri: Option<String>,
     scopes_supported: Vec<&'a str>,
     /// None: there is no authorization endpoint.
     response_types_supported: [&'a str; 0],
+    /// There is one name for each subject.
+    subject_types_supported: [&'a str; 1],
+    /// What tokens are signed with. There are no ID tokens, but OpenID libraries look for it here.
+    id_token_signing_alg_values_supported: [&'a str; 1],
     grant_types_supported: [&'a str; 1],
     token_endpoint_auth_methods_supported: [&'a str; 3],
     token_endpoint_auth_signing_alg_values_supported: [&'a str; 4],
@@ -46,14 +54,20 @@ struct Metadata<'a> {
 )]
 #[get("/.well-known/oauth-authorization-server")]
 pub(crate) async fn metadata(app: web::Data<App>) -> HttpResponse {
+    answer(&app)
+}
+
+fn answer(app: &App) -> HttpResponse {
     let config = &app.config;
     let at = |path: &str| format!("{}{path}", config.public_url);
-    let metadata = Metadata {
+    let described = Metadata {
         issuer: &config.issuer,
         token_endpoint: at("/token"),
-        jwks_uri: at("/.well-known/jwks.json"),
+        jwks_uri: (config.jwt_algorithm != Algorithm::Hs256).then(|| at("/.well-known/jwks.json")),
         scopes_supported: config.scopes.split(' ').collect(),
         response_types_supported: [],
+        subject_types_supported: ["public"],
+        id_token_signing_alg_values_supported: [config.jwt_algorithm.name()],
         grant_types_supported: ["client_credentials"],
         token_endpoint_auth_methods_supported: CLIENT_AUTHENTICATION,
         token_endpoint_auth_signing_alg_values_supported: ASSERTION_ALGORITHMS,
@@ -64,7 +78,19 @@ pub(crate) async fn metadata(app: web::Data<App>) -> HttpResponse {
         introspection_endpoint_auth_methods_supported: CLIENT_AUTHENTICATION,
         introspection_endpoint_auth_signing_alg_values_supported: ASSERTION_ALGORITHMS,
     };
-    HttpResponse::Ok().insert_header(cacheable()).json(metadata)
+    HttpResponse::Ok().insert_header(cacheable()).json(described)
+}
+
+/// Describe this issuer to OpenID libraries: the same document.
+#[utoipa::path(
+    tag = PUBLIC_DOCUMENTS,
+    operation_id = "openidConfiguration",
+    responses((status = 200, description = "Authorization server metadata", body = Metadata)),
+    security(())
+)]
+#[get("/.well-known/openid-configuration")]
+pub(crate) async fn openid_configuration(app: web::Data<App>) -> HttpResponse {
+    answer(&app)
 }
 
 /// A JWK Set (RFC 7517 §5).

@@ -31,7 +31,7 @@ pub use self::time::Clock;
 pub(crate) use self::time::system_time;
 use self::time::{Instead, Started, SystemClock, TrustedTime};
 pub(crate) use self::upkeep::{KNOWN_NETWORK, USAGE_DAYS};
-use crate::config::{Config, Database};
+use crate::config::{ACCOUNT, Config, Database};
 use crate::connections::Connections;
 use crate::db::audit::Audited;
 pub(crate) use crate::db::audit::{Actor, Who};
@@ -331,7 +331,10 @@ impl App {
                 Kind::User => tenant.id.to_string().into(),
                 Kind::Access => "".into(),
             },
-            aud: vec![issuer.into()],
+            aud: match kind {
+                Kind::User => vec![[issuer, ACCOUNT].concat().into()],
+                Kind::Access => Vec::new(),
+            },
             exp: now + kind.ttl(&self.config),
             iat: now,
             nbf: None,

@@ -11,12 +11,16 @@ use crate::db::audit::Actor;
 use crate::db::signing_key::{self, SigningKey};
 use crate::db::{Conn, revision};
 use crate::exit::Exit;
-use crate::token::keyring::{Keyring, Phase, phases};
+use crate::token::keyring::{Key, Keyring, Phase, phases};
 
 #[derive(Subcommand)]
 pub(super) enum KeyCommand {
     /// List the keys, and what each of them is for now.
-    List,
+    List {
+        /// Print the public keys in PEM instead, the one that signs first, for verifiers that cannot read a JWKS.
+        #[arg(long)]
+        pem: bool,
+    },
     /// Make the key that follows. It signs in 15 minutes, when every verifier can know it.
     Rotate {
         /// Let it sign in 3 seconds; verifiers that do not ask again for a key that they do not know refuse its tokens for
@@ -43,11 +47,14 @@ impl Operator {
     pub(super) fn key(&self, command: KeyCommand) -> Result<(), Exit> {
         let now = app::system_time();
         match command {
-            KeyCommand::List => {
+            KeyCommand::List { pem } => {
                 let rows = self.read(|conn| Ok(signing_key::list(conn)?))?;
                 let life = crate::token::Kind::longest_ttl(&self.config);
                 let terms: Vec<_> = rows.iter().map(SigningKey::term).collect();
                 let rows: Vec<_> = rows.iter().zip(phases(&terms, life, now)).collect();
+                if pem {
+                    return self.print_pem(&rows);
+                }
                 let values: Vec<Value> = rows.iter().map(|(row, phase)| value(row, *phase)).collect();
                 let lines: Vec<String> = rows.iter().map(|(row, phase)| line(row, *phase, now)).collect();
                 let none = "no kept keys; HS256 signs with JWT_SECRET".to_owned();
@@ -96,6 +103,28 @@ impl Operator {
                     "every key is replaced, and every earlier token is refused; start the servers with the same JWT_SECRET",
                 )
             }
+        }
+    }
+
+    /// Prints the public halves of the keys that verifiers need.
+    fn print_pem(&self, rows: &[(&SigningKey, Phase)]) -> Result<(), Exit> {
+        let keyring = self.keyring()?;
+        let mut needed: Vec<_> = rows.iter().filter(|(_, phase)| *phase != Phase::Over).collect();
+        needed.sort_by_key(|(_, phase)| *phase != Phase::Signing);
+        let pem = |(row, phase): &&(&SigningKey, Phase)| {
+            let opened = keyring.seal().open(&row.kid, &row.sealed);
+            let key = opened.and_then(|opened| Key::load(row.algorithm, &opened.private));
+            let pem = key.and_then(|key| key.public_pem());
+            let pem = pem.ok_or_else(|| Exit::config(format!("JWT_SECRET does not open the key {}", row.kid)))?;
+            let mut shown = value(row, *phase);
+            shown["pem"] = pem.as_str().into();
+            Ok((shown, pem))
+        };
+        let (values, pems): (Vec<Value>, Vec<String>) =
+            needed.iter().map(pem).collect::<Result<Vec<_>, Exit>>()?.into_iter().unzip();
+        match pems.is_empty() {
+            true => Err(Exit::usage("there is no public key: HS256 signs with JWT_SECRET; set JWT_ALGORITHM=ES256")),
+            false => self.out.print(&json!(values), pems.concat().trim_end()),
         }
     }
 

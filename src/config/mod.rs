@@ -33,6 +33,9 @@ use crate::locale::Locale;
 use crate::plan::{Limit, Limits};
 use crate::shares::BudgetLimits;
 
+/// What follows the issuer in the audience of user tokens. No API has that audience, so none takes a person for a client.
+pub const ACCOUNT: &str = "/account";
+
 /// Everything that can be set, parsed. `Debug` shows no secret.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -338,7 +341,7 @@ impl Config {
         let key_rotation = r.read("KEY_ROTATION", "30d", rotation);
         let issuer = r.read("JWT_ISSUER", public_url.as_deref().unwrap_or(&local_url), issuer);
         let scopes = r.read("SCOPES", "posts:read posts:write", scopes);
-        let audiences = r.read("AUDIENCES", "", audiences);
+        let audiences = r.read("AUDIENCES", "", |text| audiences(text, issuer.as_deref().unwrap_or_default()));
         let token_ttl = r.read("TOKEN_TTL", "1m", duration);
         let user_token_ttl = r.read("USER_TOKEN_TTL", "1h", duration);
         let status_419 = StatusCode::from_u16(419).expect("419 is a status");

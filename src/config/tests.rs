@@ -92,6 +92,8 @@ fn each_audience_stands_once() {
     let audiences = |text: &str| load(&[("JWT_ISSUER", "urn:me"), ("AUDIENCES", text)]).map(|config| config.audiences);
     assert_eq!(audiences("urn:a https://b.example").expect("two"), ["urn:me", "urn:a", "https://b.example"]);
     assert_eq!(audiences("urn:a urn:me").expect("the issuer is one anyway"), ["urn:me", "urn:a"]);
+    let problem = audiences("urn:a urn:me/account").expect_err("it is that of user tokens").to_string();
+    assert!(problem.contains("urn:me/account"), "{problem}");
     let problem = audiences("urn:a urn:b urn:a").expect_err("one is there twice").to_string();
     assert_eq!(problem, "AUDIENCES has \"urn:a\" twice (environment: \"urn:a urn:b urn:a\")");
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use url::{Host, Url};
 
-use super::{Database, HmacSecret, PostgresUrl};
+use super::{ACCOUNT, Database, HmacSecret, PostgresUrl};
 use crate::plan::Limit;
 
 pub(super) fn parsed<T: std::str::FromStr>(problem: &'static str) -> impl FnOnce(&str) -> Result<T, String> {
@@ -72,8 +72,8 @@ pub(super) fn scopes(text: &str) -> Result<String, String> {
     }
 }
 
-/// Absolute URIs without a fragment (RFC 8707 §2), each once.
-pub(super) fn audiences(text: &str) -> Result<Vec<String>, String> {
+/// Absolute URIs without a fragment (RFC 8707 §2), each once, and none that user tokens have.
+pub(super) fn audiences(text: &str, issuer: &str) -> Result<Vec<String>, String> {
     let audience = |part: &str| {
         let plain = part.len() <= 200 && part.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
         let absolute = Url::parse(part).is_ok_and(|url| url.fragment().is_none());
@@ -87,6 +87,9 @@ pub(super) fn audiences(text: &str) -> Result<Vec<String>, String> {
         return Err("has more than 2048 characters".to_owned());
     }
     let audiences: Vec<String> = list(text)?.into_iter().map(audience).collect::<Result<_, _>>()?;
+    if let Some(account) = audiences.iter().find(|audience| audience.strip_prefix(issuer) == Some(ACCOUNT)) {
+        return Err(format!("has {account:?}, which is the audience of user tokens"));
+    }
     let mut seen = HashSet::new();
     match audiences.iter().find(|audience| !seen.insert(audience.as_str())) {
         Some(twice) => Err(format!("has {twice:?} twice")),

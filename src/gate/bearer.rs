@@ -114,15 +114,15 @@ impl Bearer {
 
     fn of(req: &HttpRequest) -> Result<Bearer> {
         let app = app(req)?;
-        Bearer::presented(req, app, &app.config.issuer)
+        Bearer::presented(req, app, None)
     }
 
-    /// The token of a request, if it is for that audience. The cheapest check comes first, and the limit last, so that a
+    /// The token of a request, if it is for that audience, or, without one, for this server itself. The cheapest check comes first, and the limit last, so that a
     /// forged token spends nobody's.
     ///
     /// # Errors
     /// As [`Bearer`] says.
-    pub(crate) fn presented(req: &HttpRequest, app: &App, audience: &str) -> Result<Bearer> {
+    pub(crate) fn presented(req: &HttpRequest, app: &App, audience: Option<&str>) -> Result<Bearer> {
         let token = Bearer::authentic(app, presented(req)?)?;
         let subject = token.subject;
         if let Subject::Domain(id) = &subject {
@@ -137,11 +137,11 @@ impl Bearer {
         admitted
     }
 
-    /// The bearer of a token of ours, if it is for that audience, live and within the limit: of the domain; or, where a user
-    /// in person may change something, of the account. By the method, so that no handler can forget it. What ends access is
+    /// The bearer of a token of ours, if it is for whom it was presented to, live and within the limit: of the domain; or,
+    /// where a user in person may change something, of the account. By the method, so that no handler can forget it. What ends access is
     /// free: whoever stole a token could use the limit up and keep the owner from ending that.
-    fn admit(req: &HttpRequest, app: &App, token: Arc<Authentic>, audience: &str) -> Result<Bearer> {
-        if !token.is_for(audience) {
+    fn admit(req: &HttpRequest, app: &App, token: Arc<Authentic>, audience: Option<&str>) -> Result<Bearer> {
+        if !audience.map_or_else(|| token.is_for_us(&app.config), |audience| token.is_for(audience)) {
             return Err(Error::TokenInvalid);
         }
         let bearer = Bearer { address: Address::of(req, &app.config), ..Bearer::in_time(app, token, app.now())? };

@@ -6,7 +6,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName};
+use actix_web::http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, TRANSFER_ENCODING,
+};
+use actix_web::mime::{self, Mime};
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::future::LocalBoxFuture;
@@ -35,10 +38,11 @@ impl<T: DeserializeOwned, const LIMIT: usize> FromRequest for Json<T, LIMIT> {
         let req = req.clone();
         let payload = payload.take();
         async move {
-            if MediaType::of(req.headers()) != Some(MediaType::Json) {
-                return Err(Error::MediaType);
-            }
-            let bytes = read(req.headers(), payload, LIMIT).await?;
+            let bytes = match MediaType::of(req.headers())? {
+                Some(MediaType::Json) => read(req.headers(), payload, LIMIT).await?,
+                _ if is_empty(req.headers()) => return Err(Error::Malformed(Message::NoBody)),
+                _ => return Err(Error::MediaType(Message::SendJson)),
+            };
             parse(&bytes).map(Json)
         }
         .boxed_local()
@@ -71,21 +75,33 @@ pub(super) enum MediaType {
 }
 
 impl MediaType {
-    /// Reads `Content-Type` without its parameters.
-    pub(super) fn of(headers: &HeaderMap) -> Option<MediaType> {
-        let name = text(headers, CONTENT_TYPE)?.split(';').next()?.trim();
-        match name {
-            _ if name.eq_ignore_ascii_case("application/json") => Some(MediaType::Json),
-            _ if name.eq_ignore_ascii_case("application/x-www-form-urlencoded") => Some(MediaType::Form),
-            _ => None,
+    /// Reads `Content-Type`. `None` is any type that is not read here, or none at all.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Option<MediaType>> {
+        let mut types = headers.get_all(CONTENT_TYPE);
+        let mime = types.next().and_then(|value| value.to_str().ok()?.parse::<Mime>().ok());
+        if types.next().is_some() {
+            return Err(Error::Malformed(Message::TwoTypes));
+        }
+        let known = [("application/json", MediaType::Json), ("application/x-www-form-urlencoded", MediaType::Form)];
+        let found = mime.and_then(|mime| Some((known.iter().find(|(name, _)| *name == mime.essence_str())?.1, mime)));
+        let Some((media_type, mime)) = found else { return Ok(None) };
+        let charsets = mime.params().filter(|(name, _)| *name == mime::CHARSET);
+        match charsets.map(|(_, charset)| charset).all(|charset| charset == mime::UTF_8) {
+            true => Ok(Some(media_type)),
+            false => Err(Error::MediaType(Message::Charset)),
         }
     }
+}
+
+/// Whether the head says that no body follows.
+fn is_empty(headers: &HeaderMap) -> bool {
+    !headers.contains_key(TRANSFER_ENCODING) && text(headers, CONTENT_LENGTH).is_none_or(|length| length == "0")
 }
 
 /// Reads a whole body.
 pub(super) async fn read(headers: &HeaderMap, payload: Payload, limit: usize) -> Result<Bytes> {
     if text(headers, CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-        return Err(Error::MediaType);
+        return Err(Error::MediaType(Message::ContentEncoding));
     }
     if text(headers, CONTENT_LENGTH).and_then(|length| length.parse().ok()).is_some_and(|length: usize| length > limit)
     {
@@ -131,14 +147,16 @@ async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes> {
 
 /// Parses a JSON object; an error of one member names it by its path.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    // A derived parser would also take an array of the members' values.
-    if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Error::Malformed(Message::Malformed));
+    match bytes.trim_ascii_start().first() {
+        Some(b'{') => {}
+        None => return Err(Error::Malformed(Message::NoBody)),
+        // A derived parser would also take an array of the members' values.
+        Some(_) => return Err(Error::Malformed(Message::NotAnObject)),
     }
     // Keeping track of the path costs as much as parsing, so that is done only for an error.
     serde_json::from_slice(bytes).map_err(|error| match error.is_data() {
         true => what_is_wrong::<T>(bytes),
-        false => Error::Malformed(Message::Malformed),
+        false => Error::Json { line: error.line(), column: error.column() },
     })
 }
 

@@ -17,8 +17,8 @@ use super::body::{self, MediaType};
 use super::{app, cors, quota, versions};
 use crate::app::leaks::Leak;
 use crate::app::{Actor, App, Revoker, Who};
-use crate::directory::{Known, Live};
-use crate::error::{Error, Result};
+use crate::directory::{Known, Live, Registered};
+use crate::error::{ClientProblem, Error, Result};
 use crate::id::{DomainId, SecretId};
 use crate::locale::Message;
 use crate::secret::ClientSecret;
@@ -48,14 +48,26 @@ impl FromRequest for Client {
         let client = async move {
             let app = app(&req)?;
             let address = Address::of(&req, &app.config);
-            let body = Body::read(&req, payload).await?;
+            let (media_type, bytes) = read(&req, payload).await?;
             address.spend(app, Budget::Requests)?;
-            let (Proven { live, secret, assertion }, form) = proven(&req, app, address, &body)?;
+            let (form, credentials) = match media_type {
+                MediaType::Json => (None, of_json(&req, &bytes)),
+                MediaType::Form => {
+                    let form = Form::parse(&bytes)?;
+                    let credentials = form.credentials(&req);
+                    (Some(form), credentials)
+                }
+            };
+            let Proven { live, proof } = proven(&req, app, address, credentials)?;
             let id = live.domain.id;
             versions::count(&req, app, id);
             may_have_tokens(&req, app, &live).inspect_err(|error| app.refused(id, error))?;
-            note_use(app, &live, assertion, address)?;
-            Ok(Client { live, secret_expires_at: secret.and_then(|(_, expires_at)| expires_at), form })
+            note_use(app, &live, &proof, address)?;
+            let secret_expires_at = match proof {
+                Proof::Secret { expires_at, .. } => expires_at,
+                Proof::Assertion(_) => None,
+            };
+            Ok(Client { live, secret_expires_at, form })
         };
         // Of a version that is gone, nothing else is told, whatever else may be wrong.
         let told = move |error| match app(&of_request).is_ok_and(|app| versions::is_over(&of_request, app)) {
@@ -114,16 +126,20 @@ impl FromRequest for FormClient {
         let req = req.clone();
         let payload = payload.take();
         async move {
-            if MediaType::of(req.headers()) != Some(MediaType::Form) {
-                return Err(Error::MediaType);
-            }
             let app = app(&req)?;
             let address = Address::of(&req, &app.config);
-            let body = Body::read(&req, payload).await?;
+            let bytes = match read(&req, payload).await {
+                Ok((MediaType::Form, bytes)) => bytes,
+                Ok((MediaType::Json, _)) | Err(Error::MediaType(Message::SendJson | Message::SendJsonOrForm)) => {
+                    return Err(Error::MediaType(Message::SendForm));
+                }
+                Err(error) => return Err(error),
+            };
             address.spend(app, Budget::Requests)?;
-            let (Proven { live, assertion, .. }, form) = proven(&req, app, address, &body)?;
-            note_use(app, &live, assertion, address)?;
-            Ok(FormClient { live, address, form: form.ok_or(Error::MediaType)? })
+            let form = Form::parse(&bytes)?;
+            let Proven { live, proof } = proven(&req, app, address, form.credentials(&req))?;
+            note_use(app, &live, &proof, address)?;
+            Ok(FormClient { live, address, form })
         }
         .boxed_local()
     }
@@ -135,7 +151,7 @@ fn may_have_tokens(req: &HttpRequest, app: &App, live: &Live) -> Result<()> {
     if versions::is_over(req, app) {
         return Err(Error::Sunset);
     }
-    if domain.ousted || (app.config.proof_required && !domain.proven) {
+    if app.config.proof_required && !domain.proven {
         return Err(Error::Unproven);
     }
     quota::spend(req, app, domain).map_err(|error| with_last_token(error, live, app.now()))
@@ -151,58 +167,52 @@ fn with_last_token(error: Error, live: &Live, now: i64) -> Error {
     }
 }
 
-/// The client that sent the request, and what else its form has. Wrong credentials come out of the network's budget for
+/// The client that these credentials of a request are of. Wrong credentials come out of the network's budget for
 /// failures; once that is used up they are answered 429, but right ones are still right, so that nobody can shut out
-/// a neighbour behind the same address. (A secret has 190 random bits: guessing has to be paid for, not prevented.)
-fn proven(req: &HttpRequest, app: &App, address: Address, body: &Body) -> Result<(Proven, Option<Form>)> {
-    let proven = presented(req, body).and_then(|(credentials, form)| Ok((credentials.prove(app, req)?, form)));
-    if let Ok((Proven { secret: Some((secret, _)), .. }, _)) = &proven {
-        app.usage.used(*secret, Use { at: app.now(), from: address.0 });
-    }
-    if let Err(Error::UnknownClient { .. }) = proven {
-        address.spend(app, Budget::Failures)?;
+/// a neighbour behind the same address. (A secret has 190 random bits: guessing must be paid for, not prevented.) A client
+/// that waits for the challenge has guessed nothing.
+fn proven(req: &HttpRequest, app: &App, address: Address, credentials: Result<Credentials>) -> Result<Proven> {
+    let proven = credentials.and_then(|credentials| credentials.prove(app, req));
+    match &proven {
+        Ok(Proven { proof: Proof::Secret { id, .. }, .. }) => {
+            app.usage.used(*id, Use { at: app.now(), from: address.0 });
+        }
+        Err(Error::Client { problem, .. }) if *problem != ClientProblem::Missing => {
+            address.spend(app, Budget::Failures)?;
+        }
+        _ => {}
     }
     proven
 }
 
-/// A body that was read, in one of the types that credentials come in.
-struct Body {
-    media_type: MediaType,
-    bytes: Bytes,
-}
-
-impl Body {
-    async fn read(req: &HttpRequest, payload: Payload) -> Result<Body> {
-        let media_type = MediaType::of(req.headers()).ok_or(Error::MediaType)?;
-        let bytes = body::read(req.headers(), payload, body::MOST).await?;
-        Ok(Body { media_type, bytes })
+/// Reads a body of one of the types that credentials come in.
+async fn read(req: &HttpRequest, payload: Payload) -> Result<(MediaType, Bytes)> {
+    let media_type = MediaType::of(req.headers())?;
+    let bytes = body::read(req.headers(), payload, body::MOST).await?;
+    let is_object = bytes.trim_ascii_start().first() == Some(&b'{');
+    match media_type {
+        // Many tools say that what they send is a form, whatever it is.
+        Some(media_type) if media_type == MediaType::Json || !is_object => Ok((media_type, bytes)),
+        _ if is_object => Err(Error::MediaType(Message::SendJson)),
+        _ => Err(Error::MediaType(Message::SendJsonOrForm)),
     }
 }
 
-/// Reads the credentials, presented in one way only, and what else the form has.
-fn presented(req: &HttpRequest, body: &Body) -> Result<(Credentials, Option<Form>)> {
-    let Body { media_type, bytes } = body;
-    let basic = basic(req)?;
-    if *media_type == MediaType::Json {
-        let TokenRequest { client_secret: secret } = body::parse(bytes)?;
-        return match basic {
-            None => Ok((Credentials::Secret { id: None, secret, basic: false }, None)),
-            Some(_) => Err(Error::Malformed(Message::TwoAuthentications)),
-        };
+/// The credentials in a JSON body.
+fn of_json(req: &HttpRequest, bytes: &Bytes) -> Result<Credentials> {
+    let parsed = body::parse(bytes).map_err(|error| match error {
+        Error::Field { name, problem: Message::Unknown } => Error::field(name, Message::UnknownInTokenRequest),
+        error => error,
+    });
+    match (basic(req)?, parsed?) {
+        (None, TokenRequest { client_secret: secret }) => Ok(Credentials::Secret { id: None, secret }),
+        (Some(_), _) => Err(Error::Malformed(Message::TwoAuthentications)),
     }
-    let form = Form::parse(bytes)?;
-    let credentials = match basic {
-        None => form.credentials()?,
-        Some(_) if Form::CREDENTIALS.iter().any(|name| form.get(name).is_some()) => {
-            return Err(Error::Malformed(Message::TwoAuthentications));
-        }
-        // A form that names another client beside Basic names nobody.
-        Some((id, _)) if form.get("client_id").is_some_and(|named| named != id) => {
-            return Err(Error::UnknownClient { basic: true });
-        }
-        Some((id, secret)) => Credentials::Secret { id: Some(id), secret, basic: true },
-    };
-    Ok((credentials, Some(form)))
+}
+
+/// A form's credentials that are not good.
+fn refused(problem: ClientProblem) -> Error {
+    Error::Client { problem, in_form: true }
 }
 
 /// The JSON form of a token request.
@@ -218,15 +228,13 @@ pub(crate) struct TokenRequest {
 enum Credentials {
     /// A secret.
     Secret {
-        /// The `client_id`, which has to be the secret's where it is given.
+        /// The `client_id`, which JSON does not have; it must be the secret's.
         id: Option<String>,
         secret: String,
-        /// They came in HTTP Basic.
-        basic: bool,
     },
     /// A signature of its own (RFC 7523 §2.2).
     Assertion {
-        /// The `client_id`, which has to be the assertion's where it is given.
+        /// The `client_id`, which must be the assertion's where it is given.
         id: Option<String>,
         assertion: String,
     },
@@ -235,40 +243,88 @@ enum Credentials {
 /// A client, and what it proved itself by.
 struct Proven {
     live: Live,
-    /// The secret, with the time from which the secret no longer works.
-    secret: Option<(SecretId, Option<i64>)>,
-    /// The use of an assertion, which must still be noted.
-    assertion: Option<assertion::Use>,
+    proof: Proof,
 }
 
+enum Proof {
+    Secret {
+        id: SecretId,
+        /// Unix seconds from which it no longer works.
+        expires_at: Option<i64>,
+    },
+    /// The use of an assertion, which must still be noted.
+    Assertion(assertion::Use),
+}
+
+/// Whose credentials they are, and the proof if they are good.
+type Identified = (Registered, std::result::Result<Proof, ClientProblem>);
+
 impl Credentials {
-    /// The client that these credentials of a request are of.
+    /// The client that these credentials of a request are of. A refusal is counted as the client's once its secret or its
+    /// signature shows that it is that client.
     fn prove(&self, app: &App, req: &HttpRequest) -> Result<Proven> {
-        let (id, basic, proven) = match self {
-            Credentials::Secret { id, secret, basic } => {
-                let secret = ClientSecret::parse(secret);
-                let known = secret.and_then(|secret| app.directory.by_secret(&secret.digest(), app.now()));
-                let proven = known.map(|Known { live, secret, expires_at }| Proven {
-                    live,
-                    secret: Some((secret, expires_at)),
-                    assertion: None,
-                });
-                (id, *basic, proven)
-            }
-            Credentials::Assertion { id, assertion } => (id, false, asserted(app, assertion, req.path())),
+        let (id, in_form, identified) = match self {
+            Credentials::Secret { id, secret } => (id, id.is_some(), by_secret(app, secret)),
+            Credentials::Assertion { id, assertion } => (id, true, by_assertion(app, assertion, req.path())),
         };
-        let proven = proven
-            .filter(|proven| id.as_ref().is_none_or(|id| id == proven.live.domain.id.as_str()))
-            .ok_or(Error::UnknownClient { basic })?;
-        cors::note(req, app, &proven.live.domain.id);
-        if let Some((secret, _)) = proven.secret
-            && cors::is_from_browser(req.headers())
-        {
-            let id = proven.live.domain.id;
-            came_from_browser(app, req, &proven.live, secret).inspect_err(|error| app.refused(id, error))?;
-        }
-        Ok(proven)
+        let refused = |problem| Error::Client { problem, in_form };
+        let (client, proof) = identified.map_err(refused)?;
+        let domain = client.domain.id;
+        cors::note(req, app, &domain);
+        let admitted = proof.and_then(|proof| admit(client, id.as_deref(), proof)).map_err(refused);
+        let admitted = admitted.and_then(|proven| match &proven.proof {
+            Proof::Secret { id, .. } if cors::is_from_browser(req.headers()) => {
+                came_from_browser(app, req, &proven.live, *id).map(|()| proven)
+            }
+            _ => Ok(proven),
+        });
+        admitted.inspect_err(|error| app.refused(domain, error))
     }
+}
+
+fn by_secret(app: &App, text: &str) -> std::result::Result<Identified, ClientProblem> {
+    let secret = ClientSecret::parse(text).ok_or(ClientProblem::MalformedSecret)?;
+    let known = app.directory.by_secret(&secret.digest()).ok_or(ClientProblem::UnknownSecret)?;
+    let Known { client, secret: id, expires_at } = known;
+    let works = expires_at.is_none_or(|deadline| app.now() < deadline);
+    Ok((client, if works { Ok(Proof::Secret { id, expires_at }) } else { Err(ClientProblem::ReplacedSecret) }))
+}
+
+fn by_assertion(app: &App, text: &str, path: &str) -> std::result::Result<Identified, ClientProblem> {
+    let client = assertion::claimed_client(text).and_then(|id| app.directory.registered(&id));
+    let client = client.ok_or(ClientProblem::Assertion)?;
+    let config = &app.config;
+    let endpoint = |path: &str| format!("{}{path}", config.public_url);
+    let (token, called) = (endpoint("/token"), endpoint(path));
+    let circumstances = Circumstances {
+        audiences: &[&config.issuer, &config.public_url, &token, &called],
+        now: app.now(),
+        // Of a client that was registered since, this process has seen everything or is told within two seconds.
+        remembers_since: if client.domain.is_from_before() { app.remembers_since() } else { i64::MIN },
+    };
+    let keys = client.domain.keys().ok_or(ClientProblem::Assertion)?;
+    let judged = assertion::verify(text, &client.domain.id, keys, circumstances).ok_or(ClientProblem::Assertion)?;
+    let proof = judged.and_then(|used| match app.directory.used_assertions.contains(&used) {
+        true => Err(ClientProblem::AssertionReplayed),
+        false => Ok(Proof::Assertion(used)),
+    });
+    Ok((client, proof))
+}
+
+/// What good credentials get: they must be of the client that the request names, and it must be in good standing.
+fn admit(client: Registered, id: Option<&str>, proof: Proof) -> std::result::Result<Proven, ClientProblem> {
+    match id {
+        Some(id) if id != client.domain.id.as_str() => Err(other_id(id)),
+        _ => {
+            let live = client.live().ok_or(ClientProblem::Suspended)?;
+            if live.domain.ousted { Err(ClientProblem::Superseded) } else { Ok(Proven { live, proof }) }
+        }
+    }
+}
+
+/// What is wrong with a `client_id` that is not the one of the credentials beside it.
+fn other_id(id: &str) -> ClientProblem {
+    DomainId::parse(id).map_or(ClientProblem::NoId, |_| ClientProblem::OtherId)
 }
 
 /// A secret in a browser can be read by everybody who looks: its owner has to know.
@@ -281,37 +337,20 @@ fn came_from_browser(app: &App, req: &HttpRequest, live: &Live, secret: SecretId
     }
 }
 
-/// The client of an assertion, if the assertion is good and was not used before.
-fn asserted(app: &App, text: &str, path: &str) -> Option<Proven> {
-    let live = app.directory.by_id(&assertion::claimed_client(text)?)?;
-    let keys = live.domain.keys()?;
-    let config = &app.config;
-    let endpoint = |path: &str| format!("{}{path}", config.public_url);
-    let (token, called) = (endpoint("/token"), endpoint(path));
-    let circumstances = Circumstances {
-        audiences: &[&config.issuer, &config.public_url, &token, &called],
-        now: app.now(),
-        // Of a client that was registered since, this process has seen everything or is told within two seconds.
-        remembers_since: if live.domain.is_from_before() { app.remembers_since() } else { i64::MIN },
-    };
-    let used = assertion::verify(text, &live.domain.id, keys, circumstances)?;
-    let is_first = !app.directory.used_assertions.contains(&used);
-    is_first.then_some(Proven { live, secret: None, assertion: Some(used) })
-}
-
 /// Notes the use of an assertion. This comes after the limits, so that a client over its limit takes no memory.
-fn note_use(app: &App, live: &Live, used: Option<assertion::Use>, address: Address) -> Result<()> {
-    let Some(used) = used else { return Ok(()) };
+fn note_use(app: &App, live: &Live, proof: &Proof, address: Address) -> Result<()> {
+    let Proof::Assertion(used) = proof else { return Ok(()) };
     let holder = Holder::account(address.network(), live.tenant.id);
-    match app.directory.used_assertions.note(&used, holder) {
+    let noted = match app.directory.used_assertions.note(used, holder) {
         Ok(true) => Ok(()),
-        Ok(false) => Err(Error::UnknownClient { basic: false }),
+        Ok(false) => Err(refused(ClientProblem::AssertionReplayed)),
         Err(replay::Forgetful) => Err(Error::Busy),
-    }
+    };
+    noted.inspect_err(|error| app.refused(live.domain.id, error))
 }
 
 /// The members of an OAuth 2.0 form. One without a value counts as absent, one given twice is refused (RFC 6749 §3.2),
-/// except `resource` (RFC 8707 §2).
+/// except those that name resources (RFC 8707 §2).
 pub struct Form(Vec<(String, String)>);
 
 /// Shows the names only: a value may be a credential.
@@ -325,7 +364,7 @@ impl Form {
     fn parse(bytes: &[u8]) -> Result<Form> {
         let mut members: Vec<(String, String)> = form_urlencoded::parse(bytes).into_owned().collect();
         let names = members.iter().map(|(name, _)| name.as_str());
-        let mut names: Vec<&str> = names.filter(|name| *name != "resource").collect();
+        let mut names: Vec<&str> = names.filter(|name| !Form::RESOURCES.contains(name)).collect();
         names.sort_unstable();
         if names.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(Error::Malformed(Message::RepeatedParameter));
@@ -339,21 +378,35 @@ impl Form {
         self.0.iter().find(|(member, _)| member == name).map(|(_, value)| value.as_str())
     }
 
-    /// Every value of a member.
-    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(member, _)| member == name).map(|(_, value)| value.as_str())
+    /// The resources that it names.
+    pub fn resources(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|(member, _)| Form::RESOURCES.contains(&member.as_str())).map(|(_, value)| value.as_str())
     }
 
+    /// What names resources: RFC 8707 has the one word, and other servers have the other.
+    const RESOURCES: [&str; 2] = ["resource", "audience"];
     const CREDENTIALS: [&str; 3] = ["client_secret", "client_assertion", "client_assertion_type"];
 
-    fn credentials(&self) -> Result<Credentials> {
+    /// The credentials, presented in one way only.
+    fn credentials(&self, req: &HttpRequest) -> Result<Credentials> {
+        match basic(req)? {
+            None => self.own_credentials(),
+            Some(_) if Form::CREDENTIALS.iter().any(|name| self.get(name).is_some()) => {
+                Err(Error::Malformed(Message::TwoAuthentications))
+            }
+            Some((id, secret)) => match self.get("client_id").filter(|named| *named != id) {
+                Some(named) => Err(refused(other_id(named))),
+                None => Ok(Credentials::Secret { id: Some(id), secret }),
+            },
+        }
+    }
+
+    fn own_credentials(&self) -> Result<Credentials> {
         let id = self.get("client_id").map(str::to_owned);
         let (assertion, kind) = (self.get("client_assertion"), self.get("client_assertion_type"));
         match (self.get("client_secret"), assertion, kind) {
-            (None, None, None) => Err(Error::UnknownClient { basic: false }),
-            (Some(secret), None, None) if id.is_some() => {
-                Ok(Credentials::Secret { id, secret: secret.to_owned(), basic: false })
-            }
+            (None, None, None) => Err(refused(ClientProblem::Missing)),
+            (Some(secret), None, None) if id.is_some() => Ok(Credentials::Secret { id, secret: secret.to_owned() }),
             (Some(_), None, None) => Err(Error::field("client_id", Message::Required)),
             (Some(_), _, _) => Err(Error::Malformed(Message::TwoAuthentications)),
             (None, None, Some(_)) => Err(Error::field("client_assertion", Message::Required)),
@@ -361,7 +414,7 @@ impl Form {
             (None, Some(assertion), Some(assertion::TYPE)) => {
                 Ok(Credentials::Assertion { id, assertion: assertion.to_owned() })
             }
-            (None, Some(_), Some(_)) => Err(Error::UnknownClient { basic: false }),
+            (None, Some(_), Some(_)) => Err(refused(ClientProblem::AssertionType)),
         }
     }
 }
@@ -386,7 +439,7 @@ fn basic(req: &HttpRequest) -> Result<Option<(String, String)>> {
         let (id, secret) = decoded.split_once(':')?;
         Some((form_decoded(id), form_decoded(secret)))
     };
-    credentials().ok_or(Error::UnknownClient { basic: true }).map(Some)
+    credentials().ok_or(refused(ClientProblem::Basic)).map(Some)
 }
 
 fn form_decoded(text: &str) -> String {

@@ -24,6 +24,7 @@ use crate::directory::Domain;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::id::DomainId;
+use crate::locale::Message;
 
 /// What a page may send beside what every page may.
 const REQUEST_HEADERS: HeaderValue =
@@ -83,7 +84,7 @@ impl Page {
             Pages::None => return None,
             Pages::All => EVERY_ORIGIN,
             Pages::OfDomains if app.directory.has_live_host(self.origin()) => self.origin.clone(),
-            Pages::OfDomains => return Some(Err(Error::Origin)),
+            Pages::OfDomains => return Some(Err(self.unknown(app))),
         };
         let (methods, headers) = match route.pattern {
             FOR_PROXIES if req.match_info().as_str() != FOR_PROXIES || forwarded::is_question(req.headers()) => {
@@ -111,6 +112,14 @@ impl Page {
         if allowed {
             expose(self.origin.clone(), headers);
         }
+    }
+
+    fn unknown(&self, app: &App) -> Error {
+        let over_https = self.origin().strip_prefix("http://").map(|authority| format!("https://{authority}"));
+        Error::Origin(match over_https.is_some_and(|origin| app.directory.has_live_host(&origin)) {
+            true => Message::HttpOrigin,
+            false => Message::Origin,
+        })
     }
 
     fn origin(&self) -> &str {

@@ -36,6 +36,7 @@ use crate::connections::{Exchange, Refusal};
 use crate::error::{Error, Result};
 use crate::locale::{Locale, Message};
 use crate::logging;
+use crate::reason::Reason;
 use crate::shares::{Budget, Network};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -172,7 +173,9 @@ impl<'a> Seen<'a> {
         if let Some(cause) = error.cause() {
             log::error!("{} {} failed, request {}: {cause}", self.method, self.route, self.id());
         }
-        error.answer(self.locale, Some(self.id()))
+        let mut answer = error.answer(self.locale, Some(self.id()));
+        answer.extensions_mut().insert(error.reason());
+        answer
     }
 
     fn finish(&self, app: &App, response: &mut HttpResponse) {
@@ -199,7 +202,7 @@ impl<'a> Seen<'a> {
             AccessLog::Off => false,
         };
         if wanted {
-            self.log(app, status, took);
+            self.log(app, response, took);
         }
     }
 
@@ -209,7 +212,8 @@ impl<'a> Seen<'a> {
     }
 
     /// Writes a line, or, where the network has used up its share of the log, counts it.
-    fn log(&self, app: &App, status: StatusCode, took: Duration) {
+    fn log(&self, app: &App, response: &HttpResponse, took: Duration) {
+        let status = response.status();
         let refused = status.is_client_error() || status.is_server_error();
         let network = Network::of(self.client);
         let budget = if refused { Budget::RefusalLines(network) } else { Budget::RequestLines(network) };
@@ -223,6 +227,7 @@ impl<'a> Seen<'a> {
             "route": self.route,
             "path": self.path,
             "status": status.as_u16(),
+            "reason": response.extensions().get::<Reason>().map(|reason| reason.as_str()),
             "ms": took.as_micros() as f64 / 1000.0,
             "client": self.client,
             "requestId": self.id(),
@@ -322,7 +327,7 @@ fn of_framework(error: &actix_web::Error) -> Error {
     match error.as_response_error().status_code() {
         StatusCode::NOT_FOUND => Error::NotFound(Message::NotFound),
         StatusCode::PAYLOAD_TOO_LARGE => Error::TooLarge,
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => Error::MediaType,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Error::MediaType(Message::SendJson),
         StatusCode::REQUEST_TIMEOUT => Error::TooSlow,
         status if status.is_client_error() => Error::Malformed(Message::Malformed),
         _ => Error::internal(error),

@@ -10,13 +10,16 @@ use serde::Deserialize;
 
 use super::client_keys::ClientKeys;
 use super::replay::Fingerprint;
-use super::{Header, MOST_BYTES, SKEW, decode, present, split, strict};
+use super::{Header, MOST_BYTES, decode, present, split, strict};
+use crate::error::ClientProblem;
 use crate::id::DomainId;
 
 /// The value of `client_assertion_type`.
 pub const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// How far ahead `exp` may be, in seconds: so long a used one has to be remembered.
 pub(crate) const LONGEST_LIFE: i64 = 3600;
+/// How far the client's clock may be ahead of ours, in seconds (FAPI 2.0 Security Profile §5.3.2.1).
+const SKEW: i64 = 10;
 
 #[derive(Deserialize)]
 struct Claims<'a> {
@@ -80,8 +83,14 @@ pub struct Circumstances<'a> {
     pub remembers_since: i64,
 }
 
-/// Verifies all of an assertion but whether it was used before. `None` is any that is not good; why is not told.
-pub fn verify(assertion: &str, client: &DomainId, keys: &ClientKeys, at: Circumstances<'_>) -> Option<Use> {
+/// Verifies all of an assertion but whether it was used before. `None` is any that the client has not signed. What is wrong
+/// with one that it has signed is for the client to know.
+pub fn verify(
+    assertion: &str,
+    client: &DomainId,
+    keys: &ClientKeys,
+    at: Circumstances<'_>,
+) -> Option<Result<Use, ClientProblem>> {
     let (header, payload, signature) = split(assertion).filter(|_| assertion.len() <= MOST_BYTES)?;
     let message = &assertion[..header.len() + 1 + payload.len()];
     let (header, payload) = (decode(header)?, decode(payload)?);
@@ -93,22 +102,34 @@ pub fn verify(assertion: &str, client: &DomainId, keys: &ClientKeys, at: Circums
         return None;
     }
     let claims: Claims<'_> = strict(&payload)?;
-    let now = at.now as f64;
-    let latest = now + SKEW as f64;
-    let good = claims.iss == client.as_str()
-        && claims.sub == client.as_str()
-        && claims.aud.names_one_of(at.audiences)
-        && claims.exp > now
-        && claims.exp <= latest + LONGEST_LIFE as f64
-        && claims.iat.is_none_or(|iat| iat <= latest && claims.exp - iat <= (LONGEST_LIFE + SKEW) as f64)
-        && claims.nbf.is_none_or(|nbf| nbf <= latest)
-        && (1..=256).contains(&claims.jti.len());
-    good.then(|| {
-        let named = [client.as_str().as_bytes(), claims.jti.as_bytes()].concat();
+    Some(claims.judge(client, at))
+}
+
+impl Claims<'_> {
+    fn judge(&self, client: &DomainId, at: Circumstances<'_>) -> Result<Use, ClientProblem> {
+        let now = at.now as f64;
+        let latest = now + SKEW as f64;
+        let is_ahead = |time: Option<f64>| time.is_some_and(|time| time > latest);
+        let life = self.iat.map_or(0.0, |iat| self.exp - iat);
+        let problem = match self {
+            _ if self.iss != client.as_str() || !(1..=256).contains(&self.jti.len()) => ClientProblem::Assertion,
+            _ if !self.aud.names_one_of(at.audiences) => ClientProblem::AssertionAudience,
+            _ if self.exp <= now => ClientProblem::AssertionExpired,
+            _ if is_ahead(self.nbf) || is_ahead(self.iat) => ClientProblem::AssertionNotYet,
+            _ if self.exp > latest + LONGEST_LIFE as f64 || life > (LONGEST_LIFE + SKEW) as f64 => {
+                ClientProblem::AssertionLifetime
+            }
+            _ => return Ok(self.used(client, at.remembers_since)),
+        };
+        Err(problem)
+    }
+
+    fn used(&self, client: &DomainId, remembers_since: i64) -> Use {
+        let named = [client.as_str().as_bytes(), self.jti.as_bytes()].concat();
         let fingerprint = Fingerprint::of(&named);
         // Clocks that are ahead make assertions that look younger than they are.
-        let since = at.remembers_since.saturating_add(SKEW) as f64;
-        let made = claims.iat.or(claims.nbf).unwrap_or(claims.exp - LONGEST_LIFE as f64);
-        Use { fingerprint, expires_at: claims.exp.ceil() as i64, remembered: made > since }
-    })
+        let since = remembers_since.saturating_add(SKEW) as f64;
+        let made = self.iat.or(self.nbf).unwrap_or(self.exp - LONGEST_LIFE as f64);
+        Use { fingerprint, expires_at: self.exp.ceil() as i64, remembered: made > since }
+    }
 }

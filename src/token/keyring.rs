@@ -101,6 +101,14 @@ impl Key {
         self.algorithm
     }
 
+    /// The public half in PEM; an HMAC key has none.
+    pub fn public_pem(&self) -> Option<String> {
+        match &self.signing {
+            Signing::Hmac(_) => None,
+            Signing::Private(key) => Some(key.public_pem()),
+        }
+    }
+
     pub(super) fn header(&self, kind: Kind) -> &str {
         match kind {
             Kind::Access => &self.access_header,

@@ -22,7 +22,7 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::config::Config;
+use crate::config::{ACCOUNT, Config};
 use crate::id::{DomainId, TokenId};
 use keyring::{Key, Keyring};
 
@@ -155,6 +155,14 @@ pub enum Subject {
 }
 
 impl Authentic {
+    /// Whether this server itself may accept it.
+    pub fn is_for_us(&self, config: &Config) -> bool {
+        match self.kind {
+            Kind::Access => self.is_for(&config.issuer),
+            Kind::User => self.claims.aud.iter().any(|named| named.strip_prefix(&*config.issuer) == Some(ACCOUNT)),
+        }
+    }
+
     /// Whether it may be accepted by that audience.
     pub fn is_for(&self, audience: &str) -> bool {
         self.claims.aud.iter().any(|named| named == audience)
@@ -251,10 +259,11 @@ fn decode(part: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(part).ok()
 }
 
-/// Parses an object in which no member occurs twice.
+/// Parses an object in which no member occurs twice. All of it must be UTF-8, also what nobody reads (RFC 8259 §8.1).
 fn strict<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Option<T> {
-    let UniqueMembers = serde_json::from_slice(json).ok()?;
-    serde_json::from_slice(json).ok()
+    let json = str::from_utf8(json).ok()?;
+    let UniqueMembers = serde_json::from_str(json).ok()?;
+    serde_json::from_str(json).ok()
 }
 
 /// The header members that count, and those that may not be there.

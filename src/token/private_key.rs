@@ -3,13 +3,14 @@
 //! Why signing is not `jsonwebtoken`'s: it parses the private key again for every signature, which costs as much as an
 //! EdDSA signature and more than twice an RSA one. So keys are parsed once, into the key pairs of the library beneath it.
 
-use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use jsonwebtoken::DecodingKey;
+use pem::{EncodeConfig, LineEnding, Pem};
 
 use crate::config::Algorithm;
 
@@ -59,6 +60,18 @@ impl PrivateKey {
             PrivateKey::EdDsa(pair) => DecodingKey::from_ed_der(pair.public_key().as_ref()),
             PrivateKey::Rs256(pair) => DecodingKey::from_rsa_der(pair.public_key().as_ref()),
         }
+    }
+
+    /// The public half in PEM (RFC 7468 §13).
+    pub(super) fn public_pem(&self) -> String {
+        let der: PublicKeyX509Der<'_> = match self {
+            PrivateKey::Es256(pair) => pair.public_key().as_der(),
+            PrivateKey::EdDsa(pair) => pair.public_key().as_der(),
+            PrivateKey::Rs256(pair) => pair.public_key().as_der(),
+        }
+        .expect("a key of our own can be written");
+        let pem = Pem::new("PUBLIC KEY", der.as_ref());
+        pem::encode_config(&pem, EncodeConfig::new().set_line_ending(LineEnding::LF))
     }
 
     /// The signature over `message`.

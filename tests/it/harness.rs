@@ -456,6 +456,11 @@ impl Reply {
 
 /// Signs any header and claims with that key as HS256, however wrong they are.
 pub fn mint_with(header: &str, claims: &str, key: &[u8]) -> String {
+    mint_bytes(header.as_bytes(), claims.as_bytes(), key)
+}
+
+/// The same of what may be no text.
+pub fn mint_bytes(header: &[u8], claims: &[u8], key: &[u8]) -> String {
     let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let signature = crypto::sign(message.as_bytes(), &EncodingKey::from_secret(key), Algorithm::HS256);
     format!("{message}.{}", signature.expect("HMAC takes any key"))

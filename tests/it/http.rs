@@ -397,7 +397,7 @@ fn each_401_and_419_has_its_challenge() {
     assert_eq!(challenge(&revoked), bearer("The token has been revoked"));
 
     let basic = gate.post("/token").basic(&domain.id, "wrong").form("grant_type=client_credentials").send();
-    basic.refused(401, "unknown_client");
+    basic.refused(401, "malformed_secret");
     assert!(challenge(&basic).starts_with("Basic realm=\"gatebird\""), "{basic:?}");
     for reply in [
         gate.post("/token").json(&json!({"clientSecret": "wrong"})).send(),

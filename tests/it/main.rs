@@ -37,6 +37,7 @@ mod own;
 mod posts;
 mod proof;
 mod proxy;
+mod reasons;
 mod removal;
 mod schema;
 mod secrets;

@@ -33,6 +33,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("GET /readyz",                  "200"),
     ("GET /openapi.json",            "200"),
     ("GET /.well-known/oauth-authorization-server", "200"),
+    ("GET /.well-known/openid-configuration", "200"),
     ("GET /.well-known/jwks.json",   "200"),
     ("POST /token",                  "200"),
     ("POST /v1/token",               "200"),
@@ -286,7 +287,7 @@ fn a_token_is_no_authentication_of_a_client() {
             let request = gate.post(path).form(form);
             let reply = cast.token(identity).into_iter().fold(request, Request::token).send();
             assert_eq!(reply.status, 401, "{path} by {identity}: {}", reply.text());
-            reply.refused(401, "unknown_client");
+            reply.refused(401, "missing");
         }
     }
     gate.get("/v1/test").token(&cast.client).send().expect(200);

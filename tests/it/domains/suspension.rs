@@ -34,7 +34,7 @@ fn an_owner_cannot_shed_a_suspension() {
     let rotated = gate.post(&secrets).token(&alice.token).json(&json!({"graceSeconds": 0})).send().expect(201);
     let secret = rotated["payload"]["clientSecret"].as_str().expect("a secret").to_owned();
     let domain = crate::harness::Domain { id: domain.id, secret };
-    exchange(&gate, &domain).refused(401, "unknown_client");
+    exchange(&gate, &domain).refused(401, "suspended");
 
     set_suspended(&gate, &domain.id, false);
     exchange(&gate, &domain).expect(200);

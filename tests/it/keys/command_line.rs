@@ -1,5 +1,7 @@
 //! `gatebird key` of the real binary, beside a running server.
 
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use gatebird::config::Algorithm;
 use gatebird::db::signing_key::{self, SigningKey};
 use gatebird::token::keyring::Key;
@@ -231,4 +233,50 @@ fn a_name_may_begin_with_a_hyphen() {
         assert_eq!(said.starts_with('{'), args.contains(&"--json"), "{args:?} {said}");
     }
     within(PROMISED, "they are gone", || published().len() == 1);
+}
+
+/// For verifiers that read a file instead of a JWKS.
+#[test]
+fn public_keys_are_printed_in_pem() {
+    for algorithm in Algorithm::PUBLIC {
+        let database = Database::new();
+        let settings = [("JWT_ALGORITHM", algorithm.name())];
+        let child = Child::start(&database, &settings);
+        let (_, _, token) = child.client.tenant("alice");
+        let cli = |args: &[&str]| run(&mut gatebird(&database, &[&["key"], args].concat(), &settings), "");
+        cli(&["rotate"]).good();
+        let listed = cli(&["list", "--pem", "--json"]).json();
+        let keys = listed.as_array().expect("keys");
+        assert_eq!((keys.len(), &keys[0]["kid"], &keys[0]["phase"]), (2, &json!(kid(&token)), &json!("signing")));
+        let printed = cli(&["list", "--pem"]).good();
+        let pems: Vec<String> = keys.iter().map(|key| text(&key["pem"])).collect();
+        assert_eq!(printed, pems.concat(), "the same, and nothing else");
+        for (key, pem) in keys.iter().zip(&pems) {
+            assert!(pem.starts_with("-----BEGIN PUBLIC KEY-----\n") && pem.ends_with("\n-----END PUBLIC KEY-----\n"));
+            assert!(pem.lines().all(|line| line.len() <= 64), "{pem}");
+            let published = || {
+                let set = child.client.get("/.well-known/jwks.json", "").expect(200);
+                set["keys"].as_array().expect("keys").iter().find(|jwk| jwk["kid"] == key["kid"]).cloned()
+            };
+            within(PROMISED, "it is published", || published().is_some());
+            let jwk = published().expect("it is published");
+            let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+            let der = STANDARD.decode(body).expect("base64");
+            // The key's own bytes stand at the end of the DER, or, of RSA, before the exponent.
+            let (member, after) = match algorithm {
+                Algorithm::Es256 => ("y", 0),
+                Algorithm::EdDsa => ("x", 0),
+                _ => ("n", 5),
+            };
+            let bytes = URL_SAFE_NO_PAD.decode(text(&jwk[member])).expect("base64url");
+            assert!(der[..der.len() - after].ends_with(&bytes), "{algorithm:?}");
+        }
+        child.kill();
+    }
+    let database = Database::new();
+    let child = Child::start(&database, &[]);
+    let outcome = run(&mut gatebird(&database, &["key", "list", "--pem"], &[]), "");
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(64), ""), "{outcome:?}");
+    assert!(outcome.stderr.contains("JWT_ALGORITHM"), "{outcome:?}");
+    child.kill();
 }

@@ -112,6 +112,8 @@ fn everything_that_the_metadata_lists_works() {
             "jwks_uri": at("/.well-known/jwks.json"),
             "scopes_supported": ["posts:read", "posts:write", "orders:read"],
             "response_types_supported": [],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"],
             "grant_types_supported": ["client_credentials"],
             "token_endpoint_auth_methods_supported": methods,
             "token_endpoint_auth_signing_alg_values_supported": algorithms,

@@ -103,7 +103,7 @@ fn spellings_of_a_path_share_one_ceiling() {
     ask("/v1/token").expect(200);
     ask("/token?x=1").expect(200);
     gate.post("/token").json(&json!({"clientSecret": 1})).send().refused(400, "invalid_field");
-    gate.post("/token").form(GRANT).basic(&domain.id, "wrong").send().refused(401, "unknown_client");
+    gate.post("/token").form(GRANT).basic(&domain.id, "wrong").send().refused(401, "malformed_secret");
     for path in ["/token", "/v1/token", "/token?x=2", "/v1/token?"] {
         ask(path).refused(429, "ip");
     }
@@ -151,7 +151,7 @@ fn wrong_credentials_have_a_budget_and_right_ones_are_still_right() {
     let domain = gate.register(&user, "shop.example.com");
     let (attacker, neighbour) = ("192.0.2.1", "192.0.2.2");
     for request in wrong(&gate, &domain, &other) {
-        from(request, attacker).send().refused(401, "unknown_client");
+        assert_eq!(from(request, attacker).send().expect(401)["error"], "invalid_client");
     }
     for request in wrong(&gate, &domain, &other) {
         let reply = from(request, attacker).send();
@@ -169,12 +169,14 @@ fn wrong_credentials_have_a_budget_and_right_ones_are_still_right() {
     from(gate.post("/revoke").form("token=x").basic(&domain.id, &domain.secret), attacker).send().expect(200);
     from(gate.post("/introspect").form("token=x").basic(&domain.id, &domain.secret), attacker).send().expect(200);
     from(exchange(&gate, &domain), neighbour).send().refused(429, "plan");
-    from(gate.post("/token").json(&json!({"clientSecret": "wrong"})), neighbour).send().refused(401, "unknown_client");
+    from(gate.post("/token").json(&json!({"clientSecret": "wrong"})), neighbour)
+        .send()
+        .refused(401, "malformed_secret");
     // What is malformed is no guess.
     from(gate.post("/token").json(&json!({"clientSecret": 1})), attacker).send().refused(400, "invalid_field");
 
     gate.clock.advance(400);
-    from(gate.post("/token").json(&json!({"clientSecret": "wrong"})), attacker).send().refused(401, "unknown_client");
+    from(gate.post("/token").json(&json!({"clientSecret": "wrong"})), attacker).send().refused(401, "malformed_secret");
     from(gate.post("/token").json(&json!({"clientSecret": "wrong"})), attacker).send().refused(429, "failures");
 }
 
@@ -201,6 +203,6 @@ fn a_budget_can_be_off() {
     let domain = gate.register(&user, "shop.example.com");
     for _ in 0..20 {
         exchange(&gate, &domain).send().expect(200);
-        gate.post("/token").json(&json!({"clientSecret": "wrong"})).send().refused(401, "unknown_client");
+        gate.post("/token").json(&json!({"clientSecret": "wrong"})).send().refused(401, "malformed_secret");
     }
 }

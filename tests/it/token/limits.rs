@@ -1,6 +1,6 @@
 //! The plan's limit: exactly so many requests, spent by the domain itself and by nobody else.
 
-use super::{GRANT, unknown_client};
+use super::{GRANT, invalid_client};
 use crate::harness::{Domain, Gate, JWT_SECRET, Reply, json, mint_with, resigned};
 
 fn exchange(gate: &Gate, domain: &Domain) -> Reply {
@@ -91,11 +91,11 @@ fn nobody_else_spends_a_domains_budget() {
         gate.get("/v1/test").token(&stale).send().refused(401, "revoked");
         gate.get("/v1/test").token(&expired).send().refused(419, "expired");
         let wrong = gate.post("/token").form(GRANT).basic(&domain.id, &mallorys.secret).send();
-        unknown_client("another's secret for this client", &wrong);
+        invalid_client("another's secret for this client", &wrong);
         let wrong = format!("{GRANT}&client_id={}&client_secret=wrong", domain.id);
-        unknown_client("a wrong secret", &gate.post("/token").form(wrong).send());
+        invalid_client("a wrong secret", &gate.post("/token").form(wrong).send());
         let named = format!("{GRANT}&client_id={}", domain.id);
-        unknown_client("no secret", &gate.post("/token").form(named).send());
+        invalid_client("no secret", &gate.post("/token").form(named).send());
         let both = gate.post("/token").json(&json!({"clientSecret": domain.secret})).basic("x", "y").send();
         both.refused(400, "malformed");
     }

@@ -1,6 +1,6 @@
 //! Requests for a token that are malformed, of the wrong type, too large or merely odd.
 
-use super::{GRANT, form, unknown_client};
+use super::{GRANT, form, invalid_client};
 use crate::harness::{Domain, Gate, Reply, json, parts};
 use crate::http::raw;
 
@@ -137,12 +137,12 @@ fn secrets_that_are_nearly_right() {
     ];
     for wrong in &rows {
         let reply = gate.post("/token").json(&json!({"clientSecret": wrong})).send();
-        unknown_client(&format!("JSON {wrong:?}"), &reply);
-        assert!(wrong.len() < 4 || !reply.text().contains(wrong.as_str()), "{wrong:?} is repeated");
+        invalid_client(&format!("JSON {wrong:?}"), &reply);
+        assert!(wrong.len() < 5 || !reply.text().contains(wrong.as_str()), "{wrong:?} is repeated");
         let encoded: String = wrong.bytes().map(|byte| format!("%{byte:02X}")).collect();
         if encoded.len() < 10_000 {
             let body = format!("{GRANT}&client_id={}&client_secret={encoded}", domain.id);
-            unknown_client(&format!("form {wrong:?}"), &gate.post("/token").form(body).send());
+            invalid_client(&format!("form {wrong:?}"), &gate.post("/token").form(body).send());
         }
     }
     // Every single character counts.
@@ -150,7 +150,7 @@ fn secrets_that_are_nearly_right() {
         let mut wrong = secret.to_owned();
         let other = if &wrong[position..=position] == "a" { "b" } else { "a" };
         wrong.replace_range(position..=position, other);
-        unknown_client(&wrong, &gate.post("/token").json(&json!({"clientSecret": wrong})).send());
+        invalid_client(&wrong, &gate.post("/token").json(&json!({"clientSecret": wrong})).send());
     }
     gate.access_token(&domain);
 }
@@ -162,7 +162,7 @@ fn a_client_id_is_the_secrets_own() {
     let (_, other, _) = gate.tenant("mallory");
     for id in [&other.id, &domain.id.to_lowercase(), &format!("{}%00", domain.id), "alice", "dom_", "%25", "*"] {
         let body = format!("{GRANT}&client_id={id}&client_secret={}", domain.secret);
-        unknown_client(id, &gate.post("/token").form(body).send());
+        invalid_client(id, &gate.post("/token").form(body).send());
     }
     for body in [
         format!("{GRANT}&client_secret={}", domain.secret),
@@ -176,7 +176,7 @@ fn a_client_id_is_the_secrets_own() {
         GRANT.to_owned(),
         String::new(),
     ] {
-        unknown_client(&body, &gate.post("/token").form(body.clone()).send());
+        invalid_client(&body, &gate.post("/token").form(body.clone()).send());
     }
 }
 
@@ -225,15 +225,15 @@ fn forms_are_read_by_the_letter() {
         ("invalid UTF-8", format!("{good}%FF"), 401),
         ("doubly encoded", good.replace("gbs_", "gbs%255F"), 401),
         ("capitals", good.replace("client_secret", "CLIENT_SECRET"), 401),
-        ("JSON in a form", json!({"clientSecret": secret}).to_string(), 401),
+        ("JSON in a form", json!({"clientSecret": secret}).to_string(), 415),
         ("NUL bytes", "\0".repeat(100), 401),
     ];
     for (name, body, status) in rows {
         let reply = gate.post("/token").form(body).send();
         assert_eq!(reply.status, status, "{name}: {}", reply.text());
         match status {
-            401 => unknown_client(name, &reply),
-            400 | 413 => describes_itself_safely(name, &reply),
+            401 => invalid_client(name, &reply),
+            400 | 413 | 415 => describes_itself_safely(name, &reply),
             _ => {
                 let (_, claims) = parts(reply.json()["access_token"].as_str().expect("a token"));
                 assert_eq!((&claims["sub"], &claims["aud"]), (&json!(id), &json!(["https://gate.test"])), "{name}");
@@ -290,7 +290,7 @@ fn a_secret_in_the_address_counts_nothing() {
     let query = format!("?clientSecret={secret}&client_secret={secret}&client_id={id}&{GRANT}");
     let path = format!("/token{query}");
     gate.post(&path).json(&json!({})).send().refused(400, "invalid_field");
-    unknown_client("a form without credentials", &gate.post(&path).form(GRANT).send());
+    invalid_client("a form without credentials", &gate.post(&path).form(GRANT).send());
     gate.post(&path).body("text/plain", "").send().refused(415, "media_type");
     gate.get(&path).send().refused(405, "method");
     gate.post(&format!("/token/{secret}")).json(&json!({})).send().refused(404, "not_found");

@@ -9,7 +9,7 @@ use gatebird::db::schema::used_assertions;
 use gatebird::db::used_assertion::{self, UsedAssertion};
 use gatebird::id::DomainId;
 
-use super::super::{ClientKey, ENDPOINTS, ISSUER, KeyClient, asserting, old_gate, rest_of_form, unknown_client, with};
+use super::super::{ClientKey, ENDPOINTS, ISSUER, KeyClient, asserting, invalid_client, old_gate, rest_of_form, with};
 use crate::binary::{Child, PROMISED, signal, text, within};
 use crate::harness::{Clock, Database, Gate, Reply, json, postgres};
 use crate::nodes::cluster::Cluster;
@@ -69,8 +69,8 @@ fn what_was_used_on_one_node_is_refused_on_every_other_within_two_seconds() {
             taken += assertions.len();
             slowest = slowest.max(within(PROMISED, "used assertions are known", || known(other) == taken));
             for (path, assertion) in &assertions {
-                unknown_client(path, &present(other, path, assertion));
-                unknown_client(path, &present(one, path, assertion));
+                invalid_client(path, &present(other, path, assertion));
+                invalid_client(path, &present(one, path, assertion));
             }
             present(other, "/token", &client.assertion()).expect(200);
             taken += 1;
@@ -104,7 +104,7 @@ fn a_node_that_starts_knows_what_was_used_before() {
     let gate = gate.restart(&[]);
     for gate in [&gate, &other] {
         assert_eq!(known(gate), 1);
-        unknown_client("used before", &present(gate, "/token", &used));
+        invalid_client("used before", &present(gate, "/token", &used));
     }
     // Not all that was used has been written in any case: so the restarted node, which is younger, takes no older one.
     present(&gate, "/token", &unused).refused(503, "busy");
@@ -146,7 +146,7 @@ fn what_was_used_is_told_before_the_process_ends() {
     used_and_ended(child, &assertion);
     assert_eq!(rows(&other), 1);
     within(PROMISED, "the other node knows", || known(&other) == 1);
-    unknown_client("used", &present(&other, "/token", &assertion));
+    invalid_client("used", &present(&other, "/token", &assertion));
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn what_was_used_while_the_database_was_away_is_told_later() {
     let assertions = [living(&client, 50), living(&client, 600)];
     for assertion in &assertions {
         present(&here, "/token", assertion).expect(200);
-        unknown_client("used", &present(&here, "/token", assertion));
+        invalid_client("used", &present(&here, "/token", assertion));
     }
     here.app.share_used_assertions().expect_err("the database is away");
     // What expires meanwhile, nobody need hear of.
@@ -218,6 +218,6 @@ fn what_was_used_while_the_database_was_away_is_told_later() {
     cluster.resume();
     within(Duration::from_secs(10), "the other node knows", || known(&there) == 1);
     assert_eq!(rows(&there), 1);
-    unknown_client("used", &present(&there, "/token", &assertions[1]));
+    invalid_client("used", &present(&there, "/token", &assertions[1]));
     here.app.upkeep().expect("the database is back");
 }
