@@ -137,7 +137,7 @@ fn wrong(gate: &Gate, domain: &Domain, other: &Domain) -> Vec<Request> {
         gate.post("/token").form(GRANT).basic("", ""),
         gate.post("/token").form(GRANT).header("Authorization", "Basic !"),
         gate.post("/token").form(format!("{GRANT}&client_id={id}&client_secret=wrong")),
-        gate.post("/token").form(format!("{GRANT}&client_id={id}")),
+        gate.post("/token").form(GRANT).basic("shop.example.com", secret),
         gate.post("/introspect").form("token=x").basic(id, "wrong"),
         gate.post("/revoke").form("token=x").basic(id, "wrong"),
     ]
