@@ -50,17 +50,14 @@ pub(super) fn rotation(text: &str) -> Result<Option<i64>, String> {
     }
 }
 
-/// The parts of a list. Commas and semicolons could stand in a part, but were rather meant to separate parts.
-fn list(text: &str) -> Result<Vec<&str>, String> {
-    match text.contains([',', ';']) {
-        true => Err("must be separated by spaces, without commas and semicolons".to_owned()),
-        false => Ok(text.split_ascii_whitespace().collect()),
-    }
-}
+const SPACES: &str = "must be separated by spaces, without commas and semicolons";
 
 /// Scopes as they are written in a request (RFC 6749 §3.3), each once.
 pub(super) fn scopes(text: &str) -> Result<String, String> {
-    let scopes = list(text)?;
+    if text.contains([',', ';']) {
+        return Err(SPACES.to_owned());
+    }
+    let scopes: Vec<&str> = text.split_ascii_whitespace().collect();
     let token = |byte: u8| byte == b'!' || (b'#'..=b'~').contains(&byte) && byte != b'\\';
     let good = scopes.iter().all(|scope| scope.len() <= 64 && scope.bytes().all(token));
     let once = scopes.iter().collect::<HashSet<_>>().len() == scopes.len();
@@ -74,10 +71,15 @@ pub(super) fn scopes(text: &str) -> Result<String, String> {
 
 /// Absolute URIs without a fragment (RFC 8707 §2), each once, and none that user tokens have.
 pub(super) fn audiences(text: &str, issuer: &str) -> Result<Vec<String>, String> {
+    let is_absolute = |uri: &str| Url::parse(uri).is_ok_and(|url| url.fragment().is_none());
+    // A URI can contain a comma, but one URI after another is a list.
+    let is_list = |part: &str| part.split([',', ';']).skip(1).any(|next| next.is_empty() || is_absolute(next));
     let audience = |part: &str| {
+        if is_list(part) {
+            return Err(SPACES.to_owned());
+        }
         let plain = part.len() <= 200 && part.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
-        let absolute = Url::parse(part).is_ok_and(|url| url.fragment().is_none());
-        match plain && absolute {
+        match plain && is_absolute(part) {
             true => Ok(part.to_owned()),
             false => Err(format!("has {part:?}, which is no absolute URI such as https://api.example.com")),
         }
@@ -86,7 +88,7 @@ pub(super) fn audiences(text: &str, issuer: &str) -> Result<Vec<String>, String>
     if text.len() > 2048 {
         return Err("has more than 2048 characters".to_owned());
     }
-    let audiences: Vec<String> = list(text)?.into_iter().map(audience).collect::<Result<_, _>>()?;
+    let audiences: Vec<String> = text.split_ascii_whitespace().map(audience).collect::<Result<_, _>>()?;
     if let Some(account) = audiences.iter().find(|audience| audience.strip_prefix(issuer) == Some(ACCOUNT)) {
         return Err(format!("has {account:?}, which is the audience of user tokens"));
     }

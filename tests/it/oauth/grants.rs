@@ -66,7 +66,17 @@ fn settings_that_no_request_could_name_are_refused() {
         assert_eq!(config.audiences[1..], *text.split_whitespace().collect::<Vec<_>>(), "{text}");
     }
     let long = format!("https://a.example/{}", "a".repeat(200));
-    let bad = ["a", "/v1", "//a.example", "a.example", "https://", "https://a.example#b", "https://a.example/#"];
+    let bad = [
+        "https://a.example,https://b.example",
+        "urn:x:y, urn:x:z",
+        "a",
+        "/v1",
+        "//a.example",
+        "a.example",
+        "https://",
+        "https://a.example#b",
+        "https://a.example/#",
+    ];
     for text in bad.iter().chain(&["urn:x:y #", "https://a.example/\"", "https://a.example/\\", "https://키.example"])
     {
         let problems = load("AUDIENCES", text).expect_err(text);
