@@ -118,7 +118,10 @@ pub(crate) async fn introspect(client: FormClient, req: HttpRequest, app: web::D
     tag = "token",
     operation_id = "revokeToken",
     request_body(content = TokenHint, content_type = "application/x-www-form-urlencoded"),
-    responses((status = 200, description = "The token is revoked, or it was none", body = super::Done)),
+    responses(
+        (status = 200, description = "The token is revoked, or it was none", body = super::Done),
+        (status = 400, description = "Malformed input, or the live token of somebody else", body = crate::error::ErrorBody),
+    ),
     security(("client" = []), ())
 )]
 #[post("/revoke")]

@@ -142,7 +142,11 @@ fn refusals(
     if demands("\"client\"") {
         add("401", "NoClient", "No credentials of a client, or wrong ones");
         match path == FREE_OF_CHARGE {
-            true => add("429", "Failures", "Too many wrong credentials from the network"),
+            true => add(
+                "429",
+                "OverNetwork",
+                "Too many requests or wrong credentials from the network; `reason` tells which",
+            ),
             false => add(
                 "429",
                 "OverLimit",

@@ -83,6 +83,7 @@ pub(crate) struct TokenForm {
     #[schema(nullable = false)]
     resource: Option<Vec<String>>,
     /// Another word for `resource`.
+    #[schema(nullable = false)]
     audience: Option<Vec<String>>,
 }
 
@@ -105,9 +106,12 @@ enum GrantType {
         content = TokenForm,
         content_type = "application/x-www-form-urlencoded",
         // This is the default of OpenAPI, but without it openapi-generator joins the resources with commas.
-        encoding(("resource" = (explode = true))),
+        encoding(("resource" = (explode = true)), ("audience" = (explode = true))),
     ),
-    responses((status = 200, description = "The token", body = OAuthIssued)),
+    responses(
+        (status = 200, description = "The token", body = OAuthIssued),
+        (status = 400, description = "Malformed input, or a grant, scope or resource that the client may not have", body = crate::error::ErrorBody),
+    ),
     security(("client" = []), ())
 )]
 #[post("/token")]

@@ -9,7 +9,6 @@ use actix_web::dev::Payload;
 use actix_web::http::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, TRANSFER_ENCODING,
 };
-use actix_web::mime::{self, Mime};
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::future::LocalBoxFuture;
@@ -78,17 +77,24 @@ impl MediaType {
     /// Reads `Content-Type`. `None` is any type that is not read here, or none at all.
     pub(super) fn of(headers: &HeaderMap) -> Result<Option<MediaType>> {
         let mut types = headers.get_all(CONTENT_TYPE);
-        let mime = types.next().and_then(|value| value.to_str().ok()?.parse::<Mime>().ok());
+        let text = types.next().and_then(|value| value.to_str().ok()).unwrap_or_default();
         if types.next().is_some() {
             return Err(Error::Malformed(Message::TwoTypes));
         }
-        let known = [("application/json", MediaType::Json), ("application/x-www-form-urlencoded", MediaType::Form)];
-        let found = mime.and_then(|mime| Some((known.iter().find(|(name, _)| *name == mime.essence_str())?.1, mime)));
-        let Some((media_type, mime)) = found else { return Ok(None) };
-        let charsets = mime.params().filter(|(name, _)| *name == mime::CHARSET);
-        match charsets.map(|(_, charset)| charset).all(|charset| charset == mime::UTF_8) {
-            true => Ok(Some(media_type)),
-            false => Err(Error::MediaType(Message::Charset)),
+        // The crate `mime` refuses the blanks that may stand before a semicolon (RFC 9110 §5.6.6).
+        let mut parts = text.split(';').map(str::trim);
+        let media_type = match parts.next() {
+            Some(name) if name.eq_ignore_ascii_case("application/json") => MediaType::Json,
+            Some(name) if name.eq_ignore_ascii_case("application/x-www-form-urlencoded") => MediaType::Form,
+            _ => return Ok(None),
+        };
+        let mut parameters = parts.map(|part| part.split_once('=').unwrap_or((part, "")));
+        let is_other_charset = |(name, value): (&str, &str)| {
+            name.trim_end().eq_ignore_ascii_case("charset") && !value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+        };
+        match parameters.any(is_other_charset) {
+            true => Err(Error::MediaType(Message::Charset)),
+            false => Ok(Some(media_type)),
         }
     }
 }
@@ -100,7 +106,8 @@ fn is_empty(headers: &HeaderMap) -> bool {
 
 /// Reads a whole body.
 pub(super) async fn read(headers: &HeaderMap, payload: Payload, limit: usize) -> Result<Bytes> {
-    if text(headers, CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+    let mut codings = headers.get_all(CONTENT_ENCODING);
+    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Error::MediaType(Message::ContentEncoding));
     }
     if text(headers, CONTENT_LENGTH).and_then(|length| length.parse().ok()).is_some_and(|length: usize| length > limit)

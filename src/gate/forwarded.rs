@@ -15,12 +15,10 @@ pub(crate) fn is_question(headers: &HeaderMap) -> bool {
     TARGETS.iter().any(|name| headers.contains_key(name))
 }
 
-/// The queries of the requests that a proxy asks about.
+/// The queries of the requests that a proxy asks about. A `#` ends a query in some programs and is a part of it in others,
+/// so what stands behind one is a query of its own here.
 pub(crate) fn queries(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let targets = TARGETS.into_iter().flat_map(|name| headers.get_all(name));
-    targets.filter_map(|target| {
-        let target = target.as_bytes().split(|byte| *byte == b'#').next()?;
-        let question_mark = target.iter().position(|byte| *byte == b'?')?;
-        target.get(question_mark + 1..)
-    })
+    let queries = targets.flat_map(|target| target.as_bytes().splitn(2, |byte| *byte == b'?').skip(1));
+    queries.flat_map(|query| query.split(|byte| *byte == b'#'))
 }

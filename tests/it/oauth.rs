@@ -2,6 +2,7 @@
 //! stands what the endpoints share: authentication, refusals, and clients with keys of their own.
 
 mod assertions;
+mod bodies;
 mod client_keys;
 mod grants;
 mod introspection;

@@ -101,6 +101,9 @@ fn verify__a_demand_of_the_callers_own_query_is_refused() {
             ("audience=urn:example:api", "/x?audience=urn%3Aexample%3Aapi"),
             ("audience=urn:example:api", "/x?a=b&audience=urn:example:api"),
             ("audience=urn:example:api", "/x?audience=urn:example:api#fragment"),
+            ("audience=urn:example:api", "/x#?audience=urn:example:api"),
+            ("audience=urn:example:api", "/#/x?audience=urn:example:api"),
+            ("audience=urn:example:api", "/x?a=b#audience=urn:example:api"),
             ("audience=urn:example:api", "https://api.example.com/x?audience=urn:example:api"),
             ("scope=posts:read&audience=urn:example:api", "/x?audience=urn:example:api"),
         ] {
