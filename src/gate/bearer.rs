@@ -117,8 +117,8 @@ impl Bearer {
         Bearer::presented(req, app, None)
     }
 
-    /// The token of a request, if it is for that audience, or, without one, for this server itself. The cheapest check comes first, and the limit last, so that a
-    /// forged token spends nobody's.
+    /// The token of a request, if it is for that audience, or, without one, for this server itself. The cheapest check comes
+    /// first, and the limit last, so that a forged token spends nobody's.
     ///
     /// # Errors
     /// As [`Bearer`] says.
@@ -138,8 +138,8 @@ impl Bearer {
     }
 
     /// The bearer of a token of ours, if it is for whom it was presented to, live and within the limit: of the domain; or,
-    /// where a user in person may change something, of the account. By the method, so that no handler can forget it. What ends access is
-    /// free: whoever stole a token could use the limit up and keep the owner from ending that.
+    /// where a user in person may change something, of the account. By the method, so that no handler can forget it. What ends
+    /// access is free: whoever stole a token could use the limit up and keep the owner from ending that.
     fn admit(req: &HttpRequest, app: &App, token: Arc<Authentic>, audience: Option<&str>) -> Result<Bearer> {
         if !audience.map_or_else(|| token.is_for_us(&app.config), |audience| token.is_for(audience)) {
             return Err(Error::TokenInvalid);

@@ -63,12 +63,14 @@ fn secret__that_is_not_complete() {
         format!("{secret}{secret}"),
         "YOUR_CLIENT_SECRET".to_owned(),
         "gbs_...".to_owned(),
+        "6f9619ff-8b86-4011-b42d-00cf4fc964f".to_owned(),
+        "{6f9619ff-8b86-4011-b42d-00cf4fc964ff}".to_owned(),
         "${CLIENT_SECRET}".to_owned(),
     ];
     for path in ENDPOINTS {
         for wrong in &wrong {
             for (_, request) in ways(&gate, path, id, wrong) {
-                says(&request.send(), "malformed_secret", &["gbs_ and 38"]);
+                says(&request.send(), "malformed_secret", &["gbs_ and 38", "UUID"]);
             }
         }
     }
@@ -83,7 +85,7 @@ fn secret__that_nobody_has() {
     let (_, domain, _) = gate.tenant("alice");
     for path in ENDPOINTS {
         for (_, request) in ways(&gate, path, &domain.id, ClientSecret::random().reveal()) {
-            says(&request.send(), "unknown_client", &["client secret", "new"]);
+            says(&request.send(), "unknown_client", &["client secret", "active domain", "new"]);
         }
     }
 }
