@@ -23,8 +23,8 @@ local TOLD = {
 -- Statuses that /verify does not give. To callers that know only RFC 6750, leave 419 out.
 local STATUS_OF_REASON = { expired = 419, plan = 429 }
 
-local NO_ANSWER = '{"code":503,"message":"Temporarily unavailable; try again","error":"temporarily_unavailable",'
-    .. '"error_description":"Temporarily unavailable; try again","reason":"busy","requestId":"%s"}'
+local NO_ANSWER = '{"code":503,"message":"Temporarily unavailable; try again in a moment","error":"temporarily_unavailable",'
+    .. '"error_description":"Temporarily unavailable; try again in a moment","reason":"busy","requestId":"%s"}'
 
 local function first(headers, name)
     return headers and headers[name] and headers[name][0]

@@ -288,8 +288,8 @@ fn a_well_formed_request_id_is_kept() {
 
 #[test]
 fn people_read_their_language_and_programs_always_the_same() {
-    const EN: &str = "The token is not valid";
-    const KO: &str = "유효하지 않은 토큰입니다";
+    const EN: &str = "The token is not valid: send a token of this server, as it was issued";
+    const KO: &str = "유효하지 않은 토큰입니다. 이 서버에서 발급한 토큰을 그대로 보내세요";
     for (default, rows) in [
         ("en", [(None, EN), (Some("fr, de;q=0.9"), EN), (Some("*"), EN), (Some(""), EN), (Some("ko;q=0"), EN)]),
         ("ko", [(None, KO), (Some("fr, de;q=0.9"), KO), (Some("*"), KO), (Some(""), KO), (Some("en;q=0"), KO)]),
@@ -315,7 +315,7 @@ fn people_read_their_language_and_programs_always_the_same() {
             assert_eq!(body["error_description"], EN, "the description is always English");
         }
         let hello = gate.get("/healthz").header("Accept-Language", "ko").send().expect(200);
-        assert_eq!(hello["message"], "성공");
+        assert_eq!(hello["message"], "요청이 처리되었습니다");
     }
     let gate = Gate::start();
     let requests: [fn(&Gate) -> Request; 6] = [
@@ -388,13 +388,17 @@ fn each_401_and_419_has_its_challenge() {
     assert_eq!(challenge(&nothing), "Bearer realm=\"gatebird\"");
     let invalid = gate.get("/v1/test").token("x").send();
     invalid.refused(401, "invalid");
-    assert_eq!(challenge(&invalid), bearer("The token is not valid"));
+    assert_eq!(challenge(&invalid), bearer("The token is not valid: send a token of this server, as it was issued"));
     let korean = gate.get("/v1/test").token("x").header("Accept-Language", "ko").send();
-    assert_eq!(challenge(&korean), bearer("The token is not valid"), "a header is ASCII in every language");
+    assert_eq!(
+        challenge(&korean),
+        bearer("The token is not valid: send a token of this server, as it was issued"),
+        "a header is ASCII in every language"
+    );
     let forged = resigned(&token, |_, claims| claims["gen"] = json!(-1));
     let revoked = gate.get("/v1/test").token(forged).send();
     revoked.refused(401, "revoked");
-    assert_eq!(challenge(&revoked), bearer("The token has been revoked"));
+    assert_eq!(challenge(&revoked), bearer("The token has been revoked: request a new one"));
 
     let basic = gate.post("/token").basic(&domain.id, "wrong").form("grant_type=client_credentials").send();
     basic.refused(401, "malformed_secret");
@@ -414,6 +418,6 @@ fn each_401_and_419_has_its_challenge() {
     gate.clock.advance(61);
     let expired = gate.get("/v1/test").token(&token).send();
     expired.refused(419, "expired");
-    assert_eq!(challenge(&expired), bearer("The token has expired"));
+    assert_eq!(challenge(&expired), bearer("The token has expired: request a new one"));
     gate.get("/v1/me").token(&user.token).send().expect(200);
 }

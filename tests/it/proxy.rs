@@ -78,7 +78,7 @@ fn a_good_token_is_answered_with_its_identity() {
         ("alice", "alice", "alice"),
         ("percent", "100% a%20b+c", "100%25%20a%2520b%2Bc"),
         ("quotes", "\"a\", b=c; \\d/<e>&'f'", "%22a%22%2C%20b%3Dc%3B%20%5Cd%2F%3Ce%3E%26%27f%27"),
-        ("emoji", "👩\u{200d}💻\u{e9}e\u{301}", "%F0%9F%91%A9%E2%80%8D%F0%9F%92%BB%C3%A9e%CC%81"),
+        ("emoji", "👩💻\u{e9}e\u{301}", "%F0%9F%91%A9%F0%9F%92%BB%C3%A9%C3%A9"),
         ("plain", "A-z0.9_~!*()", "A-z0.9_~%21%2A%28%29"),
     ];
     for (algorithm, names) in
@@ -427,19 +427,43 @@ fn refusals_speak_both_languages() {
         }
     });
     let rows = [
-        ("", "", 401, "Send a token in the Authorization header", "Authorization 헤더에 토큰을 보내세요"),
-        ("", "x", 401, "The token is not valid", "유효하지 않은 토큰입니다"),
-        ("", &*expired, 401, "The token has expired", "토큰이 만료되었습니다"),
-        ("?scope=admin", &*user.token, 403, "The token lacks the scope for this", "토큰에 필요한 권한 범위가 없습니다"),
+        ("", "", 401, "Send a token in the Authorization header", "Authorization 헤더에 토큰을 담아 보내세요"),
+        (
+            "",
+            "x",
+            401,
+            "The token is not valid: send a token of this server, as it was issued",
+            "유효하지 않은 토큰입니다. 이 서버에서 발급한 토큰을 그대로 보내세요",
+        ),
+        (
+            "",
+            &*expired,
+            401,
+            "The token has expired: request a new one",
+            "토큰이 만료되었습니다. 새 토큰을 발급받으세요",
+        ),
+        (
+            "?scope=admin",
+            &*user.token,
+            403,
+            "The token lacks the scope for this: request a token that has it",
+            "토큰에 필요한 권한 범위가 없습니다. 해당 범위의 토큰을 발급받으세요",
+        ),
         (
             "?host=x",
             &*user.token,
             403,
-            "The token is of another host's domain",
-            "다른 호스트의 도메인에 발급된 토큰입니다",
+            "The token was issued to a domain of another host: use a token of this host's domain",
+            "다른 호스트의 도메인에 발급된 토큰입니다. 이 호스트의 도메인에 발급된 토큰을 사용하세요",
         ),
         ("?x=y", &*user.token, 403, "The request is malformed", "요청 형식이 올바르지 않습니다"),
-        ("", &*token, 403, "The domain's plan allows no more requests now", "도메인 요금제의 요청 한도를 초과했습니다"),
+        (
+            "",
+            &*token,
+            403,
+            "The domain's plan allows no more requests now: wait as long as Retry-After says",
+            "도메인 요금제의 요청 한도를 초과했습니다. Retry-After만큼 기다린 후 다시 시도하세요",
+        ),
     ];
     for (query, token, status, english, korean) in rows {
         for (language, message) in [("en", english), ("ko-KR, en;q=0.5", korean)] {

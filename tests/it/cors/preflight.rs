@@ -96,7 +96,7 @@ fn a_refused_page_is_told_why_in_its_language() {
         from(preflight(&gate, "/token", "POST"), OWN).header("Accept-Language", language).send().refused(403, "origin")
     };
     let (english, korean) = (ask("en"), ask("ko"));
-    assert_eq!(english["message"], "No domain is registered for the host of this web page");
-    assert_eq!(korean["message"], "이 웹 페이지의 호스트는 등록된 도메인이 아닙니다");
+    assert_eq!(english["message"], "No domain is registered for the host of this web page: register it first");
+    assert_eq!(korean["message"], "이 웹 페이지의 호스트는 등록된 도메인이 아닙니다. 먼저 등록하세요");
     assert_eq!(english["error_description"], korean["error_description"]);
 }

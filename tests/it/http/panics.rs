@@ -96,7 +96,7 @@ fn a_panic_is_a_500_and_the_process_lives_on() {
         let body = reply.refused(500, "internal");
         assert_eq!(body["error"], "server_error");
         assert_eq!(body["requestId"], "of-this-panic");
-        assert_eq!(body["message"], "서버 에러");
+        assert_eq!(body["message"], "서버 오류가 발생했습니다. 운영자에게 requestId를 알려 주세요");
         assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
         assert!(!reply.text().contains("canary") && !reply.text().contains("index out of"), "{}", reply.text());
         let next = own.get("/orders", &bearer);

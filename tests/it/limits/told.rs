@@ -128,7 +128,10 @@ fn who_asks_too_often_is_told_how_long_the_last_token_is_good() {
     let form = gate.post("/token").form("grant_type=client_credentials").basic(&domain.id, &domain.secret).send();
     assert!(form.refused(429, "plan")["message"].as_str().is_some_and(|text| text.contains("your last token")));
     let call = gate.get("/v1/test").token(&token).send();
-    assert_eq!(call.refused(429, "plan")["message"], "The domain's plan allows no more requests now");
+    assert_eq!(
+        call.refused(429, "plan")["message"],
+        "The domain's plan allows no more requests now: wait as long as Retry-After says"
+    );
 
     // Another domain of the same owner is told nothing of it.
     let other = gate.register(&user, "other.example.com");

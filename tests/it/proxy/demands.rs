@@ -214,7 +214,10 @@ fn host_verified__is_always_told_and_a_demanded_host_must_be() {
                 true => assert_eq!(told(request).as_deref(), Some("false")),
                 false => {
                     let body = refused("unverified", &request.send(), 403, "unproven");
-                    assert_eq!(body["message"], "Control of the token's host is not verified");
+                    assert_eq!(
+                        body["message"],
+                        "Control of the token's host is not verified: the domain's owner must verify it"
+                    );
                 }
             }
         }
