@@ -144,7 +144,8 @@ fn nothing_revoked_is_accepted_late() {
             }
             let first = gate.get("/v1/test").token(&token).send();
             late.fetch_add(usize::from(first.status != 401), Ordering::Relaxed);
-            exchange(&gate, domain).refused(401, "unknown_client");
+            let reason = if trial % 3 == 0 { "unknown_client" } else { "suspended" };
+            exchange(&gate, domain).refused(401, reason);
             match trial % 3 {
                 0 => {}
                 1 => domains::set_suspended(&gate, &domain.id, false),

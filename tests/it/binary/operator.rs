@@ -93,7 +93,7 @@ fn users_change_beside_a_running_server() {
     within(PROMISED, "the access token is revoked", || client.get("/v1/test", &token).status == 401);
     client.get("/v1/test", &token).refused(401, "revoked");
     client.get("/v1/me", &user.token).refused(401, "revoked");
-    client.exchange(&domain.secret).refused(401, "unknown_client");
+    client.exchange(&domain.secret).refused(401, "suspended");
     client.sign_in("bob", PASSWORD).refused(401, "credentials");
     let listed = cli(&database, &["user", "list", "--json"], "").json();
     let bob = listed.as_array().expect("users").iter().find(|user| user["username"] == "bob").expect("bob");
@@ -133,7 +133,7 @@ fn domains_change_beside_a_running_server() {
     cli(&database, &["domain", "suspend", &id], "").good();
     within(PROMISED, "the token is revoked", || client.get("/v1/test", &token).status == 401);
     client.get("/v1/test", &token).refused(401, "revoked");
-    client.exchange(&secret).refused(401, "unknown_client");
+    client.exchange(&secret).refused(401, "suspended");
     assert!(cli(&database, &["domain", "list"], "").good().contains("suspended"));
     cli(&database, &["domain", "resume", &id, "--json"], "").json();
     within(PROMISED, "the secret works again", || client.exchange(&secret).status == 200);

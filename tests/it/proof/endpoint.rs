@@ -233,11 +233,8 @@ fn where_proof_is_required_an_unproven_domain_gets_no_tokens_and_spends_nothing(
         assert_eq!(oauth.refused(400, "unproven")["error"], json!("unauthorized_client"));
     }
     // Who has no secret does not learn of it.
-    gate.post("/token")
-        .basic(&domain.id, &format!("{}x", domain.secret))
-        .form(form)
-        .send()
-        .refused(401, "unknown_client");
+    let other = gate.register(&alice, "other.example.test");
+    gate.post("/token").basic(&domain.id, &other.secret).form(form).send().refused(401, "unknown_client");
     publish(&gate, &dns, &alice, &domain, name);
     verify(&gate, &alice, &domain).expect(200);
     ask_token(&gate, &domain).expect(200);

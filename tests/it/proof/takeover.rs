@@ -44,7 +44,7 @@ fn proving_takes_the_host_over_from_who_has_not_proven_it() {
     verify(&gate, &alice.0, &alice.1).expect(200);
     gate.get("/v1/test").token(&his).send().refused(401, "revoked");
     let refusal = ask_token(&gate, &bob.1).refused(401, "superseded");
-    assert_eq!(refusal["error"], json!("unauthorized_client"));
+    assert_eq!(refusal["error"], json!("invalid_client"));
     assert_eq!(view(&gate, &bob)["ousted"], json!(true));
     assert_eq!(view(&gate, &alice)["ousted"], json!(false));
     gate.access_token(&alice.1);
