@@ -12,7 +12,7 @@ use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    ContentBuilder, HeaderBuilder, Info, OpenApi, PathItem, Ref, RefOr, Response, ResponseBuilder, Server,
+    ContentBuilder, Header, HeaderBuilder, Info, OpenApi, PathItem, Ref, RefOr, Response, ResponseBuilder, Server,
 };
 use utoipa::{PartialSchema, ToSchema};
 
@@ -182,23 +182,33 @@ fn refusals(
     }
     add("431", "HeadTooLarge", "The head of the request is too large");
     add("500", "Internal", "A bug; the request id helps to find it");
+    for (status, response) in &mut operation.responses.responses {
+        if let RefOr::T(response) = response {
+            response.headers.extend(header_of(status));
+        }
+    }
 }
 
-/// Describes a refusal with the header that belongs to its status.
+/// Describes a refusal.
 fn refusal(status: &str, description: &str) -> RefOr<Response> {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(ErrorBody::name()))).build();
-    let response = ResponseBuilder::new().description(description).content("application/json", content);
-    let header = match status {
-        "401" | "419" => Some(("WWW-Authenticate", Type::String, "The challenge")),
-        "405" => Some(("Allow", Type::String, "The methods of the path")),
-        "429" | "503" => Some(("Retry-After", Type::Integer, "Seconds to wait, at least 1")),
-        _ => None,
+    let mut response = ResponseBuilder::new().description(description).content("application/json", content).build();
+    response.headers.extend(header_of(status));
+    response.into()
+}
+
+/// The header that belongs to a status.
+fn header_of(status: &str) -> Option<(String, RefOr<Header>)> {
+    let (name, kind, description) = match status {
+        "401" | "419" => ("WWW-Authenticate", Type::String, "The challenge"),
+        "403" => ("WWW-Authenticate", Type::String, "The challenge, where another token would be accepted"),
+        "405" => ("Allow", Type::String, "The methods of the path"),
+        "429" | "503" => ("Retry-After", Type::Integer, "Seconds to wait, at least 1"),
+        _ => return None,
     };
-    let response = header.into_iter().fold(response, |response, (name, kind, description)| {
-        let schema = ObjectBuilder::new().schema_type(kind);
-        response.header(name, HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build())
-    });
-    response.build().into()
+    let schema = ObjectBuilder::new().schema_type(kind);
+    let header = HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build();
+    Some((name.into(), header.into()))
 }
 
 fn place(parameter: &RefOr<Parameter>) -> Option<&ParameterIn> {

@@ -1,6 +1,7 @@
 //! Whether the process is up and may take traffic, and what answers where no route is.
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderValue, RETRY_AFTER};
 use actix_web::{HttpResponse, get, web};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -66,7 +67,11 @@ pub(crate) async fn readyz(app: web::Data<App>, locale: Locale) -> HttpResponse 
     };
     match checks.draining || matches!(checks.database, "older" | "lost") {
         false => answer(StatusCode::OK, Message::Ok, locale, checks),
-        true => answer(StatusCode::SERVICE_UNAVAILABLE, Message::Busy, locale, checks),
+        true => {
+            let mut answer = answer(StatusCode::SERVICE_UNAVAILABLE, Message::Busy, locale, checks);
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            answer
+        }
     }
 }
 

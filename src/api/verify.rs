@@ -154,7 +154,12 @@ fn stated_by_caller() -> Error {
     responses(
         (status = 200, description = "Go on; the identity is in the headers"),
         (status = 401, description = "No token, or one that is not valid, revoked or expired", body = crate::error::ErrorBody),
-        (status = 403, description = "The token does not meet the demands, or its domain is over its limit", body = crate::error::ErrorBody),
+        (
+            status = 403,
+            description = "The token does not meet the demands, or its domain is over its limit",
+            body = crate::error::ErrorBody,
+            headers(("Retry-After" = u64, description = "Seconds to wait, at least 1, of a domain over its limit")),
+        ),
     ),
     security(("token" = []))
 )]

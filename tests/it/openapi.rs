@@ -33,7 +33,7 @@ impl Document {
         names.collect()
     }
 
-    /// What is wrong with an answer by the document: its status, its content type, or its body.
+    /// What is wrong with an answer by the document: its status, its headers, its content type, or its body.
     pub fn objections(&self, operation: &str, reply: &Reply) -> Vec<String> {
         let (method, path) = operation.split_once(' ').expect("a method and a path");
         let status = reply.status.to_string();
@@ -48,6 +48,15 @@ impl Document {
             (false, true, _) if media_type.is_empty() && reply.body.is_empty() => {}
             (false, _, true) => found.push(format!("{media_type:?} is not documented for {status}")),
             (false, _, false) => self.check("body", schema, &reply.json(), &mut found),
+        }
+        for header in ["WWW-Authenticate", "Allow", "Retry-After"] {
+            let is_sent = reply.header(&header.to_lowercase()).is_some();
+            let is_documented = response["headers"][header].is_object();
+            // Not every 403 has a challenge, or is for now only.
+            let is_optional = status == "403" && is_documented;
+            if is_sent != is_documented && !is_optional && !response.is_null() {
+                found.push(format!("{header} of {status}: sent: {is_sent}, documented: {is_documented}"));
+            }
         }
         found.iter().map(|objection| format!("{operation}: {objection} ({})", reply.text())).collect()
     }
