@@ -19,6 +19,9 @@ use crate::locale::Message;
 /// What a username may have beside letters, digits and marks.
 const PUNCTUATION: &str = "._-+@";
 
+/// A symbol that shows nothing.
+const BLANK_BRAILLE: char = '\u{2800}';
+
 /// A user's name, by which the user signs in: 3 to 40 letters of one script, digits or `. _ - + @`. It looks neither like an id
 /// nor, unless it is one, like a name in ASCII. Unique without regard to case.
 pub(crate) struct Username(String);
@@ -167,7 +170,8 @@ fn category(character: char) -> GeneralCategory {
 /// Without what nobody sees, and without other forms of the same characters.
 fn plain(text: &str) -> String {
     let invisible = CodePointSetData::new::<DefaultIgnorableCodePoint>();
-    let visible: String = text.chars().filter(|character| !invisible.contains(*character)).collect();
+    let is_visible = |character: &char| *character != BLANK_BRAILLE && !invisible.contains(*character);
+    let visible: String = text.chars().filter(is_visible).collect();
     ComposingNormalizerBorrowed::new_nfkc().normalize(&visible).into_owned()
 }
 

@@ -16,7 +16,7 @@
 use std::borrow::Cow;
 use std::sync::Once;
 
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{HeaderMap, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::form_urlencoded;
@@ -49,12 +49,8 @@ struct Demands<'a> {
     host: Option<Cow<'a, str>>,
 }
 
-/// Headers in which a proxy can state demands, each with the name that the demand has in a query.
-const DEMAND_HEADERS: [(HeaderName, &str); 3] = [
-    (HeaderName::from_static("x-gatebird-require-scope"), "scope"),
-    (HeaderName::from_static("x-gatebird-require-audience"), "audience"),
-    (HeaderName::from_static("x-gatebird-require-host"), "host"),
-];
+/// How the name of each header begins in which a proxy states a demand. It ends with the name that the demand has in a query.
+const DEMAND_HEADER: &str = "x-gatebird-require-";
 
 impl<'a> Demands<'a> {
     /// Reads the demands of a query that the operator wrote.
@@ -79,8 +75,8 @@ impl<'a> Demands<'a> {
     /// Reads the demands of the headers.
     fn of_headers(headers: &'a HeaderMap) -> Result<Demands<'a>> {
         let mut demands = Demands::default();
-        for (header, name) in &DEMAND_HEADERS {
-            for value in headers.get_all(header) {
+        for (header, value) in headers {
+            if let Some(name) = header.as_str().strip_prefix(DEMAND_HEADER) {
                 let value = value.to_str().map_err(|_| Error::Malformed(Message::Malformed))?;
                 demands.add(name, value.into())?;
             }

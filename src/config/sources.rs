@@ -5,13 +5,16 @@ use std::env::VarError;
 use std::fmt;
 use std::fs;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The keys whose value is never shown. `KEY_FILE` names a file that holds such a value.
 pub(super) const SECRETS: [&str; 3] = ["DATABASE_URL", "JWT_SECRET", "JWT_SECRET_PREVIOUS"];
 
 /// How alike a key must be to one that exists (1 is equal) to be taken for it.
 const SIMILARITY: f64 = 0.6;
+
+/// Stands for a `$` while the library parses `.env`. No text has this character (see [`text_of`]).
+const DOLLAR: &str = "\0";
 
 /// Where a value stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +84,10 @@ impl Sources {
     /// Reads `.env` in the working folder, if there is one.
     pub(super) fn read() -> Sources {
         let text = match fs::read(".env") {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Sources::default(),
+            // A link that leads nowhere was meant to lead to settings.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !Path::new(".env").is_symlink() => {
+                return Sources::default();
+            }
             bytes => text_of(bytes),
         };
         match text {
@@ -90,7 +96,9 @@ impl Sources {
         }
     }
 
-    fn parse(mut text: String) -> Sources {
+    fn parse(text: String) -> Sources {
+        // The library would replace `$NAME` by the value of that variable, or by nothing. It reads `\$` as a plain `$`.
+        let mut text = text.replace('$', DOLLAR).replace("\\\0", "\\$");
         // The library takes a blank at the very end for a line that goes on.
         text.push('\n');
         let lines: Vec<&str> = text.lines().collect();
@@ -103,7 +111,9 @@ impl Sources {
             let is_setting = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
             let line = before + lines[before..].iter().take_while(|line| !is_setting(line)).count();
             match entry {
-                Ok((key, value)) => sources.entries.push(Entry { key, value, line: line + 1 }),
+                Ok((key, value)) => {
+                    sources.entries.push(Entry { key, value: value.replace(DOLLAR, "$"), line: line + 1 });
+                }
                 // The error quotes the line, which may hold a secret.
                 Err(_) => sources.faults.push((line + 1, key_of(lines.get(line).copied().unwrap_or_default()))),
             }
@@ -145,9 +155,10 @@ impl Sources {
     pub(super) fn problems(&self, keys: &[String]) -> Vec<String> {
         let fault = |(line, key): &(usize, String)| {
             // Anything else could be a part of a secret.
-            let key = if keys.contains(key) { format!("{key} ") } else { String::new() };
+            let key = if keys.contains(key) { key } else { "a setting" };
             format!(
-                "{key}cannot be read: write KEY=value, with quotes around a value that has blanks (.env, line {line})"
+                "{key} cannot be read: write KEY=value, with single quotes around a value that has a blank, a quote or a \
+                 backslash (.env, line {line})"
             )
         };
         self.unreadable.iter().cloned().chain(self.faults.iter().map(fault)).collect()
@@ -163,7 +174,9 @@ impl Sources {
                 alike.max_by(|one, other| one.0.total_cmp(&other.0)).filter(|(alike, _)| *alike >= SIMILARITY);
             match nearest {
                 Some((_, meant)) => format!("{key} is no setting, did you mean {meant}? (.env, line {line})"),
-                None if *key == upper => format!("{key} is no setting (.env, line {line})"),
+                None if key.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_') => {
+                    format!("{key} is no setting (.env, line {line})")
+                }
                 // It could be the second line of a secret.
                 None => format!("the key is no setting (.env, line {line})"),
             }

@@ -234,10 +234,10 @@ pub(super) fn is_loopback_url(text: &str) -> bool {
 
 /// A value without the blanks around it. Quotes are taken off by whoever reads `.env`; those that are left would count.
 pub(super) fn plain(text: &str) -> Result<&str, String> {
+    const QUOTES: [char; 7] = ['"', '\'', '`', '\u{2018}', '\u{2019}', '\u{201C}', '\u{201D}'];
     let text = text.trim();
-    let is_quoted = |quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
-    match ['"', '\'', '`'].into_iter().any(is_quoted) {
-        true => Err("has quotes around it, which would count as a part of it; remove them".to_owned()),
+    match text.starts_with(QUOTES) || text.ends_with(QUOTES) {
+        true => Err("begins or ends with a quote, which would count as a part of it; remove the quotes".to_owned()),
         false => Ok(text),
     }
 }

@@ -2,6 +2,7 @@
 //! secret.
 
 mod start;
+mod written;
 
 use std::fs;
 use std::path::Path;

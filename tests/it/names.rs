@@ -132,6 +132,7 @@ fn nick__refused() {
         (&*long, "1 to 40"),
         (&*grows, "1 to 40"),
         ("\u{200b}\u{feff}", "1 to 40"),
+        ("\u{2800}", "1 to 40"),
         (" \u{3164}\u{a0}", "1 to 40"),
         ("a\tb", "control character"),
         ("a\u{85}b", "control character"),

@@ -102,7 +102,7 @@ impl<'a, R: BufRead> Rows<'a, R> {
         let place = |name: &str| header.iter().position(|column| column == name);
         let needed = ["username", "host", "type"].map(place);
         let [Some(username), Some(host), Some(plan)] = needed else {
-            return Err(Exit::data("the first line has to be: username,host,type or username,host,type,clientSecret"));
+            return Err(Exit::data("the first line must be: username,host,type or username,host,type,clientSecret"));
         };
         let secret = place("clientSecret");
         if header.len() != 3 + usize::from(secret.is_some()) {

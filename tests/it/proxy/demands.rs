@@ -172,6 +172,9 @@ fn verify__headers_add_to_the_demands_and_never_weaken_them() {
         (&token, "", &[("Audience", " ")], 403, "malformed"),
         (&token, "", &[("Scope", "posts:read"), ("Scope", "posts:read")], 403, "malformed"),
         (&token, "", &[("Scope", "검색")], 403, "malformed"),
+        (&token, "", &[("Scopes", "posts:read")], 403, "malformed"),
+        (&token, "?scope=posts:read", &[("aud", "urn:example:api")], 403, "malformed"),
+        (&token, "", &[("", "posts:read")], 403, "malformed"),
         (&token, "", &[("Scope", "posts:read"), ("Host", "alice.example.com")], 200, ""),
     ];
     for (token, query, headers, status, reason) in rows {
@@ -182,8 +185,9 @@ fn verify__headers_add_to_the_demands_and_never_weaken_them() {
         }
     }
     // Also behind an appended path, where there is no other way.
-    let request = gate.get("/verify/posts?page=2").token(&reader);
-    refused("below", &request.header("X-Gatebird-Require-Scope", "posts:write").send(), 403, "scope");
+    let below = || gate.get("/verify/posts?page=2").token(&reader);
+    refused("below", &below().header("X-Gatebird-Require-Scope", "posts:write").send(), 403, "scope");
+    refused("below", &below().header("X-Gatebird-Require-Scopes", "posts:read").send(), 403, "malformed");
 }
 
 /// Makes the control of every host verified.
