@@ -444,14 +444,15 @@ fn prepare(database: &Database, policy: Policy) -> std::result::Result<Migrated,
     migrate::run(&mut conn, database, policy)
 }
 
-/// Whether there is a database: the file of a new one is empty until the log is moved into it.
+/// Whether there is a database: the file of a new one is empty until the log is moved into it. SQLite takes a file of one byte
+/// for an empty one.
 ///
 /// # Errors
 /// 65 where a kept secret beside an empty file says that there was one.
 fn exists(path: &Path) -> std::result::Result<bool, Exit> {
     let secret = Database::secret_file(path);
     match fs::metadata(path) {
-        Ok(file) if file.len() > 0 || file::has_log(path) => Ok(true),
+        Ok(file) if file.len() > 1 || file::has_log(path) => Ok(true),
         Ok(_) if secret.exists() => Err(Exit::data(format!(
             "{path} is empty, but {secret} beside it says that there was a database: restore a backup, or remove {path} to begin \
              with a new one",
