@@ -54,7 +54,9 @@ def job(name, client_secret, port):
 
 
 def ask(port, path):
-    return requests.get(f"http://127.0.0.1:{port}/api/v1/{path}").json()["data"]
+    answer = requests.get(f"http://127.0.0.1:{port}/api/v1/{path}")
+    answer.raise_for_status()
+    return answer.json()["data"]
 
 
 def targets(port):
@@ -65,8 +67,8 @@ def targets(port):
             active = {target["labels"]["job"]: target for target in ask(port, "targets")["activeTargets"]}
             if len(active) == 2 and all(target["health"] != "unknown" for target in active.values()):
                 return active
-        except requests.ConnectionError:
-            pass
+        except requests.RequestException:
+            pass  # Prometheus is starting.
         time.sleep(0.2)
     raise AssertionError("Prometheus did not scrape")
 

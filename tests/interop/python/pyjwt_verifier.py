@@ -59,8 +59,8 @@ def rotation():
 
 
 if ALGORITHM == "HS256":
-    with check("the JWKS has no key to verify with: a shared secret is never published"), raises(jwt.PyJWTError):
-        jwt.PyJWKClient(issuer.metadata["jwks_uri"]).get_signing_keys()
+    with check("the key set has no key to verify with: a shared secret is never published"), raises(jwt.PyJWTError):
+        jwt.PyJWKClient(issuer.metadata["issuer"] + "/.well-known/jwks.json").get_signing_keys()
 else:
     verification()
     rotation()
