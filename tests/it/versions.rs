@@ -133,7 +133,10 @@ fn without_a_page_that_tells_of_the_end_there_is_no_link() {
     turn(&gate, SUNSET.1);
     let gone = gate.get("/v1/test").send();
     let body = gone.refused(410, "sunset");
-    assert_eq!((announced(&gone).2, &body["message"]), (vec![], &json!("This version of the API has ended")));
+    assert_eq!(
+        (announced(&gone).2, &body["message"]),
+        (vec![], &json!("This version of the API has ended: use a later one"))
+    );
 }
 
 #[test]
@@ -196,7 +199,7 @@ fn whoever_still_calls_can_read_that_it_is_gone() {
     let preflight = gate.request("OPTIONS", "/v1/test").header("Access-Control-Request-Method", "GET");
     assert_eq!(preflight.header("Origin", origin).send().status, 204);
     let reply = gate.get("/v1/test").token(&token).header("Origin", origin).header("Accept-Language", "ko").send();
-    assert_eq!(reply.refused(410, "sunset")["message"], "이 버전의 API는 종료되었습니다");
+    assert_eq!(reply.refused(410, "sunset")["message"], "이 버전의 API는 종료되었습니다. 다음 버전을 사용하세요");
     assert_eq!(reply.header("access-control-allow-origin"), Some(origin));
     let exposed = reply.header("access-control-expose-headers").expect("what may be read");
     assert!(["Deprecation", "Sunset", "Link"].iter().all(|name| exposed.contains(name)), "{exposed}");

@@ -108,7 +108,7 @@ fn a_node_that_starts_knows_what_was_used_before() {
     }
     // Not all that was used has been written in any case: so the restarted node, which is younger, takes no older one.
     present(&gate, "/token", &unused).refused(503, "busy");
-    gate.clock.advance(6);
+    gate.clock.advance(11);
     let client = KeyClient { gate: &gate, id, key };
     present(&gate, "/token", &client.assertion()).expect(200);
 }
