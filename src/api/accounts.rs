@@ -91,8 +91,8 @@ struct PasswordBody {
     /// The one from now on: 8 to 256 characters, hard to guess.
     #[schema(min_length = 8, max_length = 256)]
     new_password: String,
-    /// Unix seconds. Every client secret of the user's domains that was made at this time or later is retired at once, as
-    /// after a theft: a thief may have made secrets of their own. 0 retires all of them.
+    /// Unix seconds. Every client secret of the user's domains that was made at this time or later is retired at once, and
+    /// public keys that were set since are removed: a thief may have made secrets of their own. 0 ends all of them.
     #[serde(default, deserialize_with = "present")]
     #[schema(nullable = false, minimum = 0, maximum = 253_402_300_799_i64)]
     end_secrets_since: Option<i64>,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 pub(crate) use self::members::{audiences, host, keys, plan, scopes};
-use self::public_keys::PublicKeys;
+use self::public_keys::{PresentKeys, PublicKeys};
 use super::etag::{IfMatch, tagged};
 use super::openapi::{known_audiences, known_scopes};
 use super::own::OwnDomain;
@@ -96,9 +96,9 @@ struct DomainView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     audiences: Option<Vec<String>>,
-    /// The public keys of a domain that has no secret.
+    /// The public keys of a domain that has no secret. There are none after the owner ended them (`endSecretsSince`).
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, value_type = Option<PublicKeys>)]
+    #[schema(nullable = false, value_type = Option<PresentKeys>)]
     jwks: Option<Value>,
     /// Whether control of the host is proven.
     proven: bool,
@@ -289,11 +289,12 @@ pub(crate) async fn change(
     if plan.is_none() && keys.is_none() {
         return Err(Error::field("type", Message::Required));
     }
-    let (entry, self_service) = (own.did("domain.changed", app.now()), app.config.self_service_premium);
+    let (now, self_service) = (app.now(), app.config.self_service_premium);
+    let entry = own.did("domain.changed", now);
     let set = move |conn: &mut Conn, domain: Domain| {
         unchanged(&domain, &if_match)?;
         let domain = Domain { dormant: false, ..domain };
-        let domain = change_row(conn, domain, plan, keys.as_ref(), self_service)?;
+        let domain = change_row(conn, domain, plan, keys.as_ref(), self_service, now)?;
         let mut detail = json!({});
         if let Some(plan) = plan {
             detail["type"] = json!(plan.as_str());
@@ -321,6 +322,7 @@ fn change_row(
     plan: Option<Plan>,
     keys: Option<&ClientKeys>,
     self_service: bool,
+    now: i64,
 ) -> Result<Domain> {
     let (tenant, id) = (domain.user_id, domain.id);
     // What it has already is no change, however it got it.
@@ -331,7 +333,7 @@ fn change_row(
     if let Some(keys) = keys {
         let earlier = domain.jwks.ok_or_else(|| Error::field("jwks", Message::NoKeys))?;
         let dropped = !keys.contains(&earlier);
-        domain = domain::set_jwks(conn, tenant, id, keys, dropped)?.ok_or_else(not_found)?;
+        domain = domain::set_jwks(conn, tenant, id, keys, dropped, now)?.ok_or_else(not_found)?;
     }
     Ok(domain)
 }

@@ -11,7 +11,7 @@ use super::{answer, done, not_found};
 use crate::app::App;
 use crate::db::Conn;
 use crate::db::audit::{Actor, Audited, Entry};
-use crate::db::domain::Domain;
+use crate::db::domain::{self, Domain};
 use crate::db::secret::{self, Shown, Used};
 use crate::error::{Error, Result};
 use crate::gate::body::Json;
@@ -156,8 +156,8 @@ pub(crate) fn rotated(
 /// How many secrets one transaction ends.
 pub(crate) const ENDED_AT_ONCE: usize = 25;
 
-/// Ends some of the secrets of all domains of a user that were made at that time or later, at most [`ENDED_AT_ONCE`], and
-/// returns an entry of the audit log for each.
+/// Ends some of the secrets and public keys of all domains of a user that were made or set at that time or later, at most
+/// [`ENDED_AT_ONCE`] of them, and returns an entry of the audit log for each.
 pub(crate) fn end_some(conn: &mut Conn, actor: Actor, tenant: UserId, since: i64, now: i64) -> Result<Vec<Entry>> {
     let some = secret::made_since(conn, tenant, since, ENDED_AT_ONCE as i64)?;
     for (id, domain) in &some {
@@ -166,7 +166,12 @@ pub(crate) fn end_some(conn: &mut Conn, actor: Actor, tenant: UserId, since: i64
     let ended = |(id, domain): (SecretId, DomainId)| {
         actor.did("secret.retired", domain, Some(tenant), now).with(json!({ "secret": id.get() }))
     };
-    Ok(some.into_iter().map(ended).collect())
+    let mut entries: Vec<Entry> = some.into_iter().map(ended).collect();
+    for domain in domain::with_keys_since(conn, tenant, since, (ENDED_AT_ONCE - entries.len()) as i64)? {
+        domain::remove_keys(conn, domain)?;
+        entries.push(actor.did("domain.keys_removed", domain, Some(tenant), now));
+    }
+    Ok(entries)
 }
 
 /// List the client secrets of a domain: by their last four characters, never whole.

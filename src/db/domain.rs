@@ -68,6 +68,7 @@ pub fn insert(conn: &mut Conn, tenant: UserId, new: &NewDomain, now: i64) -> Que
             domains::scopes.eq(&new.scopes),
             domains::audiences.eq(&new.audiences),
             domains::jwks.eq(&new.jwks),
+            domains::jwks_since.eq(new.jwks.as_ref().map(|_| now)),
         ))
         .returning(columns::<Domain>())
         .get_result(conn)
@@ -117,12 +118,30 @@ pub fn set_jwks(
     id: DomainId,
     jwks: &ClientKeys,
     ends_tokens: bool,
+    now: i64,
 ) -> QueryResult<Option<Domain>> {
+    let generation = domains::generation + i64::from(ends_tokens);
     diesel::update(domains::table.filter(domains::id.eq(id).and(domains::user_id.eq(tenant))))
-        .set((domains::jwks.eq(jwks), domains::generation.eq(domains::generation + i64::from(ends_tokens))))
+        .set((domains::jwks.eq(jwks), domains::jwks_since.eq(now), domains::generation.eq(generation)))
         .returning(columns::<Domain>())
         .get_result(conn)
         .optional()
+}
+
+/// The tenant's domains whose keys were set at that time or later, at most so many.
+pub fn with_keys_since(conn: &mut Conn, tenant: UserId, since: i64, rows: i64) -> QueryResult<Vec<DomainId>> {
+    let own = domains::table.filter(domains::user_id.eq(tenant).and(domains::jwks_since.ge(since)));
+    own.limit(rows).select(domains::id).load(conn)
+}
+
+/// Removes the keys of a domain, and ends the tokens that it got by them. It gets tokens again once its owner sets others.
+pub fn remove_keys(conn: &mut Conn, id: DomainId) -> QueryResult<()> {
+    let none = (
+        domains::jwks.eq(ClientKeys::none()),
+        domains::jwks_since.eq(None::<i64>),
+        domains::generation.eq(domains::generation + 1),
+    );
+    diesel::update(domains::table.find(id)).set(none).execute(conn).map(drop)
 }
 
 /// Deletes one of the tenant's domains with its secrets; whether there was one. Its usage is removed afterwards.

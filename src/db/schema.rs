@@ -65,6 +65,7 @@ diesel::table! {
         number -> BigInt,
         dormant -> Bool,
         active_at -> Nullable<BigInt>,
+        jwks_since -> Nullable<BigInt>,
     }
 }
 

@@ -127,7 +127,7 @@ impl ClientKey {
     }
 
     /// The public half, with the members in the order that RFC 7638 §3 wants.
-    fn jwk(&self) -> Value {
+    pub fn jwk(&self) -> Value {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         match &self.pair {
             Pair::Ec(pair) => {

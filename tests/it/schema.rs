@@ -261,6 +261,7 @@ fn every_column_can_be_read_through_diesel() {
             i64,
             bool,
             Option<i64>,
+            Option<i64>,
         );
         type Secret = (i64, String, Vec<u8>, String, i64, Option<i64>, i64, Option<String>, Option<String>, bool);
         type SigningKey = (String, String, Vec<u8>, i64, i64, Option<i64>, i64);

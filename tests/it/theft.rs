@@ -5,6 +5,7 @@ use crate::accounts::{exchange, sign_in};
 use crate::audit::rows;
 use crate::binary::{PROMISED, within};
 use crate::harness::{Domain, Gate, PASSWORD, Reply, Request, User, Value, json, postgres};
+use crate::oauth::{ClientKey, ISSUER, KeyClient};
 
 const NEW_PASSWORD: &str = "paper lantern winter orchard";
 const BEHIND_A_PROXY: (&str, &str) = ("TRUSTED_PROXIES", "127.0.0.1");
@@ -199,6 +200,46 @@ fn password_change__ends_the_secrets_made_since() {
     for secret in [&late, &domain, &second] {
         exchange(&gate, secret).refused(401, "unknown_client");
     }
+}
+
+#[test]
+fn password_change__removes_the_public_keys_set_since() {
+    let gate = Gate::with(&[("USER_TOKEN_TTL", "30d"), ("TOKEN_TTL", "1h"), ("JWT_ISSUER", ISSUER)]);
+    let alice = gate.sign_up("alice");
+    let untouched = KeyClient::register(&gate, &alice, "untouched.example.com", ClientKey::es256());
+    let changed = KeyClient::register(&gate, &alice, "changed.example.com", ClientKey::es256());
+    gate.clock.advance(1_000);
+    let theft = gate.clock.now();
+    let made = KeyClient::register(&gate, &alice, "made.example.com", ClientKey::es256());
+    let set_keys = |token: &str, id: &str, key: &ClientKey| {
+        let body = json!({"jwks": {"keys": [key.jwk()]}});
+        gate.request("PATCH", &format!("/v1/domains/{id}")).token(token).json(&body).send().expect(200)
+    };
+    let set = KeyClient { gate: &gate, id: changed.id.clone(), key: ClientKey::es256() };
+    set_keys(&alice.token, &set.id, &set.key);
+    let stolen = [made.token(), set.token()];
+
+    change_password(&gate, &alice.token, &json!({"oldPassword": PASSWORD, "endSecretsSince": theft})).expect(200);
+    for token in &stolen {
+        gate.get("/v1/test").token(token).send().refused(401, "revoked");
+    }
+    for client in [&made, &set] {
+        client.present("/token", &client.assertion()).refused(401, "unknown_client");
+    }
+    untouched.token();
+    let removed = rows(&gate).into_iter().filter(|row| row.action == "domain.keys_removed").count();
+    assert_eq!(removed, 2);
+
+    // The owner sees that there are none, and sets others.
+    let token = token_of(&sign_in(&gate, "alice", NEW_PASSWORD));
+    let shown = gate.get(&format!("/v1/domains/{}", set.id)).token(&token).send().expect(200);
+    assert_eq!(shown["payload"]["jwks"], json!({"keys": []}));
+    set_keys(&token, &changed.id, &changed.key);
+    changed.token();
+    let path = format!("/v1/domains/{}", made.id);
+    let gate = gate.restart(&[]);
+    let body = json!({"jwks": {"keys": []}});
+    gate.request("PATCH", &path).token(&token).json(&body).send().refused(400, "invalid_field");
 }
 
 /// More than one transaction may hold.

@@ -11,6 +11,13 @@ pub(super) struct PublicKeys {
     keys: Vec<PublicKey>,
 }
 
+/// The JWK Set of a domain.
+#[derive(ToSchema)]
+pub(super) struct PresentKeys {
+    #[schema(max_items = 4)]
+    keys: Vec<PublicKey>,
+}
+
 /// A public key.
 #[derive(ToSchema)]
 #[serde(untagged)]
