@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use actix_web::dev::ServerHandle;
 use actix_web::{HttpServer, delete, get, post, web};
 use gatebird::gate::bearer::Bearer;
-use gatebird::server::{self, ServiceConfig};
+use gatebird::server::{self, Register, ServiceConfig};
 use gatebird::utoipa;
 
 use crate::harness::{Gate, Reply};
@@ -41,19 +41,20 @@ fn routes(config: &mut ServiceConfig<'_>) {
     config.service(orders).service(cancel).service(panics).route("/undocumented", web::get().to(undocumented));
 }
 
-struct Own {
-    address: String,
+/// A server of a program with routes of its own, around that gate and on a port of its own.
+pub struct Own {
+    pub address: String,
     handle: ServerHandle,
 }
 
 impl Own {
-    fn around(gate: &Gate) -> Own {
+    pub fn around(gate: &Gate, register: Register) -> Own {
         let (sender, receiver) = mpsc::channel();
         let app = gate.app.clone();
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let table = server::route_table(&app.config, routes);
-                let server = HttpServer::new(move || server::application(app.clone(), table.clone(), routes));
+                let table = server::route_table(&app.config, register);
+                let server = HttpServer::new(move || server::application(app.clone(), table.clone(), register));
                 let server = server.workers(1).disable_signals().bind(("127.0.0.1", 0)).expect("a free port");
                 let address = server.addrs()[0].to_string();
                 let server = server.run();
@@ -65,7 +66,7 @@ impl Own {
         Own { address, handle }
     }
 
-    fn ask(&self, method: &str, path: &str, headers: &str) -> Reply {
+    pub fn ask(&self, method: &str, path: &str, headers: &str) -> Reply {
         let request = format!("{method} {path} HTTP/1.1\r\nHost: own\r\nConnection: close\r\n{headers}\r\n");
         let mut replies = raw_at(&self.address, request.as_bytes());
         assert_eq!(replies.len(), 1, "{method} {path}: {replies:?}");
@@ -83,7 +84,7 @@ impl Drop for Own {
 fn own_route__is_answered_as_ours_whatever_is_asked() {
     let gate = Gate::start();
     let (user, _, token) = gate.tenant("alice");
-    let own = Own::around(&gate);
+    let own = Own::around(&gate, routes);
     let bearer = format!("Authorization: Bearer {token}\r\n");
     let reply = own.ask("GET", "/orders", &bearer);
     assert_eq!((reply.status, reply.text()), (200, format!("orders of user {}", user.id)));
@@ -113,7 +114,7 @@ fn own_route__is_answered_as_ours_whatever_is_asked() {
 #[test]
 fn own_route__a_head_is_its_get() {
     let gate = Gate::start();
-    let own = Own::around(&gate);
+    let own = Own::around(&gate, routes);
     let ask = |path: &str, rest: &str| format!("HEAD {path} HTTP/1.1\r\nHost: own\r\n{rest}\r\n");
     let pipelined = [ask("/orders", ""), ask("/undocumented", ""), ask("/panics", "Connection: close\r\n")].concat();
     let mut stream = std::net::TcpStream::connect(&own.address).expect("the server listens");
@@ -127,7 +128,7 @@ fn own_route__a_head_is_its_get() {
 #[test]
 fn own_route__a_panic_is_a_500_with_a_request_id_and_the_connection_is_kept() {
     let gate = Gate::start();
-    let own = Own::around(&gate);
+    let own = Own::around(&gate, routes);
     let ask = |method: &str, path: &str, rest: &str| format!("{method} {path} HTTP/1.1\r\nHost: own\r\n{rest}\r\n");
     let pipelined = [
         ask("POST", "/panics", "X-Request-Id: of-this-panic\r\n"),
@@ -144,7 +145,7 @@ fn own_route__a_panic_is_a_500_with_a_request_id_and_the_connection_is_kept() {
 fn own_route__is_counted_by_its_pattern() {
     let gate = Gate::start();
     let (_, _, token) = gate.tenant("alice");
-    let own = Own::around(&gate);
+    let own = Own::around(&gate, routes);
     let bearer = format!("Authorization: Bearer {token}\r\n");
     own.ask("DELETE", "/orders/7", &bearer);
     own.ask("DELETE", "/orders/8", &bearer);
@@ -165,7 +166,7 @@ fn own_route__is_counted_by_its_pattern() {
 fn own_route__answers_preflights_if_it_takes_a_token() {
     let gate = Gate::start();
     gate.tenant("alice");
-    let own = Own::around(&gate);
+    let own = Own::around(&gate, routes);
     let page = "Origin: https://alice.example.com\r\nAccess-Control-Request-Method: DELETE\r\n";
     let reply = own.ask("OPTIONS", "/orders/7", page);
     assert_eq!((reply.status, reply.header("access-control-allow-methods")), (204, Some("DELETE")));

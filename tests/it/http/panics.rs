@@ -1,17 +1,13 @@
 //! A handler that panics, or fails in ways no handler of ours does, behind the real middleware: the caller gets a 500 of the usual shape
 //! that tells nothing, and the process goes on.
 
-use std::sync::mpsc;
-
-use actix_web::dev::ServerHandle;
-use actix_web::middleware::from_fn;
-use actix_web::{App, HttpResponse, HttpServer, Responder, error, web};
+use actix_web::{HttpResponse, Responder, error, web};
 use gatebird::gate::bearer::Bearer;
-use gatebird::gate::observe::observe;
-use gatebird::server;
+use gatebird::server::ServiceConfig;
 
 use super::raw_at;
-use crate::harness::{Gate, Reply, resigned};
+use crate::harness::{Gate, resigned};
+use crate::own::Own;
 
 async fn panics() -> HttpResponse {
     panic!("the canary-cause of it")
@@ -36,70 +32,30 @@ async fn orders(token: Bearer) -> impl Responder {
     format!("orders of user {}", token.tenant().get())
 }
 
-/// Somebody's own actix-web application around that gate, on a port of its own.
-struct Own {
-    address: String,
-    handle: ServerHandle,
-}
-
-impl Own {
-    fn around(gate: &Gate) -> Own {
-        let (sender, receiver) = mpsc::channel();
-        let app = gate.app.clone();
-        std::thread::spawn(move || {
-            actix_web::rt::System::new().block_on(async move {
-                let table = server::route_table(&app.config, server::routes);
-                let server = HttpServer::new(move || {
-                    App::new()
-                        .app_data(app.clone())
-                        .app_data(table.clone())
-                        .route("/panics", web::get().to(panics))
-                        .route("/later", web::get().to(panics_later))
-                        .route("/fails", web::get().to(fails))
-                        .route("/breaks", web::get().to(breaks))
-                        .route("/orders", web::get().to(orders))
-                        .wrap(from_fn(observe))
-                });
-                let server = server.workers(1).disable_signals().bind(("127.0.0.1", 0)).expect("a free port");
-                let address = server.addrs()[0].to_string();
-                let server = server.run();
-                sender.send((address, server.handle())).expect("the test waits");
-                server.await.expect("the server ends well");
-            });
-        });
-        let (address, handle) = receiver.recv().expect("the server starts");
-        Own { address, handle }
-    }
-
-    fn get(&self, path: &str, header: &str) -> Reply {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: own\r\nConnection: close\r\n{header}\r\n");
-        let mut replies = raw_at(&self.address, request.as_bytes());
-        assert_eq!(replies.len(), 1, "{path}: {replies:?}");
-        replies.remove(0)
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        drop(self.handle.stop(false));
-    }
+fn routes(config: &mut ServiceConfig<'_>) {
+    config
+        .route("/panics", web::get().to(panics))
+        .route("/later", web::get().to(panics_later))
+        .route("/fails", web::get().to(fails))
+        .route("/breaks", web::get().to(breaks))
+        .route("/orders", web::get().to(orders));
 }
 
 #[test]
 fn a_panic_is_a_500_and_the_process_lives_on() {
     let gate = Gate::start();
     let (user, _, token) = gate.tenant("alice");
-    let own = Own::around(&gate);
+    let own = Own::around(&gate, routes);
     let bearer = format!("Authorization: Bearer {token}\r\n");
     for path in ["/panics", "/later", "/fails", "/breaks"].repeat(3) {
-        let reply = own.get(path, "X-Request-Id: of-this-panic\r\nAccept-Language: ko\r\n");
+        let reply = own.ask("GET", path, "X-Request-Id: of-this-panic\r\nAccept-Language: ko\r\n");
         let body = reply.refused(500, "internal");
         assert_eq!(body["error"], "server_error");
         assert_eq!(body["requestId"], "of-this-panic");
         assert_eq!(body["message"], "서버 오류가 발생했습니다. 운영자에게 requestId를 알려 주세요");
         assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
         assert!(!reply.text().contains("canary") && !reply.text().contains("index out of"), "{}", reply.text());
-        let next = own.get("/orders", &bearer);
+        let next = own.ask("GET", "/orders", &bearer);
         assert_eq!((next.status, next.text()), (200, format!("orders of user {}", user.id)));
     }
     // Also on the connection on which it happened.
@@ -116,13 +72,13 @@ fn a_panic_is_a_500_and_the_process_lives_on() {
 fn a_route_of_ones_own_is_protected_by_one_parameter() {
     let gate = Gate::start();
     let (_, _, token) = gate.tenant("alice");
-    let own = Own::around(&gate);
-    own.get("/orders", "").refused(401, "missing");
-    own.get("/orders", "Authorization: Bearer x\r\n").refused(401, "invalid");
+    let own = Own::around(&gate, routes);
+    own.ask("GET", "/orders", "").refused(401, "missing");
+    own.ask("GET", "/orders", "Authorization: Bearer x\r\n").refused(401, "invalid");
     let revoked = resigned(&token, |_, claims| claims["gen"] = (-1).into());
-    own.get("/orders", &format!("Authorization: {revoked}\r\n")).refused(401, "revoked");
-    assert_eq!(own.get("/orders", &format!("Authorization: {token}\r\n")).status, 200);
+    own.ask("GET", "/orders", &format!("Authorization: {revoked}\r\n")).refused(401, "revoked");
+    assert_eq!(own.ask("GET", "/orders", &format!("Authorization: {token}\r\n")).status, 200);
     gate.clock.advance(61);
-    own.get("/orders", &format!("Authorization: {token}\r\n")).refused(419, "expired");
-    own.get("/nowhere", "");
+    own.ask("GET", "/orders", &format!("Authorization: {token}\r\n")).refused(419, "expired");
+    own.ask("GET", "/nowhere", "");
 }

@@ -23,6 +23,13 @@ fn holder_and_challenger(gate: &Gate, dns: &Dns) -> [(User, Domain); 2] {
     [alice, bob]
 }
 
+/// Publishes the values of both: the holder's proof is still there.
+fn publish_both(gate: &Gate, dns: &Dns, alice: &(User, Domain), bob: &(User, Domain)) {
+    let record = format!("_gatebird.{NAME}");
+    let both = [alice, bob].map(|(user, domain)| Record::text(&value(gate, user, domain)));
+    dns.set(&both.map(|value| (record.as_str(), value)));
+}
+
 fn is_proven(gate: &Gate, (user, domain): &(User, Domain)) -> bool {
     shown(gate, user, domain)["proven"] == json!(true)
 }
@@ -56,9 +63,7 @@ fn holder__whose_proof_is_there_when_another_proves() {
     let dns = Dns::with(&[]);
     let gate = gate_asking(&dns, &[]);
     let [alice, bob] = holder_and_challenger(&gate, &dns);
-    let record = format!("_gatebird.{NAME}");
-    let both = [value(&gate, &alice.0, &alice.1), value(&gate, &bob.0, &bob.1)];
-    dns.set(&[(&record, Record::text(&both[0])), (&record, Record::text(&both[1]))]);
+    publish_both(&gate, &dns, &alice, &bob);
     verify(&gate, &bob.0, &bob.1).refused(409, "taken");
     assert!(is_proven(&gate, &alice));
     gate.access_token(&alice.1);
@@ -70,10 +75,7 @@ fn holder__who_is_suspended() {
         let dns = Dns::with(&[]);
         let gate = gate_asking(&dns, &[]);
         let [alice, bob] = holder_and_challenger(&gate, &dns);
-        // Her proof is still there.
-        let record = format!("_gatebird.{NAME}");
-        let both = [value(&gate, &alice.0, &alice.1), value(&gate, &bob.0, &bob.1)];
-        dns.set(&[(&record, Record::text(&both[0])), (&record, Record::text(&both[1]))]);
+        publish_both(&gate, &dns, &alice, &bob);
         let name = if suspended == "user" { "alice" } else { &alice.1.id };
         run(&mut gatebird(&gate.database, &[suspended, "suspend", name], &[]), "").good();
 
