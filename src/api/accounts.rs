@@ -225,7 +225,7 @@ pub(crate) async fn sign_in(
     Ok(session(StatusCode::OK, Message::SignedIn, locale, &app, tenant))
 }
 
-/// What the database says of a name that somebody signs in with.
+/// The account that belongs to a name in a sign-in, if there is one, with what the check of the password needs.
 struct Found {
     user: Option<User>,
     /// See [`user::dearest_hash`].
@@ -236,7 +236,7 @@ struct Found {
 
 impl Found {
     async fn read(app: &App, username: &str, key: &str, address: Address) -> Result<Found> {
-        // Whatever cannot be a name is looked for under one that nobody can have, and takes as long.
+        // A text that cannot be a name is looked up under a name that no account can have, so the look-up takes as long.
         let key = if Username::is_spelled(username) { key.to_owned() } else { String::new() };
         let read = move |conn: &mut Conn| {
             Ok(Found {
@@ -256,7 +256,7 @@ impl Found {
     }
 }
 
-/// Counts a password that is about to be tried, before it is looked at.
+/// Counts an attempt before the password is checked.
 fn try_password(app: &App, guesser: Guesser<'_>) -> Result<Attempt> {
     let attempt = app.budgets.try_password(guesser, app.steady_now());
     attempt.map_err(|wait| Error::FailureLimit { wait, message: Message::PasswordLimit })

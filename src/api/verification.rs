@@ -220,7 +220,8 @@ pub(crate) async fn prove(own: OwnDomain, app: web::Data<App>, locale: Locale) -
     Ok(answer(StatusCode::OK, Message::HostProven, locale, view))
 }
 
-/// Makes the domain the proven one of its host, unless somebody else's is, who is not suspended. Also returns how many other registrations it ended.
+/// Makes the domain the holder of its host, unless another domain that is not suspended holds the host. Also returns how many
+/// other registrations this ended.
 fn take_over(
     conn: &mut Conn,
     actor: Actor,
