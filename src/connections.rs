@@ -4,6 +4,7 @@
 mod deadline;
 mod framing;
 mod stream;
+mod turns;
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -15,6 +16,7 @@ use socket2::SockRef;
 
 pub(crate) use self::framing::Refusal;
 pub(crate) use self::stream::{Connection, Exchange};
+use self::turns::Turn;
 use crate::config::{Config, Timeouts};
 use crate::metrics::Metrics;
 use crate::shares::{Holder, Network, Share};
@@ -53,21 +55,22 @@ impl Connections {
         let peer = peer.map(|peer| peer.to_canonical());
         let is_proxy = peer.is_some_and(|peer| self.trusted_proxies.iter().any(|network| network.contains(&peer)));
         // A proxy has the connections of all its clients.
-        let permit = match is_proxy {
+        let share = match is_proxy {
             true => None,
-            false => match self.share.try_take(Holder::network(Network::of(peer))) {
-                Some(permit) => Some(permit),
-                None => {
+            false => {
+                let network = Network::of(peer);
+                let Some(permit) = self.share.try_take(Holder::network(network)) else {
                     metrics.connections_refused.inc();
                     self.warn(peer);
                     return None;
-                }
-            },
+                };
+                Some((permit, Turn::new(network)))
+            }
         };
         if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT)) {
             log::debug!("a connection without a time limit: {error}");
         }
-        Some(Connection::new(stream, self.timeouts, permit))
+        Some(Connection::new(stream, self.timeouts, share))
     }
 
     /// Tells of a refused connection, once in a while.

@@ -40,8 +40,15 @@ pub(super) enum Head {
     Refused(Refusal),
 }
 
-/// Parses the head that `bytes` begin with.
-pub(super) fn head(bytes: &[u8]) -> Head {
+/// Parses the head that `bytes` begin with. The first `known` of them were an incomplete head when they were last parsed.
+///
+/// A head that arrives in many parts is parsed again only when it may be complete or when its size has doubled, so that
+/// the work is in proportion to its size.
+pub(super) fn head(bytes: &[u8], known: usize) -> Head {
+    let has_doubled = bytes.len().checked_ilog2() > known.checked_ilog2();
+    if !has_doubled && !may_end(&bytes[known.saturating_sub(2)..]) && bytes.len() < MAX_PARTIAL_SIZE {
+        return Head::Partial;
+    }
     let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut headers) {
@@ -53,6 +60,11 @@ pub(super) fn head(bytes: &[u8]) -> Head {
         Ok(_) | Err(httparse::Error::TooManyHeaders) => Head::Refused(Refusal::HeadTooLarge),
         Err(_) => Head::Refused(Refusal::Malformed),
     }
+}
+
+/// Whether there is an empty line in a part of a head.
+fn may_end(part: &[u8]) -> bool {
+    part.windows(2).any(|pair| pair == b"\n\n") || part.windows(3).any(|three| three == b"\n\r\n")
 }
 
 /// The body that a head announces (RFC 9112 §6.3), and whether the head offers another protocol; `None` when the body is
@@ -260,5 +272,41 @@ impl Chunked {
             (LastLf, b'\n') => End,
             _ => return None,
         })
+    }
+}
+
+#[cfg(test)]
+#[expect(non_snake_case, reason = "a test is named `feature__condition`")]
+mod tests {
+    use super::{Head, MAX_PARTIAL_SIZE, head};
+
+    /// What comes of a head whose bytes arrive one by one, and how many were needed.
+    fn one_by_one(bytes: &[u8]) -> (usize, Head) {
+        let heads = (1..=bytes.len()).map(|size| (size, head(&bytes[..size], size - 1)));
+        heads.into_iter().find(|(_, head)| !matches!(head, Head::Partial)).unwrap_or((bytes.len(), Head::Partial))
+    }
+
+    #[test]
+    fn head__in_single_bytes_is_complete_at_its_last_byte() {
+        for bytes in [
+            &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..],
+            b"GET / HTTP/1.1\nHost: a\n\n",
+            b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\n\r\n",
+        ] {
+            let (size, head) = one_by_one(bytes);
+            assert!(matches!(head, Head::Whole { size, .. } if size == bytes.len()), "{bytes:?}");
+            assert_eq!(size, bytes.len(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn head__in_single_bytes_is_refused_at_the_latest_at_twice_its_size() {
+        let malformed = [b"GET / HTTP/1.1\r\nno header\r\n", &b"X: y\r\n".repeat(9)[..]].concat();
+        let (size, head) = one_by_one(&malformed);
+        assert!(matches!(head, Head::Refused(_)), "{size}");
+        assert_eq!(size, 32, "the mistake is before byte 28");
+        let (size, head) = one_by_one(&b"A".repeat(2 * MAX_PARTIAL_SIZE));
+        assert!(matches!(head, Head::Refused(_)), "{size}");
+        assert_eq!(size, MAX_PARTIAL_SIZE);
     }
 }

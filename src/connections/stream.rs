@@ -10,7 +10,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::mem::{MaybeUninit, take};
+use std::mem::{MaybeUninit, replace, take};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -24,11 +24,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::deadline::{Deadline, Wait};
 use super::framing::{self, Body, Head, Refusal};
+use super::turns::Turn;
 use crate::config::Timeouts;
 use crate::shares::Permit;
 
 /// Bytes that are read from the kernel, and handed out of a body, at once.
 const READ_SIZE: usize = 8 * 1024;
+/// Bytes of a refused request that are read before other connections are served.
+const DISCARD_SIZE: usize = 64 * 1024;
 /// Stands for a request whose head was refused. actix-http closes a connection whose request has a body that does not
 /// come, and first reads what the client still sends: without that, the client might never see its answer.
 const REFUSED: &[u8] = b"REFUSED * HTTP/1.1\r\nHost: -\r\nContent-Length: 1\r\n";
@@ -115,6 +118,10 @@ pub(crate) struct Connection {
     bytes: Vec<u8>,
     handed_out: usize,
     admitted: usize,
+    /// The size of an incomplete head when it was last looked at.
+    head_size: usize,
+    /// Bytes of a refused request that were read since other connections were served.
+    discarded: usize,
     /// The present request was answered, or was not handed out yet.
     is_answered: bool,
     /// Something was written since the last flush: an answer, or an interim one such as `100 Continue`.
@@ -123,11 +130,12 @@ pub(crate) struct Connection {
     must_yield: bool,
     /// There may be more to read, and nothing will wake the task because of it.
     may_read: bool,
-    _permit: Option<Permit>,
+    /// The part in its network's shares, of a connection that does not come from a proxy.
+    share: Option<(Permit, Turn)>,
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, timeouts: Timeouts, permit: Option<Permit>) -> Connection {
+    pub(super) fn new(stream: TcpStream, timeouts: Timeouts, share: Option<(Permit, Turn)>) -> Connection {
         Connection {
             stream,
             exchange: Rc::default(),
@@ -136,11 +144,13 @@ impl Connection {
             bytes: Vec::new(),
             handed_out: 0,
             admitted: 0,
+            head_size: 0,
+            discarded: 0,
             is_answered: true,
             has_written: false,
             must_yield: false,
             may_read: false,
-            _permit: permit,
+            share,
         }
     }
 
@@ -151,8 +161,10 @@ impl Connection {
 
     /// Admits bytes that were read, and reads more, until some are admitted or the end is reached.
     fn poll_admit(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut has_turn = self.share.is_none();
         while self.handed_out == self.admitted {
             if take(&mut self.must_yield) {
+                self.discarded = 0;
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -165,6 +177,15 @@ impl Connection {
                 self.may_read |= self.stream.poll_read_ready(context)?.is_ready();
                 return Poll::Pending;
             }
+            if !has_turn && let Some((_, turn)) = &self.share {
+                if !self.has_unread() {
+                    ready!(self.stream.poll_read_ready(context))?;
+                }
+                if !turn.take(context) {
+                    return Poll::Pending;
+                }
+                has_turn = true;
+            }
             if self.has_unread() && self.admit() {
                 continue;
             }
@@ -172,8 +193,9 @@ impl Connection {
                 return Poll::Ready(Ok(()));
             }
             if let Position::Refused = self.position {
+                self.discarded += self.bytes.len();
+                self.must_yield = self.discarded >= DISCARD_SIZE;
                 self.forget();
-                self.must_yield = true;
             }
         }
         Poll::Ready(Ok(()))
@@ -183,7 +205,7 @@ impl Connection {
     fn admit(&mut self) -> bool {
         let unread = &self.bytes[self.handed_out..];
         match &mut self.position {
-            Position::Head => match framing::head(unread) {
+            Position::Head => match framing::head(unread, replace(&mut self.head_size, unread.len())) {
                 Head::Whole { size, body, offers_upgrade } => {
                     if offers_upgrade {
                         framing::remove_upgrade(&mut self.bytes[self.handed_out..][..size]);
@@ -216,6 +238,7 @@ impl Connection {
 
     /// Admits a head, and what was read of its body.
     fn begin(&mut self, head: usize, mut body: Body) {
+        self.head_size = 0;
         self.is_answered = false;
         self.exchange.is_queued.set(true);
         self.exchange.wants_more.set(false);

@@ -104,6 +104,10 @@ impl Bystander {
 
     /// Does everything from `start` to `end`, and returns what was due in that time.
     pub(crate) fn run(&self, start: Instant, end: Instant) -> Vec<Sample> {
+        // The token of an earlier run may have expired.
+        if let Ok(token) = self.domain.token(self.account.server, ADDRESS) {
+            *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+        }
         let samples = Mutex::new(Vec::new());
         thread::scope(|scope| {
             for operation in Operation::ALL {
