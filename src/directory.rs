@@ -1,12 +1,16 @@
-//! In memory, for the hot path: tenants and domains by id, domains by the digest of a secret, keys, revoked tokens, used
-//! assertions. Readers take no lock; a change costs what changed, not what there is.
+//! The in-memory tables of the hot path: users and domains by id, domains by the digest of a secret, signing keys,
+//! revoked tokens and used assertions. Readers take no lock. The cost of a change depends on the change, not on the
+//! size of the directory.
 //!
-//! A place is where the present state of a domain or a user stands. A secret points to its domain's place, and a domain to
-//! its owner's: so a client costs one look-up, however many there are, and a change of one is a change for all who
-//! point to it.
+//! A slot holds the current state of a user or a domain. A secret points to its domain's slot, and a domain to its
+//! owner's slot. So authenticating a client takes one lookup, and a change of a slot is visible to everything that
+//! points to it.
 //!
-//! Why it may be trusted: it is filled before the first request, the node that writes applies its change before it
-//! answers, and every other node reads the difference twice a second (see [`crate::db::revision`]).
+//! The directory is current because it is filled before the first request, because a node applies its own changes
+//! before it answers, and because every node reads the changes of the others twice a second (see
+//! [`crate::db::revision`]).
+
+#![allow(missing_docs, reason = "an internal module: most fields say all by their names")]
 
 mod difference;
 mod hosts;
@@ -38,7 +42,7 @@ use crate::token::client_keys::ClientKeys;
 use crate::token::keyring::{Kept, Key, Keyring};
 use crate::token::replay::Used;
 
-/// Where the present state of something stands, for all who point to it; empty once it is gone.
+/// Holds the current state of a user or a domain; empty once that is deleted.
 struct Place<T>(ArcSwapOption<T>);
 
 impl<T> Place<T> {
@@ -53,33 +57,31 @@ impl<T: fmt::Debug> fmt::Debug for Place<T> {
     }
 }
 
-/// What the hot path needs of a domain.
+/// A domain, as the hot path needs it.
 #[derive(Debug)]
 pub struct Domain {
-    /// Its public id.
+    /// Also its `client_id`.
     pub id: DomainId,
-    /// Where its owner stands.
     owner: Arc<Place<Tenant>>,
-    /// Its host; inline where it is short, as most are.
+    /// Stored inline if it is short, as most hosts are.
     pub host: CompactString,
-    /// What it may use.
     pub plan: Plan,
-    /// How much of that it has used. It outlives a change of the domain.
+    /// The requests that the domain has used of its limit. Kept when the domain changes.
     pub meter: Arc<Meter>,
-    /// What only few domains have; boxed, so that the many pay eight bytes for it.
+    /// Boxed, because few domains have any: the others pay eight bytes.
     extras: Option<Box<Extras>>,
-    /// Control of its host is proven.
+    /// Whether the host is verified.
     pub proven: bool,
-    /// Somebody else has proven that host, so that it gets no tokens.
+    /// Whether another domain has verified the host. Such a domain gets no tokens.
     pub ousted: bool,
     generation: i64,
     suspended: bool,
 }
 
-/// What sets a domain apart from the many that may have everything and prove themselves by a secret.
+/// Restrictions and keys, which most domains do not have.
 #[derive(Debug)]
 struct Extras {
-    /// It was there when this process started.
+    /// Whether the domain existed when this process started.
     from_before: bool,
     scopes: Option<String>,
     audiences: Option<String>,
@@ -87,27 +89,28 @@ struct Extras {
 }
 
 impl Domain {
-    /// The scopes that the operator or its owner limited it to, separated by spaces.
+    /// The scopes that the domain is limited to, separated by spaces.
     pub fn scopes(&self) -> Option<&str> {
         self.extras.as_ref()?.scopes.as_deref()
     }
 
-    /// The audiences that it was limited to, separated by spaces.
+    /// The audiences that the domain is limited to, separated by spaces.
     pub fn audiences(&self) -> Option<&str> {
         self.extras.as_ref()?.audiences.as_deref()
     }
 
-    /// The keys by which it proves itself instead of a secret.
+    /// The public keys for `private_key_jwt`.
     pub fn keys(&self) -> Option<&ClientKeys> {
         self.extras.as_ref()?.keys.as_ref()
     }
 
-    /// Its host, unless it is suspended or ousted.
+    /// The host, unless the domain is suspended or superseded.
     fn live_host(&self) -> Option<&str> {
         (!self.suspended && !self.ousted).then_some(&*self.host)
     }
 
-    /// Whether it has such keys and was there when this process started, so that it may have used them before.
+    /// Whether the domain has keys and existed when this process started, so that its assertions may have been used
+    /// before.
     pub fn is_from_before(&self) -> bool {
         self.extras.as_ref().is_some_and(|extras| extras.from_before)
     }
@@ -116,44 +119,40 @@ impl Domain {
 /// A domain with its owner. Either may be suspended.
 #[derive(Clone, Debug)]
 pub struct Registered {
-    /// The domain.
     pub domain: Arc<Domain>,
     tenant: Arc<Tenant>,
 }
 
 impl Registered {
-    /// The same, unless the operator suspended the domain or its owner.
+    /// Returns the domain with its owner, unless either is suspended.
     pub fn live(self) -> Option<Live> {
         let Registered { domain, tenant } = self;
         (!domain.suspended && !tenant.suspended).then_some(Live { domain, tenant })
     }
 }
 
-/// A domain that may have tokens now, with its owner.
+/// A domain and its owner, neither of which is suspended.
 #[derive(Clone, Debug)]
 pub struct Live {
-    /// The domain.
     pub domain: Arc<Domain>,
-    /// Its owner.
+    /// The owner.
     pub tenant: Arc<Tenant>,
 }
 
 impl Live {
-    /// The `gen` of the domain's tokens. Both parts only ever rise, so their sum tells an earlier token, whichever
-    /// rose.
+    /// The `gen` of the domain's tokens. Both generations only rise, so the sum identifies earlier tokens whichever of
+    /// them rose.
     pub fn generation(&self) -> i64 {
         self.domain.generation + self.tenant.generation
     }
 }
 
-/// A secret that works or did so, and whose it is.
+/// A secret that was found, valid or expired, with its domain.
 #[derive(Debug)]
 pub struct Known {
-    /// The domain.
     pub client: Registered,
-    /// Which of its secrets.
     pub secret: SecretId,
-    /// Unix seconds from which it no longer works, if it was retired.
+    /// When the secret expires or expired, in Unix seconds; `None` if it does not expire.
     pub expires_at: Option<i64>,
 }
 
@@ -161,11 +160,11 @@ pub struct Known {
 struct Secret {
     id: SecretId,
     domain: Arc<Place<Domain>>,
-    /// `i64::MAX` is never.
+    /// `i64::MAX` if the secret does not expire.
     expires_at: i64,
 }
 
-/// What changed of the keys.
+/// Changes of signing keys that are applied together.
 #[derive(Debug, Default)]
 struct KeyChanges {
     put: Vec<SigningKey>,
@@ -173,23 +172,23 @@ struct KeyChanges {
 }
 
 impl KeyChanges {
-    /// Instead of what was put aside of the same key before.
+    /// Replaces an earlier change of the same key.
     fn put(&mut self, row: SigningKey) {
         self.put.retain(|former| former.kid != row.kid);
         self.put.push(row);
     }
 }
 
-/// What domains that are gone have used of their limits, by owner and host: who deletes a domain and registers it again gets
-/// no fresh limit. Bounded, and of this process.
+/// The used limits of deleted domains, by owner and host. A domain that is deleted and registered again continues with
+/// its used limit. Bounded in size, and per process.
 #[derive(Debug)]
 struct FormerMeters {
     hash: RandomState,
-    /// When nothing is used any more.
+    /// When the limit is unused again, in nanoseconds of the meters' clock.
     full_at: Table,
 }
 
-/// How many are remembered at most, 17 to 34 bytes each. One account can delete a few of them a minute.
+/// Maximum number of remembered limits, of 17 to 34 bytes each. An account can delete only a few domains a minute.
 const MAX_FORMER_METERS: usize = 1 << 18;
 
 impl Default for FormerMeters {
@@ -217,13 +216,12 @@ impl FormerMeters {
     }
 }
 
-/// What is kept in mind while rows are applied one after the other.
+/// State that is kept while rows are applied in sequence.
 struct Pass<'a> {
-    /// All is read, before the first request.
+    /// Whether all rows are read, before the first request.
     at_start: bool,
-    /// Changes of keys are put aside.
     keys: &'a mut KeyChanges,
-    /// The owner of the domain before: most often the next one's too.
+    /// The owner of the previous domain, which is most often the owner of the next one.
     owner: Option<(UserId, Arc<Place<Tenant>>)>,
 }
 
@@ -233,7 +231,6 @@ impl Pass<'_> {
     }
 }
 
-/// The tables of the hot path.
 #[derive(Debug)]
 pub struct Directory {
     tenants: HashMap<i64, Arc<Place<Tenant>>>,
@@ -244,21 +241,22 @@ pub struct Directory {
     keyring: ArcSwap<Keyring>,
     /// Revoked tokens with their `exp`.
     revoked: HashMap<TokenId, i64>,
-    /// The client assertions that were used, here or on another node.
+    /// Client assertions that this or another node accepted.
     pub used_assertions: Used,
-    /// What has been applied. Not held while a difference is read: a database that hangs must not make others wait for it.
+    /// The applied state. The lock is not held while the database is read, because a database that hangs must not block
+    /// other threads.
     seen: Mutex<Seen>,
     /// See [`Directory::has_gone_back`].
     went_back: AtomicBool,
     /// See [`Directory::is_outdated`].
     outdated: AtomicBool,
     started: Instant,
-    /// Milliseconds after `started` at which the database was last seen to have nothing newer.
+    /// When the directory was last known to be current, in milliseconds after `started`.
     fresh_at: AtomicU64,
 }
 
 impl Directory {
-    /// A directory that knows nobody yet; the kept keys of the database will join this keyring.
+    /// Creates an empty directory. The stored keys of the database join `keyring` when it is filled.
     pub fn new(keyring: Keyring, used_assertions: Used) -> Directory {
         Directory {
             used_assertions,
@@ -277,37 +275,35 @@ impl Directory {
         }
     }
 
-    /// The keys as they are now.
     pub fn keyring(&self) -> arc_swap::Guard<Arc<Keyring>> {
         self.keyring.load()
     }
 
-    /// Whether that token was revoked. True until its `exp`; who asks looks at `exp` too.
+    /// Returns whether a token is revoked. Expired tokens are dropped, so the caller must check `exp` too.
     pub fn is_revoked(&self, token: &TokenId) -> bool {
         self.revoked.pin().contains_key(token)
     }
 
-    /// How many revoked tokens are remembered.
     pub fn revoked_count(&self) -> usize {
         self.revoked.len()
     }
 
-    /// Whether revoked tokens are remembered that have expired by then.
+    /// Returns whether there are revoked tokens that have expired at `now`.
     pub fn has_expired_revocations(&self, now: i64) -> bool {
         self.revoked.pin().values().any(|expires_at| *expires_at <= now)
     }
 
-    /// Forgets the limits of former domains of which nothing is used any more (nanoseconds of the meters' clock).
+    /// Removes the limits of deleted domains that are unused again at `now`, in nanoseconds of the meters' clock.
     pub fn prune_former_meters(&self, now: u64) {
         self.former_meters.full_at.prune(now);
     }
 
-    /// Forgets revoked tokens that have expired by then.
+    /// Removes revoked tokens that have expired at `now`.
     pub fn prune(&self, now: i64) {
         self.revoked.pin().retain(|_, expires_at| *expires_at > now);
     }
 
-    /// The domain whose secret this is. The secret may have been replaced.
+    /// Returns the secret with that digest and its domain. The secret may have expired.
     pub fn by_secret(&self, digest: &SecretDigest) -> Option<Known> {
         let secrets = self.secrets.pin();
         let secret = secrets.get(digest)?;
@@ -315,34 +311,33 @@ impl Directory {
         Some(Known { client: registered(&secret.domain)?, secret: secret.id, expires_at })
     }
 
-    /// The domain of that id.
     pub fn registered(&self, id: &DomainId) -> Option<Registered> {
         registered(self.domains.pin().get(id)?)
     }
 
-    /// Whether `origin`, the value of an `Origin` header, is that of a registered host whose domain is not suspended; its
-    /// owner may be.
+    /// Returns whether `origin`, the value of an `Origin` header, is the origin of a domain's host. Suspended and
+    /// superseded domains do not count; a suspended owner is not considered.
     pub fn has_live_host(&self, origin: &str) -> bool {
         Host::of_origin(origin).any(|host| self.hosts.contains(host.as_str()))
     }
 
-    /// The domain of that id, if neither it nor its owner is suspended.
+    /// Returns a domain, unless it or its owner is suspended.
     pub fn by_id(&self, id: &DomainId) -> Option<Live> {
         self.registered(id)?.live()
     }
 
-    /// The user of that number, if not suspended.
+    /// Returns a user, unless suspended.
     pub fn tenant(&self, number: i64) -> Option<Arc<Tenant>> {
         self.tenants.pin().get(&number)?.0.load_full().filter(|tenant| !tenant.suspended)
     }
 
-    /// Whether the database was once found to be older than what has been read of it, or to have forgotten what has not been
-    /// read. What was revoked since is not known here, and cannot be learned without a new start.
+    /// Returns whether this node has ever missed changes: the database was once older than what had been read of it, or
+    /// had pruned deletions that had not been read. This node must be restarted to learn of the revocations since.
     pub fn is_outdated(&self) -> bool {
         self.outdated.load(Ordering::Relaxed)
     }
 
-    /// Whether the database was once found to be older than what has been read of it.
+    /// Returns whether the database was once older than what had been read of it.
     pub fn has_gone_back(&self) -> bool {
         self.went_back.load(Ordering::Relaxed)
     }
@@ -351,23 +346,22 @@ impl Directory {
         self.fresh_at.fetch_max(asked_at.as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// How long ago it was known to be up to date.
+    /// Time since the directory was last known to be current.
     pub fn age(&self) -> Duration {
         let fresh_at = Duration::from_millis(self.fresh_at.load(Ordering::Relaxed));
         self.started.elapsed().saturating_sub(fresh_at)
     }
 
-    /// How many users there are.
     pub fn user_count(&self) -> usize {
         self.tenants.len()
     }
 
-    /// How many domains there are that are not dormant.
+    /// Number of domains that are not dormant.
     pub fn domain_count(&self) -> usize {
         self.domains.len()
     }
 
-    /// Applies all but a change of keys, which is put aside.
+    /// Applies a change. A change of a key is only collected in `pass`.
     fn apply(&self, change: Change, pass: &mut Pass<'_>) {
         match change {
             Change::User(row) if row.ended => self.remove_user(row.id),
@@ -422,7 +416,7 @@ impl Directory {
         }
     }
 
-    /// All at once: between the end of one key and the beginning of the next there must be no moment without.
+    /// Applies changes of keys together, so that some key signs at any moment.
     fn change_keys(&self, changes: KeyChanges) {
         if changes.put.is_empty() && changes.gone.is_empty() {
             return;
@@ -432,7 +426,7 @@ impl Directory {
             let known = keyring.kept(&row.kid);
             let key = known.or_else(|| open(&keyring, &row)).map(|key| Kept { key, term: row.term() });
             if key.is_none() {
-                log::error!("the signing key {} cannot be opened with this node's JWT_SECRET", row.kid);
+                log::error!("cannot open the signing key {} with this node's JWT_SECRET", row.kid);
             }
             key
         });
@@ -471,12 +465,12 @@ impl Directory {
     }
 }
 
-/// The place of that, made where there is none yet.
+/// Returns the slot of a key, which is created if there is none.
 fn place<K: Hash + Eq, T>(places: &HashMap<K, Arc<Place<T>>>, key: K) -> Arc<Place<T>> {
     Arc::clone(places.pin().get_or_insert_with(key, Place::empty))
 }
 
-/// The domain that stands there, if neither it nor its owner is gone.
+/// Returns the domain in a slot, unless it or its owner is deleted.
 fn registered(place: &Place<Domain>) -> Option<Registered> {
     let domain = place.0.load_full()?;
     let tenant = domain.owner.0.load_full()?;

@@ -1,5 +1,5 @@
-//! Client secrets: how they are made, recognised and digested. A plain secret and its digest are
-//! two types; only the digest can be stored.
+//! Client secrets: generation, recognition and digests. A secret and its digest are two types, and only the digest can
+//! be stored.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -19,18 +19,18 @@ const RANDOM: usize = 32;
 const CHECKSUM: usize = 6;
 const BODY: usize = PREFIX.len() + RANDOM;
 
-/// The length of each part of a UUID as text.
+/// Lengths of the parts of a UUID in text form.
 const UUID: [usize; 5] = [8, 4, 4, 4, 12];
 
-/// What a domain's server presents: `gbs_`, 32 random base62 characters (190 bits) and 6
-/// characters of checksum. It is shown once and never stored; `Debug` does not show it.
+/// A client secret: `gbs_`, 32 random base62 characters (190 bits) and a checksum of 6 characters. It is shown once and
+/// never stored; `Debug` does not show it.
 ///
-/// A domain that moved in from NodeBird keeps the secret it has: a version 4 UUID, with 122 random bits. It counts as it
-/// is spelt, capitals included.
+/// A domain that was imported from NodeBird keeps its secret, a version 4 UUID with 122 random bits. Letter case
+/// counts.
 pub struct ClientSecret(String);
 
 impl ClientSecret {
-    /// A new random secret.
+    /// Generates a secret.
     pub fn random() -> ClientSecret {
         let mut random = [0; RANDOM];
         random_base62(&mut random);
@@ -41,25 +41,25 @@ impl ClientSecret {
         ClientSecret(secret)
     }
 
-    /// Recognises a well-formed secret by its prefix, alphabet and checksum, so that a typing error or a
-    /// guess is refused without a look-up; or the secret of a NodeBird domain by the shape of a UUID.
+    /// Parses a secret of this server by prefix, alphabet and checksum, so that typing errors and guesses are refused
+    /// without a lookup. Also accepts the form of a UUID, for secrets from NodeBird.
     pub fn parse(text: &str) -> Option<ClientSecret> {
         (is_ours(text) || is_uuid(text)).then(|| ClientSecret(text.to_owned()))
     }
 
-    /// What is stored and looked up in its place.
+    /// Returns the digest, under which the secret is stored and found.
     pub fn digest(&self) -> SecretDigest {
         let digest = digest(&SHA256, self.0.as_bytes());
         SecretDigest(digest.as_ref().try_into().expect("SHA-256 is 32 bytes"))
     }
 
-    /// The last four characters, by which an owner tells secrets apart. They are part of the checksum, so they give away
-    /// nothing of the random part that could be guessed from; of a UUID they leave 106 bits to guess.
+    /// Returns the last four characters, by which an owner can tell secrets apart. They belong to the checksum and
+    /// reveal nothing useful about the random part. The hint of a UUID leaves 106 bits unknown.
     pub fn hint(&self) -> &str {
         &self.0[self.0.len() - 4..]
     }
 
-    /// The secret itself, for the one answer that shows it.
+    /// Returns the secret itself, for the one response that shows it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -79,13 +79,13 @@ fn is_ours(text: &str) -> bool {
     body.strip_prefix(PREFIX).is_some_and(alphanumeric) && given.as_bytes() == checksum(body)
 }
 
-/// Of any version: whichever NodeBird gave out is looked up like the others.
+/// Accepts every version, because NodeBird's secrets need not be of version 4.
 fn is_uuid(text: &str) -> bool {
     let hexadecimal = |part: &str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
     text.split('-').map(str::len).eq(UUID) && text.split('-').all(hexadecimal)
 }
 
-/// The first 32 bits of the body's SHA-256 in base62.
+/// The first 32 bits of the body's SHA-256, in base62.
 fn checksum(body: &str) -> [u8; CHECKSUM] {
     let digest = digest(&SHA256, body.as_bytes());
     let head = digest.as_ref()[..4].try_into().expect("four bytes");
@@ -98,14 +98,15 @@ fn checksum(body: &str) -> [u8; CHECKSUM] {
     checksum
 }
 
-/// The SHA-256 of a client secret: the key under which its domain is found. A plain digest is
-/// enough, because the secret has 190 random bits, or 122 of a version 4 UUID, and cannot be guessed from it: at 10^12
-/// guesses a second, 122 bits take 10^17 years.
+/// The SHA-256 of a client secret, by which its domain is found.
+///
+/// A plain digest is sufficient because a secret cannot be guessed: it has 190 random bits, or 122 if it is a version 4
+/// UUID. At 10^12 guesses per second, 122 bits take 10^17 years.
 #[derive(Clone, Copy, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Binary)]
 pub struct SecretDigest([u8; 32]);
 
-/// Compared in constant time: how long a look-up takes tells nothing about a stored digest.
+/// Compares in constant time, so that the duration of a lookup reveals nothing about a stored digest.
 impl PartialEq for SecretDigest {
     fn eq(&self, other: &SecretDigest) -> bool {
         verify_slices_are_equal(&self.0, &other.0).is_ok()
@@ -146,6 +147,7 @@ where
 }
 
 #[cfg(test)]
+#[allow(non_snake_case, reason = "a test is named `feature__condition`")]
 mod tests {
     use proptest::prelude::*;
 
@@ -154,7 +156,7 @@ mod tests {
     const UUID_SHAPE: &str = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}";
 
     #[test]
-    fn a_random_secret_is_recognised_and_keeps_its_digest() {
+    fn secret__random_one_can_be_parsed() {
         let secret = ClientSecret::random();
         assert_eq!(secret.reveal().len(), 42);
         let parsed = ClientSecret::parse(secret.reveal()).expect("well-formed");
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_are_equal_in_every_bit_or_not_at_all() {
+    fn digest__equality_covers_every_bit() {
         let digest = ClientSecret::random().digest();
         for bit in 0..256 {
             let mut other = digest;
@@ -173,14 +175,14 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_nothing() {
+    fn secret__debug_shows_nothing() {
         let secret = ClientSecret::random();
         assert_eq!(format!("{secret:?}{:?}", secret.digest()), "ClientSecret(..)SecretDigest(..)");
     }
 
     proptest! {
         #[test]
-        fn any_changed_character_is_noticed(position in 0..42_usize, replacement in "[ -~]") {
+        fn secret__changed_character_is_refused(position in 0..42_usize, replacement in "[ -~]") {
             let secret = ClientSecret::random().reveal().to_owned();
             let mut changed = secret.clone();
             changed.replace_range(position..=position, &replacement);
@@ -188,27 +190,25 @@ mod tests {
         }
 
         #[test]
-        fn a_uuid_is_a_secret_as_it_is_spelt(text in UUID_SHAPE) {
+        fn uuid_secret__letter_case_counts(text in UUID_SHAPE) {
             let secret = ClientSecret::parse(&text).expect("a UUID");
             prop_assert_eq!(secret.reveal(), &text);
             prop_assert_eq!(secret.hint(), &text[32..]);
-            let other_case: String = text.chars().map(|c| match c.is_ascii_lowercase() {
-                true => c.to_ascii_uppercase(),
-                false => c.to_ascii_lowercase(),
-            }).collect();
+            let swap_case = |c: char| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() };
+            let other_case: String = text.chars().map(swap_case).collect();
             let other = ClientSecret::parse(&other_case).expect("a UUID");
             prop_assert_eq!(other.digest() == secret.digest(), other_case == text);
         }
 
         #[test]
-        fn what_is_nearly_a_uuid_is_no_secret(text in UUID_SHAPE, position in 0..36_usize, replacement in "[g-zG-Z _.:{}-]{0,2}") {
+        fn uuid_secret__other_shapes_are_refused(text in UUID_SHAPE, position in 0..36_usize, replacement in "[g-zG-Z _.:{}-]{0,2}") {
             let mut changed = text.clone();
             changed.replace_range(position..=position, &replacement);
             prop_assert_eq!(ClientSecret::parse(&changed).is_some(), changed == text);
         }
 
         #[test]
-        fn no_text_panics(text in ".*") {
+        fn secret__other_text_is_refused(text in ".*") {
             prop_assert!(ClientSecret::parse(&text).is_none());
         }
     }

@@ -1,7 +1,7 @@
-//! Rows of `audit`: who changed what, from where and when; written by [`Audited`], checked by [`chain`].
+//! Rows of `audit`: who changed what, from where and when. Written by [`Audited`], verified by [`chain`].
 //!
-//! A change returns [`Audited`], which cannot be made without saying what the row is to tell, or that there is nothing to
-//! tell; the row is appended in the change's own transaction, last, because it locks the end of the chain.
+//! A change returns [`Audited`], which requires the row that describes the change, or the statement that there is none.
+//! The row is appended at the end of the change's transaction, because it locks the head of the chain.
 
 pub mod archive;
 pub mod chain;
@@ -19,40 +19,37 @@ use crate::id::{DomainId, UserId};
 /// Who made a change, and from where.
 #[derive(Clone, Copy, Debug)]
 pub struct Actor {
-    /// Who.
     pub who: Who,
-    /// The network address that the request came from, if it was one.
+    /// Network address of the request; `None` for the command line and the server.
     pub address: Option<IpAddr>,
 }
 
 impl Actor {
-    /// Whoever has the command line.
+    /// The command line.
     pub const OPERATOR: Actor = Actor { who: Who::Operator, address: None };
-    /// This server, by itself.
+    /// The server, on its own initiative.
     pub const SERVER: Actor = Actor { who: Who::Server, address: None };
 
-    /// What is to be told of a change by this one; without detail.
+    /// Returns an entry for a change by this actor, without detail.
     pub fn did(self, action: &'static str, target: impl ToString, tenant: Option<UserId>, at: i64) -> Entry {
         Entry { at, actor: self, tenant, action, target: target.to_string(), detail: None }
     }
 }
 
-/// Who made a change.
 #[derive(Clone, Copy, Debug)]
 pub enum Who {
-    /// Somebody without an account, who signed up or tried to sign in.
+    /// A client without an account, which signs up or tries to sign in.
     Anyone,
-    /// A user in person.
     User(UserId),
-    /// A domain.
+    /// A domain, which authenticates as an OAuth client.
     Client(DomainId),
-    /// Whoever has the command line.
+    /// The command line.
     Operator,
-    /// This server, by itself.
+    /// The server, on its own initiative.
     Server,
 }
 
-/// As the `actor` of a row.
+/// The `actor` of a row.
 impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -65,31 +62,30 @@ impl fmt::Display for Who {
     }
 }
 
-/// What a row is to tell.
+/// A row before it is written.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// Unix seconds.
     pub at: i64,
-    /// Who did it.
     pub actor: Actor,
-    /// Whose row it is: that user sees it.
+    /// The user who may see the row.
     pub tenant: Option<UserId>,
-    /// What was done, such as `domain.registered`; a fixed set of words.
+    /// An action of a fixed set, such as `domain.registered`.
     pub action: &'static str,
-    /// What it was done to: a public id or a number.
+    /// The public id or the number of the changed object.
     pub target: String,
-    /// What else is worth knowing, as one JSON object; never a secret.
+    /// Further facts as a JSON object, never a secret.
     pub detail: Option<String>,
 }
 
 impl Entry {
-    /// With what else is worth knowing: an object, and nothing secret in it.
+    /// Adds further facts, a JSON object without secrets.
     pub fn with(self, detail: serde_json::Value) -> Entry {
         Entry { detail: Some(detail.to_string()), ..self }
     }
 }
 
-/// The value of a change with the rows that tell of it.
+/// The value of a change, and the rows that describe the change.
 #[must_use]
 #[derive(Debug)]
 pub struct Audited<T> {
@@ -98,54 +94,51 @@ pub struct Audited<T> {
 }
 
 impl<T> Audited<T> {
-    /// A change, and the row that tells of it.
+    /// A change that one row describes.
     pub fn new(value: T, entry: Entry) -> Audited<T> {
         Audited { value, entries: vec![entry] }
     }
 
-    /// A change of several things.
+    /// A change that several rows describe.
     pub fn several(value: T, entries: Vec<Entry>) -> Audited<T> {
         Audited { value, entries }
     }
 
-    /// Nothing was changed that anybody could ask about.
+    /// A change that needs no row.
     pub fn nothing(value: T) -> Audited<T> {
         Audited { value, entries: Vec::new() }
     }
 
-    /// With another value.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Audited<U> {
         Audited { value: change(self.value), entries: self.entries }
     }
 
-    /// With one more row, if the value is such that there is one more thing to tell.
-    pub fn and_if(mut self, told: impl FnOnce(&T) -> bool, entry: Entry) -> Audited<T> {
-        if told(&self.value) {
+    /// Adds a row if the value meets a condition.
+    pub fn and_if(mut self, condition: impl FnOnce(&T) -> bool, entry: Entry) -> Audited<T> {
+        if condition(&self.value) {
             self.entries.push(entry);
         }
         self
     }
 
-    /// Appends the rows; the last thing to do in a transaction.
+    /// Appends the rows. Must be the last statement of a transaction.
     pub fn record(self, conn: &mut Conn) -> Result<T> {
         append(conn, &self.entries)?;
         Ok(self.value)
     }
 }
 
-/// A row.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = audit)]
 pub struct Row {
-    /// Counts from 1 without a gap.
+    /// Counts from 1 without gaps.
     pub id: i64,
     /// Unix seconds.
     pub at: i64,
     /// See [`Who`].
     pub actor: String,
-    /// The network address that the request came from.
     pub address: Option<String>,
-    /// The number of the user whose row it is.
+    /// See [`Entry::tenant`].
     pub tenant: Option<i64>,
     /// See [`Entry::action`].
     pub action: String,
@@ -153,16 +146,16 @@ pub struct Row {
     pub target: String,
     /// See [`Entry::detail`].
     pub detail: Option<String>,
-    /// Over the hash of the row before and all of the above: see [`chain`].
+    /// Covers the hash of the previous row and all members above. See [`chain`].
     pub hash: Vec<u8>,
 }
 
-/// A tenant's own rows.
+/// Returns a page of a tenant's rows.
 pub fn list(conn: &mut Conn, tenant: UserId, page: Page) -> QueryResult<Vec<Row>> {
     list_of(conn, tenant.get(), page)
 }
 
-/// The rows of the user with that number, for the operator; they outlive the account.
+/// Returns a page of the rows of the user with that number, for the operator. Rows outlive the account.
 pub fn list_of(conn: &mut Conn, number: i64, page: Page) -> QueryResult<Vec<Row>> {
     audit::table
         .filter(audit::tenant.eq(number).and(audit::id.lt(page.before())))
@@ -172,7 +165,7 @@ pub fn list_of(conn: &mut Conn, number: i64, page: Page) -> QueryResult<Vec<Row>
         .load(conn)
 }
 
-/// Everybody's rows, for the operator.
+/// Returns a page of all rows, for the operator.
 pub fn list_all(conn: &mut Conn, page: Page) -> QueryResult<Vec<Row>> {
     audit::table
         .filter(audit::id.lt(page.before()))
@@ -182,7 +175,7 @@ pub fn list_all(conn: &mut Conn, page: Page) -> QueryResult<Vec<Row>> {
         .load(conn)
 }
 
-/// The rows from that id on in the order in which they were written, for an export.
+/// Returns rows from an id on, in the order in which they were written.
 pub fn list_from(conn: &mut Conn, id: i64, limit: i64) -> QueryResult<Vec<Row>> {
     audit::table.filter(audit::id.ge(id)).order(audit::id).limit(limit).select(Row::as_select()).load(conn)
 }
@@ -217,7 +210,7 @@ fn append(conn: &mut Conn, entries: &[Entry]) -> QueryResult<()> {
         .map(drop)
 }
 
-/// So many rows, of nine values each, PostgreSQL takes in a statement.
+/// Rows per statement. Each has nine values, and PostgreSQL takes 65,535 values in a statement.
 const AT_ONCE: usize = 1_000;
 
 fn insert(conn: &mut Conn, rows: &[Row]) -> QueryResult<()> {
@@ -225,18 +218,18 @@ fn insert(conn: &mut Conn, rows: &[Row]) -> QueryResult<()> {
         Conn::Sqlite(conn) => {
             rows.iter().try_for_each(|row| diesel::insert_into(audit::table).values(row).execute(conn).map(drop))
         }
-        // A statement for each would be a journey for each.
+        // One statement per row would be one round trip per row.
         Conn::Postgres(conn) => rows
             .chunks(AT_ONCE)
             .try_for_each(|rows| diesel::insert_into(audit::table).values(rows).execute(conn).map(drop)),
     }
 }
 
-/// The number and the hash of the last row, which nobody else can follow until the transaction ends.
+/// Returns the number and the hash of the last row. Locks them until the transaction ends.
 fn lock_head(conn: &mut Conn) -> QueryResult<(i64, Vec<u8>)> {
     let head = audit_head::table.select((audit_head::last, audit_head::hash));
     match conn {
-        // SQLite's one writer has the lock already.
+        // On SQLite, the transaction holds the only write lock.
         Conn::Sqlite(conn) => head.first(conn),
         Conn::Postgres(conn) => head.for_update().first(conn),
     }

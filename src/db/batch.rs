@@ -1,4 +1,4 @@
-//! Deletion of some rows at a time, so that no transaction holds the writer for long.
+//! Deletion in batches, so that no transaction holds the writer for long.
 
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -9,7 +9,8 @@ use diesel::sqlite::Sqlite;
 
 use super::Conn;
 
-/// Deletes at most so many rows of a table that meet a condition, and returns how many. In the condition, `$1` is the value.
+/// Deletes at most `rows` rows of a table that meet a condition and returns their number. `$1` in the condition is
+/// `value`.
 pub(super) fn delete_some<Type, Value>(
     conn: &mut Conn,
     table: &str,

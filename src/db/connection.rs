@@ -1,5 +1,4 @@
-//! One connection to either database: how it is opened and set up, and its transactions.
-#![allow(missing_docs, reason = "the derived MultiConnection has items without")]
+//! A connection to either database: opening, settings, transactions and checks at the start.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,31 +13,30 @@ use crate::config::Database;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
-/// A connection to SQLite or PostgreSQL; queries are written once for both.
+/// A connection to SQLite or PostgreSQL. Queries are written once for both.
 #[derive(diesel::MultiConnection)]
 pub enum Conn {
-    /// The embedded database.
+    /// The embedded database of one node.
     Sqlite(SqliteConnection),
-    /// The shared database of several nodes.
+    /// The database that several nodes share.
     Postgres(PgConnection),
 }
 
-/// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     Read,
     Write,
-    /// Reads for as long as it takes.
+    /// Reads without a time limit, for updating the directory.
     Follow,
 }
 
 /// Opens connections for a pool.
 ///
-/// Why not Diesel's own manager: its `establish` on a [`Conn`] would take any string for a SQLite path.
+/// Diesel's own manager cannot be used: its `establish` on a [`Conn`] takes any string for a SQLite path.
 pub(super) struct Manager {
     pub(super) database: Database,
     pub(super) access: Access,
-    /// The file that a server uses; another one that is found under its path is not opened.
+    /// The file that this server uses. A connection is refused if another file has taken its path.
     pub(super) file: Option<Arc<SqliteFile>>,
 }
 
@@ -47,15 +45,16 @@ impl r2d2::ManageConnection for Manager {
     type Error = Unusable;
 
     fn connect(&self) -> std::result::Result<Conn, Unusable> {
-        match self.file.as_ref().is_none_or(|file| file.is_intact()) {
-            true => establish(&self.database, self.access),
-            false => Err(Unusable("the file was moved or replaced".to_owned())),
+        if self.file.as_ref().is_none_or(|file| file.is_intact()) {
+            establish(&self.database, self.access)
+        } else {
+            Err(Unusable("the file was moved or replaced".to_owned()))
         }
     }
 
     fn is_valid(&self, conn: &mut Conn) -> std::result::Result<(), Unusable> {
         match conn {
-            // A file does not go away.
+            // A file does not disconnect.
             Conn::Sqlite(_) => Ok(()),
             Conn::Postgres(conn) => conn.ping().map_err(|error| Unusable(error.to_string())),
         }
@@ -69,7 +68,7 @@ impl r2d2::ManageConnection for Manager {
     }
 }
 
-/// Why a connection could not be opened, in the database's words.
+/// Why a connection could not be opened, in the words of the database.
 #[derive(Debug)]
 pub(super) struct Unusable(String);
 
@@ -81,7 +80,7 @@ impl fmt::Display for Unusable {
 
 impl std::error::Error for Unusable {}
 
-/// Opens one connection and sets it up.
+/// Opens a connection and applies the settings for its use.
 pub(super) fn establish(database: &Database, access: Access) -> std::result::Result<Conn, Unusable> {
     let mut conn = match database {
         Database::Sqlite(path) => SqliteConnection::establish(&path.to_string_lossy()).map(Conn::Sqlite),
@@ -100,20 +99,19 @@ pub(super) fn establish(database: &Database, access: Access) -> std::result::Res
     Ok(conn)
 }
 
-/// FULL: an answered write survives power loss, which NORMAL does not promise in WAL mode.
+/// FULL, because an answered write must survive power loss, which NORMAL does not guarantee in WAL mode.
 const SQLITE: &[&str] = &[
     "PRAGMA busy_timeout = 1000",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
-    // The server alone moves the log into the file: see `super::witness`.
+    // Only the server moves the log into the file. See `super::witness`.
     "PRAGMA wal_autocheckpoint = 0",
     "PRAGMA foreign_keys = ON",
 ];
-/// A slow database must not hold a request, nor a lock, longer than its client is told to wait.
+/// A slow database must not hold a request or a lock for longer than its client is told to wait.
 const POSTGRES: &[&str] = &["SET statement_timeout = '1200ms'", "SET idle_in_transaction_session_timeout = '5s'"];
 
-/// libpq waits for ever by default, also for a server that has vanished without a word. Two seconds is the least that it
-/// knows for connecting.
+/// By default libpq waits forever, even for a server that vanished. Two seconds is the minimum for `connect_timeout`.
 const PATIENT: [(&str, &str); 5] = [
     ("connect_timeout", "2"),
     ("keepalives_idle", "2"),
@@ -122,7 +120,7 @@ const PATIENT: [(&str, &str); 5] = [
     ("tcp_user_timeout", "5000"),
 ];
 
-/// The URL with limits to libpq's patience, where it does not set them itself.
+/// Returns the URL with the timeouts that it does not set itself.
 fn with_timeouts(url: &str) -> String {
     let mut url = url.to_owned();
     for (name, value) in PATIENT {
@@ -135,7 +133,7 @@ fn with_timeouts(url: &str) -> String {
 }
 
 impl Conn {
-    /// Runs `work`, which only reads, in one view of the database.
+    /// Runs `work`, which must only read, on one snapshot of the database.
     pub(crate) fn in_snapshot<T>(&mut self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
         match self {
             Conn::Sqlite(conn) => AnsiTransactionManager::begin_transaction(conn)?,
@@ -146,8 +144,10 @@ impl Conn {
         self.ended(work)
     }
 
-    /// Runs `work` in one transaction. SQLite takes its write lock at once, because a transaction that reads first and
-    /// then writes would fail instead of waiting. `CommitUnknown` when the connection was lost during the commit.
+    /// Runs `work` in one transaction. Fails with `CommitUnknown` if the connection was lost during the commit.
+    ///
+    /// On SQLite, the transaction takes the write lock at its beginning: one that reads first and writes later would
+    /// fail instead of waiting.
     pub(super) fn in_transaction<T>(&mut self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
         match self {
             Conn::Sqlite(conn) => AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN IMMEDIATE")?,
@@ -165,7 +165,7 @@ impl Conn {
         }
     }
 
-    /// Whether nobody answers at the other end.
+    /// Returns whether the server no longer answers.
     fn is_lost(&mut self) -> bool {
         match self {
             Conn::Sqlite(_) => false,
@@ -173,7 +173,7 @@ impl Conn {
         }
     }
 
-    /// Runs `work` in the transaction that has begun, and ends that.
+    /// Runs `work` in the current transaction, then commits or rolls back.
     fn ended<T>(&mut self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
         match work(self) {
             Ok(value) => {
@@ -190,7 +190,7 @@ impl Conn {
     }
 }
 
-/// A file larger than this is not read through at the start; what the directory needs of it is read in any case.
+/// Files larger than this are not checked at the start, which reads them completely.
 pub(super) const CHECKED_AT_START: i64 = 64 << 20;
 
 #[derive(QueryableByName)]
@@ -199,7 +199,7 @@ struct Finding {
     quick_check: String,
 }
 
-/// Finds a damaged SQLite file before anything is written to it.
+/// Refuses a damaged SQLite file before anything is written to it. Files larger than `most` bytes are not checked.
 pub(super) fn check_file(conn: &mut Conn, database: &Database, most: i64) -> std::result::Result<(), Exit> {
     let (Conn::Sqlite(conn), Database::Sqlite(path)) = (conn, database) else {
         return Ok(());
@@ -215,23 +215,23 @@ pub(super) fn check_file(conn: &mut Conn, database: &Database, most: i64) -> std
     }
 }
 
-/// Why a database refuses something at the start.
+/// Why a database cannot be used at the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     Damaged,
     Full,
     Forbidden,
-    /// A pooler took the connection away.
+    /// A pooler changes the session between transactions.
     Pooled,
     Away,
 }
 
-/// The words by which a refusal is known.
+/// Parts of the messages by which a refusal is recognized.
 const KNOWN: [(Refusal, &[&str]); 4] = [
     (Refusal::Damaged, &["not a database", "malformed", "unsupported file format"]),
     (Refusal::Full, &["disk is full", "disk I/O error", "unable to open database file", "No space left on device"]),
     (Refusal::Forbidden, &["readonly database", "permission denied", "must be owner of", "not permitted to log in"]),
-    // What was prepared on one connection is looked for on another.
+    // A statement that was prepared on one session is missing on another.
     (Refusal::Pooled, &["prepared statement", "statement pooling mode"]),
 ];
 
@@ -241,24 +241,26 @@ impl Refusal {
         known.map_or(Refusal::Away, |(refusal, _)| *refusal)
     }
 
-    /// What it means for the process, with the words of the database.
+    /// Returns the exit for this refusal, with the words of the database.
     pub(super) fn exit(self, database: &Database, words: &str) -> Exit {
         match self {
             Refusal::Damaged => Exit::data(format!("{database:?} is damaged ({words}); restore it from a backup")),
             Refusal::Full => {
                 Exit::cannot_create(format!("{database:?} cannot be written ({words}); is the disk full?"))
             }
-            Refusal::Forbidden => Exit::no_permission(format!("{database:?} refuses a right that is needed: {words}")),
+            Refusal::Forbidden => {
+                Exit::no_permission(format!("{database:?} denies a privilege that Gatebird needs: {words}"))
+            }
             Refusal::Pooled => Exit::config(
-                "DATABASE_URL leads to a pooler, such as pgbouncer, that gives a connection away between transactions, and a \
-                 session must keep its own: set pool_mode = session, or name PostgreSQL itself",
+                "DATABASE_URL names a pooler, such as pgbouncer, that changes a session's connection between transactions: set \
+                 pool_mode = session, or name PostgreSQL itself",
             ),
             Refusal::Away => Exit::unavailable(format!("cannot use {database:?}: {words}; check DATABASE_URL")),
         }
     }
 }
 
-/// Turns what a database says at the start into an end of the process.
+/// Returns a conversion from a database error at the start to an exit.
 pub(super) fn refused<E: fmt::Display>(database: &Database) -> impl Fn(E) -> Exit {
     move |error| {
         let words = error.to_string();
@@ -280,7 +282,8 @@ struct Backend {
     backend: String,
 }
 
-/// Refuses a PostgreSQL that cannot do what is needed of it.
+/// Refuses a PostgreSQL server that is too old, has another encoding than UTF8, or is behind a pooler that changes
+/// sessions.
 pub(super) fn check_server(conn: &mut Conn, database: &Database) -> std::result::Result<(), Exit> {
     if let Conn::Sqlite(_) = conn {
         return Ok(());
@@ -289,11 +292,11 @@ pub(super) fn check_server(conn: &mut Conn, database: &Database) -> std::result:
         current_setting('server_version_num')::bigint < 120000 AS is_old";
     let server: Server = diesel::sql_query(server).get_result(conn).map_err(refused(database))?;
     if server.is_old {
-        return Err(Exit::config("PostgreSQL 12 or newer is needed"));
+        return Err(Exit::config("PostgreSQL 12 or newer is required"));
     }
     if server.encoding != "UTF8" {
         return Err(Exit::config(format!(
-            "the database has the encoding {}, and names and posts need UTF8: make one with ENCODING 'UTF8' TEMPLATE template0",
+            "the database has the encoding {}, but names and posts need UTF8: create it with ENCODING 'UTF8' TEMPLATE template0",
             server.encoding
         )));
     }
@@ -301,10 +304,11 @@ pub(super) fn check_server(conn: &mut Conn, database: &Database) -> std::result:
         let query = "SELECT pid || ' ' || backend_start AS backend FROM pg_stat_activity WHERE pid = pg_backend_pid()";
         diesel::sql_query(query).get_result::<Backend>(conn).map_err(refused(database))
     };
-    // While one session is open, no other can have its backend.
+    // While a session is open, no other session can have its backend.
     let mut other = establish(database, Access::Follow).map_err(refused(database))?;
-    match backend(conn)?.backend == backend(&mut other)?.backend {
-        true => Err(Refusal::Pooled.exit(database, "")),
-        false => Ok(()),
+    if backend(conn)?.backend == backend(&mut other)?.backend {
+        Err(Refusal::Pooled.exit(database, ""))
+    } else {
+        Ok(())
     }
 }

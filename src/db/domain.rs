@@ -1,4 +1,4 @@
-//! Rows of `domains`. An owner's functions take the tenant and behave as if other tenants' rows did not exist.
+//! Rows of `domains`. A function that takes the tenant treats other tenants' rows as absent.
 
 use diesel::prelude::*;
 
@@ -9,44 +9,40 @@ use crate::id::{DomainId, UserId};
 use crate::plan::Plan;
 use crate::token::client_keys::ClientKeys;
 
-/// A registered domain.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = domains)]
 pub struct Domain {
-    /// Its public id, which is its `client_id`.
+    /// Also its `client_id`.
     pub id: DomainId,
-    /// The tenant.
+    /// The owner.
     pub user_id: UserId,
     /// As [`Host`] writes it.
     pub host: String,
-    /// What it may use.
     pub plan: Plan,
-    /// Rises with what ends earlier tokens: a secret retired at once, a suspension.
+    /// Rises with each change that revokes the domain's tokens, such as a suspension.
     pub generation: i64,
-    /// No token while this holds.
+    /// A suspended domain gets no tokens.
     pub suspended: bool,
     /// Unix seconds.
     pub created_at: i64,
-    /// Separated by spaces; `None` is every scope that there is.
+    /// The scopes that the domain is limited to, separated by spaces; `None` if it has no limit of its own.
     pub scopes: Option<String>,
-    /// Separated by spaces; `None` is every audience that there is.
+    /// The audiences that the domain is limited to, separated by spaces; `None` if it has no limit of its own.
     pub audiences: Option<String>,
-    /// The JWK Set of a domain that proves itself by a key instead of a secret.
+    /// The JWK Set of a domain that authenticates with `private_key_jwt` instead of a secret.
     pub jwks: Option<ClientKeys>,
-    /// Unix seconds at which control of the host was proven.
+    /// When the host was verified, in Unix seconds.
     pub proven_at: Option<i64>,
-    /// Somebody else has proven that host: no token while this holds.
+    /// Another domain has verified the host, so this one gets no tokens.
     pub ousted: bool,
-    /// Neither verified nor used for long: no token until it is changed. See [`super::dormancy`].
+    /// Neither verified nor used for long: the domain gets no tokens until its owner changes it. See
+    /// [`super::dormancy`].
     pub dormant: bool,
 }
 
-/// A domain to be registered.
 #[derive(Debug)]
 pub struct NewDomain {
-    /// Its host.
     pub host: Host,
-    /// What it may use.
     pub plan: Plan,
     /// See [`Domain::scopes`].
     pub scopes: Option<String>,
@@ -56,7 +52,7 @@ pub struct NewDomain {
     pub jwks: Option<ClientKeys>,
 }
 
-/// Registers a domain; a host that the tenant has already is a unique violation.
+/// Registers a domain. Fails with a unique violation if the tenant has the host already.
 pub fn insert(conn: &mut Conn, tenant: UserId, new: &NewDomain, now: i64) -> QueryResult<Domain> {
     diesel::insert_into(domains::table)
         .values((
@@ -74,17 +70,17 @@ pub fn insert(conn: &mut Conn, tenant: UserId, new: &NewDomain, now: i64) -> Que
         .get_result(conn)
 }
 
-/// The tenant's domains in order of registration.
+/// Returns the tenant's domains in order of registration.
 pub fn list(conn: &mut Conn, tenant: UserId) -> QueryResult<Vec<Domain>> {
     domains::table.filter(domains::user_id.eq(tenant)).order(domains::number).select(Domain::as_select()).load(conn)
 }
 
-/// How many domains the tenant has.
+/// Returns the number of the tenant's domains.
 pub fn count(conn: &mut Conn, tenant: UserId) -> QueryResult<i64> {
     domains::table.filter(domains::user_id.eq(tenant)).count().get_result(conn)
 }
 
-/// One of the tenant's domains.
+/// Returns one of the tenant's domains.
 pub fn find(conn: &mut Conn, tenant: UserId, id: DomainId) -> QueryResult<Option<Domain>> {
     domains::table
         .filter(domains::id.eq(id).and(domains::user_id.eq(tenant)))
@@ -93,7 +89,7 @@ pub fn find(conn: &mut Conn, tenant: UserId, id: DomainId) -> QueryResult<Option
         .optional()
 }
 
-/// The tenant's domain of that host.
+/// Returns the tenant's domain with that host.
 pub fn find_by_host(conn: &mut Conn, tenant: UserId, host: &Host) -> QueryResult<Option<Domain>> {
     domains::table
         .filter(domains::user_id.eq(tenant).and(domains::host.eq(host.as_str())))
@@ -111,7 +107,7 @@ pub fn set_plan(conn: &mut Conn, tenant: UserId, id: DomainId, plan: Plan) -> Qu
         .optional()
 }
 
-/// Replaces the keys of one of the tenant's domains; `ends_tokens` as when a secret is retired at once.
+/// Replaces the public keys of one of the tenant's domains. `ends_tokens` revokes the tokens that it has.
 pub fn set_jwks(
     conn: &mut Conn,
     tenant: UserId,
@@ -128,13 +124,14 @@ pub fn set_jwks(
         .optional()
 }
 
-/// The tenant's domains whose keys were set at that time or later, at most so many.
+/// Returns at most `rows` of the tenant's domains whose public keys were set at `since` or later.
 pub fn with_keys_since(conn: &mut Conn, tenant: UserId, since: i64, rows: i64) -> QueryResult<Vec<DomainId>> {
     let own = domains::table.filter(domains::user_id.eq(tenant).and(domains::jwks_since.ge(since)));
     own.limit(rows).select(domains::id).load(conn)
 }
 
-/// Removes the keys of a domain, and ends the tokens that it got by them. It gets tokens again once its owner sets others.
+/// Removes the public keys of a domain and revokes its tokens. The domain gets tokens again once its owner sets other
+/// keys.
 pub fn remove_keys(conn: &mut Conn, id: DomainId) -> QueryResult<()> {
     let none = (
         domains::jwks.eq(ClientKeys::none()),
@@ -144,7 +141,7 @@ pub fn remove_keys(conn: &mut Conn, id: DomainId) -> QueryResult<()> {
     diesel::update(domains::table.find(id)).set(none).execute(conn).map(drop)
 }
 
-/// Deletes one of the tenant's domains with its secrets; whether there was one. Its usage is removed afterwards.
+/// Deletes one of the tenant's domains with its secrets. Returns `false` if there is none. The usage is removed later.
 pub fn delete(conn: &mut Conn, tenant: UserId, id: DomainId) -> QueryResult<bool> {
     let own = domains::table.filter(domains::id.eq(id).and(domains::user_id.eq(tenant)));
     let is_deleted = diesel::delete(own).execute(conn)? > 0;
@@ -154,7 +151,7 @@ pub fn delete(conn: &mut Conn, tenant: UserId, id: DomainId) -> QueryResult<bool
     Ok(is_deleted)
 }
 
-/// Every domain with its owner's name, for the operator.
+/// Returns every domain with its owner's name, for the operator.
 pub fn list_all(conn: &mut Conn) -> QueryResult<Vec<(Domain, String)>> {
     domains::table
         .inner_join(users::table)
@@ -164,17 +161,17 @@ pub fn list_all(conn: &mut Conn) -> QueryResult<Vec<(Domain, String)>> {
         .load(conn)
 }
 
-/// How many there are that are not dormant.
+/// Returns the number of domains that are not dormant.
 pub fn count_all(conn: &mut Conn) -> QueryResult<usize> {
     domains::table.filter(domains::dormant.eq(false)).count().get_result(conn).map(|count: i64| count as usize)
 }
 
-/// Any domain, for the operator.
+/// Returns a domain of any tenant, for the operator.
 pub fn find_any(conn: &mut Conn, id: DomainId) -> QueryResult<Option<Domain>> {
     domains::table.find(id).select(Domain::as_select()).first(conn).optional()
 }
 
-/// Suspends or resumes; a suspension ends every earlier token for good.
+/// Suspends or resumes a domain. Suspending revokes all its tokens, also after it is resumed.
 pub fn set_suspended(conn: &mut Conn, id: DomainId, suspended: bool) -> QueryResult<()> {
     let rise = i64::from(suspended);
     diesel::update(domains::table.find(id))
@@ -183,7 +180,7 @@ pub fn set_suspended(conn: &mut Conn, id: DomainId, suspended: bool) -> QueryRes
         .map(drop)
 }
 
-/// Sets what a domain may ask for.
+/// Sets the scopes and audiences that a domain is limited to.
 pub fn set_allowed(conn: &mut Conn, id: DomainId, scopes: Option<&str>, audiences: Option<&str>) -> QueryResult<()> {
     diesel::update(domains::table.find(id))
         .set((domains::scopes.eq(scopes), domains::audiences.eq(audiences)))
@@ -191,7 +188,7 @@ pub fn set_allowed(conn: &mut Conn, id: DomainId, scopes: Option<&str>, audience
         .map(drop)
 }
 
-/// Ends every earlier token of the domain.
+/// Revokes all tokens of a domain.
 pub fn raise_generation(conn: &mut Conn, id: DomainId) -> QueryResult<()> {
     diesel::update(domains::table.find(id)).set(domains::generation.eq(domains::generation + 1)).execute(conn).map(drop)
 }

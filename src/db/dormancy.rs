@@ -1,4 +1,4 @@
-//! Dormant domains: registered, but neither verified nor used for long. No node keeps them or their secrets in memory.
+//! Dormant domains: neither verified nor used for long. Nodes keep neither them nor their secrets in memory.
 
 use std::collections::HashMap;
 
@@ -10,8 +10,11 @@ use super::schema::{domains, secret_uses, secrets, usage};
 use crate::id::{DomainId, UserId};
 use crate::usage::DAY;
 
-/// Dates the registration or the last change of at most so many domains, and returns how many. Here and not where they are
-/// changed, because only the server knows what time it is for certain.
+/// Sets the time of the last activity of at most `rows` domains that were registered or changed, and returns their
+/// number.
+///
+/// Done by the server and not together with the change, because the command line may make the change under a wrong
+/// clock.
 pub fn note_changes(conn: &mut Conn, now: i64, rows: i64) -> QueryResult<usize> {
     let changed = domains::active_at.is_null().and(domains::proven_at.is_null());
     let changed = domains::table.filter(domains::dormant.eq(false)).filter(changed);
@@ -19,8 +22,8 @@ pub fn note_changes(conn: &mut Conn, now: i64, rows: i64) -> QueryResult<usize> 
     diesel::update(domains::table.filter(domains::id.eq_any(ids))).set(domains::active_at.eq(now)).execute(conn)
 }
 
-/// Looks at at most so many domains that were not active since `before` as far as it was noted. Those that were used since are
-/// noted as active, the others become dormant. Returns how many it looked at, and those that are dormant now.
+/// Examines at most `rows` domains without recorded activity since `before`. A domain that was used since gets the time
+/// of its use; the others become dormant. Returns the number of examined domains, and the newly dormant ones.
 pub fn put_to_sleep(conn: &mut Conn, before: i64, rows: i64) -> QueryResult<(usize, Vec<(DomainId, UserId)>)> {
     let idle = domains::active_at.lt(before).and(domains::proven_at.is_null());
     let idle = domains::table.filter(domains::dormant.eq(false)).filter(idle);
@@ -42,7 +45,7 @@ pub fn put_to_sleep(conn: &mut Conn, before: i64, rows: i64) -> QueryResult<(usi
     Ok((looked, unused))
 }
 
-/// When those domains were last used, in Unix seconds: by a secret, or in another way, of which only the day is known.
+/// Returns when domains were last used, in Unix seconds. Where usage records only a day, its end counts.
 fn last_uses(conn: &mut Conn, ids: Vec<DomainId>) -> QueryResult<HashMap<DomainId, i64>> {
     let of_secrets = secrets::table.inner_join(secret_uses::table).filter(secrets::domain_id.eq_any(&ids));
     let of_secrets = of_secrets.group_by(secrets::domain_id).select((secrets::domain_id, max(secret_uses::used_at)));
@@ -59,7 +62,7 @@ fn last_uses(conn: &mut Conn, ids: Vec<DomainId>) -> QueryResult<HashMap<DomainI
     Ok(uses)
 }
 
-/// Wakes a domain that is about to be changed, and lets a change count as activity.
+/// Wakes a domain that is about to be changed. The change counts as activity.
 pub fn wake(conn: &mut Conn, id: DomainId) -> QueryResult<()> {
     let noted = domains::table.find(id).filter(domains::active_at.is_not_null());
     let awake = (domains::dormant.eq(false), domains::active_at.eq(None::<i64>));

@@ -1,4 +1,4 @@
-//! The SQLite file of a server: taken at the start, watched while the server runs, replaced by a restoration.
+//! The SQLite file of a server: locked at the start, watched while the server runs, replaced by a restoration.
 
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io;
@@ -12,24 +12,24 @@ use super::wal;
 use super::witness::{Header, Mark, Position, Witness, beside, changed, created, is_restored, modified};
 use crate::exit::Exit;
 
-/// How long a server waits for the lock on its file.
+/// How long a server waits for the lock on its file, or for another process to remove the log.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// The write-ahead log of that file.
+/// The write-ahead log of the file.
 fn log_of(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push("-wal");
     name.into()
 }
 
-/// The index of that log.
+/// The shared-memory index of the log.
 fn index_of(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push("-shm");
     name.into()
 }
 
-/// Whether something stands in the log of that file. All of a new database stands there until the first checkpoint.
+/// Returns whether the log of the file has content. A new database is only in its log until the first checkpoint.
 pub(super) fn has_log(file: &Path) -> bool {
     fs::metadata(log_of(file)).is_ok_and(|log| log.len() > 0)
 }
@@ -38,28 +38,30 @@ fn device_and_inode(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// The SQLite file that this process serves. No other server uses it meanwhile; the command line may write beside it.
+/// The SQLite file that this process serves. The lock excludes other servers; the command line may use the database
+/// meanwhile.
 #[derive(Debug)]
 pub(super) struct SqliteFile {
-    /// As the settings have it: what is found there must be this file.
+    /// The path in the settings, which must keep leading to this file.
     path: PathBuf,
-    /// The file's own name, where `path` is a link.
+    /// The path without links.
     canonical: PathBuf,
-    /// Never closed while the database is open: closing any handle of the file gives back the locks that SQLite holds on it.
+    /// Stays open while the database is open: closing any handle of the file releases the locks that SQLite holds on
+    /// it.
     file: File,
     device_and_inode: (u64, u64),
-    /// The same of its log and of the index of that, from the first checkpoint on: they exist as long as a pool does.
+    /// The same for the log and its index, from the first checkpoint on. They exist as long as a connection does.
     log_and_index: Mutex<Option<[(u64, u64); 2]>>,
     witness: Mutex<Option<Witness>>,
     was_intact: AtomicBool,
-    /// It was replaced before this process took it.
+    /// Whether the file was replaced before this process took it.
     was_replaced: bool,
-    /// Held as long as this process serves.
+    /// Held while this process serves.
     _lock: File,
 }
 
 impl SqliteFile {
-    /// Takes the file for this process, before it is opened as a database.
+    /// Locks and checks the file, before it is opened as a database.
     pub(super) fn take(path: &Path) -> Result<SqliteFile, Exit> {
         super::make_file(path)?;
         let canonical = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -67,7 +69,7 @@ impl SqliteFile {
         let lock = loop {
             match lock(&canonical)? {
                 Some(lock) => break lock,
-                // A command may have it for the moment in which it looks whether there is a server.
+                // A command may hold the lock for a moment, to check whether a server runs.
                 None if Instant::now() < deadline => std::thread::sleep(LOCK_TIMEOUT / 10),
                 None => return Err(in_use(path)),
             }
@@ -78,13 +80,13 @@ impl SqliteFile {
         let metadata = file.metadata().map_err(cannot)?;
         let witness = Witness::read(&canonical);
         Ok(SqliteFile {
-            // Before anything is written to it.
+            // Checked before anything is written to the file.
             was_replaced: witness.is_some_and(|witness| !witness.is_of(&file)),
             path: path.to_owned(),
             device_and_inode: device_and_inode(&metadata),
             log_and_index: Mutex::new(None),
-            // Whether the file is as the former process left it, is judged by its mark; from the next checkpoint on, also by the
-            // time of its modification.
+            // The mark shows whether the file is as the former process left it. From the next checkpoint on, the
+            // modification time does too.
             witness: Mutex::new(witness.map(|witness| Witness { modified: None, ..witness })),
             was_intact: AtomicBool::new(true),
             canonical,
@@ -97,30 +99,30 @@ impl SqliteFile {
         self.witness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the database is another one than the server has had here, or an earlier state of it.
+    /// Returns whether the database is not the one that a server used here before, or is an earlier state of it.
     pub(super) fn was_restored(&self, mark: Option<Mark>, position: Position) -> bool {
         self.was_replaced || is_restored(&self.canonical, *self.witness(), mark, position)
     }
 
-    /// Whether the path still leads to this file, the file is still what the server made of it, and its log and the index
-    /// of that are still the ones that SQLite uses.
+    /// Returns whether the path still leads to this file, the file is as the server left it, and its log and index are
+    /// those that SQLite uses. Logs every change of the result.
     pub(super) fn is_intact(&self) -> bool {
         let intact = fs::metadata(&self.path).is_ok_and(|metadata| {
             device_and_inode(&metadata) == self.device_and_inode && self.has_its_log() && self.is_unmodified(&metadata)
         });
         match (intact, self.was_intact.swap(intact, Ordering::Relaxed)) {
             (false, true) => log::error!(
-                "{0}, {0}-wal or {0}-shm was moved, deleted or replaced under this server: nothing can be changed; put it \
-                 back, or restart",
+                "{0}, {0}-wal or {0}-shm was moved, deleted or replaced while this server uses it: nothing can be changed; \
+                 put the file back, or restart",
                 self.path.display()
             ),
-            (true, false) => log::info!("{} is back", self.path.display()),
+            (true, false) => log::info!("{} is in its place again", self.path.display()),
             _ => {}
         }
         intact
     }
 
-    /// What [`SqliteFile::is_intact`] returned the last time.
+    /// Returns the last result of [`SqliteFile::is_intact`].
     pub(super) fn was_intact(&self) -> bool {
         self.was_intact.load(Ordering::Relaxed)
     }
@@ -135,7 +137,7 @@ impl SqliteFile {
         Ok([find(log_of(&self.canonical))?, find(index_of(&self.canonical))?])
     }
 
-    /// From now on, the log and its index must be those that exist now.
+    /// Records the log and its index, which must not be replaced from now on.
     pub(super) fn expect_log(&self) -> io::Result<()> {
         let mut known = self.log_and_index.lock().unwrap_or_else(PoisonError::into_inner);
         if known.is_none() {
@@ -144,7 +146,7 @@ impl SqliteFile {
         Ok(())
     }
 
-    /// From now on, the log and its index may disappear, because the pools are closed.
+    /// Allows the log and its index to disappear, because the connections are being closed.
     pub(super) fn expect_no_log(&self) {
         *self.log_and_index.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -161,17 +163,17 @@ impl SqliteFile {
         }
         witness.modified = Some(modified(metadata));
         if let Err(error) = witness.write(&self.canonical, false) {
-            log::warn!("the witness beside the database cannot be written: {error}");
+            log::warn!("cannot write the witness beside the database: {error}");
         }
         true
     }
 
-    /// Whether the log is so long that it must be moved into the file.
+    /// Returns whether the log has at least `bytes` bytes.
     pub(super) fn has_log_of(&self, bytes: u64) -> bool {
         fs::metadata(log_of(&self.canonical)).is_ok_and(|log| log.len() >= bytes)
     }
 
-    /// Notes how far the database has come.
+    /// Records the position of the database in the witness.
     pub(super) fn note(&self, position: Position) -> io::Result<()> {
         match &mut *self.witness() {
             Some(witness) if witness.position != position => {
@@ -182,7 +184,7 @@ impl SqliteFile {
         }
     }
 
-    /// Announces that the log is moved into the file.
+    /// Records in the witness that the log is about to be moved into the file.
     pub(super) fn expect_changes(&self) -> io::Result<()> {
         match &mut *self.witness() {
             Some(witness) => {
@@ -194,8 +196,8 @@ impl SqliteFile {
         }
     }
 
-    /// Announces a checkpoint: the database is about to carry the returned mark. A checkpoint that was begun before and is
-    /// not complete is continued, with its mark.
+    /// Records the beginning of a checkpoint, and returns the mark that the database must get. A checkpoint that was
+    /// interrupted is continued with its mark.
     pub(super) fn begin_checkpoint(&self, mark: Option<Mark>, position: Position) -> io::Result<Mark> {
         let mut witness = self.witness();
         let former = witness.filter(|former| mark.is_some_and(|mark| former.has_mark(mark)));
@@ -217,14 +219,14 @@ impl SqliteFile {
         Ok(next)
     }
 
-    /// Ends a checkpoint, if the mark has arrived in the file. Returns whether it has.
+    /// Records the end of a checkpoint if the file has its mark. Returns whether it has.
     pub(super) fn end_checkpoint(&self) -> io::Result<bool> {
         let mut guard = self.witness();
         let Some(witness) = guard.as_mut() else { return Ok(false) };
         let header = Header::read(&self.file)?;
         let arrived = witness.next.filter(|next| header.mark == Some(*next));
         if let Some(mark) = arrived {
-            // SQLite leaves the file unsynchronized if the log has grown meanwhile.
+            // SQLite does not synchronize the file if the log has grown meanwhile.
             self.file.sync_data()?;
             (witness.mark, witness.next, witness.header) = (mark, None, header);
             witness.modified = Some(modified(&fs::metadata(&self.path)?));
@@ -233,7 +235,7 @@ impl SqliteFile {
         Ok(arrived.is_some())
     }
 
-    /// Notes that the server ended well.
+    /// Records a clean shutdown.
     pub(super) fn end(&self) -> io::Result<()> {
         let mut guard = self.witness();
         let Some(witness) = guard.as_mut() else { return Ok(()) };
@@ -243,8 +245,8 @@ impl SqliteFile {
     }
 }
 
-/// Takes the lock of a server; `None` where a server has it. One file may have several names: the lock is beside the file
-/// itself.
+/// Takes the lock of a server; `None` if a server holds it. The lock is a file beside the target of all links, so that
+/// every name of a database shares one lock.
 pub(super) fn lock(canonical: &Path) -> Result<Option<File>, Exit> {
     let path = beside(canonical, "lock");
     let cannot = |error: io::Error| Exit::cannot_create(format!("cannot open {}: {error}", path.display()));
@@ -259,13 +261,13 @@ pub(super) fn lock(canonical: &Path) -> Result<Option<File>, Exit> {
 /// Two servers on one SQLite file would not see each other's changes in time.
 pub(super) fn in_use(path: &Path) -> Exit {
     Exit::cannot_create(format!(
-        "{} is in use by another gatebird; stop that one, give this one a DATABASE_URL of its own, or let both use PostgreSQL",
+        "{} is in use by another gatebird; stop that process, give this one its own DATABASE_URL, or let both use PostgreSQL",
         path.display()
     ))
 }
 
-/// Checks the log beside a file that is about to be opened beside a server or without one. Returns whether the file is that
-/// of no server.
+/// Checks the log of a file that this process does not serve, unless a server uses it. Returns `false` if a server uses
+/// it.
 pub(super) fn check_unserved(path: &Path) -> Result<bool, Exit> {
     let canonical = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let unserved = lock(&canonical)?;
@@ -275,22 +277,22 @@ pub(super) fn check_unserved(path: &Path) -> Result<bool, Exit> {
     Ok(unserved.is_some())
 }
 
-/// Whether a file that no server uses was restored or copied since one did.
+/// Returns whether a file that no server uses was restored or copied since a server used it.
 pub(super) fn was_restored(path: &Path, mark: Option<Mark>, position: Position) -> bool {
     let canonical = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     is_restored(&canonical, Witness::read(&canonical), mark, position)
 }
 
-/// A backup on its way to the place of a SQLite file. Until it has arrived, the former file is left as it is.
+/// A backup that is about to replace a SQLite file. The former file stays as it is until then.
 pub(super) struct Arriving {
-    /// The copy that becomes the database.
+    /// The copy of the backup, which becomes the database.
     pub(super) copy: PathBuf,
     canonical: PathBuf,
     _lock: File,
 }
 
 impl Arriving {
-    /// Copies a backup to a name beside the database, which no server may use meanwhile.
+    /// Copies a backup to a file beside the database. Fails if a server uses the database.
     pub(super) fn begin(path: &Path, backup: &Path) -> Result<Arriving, Exit> {
         super::make_folder(path)?;
         let unreadable = |error| Exit::usage(format!("cannot read {}: {error}", backup.display()));
@@ -302,13 +304,13 @@ impl Arriving {
         }
         if has_log(backup) {
             return Err(Exit::data(format!(
-                "{backup} has a write-ahead log beside it, so it is no complete backup; make one with: sqlite3 {backup} \".backup COPY\"",
+                "{backup} has a write-ahead log beside it, so it is not a complete backup; make one with: sqlite3 {backup} \".backup COPY\"",
                 backup = backup.display()
             )));
         }
         let arriving = Arriving { copy: beside(&canonical, "restoring"), canonical, _lock: lock };
         arriving.clean_up();
-        let cannot = |error| Exit::cannot_create(format!("cannot make {}: {error}", arriving.copy.display()));
+        let cannot = |error| Exit::cannot_create(format!("cannot create {}: {error}", arriving.copy.display()));
         let target = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&arriving.copy);
         let mut target = target.map_err(cannot)?;
         io::copy(&mut source, &mut target).map_err(cannot)?;
@@ -316,7 +318,7 @@ impl Arriving {
         Ok(arriving)
     }
 
-    /// Puts the copy, which must be closed, in the place of the database.
+    /// Replaces the database by the copy, which must be closed.
     pub(super) fn finish(self) -> Result<(), Exit> {
         let cannot = |error| Exit::cannot_create(format!("cannot replace {}: {error}", self.canonical.display()));
         let put = || {
@@ -352,16 +354,16 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Refuses a write-ahead log that was written for another file than it is beside of: SQLite would replay it.
+/// Refuses a write-ahead log that was written for another file, because SQLite would replay it.
 pub(super) fn check_log(canonical: &Path) -> Result<(), Exit> {
     let deadline = Instant::now() + LOCK_TIMEOUT;
-    // The last process that closes the file moves the log into it, and then removes the log.
+    // The last process that closes the file moves the log into the file and then removes the log.
     while !has_own_log(canonical) {
         if Instant::now() >= deadline {
             return Err(Exit::data(format!(
-                "{log} does not fit to {file}, which was replaced since; to restore a backup: gatebird restore FILE; to use \
-                 the file as it is: move {log} elsewhere, and keep it, because it can contain the last changes; if the file \
-                 was not replaced: remove {witness}",
+                "{log} does not belong to {file}, which was replaced; to restore a backup: gatebird restore FILE; to use the \
+                 file as it is: move {log} elsewhere and keep it, because it may contain the latest changes; if the file was \
+                 not replaced: remove {witness}",
                 log = log_of(canonical).display(),
                 file = canonical.display(),
                 witness = beside(canonical, "witness").display()
@@ -372,7 +374,7 @@ pub(super) fn check_log(canonical: &Path) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Whether the log beside a file, if there is one, was written for that file.
+/// Returns whether the log beside a file, if there is one, was written for that file.
 fn has_own_log(canonical: &Path) -> bool {
     let log = log_of(canonical);
     let Some(witness) = Witness::read(canonical).filter(|_| fs::metadata(&log).is_ok_and(|log| log.len() > 0)) else {
@@ -390,8 +392,8 @@ fn has_own_log(canonical: &Path) -> bool {
     if created(&of_log).is_some_and(|created| created as i128 >= changed(&of_file)) {
         return true;
     }
-    // Power loss may take the time of modification back, but only new content puts it forward. New content is that of
-    // another file, unless the log was written to since, or the content came from the log by a checkpoint of any process.
+    // Power loss may set the modification time back, but only new content advances it. New content belongs to another
+    // file, unless the log was written since, or the content came from the log by a checkpoint of any process.
     let is_known = witness.modified.is_none_or(|known| modified(&of_file) <= known);
     let is_current = || modified(&of_file) <= modified(&of_log);
     of_file.ino() == witness.inode

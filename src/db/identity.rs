@@ -1,8 +1,8 @@
-//! The identity of a database: its epoch, and the numbers that are never given twice.
+//! The identity of a database: its epoch and its sequences.
 //!
-//! A restored backup, or a failover that lost transactions, takes a database back to an earlier state. What it gives out
-//! from there on could be confused with what it gave out before. So its epoch is renewed: tokens of the earlier epoch are
-//! refused, and the sequences of numbers continue far ahead.
+//! A restored backup, or a failover that lost transactions, takes a database back to an earlier state. Numbers and
+//! tokens that it issues from then on could be confused with those that it had issued before. So it gets a new epoch:
+//! tokens of the earlier epoch are refused, and the sequences continue far ahead.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -21,15 +21,17 @@ use crate::config::Database;
 use crate::error::{Error, Result};
 use crate::id::Stamp;
 
-/// The tables whose rows are numbered by a sequence and whose numbers are public.
+/// Tables with public numbers from a sequence.
 const NUMBERED: [&str; 2] = ["posts", "secrets"];
-/// The least number by which a sequence jumps ahead: more than any server ever gives out. The random part is as large, so
-/// that two restorations of the same backup continue at different numbers. 2^53, the largest number that JavaScript
-/// represents exactly, is some thousand jumps away.
+/// Minimum jump of a sequence, which exceeds the numbers that a server ever issues. A random part of up to the same
+/// size is added, so that two restorations of one backup continue at different numbers. 2^53, the largest integer that
+/// JavaScript represents exactly, allows thousands of jumps.
 const JUMP: i64 = 1 << 40;
 
-/// Begins a new epoch, if `known` is still the present one or is `None`. The caller must hold the lock on the revision, and
-/// must replace the stored keys, which this function deletes. Returns `false` where nothing was done.
+/// Begins a new epoch, unless `known` is no longer the present one. Returns `false` if nothing was done.
+///
+/// The caller must hold the lock on the revision. It must also create new signing keys, because this function deletes
+/// the stored ones.
 pub fn renew(conn: &mut Conn, known: Option<Stamp>) -> QueryResult<bool> {
     let epoch = counter::counter(conn)?.epoch;
     if known.is_some_and(|known| known != epoch) {
@@ -45,11 +47,11 @@ pub fn renew(conn: &mut Conn, known: Option<Stamp>) -> QueryResult<bool> {
     Ok(true)
 }
 
-/// Lets the numbers of a table's rows continue so much further.
+/// Advances the sequence of a table by `by`.
 fn jump(conn: &mut Conn, table: &str, by: i64) -> QueryResult<()> {
     match conn {
         Conn::Sqlite(conn) => {
-            // A sequence has a row only once a number was taken from it.
+            // A sequence has no row until it has given its first number.
             sql_query(format!(
                 "INSERT INTO sqlite_sequence (name, seq)
                  SELECT '{table}', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = '{table}')"
@@ -66,34 +68,35 @@ fn jump(conn: &mut Conn, table: &str, by: i64) -> QueryResult<()> {
     }
 }
 
-/// The write-ahead log is moved into the file when it has so many bytes.
+/// Size of the write-ahead log from which it is moved into the file.
 const CHECKPOINT_BYTES: u64 = 4 << 20;
-/// How long the end of the process waits for other connections of this process to close.
+/// How long closing waits for the other connections of this process.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Db {
-    /// Whether the file that this process serves is where it was, and is still what this server made of it. Always true
-    /// with PostgreSQL.
+    /// Returns whether the served file is still in its place and still as this server left it. Always true on
+    /// PostgreSQL.
     pub fn is_intact(&self) -> bool {
         self.file.as_ref().is_none_or(|file| file.is_intact())
     }
 
-    /// [`Db::is_intact`] as it was when that was last asked, which is at least twice a second: this does no I/O.
+    /// Returns the last result of [`Db::is_intact`], which is at most half a second old. Does no I/O.
     pub fn was_intact(&self) -> bool {
         self.file.as_ref().is_none_or(|file| file.was_intact())
     }
 
-    /// Whether the database was restored or copied since a server used it, as far as its file tells.
+    /// Returns whether the database was restored or copied since a server last used it, judged by its witness.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// If the database does not answer.
     pub fn was_restored(&self) -> Result<bool> {
         let Some(file) = &self.file else { return Ok(false) };
         let (mark, position) = self.read_now(|conn| Ok((mark(conn)?, position(conn)?)))?;
         Ok(file.was_restored(mark, position))
     }
 
-    /// [`Db::was_restored`] for a process that does not serve; `false` beside a server, which looks itself.
+    /// [`Db::was_restored`] for a process that does not serve. Returns `false` if a server is running, because the
+    /// server checks this itself.
     ///
     /// # Errors
     /// As [`Db::was_restored`].
@@ -106,21 +109,22 @@ impl Db {
         Ok(file::was_restored(path, mark, position))
     }
 
-    /// Keeps the witness of the served file up to date, and moves the write-ahead log into the file where it is long or
-    /// `now`.
+    /// Updates the witness of the served file. Also moves the write-ahead log into the file if the log is long, or if
+    /// `now` is set.
     ///
     /// # Errors
-    /// When the database does not answer, or the witness cannot be written.
+    /// If the database does not answer, or the witness cannot be written.
     pub fn watch_file(&self, now: bool) -> Result<()> {
         let Some(file) = self.file.as_ref().filter(|file| file.is_intact()) else { return Ok(()) };
-        match now || file.has_log_of(CHECKPOINT_BYTES) {
-            true => self.checkpoint(file, now),
-            false => file.note(self.read_now(|conn| Ok(position(conn)?))?).map_err(unwritable),
+        if now || file.has_log_of(CHECKPOINT_BYTES) {
+            self.checkpoint(file, now)
+        } else {
+            file.note(self.read_now(|conn| Ok(position(conn)?))?).map_err(unwritable)
         }
     }
 
     fn checkpoint(&self, file: &SqliteFile, whole: bool) -> Result<()> {
-        // Not on a connection of the pools: nobody waits for it.
+        // Outside the pools, because no request waits for a checkpoint.
         let mut conn = connection::establish(&self.database, Access::Write).map_err(Error::internal)?;
         let mode = if whole { "TRUNCATE" } else { "PASSIVE" };
         if whole {
@@ -135,8 +139,7 @@ impl Db {
         file.end_checkpoint().map(drop).map_err(unwritable)
     }
 
-    /// Closes a SQLite database well, so that it leaves no write-ahead log: as soon as other connections are closed, the last
-    /// one that closes removes it.
+    /// Closes a SQLite database so that it leaves no write-ahead log. The last connection that closes removes the log.
     ///
     /// # Errors
     /// As [`Db::watch_file`].
@@ -161,7 +164,7 @@ impl Db {
 }
 
 fn unwritable(error: io::Error) -> Error {
-    Error::internal(format!("the witness beside the database cannot be written: {error}"))
+    Error::internal(format!("cannot write the witness beside the database: {error}"))
 }
 
 fn position(conn: &mut Conn) -> QueryResult<Position> {
@@ -175,13 +178,13 @@ struct Version {
     user_version: i32,
 }
 
-/// The mark of a SQLite database.
+/// Returns the mark of a SQLite database.
 fn mark(conn: &mut Conn) -> QueryResult<Option<Mark>> {
     let version: Version = sql_query("SELECT user_version FROM pragma_user_version").get_result(conn)?;
     Ok(Mark::of_user_version(version.user_version))
 }
 
-/// Sets the mark of a SQLite database. Without a mark it is one that no server has used.
+/// Sets the mark of a SQLite database. `None` marks it as a database that no server has used.
 pub(super) fn set_mark(conn: &mut Conn, mark: Option<Mark>) -> QueryResult<()> {
     conn.batch_execute(&format!("PRAGMA user_version = {}", mark.map_or(0, Mark::user_version)))
 }

@@ -1,7 +1,7 @@
-//! Rows that move in by the thousand, and `imports`, which remembers where each came from.
+//! Bulk insertion of users and domains, and rows of `imports`, which record where an imported row came from.
 //!
-//! The revisions of a batch are taken from the counter at once and the rows come with theirs, so that the triggers have
-//! nothing to do: a change of the counter costs PostgreSQL as much as there were changes in the same transaction.
+//! A batch reserves its revisions from the counter at once, so that the triggers leave the rows alone: on PostgreSQL,
+//! an update of the counter costs as much as there were updates of it in the same transaction.
 
 use std::collections::{HashMap, HashSet};
 use std::iter;
@@ -18,42 +18,37 @@ use crate::id::{DomainId, UserId};
 use crate::plan::Plan;
 use crate::secret::{ClientSecret, SecretDigest};
 
-/// How many rows the functions here are best given at once. Each has a handful of values, of which PostgreSQL takes
-/// 65,535 in a statement.
+/// Recommended number of rows per call. PostgreSQL takes 65,535 values in a statement.
 pub const AT_ONCE: usize = 1_000;
 
-/// A domain to be registered with a secret that it has already.
+/// A domain to be registered with an existing secret.
 #[derive(Debug)]
 pub struct Domain {
-    /// Its public id.
+    /// The public id.
     pub id: DomainId,
-    /// The tenant.
+    /// The owner.
     pub user_id: UserId,
-    /// Its host.
     pub host: Host,
-    /// What it may use.
     pub plan: Plan,
     /// Unix seconds.
     pub created_at: i64,
-    /// What its server presents.
     pub secret: ClientSecret,
 }
 
-/// What became of a [`Domain`].
+/// The outcome of registering a [`Domain`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Landed {
-    /// It is registered.
+    /// The domain is registered.
     New,
-    /// Nothing was done: the tenant has that host.
+    /// Nothing was done, because the tenant has the host already.
     HostTaken,
-    /// Nothing was done: the secret is in use, or stood in an earlier row of the same batch.
+    /// Nothing was done, because the secret is in use or in an earlier row of the same batch.
     SecretTaken,
-    /// Nothing was done: another tenant has proven control of that host.
+    /// Nothing was done, because another tenant has verified the host.
     Proven,
 }
 
-/// Prepares a transaction in which there will be many rows: PostgreSQL may take its time, and SQLite gets memory to keep
-/// pages in that are changed again and again.
+/// Prepares a transaction for many rows: removes the time limits on PostgreSQL, and enlarges the page cache on SQLite.
 pub fn begin(conn: &mut Conn) -> QueryResult<()> {
     match conn {
         Conn::Sqlite(conn) => conn.batch_execute("PRAGMA cache_size = -262144"),
@@ -63,7 +58,7 @@ pub fn begin(conn: &mut Conn) -> QueryResult<()> {
     }
 }
 
-/// Takes so many revisions from the counter, and returns the first of them.
+/// Reserves `count` revisions and returns the first one.
 fn take_revisions(conn: &mut Conn, count: usize) -> QueryResult<i64> {
     let count = count as i64;
     let last: i64 = diesel::update(revision::table)
@@ -73,8 +68,8 @@ fn take_revisions(conn: &mut Conn, count: usize) -> QueryResult<i64> {
     Ok(last - count + 1)
 }
 
-/// Makes users and returns them by the keys of their names. A name that is taken, or that a deleted account had, is not
-/// among them.
+/// Inserts users and returns them by `username_key`. Users are left out if another user has the name or a deleted
+/// account had it.
 pub fn insert_users(conn: &mut Conn, new: &[NewUser]) -> QueryResult<HashMap<String, UserId>> {
     let reserved =
         users::table.filter(users::username_key.eq_any(new.iter().map(|user| reserved_key(&user.username_key))));
@@ -103,7 +98,7 @@ pub fn insert_users(conn: &mut Conn, new: &[NewUser]) -> QueryResult<HashMap<Str
     }
 }
 
-/// Registers domains with their secrets and says of each what became of it.
+/// Registers domains with their secrets and returns the outcome for each.
 pub fn insert_domains(conn: &mut Conn, new: &[Domain]) -> QueryResult<Vec<Landed>> {
     let digests: Vec<SecretDigest> = new.iter().map(|domain| domain.secret.digest()).collect();
     let in_use = secrets::table.filter(secrets::digest.eq_any(&digests)).select(secrets::digest);
@@ -129,7 +124,7 @@ pub fn insert_domains(conn: &mut Conn, new: &[Domain]) -> QueryResult<Vec<Landed
     Ok(landed)
 }
 
-/// Who has proven control of these hosts.
+/// Returns the users who have verified these hosts, by host.
 fn proven(conn: &mut Conn, new: &[Domain]) -> QueryResult<HashMap<String, UserId>> {
     let hosts: HashSet<&str> = new.iter().map(|domain| domain.host.as_str()).collect();
     let proven = domains::table.inner_join(users::table).filter(domains::host.eq_any(hosts));
@@ -138,7 +133,7 @@ fn proven(conn: &mut Conn, new: &[Domain]) -> QueryResult<HashMap<String, UserId
     Ok(proven.select((domains::host, domains::user_id)).load(conn)?.into_iter().collect())
 }
 
-/// Inserts those whose host the tenant has not, and says which.
+/// Inserts the domains whose host the tenant does not have yet, and returns their ids.
 fn insert_rows(conn: &mut Conn, new: &[&Domain]) -> QueryResult<HashSet<DomainId>> {
     if new.is_empty() {
         return Ok(HashSet::new());
@@ -200,13 +195,13 @@ fn insert_secrets(conn: &mut Conn, new: Vec<(&Domain, &SecretDigest)>) -> QueryR
     }
 }
 
-/// What came from that source before: its number there, and what it is here.
+/// Returns what was imported from a source: the id here by the number there.
 pub fn known(conn: &mut Conn, source: &str) -> QueryResult<HashMap<String, String>> {
     let rows = imports::table.filter(imports::source.eq(source)).select((imports::number, imports::target));
     Ok(rows.load(conn)?.into_iter().collect())
 }
 
-/// The same, of these numbers only.
+/// As [`known`], for these numbers only.
 pub fn known_of<'a>(
     conn: &mut Conn,
     source: &str,
@@ -216,7 +211,7 @@ pub fn known_of<'a>(
     Ok(rows.select((imports::number, imports::target)).load(conn)?.into_iter().collect())
 }
 
-/// Remembers that these came from that source.
+/// Records what was imported from a source.
 pub fn remember(conn: &mut Conn, source: &str, numbers: &[(String, String)]) -> QueryResult<()> {
     if numbers.is_empty() {
         return Ok(());

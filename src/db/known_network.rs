@@ -1,4 +1,4 @@
-//! Rows of `known_networks`: from where users signed in.
+//! Rows of `known_networks`: the networks from which users signed in.
 
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
@@ -8,10 +8,9 @@ use super::{Conn, batch};
 use crate::id::UserId;
 use crate::shares::Network;
 
-/// How many networks of a user are kept at most.
 const MAX_PER_USER: i64 = 50;
 
-/// When the user of that key of a name last signed in from that network.
+/// Returns when a user last signed in from a network, in Unix seconds.
 pub fn seen_at(conn: &mut Conn, username_key: &str, network: Network) -> QueryResult<Option<i64>> {
     known_networks::table
         .inner_join(users::table)
@@ -21,7 +20,7 @@ pub fn seen_at(conn: &mut Conn, username_key: &str, network: Network) -> QueryRe
         .optional()
 }
 
-/// Remembers that the user signed in from that network, and forgets the networks that are one too many.
+/// Records a sign-in from a network, and deletes the oldest networks beyond the maximum per user.
 pub fn remember(conn: &mut Conn, user: UserId, network: Network, now: i64) -> QueryResult<()> {
     let network = network.to_string();
     let known = known_networks::table.find((user, &network));
@@ -38,7 +37,7 @@ pub fn remember(conn: &mut Conn, user: UserId, network: Network, now: i64) -> Qu
     Ok(())
 }
 
-/// Forgets at most so many that were last seen by `before`, and returns how many.
+/// Deletes at most `rows` networks last seen at `before` or earlier and returns their number.
 pub fn prune(conn: &mut Conn, before: i64, rows: i64) -> QueryResult<usize> {
     batch::delete_some::<BigInt, _>(conn, "known_networks", "seen_at <= $1", before, rows)
 }

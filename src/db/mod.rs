@@ -1,8 +1,12 @@
-//! The only place with SQL. `read` and `write` take a closure over one connection and run it away
-//! from the request threads; rows come out as the structs of the modules below, never as JSON.
+//! The only module with SQL.
 //!
-//! Why two pools for SQLite: it has one writer. Writers queue for the one writing connection in
-//! order, instead of meeting `SQLITE_BUSY`; readers never wait for them (WAL).
+//! [`Db::read`], [`Db::write`] and [`Db::change`] run a closure over one connection on a blocking thread. Rows are
+//! returned as the structs of the submodules, never as JSON.
+//!
+//! SQLite has one writer, so it gets two pools: writers queue in order for the one writing connection instead of
+//! failing with `SQLITE_BUSY`, and readers never wait for them (WAL).
+
+#![allow(missing_docs, reason = "rows and queries of an internal module: most fields say all by their names")]
 
 pub mod audit;
 mod batch;
@@ -56,14 +60,14 @@ use connection::{Access, Manager, MultiBackend, Refusal, refused};
 use file::SqliteFile;
 use migrate::{Migrated, Policy};
 
-/// How long a request waits for its turn and for the database before it is answered 503.
+/// Limit for a request's share, connection and queries together. After it, the request is answered 503.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(1400);
-/// How much longer it waits for a commit that has begun, and then for the directory to know of the change: a 503 would say
-/// that nothing was changed.
+/// Additional limit once a commit has begun, because a 503 would say that nothing was changed. The same limit applies
+/// to updating the directory after a commit.
 pub(crate) const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The pause before another try to let the directory know.
+/// Pause between attempts to update the directory after a commit.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long it waits for a free connection within that time.
+/// Limit for getting a connection from a pool, within [`REQUEST_TIMEOUT`].
 const CONNECTION_TIMEOUT: Duration = Duration::from_millis(1000);
 const SQLITE_READERS: u32 = 8;
 const POSTGRES_CONNECTIONS: u32 = 10;
@@ -71,7 +75,7 @@ const POSTGRES_CONNECTIONS: u32 = 10;
 type Pool = r2d2::Pool<Manager>;
 type Pooled = r2d2::PooledConnection<Manager>;
 
-/// A connection that writes, until it is dropped.
+/// The writing connection of one transaction. Dropping it observes how long the writer was held.
 struct Writer {
     conn: Pooled,
     began: Instant,
@@ -86,44 +90,45 @@ impl Drop for Writer {
     }
 }
 
-/// Whether a request's transaction is committed or given up: whoever claims it first decides.
+/// Decides whether a request's transaction is committed or abandoned: the first claim wins.
 #[derive(Default)]
 struct Outcome(AtomicBool);
 
 impl Outcome {
-    /// `false` when the other one was first.
+    /// Returns `false` if the other side has claimed the outcome.
     fn claim(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
     }
 }
 
-/// Both pools, and the shares by which requests get their connections: as many permits as there are connections, so that
-/// the order of service is that of [`Share`] and not of the pool. Cheap to clone.
+/// The connection pools, and the shares that admit requests to them. Cheap to clone.
+///
+/// A share has as many permits as its pool has connections, so [`Share`], not the pool, decides the order of service.
 #[derive(Clone)]
 pub struct Db {
     database: Database,
     readers: Pool,
-    /// SQLite's one writer; PostgreSQL's readers write.
+    /// The one writer of SQLite; `None` on PostgreSQL, where the connections of `readers` write too.
     writer: Option<Pool>,
     reads: Share,
-    /// On PostgreSQL the same share as `reads`.
+    /// On PostgreSQL, the same share as `reads`.
     writes: Share,
     hold_time: Option<Histogram>,
-    /// The file that this process serves.
+    /// The SQLite file that this process serves.
     file: Option<Arc<SqliteFile>>,
     is_new: bool,
 }
 
 impl Db {
-    /// Opens and migrates the database for a server, which takes a SQLite file for itself.
+    /// Opens and migrates the database for a server. A SQLite file is locked against other servers.
     ///
     /// # Errors
-    /// As [`Db::open`]; 73 for a file that another server uses, 65 for a write-ahead log of another file.
+    /// As [`Db::open`]. 73 if another server uses the file, 65 if its write-ahead log belongs to another file.
     pub fn serve(database: &Database) -> std::result::Result<Db, Exit> {
         Db::take(database, Policy::Migrate)
     }
 
-    /// As [`Db::serve`], for a database that must be of this version.
+    /// As [`Db::serve`], but does not migrate: the schema must be of this version.
     ///
     /// # Errors
     /// As [`Db::serve`] and [`Db::open_existing`].
@@ -142,30 +147,30 @@ impl Db {
         Db::open_as(database, file, policy)
     }
 
-    /// Opens the database, making the SQLite file (0600), its folder (0700) and the tables where they are missing.
+    /// Opens the database. Creates the SQLite file (0600), its folder (0700) and the tables if they are missing.
     ///
     /// # Errors
-    /// 65 for a corrupt or newer database, 69 for one that does not answer, 73 for a file that cannot be made, 77 where a
-    /// right is missing, 78 for an older database and one that cannot be used.
+    /// 65 if the database is corrupt or of a newer version, 69 if it does not answer, 73 if the file cannot be created,
+    /// 77 if a privilege is missing, 78 if it must be migrated or cannot be used as it is.
     pub fn open(database: &Database) -> std::result::Result<Db, Exit> {
         Db::open_beside(database, Policy::Make)
     }
 
-    /// Opens a database of this version.
+    /// Opens an existing database of this version.
     ///
     /// # Errors
-    /// As [`Db::open`]; 69 where there is no database.
+    /// As [`Db::open`]. 69 if there is no database.
     pub fn open_existing(database: &Database) -> std::result::Result<Db, Exit> {
         match database {
             Database::Sqlite(path) if !exists(path)? => Err(Exit::unavailable(format!(
-                "there is no database in {}; check DATABASE_URL and the working folder",
+                "there is no database at {}; check DATABASE_URL and the working directory",
                 path.display()
             ))),
             _ => Db::open_beside(database, Policy::Keep),
         }
     }
 
-    /// Opens it beside a server or without one.
+    /// Opens the database for a process that does not serve. A server may use it at the same time.
     fn open_beside(database: &Database, policy: Policy) -> std::result::Result<Db, Exit> {
         make_unserved(database)?;
         Db::open_as(database, None, policy)
@@ -183,18 +188,18 @@ impl Db {
         Ok(Db { database: database.clone(), readers, writer, reads, writes, hold_time: None, file, is_new })
     }
 
-    /// The same database; how long each write transaction holds the writer is observed.
+    /// Returns the same database, which observes in `hold_time` how long each transaction holds the writer, in seconds.
     #[must_use]
     pub fn observed(self, hold_time: Histogram) -> Db {
         Db { hold_time: Some(hold_time), ..self }
     }
 
-    /// Whether this process made the tables.
+    /// Returns whether this process created the tables.
     pub fn is_new(&self) -> bool {
         self.is_new
     }
 
-    /// Brings the database up to this binary's version and says what was applied.
+    /// Migrates the database to this version and returns the applied migrations.
     ///
     /// # Errors
     /// As [`Db::open`].
@@ -203,41 +208,44 @@ impl Db {
         Ok(prepare(database, Policy::Migrate)?.applied)
     }
 
-    /// Whether rows can be changed.
+    /// Checks that rows can be changed.
     ///
     /// # Errors
-    /// 77 where they can only be read.
+    /// 77 if they are read-only.
     pub(crate) fn check_rights(&self) -> std::result::Result<(), Exit> {
         let mut conn = connection::establish(&self.database, Access::Write).map_err(refused(&self.database))?;
         rights::check(&mut conn, &self.database)
     }
 
-    /// What an error means for a process that is about to start.
+    /// Returns the exit for an error that occurs while the process starts.
     pub(crate) fn cannot_start(&self, error: &Error) -> Exit {
         match (error.cause(), &self.database) {
             (Some(cause), database) => refused(database)(cause),
-            // Nobody else uses the file.
+            // A SQLite file has no other user, so what fails without a cause is the file system.
             (None, Database::Sqlite(_)) => Refusal::Full.exit(&self.database, "see the log"),
             (None, Database::Postgres(_)) => Refusal::Away.exit(&self.database, "it does not answer"),
         }
     }
 
-    /// A connection of its own for following the directory: outside of the pools, which a hanging database can use up, and
-    /// without a time limit, because no request waits for it.
+    /// Opens a connection for reading the directory. It is outside the pools, which a hanging database can exhaust, and
+    /// has no statement timeout, because no request waits for it.
     ///
     /// # Errors
-    /// `Busy` when the database is away.
+    /// `Busy` if the database does not answer.
     pub fn follower(&self) -> Result<Conn> {
         connection::establish(&self.database, Access::Follow).map_err(|error| {
-            log::debug!("no connection to follow the directory: {error}");
+            log::debug!("cannot open the connection that reads the directory: {error}");
             Error::Busy
         })
     }
 
-    /// Runs `work` on a connection that only reads, in the share of that holder.
+    /// Runs `work` on a reading connection.
+    ///
+    /// `holder` is the client whose share of the connections is charged; it is no filter on rows.
     ///
     /// # Errors
-    /// What `work` returns; `Busy` within 1.5 s when the database is away, full or slow, or the holder's share is used up.
+    /// Those of `work`. `Busy`, within 1.5 s, if the database does not answer, is full or slow, or if the share of
+    /// `holder` is used up.
     pub async fn read<T: Send + 'static>(
         &self,
         holder: Holder,
@@ -246,11 +254,11 @@ impl Db {
         self.run(&self.reads, holder, move |db, _, _permit| db.read_now(work)).await
     }
 
-    /// Runs `work` in one transaction, committed before this returns.
+    /// Runs `work` in one transaction and commits it.
     ///
     /// # Errors
-    /// As [`Db::read`]; nothing is changed then. `CommitUnknown` when the commit has begun and takes seconds, or its connection
-    /// was lost, which leaves open whether it was reached.
+    /// As [`Db::read`]; nothing is changed then. `CommitUnknown` if the commit has begun and does not end in time, or
+    /// if the connection was lost during the commit.
     pub async fn write<T: Send + 'static>(
         &self,
         holder: Holder,
@@ -259,12 +267,16 @@ impl Db {
         self.run(&self.writes, holder, move |db, outcome, _permit| Ok(db.transact(Some(outcome), work)?.0)).await
     }
 
-    /// A change to the directory's tables: takes the lock on the revision first, so that two changes cannot wait for each
-    /// other. Once it is committed, `after` gets the connection; where it fails, others, for some seconds. What came of that
-    /// is in the answer.
+    /// Runs `work`, which changes the directory's tables, in one transaction, and then runs `after`, which updates this
+    /// node's directory.
+    ///
+    /// The transaction locks the revision first, so that two changes cannot deadlock. If `after` fails on the writing
+    /// connection, it is run again on other connections for some seconds. Its result is the second part of the
+    /// value.
     ///
     /// # Errors
-    /// As [`Db::write`]; inside, `CommitUnknown` when the change is committed and `after` has failed to the last.
+    /// As [`Db::write`]. The inner result is `CommitUnknown` if the change is committed and every run of `after`
+    /// failed.
     pub async fn change<T: Send + 'static>(
         &self,
         holder: Holder,
@@ -272,10 +284,11 @@ impl Db {
         after: impl Fn(&mut Conn) -> Result<()> + Send + 'static,
     ) -> Result<(T, Result<()>)> {
         let (committed, mut value) = oneshot::channel();
-        // In one go: whoever holds SQLite's one writer must not queue up for a thread behind those who wait for the writer.
+        // One blocking task does both: if it held SQLite's only writer and waited for a second thread, tasks that wait
+        // for the writer could occupy all threads.
         let change = move |db: &Db, outcome: &Outcome, permit: Permit| {
             let (value, writer) = db.transact(Some(outcome), locked(work))?;
-            // Where nobody listens any more, the request itself is gone.
+            // The receiver is gone if the request is.
             committed.send(value).ok();
             db.apply((writer, Some(permit)), after)
         };
@@ -283,7 +296,7 @@ impl Db {
         match value.try_recv() {
             Ok(value) => {
                 if applied.is_err() {
-                    log::error!("a change is committed, and this node has not read it back");
+                    log::error!("a change is committed, but this node has not applied it");
                 }
                 Ok((value, applied))
             }
@@ -291,8 +304,8 @@ impl Db {
         }
     }
 
-    /// Runs blocking database work away from the request threads. When its request has waited for long enough, it is given
-    /// up, unless its commit has begun.
+    /// Runs blocking database work on another thread. After [`REQUEST_TIMEOUT`] the work is abandoned, unless its
+    /// commit has begun.
     async fn run<T: Send + 'static>(
         &self,
         share: &Share,
@@ -304,11 +317,11 @@ impl Db {
         let outcome = Arc::new(Outcome::default());
         let (db, of_work) = (self.clone(), Arc::clone(&outcome));
         let mut blocking = pin!(web::block(move || {
-            // With the permit, also of a request that was given up, as long as its work goes on.
+            // An abandoned request keeps its permit until its work ends.
             match work(&db, &of_work, permit) {
-                // A file that was replaced reads like a damaged one.
+                // A replaced file reads like a corrupt one.
                 Err(Error::Internal(cause)) if !db.is_intact() => {
-                    log::debug!("the file was moved or replaced: {cause}");
+                    log::debug!("the database file was moved or replaced: {cause}");
                     Err(Error::Busy)
                 }
                 done => done,
@@ -324,7 +337,7 @@ impl Db {
         done.map_err(Error::internal)?
     }
 
-    /// [`Db::read`] on this thread.
+    /// [`Db::read`] on the current thread.
     ///
     /// # Errors
     /// As [`Db::read`].
@@ -333,7 +346,7 @@ impl Db {
         work(&mut conn)
     }
 
-    /// [`Db::write`] on this thread, for as long as it takes.
+    /// [`Db::write`] on the current thread, without a time limit.
     ///
     /// # Errors
     /// As [`Db::write`].
@@ -341,10 +354,10 @@ impl Db {
         self.transact(None, work).map(|(value, _)| value)
     }
 
-    /// [`Db::change`] on this thread, for the command line and what no request waits for.
+    /// [`Db::change`] on the current thread, for the command line and background tasks.
     ///
     /// # Errors
-    /// As [`Db::write`]; and `CommitUnknown` when the change is committed and `after` has failed to the last.
+    /// As [`Db::write`]. `CommitUnknown` if the change is committed and every run of `after` failed.
     pub fn change_now<T>(
         &self,
         work: impl FnOnce(&mut Conn) -> Result<T>,
@@ -355,24 +368,21 @@ impl Db {
         Ok(value)
     }
 
-    /// Commits, unless the outcome has been claimed by who has given up waiting.
+    /// Runs `work` and commits, unless the request has claimed the outcome.
     fn transact<T>(&self, outcome: Option<&Outcome>, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<(T, Writer)> {
         let writers = self.writer.as_ref().unwrap_or(&self.readers);
         let conn = writers.get().map_err(no_connection)?;
         let mut writer = Writer { conn, began: Instant::now(), hold_time: self.hold_time.clone() };
         let value = writer.conn.in_transaction(|conn| {
             let value = work(conn)?;
-            // What is written to a file that was moved or replaced is lost.
-            match self.is_intact() && outcome.is_none_or(Outcome::claim) {
-                true => Ok(value),
-                false => Err(Error::Busy),
-            }
+            // A write to a file that was moved or replaced would be lost.
+            if self.is_intact() && outcome.is_none_or(Outcome::claim) { Ok(value) } else { Err(Error::Busy) }
         })?;
         Ok((value, writer))
     }
 
-    /// Does what follows a commit; where it fails, again on a connection of its own, which neither a pool nor a time limit
-    /// withholds.
+    /// Runs `after` on the writing connection. If it fails, runs it again on connections outside the pools, which have
+    /// no time limit.
     fn apply(
         &self,
         (mut writer, permit): (Writer, Option<Permit>),
@@ -382,19 +392,19 @@ impl Db {
         let mut applied = after(&mut writer.conn);
         drop((writer, permit));
         while let Err(error) = applied {
-            let cause = error.cause().unwrap_or("the database is away");
+            let cause = error.cause().unwrap_or("the database does not answer");
             if Instant::now() >= deadline || matches!(error, Error::Outdated(_)) {
-                log::error!("a change is committed, and this node cannot read it back: {cause}");
+                log::error!("a change is committed, but this node cannot apply it: {cause}");
                 return Err(Error::CommitUnknown);
             }
-            log::debug!("a change is committed; it is read back again: {cause}");
+            log::debug!("a change is committed; applying it is tried again: {cause}");
             std::thread::sleep(PAUSE);
             applied = self.follower().and_then(|mut conn| after(&mut conn));
         }
         Ok(())
     }
 
-    /// Connections in use and connections open, for the metrics.
+    /// Returns the number of connections in use and of open connections, for the metrics.
     pub fn pool_use(&self) -> (u32, u32) {
         let pools = [Some(&self.readers), self.writer.as_ref()].into_iter().flatten();
         let states = pools.map(r2d2::Pool::state);
@@ -404,7 +414,7 @@ impl Db {
     }
 }
 
-/// The work with the lock on the revision taken first.
+/// Returns `work` preceded by the lock on the revision.
 fn locked<T>(work: impl FnOnce(&mut Conn) -> Result<T>) -> impl FnOnce(&mut Conn) -> Result<T> {
     |conn| {
         revision::lock(conn)?;
@@ -415,7 +425,8 @@ fn locked<T>(work: impl FnOnce(&mut Conn) -> Result<T>) -> impl FnOnce(&mut Conn
 fn pool(manager: Manager, size: u32) -> Pool {
     let pool = r2d2::Pool::builder();
     let pool = match manager.database {
-        // When the last connection is closed, SQLite removes the log; and a new connection to a file is no better.
+        // SQLite removes the write-ahead log when the last connection closes. Renewing a connection to a file gains
+        // nothing.
         Database::Sqlite(_) => pool.max_lifetime(None).idle_timeout(None),
         Database::Postgres(_) => pool,
     };
@@ -426,7 +437,7 @@ fn pool(manager: Manager, size: u32) -> Pool {
         .build_unchecked(manager)
 }
 
-/// Makes the file of a SQLite database that this process does not serve, and checks what stands beside it.
+/// Creates the SQLite file if it is missing, and checks its write-ahead log if no server uses it.
 fn make_unserved(database: &Database) -> std::result::Result<(), Exit> {
     if let Database::Sqlite(path) = database {
         exists(path)?;
@@ -436,7 +447,7 @@ fn make_unserved(database: &Database) -> std::result::Result<(), Exit> {
     Ok(())
 }
 
-/// Checks the database, and brings it up to this binary's version as far as the policy goes.
+/// Checks the database and migrates it as `policy` allows.
 fn prepare(database: &Database, policy: Policy) -> std::result::Result<Migrated, Exit> {
     let mut conn = connection::establish(database, Access::Write).map_err(refused(database))?;
     connection::check_file(&mut conn, database, connection::CHECKED_AT_START)?;
@@ -444,18 +455,18 @@ fn prepare(database: &Database, policy: Policy) -> std::result::Result<Migrated,
     migrate::run(&mut conn, database, policy)
 }
 
-/// Whether there is a database: the file of a new one is empty until the log is moved into it. SQLite takes a file of one byte
-/// for an empty one.
+/// Returns whether there is a database. The file of a new database is empty until the first checkpoint, so a log
+/// counts. SQLite treats a file of one byte as empty.
 ///
 /// # Errors
-/// 65 where a kept secret beside an empty file says that there was one.
+/// 65 if the file is empty but a stored secret beside it shows that there was a database.
 fn exists(path: &Path) -> std::result::Result<bool, Exit> {
     let secret = Database::secret_file(path);
     match fs::metadata(path) {
         Ok(file) if file.len() > 1 || file::has_log(path) => Ok(true),
         Ok(_) if secret.exists() => Err(Exit::data(format!(
-            "{path} is empty, but {secret} beside it says that there was a database: restore a backup, or remove {path} to begin \
-             with a new one",
+            "{path} is empty, but {secret} beside it shows that there was a database: restore a backup, or remove {path} to \
+             start with a new one",
             path = path.display(),
             secret = secret.display()
         ))),
@@ -463,7 +474,7 @@ fn exists(path: &Path) -> std::result::Result<bool, Exit> {
     }
 }
 
-/// Makes the folder of the database file, for its owner only.
+/// Creates the folder of the database file, accessible to its owner only.
 fn make_folder(path: &Path) -> std::result::Result<(), Exit> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
         return Ok(());
@@ -472,8 +483,8 @@ fn make_folder(path: &Path) -> std::result::Result<(), Exit> {
     made.map_err(|error| cannot_make(folder, &error))
 }
 
-/// Makes the database file, for its owner only, where there is none. One that is there is not opened: closing it again
-/// would give back the locks that SQLite holds on it.
+/// Creates the database file if it is missing, accessible to its owner only. An existing file is not opened: closing it
+/// again would release the locks that SQLite holds on it.
 pub(crate) fn make_file(path: &Path) -> std::result::Result<(), Exit> {
     make_folder(path)?;
     if path.exists() {
@@ -484,15 +495,15 @@ pub(crate) fn make_file(path: &Path) -> std::result::Result<(), Exit> {
 }
 
 fn cannot_make(path: &Path, error: &std::io::Error) -> Exit {
-    Exit::cannot_create(format!("cannot make {}: {error}; check DATABASE_URL", path.display()))
+    Exit::cannot_create(format!("cannot create {}: {error}; check DATABASE_URL", path.display()))
 }
 
-/// Part of a list, newest first.
+/// A page of a list, newest first.
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
-    /// At most so many rows.
+    /// Maximum number of rows.
     pub limit: i64,
-    /// Only rows of a lower number than this one.
+    /// Only rows with a lower number.
     pub before: Option<i64>,
 }
 
@@ -502,9 +513,9 @@ impl Page {
     }
 }
 
-/// The columns of a row's struct, for RETURNING.
+/// The columns of a row's struct, for `RETURNING`.
 ///
-/// Why not `as_returning`: Diesel cannot serialise that for a connection to either of two databases.
+/// `as_returning` cannot be used: Diesel cannot serialize it for a [`Conn`].
 fn columns<T: Selectable<MultiBackend>>() -> T::SelectExpression {
     T::construct_selection()
 }
@@ -514,7 +525,7 @@ fn no_connection(error: r2d2::Error) -> Error {
     Error::Busy
 }
 
-/// Whatever the database refuses because of its own state is `Busy`; the rest is a bug.
+/// Errors that may pass by themselves become `Busy`; the others are bugs.
 impl From<DieselError> for Error {
     fn from(error: DieselError) -> Error {
         let passing = match &error {
@@ -530,17 +541,16 @@ impl From<DieselError> for Error {
             DieselError::RollbackErrorOnCommit { .. } => true,
             _ => false,
         };
-        match passing {
-            true => {
-                log::warn!("the database cannot serve now: {error}");
-                Error::Busy
-            }
-            false => Error::internal(error),
+        if passing {
+            log::warn!("the database is unavailable: {error}");
+            Error::Busy
+        } else {
+            Error::internal(error)
         }
     }
 }
 
-/// How SQLite and PostgreSQL say that they cannot serve now, but may later.
+/// Parts of the messages of SQLite and PostgreSQL for errors that may pass by themselves.
 const PASSING: &[&str] = &[
     "database is locked",
     "database table is locked",

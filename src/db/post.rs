@@ -1,4 +1,4 @@
-//! Rows of `posts` and their hashtags: the tenant's data. Every function takes the tenant, and every query filters by
+//! Rows of `posts` and `post_hashtags`: the tenant's data. Every function takes the tenant, and every query filters by
 //! it.
 
 use diesel::prelude::*;
@@ -8,15 +8,13 @@ use super::{Conn, Page, columns};
 use crate::hashtag::Hashtag;
 use crate::id::{PostId, UserId};
 
-/// A post.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = posts)]
 pub struct Post {
-    /// Its number; a later post has a higher one.
+    /// Rises from post to post.
     pub id: PostId,
-    /// The text.
     pub content: String,
-    /// A picture's URL.
+    /// URL of a picture.
     pub img: Option<String>,
     /// Unix seconds.
     pub created_at: i64,
@@ -24,17 +22,16 @@ pub struct Post {
     pub updated_at: i64,
 }
 
-/// What a post says.
+/// The part of a post that its author writes.
 pub struct Content {
-    /// The text.
     pub text: String,
-    /// A picture's URL.
+    /// URL of a picture.
     pub img: Option<String>,
-    /// The hashtags of the text.
+    /// The hashtags in `text`.
     pub hashtags: Vec<Hashtag>,
 }
 
-/// Writes a new post.
+/// Inserts a post with its hashtags.
 pub fn insert(conn: &mut Conn, tenant: UserId, content: &Content, now: i64) -> QueryResult<Post> {
     let post: Post = diesel::insert_into(posts::table)
         .values((
@@ -50,13 +47,13 @@ pub fn insert(conn: &mut Conn, tenant: UserId, content: &Content, now: i64) -> Q
     Ok(post)
 }
 
-/// Whether the tenant has at least so many posts.
+/// Returns whether the tenant has at least `count` posts.
 pub fn has_as_many(conn: &mut Conn, tenant: UserId, count: i64) -> QueryResult<bool> {
     let last = posts::table.filter(posts::user_id.eq(tenant)).order(posts::id).select(posts::id).offset(count - 1);
     Ok(count == 0 || last.first::<PostId>(conn).optional()?.is_some())
 }
 
-/// Replaces what one of the tenant's posts says.
+/// Replaces the content of one of the tenant's posts.
 pub fn set_content(
     conn: &mut Conn,
     tenant: UserId,
@@ -77,7 +74,7 @@ pub fn set_content(
     Ok(changed)
 }
 
-/// One of the tenant's posts.
+/// Returns one of the tenant's posts.
 pub fn find(conn: &mut Conn, tenant: UserId, id: PostId) -> QueryResult<Option<Post>> {
     posts::table
         .filter(posts::id.eq(id).and(posts::user_id.eq(tenant)))
@@ -86,9 +83,9 @@ pub fn find(conn: &mut Conn, tenant: UserId, id: PostId) -> QueryResult<Option<P
         .optional()
 }
 
-/// One of the tenant's posts, which nobody else changes until the transaction ends.
+/// Returns one of the tenant's posts and locks it until the transaction ends.
 pub fn find_locked(conn: &mut Conn, tenant: UserId, id: PostId) -> QueryResult<Option<Post>> {
-    // SQLite's one writer has the lock already.
+    // On SQLite, the transaction holds the only write lock.
     if let Conn::Postgres(conn) = conn {
         let own = posts::table.filter(posts::id.eq(id).and(posts::user_id.eq(tenant)));
         own.select(posts::id).for_update().first::<PostId>(conn).optional()?;
@@ -96,7 +93,7 @@ pub fn find_locked(conn: &mut Conn, tenant: UserId, id: PostId) -> QueryResult<O
     find(conn, tenant, id)
 }
 
-/// The tenant's posts.
+/// Returns a page of the tenant's posts.
 pub fn list(conn: &mut Conn, tenant: UserId, page: Page) -> QueryResult<Vec<Post>> {
     posts::table
         .filter(posts::user_id.eq(tenant).and(posts::id.lt(page.before())))
@@ -106,7 +103,7 @@ pub fn list(conn: &mut Conn, tenant: UserId, page: Page) -> QueryResult<Vec<Post
         .load(conn)
 }
 
-/// The tenant's posts with that hashtag.
+/// Returns a page of the tenant's posts with a hashtag.
 pub fn list_with_hashtag(conn: &mut Conn, tenant: UserId, hashtag: &Hashtag, page: Page) -> QueryResult<Vec<Post>> {
     post_hashtags::table
         .inner_join(posts::table)
@@ -119,7 +116,7 @@ pub fn list_with_hashtag(conn: &mut Conn, tenant: UserId, hashtag: &Hashtag, pag
         .load(conn)
 }
 
-/// Deletes one of the tenant's posts; whether there was one.
+/// Deletes one of the tenant's posts. Returns `false` if there is none.
 pub fn delete(conn: &mut Conn, tenant: UserId, id: PostId) -> QueryResult<bool> {
     let own = posts::table.filter(posts::id.eq(id).and(posts::user_id.eq(tenant)));
     diesel::delete(own).execute(conn).map(|rows| rows > 0)

@@ -1,4 +1,4 @@
-//! Rows of `challenges` and `proofs`: what users have to publish on their hosts, and how hosts were proven.
+//! Rows of `challenges` and `proofs`: the value that a user must publish to verify a host, and the verified hosts.
 
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
@@ -8,32 +8,31 @@ use super::{Conn, batch, columns};
 use crate::id::{DomainId, UserId};
 use crate::proof::Method;
 
-/// What a user has to publish on a host.
+/// A value that a user must publish on a host to verify it.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = challenges)]
 pub struct Challenge {
     /// See [`crate::proof::Challenge::token`].
     pub token: String,
-    /// Unix seconds from which it is good for nothing.
+    /// Unix seconds.
     pub expires_at: i64,
 }
 
-/// How a domain was proven.
+/// The verification of a domain's host.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = proofs)]
 pub struct Proof {
-    /// Which domain.
     pub domain_id: DomainId,
-    /// What was found, and has to stay there.
+    /// The published value, which must stay there.
     pub token: String,
-    /// Unix seconds at which somebody last looked; a day after it, it is looked at again. While somebody is looking, so
-    /// much less that this is soon.
+    /// When the last check began, in Unix seconds; the next one is due a day later. A claimed check sets an earlier
+    /// time, so that it is due again soon if no result is recorded.
     pub checked_at: i64,
-    /// Unix seconds since when it has not been found.
+    /// Since when checks have failed, in Unix seconds.
     pub failing_since: Option<i64>,
 }
 
-/// The challenge of that user for that host, if there is one that is good.
+/// Returns the tenant's challenge for a host, unless it has expired.
 pub fn challenge(conn: &mut Conn, tenant: UserId, host: &str, now: i64) -> QueryResult<Option<Challenge>> {
     challenges::table
         .find((tenant, host))
@@ -43,7 +42,7 @@ pub fn challenge(conn: &mut Conn, tenant: UserId, host: &str, now: i64) -> Query
         .optional()
 }
 
-/// That one, or, where there is none, a new one with that token.
+/// Returns the tenant's challenge for a host, or stores `new` if there is none or it has expired.
 pub fn challenge_or(conn: &mut Conn, tenant: UserId, host: &str, new: Challenge, now: i64) -> QueryResult<Challenge> {
     if let Some(known) = challenge(conn, tenant, host, now)? {
         return Ok(known);
@@ -60,20 +59,20 @@ pub fn challenge_or(conn: &mut Conn, tenant: UserId, host: &str, new: Challenge,
     Ok(new)
 }
 
-/// Forgets at most so many challenges that are good for nothing, and returns how many.
+/// Deletes at most `rows` expired challenges and returns their number.
 pub fn prune_challenges(conn: &mut Conn, now: i64, rows: i64) -> QueryResult<usize> {
     batch::delete_some::<BigInt, _>(conn, "challenges", "expires_at <= $1", now, rows)
 }
 
-/// How that domain was proven.
+/// Returns the proof of a domain.
 pub fn find(conn: &mut Conn, domain: DomainId) -> QueryResult<Option<Proof>> {
     proofs::table.find(domain).select(Proof::as_select()).first(conn).optional()
 }
 
-/// A proven domain: its proof, its host and its owner.
+/// A proof with the host and the owner of its domain.
 pub type Held = (Proof, String, UserId);
 
-/// Another user's proof of that host. Who is suspended or deleted holds nothing.
+/// Returns another user's proof of a host. Proofs of suspended or deleted users and of suspended domains do not count.
 pub fn held_by_other(conn: &mut Conn, host: &str, than: UserId) -> QueryResult<Option<Held>> {
     proofs::table
         .inner_join(domains::table.inner_join(users::table))
@@ -84,7 +83,8 @@ pub fn held_by_other(conn: &mut Conn, host: &str, than: UserId) -> QueryResult<O
         .optional()
 }
 
-/// Ends the proofs of that host by who is suspended or deleted, and returns their domains and owners.
+/// Ends the proofs of a host that belong to suspended domains, or to suspended or deleted users. Returns those domains
+/// with their owners.
 pub fn end_suspended(conn: &mut Conn, host: &str) -> QueryResult<Vec<(DomainId, UserId)>> {
     let holders: Vec<(DomainId, UserId)> = domains::table
         .inner_join(users::table)
@@ -98,7 +98,8 @@ pub fn end_suspended(conn: &mut Conn, host: &str) -> QueryResult<Vec<(DomainId, 
     Ok(holders)
 }
 
-/// Takes down that the domain is proven; a second one of the same host is a unique violation.
+/// Records that a domain's host is verified. Fails with a unique violation if another domain has verified the same
+/// host.
 pub fn insert(conn: &mut Conn, domain: DomainId, method: Method, token: &str, now: i64) -> QueryResult<()> {
     let set = (domains::proven_at.eq(now), domains::ousted.eq(false));
     diesel::update(domains::table.find(domain)).set(set).execute(conn)?;
@@ -113,8 +114,8 @@ pub fn insert(conn: &mut Conn, domain: DomainId, method: Method, token: &str, no
         .map(drop)
 }
 
-/// Ends at most so many other registrations of a proven host with their tokens, and returns them. Where there may be more,
-/// the host is noted for the next call.
+/// Supersedes at most `rows` other registrations of a verified host, which revokes their tokens, and returns them. If
+/// more may be left, the host is recorded for the next call.
 pub fn oust_some(conn: &mut Conn, host: &str, rows: i64) -> QueryResult<Vec<(DomainId, UserId)>> {
     let others =
         domains::table.filter(domains::host.eq(host).and(domains::ousted.eq(false)).and(domains::proven_at.is_null()));
@@ -129,16 +130,16 @@ pub fn oust_some(conn: &mut Conn, host: &str, rows: i64) -> QueryResult<Vec<(Dom
     Ok(some)
 }
 
-/// A proven host some of whose other registrations are not yet ended.
+/// Returns a verified host with other registrations that are not yet superseded.
 pub fn next_ousting(conn: &mut Conn) -> QueryResult<Option<String>> {
     oustings::table.select(oustings::host).first(conn).optional()
 }
 
-/// Seconds after `since`: no right clock is two days ahead of another.
+/// Seconds after `since` from which the time of a check is considered wrong: correct clocks never differ by two days.
 const FAR_FUTURE: i64 = 3 * 86_400;
 
-/// Proven domains at which nobody has looked since, the longest first, with their hosts and owners. A look in the far future
-/// was dated by a wrong clock, and does not count.
+/// Returns at most `most` proofs that were last checked at `since` or before, the oldest check first. A check dated in
+/// the far future by a wrong clock is due too.
 pub fn due(conn: &mut Conn, since: i64, most: i64) -> QueryResult<Vec<Held>> {
     proofs::table
         .inner_join(domains::table)
@@ -149,8 +150,10 @@ pub fn due(conn: &mut Conn, since: i64, most: i64) -> QueryResult<Vec<Held>> {
         .load(conn)
 }
 
-/// Takes the look at a proof upon oneself: as it is then, or `None` when somebody else was quicker. `checked_at` is later than
-/// it was, and early enough for the look to be taken again where nobody writes what it found.
+/// Claims the check of a proof, unless another node has claimed it, by setting `checked_at`. Returns the updated proof.
+///
+/// The new value must be later than the old one, and early enough for the check to become due again soon if no
+/// result is recorded.
 pub fn claim(conn: &mut Conn, proof: &Proof, checked_at: i64) -> QueryResult<Option<Proof>> {
     diesel::update(proofs::table.find(proof.domain_id).filter(proofs::checked_at.eq(proof.checked_at)))
         .set(proofs::checked_at.eq(checked_at))
@@ -159,7 +162,7 @@ pub fn claim(conn: &mut Conn, proof: &Proof, checked_at: i64) -> QueryResult<Opt
         .optional()
 }
 
-/// It is there, as the owner's own try found.
+/// Records a successful check that the owner requested.
 pub fn set_found(conn: &mut Conn, domain: DomainId, method: Method, now: i64) -> QueryResult<()> {
     diesel::update(proofs::table.find(domain))
         .set((proofs::method.eq(method.as_str()), proofs::checked_at.eq(now), proofs::failing_since.eq(None::<i64>)))
@@ -167,7 +170,7 @@ pub fn set_found(conn: &mut Conn, domain: DomainId, method: Method, now: i64) ->
         .map(drop)
 }
 
-/// It is there, as that claimed look found.
+/// Records that a claimed check succeeded, unless there was another check since.
 pub fn found_again(conn: &mut Conn, claimed: &Proof, method: Method, now: i64) -> QueryResult<()> {
     diesel::update(proofs::table.find(claimed.domain_id).filter(proofs::checked_at.eq(claimed.checked_at)))
         .set((proofs::method.eq(method.as_str()), proofs::checked_at.eq(now), proofs::failing_since.eq(None::<i64>)))
@@ -175,7 +178,8 @@ pub fn found_again(conn: &mut Conn, claimed: &Proof, method: Method, now: i64) -
         .map(drop)
 }
 
-/// It is not there, as that claimed look found, and has not been since then.
+/// Records that a claimed check failed, and that checks have failed since `since`, unless there was another check
+/// meanwhile.
 pub fn set_failing(conn: &mut Conn, claimed: &Proof, since: i64, now: i64) -> QueryResult<()> {
     diesel::update(proofs::table.find(claimed.domain_id).filter(proofs::checked_at.eq(claimed.checked_at)))
         .set((proofs::checked_at.eq(now), proofs::failing_since.eq(since)))
@@ -183,15 +187,17 @@ pub fn set_failing(conn: &mut Conn, claimed: &Proof, since: i64, now: i64) -> Qu
         .map(drop)
 }
 
-/// Ends a proof that was still missing, as that claimed look found; false when somebody looked since.
+/// Ends the proof of a claimed check that failed for too long. Returns `false` if there was another check since.
 pub fn end_missing(conn: &mut Conn, claimed: &Proof) -> QueryResult<bool> {
-    match find(conn, claimed.domain_id)?.is_some_and(|proof| proof.checked_at == claimed.checked_at) {
-        true => end(conn, claimed.domain_id),
-        false => Ok(false),
+    if find(conn, claimed.domain_id)?.is_some_and(|proof| proof.checked_at == claimed.checked_at) {
+        end(conn, claimed.domain_id)
+    } else {
+        Ok(false)
     }
 }
 
-/// Ends the proof of a domain with the tokens that tell of it; false when there is none.
+/// Ends the proof of a domain and revokes the domain's tokens, which say that the host is verified. Returns `false` if
+/// there is none.
 pub fn end(conn: &mut Conn, domain: DomainId) -> QueryResult<bool> {
     diesel::delete(proofs::table.find(domain)).execute(conn)?;
     diesel::update(domains::table.find(domain).filter(domains::proven_at.is_not_null()))

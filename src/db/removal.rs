@@ -1,4 +1,4 @@
-//! Removal of the data that the deletion of accounts and domains leaves behind: some rows at a time.
+//! Removal of the rows that deleted accounts and domains leave behind, in small batches.
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
@@ -7,21 +7,22 @@ use super::schema::{deleted_domains, domains, removals, users};
 use super::{Conn, batch};
 use crate::id::{DomainId, UserId};
 
-/// A deleted account whose data is not yet removed.
+/// A deleted account whose rows are not yet removed.
 #[derive(Clone, Copy, Debug, Queryable)]
 pub struct Removal {
-    /// The account.
     pub user_id: UserId,
-    /// Unix seconds.
+    /// When the account was deleted, in Unix seconds.
     pub ended_at: i64,
 }
 
-/// A domain takes its secrets and its proof with it, each of which counts as a change of the directory. So only a few
-/// domains are removed at a time.
+/// Each domain takes its secrets and its proof with it, and each of those rows is a change of the directory. So a batch
+/// has few domains.
 const DOMAINS_AT_ONCE: i64 = 10;
 
-/// What an account owns, in the order in which it is removed: a table, and the rows in it. A post takes its hashtags with it:
-/// they stand side by side, whereas those of one title are spread over the whole table.
+/// The tables with rows of an account, in the order of removal, each with the condition for the rows of a batch.
+///
+/// Hashtags have no entry: deleting a post cascades to its hashtags, which are adjacent. Deleting them by title would
+/// spread over the whole table.
 const OWNED: [(&str, &str); 5] = [
     ("posts", "user_id = $1"),
     ("challenges", "user_id = $1"),
@@ -30,16 +31,17 @@ const OWNED: [(&str, &str); 5] = [
     ("domains", "id IN (SELECT id FROM domains WHERE user_id = $1 ORDER BY host LIMIT 10)"),
 ];
 
-/// The deleted accounts whose data is not yet removed.
+/// Returns the deleted accounts whose rows are not yet removed, the oldest deletion first.
 pub fn list(conn: &mut Conn) -> QueryResult<Vec<Removal>> {
     removals::table.order(removals::ended_at).load(conn)
 }
 
-/// Removes at most so many rows of an account, all of one table, and says how many. The transaction must hold the lock on
-/// the revision.
+/// Removes at most `rows` rows of an account from one table and returns their number. 0 means that nothing is left.
+///
+/// The transaction must hold the lock on the revision.
 pub fn remove_some(conn: &mut Conn, user: UserId, rows: i64) -> QueryResult<usize> {
     if let Conn::Postgres(conn) = conn {
-        // Whoever adds usage passes a locked domain by, so that the two never wait for each other.
+        // The writer of usage skips locked domains, so the two never wait for each other.
         let next = domains::table.filter(domains::user_id.eq(user)).order(domains::host).limit(DOMAINS_AT_ONCE);
         next.select(domains::user_id).for_update().load::<UserId>(conn)?;
     }
@@ -52,19 +54,19 @@ pub fn remove_some(conn: &mut Conn, user: UserId, rows: i64) -> QueryResult<usiz
     Ok(0)
 }
 
-/// Notes that nothing is left to remove. The user counts as changed, so that every node forgets what it has learned of the
-/// user meanwhile.
+/// Records that nothing is left to remove. The update gives the user a new revision, so that every node drops what it
+/// may have read of the account meanwhile.
 pub fn finish(conn: &mut Conn, user: UserId) -> QueryResult<()> {
     diesel::delete(removals::table.find(user)).execute(conn)?;
     diesel::update(users::table.find(user)).set(users::ended.eq(true)).execute(conn).map(drop)
 }
 
-/// A deleted domain whose usage is not yet removed.
+/// Returns a deleted domain whose usage is not yet removed.
 pub fn next_domain(conn: &mut Conn) -> QueryResult<Option<DomainId>> {
     deleted_domains::table.select(deleted_domains::domain_id).first(conn).optional()
 }
 
-/// Removes at most so many rows of a deleted domain's usage, and says how many.
+/// Removes at most `rows` rows of usage of a deleted domain and returns their number.
 pub fn remove_usage(conn: &mut Conn, domain: DomainId, rows: i64) -> QueryResult<usize> {
     let removed = batch::delete_some::<Text, _>(conn, "usage", "domain_id = $1", domain, rows)?;
     if removed == 0 {

@@ -1,4 +1,4 @@
-//! Puts a backup in the place of a SQLite database.
+//! Replacement of a SQLite database by a backup.
 
 use std::path::Path;
 
@@ -18,14 +18,14 @@ use crate::error::Result;
 use crate::exit::Exit;
 use crate::id::UserId;
 
-/// The numbers of users with the keys of their names.
+/// Numbers of users with their `username_key`.
 type Names = Vec<(UserId, String)>;
 
-/// A backup that is about to take the place of the database, and can still be changed.
+/// A backup that is about to replace the database and can still be changed.
 pub struct Restoration {
-    /// The only connection to the backup's copy.
+    /// The only connection to the copy of the backup.
     conn: Conn,
-    /// What the present database gave away; `None` where it cannot be read.
+    /// The names and numbers in the present database; `None` if it cannot be read.
     former: Option<Names>,
     arriving: Arriving,
 }
@@ -37,11 +37,10 @@ struct Tables {
 }
 
 impl Restoration {
-    /// Copies and checks the backup, and reads which names and numbers the present database gave away.
+    /// Copies and checks the backup. Reads the names and numbers that the present database has assigned.
     ///
     /// # Errors
-    /// 64 for a backup that cannot be read, 65 for one that is damaged or of a newer version, 73 while a server uses the
-    /// database.
+    /// 64 if the backup cannot be read, 65 if it is damaged or of a newer version, 73 if a server uses the database.
     pub fn begin(path: &Path, backup: &Path) -> std::result::Result<Restoration, Exit> {
         let arriving = Arriving::begin(path, backup)?;
         let database = Database::Sqlite(arriving.copy.clone());
@@ -58,16 +57,17 @@ impl Restoration {
         Ok(Restoration { conn, former: names(path), arriving })
     }
 
-    /// Changes the copy in one transaction. In the same transaction, what the present database gave away since the backup was
-    /// made is reserved: a name or a number that stood in a token is never another one's. Returns how many accounts are gone,
-    /// or `None` where that is not known.
+    /// Runs `work` on the copy in one transaction. The same transaction reserves the names and numbers that were
+    /// assigned since the backup, because a name or number that was in a token must never belong to another user.
+    ///
+    /// Returns how many accounts are lost, or `None` if the present database could not be read.
     ///
     /// # Errors
-    /// When the copy cannot be written.
+    /// If the copy cannot be written.
     pub fn change(&mut self, now: i64, work: impl FnOnce(&mut Conn) -> Result<()>) -> Result<Option<usize>> {
         let former = &self.former;
         self.conn.in_transaction(|conn| {
-            // The mark is that of a file which a server has used.
+            // The mark identifies a file that a server has used.
             set_mark(conn, None)?;
             let gone = former.as_ref().map(|former| reserve(conn, former, now)).transpose()?;
             work(conn)?;
@@ -75,12 +75,12 @@ impl Restoration {
         })
     }
 
-    /// Puts the copy in the place of the database.
+    /// Replaces the database by the copy.
     ///
     /// # Errors
-    /// 73 when it cannot be moved there; the present database is left as it is.
+    /// 73 if the copy cannot be moved. The present database is then unchanged.
     pub fn finish(self) -> std::result::Result<(), Exit> {
-        // Closing the only connection moves the log into the copy.
+        // Closing the only connection moves the write-ahead log into the copy.
         drop(self.conn);
         self.arriving.finish()
     }

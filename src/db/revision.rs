@@ -1,7 +1,7 @@
-//! The difference between what a node has seen of the directory's tables and what they are now.
+//! Changes of the directory's tables since a node last read them.
 //!
-//! Triggers stamp every insert, update and deletion from one counter whose row stays locked until the commit, so a
-//! reader that has seen revision n has missed nothing of n or before.
+//! Triggers give every insert, update and deletion a revision from one counter. The counter's row stays locked until
+//! the commit, so a reader that has seen revision n has seen every change up to n.
 
 use diesel::connection::DefaultLoadingMode;
 use diesel::pg::PgRowByRowLoadingMode;
@@ -20,7 +20,6 @@ use super::{
 use crate::id::{DomainId, Stamp, UserId};
 use crate::secret::SecretDigest;
 
-/// One thing that changed.
 pub enum Change {
     /// A new or changed user.
     User(Tenant),
@@ -34,47 +33,38 @@ pub enum Change {
     Revocation(Revocation),
     /// A newly used client assertion.
     UsedAssertion(UsedAssertion),
-    /// What was deleted; its row stands in here only.
+    /// A deleted row.
     Gone(Tombstone),
 }
 
-/// One deletion; one of the four is set.
+/// A deleted row. Exactly one of the members is set.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = tombstones)]
 pub struct Tombstone {
-    /// A deleted user.
     pub user_id: Option<UserId>,
-    /// A deleted domain.
     pub domain_id: Option<DomainId>,
-    /// A deleted secret.
     pub secret_digest: Option<SecretDigest>,
-    /// A deleted signing key.
     pub kid: Option<String>,
 }
 
-/// Which of the directory's tables.
+/// A group of the directory's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Users, secrets and whatever there is little of.
+    /// All tables except that of domains.
     Most,
-    /// Domains.
     Domains,
-    /// All of them.
     All,
 }
 
-/// A value of the counter with the random stamp that it got. A change that has taken the number of a lost one has another
-/// stamp.
+/// A revision with its random stamp. If a change was lost and another one got its revision, the stamps differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Queryable)]
 pub struct Stamped {
-    /// The revision.
     pub revision: i64,
     stamp: i64,
 }
 
 impl Stamped {
-    /// Whether the database still contains what was seen under this revision. A database that has forgotten the stamp cannot
-    /// tell, and is believed.
+    /// Returns whether the database still contains this revision. If its stamp is pruned, that is assumed.
     pub fn is_kept(self, conn: &mut Conn, last: Stamped) -> QueryResult<bool> {
         if self == last {
             return Ok(true);
@@ -84,31 +74,31 @@ impl Stamped {
     }
 }
 
-/// How many of the last values of the counter keep their stamps: more than are added between two looks of a node.
+/// Number of revisions that keep their stamps: more than are added between two reads of a node.
 const KEPT_STAMPS: i64 = 100_000;
 
-/// Forgets at most so many of the oldest stamps, and returns how many.
+/// Deletes at most `rows` of the oldest stamps and returns their number.
 pub fn prune_stamps(conn: &mut Conn, rows: i64) -> QueryResult<usize> {
     let old = "revision < (SELECT value FROM revision) - $1";
     batch::delete_some::<BigInt, _>(conn, "revision_stamps", old, KEPT_STAMPS, rows)
 }
 
-/// Where the counter stands.
+/// The state of the counter of revisions.
 #[derive(Clone, Debug)]
 pub struct Counter {
     /// The revision of the last change.
     pub value: i64,
-    /// Up to this revision, the tombstones are pruned: who has not seen it cannot learn what is gone.
+    /// The revision up to which tombstones are pruned. A node that has not seen it can no longer learn what was
+    /// deleted.
     pub forgotten: i64,
     /// Tokens of another epoch are refused. See [`super::identity`].
     pub epoch: Stamp,
-    /// The last row of the audit log, which also changes of other tables raise.
+    /// The last row of the audit log, which records changes of other tables too.
     pub audit: Head,
-    /// The last stamp.
+    /// The last revision with its stamp.
     pub stamped: Stamped,
 }
 
-/// Where the counter stands now.
 pub fn counter(conn: &mut Conn) -> QueryResult<Counter> {
     let columns = (revision::value, revision::forgotten, revision::epoch);
     let (value, forgotten, epoch) = revision::table.select(columns).first(conn)?;
@@ -117,7 +107,7 @@ pub fn counter(conn: &mut Conn) -> QueryResult<Counter> {
     Ok(Counter { value, forgotten, epoch, audit: Head { id, hash }, stamped })
 }
 
-/// Hands every row of a query on, one at a time where the database can: a million rows are never all in memory.
+/// Passes each row of a query to `$hand_on`, without loading all rows into memory.
 macro_rules! each {
     ($conn:expr, $query:expr, $row:ty, $hand_on:expr) => {
         match $conn {
@@ -135,10 +125,11 @@ macro_rules! each {
     };
 }
 
-/// Reads what changed after `seen`, up to `current`.
+/// Reads the changes with a revision after `seen` and up to `current`.
 ///
-/// A row that changes meanwhile has a revision after `current`: whoever may not miss it reads within one snapshot. Only who
-/// reads all parts is told what is gone: an empty directory that is filled part by part has nothing to forget.
+/// A row that is changed again during the read has a revision after `current` and is left out, so a caller that must
+/// not miss it reads in a snapshot. Deletions are read for [`Part::All`] only, because an initial load has nothing to
+/// delete.
 pub fn changes(
     conn: &mut Conn,
     part: Part,
@@ -151,7 +142,7 @@ pub fn changes(
             $table::table.filter($table::revision.gt(seen).and($table::revision.le(current)))
         };
     }
-    // What is gone comes first: a secret that was deleted and brought back is there.
+    // Deletions come first: a secret may have been deleted and inserted again.
     if part == Part::All {
         each!(conn, newer!(tombstones).order(tombstones::revision), Tombstone, |row| hand_on(Change::Gone(row)));
     }
@@ -170,13 +161,13 @@ pub fn changes(
     Ok(())
 }
 
-/// Seconds after `now` from which on a tombstone's time was told by a wrong clock.
+/// Seconds beyond the present from which a tombstone's time is considered wrong.
 const WRONG_CLOCK: i64 = 86_400;
 
-/// The last of the tombstones that are all from before that.
+/// Returns the last of the tombstones that are older than `before` and not preceded by a younger one.
 pub fn last_old_tombstone(conn: &mut Conn, before: i64, now: i64) -> QueryResult<Option<i64>> {
-    // Not by their time alone: of two nodes' clocks, one may be behind, and nothing may stay before what is forgotten.
-    // One that a wrong clock has dated is as old as the next one that is dated well.
+    // The time alone does not decide: clocks of nodes may differ, and tombstones are pruned in the order of revisions.
+    // One dated by a wrong clock counts as old as the next one with a plausible time.
     let young = tombstones::buried_at.ge(before).and(tombstones::buried_at.le(now + WRONG_CLOCK));
     let young = tombstones::table.filter(young).order(tombstones::revision).select(tombstones::revision);
     let first_young: i64 = young.first(conn).optional()?.unwrap_or(i64::MAX);
@@ -185,7 +176,8 @@ pub fn last_old_tombstone(conn: &mut Conn, before: i64, now: i64) -> QueryResult
     old.first(conn).optional()
 }
 
-/// Forgets at most so many of the tombstones up to that one, the oldest first, and notes how far that went. Returns how many.
+/// Deletes at most `rows` of the tombstones up to `last`, the oldest first, and records how far they are pruned.
+/// Returns their number.
 pub fn prune_tombstones(conn: &mut Conn, last: i64, rows: i64) -> QueryResult<usize> {
     let oldest = tombstones::table.filter(tombstones::revision.le(last)).order(tombstones::revision);
     let oldest: Vec<i64> = oldest.select(tombstones::revision).limit(rows).load(conn)?;
@@ -194,9 +186,9 @@ pub fn prune_tombstones(conn: &mut Conn, last: i64, rows: i64) -> QueryResult<us
     diesel::delete(tombstones::table.filter(tombstones::revision.le(reached))).execute(conn)
 }
 
-/// Locks the counter until the transaction ends, before any other row: two changes then never wait for each other.
+/// Locks the counter until the transaction ends. Taken before any other lock, so that two changes cannot deadlock.
 pub(super) fn lock(conn: &mut Conn) -> QueryResult<()> {
-    // SQLite's one writer has the lock already.
+    // On SQLite, the transaction holds the only write lock.
     if let Conn::Postgres(conn) = conn {
         revision::table.select(revision::value).for_update().first::<i64>(conn)?;
     }

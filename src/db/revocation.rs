@@ -1,4 +1,4 @@
-//! Rows of `revocations`: tokens that were revoked one by one, until they would have expired anyway.
+//! Rows of `revocations`: individually revoked tokens, until they expire.
 
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
@@ -7,17 +7,15 @@ use super::schema::revocations;
 use super::{Conn, batch};
 use crate::id::TokenId;
 
-/// A revoked token.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = revocations)]
 pub struct Revocation {
-    /// The token's `jti`.
     pub jti: TokenId,
     /// The token's `exp`.
     pub expires_at: i64,
 }
 
-/// Revokes a token; whether it was not revoked already.
+/// Revokes a token. Returns `false` if it was revoked before.
 pub fn insert(conn: &mut Conn, jti: TokenId, expires_at: i64) -> QueryResult<bool> {
     let known = revocations::table.find(jti).select(revocations::expires_at);
     if known.first::<i64>(conn).optional()?.is_some() {
@@ -29,7 +27,7 @@ pub fn insert(conn: &mut Conn, jti: TokenId, expires_at: i64) -> QueryResult<boo
         .map(|_| true)
 }
 
-/// Forgets at most so many tokens that have expired, and returns how many.
+/// Deletes at most `rows` revocations of expired tokens and returns their number.
 pub fn prune(conn: &mut Conn, now: i64, rows: i64) -> QueryResult<usize> {
     batch::delete_some::<BigInt, _>(conn, "revocations", "expires_at <= $1", now, rows)
 }

@@ -1,4 +1,4 @@
-//! What a role needs in a database that is there already, asked for before it is missed.
+//! Checks at the start that the database grants the privileges that Gatebird needs.
 
 use diesel::QueryableByName;
 use diesel::connection::SimpleConnection;
@@ -37,8 +37,8 @@ struct Missing {
     missing: String,
 }
 
-/// The rights on the tables and sequences of Gatebird, which have the same schema and owner as the table of migrations, which
-/// itself is only read.
+/// Missing privileges on the tables and sequences of Gatebird. They have the schema and the owner of the table of
+/// migrations, which itself is only read.
 const MISSING: &str = "SELECT needed.privilege || ' on ' || class.relname AS missing
     FROM pg_class AS migrations
     JOIN pg_class AS class ON class.relnamespace = migrations.relnamespace AND class.relowner = migrations.relowner
@@ -52,13 +52,13 @@ const MISSING: &str = "SELECT needed.privilege || ' on ' || class.relname AS mis
     END
     ORDER BY class.relname, needed.privilege";
 
-/// How many missing rights are named.
+/// Maximum number of missing privileges that the message names.
 const NAMED: usize = 6;
 
-/// Refuses where rows cannot be changed.
+/// Refuses a database whose rows cannot be changed.
 pub(super) fn check(conn: &mut Conn, database: &Database) -> Result<(), Exit> {
     if let Conn::Sqlite(conn) = conn {
-        // Changes nothing. That the file is locked passes.
+        // The statement changes nothing. Failing because the file is locked is no refusal.
         return match conn.batch_execute("DELETE FROM __diesel_schema_migrations WHERE false") {
             Err(error) if Refusal::of(&error.to_string()) == Refusal::Forbidden => Err(refused(database)(error)),
             _ => Ok(()),
@@ -73,13 +73,13 @@ pub(super) fn check(conn: &mut Conn, database: &Database) -> Result<(), Exit> {
     let named: Vec<&str> = missing.iter().take(NAMED).map(|right| right.missing.as_str()).collect();
     let more = if missing.len() > NAMED { ", ..." } else { "" };
     Err(Exit::no_permission(format!(
-        "the role {role} lacks rights: {}{more}; the owner can run: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN \
-         SCHEMA {schema} TO {role}; GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role};",
+        "the role {role} lacks privileges: {}{more}; the owner can run: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES \
+         IN SCHEMA {schema} TO {role}; GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role};",
         named.join(", ")
     )))
 }
 
-/// Refuses where tables cannot be made.
+/// Refuses a database in which tables cannot be created.
 pub(super) fn check_creation(conn: &mut Conn, database: &Database) -> Result<(), Exit> {
     if let Conn::Sqlite(_) = conn {
         return Ok(());
@@ -87,21 +87,21 @@ pub(super) fn check_creation(conn: &mut Conn, database: &Database) -> Result<(),
     match writable(conn, database)? {
         State { may_create: true, .. } => Ok(()),
         State { role, schema, .. } => Err(Exit::no_permission(format!(
-            "the database must be migrated, and the role {role} lacks CREATE on the schema {schema}; run gatebird migrate as \
+            "the database must be migrated, but the role {role} lacks CREATE on the schema {schema}; run gatebird migrate as \
              a role that has it"
         ))),
     }
 }
 
-/// Refuses a PostgreSQL that can only be read.
+/// Refuses a PostgreSQL server or database that is read-only.
 fn writable(conn: &mut Conn, database: &Database) -> Result<State, Exit> {
     let state: State = sql_query(STATE).get_result(conn).map_err(refused(database))?;
     match state {
-        State { is_standby: true, .. } => Err(Exit::no_permission(
-            "the database is a standby, which can only be read; name the primary in DATABASE_URL",
-        )),
+        State { is_standby: true, .. } => {
+            Err(Exit::no_permission("the database is a read-only standby; name the primary in DATABASE_URL"))
+        }
         State { is_read_only: true, .. } => Err(Exit::no_permission(
-            "the database is read-only (default_transaction_read_only); name one in DATABASE_URL that can be written",
+            "the database is read-only (default_transaction_read_only); name a writable one in DATABASE_URL",
         )),
         state => Ok(state),
     }

@@ -1,4 +1,4 @@
-//! Rows of `secrets`: digests of client secrets, several per domain. An owner's functions take the tenant.
+//! Rows of `secrets`: digests of client secrets, of which a domain may have several.
 
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
@@ -9,53 +9,49 @@ use super::{Conn, batch, columns, domain, trusted_time};
 use crate::id::{DomainId, SecretId, UserId};
 use crate::secret::{ClientSecret, SecretDigest};
 
-/// What the directory keeps of a client secret.
+/// The columns of a client secret that the directory keeps.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = secrets)]
 pub struct Secret {
-    /// Its number.
     pub id: SecretId,
-    /// Whose it is.
     pub domain_id: DomainId,
-    /// The key it is found by.
     pub digest: SecretDigest,
-    /// Unix seconds from which it no longer works; `None` is never.
+    /// Unix seconds; `None` if the secret does not expire.
     pub expires_at: Option<i64>,
-    /// Its domain is dormant.
+    /// Whether its domain is dormant.
     pub dormant: bool,
 }
 
-/// What an owner may see of a secret.
+/// The columns of a client secret that its owner may see.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = secrets)]
 pub struct Shown {
-    /// Its number.
     pub id: SecretId,
-    /// Its last characters.
+    /// The last four characters of the secret.
     pub hint: String,
     /// Unix seconds.
     pub created_at: i64,
     /// See [`Secret::expires_at`].
     pub expires_at: Option<i64>,
-    /// Who made it, as [`Who`](super::audit::Who) writes it; `None` of a secret from before this was noted.
+    /// The creator, as [`Who`](super::audit::Who) writes it; `None` for a secret from before creators were recorded.
     pub created_by: Option<String>,
-    /// The network address that the request came from, if it was one.
+    /// The creator's network address; `None` for the command line.
     pub created_from: Option<String>,
 }
 
-/// When a secret was last used.
+/// The last use of a secret.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = secret_uses)]
 pub struct Used {
     /// Unix seconds.
     pub used_at: i64,
-    /// The network address.
+    /// Network address.
     pub used_from: Option<String>,
-    /// Unix seconds at which it first came from a browser.
+    /// When a browser first sent the secret, in Unix seconds.
     pub leaked_at: Option<i64>,
 }
 
-/// The secrets of one of the tenant's domains, the newest first, with their last use.
+/// Returns the secrets of one of the tenant's domains with their last use, the newest first.
 pub fn list(conn: &mut Conn, tenant: UserId, domain: DomainId) -> QueryResult<Vec<(Shown, Option<Used>)>> {
     secrets::table
         .inner_join(domains::table)
@@ -66,13 +62,13 @@ pub fn list(conn: &mut Conn, tenant: UserId, domain: DomainId) -> QueryResult<Ve
         .load(conn)
 }
 
-/// How many secrets of a domain still work at `now`.
+/// Returns the number of a domain's secrets that have not expired at `now`.
 pub fn count_live(conn: &mut Conn, domain: DomainId, now: i64) -> QueryResult<i64> {
     let live = secrets::expires_at.is_null().or(secrets::expires_at.gt(now));
     secrets::table.filter(secrets::domain_id.eq(domain)).filter(live).count().get_result(conn)
 }
 
-/// Adds a secret that works until it is retired.
+/// Adds a secret that does not expire.
 pub fn insert(conn: &mut Conn, domain: DomainId, secret: &ClientSecret, maker: Actor, now: i64) -> QueryResult<Shown> {
     diesel::insert_into(secrets::table)
         .values((
@@ -87,13 +83,14 @@ pub fn insert(conn: &mut Conn, domain: DomainId, secret: &ClientSecret, maker: A
         .get_result(conn)
 }
 
-/// The domain that a secret is of, whether or not it works still.
+/// Returns the domain of a secret, expired or not.
 pub fn find(conn: &mut Conn, digest: SecretDigest) -> QueryResult<Option<DomainId>> {
     secrets::table.filter(secrets::digest.eq(digest)).select(secrets::domain_id).first(conn).optional()
 }
 
-/// Adds a new secret and retires the others: `grace` seconds from now, or, with 0, at once, which also ends
-/// every token that was issued before. A deadline that is nearer stays.
+/// Adds a secret and retires the others after `grace` seconds. An earlier expiry is kept.
+///
+/// With `grace` 0, the others are deleted at once and all tokens of the domain are revoked.
 pub fn rotate(
     conn: &mut Conn,
     domain: DomainId,
@@ -115,12 +112,12 @@ pub fn rotate(
     insert(conn, domain, new, maker, now)
 }
 
-/// So many secrets of one domain that no longer work are shown.
+/// Number of expired secrets per domain that are kept for the owner to see.
 const SHOWN: i64 = 20;
-/// How many secrets a rotation deletes at most.
+/// Maximum number of secrets that a rotation prunes.
 const AT_ONCE: i64 = 100;
 
-/// Deletes those that no longer work but for the last ones, which the owner may still want to see.
+/// Deletes the expired secrets of a domain except the last [`SHOWN`].
 fn drop_over(conn: &mut Conn, domain: DomainId, now: i64) -> QueryResult<()> {
     let now = trusted_time::at_most(conn, now)?;
     let over = secrets::table.filter(secrets::domain_id.eq(domain).and(secrets::expires_at.le(now)));
@@ -129,7 +126,7 @@ fn drop_over(conn: &mut Conn, domain: DomainId, now: i64) -> QueryResult<()> {
     diesel::delete(secrets::table.filter(secrets::id.eq_any(old))).execute(conn).map(drop)
 }
 
-/// Retires one secret of a domain at once, and with it every token that was issued before; whether there was such a one.
+/// Deletes one secret of a domain and revokes all tokens of the domain. Returns `false` if there is none.
 pub fn delete(conn: &mut Conn, domain: DomainId, id: SecretId) -> QueryResult<bool> {
     let one = secrets::table.filter(secrets::id.eq(id).and(secrets::domain_id.eq(domain)));
     let deleted = diesel::delete(one).execute(conn)? > 0;
@@ -139,7 +136,7 @@ pub fn delete(conn: &mut Conn, domain: DomainId, id: SecretId) -> QueryResult<bo
     Ok(deleted)
 }
 
-/// At most so many secrets of all domains of a user that were made at that time or later.
+/// Returns at most `rows` secrets of the tenant's domains that were created at `since` or later.
 pub fn made_since(conn: &mut Conn, tenant: UserId, since: i64, rows: i64) -> QueryResult<Vec<(SecretId, DomainId)>> {
     secrets::table
         .inner_join(domains::table)
@@ -149,7 +146,7 @@ pub fn made_since(conn: &mut Conn, tenant: UserId, since: i64, rows: i64) -> Que
         .load(conn)
 }
 
-/// Deletes at most so many of those that have not worked since `before`, and returns how many.
+/// Deletes at most `rows` secrets that expired at `before` or earlier and returns their number.
 pub fn prune(conn: &mut Conn, before: i64, rows: i64) -> QueryResult<usize> {
     batch::delete_some::<BigInt, _>(conn, "secrets", "expires_at <= $1", before, rows)
 }

@@ -1,4 +1,4 @@
-//! Rows of `secret_uses`: when a client secret was used last, and when one first came from a browser.
+//! Rows of `secret_uses`: when and from where a client secret was last used, and when it was first sent by a browser.
 
 use diesel::prelude::*;
 
@@ -6,7 +6,7 @@ use super::Conn;
 use super::schema::{secret_uses, secrets};
 use crate::id::SecretId;
 
-/// Flags a secret as one that came from a browser at that time; says whether it is there and was not flagged before.
+/// Records that a browser sent a secret. Returns `false` if the secret is gone, or if this was recorded before.
 pub fn set_leaked(conn: &mut Conn, secret: SecretId, at: i64) -> QueryResult<bool> {
     let known = secrets::table.find(secret).count().get_result::<i64>(conn)? > 0;
     if !known {

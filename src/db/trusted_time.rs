@@ -12,12 +12,12 @@ struct DatabaseClock {
     now: i64,
 }
 
-/// The kept time; 0 before the first start.
+/// Returns the stored time, in Unix seconds; 0 before the first start.
 pub fn kept(conn: &mut Conn) -> QueryResult<i64> {
     trusted_time::table.select(trusted_time::at).first(conn)
 }
 
-/// What the clock of the database says. `None` with SQLite, which has the clock of its one server.
+/// Returns the time of the database server, in Unix seconds. `None` on SQLite, whose time is that of its one server.
 pub fn of_database(conn: &mut Conn) -> QueryResult<Option<i64>> {
     match conn {
         Conn::Sqlite(_) => Ok(None),
@@ -28,7 +28,7 @@ pub fn of_database(conn: &mut Conn) -> QueryResult<Option<i64>> {
     }
 }
 
-/// Keeps `at`, unless another node has kept another time since `before` was read.
+/// Stores `at`, unless another node has replaced `before` meanwhile.
 pub fn keep(conn: &mut Conn, before: i64, at: i64) -> QueryResult<()> {
     diesel::update(trusted_time::table.filter(trusted_time::at.eq(before)))
         .set(trusted_time::at.eq(at))
@@ -36,7 +36,8 @@ pub fn keep(conn: &mut Conn, before: i64, at: i64) -> QueryResult<()> {
         .map(drop)
 }
 
-/// The earlier one of `now` and the kept time: what had expired by then has expired, however wrong the clock is.
+/// Returns `now` or the stored time, whichever is earlier: what had expired by then has expired even if the clock is
+/// wrong.
 pub(super) fn at_most(conn: &mut Conn, now: i64) -> QueryResult<i64> {
     Ok(match kept(conn)? {
         0 => now,

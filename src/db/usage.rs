@@ -1,7 +1,8 @@
-//! Rows of `usage`: what domains did on a day; and of `secret_uses`: when a secret was last used, and from where.
+//! Rows of `usage`, which count what a domain does in a day, and of `secret_uses`, which record when and from where a
+//! secret was last used.
 //!
-//! Both come in batches, thousands of rows a second on a busy server. So a batch is one statement, whose rows are one JSON
-//! value: both databases read that, and neither needs a statement per row.
+//! A busy server writes thousands of rows a second. So each batch is one statement with all rows in one JSON value,
+//! which both databases can read.
 
 use std::collections::HashMap;
 
@@ -15,8 +16,8 @@ use crate::error::Result;
 use crate::id::{DomainId, UserId};
 use crate::usage::{Count, Taken};
 
-/// The order is the same everywhere, so that two nodes that add at once do not wait for each other in a circle. A domain that
-/// is being deleted is passed by: who deletes an account waits for us, so we may not wait for them.
+/// Rows are added in one order everywhere, so that two nodes cannot deadlock. A locked domain is skipped: the deletion
+/// of its account waits for this transaction, so this transaction must not wait for the deletion.
 const ADD_COUNTS: [&str; 2] = [
     "INSERT INTO usage (domain_id, day, kind, count)
      SELECT domains.id, row.value ->> 1, row.value ->> 2, row.value ->> 3
@@ -34,7 +35,7 @@ const LOG: [&str; 2] = [
     "INSERT INTO usage_log (bucket, counts) SELECT value ->> 0, value ->> 1 FROM jsonb_array_elements($1::JSONB)",
 ];
 
-/// A use that another node wrote meanwhile stays if it is later.
+/// A later use that another node has written is kept.
 const ADD_USES: [&str; 2] = [
     "INSERT INTO secret_uses (secret_id, used_at, used_from)
      SELECT secrets.id, row.value ->> 1, row.value ->> 2
@@ -49,18 +50,17 @@ const ADD_USES: [&str; 2] = [
      WHERE secret_uses.used_at <= excluded.used_at",
 ];
 
-/// Adds what was counted, and takes note of the secrets that were used. What is about a domain or a secret that is gone is
-/// left out.
+/// Adds counts, and records uses of secrets. Counts and uses of deleted domains and secrets are dropped.
 pub fn add(conn: &mut Conn, taken: &Taken) -> QueryResult<()> {
     let counts = taken.counts().map(|count| json!([count.domain.as_str(), count.day, count.kind, count.count]));
     run(conn, ADD_COUNTS, counts.collect())?;
     add_uses(conn, taken)
 }
 
-/// Keeps what was counted as it is, to be added by [`fold`]; and takes note of the secrets that were used.
+/// Appends counts to the log, from which [`fold`] adds them, and records uses of secrets.
 ///
-/// Why: to add the counts of tens of thousands of domains a second is tens of thousands of places in the table, while one
-/// after the other in a log they cost next to nothing. By the time that they are added, there are several of most domains.
+/// Adding the counts of tens of thousands of domains every second would touch as many places of the table. Appending
+/// them is cheap, and [`fold`] then adds several counts of a domain at once.
 pub fn log(conn: &mut Conn, taken: &Taken) -> QueryResult<()> {
     let mut buckets: HashMap<String, Vec<Logged>> = HashMap::new();
     for Count { domain, day, kind, count } in taken.counts() {
@@ -71,7 +71,7 @@ pub fn log(conn: &mut Conn, taken: &Taken) -> QueryResult<()> {
     add_uses(conn, taken)
 }
 
-/// Adds the oldest of what was logged, of about so many domains; whether there is more.
+/// Adds the oldest logged counts, of about `most` domains and kinds. Returns `true` if more are left.
 pub fn fold(conn: &mut Conn, most: usize) -> QueryResult<bool> {
     let mut sums: HashMap<(String, i64, String), i64> = HashMap::new();
     let mut more = true;
@@ -91,17 +91,17 @@ pub fn fold(conn: &mut Conn, most: usize) -> QueryResult<bool> {
     Ok(more)
 }
 
-/// What a row of the log has: domain, day, kind and count.
+/// A logged count: domain, day, kind and count.
 type Logged = (String, i64, String, i64);
 
 fn parse(counts: &str) -> Vec<Logged> {
     serde_json::from_str(counts).unwrap_or_else(|error| {
-        log::error!("usage that cannot be read is left out: {error}");
+        log::error!("a row of usage_log cannot be read and is dropped: {error}");
         Vec::new()
     })
 }
 
-/// The part of the log that a domain's counts are in: the last two characters of its random id.
+/// The bucket of the log with a domain's counts: the last two characters of the domain's random id.
 fn bucket(domain: &DomainId) -> String {
     let id = domain.as_str();
     id[id.len() - 2..].to_owned()
@@ -124,21 +124,20 @@ fn run(conn: &mut Conn, [on_sqlite, on_postgres]: [&str; 2], rows: Vec<serde_jso
     .map(drop)
 }
 
-/// One count of a day.
+/// A count of one kind on one day.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = usage)]
 pub struct Counted {
-    /// Days since 1970.
+    /// Days since 1970-01-01.
     pub day: i64,
     /// See [`crate::usage::Kind`].
     pub kind: String,
-    /// How many.
     pub count: i64,
 }
 
-/// What one of the tenant's domains did since that day.
+/// Returns the counts of one of the tenant's domains since the day `since`.
 pub fn list(conn: &mut Conn, tenant: UserId, domain: DomainId, since: i64) -> Result<Vec<Counted>> {
-    // In one view of the database: what is logged now may be added the next moment.
+    // One snapshot, because counts move from the log to the table at any time.
     conn.in_snapshot(|conn| {
         let own = usage::table
             .inner_join(domains::table.on(domains::id.eq(usage::domain_id)))
@@ -152,22 +151,19 @@ pub fn list(conn: &mut Conn, tenant: UserId, domain: DomainId, since: i64) -> Re
     })
 }
 
-/// Who did something of that kind, for the operator.
+/// A domain with a count of one kind on one day, for the operator.
 #[derive(Clone, Debug, Queryable)]
 pub struct User {
-    /// The domain.
     pub domain: DomainId,
-    /// Its host.
     pub host: String,
-    /// Its owner's name.
+    /// The owner's name.
     pub username: String,
-    /// The last day on which it did, in days since 1970.
+    /// Days since 1970-01-01.
     pub day: i64,
-    /// How often on that day.
     pub count: i64,
 }
 
-/// Every domain that did something of that kind since that day, a row a day, latest first.
+/// Returns every domain with a count of that kind since the day `since`, one row per domain and day, latest day first.
 pub fn users_of(conn: &mut Conn, kind: &str, since: i64) -> QueryResult<Vec<User>> {
     usage::table
         .inner_join(domains::table.on(domains::id.eq(usage::domain_id)))
@@ -178,7 +174,7 @@ pub fn users_of(conn: &mut Conn, kind: &str, since: i64) -> QueryResult<Vec<User
         .load(conn)
 }
 
-/// Forgets at most so many rows from before that day, and returns how many.
+/// Deletes at most `rows` rows from before the day `before` and returns their number.
 pub fn prune(conn: &mut Conn, before: i64, rows: i64) -> QueryResult<usize> {
     batch::delete_some::<BigInt, _>(conn, "usage", "day < $1", before, rows)
 }

@@ -15,31 +15,29 @@ use super::{Conn, columns};
 use crate::id::UserId;
 use crate::name::Name;
 
-/// What the directory keeps of a user.
+/// The columns of a user that the directory keeps.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = users)]
 pub struct Tenant {
-    /// The tenant.
     pub id: UserId,
-    /// As it was chosen, with its capitals.
+    /// With the letter case that the user chose.
     #[diesel(deserialize_as = String)]
     pub username: Name,
-    /// How the user wants to be called.
+    /// The display name.
     #[diesel(deserialize_as = String)]
     pub nick: Name,
-    /// Rises with what ends earlier tokens: a password change, a suspension.
+    /// Rises with each change that revokes the user's tokens, such as a new password or a suspension.
     pub generation: i64,
-    /// No token and no sign-in while this holds.
+    /// A suspended user gets no tokens and cannot sign in.
     pub suspended: bool,
-    /// The account was deleted; its row only reserves its number and its name.
+    /// Whether the account was deleted. Its row only reserves its number and its name.
     pub ended: bool,
 }
 
-/// A user with the password's hash, for checking it.
+/// A user with the hash of the password.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = users)]
 pub struct User {
-    /// The part that is not secret.
     #[diesel(embed)]
     pub tenant: Tenant,
     /// See [`crate::password`].
@@ -48,15 +46,14 @@ pub struct User {
     pub created_at: i64,
 }
 
-/// A user to be made.
 #[derive(Insertable)]
 #[diesel(table_name = users)]
 pub struct NewUser {
-    /// As chosen.
+    /// With the letter case that the user chose.
     pub username: String,
-    /// The name under which it is unique, without regard to case.
+    /// The form of the name that must be unique, without letter case.
     pub username_key: String,
-    /// How the user wants to be called.
+    /// The display name.
     pub nick: String,
     /// See [`crate::password`].
     pub password_hash: String,
@@ -64,13 +61,13 @@ pub struct NewUser {
     pub created_at: i64,
 }
 
-/// The `username_key` of a deleted account. It reserves the name, does not reveal it, and is no key of a name, because a
-/// name has no `#`.
+/// Returns the `username_key` of a deleted account, which reserves the name without revealing it. It is no key of any
+/// name, because names have no `#`.
 pub fn reserved_key(username_key: &str) -> String {
     format!("#{}", STANDARD.encode(digest(&SHA256, username_key.as_bytes())))
 }
 
-/// Random numbers that no user has.
+/// Returns `count` random numbers that no user has.
 pub(super) fn unused_ids(conn: &mut Conn, count: usize) -> QueryResult<Vec<UserId>> {
     loop {
         let ids: HashSet<UserId> = repeat_with(UserId::random).take(count).collect();
@@ -81,7 +78,7 @@ pub(super) fn unused_ids(conn: &mut Conn, count: usize) -> QueryResult<Vec<UserI
     }
 }
 
-/// Makes the user. A name that is taken, or that a deleted account had, is a unique violation.
+/// Inserts a user. Fails with a unique violation if another user has the name or a deleted account had it.
 pub fn insert(conn: &mut Conn, user: &NewUser) -> QueryResult<Tenant> {
     if find_by_name(conn, &reserved_key(&user.username_key))?.is_some() {
         let reserved = "the username was that of a deleted account".to_owned();
@@ -101,26 +98,26 @@ pub fn insert(conn: &mut Conn, user: &NewUser) -> QueryResult<Tenant> {
         .get_result(conn)
 }
 
-/// Finds a user by the key of the name.
+/// Returns the user with that `username_key`.
 pub fn find_by_name(conn: &mut Conn, username_key: &str) -> QueryResult<Option<User>> {
     users::table.filter(users::username_key.eq(username_key)).select(User::as_select()).first(conn).optional()
 }
 
-/// The bcrypt cost of the dearest hash of a password that an account has; 0 where there is no account.
+/// Returns the highest bcrypt cost of the stored password hashes; 0 if there is no account.
 pub fn dearest_hash(conn: &mut Conn) -> QueryResult<u32> {
     #[derive(QueryableByName)]
     struct Cost {
         #[diesel(sql_type = Text)]
         cost: String,
     }
-    // As the index `users_hash_cost` has it, which makes this one look-up.
+    // The expression of the index `users_hash_cost`, which makes this one lookup.
     const COST: &str = "substr(replace(password_hash, 'gb1', ''), 5, 2)";
     let dearest = format!("SELECT {COST} AS cost FROM users WHERE NOT ended ORDER BY {COST} DESC LIMIT 1");
     let dearest: Option<Cost> = diesel::sql_query(dearest).get_result(conn).optional()?;
     Ok(dearest.and_then(|dearest| dearest.cost.parse().ok()).unwrap_or_default())
 }
 
-/// The users of these keys of names, by them.
+/// Returns the users with these values of `username_key`, by `username_key`.
 pub fn ids_by_name<'a>(
     conn: &mut Conn,
     keys: impl IntoIterator<Item = &'a String>,
@@ -129,24 +126,24 @@ pub fn ids_by_name<'a>(
     Ok(named.load(conn)?.into_iter().collect())
 }
 
-/// All accounts by their public ids, with the Unix seconds at which they were made.
+/// Returns the number and the time of creation (Unix seconds) of every account, by public id.
 pub fn by_public_id(conn: &mut Conn) -> QueryResult<HashMap<String, (UserId, i64)>> {
     let rows: Vec<(UserId, i64)> =
         users::table.filter(users::ended.eq(false)).select((users::id, users::created_at)).load(conn)?;
     Ok(rows.into_iter().map(|row| (row.0.to_string(), row)).collect())
 }
 
-/// The user behind a proof; `None` when it was deleted a moment ago.
+/// Returns the user with that number. A deleted account still has a row, with an empty password hash.
 pub fn find(conn: &mut Conn, id: UserId) -> QueryResult<Option<User>> {
     users::table.find(id).select(User::as_select()).first(conn).optional()
 }
 
-/// How many accounts there are.
+/// Returns the number of accounts.
 pub fn count_all(conn: &mut Conn) -> QueryResult<usize> {
     users::table.filter(users::ended.eq(false)).count().get_result(conn).map(|count: i64| count as usize)
 }
 
-/// Whether there is any account.
+/// Returns whether there is an account.
 pub fn any(conn: &mut Conn) -> QueryResult<bool> {
     users::table
         .filter(users::ended.eq(false))
@@ -156,7 +153,7 @@ pub fn any(conn: &mut Conn) -> QueryResult<bool> {
         .map(|found| found.is_some())
 }
 
-/// All accounts in order of their making, for the operator.
+/// Returns all accounts in order of creation, for the operator.
 pub fn list(conn: &mut Conn) -> QueryResult<Vec<User>> {
     users::table
         .filter(users::ended.eq(false))
@@ -165,16 +162,15 @@ pub fn list(conn: &mut Conn) -> QueryResult<Vec<User>> {
         .load(conn)
 }
 
-/// What a token says of its user: who, and of which generation.
+/// The user of a token, and the generation of the user in which the token was issued.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing {
-    /// The user.
     pub id: UserId,
-    /// The generation at which the token was issued.
     pub generation: i64,
 }
 
-/// Whether a user's token still holds, by the database: exact within a transaction that has the lock on the revision.
+/// Returns whether the tokens of that generation are valid, according to the database. The result stays true until the
+/// transaction ends if it holds the lock on the revision.
 pub fn still_stands(conn: &mut Conn, standing: Standing) -> QueryResult<bool> {
     let user = users::table.find(standing.id).select((users::generation, users::suspended));
     let found: Option<(i64, bool)> = user.first(conn).optional()?;
@@ -187,8 +183,8 @@ pub fn set_hash(conn: &mut Conn, id: UserId, checked: &str, hash: &str) -> Query
     diesel::update(user).set(users::password_hash.eq(hash)).execute(conn).map(drop)
 }
 
-/// Stores the hash of a new password and ends every earlier token of the user and of the user's domains; `false`
-/// when the password was changed since `checked` was read.
+/// Stores the hash of a new password, and revokes all tokens of the user and of the user's domains. Returns `false` if
+/// the password was changed since `checked` was read.
 pub fn set_password(conn: &mut Conn, id: UserId, checked: &str, hash: &str) -> QueryResult<bool> {
     diesel::update(users::table.filter(users::id.eq(id).and(users::password_hash.eq(checked))))
         .set((users::password_hash.eq(hash), users::generation.eq(users::generation + 1)))
@@ -196,12 +192,13 @@ pub fn set_password(conn: &mut Conn, id: UserId, checked: &str, hash: &str) -> Q
         .map(|rows| rows > 0)
 }
 
-/// Ends every earlier token of the user and of the user's domains.
+/// Revokes all tokens of the user and of the user's domains.
 pub fn end_tokens(conn: &mut Conn, id: UserId) -> QueryResult<()> {
     diesel::update(users::table.find(id)).set(users::generation.eq(users::generation + 1)).execute(conn).map(drop)
 }
 
-/// Suspends or resumes; a suspension ends every earlier token for good.
+/// Suspends or resumes a user. Suspending revokes all tokens of the user and of the user's domains, also after the user
+/// is resumed.
 pub fn set_suspended(conn: &mut Conn, id: UserId, suspended: bool) -> QueryResult<()> {
     let rise = i64::from(suspended);
     diesel::update(users::table.find(id))
@@ -210,9 +207,10 @@ pub fn set_suspended(conn: &mut Conn, id: UserId, suspended: bool) -> QueryResul
         .map(drop)
 }
 
-/// Ends an account: every token is refused, and its number and name stay reserved. Its data is left to
-/// [`super::removal`], so that this is short whatever the account owns. `false` when the password was changed since `checked`
-/// was read.
+/// Deletes an account: all its tokens are revoked, and its number and name stay reserved. Returns `false` if the
+/// password was changed since `checked` was read.
+///
+/// The account's other rows are left to [`super::removal`], so that the transaction is short whatever the account owns.
 pub fn end(conn: &mut Conn, id: UserId, checked: &str, now: i64) -> QueryResult<bool> {
     let user = users::table.filter(users::id.eq(id).and(users::password_hash.eq(checked)));
     let Some(username_key) = user.select(users::username_key).first::<String>(conn).optional()? else {

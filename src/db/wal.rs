@@ -1,15 +1,16 @@
-//! SQLite's write-ahead log, as far as a start must read it without SQLite. Its format:
-//! <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>
+//! The write-ahead log of SQLite, as far as a start must read it without SQLite.
+//!
+//! Format: <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 
-/// The page sizes that SQLite knows.
+/// Page sizes that SQLite supports, in bytes.
 const PAGE_SIZES: std::ops::RangeInclusive<u32> = 512..=65_536;
 
-/// Whether a checkpoint has moved pages of that log into that file, also if the checkpoint was interrupted: whether the file
-/// contains a page exactly as the log contains it.
+/// Returns whether `file` contains a page exactly as `log` contains it: then a checkpoint, complete or interrupted, has
+/// moved pages of this log into this file.
 pub(super) fn was_checkpointed(log: &File, file: &File) -> io::Result<bool> {
     let mut log = BufReader::new(log);
     let mut header = [0; 32];
@@ -21,10 +22,10 @@ pub(super) fn was_checkpointed(log: &File, file: &File) -> io::Result<bool> {
     let mut frame = [0; 24];
     let mut page = vec![0; page_size as usize];
     let mut present = page.clone();
-    // Frames with other salts are of an earlier log whose place this one took.
+    // Frames with other salts are left from an earlier log.
     while log.read_exact(&mut frame).is_ok() && frame[8..16] == *salts && log.read_exact(&mut page).is_ok() {
-        let place = u64::from(number(&frame, 0).saturating_sub(1)) * u64::from(page_size);
-        if file.read_exact_at(&mut present, place).is_ok() && present == page {
+        let offset = u64::from(number(&frame, 0).saturating_sub(1)) * u64::from(page_size);
+        if file.read_exact_at(&mut present, offset).is_ok() && present == page {
             return Ok(true);
         }
     }

@@ -1,13 +1,14 @@
-//! The witness beside the SQLite file of a server, by which a start tells a restored or copied file from its own.
+//! The witness: a file beside the SQLite file of a server that shows at the next start whether the database was
+//! restored or copied.
 //!
-//! With each checkpoint, which moves the write-ahead log into the file, the server writes a new random mark to both the
-//! database and the witness. So the mark says which state of which file the log belongs to:
-//! - A log beside a file that does not carry the mark of the witness was written for another file, and is not replayed.
-//! - A database that does not carry that mark, or is behind what the witness has seen, was restored or copied.
-//! - A witness that is itself a copy is recognized by the time of its creation, which it contains.
+//! At each checkpoint, which moves the write-ahead log into the file, the server writes a new random mark to both the
+//! database and the witness. The mark identifies the state of the file that a log belongs to:
+//! - A log belongs to another file if the file beside it lacks the mark of the witness. It is not replayed.
+//! - A database was restored or copied if it lacks the mark, or is behind the position in the witness.
+//! - A witness is a copy if its creation time differs from the one recorded in it.
 //!
-//! The mark is the `user_version` in the header of the file. Whatever other programs do to the database by SQLite, they keep
-//! the mark and its place, and never lower the counters of the header.
+//! The mark is `user_version` in the header of the file. Programs that write through SQLite keep it and never lower the
+//! counters of the header.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -19,12 +20,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::Stamp;
 
-/// The counters of a database that only ever rise: if they are lower than before, the database is an earlier one.
+/// Counters of a database that only rise. A lower value means an earlier state of the database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Position {
-    /// Of the directory's tables.
+    /// The counter of the directory's tables.
     pub(super) revision: i64,
-    /// The last row of the audit log, which other changes leave.
+    /// The number of the last row of the audit log, which records changes of other tables too.
     pub(super) audit: i64,
 }
 
@@ -34,7 +35,7 @@ impl Position {
     }
 }
 
-/// A random number that is not zero.
+/// A random number, never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mark(i32);
 
@@ -43,7 +44,7 @@ impl Mark {
         Mark((Stamp::random().as_number() % i64::from(i32::MAX)) as i32 + 1)
     }
 
-    /// The mark with that `user_version`, which is zero until a server has used the database.
+    /// Returns the mark in `user_version`. It is zero until a server has used the database.
     pub(super) fn of_user_version(version: i32) -> Option<Mark> {
         (version != 0).then_some(Mark(version))
     }
@@ -53,13 +54,13 @@ impl Mark {
     }
 }
 
-/// What the file itself contains at its beginning, whatever its log contains.
+/// The header of the database file itself, without the changes in its write-ahead log.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Header {
     pub(super) mark: Option<Mark>,
-    /// How often this page was written. SQLite never lowers it, but a backup starts again from 1.
+    /// The file change counter. SQLite never lowers it, but a backup starts again from 1.
     changes: u32,
-    /// How often the schema was changed: the same is true of it.
+    /// The schema cookie. The same applies to it.
     schema: u32,
 }
 
@@ -76,36 +77,36 @@ impl Header {
     }
 }
 
-/// What the server last knew of its file.
+/// The state of the file as the server last knew it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Witness {
     pub(super) mark: Mark,
-    /// The mark of a checkpoint that has begun.
+    /// The mark of a checkpoint that has begun and not ended.
     pub(super) next: Option<Mark>,
-    /// As it was after the last checkpoint.
+    /// The header after the last checkpoint.
     pub(super) header: Header,
     pub(super) position: Position,
     pub(super) inode: u64,
-    /// When the file was last modified, in nanoseconds; `None` while a checkpoint modifies it.
+    /// Modification time of the file, in nanoseconds; `None` during a checkpoint.
     pub(super) modified: Option<i128>,
-    /// Whether the server ended well, so that it left no log.
+    /// Whether the server shut down cleanly, so that it left no log.
     pub(super) ended: bool,
-    /// When this witness itself was created, in nanoseconds, where the file system tells.
+    /// Creation time of the witness itself, in nanoseconds; `None` if the file system does not record it.
     pub(super) created: Option<u128>,
 }
 
 impl Witness {
-    /// The witness of that file, unless it cannot be read.
+    /// Reads the witness of a database file; `None` if it is missing or unreadable.
     pub(super) fn read(file: &Path) -> Option<Witness> {
         serde_json::from_slice(&fs::read(beside(file, "witness")).ok()?).ok()
     }
 
-    /// Whether it is no copy of a witness.
+    /// Returns whether the witness on disk is no copy.
     pub(super) fn is_original(&self, file: &Path) -> bool {
         fs::metadata(beside(file, "witness")).is_ok_and(|metadata| created(&metadata) == self.created)
     }
 
-    /// Writes it under another name first, so that a crash leaves either the former or this one.
+    /// Replaces the witness by a rename, so that a crash leaves either the former or this one.
     pub(super) fn write(&mut self, file: &Path, durably: bool) -> io::Result<()> {
         let (path, unfinished) = (beside(file, "witness"), beside(file, "witness.new"));
         drop(fs::remove_file(&unfinished));
@@ -118,7 +119,7 @@ impl Witness {
         fs::rename(&unfinished, path)
     }
 
-    /// Whether the file is the one that a server had, whatever log is beside it.
+    /// Returns whether `file` is the server's file, whatever log is beside it.
     pub(super) fn is_of(&self, file: &File) -> bool {
         Header::read(file)
             .is_ok_and(|header| header.mark.is_some_and(|mark| self.has_mark(mark)) && !header.is_behind(self.header))
@@ -129,7 +130,7 @@ impl Witness {
     }
 }
 
-/// A file whose name is that of the database with one more extension.
+/// The path of the database file with one more extension.
 pub(super) fn beside(file: &Path, extension: &str) -> PathBuf {
     file.with_added_extension(extension)
 }
@@ -142,14 +143,14 @@ pub(super) fn modified(metadata: &Metadata) -> i128 {
     i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec())
 }
 
-/// When the content, the name or another property of the file was last changed.
+/// Change time: when the content, the name or another property of the file last changed, in nanoseconds.
 pub(super) fn changed(metadata: &Metadata) -> i128 {
     i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec())
 }
 
 pub(super) fn is_restored(file: &Path, witness: Option<Witness>, mark: Option<Mark>, position: Position) -> bool {
     match (witness, mark) {
-        // No server that writes witnesses has used it yet.
+        // No server that writes witnesses has used the database.
         (None, None) => false,
         (Some(witness), Some(mark)) => {
             !witness.has_mark(mark) || position.is_behind(witness.position) || !witness.is_original(file)

@@ -1,16 +1,16 @@
-//! How the directory reads the database: everything at the start, by two threads, and from then on the difference.
+//! Reading the database into the directory: everything at the start, and then only changes.
 //!
-//! The difference is read step by step, each applied before the next is read, so that a million imported rows are never in
-//! memory twice, and an attempt that fails has not been in vain.
+//! Changes are read in steps, and each step is applied before the next one is read. So a million imported rows are
+//! never in memory twice, and a failed attempt keeps its progress.
 //!
-//! Why steps may be taken in the order of revisions: a row has the revision of its last change. One that changes again comes
-//! later and as it is by then; one that was deleted and inserted again has a later revision than its tombstone, and within a
-//! step tombstones come first. So nothing that is gone outlives the step of its last revision, and nothing that is there is
-//! removed by an earlier one.
+//! Steps may follow the order of revisions because a row has the revision of its last change. A row that changes again
+//! comes later, in its later state. A row that was deleted and inserted again has a later revision than its tombstone,
+//! and a step applies tombstones first. So a deleted row never outlives the step of its last revision, and an existing
+//! row is never removed by an earlier one.
 //!
-//! Why the view of the database stands still meanwhile: a row that changed twice is in the difference at its later revision
-//! only. Were that one passed by because it came after the difference was begun, a revocation would be answered before
-//! anybody has read of it.
+//! All steps of an update read one snapshot. A row that changed twice appears only at its later revision. Without a
+//! snapshot, a concurrent change could move the row past `current`, and this node would acknowledge a revocation that
+//! is not yet in force.
 
 use std::mem;
 use std::sync::atomic::Ordering;
@@ -23,31 +23,33 @@ use crate::db::{Conn, Db, domain, user};
 use crate::error::{Error, Result};
 use crate::id::Stamp;
 
-/// How many revisions a step has. It takes some ten milliseconds and a few megabytes.
+/// Revisions per step, which takes some ten milliseconds and a few megabytes.
 const STEP: i64 = 10_000;
 
-/// What has been applied.
+/// The state of the database that has been applied.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// Everything up to here, but for what had a later revision when it was read.
+    /// Every change up to this revision is applied, except those of rows that changed again during the read.
     revision: i64,
-    /// The latest revision of a view that a step was read from: what had a later one has at most this.
+    /// The latest revision of a snapshot from which a step was read. Rows that changed again during the read have at
+    /// most this revision.
     viewed: i64,
-    /// The last row of the audit log, as far as it was seen.
+    /// The last row of the audit log that was read.
     audit: Head,
-    /// The last stamp of the counter that was seen.
+    /// The last stamped revision that was read.
     stamped: Option<Stamped>,
-    /// The changes of keys so far; made when nothing is missing, for a key and the one that follows it change together.
+    /// Changes of keys that are not yet applied. They are applied together once `revision` reaches `viewed`, because a
+    /// key and its successor change together.
     keys: KeyChanges,
 }
 
 impl Seen {
-    /// Everything up to here.
+    /// A state with all changes up to that revision applied.
     pub(super) fn all(revision: i64) -> Seen {
         Seen { revision, viewed: revision, ..Seen::default() }
     }
 
-    /// What the database must still contain.
+    /// Returns what the database must still contain.
     fn latest(&self) -> Latest {
         Latest { viewed: self.viewed, audit: self.audit.clone(), stamped: self.stamped }
     }
@@ -57,7 +59,7 @@ impl Seen {
     }
 }
 
-/// What was seen last, before a look at the database.
+/// The last state that was read, for comparison with the database.
 struct Latest {
     viewed: i64,
     audit: Head,
@@ -65,8 +67,8 @@ struct Latest {
 }
 
 impl Latest {
-    /// Whether the database contains it, or something later, in the directory's tables and in the audit log, which also records
-    /// changes of other tables.
+    /// Returns whether the database contains this state or a later one, in the directory's tables and in the audit log,
+    /// which records changes of other tables too.
     fn is_kept(&self, conn: &mut Conn, now: &Counter) -> Result<bool> {
         let stamped = self.stamped.map_or(Ok(true), |stamped| stamped.is_kept(conn, now.stamped))?;
         Ok(stamped && now.value >= self.viewed && self.audit.is_kept(conn, &now.audit)?)
@@ -74,19 +76,19 @@ impl Latest {
 }
 
 impl Directory {
-    /// Reads everything, before the first request.
+    /// Reads all rows, before the first request.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// If the database does not answer.
     pub fn fill(&self, db: &Db) -> Result<Conn> {
         let (mut conn, mut other) = (db.follower()?, db.follower()?);
         let current = revision::counter(&mut conn)?.value;
-        // A table that grows while it is filled is copied again and again.
+        // Reserved, because a table that grows while it is filled is copied again and again.
         let (users, domains) = (user::count_all(&mut conn)?, domain::count_all(&mut conn)?);
         self.tenants.pin().reserve(users);
         self.domains.pin().reserve(domains);
         self.secrets.pin().reserve(domains);
-        // Whoever comes first of a domain and its secrets makes the place of both.
+        // A domain and its secrets may be read in either order: the first one creates the slot that both share.
         let filled = std::thread::scope(|scope| {
             let read = |conn: &mut Conn, part| {
                 let mut keys = KeyChanges::default();
@@ -101,18 +103,18 @@ impl Directory {
         });
         filled.map_err(|_| Error::internal("reading the directory panicked"))??;
         *self.seen() = Seen::all(current);
-        // A row that changed meanwhile was passed over.
+        // Rows that changed during the read were left out.
         self.catch_up(&mut conn)?;
         Ok(conn)
     }
 
-    /// Whether nothing changed since the last time, which takes one question instead of ten.
+    /// Returns whether nothing changed since the last read. Takes one query, where [`Directory::catch_up`] takes ten.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// If the database does not answer.
     pub fn is_up_to_date(&self, conn: &mut Conn) -> Result<bool> {
         let asked_at = self.started.elapsed();
-        // Before the counter is read: others go on meanwhile.
+        // Copied before the counter is read, because other threads continue meanwhile.
         let before = self.seen().latest();
         let counter = revision::counter(conn)?;
         let Counter { value: current, epoch, .. } = counter;
@@ -128,15 +130,16 @@ impl Directory {
         Ok(nothing_new)
     }
 
-    /// Reads what changed since the last time and applies it.
+    /// Reads and applies the changes since the last read.
     ///
     /// # Errors
-    /// When the database does not answer; nothing is forgotten then. When this node can no longer know what it missed.
+    /// If the database does not answer; what was applied stays. `Outdated` if this node can no longer learn what it
+    /// missed.
     pub fn catch_up(&self, conn: &mut Conn) -> Result<()> {
         self.catch_up_in_steps(conn, STEP)
     }
 
-    /// [`Directory::catch_up`] in steps of so many revisions.
+    /// [`Directory::catch_up`] with `step` revisions per step.
     ///
     /// # Errors
     /// As [`Directory::catch_up`].
@@ -144,7 +147,8 @@ impl Directory {
         loop {
             let asked_at = self.started.elapsed();
             conn.in_snapshot(|conn| self.follow(conn, step))?;
-            // Somebody else may have applied a step of a later view than ours, in which some of our rows come later.
+            // Another thread may have applied a step of a later snapshot, in which some of these rows have later
+            // revisions.
             if self.seen().is_whole() {
                 self.was_fresh_at(asked_at);
                 return Ok(());
@@ -152,14 +156,14 @@ impl Directory {
         }
     }
 
-    /// The revision up to which changes have been applied; it rises with every step.
+    /// Returns the revision up to which changes are applied. It rises with every step.
     pub fn revision(&self) -> i64 {
         self.seen().revision
     }
 
-    /// Applies what is in this view of the database.
+    /// Applies the changes that the current snapshot contains.
     fn follow(&self, conn: &mut Conn, step: i64) -> Result<()> {
-        // Before the counter is read: others go on meanwhile.
+        // Copied before the counter is read, because other threads continue meanwhile.
         let (mut seen, before) = {
             let seen = self.seen();
             (seen.revision, seen.latest())
@@ -169,14 +173,14 @@ impl Directory {
         let is_kept = before.is_kept(conn, &counter)?;
         if self.goes_back(&mut self.seen(), &counter, is_kept) {
             return Err(Error::Outdated(
-                "the database was older than what this node has seen of it, as after a restored backup or a failover that \
+                "the database was older than what this node has read of it, as after a restored backup or a failover that \
                  lost the last transactions: this node must be restarted",
             ));
         }
         if (1..forgotten).contains(&seen) {
             self.outdated.store(true, Ordering::Relaxed);
             return Err(Error::Outdated(
-                "this node has not read the database for days, and what was deleted meanwhile is forgotten: this node must be restarted",
+                "this node has not read the database for days, and the deletions since then are no longer recorded: this node must be restarted",
             ));
         }
         while seen < current {
@@ -189,7 +193,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Enters the epoch that stands in a view of the database, unless a later view was applied meanwhile.
+    /// Switches to the epoch of a snapshot, unless a later snapshot was applied meanwhile.
     fn enter(&self, epoch: Stamp, current: i64) {
         let seen = self.seen();
         let keyring = self.keyring.load();
@@ -198,11 +202,13 @@ impl Directory {
         }
     }
 
-    /// Applies the changes up to `next`, read from a view that reaches to `current`; returns what has been seen then.
+    /// Applies the changes up to `next`, read from a snapshot that reaches to `current`. Returns the revision that is
+    /// then applied.
     fn take_in(&self, changes: Vec<Change>, next: i64, current: i64) -> i64 {
         let mut seen = self.seen();
-        // Whoever was quicker and has seen as much has applied all of this that is not to come later. If they have seen
-        // less, nothing here is older than theirs: what changed between their view and ours has a revision of its own.
+        // Another thread that has applied `next` has applied these changes, except rows that come at a later revision.
+        // If it has applied less, none of these rows is older than its state: changes between the two snapshots have
+        // their own revisions.
         if next > seen.revision {
             seen.revision = next;
             seen.viewed = seen.viewed.max(current);
@@ -215,9 +221,11 @@ impl Directory {
         seen.revision
     }
 
-    /// Notes what a look has found, and returns whether the database has ever lost what was seen of it. This is remembered: what
-    /// the database counts from there on is not what this node knows under the same revisions. With the lock on what was
-    /// seen, so that no other thread takes the present state for a later one.
+    /// Records what was read, and returns whether the database ever lost something that had been read.
+    ///
+    /// The loss is remembered, because revisions that the database assigns from then on do not mean what this node has
+    /// read under the same numbers. The caller holds the lock on `seen`, so that no other thread takes this state for a
+    /// later one.
     fn goes_back(&self, seen: &mut Seen, now: &Counter, is_kept: bool) -> bool {
         self.went_back.fetch_or(!is_kept, Ordering::Relaxed);
         self.outdated.fetch_or(!is_kept, Ordering::Relaxed);

@@ -1,21 +1,21 @@
-//! Which hosts are registered by how many live domains: what a browser's pre-flight, which names no domain, is answered
-//! from. Knows hashes only, about 16 bytes a host.
+//! The hosts of all live domains, for preflight requests, which name no domain. Stores only hashes, about 16 bytes per
+//! host.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Each part grows by itself, so that nobody waits for a million hosts to be moved.
+/// Number of parts. Each part grows by itself, so that no request waits while a million hosts are moved.
 const PARTS: usize = 64;
 
 /// The number of live domains per host.
 ///
-/// Why a lock, where the directory's other tables have none: those keep each entry in memory of its own, which would cost
-/// three times as much, and only pre-flights and refusals of a browser's requests look here.
+/// Uses locks, unlike the other tables of the directory: those allocate each entry, which would take three times the
+/// memory, and only preflights and refused browser requests read this table.
 #[derive(Debug)]
 pub(super) struct Hosts {
-    /// With a key of this process, so that nobody can make a host that has the hash of another's.
+    /// Keyed per process, so that no host can be chosen to collide with another one.
     hash: RandomState,
     parts: [Mutex<HashMap<u64, u32>>; PARTS],
 }
@@ -33,7 +33,7 @@ impl Hosts {
         self.part(hash).contains_key(&hash)
     }
 
-    /// One domain had this live host before, and has that one now. Never is a host missing that it has both times.
+    /// Replaces the live host of a domain. A host that the domain has before and after is never missing in between.
     pub(super) fn change(&self, before: Option<&str>, after: Option<&str>) {
         if let Some(host) = after {
             let hash = self.hash.hash_one(host);
@@ -56,11 +56,12 @@ impl Hosts {
 }
 
 #[cfg(test)]
+#[allow(non_snake_case, reason = "a test is named `feature__condition`")]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_there_as_long_as_one_domain_has_it() {
+    fn hosts__contains_a_host_while_a_domain_has_it() {
         let hosts = Hosts::default();
         for (before, after, there) in [
             (None, Some("a.example"), true),

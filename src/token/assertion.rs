@@ -1,8 +1,8 @@
-//! Client assertions: a client's own signature in place of a secret (`private_key_jwt`, RFC 7523 §2.2 and §3).
+//! Client assertions: a client's signature in place of a secret (`private_key_jwt`, RFC 7523 §2.2 and §3).
 //!
-//! An assertion is good once; [`super::replay`] remembers what was used, until it expires. After a restart it cannot know
-//! all that was used before: not what this node took in its last half second or while the database was away. So an assertion
-//! that may be older than the process is not taken, unless its client is younger than that.
+//! An assertion is accepted once; [`super::replay`] remembers used assertions until they expire. A restarted process
+//! does not know those of its last half second, or those it accepted while the database did not answer. So it refuses
+//! an assertion that may be older than the process, unless the client was registered later.
 
 use std::borrow::Cow;
 
@@ -16,9 +16,9 @@ use crate::id::DomainId;
 
 /// The value of `client_assertion_type`.
 pub const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// How far ahead `exp` may be, in seconds: so long a used one has to be remembered.
+/// Maximum time until `exp`, in seconds. Used assertions are remembered for that long.
 pub(crate) const LONGEST_LIFE: i64 = 3600;
-/// How far the client's clock may be ahead of ours, in seconds (FAPI 2.0 Security Profile §5.3.2.1).
+/// Maximum skew of the client's clock, in seconds (FAPI 2.0 Security Profile §5.3.2.1).
 const SKEW: i64 = 10;
 
 #[derive(Deserialize)]
@@ -55,7 +55,7 @@ impl Audience<'_> {
     }
 }
 
-/// The client that an assertion says to be of; nothing of it has been checked.
+/// Returns the client that an assertion claims to be from. Nothing is verified.
 pub fn claimed_client(assertion: &str) -> Option<DomainId> {
     let (_, payload, _) = split(assertion).filter(|_| assertion.len() <= MOST_BYTES)?;
     let payload = decode(payload)?;
@@ -63,28 +63,28 @@ pub fn claimed_client(assertion: &str) -> Option<DomainId> {
     DomainId::parse(&claims.sub)
 }
 
-/// One use of an assertion that is good, unless it was used before.
+/// A valid assertion that may have been used before.
 #[derive(Debug)]
 pub struct Use {
     pub(super) fingerprint: Fingerprint,
     pub(super) expires_at: i64,
-    /// It was made when this process could remember its use.
+    /// Whether the assertion was made when this process already remembered used ones.
     pub(super) remembered: bool,
 }
 
-/// When and where an assertion is judged.
+/// The time and place at which an assertion is verified.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances<'a> {
-    /// What `aud` may name: the issuer, or the endpoint that is called.
+    /// Accepted values of `aud`: the issuer and the called endpoint.
     pub audiences: &'a [&'a str],
     /// Unix seconds.
     pub now: i64,
-    /// Unix seconds from which on every use of this client's assertions is remembered.
+    /// Unix seconds from which all used assertions of this client are remembered.
     pub remembers_since: i64,
 }
 
-/// Verifies all of an assertion but whether it was used before. `None` is any that the client has not signed. What is wrong
-/// with one that it has signed is for the client to know.
+/// Verifies an assertion, except whether it was used before. `None` if the client did not sign it. Otherwise the client
+/// may learn what is wrong with it.
 pub fn verify(
     assertion: &str,
     client: &DomainId,
@@ -127,7 +127,7 @@ impl Claims<'_> {
     fn used(&self, client: &DomainId, remembers_since: i64) -> Use {
         let named = [client.as_str().as_bytes(), self.jti.as_bytes()].concat();
         let fingerprint = Fingerprint::of(&named);
-        // Clocks that are ahead make assertions that look younger than they are.
+        // A fast clock makes an assertion look younger than it is.
         let since = remembers_since.saturating_add(SKEW) as f64;
         let made = self.iat.or(self.nbf).unwrap_or(self.exp - LONGEST_LIFE as f64);
         Use { fingerprint, expires_at: self.exp.ceil() as i64, remembered: made > since }

@@ -1,4 +1,4 @@
-//! The public keys of a domain that proves itself by a signature instead of a secret (RFC 7523, RFC 7517).
+//! The public keys of a domain that authenticates with `private_key_jwt` (RFC 7517, RFC 7523).
 
 use std::fmt;
 
@@ -16,23 +16,23 @@ use serde_json::Value;
 
 use crate::config::Algorithm;
 
-/// So many keys are enough to change one for another without a pause.
+/// Maximum number of keys, which allows a client to replace its keys without interruption.
 const MOST: usize = 4;
 /// Members that only a private or a symmetric key has (RFC 7518 §6).
 const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
-/// What an RSA modulus may have; a longer one would cost us more than the client.
+/// Allowed length of an RSA modulus, in bytes. Longer keys would cost this server more than the client.
 const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=512;
 
-/// Why a JWK Set is not taken.
+/// Why a JWK Set is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeysProblem {
-    /// A private or symmetric key is among them.
+    /// A key is private or symmetric.
     Private,
     /// Not one to four well-formed public keys for ES256, EdDSA or RS256.
     Shape,
 }
 
-/// One to four public keys, or none where those of a domain were removed after a theft.
+/// One to four public keys; none if a domain's keys were removed after a theft.
 #[derive(Clone, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Text)]
 pub struct ClientKeys {
@@ -49,7 +49,7 @@ struct ClientKey {
     verifying: DecodingKey,
 }
 
-/// Shows which keys they are.
+/// Shows the thumbprints of the keys.
 impl fmt::Debug for ClientKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.keys.iter().map(|key| &key.thumbprint)).finish()
@@ -57,10 +57,10 @@ impl fmt::Debug for ClientKeys {
 }
 
 impl ClientKeys {
-    /// Parses a JWK Set as somebody sent it.
+    /// Parses a JWK Set from a client.
     ///
     /// # Errors
-    /// When it has to be mended.
+    /// If the JWK Set must be corrected.
     pub fn parse(set: &Value) -> Result<ClientKeys, KeysProblem> {
         let keys = set.get("keys").and_then(Value::as_array).ok_or(KeysProblem::Shape)?;
         if PRIVATE.iter().any(|member| keys.iter().any(|key| key.get(member).is_some())) {
@@ -73,31 +73,30 @@ impl ClientKeys {
         let (jwks, keys): (Vec<Jwk>, Vec<ClientKey>) = parsed.ok_or(KeysProblem::Shape)?.into_iter().unzip();
         let mut names: Vec<&str> = keys.iter().map(ClientKey::name).collect();
         names.sort_unstable();
-        match names.windows(2).any(|pair| pair[0] == pair[1]) {
-            true => Err(KeysProblem::Shape),
-            false => {
-                let text = serde_json::to_string(&JwkSet { keys: jwks }).expect("public keys are plain JSON");
-                Ok(ClientKeys { text, keys })
-            }
+        if names.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(KeysProblem::Shape);
         }
+        let text = serde_json::to_string(&JwkSet { keys: jwks }).expect("public keys are plain JSON");
+        Ok(ClientKeys { text, keys })
     }
 
-    /// No keys: nothing verifies.
+    /// Returns an empty set, which verifies nothing.
     pub fn none() -> ClientKeys {
         ClientKeys { text: r#"{"keys":[]}"#.to_owned(), keys: Vec::new() }
     }
 
-    /// The JWK Set as JSON: the public members only, whatever else was sent.
+    /// Returns the JWK Set as JSON, with public members only.
     pub fn as_json(&self) -> &str {
         &self.text
     }
 
-    /// Whether every key of `other` is among these.
+    /// Returns whether every key of `other` is in this set.
     pub fn contains(&self, other: &ClientKeys) -> bool {
         other.keys.iter().all(|key| self.keys.iter().any(|own| own.thumbprint == key.thumbprint))
     }
 
-    /// Whether `signature`, in base64url, is over `message` by the key of that name, or, without a name, by one of them.
+    /// Returns whether a key verifies `signature`, in base64url, over `message`. Only the key `kid` is tried, or every
+    /// key if it is `None`.
     pub(super) fn verify(&self, algorithm: &str, kid: Option<&str>, message: &[u8], signature: &str) -> bool {
         let named = |key: &&ClientKey| kid.is_none_or(|kid| kid == key.name() || kid == key.thumbprint);
         let fitting = self.keys.iter().filter(named).filter(|key| key.algorithm.goes_by(algorithm));
@@ -133,13 +132,13 @@ impl ClientKey {
         Some((jwk, ClientKey { kid, thumbprint, algorithm, verifying }))
     }
 
-    /// Its `kid`, or its thumbprint where it has none.
+    /// Returns the `kid`, or the thumbprint if there is none.
     fn name(&self) -> &str {
         self.kid.as_deref().unwrap_or(&self.thumbprint)
     }
 }
 
-/// The algorithm that fits a key, if the key is a good one.
+/// Returns the algorithm of a key, if the key is valid.
 fn algorithm(parameters: &AlgorithmParameters) -> Option<Algorithm> {
     let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
     let valid =

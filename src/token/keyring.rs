@@ -1,7 +1,7 @@
-//! Keys: the one that signs and those that verify, found by `kid`, each within its time.
+//! The keyring: the signing key and the verifying keys of a node, found by `kid`.
 //!
-//! A kept key is published before it signs, signs until the next one does, and verifies until the longest-lived token of
-//! it has expired. All of that follows from the times in its row, so nothing has to happen on time.
+//! A stored key is published before it signs, signs until the next key does, and verifies until the last token that it
+//! signed has expired. All of this follows from the timestamps of its row, so late maintenance is harmless.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,24 +21,24 @@ use super::{Kind, SKEW};
 use crate::config::{Algorithm, Config, HmacSecret};
 use crate::id::Stamp;
 
-/// Seconds that a JWKS may be cached.
+/// Seconds for which verifiers may cache the JWKS.
 pub const JWKS_MAX_AGE: i64 = 300;
-/// Seconds that a key is published before it signs: three times as long as anybody may go on without it.
+/// Seconds for which a key is published before it signs: three times the cache lifetime.
 pub const PUBLISHED_AHEAD: i64 = 3 * JWKS_MAX_AGE;
-/// Seconds within which each key that was planned by a right clock signs.
+/// Seconds within which a key starts to sign, if its time was set by a correct clock.
 pub const PLANNED_WITHIN: i64 = PUBLISHED_AHEAD + 60;
-/// Seconds after which every node of ours has heard of a change.
+/// Seconds after which every node has read a change.
 pub const KNOWN_TO_ALL: i64 = 3;
 
-/// One key with the only algorithm it may be used with (RFC 8725 §3.1).
+/// A key with the only algorithm that it may be used with (RFC 8725 §3.1).
 pub struct Key {
     kid: String,
     algorithm: Algorithm,
     signing: Signing,
     verifying: Verifying,
-    /// The public half; an HMAC key has none.
+    /// The public half; `None` for an HMAC key.
     jwk: Option<Jwk>,
-    /// The encoded headers, which are the same for each token of a kind.
+    /// The encoded headers of the two kinds of token.
     access_header: String,
     user_header: String,
 }
@@ -48,15 +48,15 @@ enum Signing {
     Private(PrivateKey),
 }
 
-/// An HMAC is verified by what made it: the library would take the secret apart again for every token.
+/// An HMAC is verified with the parsed key, because the library would parse the secret for every token.
 enum Verifying {
     Hmac(Box<hmac::Key>),
     Public(DecodingKey),
 }
 
 impl Key {
-    /// A key for HS256. Its `kid` is derived from the secret and the epoch: nodes of one database agree on it, and a token of
-    /// an earlier epoch names an unknown key.
+    /// Creates the HS256 key of a secret in an epoch. Its `kid` is derived from both, so that all nodes of a database
+    /// agree on it and tokens of an earlier epoch have an unknown `kid`.
     pub fn hs256(secret: &HmacSecret, epoch: Stamp) -> Key {
         let named = [b"gatebird kid\0", epoch.as_bytes().as_slice(), secret.as_bytes()].concat();
         let kid = URL_SAFE_NO_PAD.encode(&digest(&SHA256, &named).as_ref()[..9]);
@@ -64,14 +64,14 @@ impl Key {
         Key::new(kid, Algorithm::Hs256, Signing::Hmac(key.clone()), Verifying::Hmac(key), None)
     }
 
-    /// Makes a key and gives it as PKCS#8 as well; `None` for HS256, whose key is JWT_SECRET.
+    /// Generates a key, and returns it with its PKCS#8 form. `None` for HS256, whose key is JWT_SECRET.
     pub fn generate(algorithm: Algorithm) -> Option<(Key, Vec<u8>)> {
         let private = PrivateKey::generate(algorithm)?;
-        let key = Key::load(algorithm, &private).expect("what was just made can be read");
+        let key = Key::load(algorithm, &private).expect("a generated key can be loaded");
         Some((key, private))
     }
 
-    /// Reads a key in PKCS#8. Its `kid` is its thumbprint (RFC 7638).
+    /// Loads a key from PKCS#8. Its `kid` is its RFC 7638 thumbprint.
     pub fn load(algorithm: Algorithm, pkcs8: &[u8]) -> Option<Key> {
         let private = PrivateKey::load(algorithm, pkcs8)?;
         let public = private.public();
@@ -91,17 +91,17 @@ impl Key {
         Key { access_header, user_header, kid, algorithm, signing, verifying, jwk }
     }
 
-    /// The name by which a token's header finds it.
+    /// Returns the name by which a token's header refers to the key.
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
-    /// The one algorithm that a header naming this key has to have.
+    /// Returns the only algorithm that a header with this `kid` may have.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// The public half in PEM; an HMAC key has none.
+    /// Returns the public half in PEM; `None` for an HMAC key.
     pub fn public_pem(&self) -> Option<String> {
         match &self.signing {
             Signing::Hmac(_) => None,
@@ -116,7 +116,7 @@ impl Key {
         }
     }
 
-    /// The signature over `message`.
+    /// Returns the signature over `message`.
     pub(super) fn sign(&self, message: &[u8]) -> Vec<u8> {
         match &self.signing {
             Signing::Hmac(key) => hmac::sign(key, message).as_ref().to_vec(),
@@ -124,11 +124,12 @@ impl Key {
         }
     }
 
-    /// Whether `signature`, in base64url, is this key's over `message`; an HMAC is compared in constant time.
+    /// Returns whether `signature`, in base64url, is this key's signature over `message`. HMACs are compared in
+    /// constant time.
     pub(super) fn verify(&self, message: &[u8], signature: &str) -> bool {
         match &self.verifying {
             Verifying::Hmac(key) => {
-                // The decoder asks for a little more room than the 32 bytes need.
+                // The decoder requires slightly more space than the 32 bytes of the tag.
                 let mut tag = [0; 36];
                 let length = URL_SAFE_NO_PAD.decode_slice(signature, &mut tag);
                 length.is_ok_and(|length| hmac::verify(key, message, &tag[..length]).is_ok())
@@ -140,46 +141,48 @@ impl Key {
     }
 }
 
-/// Shows which key it is and nothing of the key.
+/// Shows the `kid` only.
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({})", self.kid)
     }
 }
 
-/// When a kept key signs, in Unix seconds.
+/// When a stored key signs, in Unix seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Term {
-    /// From then on, until a key with a later time does.
+    /// The key signs from then on, until a key with a later time does.
     pub signs_from: i64,
-    /// Not from then on, whether or not another key follows.
+    /// The key does not sign from then on, even if no other key follows.
     pub signs_until: Option<i64>,
 }
 
-/// What a kept key is for at a time.
+/// The state of a stored key at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Published, and signs later.
+    /// Published; will sign later.
     Next,
-    /// Signs.
+    /// Signs and verifies.
     Signing,
-    /// Only verifies what it signed, until that second.
+    /// Verifies only what it signed, until that time.
     Verifying {
         /// Unix seconds.
         until: i64,
     },
-    /// Does nothing any more.
+    /// Neither signs nor verifies.
     Over,
 }
 
 impl Term {
-    /// What the key is for; `next` is when the one after it signs from, and `longest_life` is that of a token, in seconds.
+    /// Returns the state of the key at `now`. `next` is the time from which the next key signs; `longest_life` is the
+    /// maximum lifetime of a token in seconds.
     fn phase(self, next: Option<i64>, longest_life: i64, now: i64) -> Phase {
         let end = [self.signs_until, next].into_iter().flatten().min();
         match end {
             Some(end) if end <= now => {
                 let until = last_use(end, longest_life);
-                // One that was given up before its time has signed nothing; one that began in the very second may have.
+                // A key that was ended before its time has signed nothing. A key that started in the same second may
+                // have signed.
                 if now < until && self.signs_from <= end { Phase::Verifying { until } } else { Phase::Over }
             }
             _ if self.signs_from > now => Phase::Next,
@@ -188,43 +191,42 @@ impl Term {
     }
 }
 
-/// The phases of all kept keys, given in the order in which they sign; `longest_life` is that of a token, in seconds.
+/// Returns the states of all stored keys, given in the order in which they sign. `longest_life` is the maximum lifetime
+/// of a token in seconds.
 pub fn phases(terms: &[Term], longest_life: i64, now: i64) -> Vec<Phase> {
     let next = |index: usize| terms.get(index + 1).map(|next| next.signs_from);
     terms.iter().enumerate().map(|(index, term)| term.phase(next(index), longest_life, now)).collect()
 }
 
-/// The second from which a key that signed until `end` need not verify: its last token has expired, and a node whose
-/// clock is a little behind may have signed a little later.
+/// Returns the time from which a key that signed until `end` need not verify, in Unix seconds. Its last token has
+/// expired then, with a margin for a node whose slow clock made it sign a little later.
 fn last_use(end: i64, longest_life: i64) -> i64 {
     end + longest_life + 12 * SKEW
 }
 
-/// A kept key with its times.
 #[derive(Clone, Debug)]
 pub struct Kept {
-    /// The key.
     pub key: Arc<Key>,
-    /// When it signs.
     pub term: Term,
 }
 
-/// All keys of this node. A changed one is a new one; readers of the old are not disturbed.
+/// All keys of a node. A change creates a new keyring, so that readers keep the one that they use.
 #[derive(Debug)]
 pub struct Keyring {
     root: Arc<Root>,
     epoch: Stamp,
-    /// Of JWT_SECRET, and of JWT_SECRET_PREVIOUS.
+    /// The keys of JWT_SECRET and JWT_SECRET_PREVIOUS.
     hmac: Arc<[Key]>,
     /// In the order in which they sign.
     kept: Vec<Kept>,
-    /// What this keyring has verified. A new keyring begins with none, so what a key has verified goes with it.
+    /// The tokens that this keyring has verified. A new keyring starts empty, so a removed key takes its verified
+    /// tokens with it.
     pub(super) verified: Verified,
 }
 
-/// What does not change while the process runs.
+/// The settings of the process.
 struct Root {
-    /// JWT_SECRET, and JWT_SECRET_PREVIOUS.
+    /// JWT_SECRET and JWT_SECRET_PREVIOUS.
     secrets: Vec<HmacSecret>,
     algorithm: Algorithm,
     longest_life: i64,
@@ -244,7 +246,7 @@ impl fmt::Debug for Root {
 }
 
 impl Keyring {
-    /// A keyring without kept keys, which signs with JWT_SECRET for lack of another key.
+    /// Creates a keyring without stored keys, which signs with JWT_SECRET.
     pub fn new(secret: &HmacSecret, config: &Config, epoch: Stamp) -> Keyring {
         let previous = config.jwt_secret_previous.as_ref();
         let root = Root {
@@ -256,18 +258,18 @@ impl Keyring {
         Keyring { hmac: root.hmac(epoch), root: Arc::new(root), epoch, kept: Vec::new(), verified: Verified::default() }
     }
 
-    /// The epoch whose tokens it signs and verifies.
+    /// Returns the epoch whose tokens this keyring signs and verifies.
     pub fn epoch(&self) -> Stamp {
         self.epoch
     }
 
-    /// This keyring in another epoch.
+    /// Returns this keyring in another epoch.
     pub fn in_epoch(&self, epoch: Stamp) -> Keyring {
         let (root, kept) = (Arc::clone(&self.root), self.kept.clone());
         Keyring { hmac: root.hmac(epoch), root, epoch, kept, verified: Verified::default() }
     }
 
-    /// This keyring after a change of the kept keys: some put in, some gone.
+    /// Returns this keyring with some stored keys added or replaced, and some removed.
     pub fn changed(&self, put: Vec<Kept>, gone: &[String]) -> Keyring {
         let stays = |kept: &&Kept| !gone.contains(&kept.key.kid) && put.iter().all(|new| new.key.kid != kept.key.kid);
         let mut kept: Vec<Kept> = self.kept.iter().filter(stays).cloned().collect();
@@ -277,17 +279,18 @@ impl Keyring {
         Keyring { root, hmac, epoch: self.epoch, kept, verified: Verified::default() }
     }
 
-    /// A kept key as it was: parsing one again would cost a millisecond.
+    /// Returns a stored key. Used to keep a key when its row changes, because loading it again would take a
+    /// millisecond.
     pub fn kept(&self, kid: &str) -> Option<Arc<Key>> {
         self.kept.iter().find(|kept| kept.key.kid == kid).map(|kept| Arc::clone(&kept.key))
     }
 
-    /// Whether a token may carry a signature that costs more than an HMAC.
+    /// Returns whether tokens may have signatures that cost more than an HMAC.
     pub(super) fn has_kept_keys(&self) -> bool {
         !self.kept.is_empty()
     }
 
-    /// What seals and opens private keys.
+    /// Returns what seals and opens private keys.
     pub fn seal(&self) -> &Seal {
         &self.root.seal
     }
@@ -297,27 +300,27 @@ impl Keyring {
         self.root.algorithm
     }
 
-    /// The longest life of a token in seconds.
+    /// Returns the maximum lifetime of a token, in seconds.
     pub fn longest_life(&self) -> i64 {
         self.root.longest_life
     }
 
-    /// The key that signs at `now`.
+    /// Returns the key that signs at `now`.
     pub(super) fn signing(&self, now: i64) -> &Key {
         if self.root.algorithm == Algorithm::Hs256 {
             return &self.hmac[0];
         }
         let begun = || self.kept.iter().rev().filter(|kept| kept.term.signs_from <= now);
         let open = begun().find(|kept| kept.term.signs_until.is_none_or(|until| now < until));
-        // Where one is about to begin, JWT_SECRET signs until then; where all were ended from elsewhere a moment ago, the last
-        // one goes on until upkeep makes another.
+        // JWT_SECRET signs until the first stored key starts. If another node has ended all keys, the last one
+        // continues until maintenance creates a new key.
         let all_ended = self.kept.iter().all(|kept| kept.term.signs_until.is_some());
         let key = open.or_else(|| begun().next().filter(|_| all_ended));
         key.map_or(&self.hmac[0], |kept| &kept.key)
     }
 
-    /// The kind and the key of the tokens whose encoded header is this one, as far as they are ours; and the second from
-    /// which the key verifies nothing.
+    /// Returns the kind and the key of tokens with this encoded header, and the Unix seconds from which the key no
+    /// longer verifies. `None` if the header is not spelt as in tokens issued here.
     pub(super) fn find_by_header(&self, header: &str, now: i64) -> Option<(Kind, &Key, i64)> {
         Kind::ALL.into_iter().find_map(|kind| {
             let (key, until) = self.find_key(|key| key.header(kind) == header, now)?;
@@ -325,7 +328,8 @@ impl Keyring {
         })
     }
 
-    /// The key of that name, if a token may still carry it at `now`, and the second from which it may not.
+    /// Returns the key with that `kid`, unless it no longer verifies at `now`, and the Unix seconds from which it no
+    /// longer verifies.
     pub(super) fn find(&self, kid: &str, now: i64) -> Option<(&Key, i64)> {
         self.find_key(|key| key.kid == kid, now)
     }
@@ -345,25 +349,27 @@ impl Keyring {
         Some((&self.kept[index].key, until))
     }
 
-    /// With another JWT_ALGORITHM, tokens of before that hold until the last of them has expired.
+    /// The time from which HMAC keys no longer verify. After JWT_ALGORITHM has changed from HS256, their tokens stay
+    /// valid until the last one has expired.
     fn hmac_until(&self) -> i64 {
         let open = self.kept.iter().filter(|kept| kept.term.signs_until.is_none());
         let ended = open.map(|kept| kept.term.signs_from).min().filter(|_| self.root.algorithm != Algorithm::Hs256);
         ended.map_or(i64::MAX, |end| last_use(end, self.root.longest_life))
     }
 
-    /// Whether a kept key is over, or the next one has to be made.
+    /// Returns whether a stored key has expired, or the next one must be created.
     pub fn needs_upkeep(&self, period: Option<i64>, now: i64) -> bool {
         self.phases(now).contains(&Phase::Over) || self.wants_next(period, now)
     }
 
-    /// Whether the next key has to be made now.
+    /// Returns whether the next key must be created now.
     pub fn wants_next(&self, period: Option<i64>, now: i64) -> bool {
         self.next_signs_from(&self.terms(), period, now).is_some()
     }
 
-    /// From when the next key has to sign, if it has to be made now: `period` seconds after the present one began, and
-    /// published for long enough by then. A key that a wrong clock has put into the far future is none to wait for.
+    /// Returns the time from which the next key must sign, if it must be created now. That is `period` seconds after
+    /// the present key started, or later if the key could not be published long enough. A key that a wrong clock has
+    /// put into the far future does not count.
     pub fn next_signs_from(&self, terms: &[Term], period: Option<i64>, now: i64) -> Option<i64> {
         if self.root.algorithm == Algorithm::Hs256 {
             return None;
@@ -384,7 +390,7 @@ impl Keyring {
         phases(&self.terms(), self.root.longest_life, now)
     }
 
-    /// The public keys that a verifier needs at `now` or soon, the next one included (RFC 7517 §5).
+    /// Returns the public keys that verifiers need at `now` or soon, including the next key (RFC 7517 §5).
     pub fn published(&self, now: i64) -> Vec<&Jwk> {
         let phases = self.phases(now);
         let kept = self.kept.iter().zip(phases).filter(|(_, phase)| *phase != Phase::Over);
@@ -396,6 +402,7 @@ impl Keyring {
 mod vectors;
 
 #[cfg(test)]
+#[allow(non_snake_case, reason = "a test is named `feature__condition`")]
 mod tests {
     use super::*;
 
@@ -406,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_published_signs_verifies_and_is_over() {
+    fn key_state__follows_from_the_times_of_the_keys() {
         let terms = [term(1000, None), term(2000, None)];
         let over = 2000 + LIFE + 60;
         for (now, expected) in [
@@ -422,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_key_verifies_only_what_it_has_signed() {
+    fn key_state__ended_key_verifies_only_if_it_has_signed() {
         let terms = [term(1000, Some(1500)), term(2000, Some(1500))];
         assert_eq!(phases(&terms, LIFE, 1600), [Phase::Verifying { until: 1500 + LIFE + 60 }, Phase::Over]);
     }

@@ -1,8 +1,10 @@
-//! Tokens: what they say, how they are signed and when they are ours. Pure: no HTTP, no SQL, no clock.
+//! Tokens: claims, signing and verification, without HTTP, SQL or a clock.
 //!
-//! Why not `jsonwebtoken::decode`: its defaults let through what the contract refuses (leeway, an absent or listed
-//! `iss`, `crit`, any `typ`), and it says "expired" before it has looked at the rest. So the parts are checked
-//! here, in the order of cost, and the library does what it is for: signatures.
+//! `jsonwebtoken::decode` is not used. Its defaults accept what Gatebird must refuse (leeway, a missing `iss` or a list
+//! in it, `crit`, any `typ`), and it reports an expired token before it has checked the rest. This module checks the
+//! parts in the order of their cost and uses the library for signatures only.
+
+#![allow(missing_docs, reason = "an internal module: most fields say all by their names")]
 
 pub mod assertion;
 pub mod client_keys;
@@ -26,25 +28,24 @@ use crate::config::{ACCOUNT, Config};
 use crate::id::{DomainId, TokenId};
 use keyring::{Key, Keyring};
 
-/// Longer tokens are not looked at.
+/// Maximum length of a token. Longer tokens are refused unread.
 const MOST_BYTES: usize = 8 * 1024;
-/// How far the clock that wrote `iat` or `nbf` may be ahead of ours, in seconds. For `exp` there is no leeway.
+/// Maximum clock skew of `iat` and `nbf`, in seconds. `exp` has no leeway.
 const SKEW: i64 = 5;
 
-/// The two kinds of token; the `typ` of the header tells them apart (RFC 8725 §3.11).
+/// The kind of a token, which the header member `typ` states (RFC 8725 §3.11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Issued by `/token` to a domain (RFC 9068).
     Access,
-    /// Issued by sign-in to a person.
+    /// Issued by sign-in to a user.
     User,
 }
 
 impl Kind {
-    /// Both of them.
     const ALL: [Kind; 2] = [Kind::Access, Kind::User];
 
-    /// The value of `typ`.
+    /// Returns the value of `typ`.
     pub fn typ(self) -> &'static str {
         match self {
             Kind::Access => "at+jwt",
@@ -52,7 +53,7 @@ impl Kind {
         }
     }
 
-    /// The life of such a token in seconds.
+    /// Returns the lifetime of such a token, in seconds.
     pub fn ttl(self, config: &Config) -> i64 {
         match self {
             Kind::Access => config.token_ttl,
@@ -60,26 +61,26 @@ impl Kind {
         }
     }
 
-    /// The life of the longest-lived token in seconds.
+    /// Returns the lifetime of the longest-lived tokens, in seconds.
     pub fn longest_ttl(config: &Config) -> i64 {
         Kind::Access.ttl(config).max(Kind::User.ttl(config))
     }
 }
 
-/// What a token says. The members and their order are the contract's.
+/// The claims of a token. The members and their order are public behavior.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Claims<'a> {
     /// The issuer: `JWT_ISSUER`.
     pub iss: Cow<'a, str>,
     /// The domain's public id, or `usr_` and the user's number.
     pub sub: Cow<'a, str>,
-    /// Who may accept the token.
+    /// The audiences that may accept the token.
     pub aud: Vec<Cow<'a, str>>,
-    /// Unix seconds from which the token is dead.
+    /// Unix seconds from which the token has expired.
     pub exp: i64,
-    /// Unix seconds at which it was issued.
+    /// Unix seconds at which the token was issued.
     pub iat: i64,
-    /// Unix seconds before which it is not valid; we issue none.
+    /// Unix seconds before which the token is not valid. Gatebird issues no token with it.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub nbf: Option<i64>,
@@ -89,34 +90,34 @@ pub struct Claims<'a> {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub client_id: Option<Cow<'a, str>>,
-    /// What it allows, separated by spaces.
+    /// The scopes of the token, separated by spaces.
     pub scope: Cow<'a, str>,
     /// The number of the user to whom the data belongs.
     pub id: i64,
-    /// How that user wants to be called; `usr_` and the number where that has an `@` or reads like such an id.
+    /// The user's display name; `usr_` and the number if the name contains `@` or looks like such an id.
     pub nick: Cow<'a, str>,
-    /// That user's name; `usr_` and the number where that has an `@`, as an e-mail address does. Nobody else's name reads
-    /// like that.
+    /// The user's name; `usr_` and the number if the name contains `@`, as an e-mail address does. No other user's name
+    /// looks like such an id.
     pub username: Cow<'a, str>,
     /// The domain's host, in access tokens only.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub host: Option<Cow<'a, str>>,
-    /// Whether control of that host was proven, in access tokens only.
+    /// Whether the host is verified, in access tokens only.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub host_verified: Option<bool>,
-    /// The generation of domain and user; tokens of an earlier one are revoked.
+    /// The generation of the domain and the user. Tokens of an earlier generation are revoked.
     #[serde(rename = "gen")]
     pub generation: i64,
 }
 
-/// Signs the claims with the key of the time at which they say to be issued.
+/// Signs claims with the key that signs at their `iat`.
 pub fn issue(keyring: &Keyring, kind: Kind, claims: &Claims<'_>) -> String {
     let key = keyring.signing(claims.iat);
     let header = key.header(kind);
-    // Enough for most, so that neither grows: that costs more than the encoding. An RSA signature does not fit, but that
-    // one takes a hundred times as long; blocks above a KiB cost the allocator more than those below.
+    // Large enough for most tokens, because growing a buffer costs more than encoding. An RSA signature does not fit,
+    // but takes a hundred times as long. Larger blocks, from 1 KiB, cost the allocator more.
     let mut payload = Vec::with_capacity(640);
     serde_json::to_writer(&mut payload, claims).expect("claims are plain JSON");
     let mut token = String::with_capacity(header.len() + payload.len() * 4 / 3 + 96);
@@ -129,33 +130,29 @@ pub fn issue(keyring: &Keyring, kind: Kind, claims: &Claims<'_>) -> String {
     token
 }
 
-/// Claims that carry our signature and are well-formed and of the right kind. Whom the token is for, whether its owner
-/// still exists, whether it was revoked, and last of all whether it has expired, is not yet known.
+/// A token with a valid signature, well-formed claims and the right kind. The caller must still check the audience, the
+/// owner, revocation and, last, `exp`.
 #[derive(Debug)]
 pub struct Authentic {
-    /// Which kind it is.
     pub kind: Kind,
-    /// Whose token it is.
     pub subject: Subject,
-    /// Its `jti`.
+    /// The `jti`.
     pub id: TokenId,
-    /// What it says.
     pub claims: Claims<'static>,
-    /// The second from which its key verifies nothing.
+    /// Unix seconds from which the key no longer verifies.
     key_until: i64,
 }
 
-/// Whose token it is.
+/// The owner of a token.
 #[derive(Clone, Copy, Debug)]
 pub enum Subject {
-    /// A domain.
     Domain(DomainId),
-    /// A user, by number.
+    /// A user's number.
     User(i64),
 }
 
 impl Authentic {
-    /// Whether this server itself may accept it.
+    /// Returns whether this server itself may accept the token.
     pub fn is_for_us(&self, config: &Config) -> bool {
         match self.kind {
             Kind::Access => self.is_for(&config.issuer),
@@ -163,29 +160,30 @@ impl Authentic {
         }
     }
 
-    /// Whether it may be accepted by that audience.
+    /// Returns whether the token is for that audience.
     pub fn is_for(&self, audience: &str) -> bool {
         self.claims.aud.iter().any(|named| named == audience)
     }
 
-    /// Whether it carries that scope.
+    /// Returns whether the token has that scope.
     pub fn allows(&self, scope: &str) -> bool {
         self.claims.scope.split(' ').any(|carried| carried == scope)
     }
 
-    /// Whether the token is dead at `now`. Say so only of a token that is live in every other respect.
+    /// Returns whether the token has expired at `now`. Only a token that is valid in every other respect may be
+    /// reported as expired.
     pub fn has_expired(&self, now: i64) -> bool {
         now >= self.claims.exp
     }
 }
 
-/// Verifies all of a token but its audience, its owner and `exp`. `None` is any token that is not ours; why is not told.
-/// A token that was verified before is found again by its digest.
+/// Verifies a token, except for its audience, owner, revocation and `exp`. `None` does not say why a token is refused.
+/// A token that was verified before is found by its digest.
 pub fn verify(token: &str, keyring: &Keyring, config: &Config, now: i64) -> Option<Arc<Authentic>> {
     if token.len() > MOST_BYTES {
         return None;
     }
-    // The HMAC of a token is as quick as the digest by which it would be found.
+    // The HMAC of a token is as fast as the digest that would find it.
     if !keyring.has_kept_keys() {
         return verify_anew(token, keyring, config, now).map(Arc::new);
     }
@@ -201,7 +199,7 @@ pub fn verify(token: &str, keyring: &Keyring, config: &Config, now: i64) -> Opti
 fn verify_anew(token: &str, keyring: &Keyring, config: &Config, now: i64) -> Option<Authentic> {
     let (header, payload, signature) = split(token)?;
     let message = &token[..header.len() + 1 + payload.len()];
-    // Ours are spelt in one way, which is found without reading it.
+    // Headers of tokens issued here are spelt in one way and are found without parsing.
     let (kind, key, key_until) = keyring.find_by_header(header, now).or_else(|| read_header(header, keyring, now))?;
     if !key.verify(message.as_bytes(), signature) {
         return None;
@@ -216,7 +214,8 @@ fn verify_anew(token: &str, keyring: &Keyring, config: &Config, now: i64) -> Opt
     acceptable.then_some(Authentic { kind, subject, id, claims, key_until })
 }
 
-/// What a header says: the kind of the token, the key that is to have signed it, and the second from which it may not.
+/// Reads a header. Returns the kind, the key that must have signed the token, and the Unix seconds from which that key
+/// no longer verifies.
 fn read_header<'a>(header: &str, keyring: &'a Keyring, now: i64) -> Option<(Kind, &'a Key, i64)> {
     let header = decode(header)?;
     let header: Header<'_> = strict(&header)?;
@@ -225,20 +224,20 @@ fn read_header<'a>(header: &str, keyring: &'a Keyring, now: i64) -> Option<(Kind
     (key.algorithm().name() == header.alg).then_some((kind, key, until))
 }
 
-/// The three parts of a compact JWS.
+/// Splits a compact JWS into header, payload and signature.
 fn split(token: &str) -> Option<(&str, &str, &str)> {
     let (message, signature) = token.rsplit_once('.')?;
-    // A fourth part would stand in one of these, and a dot is no base64url.
+    // A fourth part would be in the header or the payload, and a dot is not valid base64url.
     let (header, payload) = message.split_once('.')?;
     Some((header, payload, signature))
 }
 
-/// A member that may be absent, but not `null`.
+/// Deserializes a member that may be absent but not `null`.
 pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
-/// The members that tie a token to its owner have to agree with its kind and with each other.
+/// Returns the owner of a token, if the claims that name the owner agree with each other and with the kind.
 fn subject(kind: Kind, claims: &Claims<'_>) -> Option<Subject> {
     match kind {
         Kind::Access => {
@@ -254,19 +253,19 @@ fn subject(kind: Kind, claims: &Claims<'_>) -> Option<Subject> {
     }
 }
 
-/// Canonical base64url only: no padding, no stray bits, so that no two strings are one token.
+/// Decodes canonical base64url: padding and stray bits are refused, so that no token has a second spelling.
 fn decode(part: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(part).ok()
 }
 
-/// Parses an object in which no member occurs twice. All of it must be UTF-8, also what nobody reads (RFC 8259 §8.1).
+/// Parses an object without repeated members. All of it must be UTF-8, including ignored members (RFC 8259 §8.1).
 fn strict<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Option<T> {
     let json = str::from_utf8(json).ok()?;
     let UniqueMembers = serde_json::from_str(json).ok()?;
     serde_json::from_str(json).ok()
 }
 
-/// The header members that count, and those that may not be there.
+/// The header members that are used, and those that are refused.
 #[derive(Deserialize)]
 struct Header<'a> {
     #[serde(borrow)]
@@ -291,17 +290,17 @@ struct Header<'a> {
     _b64: Forbidden,
 }
 
-/// A member that would change how a token is read, which we never do; `null` is no exception.
+/// A member that would change the meaning of a token. Its presence is refused, even with `null`.
 #[derive(Default)]
 struct Forbidden;
 
 impl<'de> Deserialize<'de> for Forbidden {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(D::Error::custom("this member is not accepted"))
+        Err(D::Error::custom("this member is refused"))
     }
 }
 
-/// Proof that an object has no member twice; derived parsers see that only of members they know.
+/// Proves that an object has no repeated member. Derived parsers notice only repetitions of members that they know.
 struct UniqueMembers;
 
 impl<'de> Deserialize<'de> for UniqueMembers {
@@ -322,15 +321,16 @@ impl<'de> Visitor<'de> for UniqueMembers {
         while let Some((name, IgnoredAny)) = map.next_entry()? {
             names.push(name);
         }
-        // The order is no matter, and most names differ in their length.
+        // The order does not matter, and most names differ in length.
         names.sort_unstable_by(|Name(a), Name(b)| (a.len(), a).cmp(&(b.len(), b)));
-        match names.windows(2).any(|pair| pair[0] == pair[1]) {
-            true => Err(A::Error::custom("a member is repeated")),
-            false => Ok(UniqueMembers),
+        if names.windows(2).any(|pair| pair[0] == pair[1]) {
+            Err(A::Error::custom("a member is repeated"))
+        } else {
+            Ok(UniqueMembers)
         }
     }
 }
 
-/// A member's name, borrowed from the text where it has no escapes.
+/// A member's name, borrowed from the text unless it has escapes.
 #[derive(PartialEq, Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);

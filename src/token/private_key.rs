@@ -1,7 +1,8 @@
-//! Private keys: how they are made and loaded, what is public of them, and how they sign.
+//! Private keys: generation, loading, signing and their public halves.
 //!
-//! Why signing is not `jsonwebtoken`'s: it parses the private key again for every signature, which costs as much as an
-//! EdDSA signature and more than twice an RSA one. So keys are parsed once, into the key pairs of the library beneath it.
+//! Signing does not use `jsonwebtoken`, which parses the private key for every signature. That costs as much as an
+//! EdDSA signature and more than twice an RSA signature. Keys are parsed once, into key pairs of the underlying
+//! library.
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
@@ -14,7 +15,6 @@ use pem::{EncodeConfig, LineEnding, Pem};
 
 use crate::config::Algorithm;
 
-/// A private key, ready to sign.
 pub(super) enum PrivateKey {
     Es256(EcdsaKeyPair),
     EdDsa(Ed25519KeyPair),
@@ -22,9 +22,9 @@ pub(super) enum PrivateKey {
 }
 
 impl PrivateKey {
-    /// Makes a key and writes it as PKCS#8. `None` for HS256, whose key is JWT_SECRET. RS256 takes up to a second.
+    /// Generates a key in PKCS#8. `None` for HS256, whose key is JWT_SECRET. RS256 takes up to a second.
     pub(super) fn generate(algorithm: Algorithm) -> Option<Vec<u8>> {
-        const RANDOM: &str = "the system's random source answers";
+        const RANDOM: &str = "the system's random source must answer";
         let random = SystemRandom::new();
         let document = match algorithm {
             Algorithm::Hs256 => return None,
@@ -34,14 +34,14 @@ impl PrivateKey {
             Algorithm::EdDsa => Ed25519KeyPair::generate_pkcs8(&random).expect(RANDOM).as_ref().to_vec(),
             Algorithm::Rs256 => {
                 let pair = RsaKeyPair::generate(KeySize::Rsa2048).expect(RANDOM);
-                let document: Pkcs8V1Der<'_> = pair.as_der().expect("a key of our own can be written");
+                let document: Pkcs8V1Der<'_> = pair.as_der().expect("a generated key can be encoded");
                 document.as_ref().to_vec()
             }
         };
         Some(document)
     }
 
-    /// Reads what [`PrivateKey::generate`] wrote.
+    /// Loads a key from PKCS#8.
     pub(super) fn load(algorithm: Algorithm, pkcs8: &[u8]) -> Option<PrivateKey> {
         match algorithm {
             Algorithm::Hs256 => None,
@@ -53,7 +53,7 @@ impl PrivateKey {
         }
     }
 
-    /// What verifies its signatures.
+    /// Returns the public half for verification.
     pub(super) fn public(&self) -> DecodingKey {
         match self {
             PrivateKey::Es256(pair) => DecodingKey::from_ec_der(pair.public_key().as_ref()),
@@ -62,21 +62,21 @@ impl PrivateKey {
         }
     }
 
-    /// The public half in PEM (RFC 7468 §13).
+    /// Returns the public half in PEM (RFC 7468 §13).
     pub(super) fn public_pem(&self) -> String {
         let der: PublicKeyX509Der<'_> = match self {
             PrivateKey::Es256(pair) => pair.public_key().as_der(),
             PrivateKey::EdDsa(pair) => pair.public_key().as_der(),
             PrivateKey::Rs256(pair) => pair.public_key().as_der(),
         }
-        .expect("a key of our own can be written");
+        .expect("a generated key can be encoded");
         let pem = Pem::new("PUBLIC KEY", der.as_ref());
         pem::encode_config(&pem, EncodeConfig::new().set_line_ending(LineEnding::LF))
     }
 
-    /// The signature over `message`.
+    /// Returns the signature over `message`.
     pub(super) fn sign(&self, message: &[u8]) -> Vec<u8> {
-        const SIGNS: &str = "a loaded key signs";
+        const SIGNS: &str = "a loaded key can sign";
         let random = SystemRandom::new();
         match self {
             PrivateKey::Es256(pair) => pair.sign(&random, message).expect(SIGNS).as_ref().to_vec(),

@@ -1,9 +1,10 @@
-//! The client assertions that were used, so that each counts once (RFC 7523 §3, `jti`).
+//! Detection of replayed client assertions: each is accepted once (RFC 7523 §3, `jti`).
 //!
-//! A node notes in memory what it takes. Where several share a database, it writes that down every half second, off the
-//! request path, and each of them reads it twice a second: what was used on one node is refused on all within two seconds.
-//! Until then two nodes may both take one assertion, because no request waits for the database to issue a token. The same
-//! goes for what is used while the database is away, and for the last half second of a node that is killed.
+//! A node remembers in memory what it accepts. Nodes that share a database write their used assertions to it every half
+//! second, outside of requests, and read those of the others as often. So an assertion that one node accepted is
+//! refused by all within two seconds. Until then, two nodes may both accept one assertion, because no token request
+//! waits for the database. The same applies while the database does not answer, and to the last half second of a node
+//! that is killed.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,10 +20,10 @@ use super::assertion::Use;
 use crate::id::UserId;
 use crate::shares::{Holder, Holdings, Network};
 
-/// How many used assertions are remembered, at about 120 bytes each. Networks and accounts have shares of this number.
+/// Maximum number of remembered assertions, of about 120 bytes each. Networks and accounts have shares of it.
 const MAX_REMEMBERED: usize = 1 << 20;
 
-/// By what an assertion is known again: half of a SHA-256.
+/// The key of a used assertion: the first half of a SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Binary)]
 pub struct Fingerprint([u8; 16]);
@@ -33,13 +34,13 @@ impl Fingerprint {
     }
 }
 
-/// The assertions that were used, as far as this node knows.
+/// The used assertions that this node knows.
 #[derive(Debug)]
 pub struct Used {
     noted: HashMap<Fingerprint, Noted>,
-    /// Who holds how much of the memory.
+    /// The share of the memory that each holder uses.
     holdings: Mutex<Holdings>,
-    /// Those of `noted` that other nodes have not been told of; `None` where there are no others.
+    /// Used assertions that are not yet written to the database; `None` if no other node needs them.
     untold: Option<HashMap<Fingerprint, Noted>>,
 }
 
@@ -56,35 +57,35 @@ impl Default for Used {
     }
 }
 
-/// Nobody can say whether an assertion was used before, or will be able to later: so it cannot be taken now.
+/// The assertion must be refused, because its earlier use cannot be excluded or its use cannot be remembered.
 #[derive(Debug)]
 pub struct Forgetful;
 
 impl Used {
-    /// For one node of several.
+    /// Creates the memory of a node that shares its database with others.
     pub fn shared() -> Used {
         Used { untold: Some(HashMap::new()), ..Used::default() }
     }
 
-    /// Whether other nodes have to be told.
+    /// Returns whether other nodes need the used assertions.
     pub fn are_shared(&self) -> bool {
         self.untold.is_some()
     }
 
-    /// How many are remembered.
+    /// Number of remembered assertions.
     pub fn count(&self) -> usize {
         self.noted.len()
     }
 
-    /// Whether that use was noted before.
+    /// Returns whether the assertion was used before.
     pub fn contains(&self, used: &Use) -> bool {
         self.noted.pin().contains_key(&used.fingerprint)
     }
 
-    /// Notes a use in the memory of that holder. Returns whether it is the first one.
+    /// Remembers a use in the share of `holder`. Returns `false` if the assertion was used before.
     ///
     /// # Errors
-    /// When it is not known whether the assertion was used before, or the holder's share of the memory is used up.
+    /// If it is unknown whether the assertion was used before, or if the share of `holder` is used up.
     pub fn note(&self, used: &Use, holder: Holder) -> Result<bool, Forgetful> {
         let Some(user) = holder.user().filter(|_| used.remembered) else { return Err(Forgetful) };
         let noted = Noted { expires_at: used.expires_at, user, holder };
@@ -103,7 +104,7 @@ impl Used {
         Ok(is_first)
     }
 
-    /// Notes a use that another node wrote down. There is always room for it: that node has kept to the shares.
+    /// Remembers a use on another node. The limit does not apply, because the other node has observed it.
     pub fn learn(&self, fingerprint: Fingerprint, user: UserId, expires_at: i64) {
         let holder = Holder::account(Network::of(None), user);
         let mut holdings = self.holdings();
@@ -112,14 +113,14 @@ impl Used {
         }
     }
 
-    /// Some of those that other nodes have not been told of, with the user and `exp`.
+    /// Returns at most `most` uses that are not yet written to the database, with the user and `exp`.
     pub fn untold(&self, most: usize) -> Vec<(Fingerprint, UserId, i64)> {
         let Some(untold) = &self.untold else { return Vec::new() };
         let untold = untold.pin();
         untold.iter().take(most).map(|(fingerprint, noted)| (*fingerprint, noted.user, noted.expires_at)).collect()
     }
 
-    /// Other nodes can know of these from now on.
+    /// Marks uses as written to the database.
     pub fn told<'a>(&self, fingerprints: impl IntoIterator<Item = &'a Fingerprint>) {
         let Some(untold) = &self.untold else { return };
         let untold = untold.pin();
@@ -128,11 +129,11 @@ impl Used {
         }
     }
 
-    /// Forgets what has expired.
+    /// Removes expired assertions.
     pub fn prune(&self, now: i64) {
         let noted = self.noted.pin();
         let expired = noted.iter().filter(|(_, noted)| noted.expires_at <= now).map(|(fingerprint, _)| *fingerprint);
-        // A part at a time, because requests wait for the holdings.
+        // The lock is taken for one assertion at a time, because requests wait for it.
         for fingerprint in expired.collect::<Vec<Fingerprint>>() {
             if let Some(Noted { holder, .. }) = noted.remove(&fingerprint) {
                 self.holdings().give_back(*holder);
@@ -168,6 +169,7 @@ where
 }
 
 #[cfg(test)]
+#[allow(non_snake_case, reason = "a test is named `feature__condition`")]
 mod tests {
     use super::*;
     use crate::id::of_row;
@@ -176,14 +178,13 @@ mod tests {
         Use { fingerprint: Fingerprint::of(&number.to_be_bytes()), expires_at, remembered: true }
     }
 
-    /// Notes fresh assertions until the memory takes no more of them.
+    /// Uses 64 new assertions, and returns how many of them the memory accepts.
     fn fill(memory: &Used, holders: impl Fn(u32) -> Holder, first: u32) -> usize {
         (first..first + 64).filter(|number| memory.note(&used(*number, 10), holders(*number)).is_ok()).count()
     }
 
     #[test]
-    #[expect(non_snake_case, reason = "tests are named <feature>__<condition>")]
-    fn memory__who_fills_it_is_refused_and_others_are_not() {
+    fn replay_memory__full_share_refuses_its_holder_only() {
         let memory = Used { holdings: Mutex::new(Holdings::new(32)), ..Used::default() };
         let address = |number: u32| Network::of(Some(std::net::IpAddr::V4(number.into())));
         let user = |number: u32| of_row(i64::from(number), 0).0;
@@ -193,23 +194,26 @@ mod tests {
         assert_eq!(fill(&memory, four_networks_of_one_account, 100), 8);
         let victim = Holder::account(address(2), user(2000));
         assert_eq!(memory.note(&used(500, 10), victim).ok(), Some(true));
-        assert_eq!(memory.note(&used(500, 10), victim).ok(), Some(false), "each counts once");
+        assert_eq!(memory.note(&used(500, 10), victim).ok(), Some(false), "an assertion is accepted once");
         memory.prune(10);
         assert_eq!(memory.count(), 0);
-        assert_eq!(fill(&memory, accounts_of_one_network, 600), 16, "what was forgotten makes room");
+        assert_eq!(fill(&memory, accounts_of_one_network, 600), 16, "expired assertions make room");
     }
 
-    /// Else an account that asks every node has as many times its share of the memory of each.
+    /// Otherwise an account could use its share on every node.
     #[test]
-    #[expect(non_snake_case, reason = "tests are named <feature>__<condition>")]
-    fn memory__counts_what_other_nodes_took() {
+    fn replay_memory__counts_uses_on_other_nodes() {
         let memory = Used { holdings: Mutex::new(Holdings::new(32)), ..Used::default() };
         let (greedy, victim) = (of_row(1, 0).0, of_row(2, 0).0);
         (0_u32..16).for_each(|number| memory.learn(Fingerprint::of(&number.to_be_bytes()), greedy, 10));
         let network = Network::of(Some(std::net::IpAddr::V4(1.into())));
-        assert_eq!(fill(&memory, |_| Holder::account(network, greedy), 100), 1, "only the first one in its network");
+        assert_eq!(
+            fill(&memory, |_| Holder::account(network, greedy), 100),
+            1,
+            "the first one in a network is always accepted"
+        );
         assert!(memory.note(&used(500, 10), Holder::account(network, victim)).is_ok());
         memory.prune(10);
-        assert_eq!(fill(&memory, |_| Holder::account(network, greedy), 600), 16, "what was forgotten makes room");
+        assert_eq!(fill(&memory, |_| Holder::account(network, greedy), 600), 16, "expired assertions make room");
     }
 }

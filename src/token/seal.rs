@@ -1,5 +1,5 @@
-//! Private keys at rest: AES-256-GCM under a key that HKDF derives from JWT_SECRET with a label of its own, so that a copy
-//! of the database is worth nothing without the secret.
+//! Encryption of stored private keys: AES-256-GCM with a key that HKDF derives from JWT_SECRET. A copy of the database
+//! is useless without that secret.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
@@ -16,30 +16,31 @@ impl KeyType for KeyLength {
     }
 }
 
-/// Seals under the present secret; opens what it or the previous one sealed.
+/// Seals with the present secret, and opens what the present or the previous secret sealed.
 pub struct Seal {
     present: RandomizedNonceKey,
     previous: Option<RandomizedNonceKey>,
 }
 
 impl Seal {
-    /// Of JWT_SECRET and JWT_SECRET_PREVIOUS.
+    /// Derives the keys from JWT_SECRET and JWT_SECRET_PREVIOUS.
     pub fn new(secret: &HmacSecret, previous: Option<&HmacSecret>) -> Seal {
         Seal { present: derive(secret), previous: previous.map(derive) }
     }
 
-    /// Seals a private key. It opens only together with the same `name`, so that nobody can put one key in another's
-    /// place.
+    /// Seals a private key. It can be opened with the same `name` only, so that a stored key cannot take the place of
+    /// another.
     pub fn seal(&self, name: &str, private: &[u8]) -> Vec<u8> {
         let mut sealed = private.to_vec();
         let nonce = self
             .present
             .seal_in_place_append_tag(Aad::from(name.as_bytes()), &mut sealed)
-            .expect("a key of some kilobytes can be sealed");
+            .expect("a private key is short enough to seal");
         [nonce.as_ref().as_slice(), &sealed].concat()
     }
 
-    /// Opens a sealed key; `None` when neither secret sealed it or it was changed.
+    /// Opens a sealed key. `None` if neither secret sealed it, if it was sealed with another `name`, or if it was
+    /// changed.
     pub fn open(&self, name: &str, sealed: &[u8]) -> Option<Opened> {
         if let Some(private) = open(&self.present, name, sealed) {
             return Some(Opened { private, by_previous: false });
@@ -49,11 +50,11 @@ impl Seal {
     }
 }
 
-/// A private key in the clear.
+/// An opened private key.
 pub struct Opened {
     /// PKCS#8.
     pub private: Vec<u8>,
-    /// JWT_SECRET_PREVIOUS opened it: it has to be sealed anew before that secret is forgotten.
+    /// Whether JWT_SECRET_PREVIOUS opened the key. Such a key must be sealed again before that secret is removed.
     pub by_previous: bool,
 }
 
@@ -63,8 +64,8 @@ fn derive(secret: &HmacSecret) -> RandomizedNonceKey {
         .extract(secret.as_bytes())
         .expand(&[LABEL], KeyLength)
         .and_then(|okm| okm.fill(&mut key))
-        .expect("32 bytes are not too much for HKDF");
-    RandomizedNonceKey::new(&AES_256_GCM, &key).expect("the key has its length")
+        .expect("HKDF can produce 32 bytes");
+    RandomizedNonceKey::new(&AES_256_GCM, &key).expect("the key has the required length")
 }
 
 fn open(key: &RandomizedNonceKey, name: &str, sealed: &[u8]) -> Option<Vec<u8>> {
@@ -77,15 +78,16 @@ fn open(key: &RandomizedNonceKey, name: &str, sealed: &[u8]) -> Option<Vec<u8>> 
 }
 
 #[cfg(test)]
+#[allow(non_snake_case, reason = "a test is named `feature__condition`")]
 mod tests {
     use super::*;
 
     fn secret(text: &str) -> HmacSecret {
-        HmacSecret::parse(text).expect("a good secret")
+        HmacSecret::parse(text).expect("a valid secret")
     }
 
     #[test]
-    fn opens_under_its_own_name_and_secret_only() {
+    fn seal__opens_with_the_same_name_and_secret_only() {
         let (old, new) = (secret("kJ8s0dP2mQ7xV4nB1zR6tY9wL3cF5gH0"), secret("Zp3wT8yN5bC1vX6kM9qL2jH7gF4dS0aR"));
         let seal = Seal::new(&old, None);
         let sealed = seal.seal("one", b"private");

@@ -1,10 +1,10 @@
-//! Tokens that were verified before, so that the second use of one costs a digest instead of a signature.
+//! Cache of verified tokens: verifying a token again costs a digest instead of a signature.
 //!
-//! Why that is safe: an entry is found by the SHA-256 of the whole token, so only the very bytes that passed find it, and
-//! a forgery would have to collide with them. It holds what cannot change as long as the keyring that it belongs to is in
-//! use: the signature and the claims. What can change is looked at on every use, after this: audience, owner, generation,
-//! revocation, and `exp` last. Past `exp`, and past the end of its key, an entry is not used, and a key that is retired takes
-//! its entries along. Only tokens that passed get in, so a flood of forgeries displaces nothing.
+//! This is safe because an entry is found by the SHA-256 of the whole token, so a forgery would have to collide with
+//! it. An entry holds only what cannot change while its keyring is in use: the validity of the signature, and the
+//! claims. The caller checks audience, owner, generation, revocation and `exp` on every use. An entry is not used past
+//! `exp` or past the end of its key, and a changed keyring starts with an empty cache. Only valid tokens enter, so a
+//! flood of forgeries evicts nothing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use quick_cache::sync::Cache;
 
 use super::Authentic;
 
-/// So many tokens are remembered, of a kilobyte or two each; beyond, those that are used least are forgotten.
+/// Maximum number of entries, of one or two kilobytes each.
 const MOST: usize = 16 * 1024;
 
 /// The SHA-256 of a token's text.

@@ -1,14 +1,15 @@
-//! The chain of the audit log: each row's hash covers the row before, so that a row that was edited, dropped, moved or put
-//! in is found by [`verify`], which walks them all.
+//! The hash chain of the audit log. Each row's hash covers the row before, so that [`verify`] finds a row that was
+//! edited, deleted, moved or inserted.
 //!
-//! The hash is SHA-256 over the hash of the row before (nothing before the first one), then id, at, actor, address, tenant,
-//! action, target and detail as text, numbers in decimal, each after its length in bytes as 8 bytes, big-endian; 8 bytes of
-//! 0xFF stand for what is absent. Whoever has an export can compute it without us.
+//! A hash is SHA-256 over the hash of the previous row (nothing for the first row) and the row's id, at, actor,
+//! address, tenant, action, target and detail. Each member is its length in bytes, as 8 bytes in big-endian order,
+//! followed by its text; numbers are decimal. An absent member is 8 bytes of 0xFF. An export is enough to compute the
+//! hashes.
 //!
-//! Why no key: who can write to the database can compute the whole chain anew, and a key that is derived from JWT_SECRET
-//! would hinder only those who do not have the server as well; it would also end the proof of older rows when that secret is
-//! changed and forgotten. So the proof lies outside: a [`Head`] that was noted elsewhere (each line of an export has one)
-//! fixes every row up to it, whatever secrets were stolen since. What is younger than the last one noted is not proven.
+//! The hash has no key. An attacker who can write to the database can recompute the chain. A key derived from
+//! JWT_SECRET would stop only attackers without access to the server, and rows could no longer be verified once that
+//! secret is replaced. The proof is therefore kept outside: a recorded [`Head`], which each line of an export contains,
+//! fixes all rows up to it. Rows after the last recorded head are not proven.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,10 +23,10 @@ use super::super::Conn;
 use super::super::schema::audit_head;
 use super::{Row, archive, list_from};
 
-/// So many rows are read at once.
+/// Rows that are read at once.
 const AT_ONCE: i64 = 1_000;
 
-/// What the hash of a row has to be after that of the row before.
+/// Returns the hash of a row that follows a row with the hash `before`.
 pub(super) fn hash(before: &[u8], row: &Row) -> Vec<u8> {
     let mut hash = Context::new(&SHA256);
     hash.update(before);
@@ -41,24 +42,25 @@ pub(super) fn hash(before: &[u8], row: &Row) -> Vec<u8> {
         row.detail.as_ref(),
     ];
     for member in members {
-        // The length first, so that no two rows have the same bytes; one that is absent has a length of its own.
+        // The length comes first, so that no two rows have the same bytes.
         hash.update(&member.map_or(u64::MAX, |text| text.len() as u64).to_be_bytes());
         hash.update(member.map_or(b"", |text| text.as_bytes()));
     }
     hash.finish().as_ref().to_vec()
 }
 
-/// A row's number and hash, which together fix it and every row before it. Written `17:9f86d0...`.
+/// The number and the hash of a row, which fix it and every row before it. Written as `17:9f86d0...`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head {
-    /// The row's number; 0 before the first one.
+    /// 0 before the first row.
     pub id: i64,
-    /// The row's hash; empty before the first one.
+    /// Empty before the first row.
     pub hash: Vec<u8>,
 }
 
 impl Head {
-    /// Whether a log whose last row is now `last` still contains this row. An archived row cannot be compared, and is believed.
+    /// Returns whether a log whose last row is `last` contains this row. That is assumed of an archived row, which
+    /// cannot be compared.
     pub fn is_kept(&self, conn: &mut Conn, last: &Head) -> QueryResult<bool> {
         if self == last {
             return Ok(true);
@@ -84,15 +86,13 @@ impl FromStr for Head {
             text.split_once(':').and_then(|(id, hash)| Some(Head { id: id.parse().ok()?, hash: unhex(hash)? }));
         let whole =
             |head: &Head| if head.id == 0 { head.hash.is_empty() } else { head.id > 0 && head.hash.len() == 32 };
-        parsed
-            .filter(whole)
-            .ok_or("has to be a number and 64 hexadecimal digits, as `audit verify` shows them: ID:HASH")
+        parsed.filter(whole).ok_or("must be ID:HASH, a number and 64 hexadecimal digits, as `audit verify` shows them")
     }
 }
 
-const REWRITTEN: &str = "or one before was written anew since that head was noted";
+const REWRITTEN: &str = "or an earlier row was rewritten since that head was recorded";
 
-/// Bytes as hexadecimal digits.
+/// Displays bytes as hexadecimal digits.
 pub struct Hex<'a>(pub &'a [u8]);
 
 impl fmt::Display for Hex<'_> {
@@ -101,7 +101,7 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
-/// The bytes of hexadecimal digits.
+/// Returns the bytes that hexadecimal digits stand for.
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u8>> = text.chars().map(|digit| digit.to_digit(16).map(|value| value as u8)).collect();
     digits
@@ -109,12 +109,11 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
         .map(|digits| digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
-/// The first row that is not as it was written.
+/// The first row that differs from what was written.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Broken {
-    /// Its number.
     pub id: i64,
-    /// What is wrong with it.
+    /// Continues the sentence "row 17: it ...".
     pub problem: &'static str,
 }
 
@@ -124,13 +123,14 @@ impl fmt::Display for Broken {
     }
 }
 
-/// Walks all rows that are not archived in order, some at a time, beside those who append. `known` is a head that was noted
-/// before: the log has to have that row still. Returns the head that was reached.
+/// Verifies all rows that are not archived, while others append. Returns the head of the log.
+///
+/// `known` is a recorded head, which the log must still contain.
 pub fn verify(conn: &mut Conn, known: Option<&Head>) -> QueryResult<Result<Head, Broken>> {
     loop {
         let archived = archive::end(conn)?;
         let verified = walk(conn, &archived, known)?;
-        // Rows that are archived meanwhile only seem to be missing.
+        // Rows that are archived during the walk seem to be missing.
         if verified.is_ok() || archive::end(conn)? == archived {
             return Ok(verified);
         }
@@ -143,19 +143,17 @@ fn walk(conn: &mut Conn, archived: &Head, known: Option<&Head>) -> QueryResult<R
     let mut told = archived.id == 0;
     if let Some(known) = known.filter(|known| known.id > 0 && known.id <= archived.id && *known != archived) {
         let id = known.id;
-        let problem = match id == archived.id {
-            true => REWRITTEN,
-            false => "is archived: give its file and those after it as well",
-        };
+        let problem =
+            if id == archived.id { REWRITTEN } else { "is archived: also give its file and the files after it" };
         return Ok(Err(Broken { id, problem }));
     }
     let (mut from, mut at_once) = (i64::MIN, AT_ONCE);
     loop {
-        // The end first: a row that is appended after this look is in the next rows, and so never seems to be missing.
+        // The end is read before the rows, so that a row that is appended meanwhile never seems to be missing.
         let end: Option<(i64, Vec<u8>)> =
             audit_head::table.select((audit_head::last, audit_head::hash)).first(conn).optional()?;
         let rows = match list_from(conn, from, at_once) {
-            // One of them cannot even be read: one by one, to say which.
+            // Some row cannot be read. Reading one at a time finds its number.
             Err(DieselError::DeserializationError(_)) if at_once > 1 => {
                 at_once = 1;
                 continue;
@@ -166,7 +164,7 @@ fn walk(conn: &mut Conn, archived: &Head, known: Option<&Head>) -> QueryResult<R
             rows => rows?,
         };
         if rows.is_empty() && !told {
-            return Ok(Err(Broken { id: archived.id, problem: "is said to be archived, but no row tells of that" }));
+            return Ok(Err(Broken { id: archived.id, problem: "is recorded as archived, but no row confirms that" }));
         }
         if rows.is_empty() {
             return Ok(end_at(reached, end.map(|(id, hash)| Head { id, hash }), known));
@@ -212,21 +210,21 @@ fn mistyped(conn: &mut Conn) -> QueryResult<Option<i64>> {
     }
 }
 
-/// The head after `row`, which has to follow the one at `reached`.
+/// Returns the head after `row`, which must follow `reached`.
 ///
 /// # Errors
-/// When it does not.
+/// If the row does not follow, was edited, or differs from `known`.
 pub fn follow(reached: &Head, row: Row, known: Option<&Head>) -> Result<Head, Broken> {
     let next = reached.id + 1;
     let broken = |id, problem| Err(Broken { id, problem });
     if row.id < next {
-        return broken(row.id, "has a number that no row has");
+        return broken(row.id, "has a number that no row can have");
     }
     if row.id > next {
         return broken(next, "is missing");
     }
     if row.hash != hash(&reached.hash, &row) {
-        return broken(next, "was edited, or was not written after the row before");
+        return broken(next, "was edited, or was not written after the previous row");
     }
     if known.is_some_and(|known| known.id == next && known.hash != row.hash) {
         return broken(next, REWRITTEN);
@@ -237,7 +235,7 @@ pub fn follow(reached: &Head, row: Row, known: Option<&Head>) -> Result<Head, Br
 fn end_at(reached: Head, end: Option<Head>, known: Option<&Head>) -> Result<Head, Broken> {
     let broken = |id, problem| Err(Broken { id, problem });
     let Some(end) = end else {
-        return broken(reached.id, "may not be the last one: the record of the end, audit_head, is gone");
+        return broken(reached.id, "may not be the last row: the record of the end, audit_head, is missing");
     };
     if end.id > reached.id || known.is_some_and(|known| known.id > reached.id) {
         return broken(reached.id + 1, "is missing");
@@ -245,18 +243,16 @@ fn end_at(reached: Head, end: Option<Head>, known: Option<&Head>) -> Result<Head
     if end.id < reached.id {
         return broken(end.id + 1, "is beyond the recorded end, audit_head");
     }
-    match end.hash == reached.hash {
-        true => Ok(reached),
-        false => broken(reached.id, "is not the one that the record of the end, audit_head, has"),
-    }
+    if end.hash == reached.hash { Ok(reached) } else { broken(reached.id, "differs from the recorded end, audit_head") }
 }
 
 #[cfg(test)]
+#[allow(non_snake_case, reason = "a test is named `feature__condition`")]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_head_is_written_in_one_way() {
+    fn head__has_one_text_form() {
         let head = Head { id: 17, hash: (0..32).map(|byte| byte * 7).collect() };
         assert_eq!(head.to_string().parse(), Ok(head.clone()));
         assert_eq!("0:".parse(), Ok(Head::default()));

