@@ -42,6 +42,10 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+#[cfg(doctest)]
+#[doc = include_str!("../docs/library.md")]
+struct Library;
+
 pub mod app;
 pub mod cli;
 pub mod config;

@@ -1,5 +1,7 @@
-//! What the documents say is what the code does: the README's table and `.env.example` list every setting with its default,
-//! and every block of the operations page is run.
+//! What the documents say is what the code does: `docs/configuration.md` and `.env.example` list every setting with its
+//! default, links lead somewhere, and every block of the operations page is run.
+
+mod pages;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +14,6 @@ use crate::binary::{Client, PROMISED, free_port, text, within};
 use crate::harness::{Database, PASSWORD};
 
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
-const README: &str = include_str!("../../README.md");
 const ENV_EXAMPLE: &str = include_str!("../../.env.example");
 
 #[test]
@@ -35,13 +36,6 @@ fn the_example_lists_every_setting_with_its_default() {
         }
     }
     assert!(listed.is_empty(), "not settings: {listed:?}");
-}
-
-#[test]
-fn the_readme_lists_every_setting() {
-    for setting in Config::load(|_| None).expect("the defaults are good").settings {
-        assert!(README.contains(&format!("`{}`", setting.key)), "{}", setting.key);
-    }
 }
 
 /// An installation as `docs/operations.md` assumes it: a folder with `.env`, `gatebird` in the path, and a `systemctl` that

@@ -1,5 +1,5 @@
-//! What people paste from the README and from the server's greeting runs in their shells as it stands, and the README's own
-//! server does all that the binary does.
+//! What people paste from the README and from the server's greeting runs in their shells as it stands, and the server of
+//! docs/library.md does all that the binary does.
 
 use std::fs;
 use std::io::Write;
@@ -11,6 +11,7 @@ use crate::binary::{Child, free_port, gatebird, run, signal, text, within};
 use crate::harness::{Database, Gate, PASSWORD, json};
 
 const README: &str = include_str!("../../README.md");
+const LIBRARY: &str = include_str!("../../docs/library.md");
 const OWN_SERVER: &str = include_str!("../../examples/own_server.rs");
 
 /// Shells with their options for reading an interactive user's input, which a terminal need not be for, and no start-up file.
@@ -108,8 +109,8 @@ fn the_walk_works_after_the_lines_of_the_greeting_and_again() {
 }
 
 #[test]
-fn the_readmes_own_server_does_all_that_the_binary_does() {
-    assert!(README.contains(&format!("```rust,no_run\n{OWN_SERVER}```")), "the README has examples/own_server.rs");
+fn the_own_server_of_the_library_page_does_all_that_the_binary_does() {
+    assert!(LIBRARY.contains(&format!("```rust,no_run\n{OWN_SERVER}```")), "docs/library.md has examples/own_server.rs");
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--example", "own_server"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
