@@ -110,7 +110,10 @@ fn the_walk_works_after_the_lines_of_the_greeting_and_again() {
 
 #[test]
 fn the_own_server_of_the_library_page_does_all_that_the_binary_does() {
-    assert!(LIBRARY.contains(&format!("```rust,no_run\n{OWN_SERVER}```")), "docs/library.md has examples/own_server.rs");
+    assert!(
+        LIBRARY.contains(&format!("```rust,no_run\n{OWN_SERVER}```")),
+        "docs/library.md has examples/own_server.rs"
+    );
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--example", "own_server"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))

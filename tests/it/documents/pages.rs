@@ -33,9 +33,13 @@ fn links(page: &Path) -> Vec<String> {
 /// The anchors that GitHub gives to the headings of a page.
 fn anchors(page: &Path) -> Vec<String> {
     let prose = prose(page);
-    let headings = prose.lines().filter_map(|line| line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#')));
+    let headings = prose
+        .lines()
+        .filter_map(|line| line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#')));
     let is_kept = |character: &char| character.is_alphanumeric() || " -_".contains(*character);
-    headings.map(|heading| heading.to_lowercase().chars().filter(is_kept).collect::<String>().replace(' ', "-")).collect()
+    headings
+        .map(|heading| heading.to_lowercase().chars().filter(is_kept).collect::<String>().replace(' ', "-"))
+        .collect()
 }
 
 #[test]
@@ -59,7 +63,11 @@ fn links__lead_to_a_file_and_a_heading() {
             let (path, heading) = link.split_once('#').unwrap_or((&link, ""));
             let target = if path.is_empty() { page.clone() } else { page.with_file_name(path) };
             assert!(target.exists(), "{}: {link}", page.display());
-            assert!(heading.is_empty() || anchors(&target).iter().any(|anchor| anchor == heading), "{}: {link}", page.display());
+            assert!(
+                heading.is_empty() || anchors(&target).iter().any(|anchor| anchor == heading),
+                "{}: {link}",
+                page.display()
+            );
         }
     }
 }
@@ -74,7 +82,8 @@ fn listed(page: &str) -> BTreeMap<String, String> {
         let quoted = default.trim().strip_prefix('`').and_then(|default| default.strip_suffix('`'));
         let quoted: Vec<&str> = quoted.map(|quoted| quoted.split("`, `").collect()).unwrap_or_default();
         // One default may stand for several keys.
-        let default = move |number: usize| quoted.get(number).or(quoted.first()).copied().unwrap_or(default.trim()).to_owned();
+        let default =
+            move |number: usize| quoted.get(number).or(quoted.first()).copied().unwrap_or(default.trim()).to_owned();
         keys.into_iter().enumerate().map(move |(number, key)| (key.to_owned(), default(number))).collect::<Vec<_>>()
     })
     .collect()
@@ -89,7 +98,8 @@ fn configuration_page__lists_every_setting_with_its_default() {
         let listed = listed.remove(setting.key).unwrap_or_else(|| panic!("{} is not listed", setting.key));
         let listed = listed.replace("$PORT", &default("PORT")).replace("$PUBLIC_URL", &default("PUBLIC_URL"));
         // The page describes these in words: they depend on the machine, on another setting, or on the first start.
-        let in_words = ["WORKERS", "JWT_SECRET", "JWT_SECRET_PREVIOUS", "LIMIT_ADDRESS", "ALLOW_LOCAL_HOSTS", "DNS_SERVER"];
+        let in_words =
+            ["WORKERS", "JWT_SECRET", "JWT_SECRET_PREVIOUS", "LIMIT_ADDRESS", "ALLOW_LOCAL_HOSTS", "DNS_SERVER"];
         assert!(in_words.contains(&setting.key) || listed == setting.shown, "{}: {listed}", setting.key);
     }
     assert!(listed.is_empty(), "not settings: {listed:?}");
