@@ -1,5 +1,5 @@
-//! The connections of clients. `Connection` sees to it that each of them costs at most 256 KiB and ends in time, whatever
-//! is sent on it. [`Connections`] sees to it that no network has too many of them.
+//! Client connections. A `Connection` takes at most 256 KiB of memory and has deadlines, whatever the client sends.
+//! [`Connections`] limits their number per network.
 
 mod deadline;
 mod framing;
@@ -21,14 +21,14 @@ use crate::config::{Config, Timeouts};
 use crate::metrics::Metrics;
 use crate::shares::{Holder, Network, Share};
 
-/// File descriptors that are left for the database and the like.
+/// File descriptors that are reserved for the database and other files.
 const RESERVED_FILES: u64 = 200;
 /// How long the kernel waits for a client that acknowledges nothing, or whose receive window stays closed.
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often the log tells that connections were refused.
+/// Shortest interval between two warnings about refused connections.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Admits connections: of one network at most `LIMIT_CONNECTIONS`, and only while it has fewer than remain free.
+/// Admits connections. One network may have `LIMIT_CONNECTIONS`, and never more than remain free.
 #[derive(Debug)]
 pub struct Connections {
     share: Share,
@@ -38,7 +38,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// With nobody connected.
+    /// Starts without connections.
     pub fn new(config: &Config) -> Connections {
         let capacity = capacity_of_worker(config.workers) * config.workers;
         let limit = config.connections_per_network.unwrap_or(capacity);
@@ -50,30 +50,29 @@ impl Connections {
         }
     }
 
-    /// Admits a connection that was accepted, unless its network has too many.
+    /// Admits an accepted connection; `None` if its network has too many.
     pub(crate) fn admit(&self, stream: TcpStream, peer: Option<IpAddr>, metrics: &Metrics) -> Option<Connection> {
         let peer = peer.map(|peer| peer.to_canonical());
         let is_proxy = peer.is_some_and(|peer| self.trusted_proxies.iter().any(|network| network.contains(&peer)));
-        // A proxy has the connections of all its clients.
-        let share = match is_proxy {
-            true => None,
-            false => {
-                let network = Network::of(peer);
-                let Some(permit) = self.share.try_take(Holder::network(network)) else {
-                    metrics.connections_refused.inc();
-                    self.warn(peer);
-                    return None;
-                };
-                Some((permit, Turn::new(network)))
-            }
+        // A trusted proxy is not limited, since it connects on behalf of all its clients.
+        let share = if is_proxy {
+            None
+        } else {
+            let network = Network::of(peer);
+            let Some(permit) = self.share.try_take(Holder::network(network)) else {
+                metrics.connections_refused.inc();
+                self.warn(peer);
+                return None;
+            };
+            Some((permit, Turn::new(network)))
         };
         if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT)) {
-            log::debug!("a connection without a time limit: {error}");
+            log::debug!("cannot set the TCP user timeout of a connection: {error}");
         }
         Some(Connection::new(stream, self.timeouts, share))
     }
 
-    /// Tells of a refused connection, once in a while.
+    /// Logs a refused connection, at most once per [`WARNING_INTERVAL`].
     fn warn(&self, peer: Option<IpAddr>) {
         let now = Instant::now();
         let mut warned_at = self.warned_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,7 +84,7 @@ impl Connections {
     }
 }
 
-/// How many connections a worker takes. Beyond that, connections wait to be accepted.
+/// How many connections a worker accepts. Further ones wait in the kernel.
 pub(crate) fn capacity_of_worker(workers: usize) -> usize {
     let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
     let connections = usize::try_from(files.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX) / workers;

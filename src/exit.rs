@@ -1,12 +1,12 @@
-//! Why the process ends: one line for people and a sysexits code for the service manager.
+//! Reasons for the process to exit: a line for people and a sysexits status for the service manager.
 
 use std::fmt::{self, Display};
 
-/// A reason to end; see `sysexits.h`. Anything with status 0 is no `Exit`.
+/// A failure that ends the process, with a status from `sysexits.h`.
 pub struct Exit {
-    /// The process's exit status.
+    /// The exit status, never 0.
     pub code: u8,
-    /// What is wrong and how to mend it.
+    /// What is wrong, and how to fix it.
     pub line: String,
 }
 
@@ -20,7 +20,7 @@ impl Exit {
         Exit::new(64, line)
     }
 
-    /// 65: the data is corrupt, or of a newer version.
+    /// 65: the data is corrupt, or was written by a newer version.
     pub fn data(line: impl Display) -> Exit {
         Exit::new(65, one_line(line))
     }
@@ -35,22 +35,22 @@ impl Exit {
         Exit::new(70, one_line(line))
     }
 
-    /// 73: the file is already in use, or cannot be made.
+    /// 73: a file is already in use, or cannot be created.
     pub fn cannot_create(line: impl Display) -> Exit {
         Exit::new(73, one_line(line))
     }
 
-    /// 75: the process must be started again, as supervisors do.
+    /// 75: the process must be restarted, as service managers do.
     pub fn temporary(line: impl Display) -> Exit {
         Exit::new(75, one_line(line))
     }
 
-    /// 77: the database refuses a right that is needed.
+    /// 77: a needed right is missing in the database.
     pub fn no_permission(line: impl Display) -> Exit {
         Exit::new(77, one_line(line))
     }
 
-    /// 78: the settings cannot be used.
+    /// 78: the settings are invalid.
     pub fn config(line: impl Display) -> Exit {
         Exit::new(78, line)
     }
@@ -62,7 +62,7 @@ impl Display for Exit {
     }
 }
 
-/// The same line: what a `main` that returns the error shows.
+/// The same line, for a `main` that returns the error.
 impl fmt::Debug for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.line)
@@ -71,7 +71,7 @@ impl fmt::Debug for Exit {
 
 impl std::error::Error for Exit {}
 
-/// Databases tell their troubles in several lines.
+/// Joins the several lines of a database's error message.
 fn one_line(text: impl Display) -> String {
     text.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,5 +1,4 @@
-//! Hashtags: how they are found in a post, and the one form in which two spellings are one tag.
-//! Pure text: knows nothing of posts, tenants or URLs.
+//! Hashtags: how they are found in a text, and their canonical form, which different spellings share.
 
 use std::collections::HashSet;
 
@@ -7,22 +6,22 @@ use icu_casemap::CaseMapper;
 use icu_normalizer::ComposingNormalizerBorrowed;
 use unicode_ident::{is_xid_continue, is_xid_start};
 
-/// One hashtag's title, without the `#`: NFC, case folded in full, NFC again.
+/// A hashtag's title without the `#`, in its canonical form: NFC, full case folding, NFC again.
 ///
-/// So `#Straße` and `#STRASSE` are one tag, and so are composed and decomposed Hangul.
+/// So `#Straße` and `#STRASSE` are the same tag, and so are composed and decomposed Hangul.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Hashtag(String);
 
 impl Hashtag {
-    /// Reads a title as it stands in a URL, with or without one leading `#`. None when no post can
-    /// have this tag: the title is empty or has a character at which a hashtag ends.
+    /// Parses a title, with or without one leading `#`. `None` if no text can contain this tag: the title is empty, or
+    /// has a character that ends a hashtag.
     pub fn parse(title: &str) -> Option<Hashtag> {
         let title = title.strip_prefix('#').unwrap_or(title);
         let whole = !title.is_empty() && leading_title(title) == title;
         whole.then(|| Hashtag::fold(title))
     }
 
-    /// The title in its one form.
+    /// The title in its canonical form.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -34,12 +33,11 @@ impl Hashtag {
     }
 }
 
-/// All hashtags of a post's content, each once, in order of first appearance.
+/// All hashtags of a text, each once, in order of first appearance.
 ///
-/// A hashtag is `#` and the letters, digits, marks and underscores of any script that follow; it
-/// begins with a letter, digit or underscore. Zero-width joiners count between two such characters,
-/// since Persian and Indic spelling needs them. It ends at anything else: white space, punctuation,
-/// symbols, emoji, the next `#`.
+/// A hashtag is `#` and the letters, digits, marks and underscores of any script that follow. It begins with a letter,
+/// digit or underscore. Zero-width joiners between two such characters belong to it, since Persian and Indic spelling
+/// needs them. Any other character ends it: white space, punctuation, a symbol, an emoji or the next `#`.
 pub fn hashtags(content: &str) -> Vec<Hashtag> {
     let mut seen = HashSet::new();
     content
@@ -54,14 +52,14 @@ pub fn hashtags(content: &str) -> Vec<Hashtag> {
 
 /// The longest title that `text` begins with, perhaps empty.
 fn leading_title(text: &str) -> &str {
-    // Not with a mark: that belongs to the `#` itself (the keycap emoji), and NFC may move it.
+    // A leading mark belongs to the `#` itself, as in the keycap emoji, and NFC may move it.
     if !text.starts_with(|c: char| c == '_' || c.is_numeric() || is_xid_start(c)) {
         return "";
     }
     let mut end = 0;
     for (at, c) in text.char_indices() {
         if is_joiner(c) {
-            // Kept only if a character of the title follows and moves `end` past it.
+            // A joiner is kept only if a character of the title follows and moves `end` past it.
             if end != at {
                 break;
             }
@@ -79,6 +77,7 @@ fn is_joiner(c: char) -> bool {
 }
 
 #[cfg(test)]
+#[expect(non_snake_case, reason = "a test is named `feature__condition`")]
 mod tests {
     use proptest::prelude::*;
 
@@ -89,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn found_in_content() {
+    fn hashtags__found_in_content() {
         let table: &[(&str, &[&str])] = &[
             ("", &[]),
             ("no tags here", &[]),
@@ -110,7 +109,7 @@ mod tests {
             ("#a\u{3000}b", &["a"]),
             ("#a\nb", &["a"]),
             ("#a\0b", &["a"]),
-            // Each once, by its folded form, in order of first appearance.
+            // Each tag once, by its canonical form, in order of first appearance.
             ("#b #a #B #a #b", &["b", "a"]),
             ("#Straße #STRASSE #strasse", &["strasse"]),
             ("#Café #cafe\u{301} #CAFÉ", &["café"]),
@@ -124,7 +123,7 @@ mod tests {
             ("#עִבְרִית", &["עִבְרִית"]),
             ("#x² #½", &["x²", "½"]),
             ("#\u{301}a", &[]),
-            ("#\u{81b}\u{11a47}", &[]), // marks that NFC puts in another order
+            ("#\u{81b}\u{11a47}", &[]), // marks that NFC reorders
             // Joiners between characters only.
             ("#می\u{200c}خواهم", &["می\u{200c}خواهم"]),
             ("#a\u{200d}", &["a"]),
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn parsed_from_a_url() {
+    fn parse__titles_of_urls() {
         for (title, tag) in [
             ("rust", Some("rust")),
             ("#rust", Some("rust")),
@@ -166,10 +165,10 @@ mod tests {
         }
     }
 
-    /// Folding and composing must never lead to something that is no title, or that folds once more.
+    /// The canonical form must be a title, and its own canonical form.
     #[test]
-    fn every_character_has_one_form() {
-        // Above these are only ideographs that stay as they are, and no letters at all.
+    fn fold__every_character_has_one_form() {
+        // The other planes have only ideographs that do not change, and no letters.
         for c in (char::MIN..='\u{1ffff}').chain('\u{2f800}'..='\u{2fa1f}') {
             for title in [c.to_string(), format!("α{c}\u{301}")] {
                 if leading_title(&title) == title {
@@ -192,12 +191,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_content(content in any::<String>()) {
+        fn hashtags__any_content(content in any::<String>()) {
             assert_stable(&content);
         }
 
         #[test]
-        fn content_full_of_tags(content in r"([# ]?[\p{L}\p{M}\p{N}_\u{200d}]{0,3}){0,20}") {
+        fn hashtags__content_full_of_tags(content in r"([# ]?[\p{L}\p{M}\p{N}_\u{200d}]{0,3}){0,20}") {
             assert_stable(&content);
         }
     }

@@ -1,5 +1,5 @@
-//! Third-party hosts: what may be registered, its one canonical spelling, and the browser origin
-//! it stands for. Pure text: knows nothing of DNS, HTTP or storage, nor of who owns a host.
+//! Third-party hosts: which may be registered, their canonical spelling, and the browser origins that belong to them.
+//! This is text processing only, without DNS, HTTP or storage.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -10,23 +10,22 @@ mod idna;
 #[cfg(test)]
 mod tests;
 
-/// Bytes of input looked at; the longest name DNS allows stays below it, even in decomposed Hangul.
+/// Largest input in bytes. The longest name of DNS is shorter, even in decomposed Hangul.
 const MAX_INPUT: usize = 4096;
-/// Octets of a name in DNS (RFC 1035 §2.3.4), without the root's dot.
+/// Largest size of a DNS name in octets, without the root's dot (RFC 1035 §2.3.4).
 const MAX_NAME: usize = 253;
-/// Octets of one label in DNS (RFC 1035 §2.3.4).
+/// Largest size of a DNS label in octets (RFC 1035 §2.3.4).
 const MAX_LABEL: usize = 63;
 
-/// Characters that IDNA takes and that show nothing: the joiners and the blank Braille pattern. A
-/// name that truly has a joiner (Persian, say) can be given as `xn--`, where it hides nothing.
+/// Invisible characters that IDNA accepts: the joiners and the blank Braille pattern. A name that needs a joiner, such
+/// as a Persian one, can be given in its `xn--` form, where it hides nothing.
 const INVISIBLE: [char; 3] = ['\u{200C}', '\u{200D}', '\u{2800}'];
 
 /// The only character outside ASCII that lower-cases to an ASCII letter.
 const KELVIN_SIGN: char = '\u{212A}';
 
-/// Top-level names that never lead to a host on the public Internet: RFC 3172, 6761, 6762 (with
-/// appendix G), 7686 and 9476, and `localdomain` by custom. `test` and `example` are left out:
-/// people need names to try things with.
+/// Top-level names that are never public: RFC 3172, 6761, 6762 (with appendix G), 7686 and 9476, and `localdomain` by
+/// convention. `test` and `example` are missing on purpose, for experiments.
 const SPECIAL_USE: [&str; 13] = [
     "alt",
     "arpa",
@@ -45,26 +44,26 @@ const SPECIAL_USE: [&str; 13] = [
 
 /// A third-party host as registered: `name` or `name:port` in lower-case ASCII (IDNA A-labels).
 ///
-/// The port is part of the identity, but for one that says nothing: `shop.example:443` is `shop.example`,
-/// whose origin it has, and `shop.example:8443` another host. Else whoever lost a host (suspended, or
-/// proven by somebody else) could have it again by writing the port. 80 says nothing of `localhost`
-/// alone, the one host that stands for http origins as well.
+/// The port is part of the identity, except for the default port 443: `shop.example:443` is the same host as
+/// `shop.example`, but `shop.example:8443` is another one. Otherwise, an owner who lost a host (by suspension, or
+/// because another user verified it) could register it again with the port. For `localhost`, which has http origins
+/// too, 80 is also a default port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Host(String);
 
-/// Whether `localhost`, with or without a port, is a host here (`ALLOW_LOCAL_HOSTS`).
+/// Whether `localhost`, with or without a port, may be registered (`ALLOW_LOCAL_HOSTS`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocalHosts {
     /// `localhost` may be registered.
     Allowed,
-    /// `localhost` is refused like any other name that is not public.
+    /// `localhost` is refused like other names that are not public.
     Refused,
 }
 
-/// Why an input is not a host; `Display` is for the person who typed it.
+/// Why an input is not a host. `Display` addresses the person who typed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
-    /// Nothing was given.
+    /// The input is empty.
     #[error("a host is required")]
     Empty,
     /// The whole name is longer than DNS allows.
@@ -73,47 +72,48 @@ pub enum HostError {
     /// One label is longer than DNS allows.
     #[error("each part of a host name has at most {MAX_LABEL} characters")]
     Label,
-    /// A scheme, user, path, query or fragment stands beside the host.
+    /// The input has a scheme, user, path, query or fragment.
     #[error("give the host only: no scheme, user, path or query")]
     Scheme,
-    /// A `*`.
+    /// The input contains `*`.
     #[error("wildcards are not allowed: register each host by its full name")]
     Wildcard,
     /// An IP address in any notation, or a name that URL parsers read as one.
     #[error("an IP address is not allowed: give a host name")]
     IpLiteral,
-    /// Not 1 to 65535 in plain decimal, or a second colon.
+    /// The port is not 1 to 65535 in canonical decimal, or there is a second colon.
     #[error("the port must be a number from 1 to 65535")]
     Port,
     /// A leading, trailing or doubled dot.
     #[error("a host name has no leading, trailing or double dot")]
     EmptyLabel,
-    /// White space, control and invisible characters, underscore, symbols and punctuation, or one that IDNA would replace.
+    /// The character is not allowed: white space, a control or invisible character, an underscore, a symbol,
+    /// punctuation, or a character that IDNA would replace.
     #[error("the character U+{:04X} is not allowed in a host name", u32::from(*.0))]
     Character(char),
     /// A label begins or ends with a hyphen.
     #[error("no part of a host name may begin or end with a hyphen")]
     Hyphen,
-    /// Not a valid internationalised name (UTS #46, RFC 5893): an `xn--` label that does not
-    /// round-trip, a mark in front, mixed directions.
+    /// The internationalised name is invalid (UTS #46, RFC 5893): an `xn--` label that does not round-trip, a leading
+    /// mark, or mixed directions.
     #[error("this is not a valid internationalised host name")]
     Idna,
-    /// `localhost` where it is not allowed.
+    /// `localhost`, which is not allowed on this server.
     #[error("localhost is not allowed here")]
     Local,
     /// A name that is never public, such as `*.internal` or `*.local`.
     #[error("this name is reserved for private or special use")]
     SpecialUse,
-    /// One label that is no known suffix, such as `intranet`.
+    /// A single label that is not a known suffix, such as `intranet1`.
     #[error("give the full host name, for example www.example.com")]
     SingleLabel,
-    /// A name under which others register theirs, such as `co.uk` or `github.io`.
+    /// A public suffix, below which different owners register names, such as `co.uk` or `github.io`.
     #[error("this is a public suffix that many owners share: register a name below it")]
     PublicSuffix,
 }
 
 impl Host {
-    /// Reads `name[:port]` as a person types it: in any case, in Unicode or as A-labels.
+    /// Parses `name[:port]` as a person types it: in any case, in Unicode or as A-labels.
     pub fn parse(input: &str, local: LocalHosts) -> Result<Host, HostError> {
         refuse_other_notations(input)?;
         let (name, port) = match input.split_once(':') {
@@ -126,12 +126,12 @@ impl Host {
         Ok(Host(without_default_port(&host).to_owned()))
     }
 
-    /// Takes back what [`Host::parse`] once accepted. Unchecked: for our own database only.
+    /// A host that [`Host::parse`] accepted before, from the database. It is not checked again.
     pub fn from_stored(stored: String) -> Host {
         Host(stored)
     }
 
-    /// `name` or `name:port`, as stored.
+    /// `name` or `name:port`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -146,18 +146,17 @@ impl Host {
         self.0.split_once(':').and_then(|(_, port)| port.parse().ok())
     }
 
-    /// Whether `text` names this host, as the `Host` header of a request does: in any case, with the
-    /// default port or without, A-labels only.
+    /// Whether `text`, such as a `Host` header, names this host: in any case, with or without the default port, in
+    /// A-labels.
     pub fn is_named(&self, text: &str) -> bool {
         without_default_port(&self.0).eq_ignore_ascii_case(without_default_port(text))
     }
 
-    /// Whether `origin`, the value of an `Origin` header, is this host's own origin over https, byte
-    /// for byte as browsers write it (RFC 6454 §6.2): lower case, no trailing slash or dot, no
-    /// default port.
+    /// Whether `origin`, the value of an `Origin` header, is this host's https origin, exactly as browsers write it
+    /// (RFC 6454 §6.2): in lower case, without a trailing slash or dot, without a default port.
     ///
-    /// `shop.example` matches `https://shop.example` only, and so does a `shop.example:443` that was
-    /// stored while default ports were kept. Plain http counts for `localhost` alone. `null` matches nothing.
+    /// `shop.example` matches only `https://shop.example`. A stored `shop.example:443` matches the same origin. Only
+    /// `localhost` matches http origins. `null` matches nothing.
     pub fn matches_origin(&self, origin: &str) -> bool {
         match origin.split_once("://") {
             Some(("https", authority)) => authority == self.without_default(443),
@@ -166,7 +165,7 @@ impl Host {
         }
     }
 
-    /// Every host whose own origin `origin` is, registered or not: as [`Host::matches_origin`] says.
+    /// All hosts, registered or not, that match `origin` by [`Host::matches_origin`].
     pub fn of_origin(origin: &str) -> impl Iterator<Item = Host> {
         let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
         let spellings = [authority.to_owned(), format!("{authority}:443"), format!("{authority}:80")];
@@ -190,8 +189,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// A `name[:port]` without the port that is the default of an origin which the bare name stands for: 443, and 80
-/// where that is `localhost`.
+/// Removes a default port from `name[:port]`: 443, and for `localhost` also 80.
 fn without_default_port(host: &str) -> &str {
     match host.split_once(':') {
         Some((name, "443")) => name,
@@ -200,7 +198,7 @@ fn without_default_port(host: &str) -> &str {
     }
 }
 
-/// Refuses what is no `name[:port]` at all, so that the answer can say more than "bad character".
+/// Refuses input that is not `name[:port]`, with a more helpful error than [`HostError::Character`].
 fn refuse_other_notations(input: &str) -> Result<(), HostError> {
     if input.is_empty() {
         return Err(HostError::Empty);
@@ -222,12 +220,12 @@ fn refuse_other_notations(input: &str) -> Result<(), HostError> {
 }
 
 fn parse_port(port: &str) -> Result<u16, HostError> {
-    // `u16::from_str` takes `+80`, and leading zeros would give one port many spellings.
+    // `u16::from_str` accepts `+80`, and leading zeros would give a port several spellings.
     let plain = port.bytes().all(|b| b.is_ascii_digit()) && !port.starts_with('0');
     port.parse().ok().filter(|_| plain).ok_or(HostError::Port)
 }
 
-/// The one spelling of a name: lower-case A-labels.
+/// The canonical spelling of a name: lower-case A-labels.
 fn canonical_name(name: &str) -> Result<String, HostError> {
     let typed = lower_nfc(name)?;
     if let Some(c) = typed.chars().find(|&c| !is_allowed(c)) {
@@ -240,7 +238,7 @@ fn canonical_name(name: &str) -> Result<String, HostError> {
     if typed.split('.').any(hyphenated) {
         return Err(HostError::Hyphen);
     }
-    // Names that URL parsers read as IPv4 (0x7f.1, 2130706433) are found by such a parser.
+    // A URL parser detects names that are IPv4 addresses in other notations, such as 0x7f.1 and 2130706433.
     let ascii = match url::Host::parse(&typed) {
         Ok(url::Host::Domain(ascii)) => ascii,
         Ok(url::Host::Ipv4(_) | url::Host::Ipv6(_)) => return Err(HostError::IpLiteral),
@@ -257,7 +255,7 @@ fn canonical_name(name: &str) -> Result<String, HostError> {
     Ok(ascii)
 }
 
-/// The two differences in spelling that we forgive: case, and composed or decomposed characters.
+/// Removes the two accepted differences in spelling: case, and composed or decomposed characters.
 fn lower_nfc(name: &str) -> Result<String, HostError> {
     if name.contains(KELVIN_SIGN) {
         return Err(HostError::Character(KELVIN_SIGN));
@@ -266,9 +264,8 @@ fn lower_nfc(name: &str) -> Result<String, HostError> {
     Ok(ComposingNormalizerBorrowed::new_nfc().normalize(&lower).into_owned())
 }
 
-/// Whether IDNA takes the character as it is. One that it would drop (soft hyphen, zero-width
-/// space) or replace (fullwidth letters, ideographic full stop) would make the name that gets
-/// registered another than the one that was read.
+/// Whether IDNA keeps the character unchanged. If IDNA dropped it (soft hyphen, zero-width space) or replaced it
+/// (fullwidth letters, ideographic full stop), the registered name would differ from the typed one.
 fn is_allowed(c: char) -> bool {
     match c {
         'a'..='z' | '0'..='9' | '-' | '.' => true,
@@ -277,7 +274,7 @@ fn is_allowed(c: char) -> bool {
     }
 }
 
-/// Refuses A-labels that IDNA2008 does not have, however the name was typed (RFC 5891 §4.2).
+/// Refuses labels that IDNA2008 does not allow, however the name was typed (RFC 5891 §4.2).
 fn check_labels(ascii: &str) -> Result<(), HostError> {
     let (unicode, read) = ::idna::domain_to_unicode(ascii);
     read.map_err(|_| HostError::Idna)?;
@@ -285,7 +282,7 @@ fn check_labels(ascii: &str) -> Result<(), HostError> {
         if let Some(c) = idna::disallowed(label) {
             return Err(HostError::Character(c));
         }
-        // Such as `xn--`, which would have a second meaning.
+        // Such as `xn--`, which marks an A-label.
         if label.chars().skip(2).take(2).eq(['-', '-']) {
             return Err(HostError::Hyphen);
         }
@@ -293,7 +290,7 @@ fn check_labels(ascii: &str) -> Result<(), HostError> {
     Ok(())
 }
 
-/// Refuses names that are not one third party's host on the public Internet.
+/// Refuses names that are not public, or that many owners share.
 fn check_public(name: &str, local: LocalHosts) -> Result<(), HostError> {
     if name == "localhost" {
         return match local {

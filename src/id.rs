@@ -1,5 +1,5 @@
-//! Identifiers as types, so that a post's number is never taken for a user's.
-//! They come from a database row or from a parsed public form, never from a bare number.
+//! Identifiers as types, so that a post's number cannot be taken for a user's. They come from a database row or a
+//! parsed public form, never from a plain number.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -13,8 +13,7 @@ use diesel::sql_types::{BigInt, Binary, Text};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Digits, capitals, small letters: the only characters of public ids and secrets, so that
-/// URL-encoding makes no difference to them.
+/// The only characters of public ids and secrets after their prefix. URL encoding does not change them.
 pub(crate) const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// Fills `into` with uniformly random base62 characters.
@@ -22,9 +21,9 @@ pub(crate) fn random_base62(into: &mut [u8]) {
     let mut filled = 0;
     while filled < into.len() {
         let mut random = [0_u8; 64];
-        aws_lc_rs::rand::fill(&mut random).expect("the system's random source answers");
-        // 248 is the largest multiple of 62 in a byte: above it, taking the remainder would
-        // favour the first characters.
+        aws_lc_rs::rand::fill(&mut random).expect("the system's random source works");
+        // 248 is the largest multiple of 62 in a byte. The remainder of a larger byte would favour the first
+        // characters.
         for byte in random.into_iter().filter(|byte| *byte < 248) {
             if filled < into.len() {
                 into[filled] = BASE62[usize::from(byte % 62)];
@@ -34,29 +33,29 @@ pub(crate) fn random_base62(into: &mut [u8]) {
     }
 }
 
-/// A number as a path or a query may spell it: decimal digits, and none too many.
+/// Parses a number of a path or query: canonical decimal, without a sign or leading zeros.
 pub(crate) fn number(text: &str) -> Option<i64> {
     let number: i64 = text.parse().ok()?;
     (number >= 0 && number.to_string() == text).then_some(number)
 }
 
-/// A user's number, which is the tenant: all data belongs to one user. There is no public way
-/// to make one from a number; it comes out of a database row, and handlers get it from a proof.
+/// A user's number. The user is the tenant: all data belongs to one user. Only a database row or an extractor gives
+/// one, so a handler cannot make one from client input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = BigInt)]
 pub struct UserId(i64);
 
 impl UserId {
-    /// The number as the `id` claim and the wire show it.
+    /// The number, as in the `id` claim and in JSON.
     pub fn get(self) -> i64 {
         self.0
     }
 
-    /// A random number from 2^52 to 2^53: JavaScript represents it exactly, and all have 16 digits. A sequence would give the
-    /// same number to two people after the database was restored.
+    /// A random number of 16 digits, from 2^52 to 2^53, which JavaScript represents exactly. A sequence could give the
+    /// same number to two people after a restore of the database.
     pub(crate) fn random() -> UserId {
         let mut random = [0; 8];
-        aws_lc_rs::rand::fill(&mut random).expect("the system's random source answers");
+        aws_lc_rs::rand::fill(&mut random).expect("the system's random source works");
         UserId(i64::from_ne_bytes(random) & ((1 << 52) - 1) | 1 << 52)
     }
 }
@@ -75,12 +74,12 @@ impl fmt::Display for UserId {
 pub struct PostId(i64);
 
 impl PostId {
-    /// Parses the last segment of a post's URL; only the canonical decimal form is one.
+    /// Parses the canonical decimal form.
     pub fn parse(text: &str) -> Option<PostId> {
         number(text).filter(|number| *number > 0).map(PostId)
     }
 
-    /// The number as the wire shows it.
+    /// The number, as in JSON.
     pub fn get(self) -> i64 {
         self.0
     }
@@ -112,15 +111,14 @@ number_in_sql!(PostId);
 const DOMAIN_PREFIX: &str = "dom_";
 const DOMAIN_LENGTH: usize = 26;
 
-/// A domain's public id and OAuth 2.0 `client_id`: `dom_` and 22 random base62 characters
-/// (130 bits). Kept inline, because every token names it twice.
+/// A domain's public id and OAuth 2.0 `client_id`: `dom_` and 22 random base62 characters (130 bits). It is stored
+/// inline, because every token contains it twice.
 #[derive(Clone, Copy, PartialEq, Eq, AsExpression, FromSqlRow, ToSchema)]
 #[diesel(sql_type = Text)]
 #[schema(value_type = String, pattern = "^dom_[0-9A-Za-z]{22}$")]
 pub struct DomainId([u8; DOMAIN_LENGTH]);
 
-/// By the first of its random characters, of which there are more than enough: tables of domains are looked up for each
-/// request.
+/// Hashes eight of the random characters, since each request looks up a domain.
 impl Hash for DomainId {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let random = self.0[DOMAIN_PREFIX.len()..].first_chunk().copied().unwrap_or_default();
@@ -137,7 +135,7 @@ impl DomainId {
         DomainId(id)
     }
 
-    /// Parses the public form; anything else is `None`.
+    /// Parses the public form.
     pub fn parse(text: &str) -> Option<DomainId> {
         let id: [u8; DOMAIN_LENGTH] = text.as_bytes().try_into().ok()?;
         let random = id.strip_prefix(DOMAIN_PREFIX.as_bytes())?;
@@ -181,33 +179,33 @@ where
     }
 }
 
-/// A secret's number, unique over all domains; it says nothing about the secret.
+/// A client secret's number, unique among all domains. It does not depend on the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, AsExpression, FromSqlRow, ToSchema)]
 #[diesel(sql_type = BigInt)]
 #[schema(minimum = 1)]
 pub struct SecretId(i64);
 
 impl SecretId {
-    /// Parses the last segment of a secret's URL; only the canonical decimal form is one.
+    /// Parses the canonical decimal form.
     pub fn parse(text: &str) -> Option<SecretId> {
         number(text).filter(|number| *number > 0).map(SecretId)
     }
 
-    /// The number as the wire shows it.
+    /// The number, as in JSON.
     pub fn get(self) -> i64 {
         self.0
     }
 }
 number_in_sql!(SecretId);
 
-/// Numbers as a database would give them, for tests that need none.
+/// Ids as a database row would give them, for tests without a database.
 #[cfg(test)]
 pub(crate) fn of_row(user: i64, secret: i64) -> (UserId, SecretId) {
     (UserId(user), SecretId(secret))
 }
 
-/// A token's `jti`: 128 random bits, in the token as 32 hexadecimal digits. What a revocation names: the bytes of one
-/// token can be written in more than one way (an ECDSA signature has a twin), its id cannot.
+/// A token's `jti`: 128 random bits, in the token as 32 hexadecimal digits. Revocations name this id and not the
+/// token's bytes, because one token can have two valid encodings (an ECDSA signature can be negated).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Binary)]
 pub struct TokenId([u8; 16]);
@@ -215,20 +213,20 @@ pub struct TokenId([u8; 16]);
 impl TokenId {
     /// A new random id.
     pub fn random() -> TokenId {
-        thread_local!(static AHEAD: RefCell<Vec<TokenId>> = const { RefCell::new(Vec::new()) });
-        // Many at once: to ask for random bytes takes much longer than to make them, and each token needs some. An id is no
-        // secret, so it may lie about.
-        AHEAD.with_borrow_mut(|ahead| {
-            if ahead.is_empty() {
+        thread_local!(static BATCH: RefCell<Vec<TokenId>> = const { RefCell::new(Vec::new()) });
+        // One call for many ids: the call costs much more than its random bytes. An id is no secret, so it may stay in
+        // memory.
+        BATCH.with_borrow_mut(|batch| {
+            if batch.is_empty() {
                 let mut random = [0; 64 * 16];
-                aws_lc_rs::rand::fill(&mut random).expect("the system's random source answers");
-                ahead.extend(random.as_chunks().0.iter().copied().map(TokenId));
+                aws_lc_rs::rand::fill(&mut random).expect("the system's random source works");
+                batch.extend(random.as_chunks().0.iter().copied().map(TokenId));
             }
-            ahead.pop().expect("some were just made")
+            batch.pop().expect("the batch was just filled")
         })
     }
 
-    /// Parses what [`Display`](fmt::Display) writes and nothing else.
+    /// Parses the form that [`Display`](fmt::Display) writes.
     pub fn parse(text: &str) -> Option<TokenId> {
         let canonical = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let number = u128::from_str_radix(text, 16).ok().filter(|_| canonical)?;
@@ -238,7 +236,7 @@ impl TokenId {
 
 impl fmt::Display for TokenId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // By hand, because each token has one, and `{:032x}` costs as much as its 16 random bytes.
+        // By hand: `{:032x}` costs as much as the random bytes, for each token.
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0; 32];
         for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
@@ -255,7 +253,7 @@ impl fmt::Debug for TokenId {
     }
 }
 
-/// 16 random bytes that distinguish one state of a database from another: its epoch, or the mark in its file.
+/// 16 random bytes that identify a state of a database: its epoch, or the mark in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, AsExpression, FromSqlRow, Serialize, Deserialize)]
 #[diesel(sql_type = Binary)]
 pub struct Stamp([u8; 16]);
@@ -264,7 +262,7 @@ impl Stamp {
     /// A new random stamp.
     pub fn random() -> Stamp {
         let mut random = [0; 16];
-        aws_lc_rs::rand::fill(&mut random).expect("the system's random source answers");
+        aws_lc_rs::rand::fill(&mut random).expect("the system's random source works");
         Stamp(random)
     }
 
@@ -273,7 +271,7 @@ impl Stamp {
         &self.0
     }
 
-    /// A random number of 62 bits.
+    /// The stamp as a random number of 62 bits.
     pub(crate) fn as_number(self) -> i64 {
         (u128::from_ne_bytes(self.0) >> 66) as i64
     }
@@ -304,11 +302,12 @@ bytes_in_sql!(TokenId);
 bytes_in_sql!(Stamp);
 
 #[cfg(test)]
+#[expect(non_snake_case, reason = "a test is named `feature__condition`")]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_random_domain_id_parses_to_itself() {
+    fn domain_id__random_one_parses_to_itself() {
         for _ in 0..100 {
             let id = DomainId::random();
             assert_eq!(DomainId::parse(id.as_str()), Some(id));
@@ -316,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_domain_id() {
+    fn domain_id__other_forms_are_refused() {
         for text in [
             "",
             "dom_",
@@ -330,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_id_has_one_spelling() {
+    fn token_id__has_one_spelling() {
         let id = TokenId::random();
         let text = id.to_string();
         assert_eq!(TokenId::parse(&text), Some(id));
@@ -342,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_has_one_spelling() {
+    fn number__has_one_spelling() {
         for known in [0, 7, i64::MAX] {
             assert_eq!(number(&known.to_string()), Some(known));
         }

@@ -1,5 +1,5 @@
-//! Logs: one line of JSON per event, handed to a thread that writes it, so that a reader who stalls never holds up a
-//! request. What does not fit into the buffer is dropped and counted.
+//! Logs: one line of JSON per event. A thread writes the lines, so that a blocked output never blocks a request. Lines
+//! that do not fit into its buffer are dropped and counted.
 
 mod left_out;
 
@@ -13,30 +13,30 @@ use serde_json::{Value, json};
 
 pub use self::left_out::LeftOut;
 
-/// Lines that may wait for a reader.
-const BUFFER: usize = 4096;
+/// Lines that may wait to be written.
+const BUFFER_SIZE: usize = 4096;
 
 static DROPPED: AtomicI64 = AtomicI64::new(0);
 static DIAGNOSTICS: OnceLock<Lines> = OnceLock::new();
 static ACCESS: OnceLock<Lines> = OnceLock::new();
 
-/// A line, or the wish to hear when all lines before it are written.
 enum Item {
     Line(Vec<u8>),
+    /// The thread answers once all lines before this are written.
     Flush(SyncSender<()>),
 }
 
-/// The near end of a buffer of lines.
+/// The sending end of a buffer.
 #[derive(Clone)]
 struct Lines(SyncSender<Item>);
 
 impl Lines {
     fn to(out: impl Write + Send + 'static) -> Lines {
-        let (sender, receiver) = sync_channel(BUFFER);
+        let (sender, receiver) = sync_channel(BUFFER_SIZE);
         std::thread::Builder::new()
             .name("log".into())
             .spawn(move || write_all(&receiver, out))
-            .expect("a thread can be started");
+            .expect("the system can start a thread");
         Lines(sender)
     }
 
@@ -50,7 +50,7 @@ impl Lines {
 fn write_all(items: &Receiver<Item>, mut out: impl Write) {
     for item in items {
         match item {
-            // A closed standard output is no reason to stop.
+            // The server keeps running without its output.
             Item::Line(line) => drop(out.write_all(&line)),
             Item::Flush(written) => {
                 drop(out.flush());
@@ -60,7 +60,7 @@ fn write_all(items: &Receiver<Item>, mut out: impl Write) {
     }
 }
 
-/// What `env_logger` writes into: it hands over a whole line at a time.
+/// The output of `env_logger`, which writes one whole line at a time.
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.send(line.to_vec());
@@ -72,7 +72,7 @@ impl Write for Lines {
     }
 }
 
-/// Starts `env_logger` on standard error with that filter, also for panics. Only the first call counts.
+/// Starts `env_logger` on standard error with this filter, and logs panics too. Later calls have no effect.
 pub fn start(filter: &str) {
     let lines = DIAGNOSTICS.get_or_init(|| Lines::to(io::stderr()));
     let started = env_logger::Builder::new()
@@ -80,7 +80,7 @@ pub fn start(filter: &str) {
         .parse_filters(filter)
         .target(env_logger::Target::Pipe(Box::new(lines.clone())))
         .format(|out, record| {
-            if may_tell_requests(record) {
+            if may_quote_requests(record) {
                 return Ok(());
             }
             let line = json!({
@@ -93,13 +93,13 @@ pub fn start(filter: &str) {
         })
         .try_init();
     drop(started);
-    // One line as well, instead of several on standard error.
+    // A panic becomes one line of JSON instead of several plain ones.
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
 }
 
-/// Whether a line is of the framework and about what clients send, which can be a secret. No filter brings such a line back:
-/// these requests are answered, counted and logged here.
-fn may_tell_requests(record: &log::Record<'_>) -> bool {
+/// Whether a record of the framework may quote what a client sent, which can be a secret. Such records are never
+/// logged, whatever the filter: Gatebird itself answers, counts and logs these requests.
+fn may_quote_requests(record: &log::Record<'_>) -> bool {
     let is_of = |name: &str| record.target().starts_with(name);
     is_of("actix_http") || (is_of("actix_") && record.level() > log::Level::Info)
 }
@@ -110,17 +110,17 @@ pub fn access(mut line: Value) {
     greet(&line.to_string());
 }
 
-/// Writes to standard output between the lines of the access log. A standard output that takes nothing holds up nobody.
+/// Writes text to standard output between lines of the access log. This never blocks.
 pub fn greet(text: &str) {
     ACCESS.get_or_init(|| Lines::to(io::stdout())).send(format!("{text}\n").into_bytes());
 }
 
-/// How many lines have been dropped so far.
+/// The number of lines dropped so far.
 pub fn dropped() -> i64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// Waits until the lines so far are written, at most for a second each: for the end of the process.
+/// Waits until all lines so far are written, for at most one second per output. Call it before the process exits.
 pub fn flush() {
     for lines in [DIAGNOSTICS.get(), ACCESS.get()].into_iter().flatten() {
         let (written, done) = sync_channel(1);
@@ -132,7 +132,7 @@ pub fn flush() {
 
 /// Unix seconds with milliseconds.
 fn unix_time() -> f64 {
-    #[expect(clippy::disallowed_methods, reason = "the time of a log line is no input to anything")]
+    #[expect(clippy::disallowed_methods, reason = "the time of a log line affects nothing else")]
     let now = SystemTime::now();
     let millis = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     millis as f64 / 1000.0

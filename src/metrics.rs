@@ -1,5 +1,5 @@
-//! Counters and gauges, in the Prometheus text format. Labels come from fixed sets: route patterns, methods,
-//! statuses, reasons; never from what a client sent.
+//! Counters, gauges and histograms in the Prometheus text format. Labels have fixed sets of values (route patterns,
+//! methods, statuses, reasons), and never values that a client sent.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::reason::Reason;
 
-/// Upper bounds in seconds; the hot path answers within the first two.
+/// Upper bounds of the histograms' buckets, in seconds. Requests without SQL fall into the first two.
 const BUCKETS: [f64; 11] = [0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -33,7 +33,7 @@ struct Refusal {
     reason: &'static str,
 }
 
-/// What is counted. Each counter is one atomic step behind a read lock that nobody holds for long.
+/// The metrics of this process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -42,17 +42,17 @@ pub struct Metrics {
     refusals: Family<Refusal, Counter>,
     /// Access tokens issued.
     pub tokens_issued: Counter,
-    /// Access tokens issued while the domain had one with more than half of its life left.
+    /// Access tokens issued while the domain had one with more than half of its lifetime left.
     pub tokens_needless: Counter,
-    /// Failed sign-ins that are not in the audit log because too many came.
+    /// Failed sign-ins that are missing from the audit log because the buffer was full.
     pub dropped_failures: Counter,
-    /// Access log lines that were left out because their network had used up its share.
+    /// Access log lines that were not written because their network had exhausted `LIMIT_LOG`.
     pub left_out_log_lines: Counter,
-    /// Access log lines that nobody could be made to read in time.
+    /// Log lines that were dropped because the output was blocked.
     pub dropped_log_lines: Gauge,
-    /// Seconds by which the wall clock is ahead of the time that has passed.
+    /// Seconds by which the wall clock is ahead of the trusted time.
     pub clock_offset: Gauge,
-    /// Seconds since the directory was known to be up to date, thousandths.
+    /// Seconds since the directory was last known to be up to date.
     pub directory_age: Gauge<f64, std::sync::atomic::AtomicU64>,
     /// Accounts in the directory.
     pub users: Gauge,
@@ -62,14 +62,14 @@ pub struct Metrics {
     pub max_domains: Gauge,
     /// Domains in the directory.
     pub domains: Gauge,
-    /// Revoked tokens that are remembered.
+    /// Revoked tokens that have not expired yet.
     pub revoked_tokens: Gauge,
-    /// How long each write transaction held its connection, which is SQLite's only writer: from the connection to the commit
-    /// and its application to the directory.
+    /// Seconds for which each write transaction held its connection, which with SQLite blocks all other writers. The
+    /// time includes the commit and its application to the directory.
     pub write_time: Histogram,
-    /// Connections closed at once because their network had too many.
+    /// Connections that were closed when accepted because their network had too many.
     pub connections_refused: Counter,
-    /// Requests refused because their head was malformed.
+    /// Requests that were refused because their head was malformed.
     pub malformed_heads: Counter,
     /// Database connections in use.
     pub connections_used: Gauge,
@@ -109,33 +109,33 @@ impl Default for Metrics {
         registry.register("tokens_issued", "Access tokens issued", metrics.tokens_issued.clone());
         registry.register(
             "tokens_needless",
-            "Access tokens issued while the domain had one with more than half of its life left",
+            "Access tokens issued while the domain had one with more than half of its lifetime left",
             metrics.tokens_needless.clone(),
         );
         registry.register(
             "dropped_signin_failures",
-            "Failed sign-ins that are not in the audit log because too many came",
+            "Failed sign-ins missing from the audit log because the buffer was full",
             metrics.dropped_failures.clone(),
         );
         registry.register(
             "dropped_log_lines",
-            "Log lines dropped because nobody read them",
+            "Log lines dropped because the output was blocked",
             metrics.dropped_log_lines.clone(),
         );
         registry.register(
             "left_out_log_lines",
-            "Access log lines left out because their network had used up LIMIT_LOG",
+            "Access log lines left out because their network had exhausted LIMIT_LOG",
             metrics.left_out_log_lines.clone(),
         );
         registry.register_with_unit(
             "directory_age",
-            "Time since the directory was known to be up to date",
+            "Time since the directory was last known to be up to date",
             Unit::Seconds,
             metrics.directory_age.clone(),
         );
         registry.register_with_unit(
             "clock_offset",
-            "How far this node's clock is ahead of the time that has passed; beyond 30, nothing is deleted by that clock",
+            "This node's clock minus the trusted time; beyond 30, data is deleted by the trusted time only",
             Unit::Seconds,
             metrics.clock_offset.clone(),
         );
@@ -143,20 +143,16 @@ impl Default for Metrics {
         registry.register("max_users", "Accounts that MAX_USERS allows", metrics.max_users.clone());
         registry.register("max_domains", "Domains that MAX_DOMAINS allows", metrics.max_domains.clone());
         registry.register("domains", "Domains in the directory", metrics.domains.clone());
-        registry.register(
-            "revoked_tokens",
-            "Revoked tokens remembered until they expire",
-            metrics.revoked_tokens.clone(),
-        );
+        registry.register("revoked_tokens", "Revoked tokens that have not expired", metrics.revoked_tokens.clone());
         registry.register_with_unit(
             "db_write",
-            "Time that a write transaction holds the writer",
+            "Time for which a write transaction holds its connection",
             Unit::Seconds,
             metrics.write_time.clone(),
         );
         registry.register(
             "connections_refused",
-            "Connections closed at once because their network had too many",
+            "Connections closed when accepted because their network had too many",
             metrics.connections_refused.clone(),
         );
         registry.register(
@@ -182,10 +178,10 @@ impl Metrics {
         self.refusals.get_or_create(&Refusal { reason: reason.as_str() }).inc();
     }
 
-    /// Everything in the Prometheus text format.
+    /// All metrics in the Prometheus text format.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        encode(&mut text, &self.registry).expect("a String takes everything");
+        encode(&mut text, &self.registry).expect("writing to a String never fails");
         text
     }
 }

@@ -1,5 +1,5 @@
-//! Names that people choose: what may be one, and which of them look alike. The rules for characters, scripts and look-alikes
-//! are those of UTS 39.
+//! Usernames and nicks: which are allowed, and which look alike. The rules for characters, scripts and look-alikes are
+//! those of UTS #39.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,14 +16,15 @@ use unicode_security::{GeneralSecurityProfile, MixedScript, skeleton};
 use crate::id::UserId;
 use crate::locale::Message;
 
-/// What a username may have beside letters, digits and marks.
+/// Characters that a username may contain beside letters, digits and marks.
 const PUNCTUATION: &str = "._-+@";
 
-/// A symbol that shows nothing.
+/// An invisible symbol.
 const BLANK_BRAILLE: char = '\u{2800}';
 
-/// A user's name, by which the user signs in: 3 to 40 letters of one script, digits or `. _ - + @`. It looks neither like an id
-/// nor, unless it is one, like a name in ASCII. Unique without regard to case.
+/// The name by which a user signs in: 3 to 40 characters, which are letters of one script, digits or `. _ - + @`. It
+/// does not look like a public id. A name that is not ASCII does not look like an ASCII name. Usernames are unique
+/// ignoring case.
 pub(crate) struct Username(String);
 
 impl Username {
@@ -38,10 +39,10 @@ impl Username {
         if !text.as_ref().is_single_script() {
             return Err(Message::UsernameScripts);
         }
-        if looks_like_id(&look(&text)) {
+        if looks_like_id(&appearance(&text)) {
             return Err(Message::UsernameIsId);
         }
-        // Its small letters may look like ASCII where its capitals do not, and the reverse.
+        // Lower-case letters may look like ASCII where their capitals do not, and the reverse.
         if !text.is_ascii() && [&*text, &fold_case(&text)].iter().any(|text| skeleton(text).all(|part| part.is_ascii()))
         {
             return Err(Message::UsernameLookalike);
@@ -49,7 +50,7 @@ impl Username {
         Ok(Username(text.into_owned()))
     }
 
-    /// Whether a text has only characters that a name may have.
+    /// Whether a text consists of characters that a username may contain.
     pub(crate) fn is_spelled(text: &str) -> bool {
         let text = nfc(text);
         let mut before = '.';
@@ -61,13 +62,10 @@ impl Username {
         })
     }
 
-    /// The form under which it is unique: of ASCII in small letters, of others the one form of all that look like it.
+    /// The key by which a username is unique: lower case for ASCII, and otherwise a form that all look-alikes share.
     pub(crate) fn key(text: &str) -> String {
         let text = nfc(text);
-        match text.is_ascii() {
-            true => text.to_ascii_lowercase(),
-            false => skeleton(&fold_case(&text)).collect(),
-        }
+        if text.is_ascii() { text.to_ascii_lowercase() } else { skeleton(&fold_case(&text)).collect() }
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -79,7 +77,7 @@ impl Username {
     }
 }
 
-/// How a user wants to be called: 1 to 40 characters of any script, without invisible ones and in their plain form (NFKC).
+/// A user's display name: 1 to 40 visible characters of any script, normalised (NFKC).
 pub(crate) struct Nick(String);
 
 impl Nick {
@@ -91,13 +89,10 @@ impl Nick {
             return Err(Message::NickCharacter);
         }
         let nick = nick.trim();
-        match has_good_length(nick, 1) {
-            true => Ok(Nick(nick.to_owned())),
-            false => Err(Message::NickLength),
-        }
+        if has_good_length(nick, 1) { Ok(Nick(nick.to_owned())) } else { Err(Message::NickLength) }
     }
 
-    /// What a nick can be made of in a text of another system; `None` if there is nothing in it.
+    /// Makes a nick of a text from another system; `None` if nothing usable is left.
     pub(crate) fn cleaned(text: &str) -> Option<Nick> {
         let cleaned: String = text.chars().filter(|character| !character.is_control()).take(40).collect();
         Nick::parse(&cleaned).ok()
@@ -112,28 +107,27 @@ impl Nick {
     }
 }
 
-/// A username or nick as it is stored, and whether servers of domains may read it.
+/// A stored username or nick.
 #[derive(Clone, Debug)]
 pub struct Name {
-    /// Inline where it is short, as most are.
+    /// Short texts, as most are, need no allocation.
     text: CompactString,
+    /// Tokens may contain it.
     is_public: bool,
 }
 
 impl Name {
-    /// As tokens carry it: a name that may be an e-mail address, or that looks like a public id, is replaced by the public id.
+    /// The name as tokens contain it. The user's public id replaces a name that may be an e-mail address or looks like
+    /// a public id.
     pub fn in_tokens(&self, id: UserId) -> Cow<'_, str> {
-        match self.is_public {
-            true => Cow::Borrowed(&self.text),
-            false => Cow::Owned(id.to_string()),
-        }
+        if self.is_public { Cow::Borrowed(&self.text) } else { Cow::Owned(id.to_string()) }
     }
 }
 
 impl From<String> for Name {
     fn from(text: String) -> Name {
-        let look = look(&text);
-        Name { is_public: !look.contains('@') && !looks_like_id(&look), text: text.into() }
+        let appearance = appearance(&text);
+        Name { is_public: !appearance.contains('@') && !looks_like_id(&appearance), text: text.into() }
     }
 }
 
@@ -159,15 +153,15 @@ fn fold_case(text: &str) -> Cow<'_, str> {
     CaseMapper::new().fold_string(text)
 }
 
-fn has_good_length(text: &str, least: usize) -> bool {
-    (least..=40).contains(&text.chars().count())
+fn has_good_length(text: &str, min: usize) -> bool {
+    (min..=40).contains(&text.chars().count())
 }
 
 fn category(character: char) -> GeneralCategory {
     CodePointMapData::<GeneralCategory>::new().get(character)
 }
 
-/// Without what nobody sees, and without other forms of the same characters.
+/// Removes invisible characters, and normalises the others (NFKC).
 fn plain(text: &str) -> String {
     let invisible = CodePointSetData::new::<DefaultIgnorableCodePoint>();
     let is_visible = |character: &char| *character != BLANK_BRAILLE && !invisible.contains(*character);
@@ -175,18 +169,18 @@ fn plain(text: &str) -> String {
     ComposingNormalizerBorrowed::new_nfkc().normalize(&visible).into_owned()
 }
 
-/// What a text looks like: texts that look alike have the same look. A digit of any script looks like 0.
-fn look(text: &str) -> String {
+/// The appearance of a text: texts that look alike have the same one. A digit of any script becomes 0.
+fn appearance(text: &str) -> String {
     let plain = plain(text);
     let digits_alike: String = plain.chars().map(|part| if part.is_numeric() { '0' } else { part }).collect();
     skeleton(&digits_alike).collect()
 }
 
-/// Whether a look is that of a user's public id, such as `usr_7`.
-fn looks_like_id(look: &str) -> bool {
+/// Whether an appearance is that of a user's public id, such as `usr_7`.
+fn looks_like_id(appearance: &str) -> bool {
     // O looks like 0, and l like 1.
     let like_digit = |part: char| part.is_ascii_digit() || "Ool".contains(part);
-    look.split_at_checked(4).is_some_and(|(start, digits)| {
+    appearance.split_at_checked(4).is_some_and(|(start, digits)| {
         start.eq_ignore_ascii_case("usr_") && !digits.is_empty() && digits.chars().all(like_digit)
     })
 }

@@ -1,4 +1,4 @@
-//! What a program of Gatebird does around its work: for the binary, and for a server of your own.
+//! The frame of a program: for the `gatebird` binary, and for servers that embed the library.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use crate::exit::Exit;
 use crate::logging;
 
-/// Runs the work of a whole program: keeps its memory private, writes the last lines of the logs, and tells why it ends, with
-/// the exit status.
+/// Runs a whole program. It keeps the process's memory private, flushes the logs, prints the reason of a failure to
+/// standard error, and returns the exit status.
 pub fn run(work: impl FnOnce() -> Result<(), Exit>) -> ExitCode {
     keep_memory_private();
     let result = work();
@@ -15,15 +15,15 @@ pub fn run(work: impl FnOnce() -> Result<(), Exit>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Exit { code, line }) => {
-            // Whoever listened may have gone away; the code still tells.
+            // If standard error is closed, the exit status still tells the reason.
             let _ = writeln!(std::io::stderr(), "{line}");
             ExitCode::from(code)
         }
     }
 }
 
-/// No core dump is written of this process, and others of the same user read neither its memory nor its environment:
-/// keys and passwords stand in both. Without the kernel's leave to be that careful, it runs all the same.
+/// Prevents core dumps, and access to memory and environment by other processes of the same user: both hold keys and
+/// passwords. The process also runs if the kernel refuses this.
 fn keep_memory_private() {
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);

@@ -1,19 +1,21 @@
-//! Shares: how everything that is scarce is divided, so that one caller can exhaust only a part of it.
+//! Fair sharing of scarce resources, so that one caller can exhaust only a part of each.
 //!
-//! The rules, which hold for hashing, the database, host verification, connections and the memory of used assertions:
+//! These rules apply to password hashing, the database, host verification, connections and the memory of used
+//! assertions:
 //!
-//! 1. A [`Share`] has a fixed number of permits. Each request names its [`Holder`]: a network, and an account once it is known.
-//! 2. A network may take another permit only while it holds fewer than remain free. The same goes for an account, except for
-//!    its first permit in a network: an account that is used elsewhere by a thief is not closed to its owner.
-//!    So one holder gets at most half, and others always find a permit.
-//! 3. A request that gets no permit waits in line. Rule 2 also divides the places in the line.
-//! 4. A permit that is given back goes to the waiting network that was served longest ago, within it to the account that
-//!    was served longest ago, and then to the request that came first.
-//! 5. What ends a theft (a new password, a revocation, a suspension) counts as an account of its own: a thief with a
-//!    stolen token cannot use up what the owner needs.
-//! 6. A request that waits too long is refused. Nothing of it was done.
+//! 1. A [`Share`] has a fixed number of permits. Each request has a [`Holder`]: a network, and an account once it is
+//!    known.
+//! 2. A network may take another permit only while it holds fewer than remain free. The same applies to an account,
+//!    except for its first permit in a network, so that a thief who uses an account elsewhere cannot lock out its
+//!    owner. So one holder gets at most half, and others always find a permit.
+//! 3. A request without a permit waits in a queue. Rule 2 also limits the places in the queue.
+//! 4. A returned permit goes to the waiting network that was served longest ago, then to the account within it that was
+//!    served longest ago, then to the request that came first.
+//! 5. Actions that end a theft (a new password, a revocation, a suspension) count as a separate account. A thief with a
+//!    stolen token cannot exhaust what the owner needs.
+//! 6. A request that waits too long is refused before it has any effect.
 //!
-//! What is counted per unit of time instead has [`Budgets`].
+//! [`Budgets`] limit rates instead.
 
 mod budgets;
 #[cfg(test)]
@@ -31,13 +33,13 @@ pub(crate) use self::budgets::Table;
 pub use self::budgets::{Attempt, Budget, BudgetLimits, Budgets, Guesser};
 use crate::id::UserId;
 
-/// An IPv4 address, or the /64 from which an IPv6 host can choose its addresses. Peers without an address, as on a Unix
-/// socket, are one network.
+/// An IPv4 address, or an IPv6 /64, from which one host can choose its addresses. All peers without an address, such as
+/// those on a Unix socket, are one network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network(Option<IpAddr>);
 
 impl Network {
-    /// The network of that address.
+    /// The network of an address.
     pub fn of(address: Option<IpAddr>) -> Network {
         Network(address.map(|address| match address.to_canonical() {
             IpAddr::V4(address) => IpAddr::V4(address),
@@ -46,7 +48,7 @@ impl Network {
     }
 }
 
-/// Shows the address, and of IPv6 the network.
+/// Writes an IPv4 address, an IPv6 prefix with `/64`, or `-` without an address.
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
@@ -57,7 +59,7 @@ impl fmt::Display for Network {
     }
 }
 
-/// On whose behalf something is taken: a network, and an account within it.
+/// The caller that a permit or a unit is taken for: a network, and an account within it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Holder {
     network: Network,
@@ -67,22 +69,22 @@ pub struct Holder {
 /// The account side of a holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Account {
-    /// All accounts that are not known.
+    /// Not known yet; all such callers of a network share this account.
     Unknown,
-    /// A caller who signs in from a network from which that account was signed in to before, by a hash of both.
+    /// A caller that signs in from a network known to the account, by a hash of both.
     KnownThere(u64),
     User(UserId),
-    /// The same account for what ends a theft.
+    /// The same account for actions that end a theft.
     EndOfTheft(UserId),
 }
 
-/// What has a share of its own.
+/// An entity whose use is limited by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Party {
     Network(Network),
     /// An account within a network.
     Member(Network, Account),
-    /// An account, wherever it is used.
+    /// An account in all networks together.
     Account(Account),
 }
 
@@ -92,12 +94,12 @@ impl Holder {
         Holder { network, account: Account::Unknown }
     }
 
-    /// A caller of that account.
+    /// A caller with a known account.
     pub fn account(network: Network, user: UserId) -> Holder {
         Holder { network, account: Account::User(user) }
     }
 
-    /// The same caller for an act that ends a theft, which has a share of its own.
+    /// The same caller for an action that ends a theft, which counts as a separate account.
     #[must_use]
     pub fn ends_theft(self) -> Holder {
         match self.account {
@@ -106,7 +108,7 @@ impl Holder {
         }
     }
 
-    /// The user, if the account is known.
+    /// The user, if known.
     pub fn user(self) -> Option<UserId> {
         match self.account {
             Account::User(user) | Account::EndOfTheft(user) => Some(user),
@@ -114,46 +116,46 @@ impl Holder {
         }
     }
 
-    /// Whether the holder has a token of the account for what ends a theft, or comes from a network in which the account is
-    /// known.
+    /// Whether the holder is most likely the account's owner: it ends a theft with a token of the account, or signs in
+    /// from a network known to the account.
     pub fn is_owner(self) -> bool {
         matches!(self.account, Account::EndOfTheft(_) | Account::KnownThere(_))
     }
 
-    /// The parties of which this holder is one, in the order in which their turns count.
+    /// The parties of this holder, in the order in which their turns count.
     fn parties(self) -> [Party; 3] {
         [Party::Network(self.network), Party::Member(self.network, self.account), Party::Account(self.account)]
     }
 }
 
-/// Who holds how much of something that is limited.
+/// How many units of a limited resource each party holds.
 #[derive(Debug)]
 pub struct Holdings {
-    /// Below zero while more is held than there is, by [`Holdings::take_always`].
+    /// Negative while [`Holdings::take_always`] has exceeded the capacity.
     free: isize,
-    /// How many units one party may hold at most.
+    /// Largest number of units of one party.
     limit: isize,
     held: HashMap<Party, isize>,
 }
 
 impl Holdings {
-    /// With so many units, all of them free.
+    /// `capacity` free units.
     pub fn new(capacity: usize) -> Holdings {
         Holdings { free: capacity.cast_signed(), limit: isize::MAX, held: HashMap::new() }
     }
 
-    /// Whether the holder may take another unit: its network and its account each hold fewer than remain free.
+    /// Whether the holder may take another unit by rule 2.
     pub fn may_take(&self, holder: Holder) -> bool {
         let [of_network, of_member, of_account] = holder.parties().map(|party| self.held(party));
-        let most = self.free.min(self.limit);
-        of_network < most && (of_account < most || of_member == 0 || holder.account == Account::Unknown)
+        let max = self.free.min(self.limit);
+        of_network < max && (of_account < max || of_member == 0 || holder.account == Account::Unknown)
     }
 
     fn held(&self, party: Party) -> isize {
         self.held.get(&party).copied().unwrap_or_default()
     }
 
-    /// Takes a unit, if the holder may.
+    /// Takes a unit if the holder may. Returns whether it did.
     pub fn take(&mut self, holder: Holder) -> bool {
         let may = self.may_take(holder);
         if may {
@@ -162,7 +164,7 @@ impl Holdings {
         may
     }
 
-    /// Takes a unit whether the holder may or not.
+    /// Takes a unit without a check.
     pub fn take_always(&mut self, holder: Holder) {
         self.free -= 1;
         for party in holder.parties() {
@@ -170,7 +172,7 @@ impl Holdings {
         }
     }
 
-    /// Gives back a unit that the holder took.
+    /// Returns a unit that the holder took.
     pub fn give_back(&mut self, holder: Holder) {
         self.free += 1;
         for party in holder.parties() {
@@ -182,25 +184,26 @@ impl Holdings {
     }
 }
 
-/// How many requests may wait for one share. Each costs little more than its connection.
+/// How many requests may wait for one share. A waiting request costs little more than its connection.
 const MAX_WAITING: usize = 1024;
-/// How many parties' turns are remembered. Beyond that the memory of turns is cleared, which costs fairness for a moment.
+/// How many parties' turns are remembered. Beyond that, all are forgotten, which costs fairness for a moment.
 const MAX_TURNS: usize = 8192;
 
-/// Permits to use something scarce. Cheap to clone.
+/// A fair semaphore: permits to use a scarce resource. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Share(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     permits: Holdings,
-    places_in_line: Holdings,
+    queue_places: Holdings,
     /// In order of arrival.
-    line: Vec<Waiting>,
-    /// When each party was served last, counted in permits. A party that is not here was not served while others waited.
+    queue: Vec<Waiting>,
+    /// When each party was last served, counted in permits. An absent party was not served while others waited.
     turns: HashMap<Party, u64>,
-    /// How many permits were given so far, and how many requests have waited.
+    /// Number of permits given so far.
     served: u64,
+    /// Number of requests that have waited so far.
     arrived: u64,
 }
 
@@ -211,7 +214,7 @@ struct Waiting {
     give: oneshot::Sender<Permit>,
 }
 
-/// The right to use the thing, until it is dropped.
+/// The right to use the resource. Dropping it returns the permit.
 #[derive(Debug)]
 pub struct Permit {
     share: Share,
@@ -219,32 +222,32 @@ pub struct Permit {
 }
 
 impl Share {
-    /// With so many permits.
+    /// `capacity` permits.
     pub fn new(capacity: usize) -> Share {
         Share(Arc::new(Mutex::new(State {
             permits: Holdings::new(capacity),
-            places_in_line: Holdings::new(MAX_WAITING),
-            line: Vec::new(),
+            queue_places: Holdings::new(MAX_WAITING),
+            queue: Vec::new(),
             turns: HashMap::new(),
             served: 0,
             arrived: 0,
         })))
     }
 
-    /// With so many permits, of which one holder gets at most `limit`.
+    /// `capacity` permits, at most `limit` for one holder.
     pub fn limited(capacity: usize, limit: usize) -> Share {
         let share = Share::new(capacity);
         share.state().permits.limit = limit.cast_signed();
         share
     }
 
-    /// Takes a permit without waiting. `None` when the holder may not have another one now.
+    /// Takes a permit without waiting. `None` if the holder may not have another one now.
     pub fn try_take(&self, holder: Holder) -> Option<Permit> {
         self.state().serve(holder).then(|| Permit { share: self.clone(), holder })
     }
 
-    /// Takes a permit, and waits for it in line if need be. `None` after `timeout`, or when the holder's network or account
-    /// has its share of the line already.
+    /// Takes a permit, and waits for one in the queue if necessary. `None` after `timeout`, or if the holder has its
+    /// share of the queue already.
     pub async fn take(&self, holder: Holder, timeout: Duration) -> Option<Permit> {
         let (number, given) = {
             let mut state = self.state();
@@ -252,13 +255,12 @@ impl Share {
                 drop(state);
                 return Some(Permit { share: self.clone(), holder });
             }
-            state.line_up(holder)?
+            state.enqueue(holder)?
         };
-        let _place = PlaceInLine { share: self, number, holder };
+        let _place = QueuePlace { share: self, number, holder };
         tokio::time::timeout(timeout, given).await.ok()?.ok()
     }
 
-    /// How many permits are free.
     #[cfg(test)]
     fn free(&self) -> usize {
         self.state().permits.free.try_into().unwrap_or_default()
@@ -275,19 +277,19 @@ impl Share {
             std::iter::from_fn(|| state.serve_next()).collect()
         };
         for Waiting { holder, give, .. } in next {
-            // A request that has gone meanwhile drops its permit, which serves the next one.
+            // If the request has ended, this drops the permit, which serves the next request.
             drop(give.send(Permit { share: self.clone(), holder }));
         }
     }
 }
 
 impl State {
-    /// Gives a permit to the holder, if it may have one.
+    /// Gives a permit to the holder if it may have one.
     fn serve(&mut self, holder: Holder) -> bool {
         let may = self.permits.take(holder);
         if may {
             self.served += 1;
-            if self.turns.len() > MAX_TURNS || self.line.is_empty() {
+            if self.turns.len() > MAX_TURNS || self.queue.is_empty() {
                 self.turns.clear();
             }
             self.turns.extend(holder.parties().map(|party| (party, self.served)));
@@ -298,21 +300,21 @@ impl State {
     /// Gives a permit to the waiting request whose turn it is.
     fn serve_next(&mut self) -> Option<Waiting> {
         let turn = |party: Party| self.turns.get(&party).copied().unwrap_or_default();
-        let may = self.line.iter().enumerate().filter(|(_, waiting)| self.permits.may_take(waiting.holder));
-        // Requests are in order of arrival, and the first of equals is taken.
+        let may = self.queue.iter().enumerate().filter(|(_, waiting)| self.permits.may_take(waiting.holder));
+        // `min_by_key` returns the first minimum, and the queue is in order of arrival.
         let (index, _) = may.min_by_key(|(_, waiting)| waiting.holder.parties().map(turn))?;
-        let waiting = self.line.remove(index);
+        let waiting = self.queue.remove(index);
         self.serve(waiting.holder);
         Some(waiting)
     }
 
-    fn line_up(&mut self, holder: Holder) -> Option<(u64, oneshot::Receiver<Permit>)> {
-        if !self.places_in_line.take(holder) {
+    fn enqueue(&mut self, holder: Holder) -> Option<(u64, oneshot::Receiver<Permit>)> {
+        if !self.queue_places.take(holder) {
             return None;
         }
         let (give, given) = oneshot::channel();
         self.arrived += 1;
-        self.line.push(Waiting { number: self.arrived, holder, give });
+        self.queue.push(Waiting { number: self.arrived, holder, give });
         Some((self.arrived, given))
     }
 }
@@ -323,17 +325,17 @@ impl Drop for Permit {
     }
 }
 
-/// A place in line, which its request leaves with a permit or without.
-struct PlaceInLine<'a> {
+/// A place in the queue. Its request drops it with a permit or without.
+struct QueuePlace<'a> {
     share: &'a Share,
     number: u64,
     holder: Holder,
 }
 
-impl Drop for PlaceInLine<'_> {
+impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
         let mut state = self.share.state();
-        state.places_in_line.give_back(self.holder);
-        state.line.retain(|waiting| waiting.number != self.number);
+        state.queue_places.give_back(self.holder);
+        state.queue.retain(|waiting| waiting.number != self.number);
     }
 }

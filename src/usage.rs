@@ -1,4 +1,4 @@
-//! What domains do, counted in memory until it is added to the database once a second. No I/O; time is passed in.
+//! Usage of domains, counted in memory until the next flush adds it to the database. No I/O; time is passed in.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -8,24 +8,24 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::id::{DomainId, SecretId};
 use crate::reason::Reason;
 
-/// What is counted of a domain on a day.
+/// What is counted for each domain and day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A token was issued.
     Token,
-    /// One was issued while the last one had most of its life before it.
+    /// A token was issued while the previous one had more than half of its lifetime left.
     Needless,
-    /// A token was presented and taken.
+    /// A token was accepted.
     Call,
-    /// Something of `/v1` was asked for, whatever the answer.
+    /// A request to `/v1`, with any outcome.
     Version1,
-    /// Refused, for that reason.
+    /// A request was refused.
     Refused(Reason),
 }
 
-/// The words of what is counted, as the database has them; those of refusals are `refused.` and the reason.
-const WORDS: [&str; 4] = ["tokens", "needless", "calls", "v1"];
-const KINDS: usize = WORDS.len() + Reason::ALL.len();
+/// The names of the kinds in the database, without those of refusals, which are `refused.` and the reason.
+const NAMES: [&str; 4] = ["tokens", "needless", "calls", "v1"];
+const KINDS: usize = NAMES.len() + Reason::ALL.len();
 
 impl Kind {
     fn index(self) -> usize {
@@ -34,19 +34,19 @@ impl Kind {
             Kind::Needless => 1,
             Kind::Call => 2,
             Kind::Version1 => 3,
-            Kind::Refused(reason) => WORDS.len() + reason as usize,
+            Kind::Refused(reason) => NAMES.len() + reason as usize,
         }
     }
 
-    fn word(index: usize) -> Cow<'static, str> {
-        match WORDS.get(index) {
-            Some(word) => Cow::Borrowed(word),
-            None => format!("refused.{}", Reason::ALL[index - WORDS.len()].as_str()).into(),
+    fn name(index: usize) -> Cow<'static, str> {
+        match NAMES.get(index) {
+            Some(name) => Cow::Borrowed(name),
+            None => format!("refused.{}", Reason::ALL[index - NAMES.len()].as_str()).into(),
         }
     }
 }
 
-/// Seconds of a day; days are counted from 1970 in UTC.
+/// Seconds of a day. Days are counted from 1970-01-01 in UTC.
 pub const DAY: i64 = 86_400;
 
 type Counts = HashMap<(DomainId, i64), [u32; KINDS]>;
@@ -56,45 +56,45 @@ type Counts = HashMap<(DomainId, i64), [u32; KINDS]>;
 pub struct Use {
     /// Unix seconds.
     pub at: i64,
-    /// Where it came from.
+    /// The address that used it.
     pub from: Option<IpAddr>,
 }
 
-/// One of several tables, so that threads rarely meet; each is held for a few nanoseconds.
+/// A part of the counts with its own locks, so that threads rarely wait for each other.
 #[derive(Debug, Default)]
 struct Shard {
     counts: Mutex<Counts>,
     uses: Mutex<HashMap<SecretId, Use>>,
 }
 
-/// What was counted and is not in the database yet. Its size is that of what is used within a second.
+/// Usage that is not in the database yet.
 #[derive(Debug, Default)]
 pub struct Usage([Shard; SHARDS]);
 
-/// So much of something on a day, to be added to what the database has.
+/// A count of one kind on one day, to be added to the database.
 #[derive(Clone, Debug)]
 pub struct Count {
     /// The domain.
     pub domain: DomainId,
-    /// Days since 1970.
+    /// Days since 1970-01-01.
     pub day: i64,
-    /// See [`Kind`].
+    /// The name of the [`Kind`] in the database.
     pub kind: Cow<'static, str>,
-    /// How many more.
+    /// The number to add.
     pub count: i64,
 }
 
-/// What was taken out, to be written or put back.
+/// Usage that was taken out to be written.
 #[derive(Debug, Default)]
 pub struct Taken {
     counts: Counts,
     uses: HashMap<SecretId, Use>,
 }
 
-/// So many secrets' last uses are taken at once, to keep nobody waiting who writes; the others wait.
-const USES_AT_ONCE: usize = 1_000;
-/// And so many wait at most; of more, the next use is remembered.
-const MOST_USES: usize = 1 << 16;
+/// Last uses of secrets that are taken at once, so that other writers wait briefly.
+const USE_BATCH: usize = 1_000;
+/// Largest number of secrets whose last use is buffered. The use of a further secret is not recorded.
+const MAX_USES: usize = 1 << 16;
 const SHARDS: usize = 16;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -102,7 +102,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Usage {
-    /// Counts one.
+    /// Counts one event at `now`, in Unix seconds.
     pub fn count(&self, domain: DomainId, kind: Kind, now: i64) {
         self.add(domain, now.div_euclid(DAY), kind.index(), 1);
     }
@@ -114,10 +114,10 @@ impl Usage {
         *counted = counted.saturating_add(count);
     }
 
-    /// Remembers the use of a secret as its last.
+    /// Records the last use of a secret.
     pub fn used(&self, secret: SecretId, used: Use) {
         let mut uses = self.uses_of(secret);
-        if uses.len() < MOST_USES / SHARDS || uses.contains_key(&secret) {
+        if uses.len() < MAX_USES / SHARDS || uses.contains_key(&secret) {
             uses.insert(secret, used);
         }
     }
@@ -126,19 +126,19 @@ impl Usage {
         lock(&self.0[secret.get() as usize % SHARDS].uses)
     }
 
-    /// Takes out all that was counted, and some of the last uses.
+    /// Takes all counts, and a batch of last uses.
     pub fn take(&self) -> Taken {
         let mut taken = Taken::default();
         for shard in &self.0 {
             taken.counts.extend(std::mem::take(&mut *lock(&shard.counts)));
             let mut uses = lock(&shard.uses);
-            let some: Vec<SecretId> = uses.keys().take(USES_AT_ONCE / SHARDS).copied().collect();
-            taken.uses.extend(some.iter().filter_map(|secret| uses.remove_entry(secret)));
+            let batch: Vec<SecretId> = uses.keys().take(USE_BATCH / SHARDS).copied().collect();
+            taken.uses.extend(batch.iter().filter_map(|secret| uses.remove_entry(secret)));
         }
         taken
     }
 
-    /// Puts back what could not be written; what was counted meanwhile is added to it, and a later use stays the last.
+    /// Returns usage that could not be written. Counts are added up, and the latest use of a secret is kept.
     pub fn put_back(&self, taken: Taken) {
         for ((domain, day), counted) in taken.counts {
             for (index, count) in counted.into_iter().enumerate().filter(|(_, count)| *count > 0) {
@@ -152,36 +152,37 @@ impl Usage {
 }
 
 impl Taken {
-    /// Whether there is nothing to be written.
+    /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.counts.is_empty() && self.uses.is_empty()
     }
 
-    /// Of how many domains there are counts.
+    /// The number of domains and days with counts.
     pub fn domains(&self) -> usize {
         self.counts.len()
     }
 
-    /// What was counted.
+    /// The counts that are not 0.
     pub fn counts(&self) -> impl Iterator<Item = Count> {
         self.counts.iter().flat_map(|((domain, day), counted)| {
             let counted = counted.iter().enumerate().filter(|(_, count)| **count > 0);
             counted.map(|(index, count)| Count {
                 domain: *domain,
                 day: *day,
-                kind: Kind::word(index),
+                kind: Kind::name(index),
                 count: i64::from(*count),
             })
         })
     }
 
-    /// The secrets that were used.
+    /// The last uses of secrets.
     pub fn uses(&self) -> impl Iterator<Item = (SecretId, Use)> {
         self.uses.iter().map(|(secret, used)| (*secret, *used))
     }
 }
 
 #[cfg(test)]
+#[expect(non_snake_case, reason = "a test is named `feature__condition`")]
 mod tests {
     use super::*;
 
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_lost_between_taking_and_putting_back() {
+    fn usage__counts_during_take_and_put_back_are_kept() {
         let (usage, domain) = (Usage::default(), DomainId::random());
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -205,15 +206,15 @@ mod tests {
     }
 
     #[test]
-    fn each_reason_has_a_word_of_its_own() {
+    fn kind__each_reason_has_its_own_name() {
         for reason in Reason::ALL {
-            assert_eq!(Kind::word(Kind::Refused(*reason).index()), format!("refused.{}", reason.as_str()));
+            assert_eq!(Kind::name(Kind::Refused(*reason).index()), format!("refused.{}", reason.as_str()));
         }
-        assert_eq!(Kind::word(Kind::Version1.index()), "v1");
+        assert_eq!(Kind::name(Kind::Version1.index()), "v1");
     }
 
     #[test]
-    fn a_day_begins_at_midnight() {
+    fn days__begin_at_midnight() {
         let (usage, domain) = (Usage::default(), DomainId::random());
         usage.count(domain, Kind::Call, DAY - 1);
         usage.count(domain, Kind::Call, DAY);

@@ -1,4 +1,4 @@
-//! How many accounts and domains there may be in all: the operator's bound of the memory that they take.
+//! `MAX_USERS` and `MAX_DOMAINS`: limits on the total number of accounts and domains, which bound the server's memory.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,7 +8,7 @@ use crate::db::{Conn, domain, user};
 use crate::error::{Error, Result};
 use crate::locale::Message;
 
-/// Whether the log says already that a bound is near.
+/// Whether the log already warns that a limit is near.
 #[derive(Debug, Default)]
 pub(super) struct Warned {
     users: AtomicBool,
@@ -16,17 +16,17 @@ pub(super) struct Warned {
 }
 
 impl App {
-    /// Refuses another account beyond `MAX_USERS`. Requests at the same moment, also at other nodes, may pass together.
+    /// Refuses another account beyond `MAX_USERS`. Concurrent requests may exceed the limit together.
     pub(crate) fn check_max_users(&self) -> Result<()> {
         check(self.directory.user_count() + 1, self.config.max_users, Message::MaxUsers)
     }
 
-    /// Refuses another domain beyond `MAX_DOMAINS`, as [`App::check_max_users`] does.
+    /// Refuses another domain beyond `MAX_DOMAINS`. Concurrent requests may exceed the limit together.
     pub(crate) fn check_max_domains(&self) -> Result<()> {
         check(self.directory.domain_count() + 1, self.config.max_domains, Message::MaxDomains)
     }
 
-    /// Warns once when four fifths of a bound are reached.
+    /// Warns once when 80 % of a limit is reached.
     pub(super) fn warn_of_bounds(&self) {
         let (users, domains) = (self.directory.user_count(), self.directory.domain_count());
         for (warned, count, max, setting) in [
@@ -36,14 +36,14 @@ impl App {
             let Some(max) = max else { continue };
             let is_near = count as i64 * 5 >= max * 4;
             if is_near && !warned.swap(is_near, Ordering::Relaxed) {
-                log::warn!("{count} of {max} that {setting} allows; beyond it, sign-up or registration is refused");
+                log::warn!("{setting}: {count} of {max} in use; beyond {max}, the server refuses new ones");
             }
             warned.store(is_near, Ordering::Relaxed);
         }
     }
 }
 
-/// Refuses what the command line has added beyond `MAX_USERS` or `MAX_DOMAINS`, in the transaction that added it.
+/// Refuses a transaction of the command line that has exceeded `MAX_USERS` or `MAX_DOMAINS`.
 pub(crate) fn check_stored(conn: &mut Conn, config: &Config) -> Result<()> {
     check(user::count_all(conn)?, config.max_users, Message::MaxUsers)?;
     check(domain::count_all(conn)?, config.max_domains, Message::MaxDomains)

@@ -1,5 +1,5 @@
-//! Refused passwords of accounts that there are, kept in memory until they are written to the audit log. In the request
-//! itself, writing would tell them from names that nobody has, and a flood of them would hold up everybody who writes.
+//! Failed sign-ins of existing accounts, buffered until the next flush writes them to the audit log. Writing them in
+//! the request would reveal by timing whether the account exists, and a flood of them would block other writers.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -8,51 +8,46 @@ use crate::db::Conn;
 use crate::db::audit::{Audited, Entry};
 use crate::error::Result;
 
-/// So many may wait; what comes then is counted and dropped.
-const MOST: usize = 10_000;
-/// So many are written in one transaction, to keep nobody waiting.
-const AT_ONCE: usize = 500;
+/// Size of the buffer. Further failures are counted and dropped.
+const MAX_PENDING: usize = 10_000;
+/// Failures in one transaction, so that other writers wait briefly.
+const BATCH_SIZE: usize = 500;
 
-/// What waits to be written.
+/// The buffer of failed sign-ins.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
-    waiting: Mutex<Vec<Entry>>,
-    /// Held while some are written: whoever comes next knows that they are.
+    pending: Mutex<Vec<Entry>>,
+    /// Held during a write, so that a second writer returns only after the first one's entries are written.
     writing: Mutex<()>,
 }
 
 impl Failures {
-    /// Keeps it, if it is one; `false` when too many wait. Takes as long in any case.
+    /// Adds an entry. Returns whether there was room. `None` takes as long as an entry, so that its time reveals
+    /// nothing.
     fn push(&self, entry: Option<Entry>) -> bool {
-        let mut waiting = lock(&self.waiting);
-        match waiting.len() < MOST {
-            true => {
-                waiting.extend(entry);
-                true
-            }
-            false => entry.is_none(),
+        let mut pending = lock(&self.pending);
+        if pending.len() >= MAX_PENDING {
+            return entry.is_none();
         }
+        pending.extend(entry);
+        true
     }
 
-    /// Takes some out, oldest first.
+    /// Takes a batch, oldest first.
     fn take(&self) -> Vec<Entry> {
-        let mut waiting = lock(&self.waiting);
-        let some = waiting.len().min(AT_ONCE);
-        waiting.drain(..some).collect()
+        let mut pending = lock(&self.pending);
+        let size = pending.len().min(BATCH_SIZE);
+        pending.drain(..size).collect()
     }
 
-    /// Puts back what could not be written.
+    /// Returns entries that could not be written to the front of the buffer.
     fn put_back(&self, mut taken: Vec<Entry>) {
-        let mut waiting = lock(&self.waiting);
-        taken.append(&mut waiting);
-        *waiting = taken;
+        let mut pending = lock(&self.pending);
+        taken.append(&mut pending);
+        *pending = taken;
     }
 }
 
-/// Writes what was taken.
-///
-/// # Errors
-/// When the database does not answer.
 fn write(conn: &mut Conn, taken: &[Entry]) -> Result<()> {
     Audited::several((), taken.to_vec()).record(conn)
 }
@@ -62,17 +57,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl App {
-    /// Notes a refused password for the audit log; `None` for an account that there is not.
+    /// Buffers a failed sign-in for the audit log; `None` if the account does not exist.
     pub(crate) fn note_failure(&self, entry: Option<Entry>) {
         if !self.failures.push(entry) {
             self.metrics.dropped_failures.inc();
         }
     }
 
-    /// Writes every refused password that was noted before this was called.
+    /// Writes all failures that were buffered before this call.
     ///
     /// # Errors
-    /// When the database does not answer; what is left is written the next time.
+    /// When the database does not answer. The next call writes the rest.
     pub fn write_failures(&self) -> Result<()> {
         let _one = lock(&self.failures.writing);
         loop {
@@ -89,6 +84,7 @@ impl App {
 }
 
 #[cfg(test)]
+#[expect(non_snake_case, reason = "a test is named `feature__condition`")]
 mod tests {
     use super::*;
     use crate::db::audit::Actor;
@@ -102,19 +98,19 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_is_bounded_and_whoever_is_unknown_takes_no_place() {
+    fn failures__a_full_buffer_drops_entries_of_existing_accounts_only() {
         let failures = Failures::default();
-        assert!((0..MOST).all(|number| failures.push(Some(entry(number))) && failures.push(None)));
-        assert!(!failures.push(Some(entry(MOST))), "one too many");
-        assert!(failures.push(None), "nothing is dropped where nothing came");
+        assert!((0..MAX_PENDING).all(|number| failures.push(Some(entry(number))) && failures.push(None)));
+        assert!(!failures.push(Some(entry(MAX_PENDING))), "one too many");
+        assert!(failures.push(None), "without an entry, nothing is dropped");
         assert_eq!(
             std::iter::repeat_with(|| failures.take().len()).take_while(|taken| *taken > 0).sum::<usize>(),
-            MOST
+            MAX_PENDING
         );
     }
 
     #[test]
-    fn what_could_not_be_written_comes_first_the_next_time() {
+    fn failures__entries_put_back_are_taken_first() {
         let failures = Failures::default();
         failures.push(Some(entry(0)));
         failures.push(Some(entry(1)));

@@ -1,5 +1,6 @@
-//! The life of the kept keys: made, followed by others, retired. What changes them runs in a transaction that has the lock on
-//! the revision, so nodes that start or rotate at once agree on one key.
+//! The life cycle of stored signing keys: creation, rotation, retirement. Every function that changes keys must run in
+//! a transaction that holds the lock on the revision, so that nodes that start or rotate at the same time agree on one
+//! key.
 
 use std::fmt;
 
@@ -15,7 +16,8 @@ use crate::id::Stamp;
 use crate::token::keyring::{KNOWN_TO_ALL, Key, Keyring, PLANNED_WITHIN, PUBLISHED_AHEAD, Phase, phases};
 use crate::token::seal::{Opened, Seal};
 
-/// The keyring of the present epoch, without stored keys. Where the database was restored or copied, a new epoch begins.
+/// The keyring of the current epoch, without stored keys. If the database was restored or copied, this begins a new
+/// epoch.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -25,34 +27,34 @@ pub fn keyring(db: &Db, secret: &HmacSecret, config: &Config, now: i64) -> Resul
     if !db.was_restored()? {
         return Ok(keyring);
     }
-    log::warn!("the database was restored or copied since a server used it: every earlier token is refused");
+    log::warn!("the database was restored or copied since a server used it: all earlier tokens are revoked");
     let cause = (Actor::SERVER, "restored");
     db.change_now(|conn| renew_epoch(conn, &keyring, cause, None, now)?.record(conn), |_| Ok(()))?;
     Ok(keyring.in_epoch(db.read_now(epoch)?))
 }
 
-/// A key that nobody has yet. Made before the transaction, because one of RSA takes up to a second, for which every other
-/// change would wait; dropped where none is needed after all.
+/// A new key that is not stored yet. It is generated before the transaction, because an RSA key takes up to a second
+/// and all other changes would wait. It is dropped if no key is needed.
 pub struct Spare {
     key: Key,
     private: Vec<u8>,
 }
 
 impl Spare {
-    /// `None` with HS256, which has no kept keys.
+    /// Generates a key; `None` with HS256, which has no stored keys.
     pub fn new(keyring: &Keyring) -> Option<Spare> {
         Key::generate(keyring.algorithm()).map(|(key, private)| Spare { key, private })
     }
 }
 
-/// What speaks against touching the kept keys with these settings.
+/// Why this process must not change the stored keys with its settings.
 #[derive(Debug)]
 pub enum Objection {
-    /// Neither JWT_SECRET nor JWT_SECRET_PREVIOUS opens that key.
+    /// Neither JWT_SECRET nor JWT_SECRET_PREVIOUS unseals the key with this `kid`.
     Sealed(String),
-    /// JWT_SECRET_PREVIOUS opens that key, and JWT_SECRET does not yet.
+    /// JWT_SECRET_PREVIOUS unseals the key with this `kid`, but JWT_SECRET does not.
     SealedByPrevious(String),
-    /// The keys in use are of that algorithm, and JWT_ALGORITHM is another.
+    /// The servers sign with this algorithm, but JWT_ALGORITHM is another.
     Algorithm(Algorithm),
 }
 
@@ -61,24 +63,22 @@ impl fmt::Display for Objection {
         match self {
             Objection::Sealed(kid) => write!(
                 f,
-                "the signing key {kid} in the database is sealed with another JWT_SECRET; set JWT_SECRET_PREVIOUS to that \
-                 one, or, if that is lost, give the key up with all tokens of it: gatebird key retire --lost {kid}"
+                "the signing key {kid} in the database is sealed with another JWT_SECRET; set JWT_SECRET_PREVIOUS to \
+                 that secret; if it is lost, retire the key and all its tokens: gatebird key retire --lost {kid}"
             ),
             Objection::SealedByPrevious(kid) => write!(
                 f,
-                "the signing key {kid} in the database is sealed with JWT_SECRET_PREVIOUS; give this command the JWT_SECRET \
-                 that the servers have, or start one with the new one first"
+                "the signing key {kid} in the database is sealed with JWT_SECRET_PREVIOUS; run this command with the \
+                 JWT_SECRET of the servers, or start a server with the new secret first"
             ),
-            Objection::Algorithm(used) => write!(
-                f,
-                "the servers sign with {}; give this command the same JWT_ALGORITHM that they have",
-                used.name()
-            ),
+            Objection::Algorithm(used) => {
+                write!(f, "the servers sign with {}; run this command with the same JWT_ALGORITHM", used.name())
+            }
         }
     }
 }
 
-/// Does that to the kept keys, and tells of each one that is made, deleted or given another term by it.
+/// Runs `work` and audits every stored key that it creates, changes or deletes.
 ///
 /// # Errors
 /// As `work`.
@@ -106,7 +106,7 @@ pub fn telling<T>(
     Ok(Audited::several(value, entries))
 }
 
-/// All keys by name, opened.
+/// All stored keys by `kid`, unsealed.
 fn open_all(conn: &mut Conn, seal: &Seal) -> Result<std::result::Result<Vec<(String, Opened)>, Objection>> {
     let open = |row: SigningKey| {
         let usable = |private: &[u8]| Key::load(row.algorithm, private).is_some_and(|key| key.kid() == row.kid);
@@ -118,10 +118,10 @@ fn open_all(conn: &mut Conn, seal: &Seal) -> Result<std::result::Result<Vec<(Str
     Ok(signing_key::list(conn)?.into_iter().map(open).collect())
 }
 
-/// Whether the keys in use are of the algorithm that this process was told.
+/// Checks that the current keys are of this process's JWT_ALGORITHM.
 ///
 /// # Errors
-/// When the database does not answer; inside, when they are not.
+/// When the database does not answer. The inner error is returned when the algorithms differ.
 pub fn same_algorithm(conn: &mut Conn, keyring: &Keyring) -> Result<std::result::Result<(), Objection>> {
     let other = last_open(conn, i64::MAX - PLANNED_WITHIN)?
         .map(|last| last.algorithm)
@@ -129,24 +129,23 @@ pub fn same_algorithm(conn: &mut Conn, keyring: &Keyring) -> Result<std::result:
     Ok(other.map_or(Ok(()), |used| Err(Objection::Algorithm(used))))
 }
 
-/// Whether a key that this process makes is one that the servers can use: they would be able to open it, and it is of
-/// their algorithm.
+/// Checks that the servers can use a key that this process creates: they can unseal it, and it is of their algorithm.
 ///
 /// # Errors
-/// When the database does not answer; inside, when it would not be.
+/// When the database does not answer. The inner error is returned when they cannot use it.
 pub fn same_settings(conn: &mut Conn, keyring: &Keyring) -> Result<std::result::Result<(), Objection>> {
     let opened = match open_all(conn, keyring.seal())? {
         Ok(opened) => opened,
         Err(objection) => return Ok(Err(objection)),
     };
-    // The servers may not have heard of the new secret.
+    // The servers may not have the new secret yet.
     match opened.into_iter().find(|(_, opened)| opened.by_previous) {
         Some((kid, _)) => Ok(Err(Objection::SealedByPrevious(kid))),
         None => same_algorithm(conn, keyring),
     }
 }
 
-/// Whether there is no key of JWT_ALGORITHM to go on with, so that [`settle`] will need one.
+/// Whether no stored key of JWT_ALGORITHM signs or will sign, so that [`settle`] needs a new one.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -154,10 +153,10 @@ pub fn lacks_one(conn: &mut Conn, keyring: &Keyring, now: i64) -> Result<bool> {
     Ok(last_open(conn, now)?.is_none_or(|last| last.algorithm != keyring.algorithm()))
 }
 
-/// Brings the kept keys in line with JWT_ALGORITHM and JWT_SECRET, when a node starts.
+/// Brings the stored keys in line with JWT_ALGORITHM and JWT_SECRET. A node calls this when it starts.
 ///
 /// # Errors
-/// When the database does not answer; inside, when a key cannot be opened.
+/// When the database does not answer. The inner error is returned when a key cannot be unsealed.
 pub fn settle(
     conn: &mut Conn,
     keyring: &Keyring,
@@ -176,27 +175,27 @@ pub fn settle(
         return Ok(Ok(()));
     }
     if last_open(conn, now)?.is_some_and(|last| last.algorithm != keyring.algorithm()) {
-        // Of another algorithm and not in use yet: nobody will miss it.
+        // A pending key of another algorithm has signed nothing yet.
         for row in signing_key::list(conn)?.iter().filter(|row| row.signs_from > now) {
             signing_key::delete(conn, &row.kid)?;
         }
     }
     let signs_from = match last_open(conn, now)? {
         Some(last) if last.algorithm == keyring.algorithm() => return Ok(Ok(())),
-        // Verifiers have the old key's set for a while yet.
+        // Verifiers cache the key set without the new key.
         Some(_) => now + PUBLISHED_AHEAD,
-        // Other nodes may be at work, which first have to hear of it; without users there is nobody to wait for.
+        // Other nodes may be running and must first read the new key. Without users there are no tokens to verify.
         None if user::any(conn)? => now + KNOWN_TO_ALL,
         None => now,
     };
-    // There is none only where another node has changed the keys since we looked.
+    // `None` if another node has changed the keys since the caller checked.
     let spare = spare.or_else(|| Spare::new(keyring));
     make(conn, keyring, spare, signs_from, now)?;
     Ok(Ok(()))
 }
 
-/// Makes the key that follows. It signs once it has been published for long enough, or, `at_once`, as soon as our own nodes
-/// know it. Where one is to follow already, that is it.
+/// Creates the next key, and returns it. It signs once it has been published for [`PUBLISHED_AHEAD`] seconds, or with
+/// `at_once` as soon as all nodes know it. Returns the pending key if there is one, unless `at_once`.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -204,13 +203,14 @@ pub fn rotate(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, at_once:
     match last_open(conn, now)? {
         Some(next) if next.signs_from > now && !at_once => Ok(next),
         Some(_) if !at_once => make(conn, keyring, spare, now + PUBLISHED_AHEAD, now),
-        // Where there is none yet, nobody has the key set of an earlier one.
+        // Without a current key, no verifier has cached a key set.
         _ => make(conn, keyring, spare, now + KNOWN_TO_ALL, now),
     }
 }
 
-/// Deletes a key, with which its tokens end. The one that follows takes over its term, and one is made where none follows:
-/// so another signs at once, and neither an older key nor JWT_SECRET comes back. `false` when there is no such key.
+/// Deletes a key, which invalidates its tokens. The next key takes over its `signs_from`, and is created if there is
+/// none. So a new key signs at once, and neither an older key nor JWT_SECRET is used again. Returns whether the key
+/// existed.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -230,9 +230,8 @@ pub fn retire(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, kid: &st
     Ok(true)
 }
 
-/// Begins a new epoch, in which every earlier token is refused, and makes a key that signs at once. The stored keys need not
-/// be opened for that. Where `known` is given, nothing is done unless it is still the present epoch. The value tells whether
-/// a new epoch began.
+/// Begins a new epoch, which revokes all earlier tokens, and creates a key that signs at once. This does not unseal the
+/// stored keys. With `known`, it does nothing unless `known` is the current epoch. Returns whether a new epoch began.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -254,8 +253,8 @@ pub fn renew_epoch(
     Ok(renewed.and_if(|renewed| *renewed, entry))
 }
 
-/// Keeps the spare key as the next one when its time has come, `period` seconds after the present one began, and deletes
-/// those that are over. Where there is no spare one, it is the next time's.
+/// Deletes expired keys, and stores `spare` as the next key if one is due: `period` seconds after the current key began
+/// to sign. Without `spare`, the next call stores one.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -274,9 +273,9 @@ pub fn keep_up(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, period:
 }
 
 fn make(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, signs_from: i64, now: i64) -> Result<SigningKey> {
-    let Spare { key, private } = spare.ok_or_else(|| Error::internal("HS256 has no kept keys"))?;
+    let Spare { key, private } = spare.ok_or_else(|| Error::internal("HS256 has no stored keys"))?;
     let sealed = keyring.seal().seal(key.kid(), &private);
-    // A second is one key's: of two with the same one, nobody could say which followed the other.
+    // `signs_from` must be unique, or the order of keys is ambiguous.
     let taken: Vec<i64> = signing_key::list(conn)?.iter().map(|row| row.signs_from).collect();
     let signs_from = (signs_from..).find(|second| !taken.contains(second)).expect("there are fewer keys than seconds");
     let row = SigningKey {
@@ -291,7 +290,7 @@ fn make(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, signs_from: i6
     Ok(row)
 }
 
-/// The last of those that sign or will, but for those that a wrong clock has put into the far future.
+/// The last key that signs or will sign. Keys that a wrong clock has dated into the far future do not count.
 fn last_open(conn: &mut Conn, now: i64) -> QueryResult<Option<SigningKey>> {
     let open = |row: &SigningKey| row.signs_until.is_none() && row.signs_from <= now + PLANNED_WITHIN;
     Ok(signing_key::list(conn)?.into_iter().rfind(open))

@@ -1,4 +1,5 @@
-//! Client secrets that came from a browser, where everybody can read them: each is told to its owner once.
+//! Leaked client secrets: secrets that a browser sent, where every visitor can read them. Each is reported to its owner
+//! once.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -12,21 +13,21 @@ use crate::db::secret_use;
 use crate::error::Result;
 use crate::id::{DomainId, SecretId, UserId};
 
-/// So many are remembered, and so many may wait to be written.
-const MOST: usize = 10_000;
+/// Largest number of remembered secrets, and of leaks that wait to be written.
+const MAX_LEAKS: usize = 10_000;
 
-/// A secret that came from a browser.
+/// A client secret that a browser sent.
 #[derive(Clone, Debug)]
 pub struct Leak {
-    /// The secret's number.
+    /// The secret.
     pub secret: SecretId,
-    /// Whose it is.
+    /// The secret's domain.
     pub domain: DomainId,
     /// The domain's owner.
     pub tenant: UserId,
-    /// Where the request came from.
+    /// The address that sent the request.
     pub address: Option<IpAddr>,
-    /// Unix seconds.
+    /// When it was sent, in Unix seconds.
     pub at: i64,
 }
 
@@ -38,64 +39,67 @@ impl Leak {
     }
 }
 
-/// What was noted and not yet written, and what was noted before.
+/// The buffer of leaks.
 #[derive(Debug, Default)]
-pub struct Leaks(Mutex<Noted>);
+pub struct Leaks(Mutex<State>);
 
 #[derive(Debug, Default)]
-struct Noted {
-    waiting: Vec<Leak>,
-    /// Those that wait, and others that need no second look at the database.
+struct State {
+    /// Leaks that are not yet written.
+    pending: Vec<Leak>,
+    /// Secrets whose leak is pending or already written.
     known: HashSet<SecretId>,
 }
 
 impl Leaks {
-    /// Notes a secret, unless it is known. Costs no write, however often it comes.
+    /// Adds a leak, unless its secret is known. This writes nothing to the database.
     pub fn note(&self, leak: Leak) {
-        let mut noted = self.noted();
-        let Noted { waiting, known } = &mut *noted;
-        // Where too many wait, the secret's next use tells of it.
-        if waiting.len() >= MOST {
+        let mut state = self.state();
+        let State { pending, known } = &mut *state;
+        // If the buffer is full, the next use of the secret reports it.
+        if pending.len() >= MAX_LEAKS {
             return;
         }
-        if known.len() >= MOST {
-            *known = waiting.iter().map(|leak| leak.secret).collect();
+        if known.len() >= MAX_LEAKS {
+            *known = pending.iter().map(|leak| leak.secret).collect();
         }
         if known.insert(leak.secret) {
-            waiting.push(leak);
+            pending.push(leak);
         }
     }
 
-    /// Takes what waits to be written.
+    /// Takes all pending leaks.
     pub fn take(&self) -> Vec<Leak> {
-        std::mem::take(&mut self.noted().waiting)
+        std::mem::take(&mut self.state().pending)
     }
 
-    /// Gives back what could not be written, for the next time.
+    /// Returns leaks that could not be written to the buffer.
     pub fn give_back(&self, leaks: Vec<Leak>) {
-        let mut noted = self.noted();
-        let room = MOST.saturating_sub(noted.waiting.len());
-        noted.waiting.extend(leaks.into_iter().take(room));
+        let mut state = self.state();
+        let room = MAX_LEAKS.saturating_sub(state.pending.len());
+        state.pending.extend(leaks.into_iter().take(room));
     }
 
-    fn noted(&self) -> MutexGuard<'_, Noted> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl App {
-    /// Flags the secrets that came from a browser since the last time, and tells their owners; of each, only the first
-    /// time ever.
+    /// Flags the secrets of pending leaks, and writes an audit row for each secret that was not flagged before.
     ///
     /// # Errors
-    /// When the database does not answer; nothing is forgotten then.
+    /// When the database does not answer. The leaks stay pending.
     pub fn write_leaks(&self) -> Result<()> {
         let mut leaks = self.leaks.take();
-        // One at a time: whoever deletes an account locks its secrets in another order than we would.
+        // One transaction for each: the deletion of an account locks its secrets in another order, which could
+        // deadlock.
         while let Some(leak) = leaks.last() {
-            let written = self.db.write_now(|conn| match secret_use::set_leaked(conn, leak.secret, leak.at)? {
-                true => Audited::new((), leak.entry()).record(conn),
-                false => Ok(()),
+            let written = self.db.write_now(|conn| {
+                if secret_use::set_leaked(conn, leak.secret, leak.at)? {
+                    Audited::new((), leak.entry()).record(conn)?;
+                }
+                Ok(())
             });
             if let Err(error) = written {
                 self.leaks.give_back(leaks);
@@ -108,6 +112,7 @@ impl App {
 }
 
 #[cfg(test)]
+#[expect(non_snake_case, reason = "a test is named `feature__condition`")]
 mod tests {
     use super::*;
     use crate::id::of_row;
@@ -122,30 +127,30 @@ mod tests {
     }
 
     #[test]
-    fn each_secret_waits_once() {
+    fn leaks__a_secret_is_pending_once() {
         let leaks = Leaks::default();
         for number in [1, 2, 1, 1, 2] {
             leaks.note(leak(number));
         }
-        let waiting = leaks.take();
+        let pending = leaks.take();
         leaks.note(leak(1));
         assert!(leaks.take().is_empty(), "it is known");
         leaks.note(leak(3));
-        leaks.give_back(waiting);
+        leaks.give_back(pending);
         assert_eq!(taken(&leaks), [3, 1, 2]);
     }
 
     #[test]
-    fn memory_is_bounded_and_what_waits_is_kept() {
+    fn leaks__a_full_buffer_keeps_pending_leaks() {
         let leaks = Leaks::default();
-        let most = MOST as i64;
-        (0..2 * most).for_each(|number| leaks.note(leak(number)));
-        let waiting = leaks.take();
-        assert_eq!(waiting.len(), MOST, "the first ones");
-        // Those that were taken are forgotten for others.
-        (most..3 * most).for_each(|number| leaks.note(leak(number)));
-        leaks.give_back(waiting);
-        assert_eq!(taken(&leaks), (most..2 * most).collect::<Vec<_>>());
+        let max = MAX_LEAKS as i64;
+        (0..2 * max).for_each(|number| leaks.note(leak(number)));
+        let pending = leaks.take();
+        assert_eq!(pending.len(), MAX_LEAKS, "the first ones");
+        // New leaks replace the known secrets of those that were taken.
+        (max..3 * max).for_each(|number| leaks.note(leak(number)));
+        leaks.give_back(pending);
+        assert_eq!(taken(&leaks), (max..2 * max).collect::<Vec<_>>());
         leaks.note(leak(0));
         assert_eq!(taken(&leaks), [0]);
     }

@@ -1,6 +1,6 @@
-//! What is known in memory first and in the database a moment later: which client assertions were used, which passwords were
-//! refused, which secrets came from browsers, what domains did, and when secrets were last used. So no request waits for it;
-//! what a crash can lose is that moment.
+//! The flush: a thread writes buffered records to the database, so that no request waits for them. The records are used
+//! client assertions, failed sign-ins, leaked secrets, usage counts and last uses of secrets. A crash can lose the
+//! records since the last flush.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
@@ -13,58 +13,58 @@ use crate::db::used_assertion::{self, UsedAssertion};
 use crate::error::Result;
 use crate::exit::Exit;
 
-/// How often it is written. Other nodes read twice a second, and are promised to know within two.
-const EVERY: Duration = Duration::from_millis(500);
-/// So many used assertions are written in one transaction, which holds the lock on the revision for some milliseconds.
-const ASSERTIONS_AT_ONCE: usize = 500;
-/// The counts of so many domains are added in one transaction, to keep SQLite's other writers waiting for some milliseconds
-/// at most. Those of more are written as they are, which is quick, and added little by little.
-const COUNTS_AT_ONCE: usize = 1_000;
-/// How long the end of the process waits for the database.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How often the buffers are flushed. Other nodes must learn of used assertions within two seconds.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
+/// Used assertions in one transaction, which holds the lock on the revision for a few milliseconds.
+const ASSERTION_BATCH: usize = 500;
+/// Domains whose counts one transaction adds to `usage`, so that other writers wait for a few milliseconds only. Counts
+/// of more domains are first appended to `usage_log`, which is quick, and added in later batches.
+const DOMAIN_BATCH: usize = 1_000;
+/// How long the last flush before the exit may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Writes it on a thread of its own until the app is gone.
+/// Starts the flush thread. It ends with the app.
 pub(super) fn keep(app: Weak<App>) -> std::result::Result<(), Exit> {
-    upkeep::repeat("the ledger", EVERY, app, |app| app.write_ledger())
+    upkeep::repeat("flush", FLUSH_INTERVAL, app, |app| app.write_ledger())
 }
 
 impl App {
-    /// Writes what there is, the most urgent first. One step that fails holds up no other.
+    /// Writes all buffers, the most urgent first. A step that fails does not stop the others.
     ///
     /// # Errors
-    /// When the database does not answer; what was not written is kept for the next time.
+    /// When the database does not answer. Records that were not written stay in their buffers.
     pub fn write_ledger(&self) -> Result<()> {
-        // Whoever comes while another writes waits: what that one has taken out is not written yet.
+        // A second caller waits until the records that the first one has taken are written.
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let steps = [self.share_used_assertions(), self.write_failures(), self.write_leaks(), self.write_usage()];
         steps.into_iter().collect()
     }
 
-    /// [`App::write_ledger`] for the last time, again where it fails. On a thread of its own, because a database that
-    /// hangs must not keep the process from ending.
+    /// Flushes for the last time, and retries failures. This runs on its own thread, so that a database that does not
+    /// respond cannot stop the process from exiting.
     pub(crate) fn close_ledger(self: Arc<App>) {
         self.left_out_lines.write();
         let (sender, outcome) = channel();
         std::thread::spawn(move || {
             while self.write_ledger().and(self.keep_time()).is_err() {
-                std::thread::sleep(EVERY / 5);
+                std::thread::sleep(FLUSH_INTERVAL / 5);
             }
             sender.send(())
         });
-        if outcome.recv_timeout(PATIENCE).is_err() {
-            log::warn!("the database did not take what was counted last");
+        if outcome.recv_timeout(CLOSE_TIMEOUT).is_err() {
+            log::warn!("the last flush did not finish in time: the latest usage counts and audit rows may be lost");
         }
     }
 
-    /// Writes the assertions that were used here and that other nodes cannot know of yet.
+    /// Writes the assertions that were used on this node and are not published to other nodes yet.
     ///
     /// # Errors
-    /// When the database does not answer; what is left is written the next time.
+    /// When the database does not answer. The next call writes the rest.
     pub fn share_used_assertions(&self) -> Result<()> {
         let used = &self.directory.used_assertions;
         loop {
             let row = |(fingerprint, tenant, expires_at)| UsedAssertion { fingerprint, tenant, expires_at };
-            let rows: Vec<UsedAssertion> = used.untold(ASSERTIONS_AT_ONCE).into_iter().map(row).collect();
+            let rows: Vec<UsedAssertion> = used.untold(ASSERTION_BATCH).into_iter().map(row).collect();
             if rows.is_empty() {
                 return Ok(());
             }
@@ -76,19 +76,17 @@ impl App {
     fn write_usage(&self) -> Result<()> {
         let taken = self.usage.take();
         if !taken.is_empty() {
-            let at_once = taken.domains() <= COUNTS_AT_ONCE;
-            let written = self.db.write_now(|conn| match at_once {
-                true => Ok(usage::add(conn, &taken)?),
-                false => Ok(usage::log(conn, &taken)?),
-            });
+            let is_small = taken.domains() <= DOMAIN_BATCH;
+            let write = if is_small { usage::add } else { usage::log };
+            let written = self.db.write_now(|conn| Ok(write(conn, &taken)?));
             if let Err(error) = written {
                 self.usage.put_back(taken);
                 return Err(error);
             }
-            self.has_log.fetch_or(!at_once, Ordering::Relaxed);
+            self.has_log.fetch_or(!is_small, Ordering::Relaxed);
         }
         if self.has_log.load(Ordering::Relaxed) && !self.is_draining() {
-            let more = self.db.write_now(|conn| Ok(usage::fold(conn, COUNTS_AT_ONCE)?))?;
+            let more = self.db.write_now(|conn| Ok(usage::fold(conn, DOMAIN_BATCH)?))?;
             self.has_log.store(more, Ordering::Relaxed);
         }
         Ok(())

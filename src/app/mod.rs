@@ -1,4 +1,4 @@
-//! The running gate: settings, database, directory, keys. Started once, shared by all workers.
+//! The running gate: settings, database, directory and keys. A process starts one [`App`], which all workers share.
 
 pub(crate) mod bounds;
 mod failures;
@@ -29,7 +29,7 @@ use self::revocations::Revocations;
 pub(crate) use self::revocations::Revoker;
 pub use self::time::Clock;
 pub(crate) use self::time::system_time;
-use self::time::{Instead, Started, SystemClock, TrustedTime};
+use self::time::{Started, SubstituteTime, SystemClock, TrustedTime};
 pub(crate) use self::upkeep::{KNOWN_NETWORK, USAGE_DAYS};
 use crate::config::{ACCOUNT, Config, Database};
 use crate::connections::Connections;
@@ -49,9 +49,9 @@ use crate::token::replay::Used;
 use crate::token::{self, Claims, Kind};
 use crate::usage::{self, Usage};
 
-/// How often it is noted how far the database has come, and looked whether its file is where it was.
+/// How often the server checks that its SQLite file is still in place, and records the file's state.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
-/// How long the end of the process waits for its threads.
+/// How long the process waits for its threads before it exits.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The running gate. Handlers and extractors get it as `web::Data<App>`.
@@ -60,48 +60,47 @@ pub struct App {
     pub config: Config,
     /// The database.
     pub db: Db,
-    /// What the hot path knows.
+    /// Users, domains, secrets and keys in memory, for requests that must not wait for the database.
     pub directory: Directory,
-    /// The client secrets that came from a browser.
+    /// Client secrets that a browser sent.
     pub leaks: Leaks,
-    /// What checks passwords.
+    /// Hashes and checks passwords.
     pub hasher: Hasher,
-    /// What is counted.
+    /// Counters and gauges.
     pub metrics: Metrics,
-    /// What domains did since it was last written.
+    /// Usage of domains that is not in the database yet.
     pub usage: Usage,
-    /// Held while the ledger is written.
+    /// Held during a flush.
     writing: Mutex<()>,
-    /// There may be usage in the database that is still to be added up.
+    /// The table `usage_log` may have rows that are not yet added to `usage`.
     has_log: AtomicBool,
-    /// Refused passwords that wait to be written to the audit log.
     failures: Failures,
-    /// What networks may ask for.
+    /// Rate limits of networks and accounts.
     pub budgets: Budgets,
-    /// Access log lines that were left out.
+    /// Access log lines that were not written, by network.
     pub left_out_lines: LeftOut,
-    /// Who is connected.
+    /// Open connections.
     pub connections: Connections,
     proving: Proving,
     revocations: Revocations,
     started: Started,
     clock: Box<dyn Clock>,
     time: Mutex<TrustedTime>,
-    instead: Instead,
+    substitute: SubstituteTime,
     draining: AtomicBool,
     warned: bounds::Warned,
-    /// Notified when this process must end.
+    /// Notified when this process must exit.
     end: Notify,
 }
 
-/// How often the access log is told what it left out.
+/// How often the access log reports how many lines it left out.
 const LEFT_OUT_INTERVAL: Duration = Duration::from_secs(60);
 
 impl App {
-    /// Opens everything, fills the directory and keeps it fresh.
+    /// Opens the database, loads the directory and starts the background threads.
     ///
     /// # Errors
-    /// Whatever cannot be safe: see [`Exit`].
+    /// When the process cannot serve safely; see [`Exit`].
     pub fn start(config: Config) -> std::result::Result<web::Data<App>, Exit> {
         App::start_with_clock(config, Box::new(SystemClock { started: Instant::now() }))
     }
@@ -118,14 +117,14 @@ impl App {
         let cannot_read = |error: Error| opened.cannot_start(&error);
         let keyring = keys::keyring(&db, &secret, &config, clock.now()).map_err(cannot_read)?;
         let used_assertions = match config.database {
-            // A file has one server, and after a restart of that the table would tell it nothing that it can rely on.
+            // A SQLite file has one server, so there is no other node to share used assertions with.
             Database::Sqlite(_) => Used::default(),
             Database::Postgres(_) => Used::shared(),
         };
         let read_time = |conn: &mut Conn| Ok((trusted_time::kept(conn)?, trusted_time::of_database(conn)?));
-        let (kept, of_database) = db.read_now(read_time).map_err(cannot_read)?;
+        let (stored, of_database) = db.read_now(read_time).map_err(cannot_read)?;
         let now = of_database.map_or_else(|| clock.now(), |now| clock.of_database(now));
-        let time = TrustedTime::new(kept, now, clock.steady(), Kind::longest_ttl(&config));
+        let time = TrustedTime::new(stored, now, clock.steady(), Kind::longest_ttl(&config));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let app = App {
             directory: Directory::new(keyring, used_assertions),
@@ -141,10 +140,10 @@ impl App {
             connections: Connections::new(&config),
             proving: Proving::new(&config),
             revocations: Revocations::default(),
-            started: Started::new(clock.as_ref(), kept),
+            started: Started::new(clock.as_ref(), stored),
             clock,
             time: Mutex::new(time),
-            instead: Instead::none(),
+            substitute: SubstituteTime::none(),
             draining: AtomicBool::new(false),
             warned: bounds::Warned::default(),
             end: Notify::new(),
@@ -153,8 +152,8 @@ impl App {
         };
         app.keep_time().map_err(cannot_read)?;
         let keyring = app.directory.keyring().clone();
-        // A clock that is behind is certainly wrong, and would end the keys in use too early.
-        let now = now.max(kept);
+        // A clock behind the stored time is wrong, and would retire the current keys too early.
+        let now = now.max(stored);
         let lacks_one = app.db.read_now(|conn| keys::lacks_one(conn, &keyring, now)).map_err(cannot_read)?;
         let spare = if lacks_one { Spare::new(&keyring) } else { None };
         let settle = |conn: &mut Conn| {
@@ -173,17 +172,17 @@ impl App {
         upkeep::keep_up(Arc::downgrade(&app.clone().into_inner()))?;
         removal::keep_removing(Arc::downgrade(&app.clone().into_inner()))?;
         proofs::keep_looking(Arc::downgrade(&app.clone().into_inner()))?;
-        let watch = |app: &Arc<App>| {
+        let report_left_out = |app: &Arc<App>| {
             app.left_out_lines.write();
             Ok(())
         };
-        upkeep::repeat("the access log", LEFT_OUT_INTERVAL, Arc::downgrade(&app.clone().into_inner()), watch)?;
+        upkeep::repeat("access log", LEFT_OUT_INTERVAL, Arc::downgrade(&app.clone().into_inner()), report_left_out)?;
         let watch_file = |app: &Arc<App>| app.db.watch_file(false);
-        upkeep::repeat("watching the file", WATCH_INTERVAL, Arc::downgrade(&app.clone().into_inner()), watch_file)?;
+        upkeep::repeat("file watch", WATCH_INTERVAL, Arc::downgrade(&app.clone().into_inner()), watch_file)?;
         Ok(app)
     }
 
-    /// Reads what changed and applies it, on that connection or on a new one, which is returned for the next time.
+    /// Reads the latest changes and applies them to the directory. Returns the connection for the next call.
     fn refresh(&self, follower: Option<Conn>) -> Result<Conn> {
         let mut conn = follower.map_or_else(|| self.db.follower(), Ok)?;
         if !self.directory.is_up_to_date(&mut conn)? {
@@ -192,12 +191,12 @@ impl App {
         Ok(conn)
     }
 
-    /// A change to the directory's tables: in one transaction with the row that tells of it, and in force on this node
-    /// before it returns.
+    /// Changes tables of the directory and writes the audit rows, in one transaction. The change is in force on this
+    /// node before this returns.
     ///
     /// # Errors
-    /// As [`Db::write`]; and `CommitUnknown` when it is committed but not in force here within some seconds. The next refresh
-    /// brings it; until then nobody may be told that what it revokes is refused.
+    /// As [`Db::write`]; and `CommitUnknown` when the change is committed but not in force on this node in time. The
+    /// next refresh applies it. Until then, the caller must not report a revocation as effective.
     pub async fn change<T: Send + 'static>(
         self: &Arc<App>,
         holder: Holder,
@@ -207,9 +206,8 @@ impl App {
         applied.map(|()| value)
     }
 
-    /// [`App::change`] of what takes nothing away from anybody, or not soon. It counts as done once it is committed: its
-    /// answer may hold a secret that is shown only once, and is worth more than a node that knows of it at the next refresh
-    /// only.
+    /// [`App::change`] for a change that revokes nothing at once. It succeeds at the commit, even if this node applies
+    /// the change only at its next refresh: the answer may hold a secret that is shown once and must not be lost.
     ///
     /// # Errors
     /// As [`Db::write`].
@@ -220,7 +218,7 @@ impl App {
     ) -> Result<T> {
         let (value, applied) = self.commit(holder, work).await?;
         if let Err(error) = applied {
-            log::warn!("what was added is not yet in force on this node: {error}");
+            log::warn!("a change is committed and not yet in force on this node: {error}");
         }
         Ok(value)
     }
@@ -234,7 +232,7 @@ impl App {
         self.db.change(holder, move |conn| work(conn)?.record(conn), move |conn| app.directory.catch_up(conn)).await
     }
 
-    /// [`App::change`] on this thread, for as long as it takes.
+    /// [`App::change`] on this thread, without a time limit.
     ///
     /// # Errors
     /// As [`Db::change_now`].
@@ -242,7 +240,7 @@ impl App {
         self.db.change_now(|conn| work(conn)?.record(conn), |conn| self.directory.catch_up(conn))
     }
 
-    /// A change to other tables than the directory's: in one transaction with the row that tells of it.
+    /// Changes tables that are not the directory's and writes the audit rows, in one transaction.
     ///
     /// # Errors
     /// As [`Db::write`].
@@ -254,10 +252,11 @@ impl App {
         self.db.write(holder, move |conn| work(conn)?.record(conn)).await
     }
 
-    /// [`App::change`] by a user, whose token has to hold still when the transaction begins, seconds after its request did.
+    /// [`App::change`] by a user. The transaction first checks that the user's token is still valid, because the
+    /// request may have waited for seconds.
     ///
     /// # Errors
-    /// As [`App::change`], and when the token was revoked meanwhile.
+    /// As [`App::change`]; `TokenRevoked` when the token was revoked meanwhile.
     pub(crate) async fn change_by<T: Send + 'static>(
         self: &Arc<App>,
         holder: Holder,
@@ -267,10 +266,10 @@ impl App {
         self.change(holder, by(standing, work)).await
     }
 
-    /// [`App::add`] by a user.
+    /// [`App::add`] by a user, with the check of [`App::change_by`].
     ///
     /// # Errors
-    /// As [`App::add`], and when the token was revoked meanwhile.
+    /// As [`App::add`]; `TokenRevoked` when the token was revoked meanwhile.
     pub(crate) async fn add_by<T: Send + 'static>(
         self: &Arc<App>,
         holder: Holder,
@@ -280,7 +279,7 @@ impl App {
         self.add(holder, by(standing, work)).await
     }
 
-    /// Issues an access token with those scopes for those audiences, and says how many seconds it lives.
+    /// Issues an access token. Returns the token and its lifetime in seconds.
     pub fn access_token(&self, client: &Live, scope: &str, audiences: &[&str]) -> (String, i64) {
         let Live { domain, tenant } = client;
         let id = domain.id.as_str();
@@ -304,20 +303,20 @@ impl App {
         (token, self.config.token_ttl)
     }
 
-    /// Takes one from an account's budget.
+    /// Spends one unit of an account's budget.
     ///
     /// # Errors
-    /// When it is used up.
+    /// `AccountLimit` when the budget is exhausted.
     pub(crate) fn spend_of_account(&self, budget: Budget<'_>) -> Result<()> {
         self.budgets.spend(budget, self.steady_now()).map_err(Error::AccountLimit)
     }
 
-    /// Counts a refusal that is certainly that domain's own.
+    /// Counts a refusal of a request that provably comes from that domain.
     pub(crate) fn refused(&self, domain: DomainId, error: &Error) {
         self.usage.count(domain, usage::Kind::Refused(error.reason()), self.now());
     }
 
-    /// Issues a user token, which carries every scope.
+    /// Issues a user token, which has every scope.
     pub fn user_token(&self, tenant: &Tenant) -> String {
         self.issue(Kind::User, tenant, |claims| claims)
     }
@@ -351,22 +350,22 @@ impl App {
         token::issue(&self.directory.keyring(), kind, &claims)
     }
 
-    /// Whether the database is where it was and no older than what this node has seen of it. If it is older, this node cannot
-    /// know what was revoked since, and answers nothing but `/healthz` and `/readyz`.
+    /// Whether the database file is in place and the database is not older than what this node has read of it. With an
+    /// older database, this node cannot know what was revoked, and answers `/healthz` and `/readyz` only.
     pub fn is_sound(&self) -> bool {
         !self.directory.is_outdated() && self.db.is_intact()
     }
 
-    /// Completes when the process must end, because this node cannot follow the database any more.
+    /// Completes when the process must exit because this node can no longer follow the database.
     pub async fn must_end(&self) {
         self.end.notified().await;
     }
 
-    /// Lets the process end. Where the database went back, every token that was issued before is refused first, unless another
-    /// node has done so.
+    /// Makes the process exit. If the database went back to an earlier state, this first begins a new epoch, which
+    /// revokes all earlier tokens, unless another node has begun one.
     ///
     /// # Errors
-    /// When the database does not answer: this node must go on trying.
+    /// When the database does not answer. The caller must try again.
     fn leave(&self) -> Result<()> {
         let (keyring, now) = (self.directory.keyring().clone(), self.now());
         let known = Some(keyring.epoch());
@@ -379,7 +378,7 @@ impl App {
         Ok(())
     }
 
-    /// Writes what is counted, and closes the database once everything that uses the app has ended.
+    /// Writes the buffers, waits for the threads that use the app, and closes the database.
     pub(crate) fn close(self: Arc<App>) {
         Arc::clone(&self).close_ledger();
         let deadline = Instant::now() + CLOSE_TIMEOUT;
@@ -391,21 +390,21 @@ impl App {
             Err(app) => app.db.watch_file(true),
         };
         if let Err(error) = closed {
-            log::warn!("the database was not closed well: {}", error.cause().unwrap_or("it is away"));
+            log::warn!("cannot close the database cleanly: {}", error.cause().unwrap_or("it does not answer"));
         }
     }
 
-    /// Whether the process is about to end and wants no new traffic.
+    /// Whether the process is shutting down and must get no new traffic.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Turns `/readyz` to 503 and asks clients to open no further requests on their connections.
+    /// Begins the shutdown: `/readyz` answers 503, and responses ask clients to close their connections.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// The metrics text, with the gauges as they are now.
+    /// The metrics in the Prometheus text format, with current gauges.
     pub fn metrics_text(&self) -> String {
         let (used, open) = self.db.pool_use();
         self.metrics.connections_used.set(used.into());
@@ -422,10 +421,7 @@ impl App {
     }
 }
 
-/// The work, if the token that it is done with holds still: see [`App::change_by`].
+/// Runs `work` if the caller's token is still valid; see [`App::change_by`].
 fn by<T>(standing: Standing, work: impl FnOnce(&mut Conn) -> Result<T>) -> impl FnOnce(&mut Conn) -> Result<T> {
-    move |conn| match user::still_stands(conn, standing)? {
-        true => work(conn),
-        false => Err(Error::TokenRevoked),
-    }
+    move |conn| if user::still_stands(conn, standing)? { work(conn) } else { Err(Error::TokenRevoked) }
 }

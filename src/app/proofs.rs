@@ -1,4 +1,4 @@
-//! Proving control of hosts: looking at a user's request, within limits, and looking again each day at what was proven.
+//! Verification of hosts: checks that users request, within limits, and daily rechecks of verified hosts.
 
 use std::sync::{Arc, Weak};
 use std::thread::ScopedJoinHandle;
@@ -19,23 +19,24 @@ use crate::shares::{Budget, Holder, Share};
 use actix_web::web;
 use serde_json::json;
 
-/// Verifications for users that may run at once.
+/// Checks that may run at once on behalf of users.
 const MAX_CHECKS: usize = 16;
-/// How long a request waits for its turn. A verification takes up to 5 seconds.
-const TURN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many other registrations of a proven host one transaction of a request ends.
+/// How long a request waits for a permit. A check takes up to 5 seconds.
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many other registrations of a verified host one transaction of a request supersedes.
 pub(crate) const OUSTED_AT_ONCE: i64 = 25;
 const DAY: i64 = 86_400;
-/// Seconds that a proof may be missing before the domain is no longer proven.
-const GRACE: i64 = 7 * DAY;
-/// Proofs that are looked at again at once, each of which may take 5 seconds.
-const BATCH: i64 = 8;
-/// Seconds after which a look is taken again whose result was not written: the database was away, or the node ended.
-const LOOKS_FOR: i64 = 60;
-/// How often it is seen whether one is due.
-const EVERY: Duration = Duration::from_secs(60);
+/// Seconds for which the challenge may be missing before the host counts as unverified.
+const GRACE_PERIOD: i64 = 7 * DAY;
+/// Rechecks that run at once.
+const RECHECK_BATCH: i64 = 8;
+/// Seconds after which a recheck is repeated if its result was not written, because the database did not answer or the
+/// node exited.
+const CLAIM_TIMEOUT: i64 = 60;
+/// How often the thread looks for due rechecks.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What proving needs.
+/// The state of host verification.
 pub(super) struct Proving {
     prober: Prober,
     checks: Share,
@@ -47,16 +48,16 @@ impl Proving {
     }
 }
 
-/// Looks at due proofs on a thread of its own until the app is gone.
+/// Starts the recheck thread. It ends with the app.
 pub(super) fn keep_looking(app: Weak<App>) -> std::result::Result<(), Exit> {
-    upkeep::repeat("looking at proofs", EVERY, app, |app| {
+    upkeep::repeat("host verification", RECHECK_INTERVAL, app, |app| {
         while app.recheck_proofs()? > 0 && !app.is_draining() {}
         Ok(())
     })
 }
 
-/// Ends at most so many other registrations of a proven host, and returns an entry of the audit log for each. The entries
-/// name the server, because the other owners must not learn who has proven the host.
+/// Supersedes at most `rows` other registrations of a verified host. Returns an audit entry for each. Their actor is
+/// the server, because the other owners must not learn who has verified the host.
 pub(crate) fn oust_some(conn: &mut Conn, host: &str, now: i64, rows: i64) -> Result<Vec<Entry>> {
     let entry = |(id, owner)| Actor::SERVER.did("domain.ousted", id, Some(owner), now).with(json!({ "host": host }));
     Ok(proof::oust_some(conn, host, rows)?.into_iter().map(entry).collect())
@@ -68,7 +69,7 @@ fn oust_batch(conn: &mut Conn, host: &str, now: i64, rows: i64) -> Result<Audite
 }
 
 impl App {
-    /// Goes on to end the other registrations of proven hosts where a request could not.
+    /// Supersedes the remaining registrations of verified hosts that requests have not superseded.
     pub(super) fn finish_oustings(&self) -> Result<()> {
         while let Some(host) = self.db.read_now(|conn| Ok(proof::next_ousting(conn)?))?
             && !self.is_draining()
@@ -78,10 +79,10 @@ impl App {
         Ok(())
     }
 
-    /// Ends all other registrations of a host that the holder has proven, some in each transaction.
+    /// Supersedes all other registrations of a host that the holder has verified, in batches.
     ///
     /// # Errors
-    /// `CommitUnknown` when the database does not answer; the upkeep goes on with it.
+    /// `CommitUnknown` when the database does not answer. The removal thread does the rest.
     pub(crate) async fn oust_others(self: &Arc<App>, holder: Holder, host: &str) -> Result<()> {
         loop {
             let (host, now) = (host.to_owned(), self.now());
@@ -92,17 +93,17 @@ impl App {
         }
     }
 
-    /// Looks for a user's challenge now, which takes up to 5 seconds.
+    /// Checks a user's challenge now. This takes up to 5 seconds.
     ///
     /// # Errors
-    /// Too many verifications by that user, or of that host by that user; `Busy` when the holder's share is used up.
+    /// `FailureLimit` after too many checks by that user; `Busy` when the holder's share is exhausted.
     pub(crate) async fn look(self: &Arc<App>, holder: Holder, user: UserId, challenge: Challenge) -> Result<Vec<Look>> {
-        // By host and not by domain, which can be deleted and registered again.
+        // The limit is by host, not by domain: a domain can be deleted and registered again.
         for budget in [Budget::ChecksOfHost(user, challenge.host.as_str()), Budget::Checks(user)] {
             let spent = self.budgets.spend(budget, self.steady_now());
             spent.map_err(|wait| Error::FailureLimit { wait, message: Message::Tries })?;
         }
-        let permit = self.proving.checks.take(holder, TURN_TIMEOUT).await.ok_or(Error::Busy)?;
+        let permit = self.proving.checks.take(holder, PERMIT_TIMEOUT).await.ok_or(Error::Busy)?;
         let app = Arc::clone(self);
         let looking = web::block(move || {
             let _permit = permit;
@@ -115,37 +116,38 @@ impl App {
         looking.await.map_err(Error::internal)
     }
 
-    /// Looks again at some of the proofs that are a day old, all at once, and says how many there were. One that is missing
-    /// for 7 days ends. Several nodes may do this at once: each look is taken by one of them.
+    /// Rechecks a batch of hosts whose last check is a day old, and returns the size of the batch. A host whose
+    /// challenge is missing for 7 days becomes unverified. Several nodes may do this at once: one of them claims each
+    /// recheck.
     ///
     /// # Errors
-    /// When the database does not answer; what could not be read or written is done a minute later.
+    /// When the database does not answer. Rechecks without a stored result are repeated after a minute.
     pub fn recheck_proofs(&self) -> Result<usize> {
-        // A wrong clock says nothing of days and weeks.
+        // A wrong clock cannot tell whether a day has passed.
         if !self.clock_is_right() {
             return Ok(0);
         }
-        let due = self.db.read_now(|conn| Ok(proof::due(conn, self.now() - DAY, BATCH)?))?;
+        let due = self.db.read_now(|conn| Ok(proof::due(conn, self.now() - DAY, RECHECK_BATCH)?))?;
         let count = due.len();
         std::thread::scope(|scope| {
-            let looks: Vec<_> = due.into_iter().map(|due| scope.spawn(move || self.recheck(due, false))).collect();
-            let done = |look: ScopedJoinHandle<'_, Result<()>>| {
-                look.join().unwrap_or_else(|_| Err(Error::internal("looking at a proof panicked")))
+            let rechecks: Vec<_> = due.into_iter().map(|due| scope.spawn(move || self.recheck(due, false))).collect();
+            let join = |recheck: ScopedJoinHandle<'_, Result<()>>| {
+                recheck.join().unwrap_or_else(|_| Err(Error::internal("a recheck of a host panicked")))
             };
-            // Each to its end, whatever became of the others.
-            let done: Vec<Result<()>> = looks.into_iter().map(done).collect();
-            done.into_iter().collect::<Result<()>>()
+            // All are joined, also after a failure.
+            let results: Vec<Result<()>> = rechecks.into_iter().map(join).collect();
+            results.into_iter().collect::<Result<()>>()
         })?;
         Ok(count)
     }
 
-    /// Looks now at the proof of who holds a host, because another user has proven it: who had control for a minute must not
-    /// keep it for days. A proof that is missing ends at once.
+    /// Rechecks the current holder of a host now, because another user has verified the host: a short control of a host
+    /// must not last for days. If the holder's challenge is missing, the holder's host becomes unverified at once.
     ///
     /// # Errors
-    /// As [`App::change`]; `Busy` when the share of who has proven it is used up.
+    /// As [`App::change`]; `Busy` when the share of the other user is exhausted.
     pub(crate) async fn challenge(self: &Arc<App>, holder: Holder, held: Held) -> Result<()> {
-        let permit = self.proving.checks.take(holder, TURN_TIMEOUT).await.ok_or(Error::Busy)?;
+        let permit = self.proving.checks.take(holder, PERMIT_TIMEOUT).await.ok_or(Error::Busy)?;
         let app = Arc::clone(self);
         let looking = web::block(move || {
             let _permit = permit;
@@ -154,31 +156,31 @@ impl App {
         looking.await.map_err(Error::internal)?
     }
 
-    /// Looks at one, unless somebody else does. A missing proof ends after some days, or at once where the host
-    /// `is_challenged`.
+    /// Rechecks one host, unless another node has claimed it. A host whose challenge is missing becomes unverified
+    /// after the grace period, or at once if it `is_challenged` by another user.
     fn recheck(&self, (proof, host, tenant): Held, is_challenged: bool) -> Result<()> {
         let now = self.now();
-        let due_again = now - DAY + LOOKS_FOR;
+        let due_again = now - DAY + CLAIM_TIMEOUT;
         let Some(claimed) = self.db.write_now(|conn| Ok(proof::claim(conn, &proof, due_again)?))? else {
             return Ok(());
         };
         let challenge = Challenge { host: Host::from_stored(host), token: claimed.token.clone() };
         let looks = self.proving.prober.look(&challenge, &|_| true);
-        // Without an answer of DNS nobody knows whether it is there.
+        // Without an answer of DNS, the challenge may still be there.
         let is_lost = is_challenged && looks.iter().all(|look| look.found != Found::NoAnswer);
         match (proven_by(&looks), claimed.failing_since) {
             (Some(method), _) => self.db.write_now(|conn| Ok(proof::found_again(conn, &claimed, method, now)?)),
-            (None, since) if is_lost || since.is_some_and(|since| now - since >= GRACE) => {
-                self.change_now(|conn| match proof::end_missing(conn, &claimed)? {
-                    true => {
-                        let entry = Actor::SERVER.did("domain.unproven", claimed.domain_id, Some(tenant), now);
-                        Ok(Audited::new((), entry))
+            (None, since) if is_lost || since.is_some_and(|since| now - since >= GRACE_PERIOD) => {
+                self.change_now(|conn| {
+                    if !proof::end_missing(conn, &claimed)? {
+                        return Ok(Audited::nothing(()));
                     }
-                    false => Ok(Audited::nothing(())),
+                    let entry = Actor::SERVER.did("domain.unproven", claimed.domain_id, Some(tenant), now);
+                    Ok(Audited::new((), entry))
                 })
             }
             (None, since) => {
-                // What a wrong clock has put into the future begins now.
+                // A start that a wrong clock has dated into the future is corrected to now.
                 let since = since.map_or(now, |since| since.min(now));
                 self.db.write_now(|conn| Ok(proof::set_failing(conn, &claimed, since, now)?))
             }

@@ -1,5 +1,5 @@
-//! What a change leaves for later, so that the change itself is short: the data of deleted accounts and domains, and the other
-//! registrations of a proven host. It is done in short batches. A restart goes on with it.
+//! Deferred removal: the data of deleted accounts and domains, and the other registrations of a verified host. A
+//! request only records the removal; this thread does the work in short batches, and continues after a restart.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -9,27 +9,28 @@ use crate::db::removal::{self, Removal};
 use crate::error::Result;
 use crate::exit::Exit;
 
-/// How often it is looked for.
+/// How often the thread looks for work.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a batch should take, which is how long another writer may have to wait for it.
+/// Target duration of a batch. Other writers wait for this long at most.
 const BATCH_TIME: Duration = Duration::from_millis(20);
-/// How many rows the first batch has.
+/// Rows in the first batch.
 const FIRST_BATCH: i64 = 10;
-/// How many rows a batch has at most.
+/// Largest number of rows in a batch.
 const MAX_BATCH: i64 = 10_000;
-/// Seconds for which another node may still write for an account, because it has not read of the end.
+/// Seconds for which another node may still write rows of a deleted account, because it has not read of the deletion
+/// yet.
 const SETTLING_TIME: i64 = 60;
 
-/// Does it on a thread of its own until the app is gone.
+/// Starts the removal thread. It ends with the app.
 pub(super) fn keep_removing(app: Weak<App>) -> std::result::Result<(), Exit> {
-    upkeep::repeat("the removal of deleted data", CHECK_INTERVAL, app, App::remove_leftovers)
+    upkeep::repeat("removal of deleted data", CHECK_INTERVAL, app, App::remove_leftovers)
 }
 
 impl App {
-    /// Does everything that changes have left for later.
+    /// Does all recorded removals.
     ///
     /// # Errors
-    /// When the database does not answer; the next call goes on.
+    /// When the database does not answer. The next call continues.
     pub fn remove_leftovers(self: &Arc<App>) -> Result<()> {
         self.finish_oustings()?;
         while let Some(domain) = self.db.read_now(|conn| Ok(removal::next_domain(conn)?))?
@@ -55,8 +56,8 @@ impl App {
         })
     }
 
-    /// Calls a function that changes at most so many rows in one transaction, until it has changed none. The number of rows
-    /// adapts, so that a call takes about [`BATCH_TIME`].
+    /// Calls `change` until it returns 0. `change` gets the largest number of rows to change in its transaction, and
+    /// returns how many it changed. The number adapts so that a call takes about [`BATCH_TIME`].
     pub(super) fn in_batches(&self, mut change: impl FnMut(i64) -> Result<usize>) -> Result<()> {
         let mut rows = FIRST_BATCH;
         while !self.is_draining() {
@@ -66,14 +67,15 @@ impl App {
             }
             let took = began.elapsed();
             rows = next_batch(rows, took);
-            // The pools are not fair: without a pause, this thread would get the writer again before those who wait.
+            // Connection pools are not fair. Without a pause, this thread would take the writer again before waiting
+            // requests.
             std::thread::sleep(took / 4);
         }
         Ok(())
     }
 }
 
-/// As many rows as fit into the time, at most twice as many as before.
+/// The rows that fit into [`BATCH_TIME`], at most twice as many as before.
 fn next_batch(rows: i64, took: Duration) -> i64 {
     let fitting = BATCH_TIME.as_secs_f64() / took.as_secs_f64().max(1e-6);
     ((rows as f64 * fitting.min(2.0)) as i64).clamp(1, MAX_BATCH)

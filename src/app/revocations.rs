@@ -1,5 +1,5 @@
-//! Revocations of single tokens. Each request waits for a transaction of its own; the first transaction of a burst writes all
-//! revocations that wait with it. So a burst costs few commits and few audit rows.
+//! Revocation of single tokens. Each request waits for its own transaction, and the first transaction of a burst writes
+//! all waiting revocations of its domain. So a burst costs few commits and few audit rows.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -28,24 +28,21 @@ pub(super) struct Revocations(Mutex<HashMap<DomainId, Vec<Arc<Pending>>>>);
 #[derive(Debug)]
 struct Pending {
     token: TokenId,
-    /// The token's `exp`.
+    /// The token's `exp`, in Unix seconds.
     expires_at: i64,
-    /// Another request's transaction writes it, or its own request has ended.
+    /// Another request's transaction has taken it, or its own request has ended.
     is_taken: AtomicBool,
-    /// Another request's transaction has written it, and it is in force here.
+    /// Notified when another request's transaction has written it and it is in force on this node.
     is_done: Notify,
 }
 
-/// The client that revokes.
+/// The client that revokes a token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Revoker {
-    /// Its domain.
     pub(crate) domain: DomainId,
     /// The domain's owner.
     pub(crate) user: UserId,
-    /// For the audit log.
     pub(crate) actor: Actor,
-    /// Whose shares are used.
     pub(crate) holder: Holder,
 }
 
@@ -54,7 +51,7 @@ impl Revocations {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a batch of that domain, which the caller must write.
+    /// Takes a batch of a domain's revocations. The caller must write them.
     fn take(&self, domain: DomainId) -> Vec<Arc<Pending>> {
         let mut pending = self.pending();
         let Some(waiting) = pending.get_mut(&domain) else { return Vec::new() };
@@ -66,7 +63,7 @@ impl Revocations {
     }
 }
 
-/// A revocation in line. Dropped with its request, also when the client goes away.
+/// A revocation in the queue. It leaves the queue when its request ends, also when the client disconnects.
 struct InLine<'a> {
     revocations: &'a Revocations,
     domain: DomainId,
@@ -74,7 +71,7 @@ struct InLine<'a> {
 }
 
 impl InLine<'_> {
-    /// Leaves the line. Returns whether another request's transaction has taken this revocation.
+    /// Leaves the queue. Returns whether another request's transaction has taken this revocation.
     fn leave(&self) -> bool {
         let is_taken = self.own.is_taken.swap(true, Ordering::AcqRel);
         let mut pending = self.revocations.pending();
@@ -95,10 +92,10 @@ impl Drop for InLine<'_> {
 }
 
 impl App {
-    /// Revokes a token of a client. It is refused on this node before this returns.
+    /// Revokes a token of a client. This node refuses the token before this returns.
     ///
     /// # Errors
-    /// Too many revocations by that user; as [`App::change`].
+    /// `AccountLimit` when the user revokes too many tokens; as [`App::change`].
     pub(crate) async fn revoke(self: &Arc<App>, revoker: Revoker, token: TokenId, expires_at: i64) -> Result<()> {
         self.spend_of_account(Budget::Revocations(revoker.user))?;
         let own = Arc::new(Pending { token, expires_at, is_taken: AtomicBool::new(false), is_done: Notify::new() });
@@ -106,15 +103,13 @@ impl App {
         let in_line = InLine { revocations: &self.revocations, domain: revoker.domain, own: Arc::clone(&own) };
         let (app, now) = (Arc::clone(self), self.now());
         let write = move |conn: &mut Conn| {
-            // A request that is done as soon as another one is would not be there to report on others.
-            let mut others = match own.is_taken.load(Ordering::Acquire) {
-                true => Vec::new(),
-                false => app.revocations.take(revoker.domain),
-            };
+            // If another transaction has taken this revocation, this request may end before it could notify others.
+            let is_taken = own.is_taken.load(Ordering::Acquire);
+            let mut others = if is_taken { Vec::new() } else { app.revocations.take(revoker.domain) };
             others.retain(|waiting| waiting.token != token && !waiting.is_taken.swap(true, Ordering::AcqRel));
             let tokens = others.iter().map(|other| (other.token, other.expires_at));
             let mut revoked = Vec::new();
-            // Its own in any case: another transaction may have taken it, and failed.
+            // This request's own token is always written: another transaction may have taken it and failed.
             for (token, expires_at) in tokens.chain([(token, expires_at)]) {
                 if revocation::insert(conn, token, expires_at)? {
                     revoked.push(token);
@@ -137,7 +132,7 @@ impl App {
                 others.iter().for_each(|other| other.is_done.notify_one());
                 Ok(())
             }
-            // The transaction of another request may commit it after all.
+            // The transaction that has taken this revocation may still commit it.
             Either::Right((Err(Error::Busy), _)) if in_line.leave() => {
                 let done = tokio::time::timeout(COMMIT_TIMEOUT, in_line.own.is_done.notified()).await;
                 done.map_err(|_elapsed| Error::CommitUnknown)

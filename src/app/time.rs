@@ -1,11 +1,11 @@
-//! The wall clock, and the time that really passed.
+//! The wall clock and the trusted time.
 //!
-//! A wall clock may be wrong for a while: at boot, before NTP has set it, or by mistake. Everything that deletes something
-//! when its time has come therefore uses the *trusted time* as an upper bound. The trusted time follows the wall clock as
-//! long as both advance alike. After a jump of the wall clock, the trusted time advances by a steady clock instead, until
-//! the wall clock is right again or has disagreed for [`BELIEVED_AFTER`]. The database keeps the trusted time, so that a
-//! start with a wrong clock is noticed as well. Where several nodes share a database, its clock takes the place of the wall
-//! clock, so that the wrong clock of one node moves the trusted time of no node.
+//! A wall clock may be wrong for a while: at boot, before NTP has set it, or by mistake. Everything that deletes
+//! expired data therefore uses the *trusted time* as an upper bound. The trusted time follows the wall clock while both
+//! advance alike. After a jump of the wall clock, the trusted time advances by a steady clock instead, until the wall
+//! clock is right again or has disagreed for [`BELIEVED_AFTER`]. The database stores the trusted time, so that a start
+//! with a wrong clock is detected too. With PostgreSQL, the clock of the database replaces the wall clock, so that one
+//! node's wrong clock does not move the trusted time.
 
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -17,31 +17,32 @@ use crate::error::Result;
 use crate::token::assertion;
 use crate::usage::DAY;
 
-/// Seconds by which two clocks may differ and still agree.
+/// Seconds by which two clocks may differ and count as equal.
 pub(super) const TOLERANCE: i64 = 30;
-/// Seconds after which a clock that disagrees is believed, unless tokens live longer.
+/// Seconds of disagreement after which the clock is believed, unless tokens live longer.
 const BELIEVED_AFTER: i64 = DAY;
 /// Seconds between two writes of the trusted time.
-const KEPT_EVERY: i64 = 60;
-/// Seconds by which the clock may be ahead of the kept time at a start that followed a restart or a crash at once.
-pub(super) const MAX_RESTART: i64 = 2 * KEPT_EVERY + TOLERANCE;
+const STORE_INTERVAL: i64 = 60;
+/// Seconds by which the clock may be ahead of the stored time at a start, and count as right: a restart takes this
+/// long.
+pub(super) const MAX_RESTART: i64 = 2 * STORE_INTERVAL + TOLERANCE;
 const NANOS: u64 = 1_000_000_000;
 
-/// Tells the time. Tests pass one of their own.
+/// A source of time. Tests pass their own.
 pub trait Clock: Send + Sync {
-    /// Unix seconds by the wall clock, which may be wrong.
+    /// The wall clock in Unix seconds, which may be wrong.
     fn now(&self) -> i64;
 
-    /// Nanoseconds since some moment, which never go back.
+    /// A monotonic clock, in nanoseconds since an arbitrary moment.
     fn steady(&self) -> u64;
 
-    /// What the clock of the database says, given what the database said.
+    /// The clock of the database in Unix seconds, given the time that the database returned. Tests override it.
     fn of_database(&self, now: i64) -> i64 {
         now
     }
 }
 
-/// The system's clocks.
+/// The clocks of the operating system.
 pub(super) struct SystemClock {
     pub(super) started: Instant,
 }
@@ -56,7 +57,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// Unix seconds by the system's clock, for what runs outside of an [`App`].
+/// The system's wall clock in Unix seconds, for code that runs without an [`App`].
 pub(crate) fn system_time() -> i64 {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     let now = SystemTime::now();
@@ -66,55 +67,57 @@ pub(crate) fn system_time() -> i64 {
 /// The trusted time of this process.
 #[derive(Debug)]
 pub(super) struct TrustedTime {
-    /// The trusted time at the moment `steady`, in Unix seconds. It advances with the steady clock from there.
+    /// The trusted time at the moment `steady`, in Unix seconds. From there it advances with the steady clock.
     at: i64,
     /// Nanoseconds of the steady clock.
     steady: u64,
-    /// What the database kept when this process last looked.
-    kept: i64,
+    /// The time that the database stored when this process last read it.
+    stored: i64,
     disagreement: Option<Disagreement>,
-    /// Seconds after which the clock is believed.
-    patience: i64,
+    /// Seconds of disagreement after which the clock is believed.
+    believed_after: i64,
 }
 
-/// The wall clock, or the database's, disagrees with the trusted time.
+/// A disagreement of the clock (the wall clock or the database's) with the trusted time.
 #[derive(Clone, Copy, Debug)]
 struct Disagreement {
-    /// Nanoseconds of the steady clock.
+    /// Its start, in nanoseconds of the steady clock.
     since: u64,
-    /// Seconds by which the clock was ahead since then; where that changed, the least.
+    /// The smallest number of seconds by which the clock was ahead since then; negative if it was behind.
     offset: i64,
 }
 
 impl TrustedTime {
-    /// Goes on from the time that the database kept; without one, or after a restart, from what the clock says.
-    pub(super) fn new(kept: i64, clock: i64, steady: u64, longest_life: i64) -> TrustedTime {
-        let is_restart = (0..=MAX_RESTART).contains(&(clock - kept));
-        let at = if kept == 0 || is_restart { clock } else { kept };
-        let patience = BELIEVED_AFTER.max(longest_life);
-        let mut time = TrustedTime { at, steady, kept, disagreement: None, patience };
-        time.follow(kept, clock, steady);
+    /// Continues from the time that the database stored. Without a stored time (0), or after a restart, it begins with
+    /// the clock.
+    pub(super) fn new(stored: i64, clock: i64, steady: u64, longest_life: i64) -> TrustedTime {
+        let is_restart = (0..=MAX_RESTART).contains(&(clock - stored));
+        let at = if stored == 0 || is_restart { clock } else { stored };
+        let believed_after = BELIEVED_AFTER.max(longest_life);
+        let mut time = TrustedTime { at, steady, stored, disagreement: None, believed_after };
+        time.follow(stored, clock, steady);
         time
     }
 
-    /// The trusted time.
+    /// The trusted time at a moment of the steady clock, in Unix seconds.
     fn at(&self, steady: u64) -> i64 {
         self.at + seconds(steady.saturating_sub(self.steady))
     }
 
-    /// Compares the clock with the time that has passed, and returns the trusted time. `kept` is what the database keeps now.
-    fn follow(&mut self, kept: i64, clock: i64, steady: u64) -> i64 {
-        // Another node is ahead, or has decided to believe a clock that went back.
-        if kept > self.at(steady) || kept < self.kept {
-            (self.at, self.steady) = (kept, steady);
+    /// Compares the clock with the trusted time, and returns the new trusted time. `stored` is the time in the
+    /// database.
+    fn follow(&mut self, stored: i64, clock: i64, steady: u64) -> i64 {
+        // Another node is ahead, or has begun to believe a clock that went back.
+        if stored > self.at(steady) || stored < self.stored {
+            (self.at, self.steady) = (stored, steady);
         }
-        self.kept = kept;
+        self.stored = stored;
         let expected = self.at(steady);
         let offset = clock - expected;
         match &mut self.disagreement {
             before if offset.abs() <= TOLERANCE => {
                 if before.take().is_some() {
-                    log::info!("the clock and the time that has passed agree again: {clock}");
+                    log::info!("the clock agrees with the trusted time again: {clock}");
                 }
                 (self.at, self.steady) = (clock, steady);
             }
@@ -122,19 +125,20 @@ impl TrustedTime {
                 if offset.abs() < known.offset.abs() {
                     known.offset = offset;
                 }
-                if seconds(steady.saturating_sub(known.since)) >= self.patience {
+                if seconds(steady.saturating_sub(known.since)) >= self.believed_after {
                     let believed = expected + known.offset;
-                    log::warn!("the clock has disagreed for long enough to be believed: {expected} becomes {believed}");
+                    log::warn!(
+                        "the clock has disagreed for long enough: the trusted time {expected} becomes {believed}"
+                    );
                     (self.at, self.steady) = (believed, steady);
                     self.disagreement = None;
                 }
             }
             other => {
                 log::warn!(
-                    "the clock says {clock}, and by the time that has passed it is {expected}: a clock was set, or time \
-                     passed while no server ran; until both agree, or for {} hours, nothing is deleted before {expected} \
-                     and what has passed since",
-                    self.patience / 3600
+                    "the clock ({clock}) disagrees with the trusted time ({expected}): the clock was set, or no server \
+                     ran for a while; until both agree, or for {} hours, data is deleted by the trusted time only",
+                    self.believed_after / 3600
                 );
                 *other = Some(Disagreement { since: steady, offset });
             }
@@ -150,147 +154,151 @@ fn seconds(nanos: u64) -> i64 {
 /// The start of this process, by both clocks.
 #[derive(Debug)]
 pub(super) struct Started {
+    /// Unix seconds.
     at: i64,
+    /// Nanoseconds of the steady clock.
     steady: u64,
 }
 
 impl Started {
-    /// A wall clock that is behind the kept time is wrong. The kept time may be as old as its last write.
-    pub(super) fn new(clock: &dyn Clock, kept: i64) -> Started {
+    /// A wall clock behind the stored time is wrong. The start is then at most two store intervals after the stored
+    /// time.
+    pub(super) fn new(clock: &dyn Clock, stored: i64) -> Started {
         let now = clock.now();
-        let at = if now < kept { kept + 2 * KEPT_EVERY } else { now };
+        let at = if now < stored { stored + 2 * STORE_INTERVAL } else { now };
         Started { at, steady: clock.steady() }
     }
 }
 
-/// The time that a node goes by whose own clock is wrong.
+/// The time that a node uses while its own wall clock is wrong.
 #[derive(Debug)]
-pub(super) struct Instead(AtomicI64);
+pub(super) struct SubstituteTime(AtomicI64);
 
-impl Instead {
-    /// The wall clock is not known to be wrong.
+impl SubstituteTime {
+    /// There is no substitute: the node uses its wall clock.
     const NONE: i64 = i64::MIN;
 
-    pub(super) fn none() -> Instead {
-        Instead(AtomicI64::new(Instead::NONE))
+    pub(super) fn none() -> SubstituteTime {
+        SubstituteTime(AtomicI64::new(SubstituteTime::NONE))
     }
 
-    /// Unix seconds by `clock`, or what is used instead of it.
-    fn of(&self, clock: &dyn Clock) -> i64 {
+    /// Unix seconds: the substitute time, or the wall clock.
+    fn now(&self, clock: &dyn Clock) -> i64 {
         match self.0.load(Ordering::Relaxed) {
-            Instead::NONE => clock.now(),
+            SubstituteTime::NONE => clock.now(),
             begin => begin + seconds(clock.steady()),
         }
     }
 
-    /// Sets the time, in Unix seconds, at a moment of the steady clock; `None` is the wall clock's.
+    /// Sets the substitute time: Unix seconds at a moment of the steady clock. `None` returns to the wall clock.
     fn set(&self, time: Option<(i64, u64)>) {
-        let begin = time.map_or(Instead::NONE, |(at, steady)| at - seconds(steady));
+        let begin = time.map_or(SubstituteTime::NONE, |(at, steady)| at - seconds(steady));
         let before = self.0.swap(begin, Ordering::Relaxed);
         match (before, begin) {
-            (Instead::NONE, Instead::NONE) => {}
-            (Instead::NONE, _) => log::error!("the clock of this node is wrong; it goes by that of the database"),
-            (_, Instead::NONE) => log::info!("the clock of this node is right again"),
+            (SubstituteTime::NONE, SubstituteTime::NONE) => {}
+            (SubstituteTime::NONE, _) => {
+                log::error!("the clock of this node is wrong; this node uses the clock of the database")
+            }
+            (_, SubstituteTime::NONE) => log::info!("the clock of this node is right again"),
             _ => {}
         }
     }
 }
 
 impl App {
-    /// Unix seconds, for what can be undone: by the wall clock, which may be wrong. A node of several whose own clock is
-    /// certainly wrong goes by the trusted time.
+    /// The wall clock in Unix seconds, for decisions that can be undone. It may be wrong. With PostgreSQL, a node uses
+    /// the trusted time instead while its own clock is known to be wrong.
     pub fn now(&self) -> i64 {
-        self.instead.of(self.clock.as_ref())
+        self.substitute.now(self.clock.as_ref())
     }
 
-    /// Nanoseconds of a clock that never goes back, for meters.
+    /// A monotonic clock in nanoseconds, for meters.
     pub fn steady_now(&self) -> u64 {
         self.clock.steady()
     }
 
-    /// Unix seconds that have passed for certain: for what deletes, or decides for good. It is the wall clock's time, unless
-    /// that is ahead of the time that really passed.
+    /// Unix seconds for deletions and other irreversible decisions: the wall clock, or the trusted time if the wall
+    /// clock is ahead of it.
     pub fn trusted_now(&self) -> i64 {
-        let (now, passed) = (self.now(), self.passed());
-        if now - passed > TOLERANCE { passed } else { now }
+        let (now, trusted) = (self.now(), self.trusted_time());
+        if now - trusted > TOLERANCE { trusted } else { now }
     }
 
     /// Seconds by which this node's wall clock is ahead of the trusted time.
     pub(super) fn clock_offset(&self) -> i64 {
-        self.clock.now() - self.passed()
+        self.clock.now() - self.trusted_time()
     }
 
-    /// Whether [`App::now`] can be relied on.
+    /// Whether [`App::now`] agrees with the trusted time.
     pub(super) fn clock_is_right(&self) -> bool {
-        (self.now() - self.passed()).abs() <= TOLERANCE
+        (self.now() - self.trusted_time()).abs() <= TOLERANCE
     }
 
-    /// The trusted time.
-    fn passed(&self) -> i64 {
+    fn trusted_time(&self) -> i64 {
         self.time.lock().unwrap_or_else(PoisonError::into_inner).at(self.steady_now())
     }
 
-    /// Unix seconds from which on this process knows every client assertion that was used. An assertion that was used before
-    /// the start has expired after some time, whatever the wall clock said.
+    /// Unix seconds since when this process knows every used client assertion. Once the process has run longer than an
+    /// assertion lives, all assertions used before its start have expired, and this is `i64::MIN`.
     pub(crate) fn remembers_since(&self) -> i64 {
         let up = seconds(self.steady_now().saturating_sub(self.started.steady));
         if up > assertion::LONGEST_LIFE + TOLERANCE { i64::MIN } else { self.started.at }
     }
 
-    /// Lets the trusted time follow the clock, and keeps it in the database.
+    /// Updates the trusted time, and stores it in the database.
     ///
     /// # Errors
     /// When the database does not answer.
     pub(super) fn keep_time(&self) -> Result<()> {
-        let (kept, of_database) =
+        let (stored, of_database) =
             self.db.read_now(|conn| Ok((trusted_time::kept(conn)?, trusted_time::of_database(conn)?)))?;
         let clock = of_database.map_or_else(|| self.now(), |now| self.clock.of_database(now));
         let steady = self.steady_now();
         let (at, agreed) = {
             let mut time = self.time.lock().unwrap_or_else(PoisonError::into_inner);
-            (time.follow(kept, clock, steady), time.disagreement.is_none())
+            (time.follow(stored, clock, steady), time.disagreement.is_none())
         };
-        // The database and the time that has passed agree against this node's clock.
+        // The clock of the database agrees with the trusted time, but this node's clock does not.
         let wrong = of_database.is_some() && agreed && (self.clock.now() - at).abs() > TOLERANCE;
-        self.instead.set(wrong.then_some((at, steady)));
-        if (at - kept).abs() >= KEPT_EVERY {
-            self.db.write_now(|conn| Ok(trusted_time::keep(conn, kept, at)?))?;
+        self.substitute.set(wrong.then_some((at, steady)));
+        if (at - stored).abs() >= STORE_INTERVAL {
+            self.db.write_now(|conn| Ok(trusted_time::keep(conn, stored, at)?))?;
         }
         Ok(())
     }
 }
 
 #[cfg(test)]
-#[allow(non_snake_case, reason = "a test is named `feature__condition`")]
+#[expect(non_snake_case, reason = "a test is named `feature__condition`")]
 mod tests {
     use super::*;
 
-    /// A process that follows a clock every 20 seconds.
+    /// A process that reads a clock every 20 seconds.
     struct Process {
         time: TrustedTime,
-        /// What the database keeps.
-        kept: i64,
-        /// Seconds that have passed.
+        /// The time that the database stores.
+        stored: i64,
+        /// Seconds since the start.
         passed: i64,
     }
 
     impl Process {
         const START: i64 = 1_000_000;
 
-        fn new(kept: i64, clock: i64) -> Process {
-            Process { time: TrustedTime::new(kept, clock, 0, 3600), kept, passed: 0 }
+        fn new(stored: i64, clock: i64) -> Process {
+            Process { time: TrustedTime::new(stored, clock, 0, 3600), stored, passed: 0 }
         }
 
-        /// Lets `seconds` pass while the clock is ahead by `offset`, and returns by how much the trusted time is.
+        /// Lets `seconds` pass while the clock is ahead by `offset`, and returns by how much the trusted time is ahead.
         fn pass(&mut self, seconds: i64, offset: i64) -> i64 {
             let end = self.passed + seconds;
             let mut trusted = 0;
             while self.passed < end {
                 self.passed = (self.passed + 20).min(end);
                 let now = Process::START + self.passed;
-                let at = self.time.follow(self.kept, now + offset, self.passed as u64 * NANOS);
-                if (at - self.kept).abs() >= KEPT_EVERY {
-                    self.kept = at;
+                let at = self.time.follow(self.stored, now + offset, self.passed as u64 * NANOS);
+                if (at - self.stored).abs() >= STORE_INTERVAL {
+                    self.stored = at;
                 }
                 trusted = at - now;
             }
@@ -299,17 +307,17 @@ mod tests {
     }
 
     #[test]
-    fn the_clock__advances_as_time_passes() {
+    fn trusted_time__clock_advances_steadily() {
         let mut process = Process::new(0, Process::START);
         assert_eq!(process.pass(100_000, 0), 0);
-        // NTP slews it.
+        // NTP slews the clock.
         for offset in [10, 20, 30, 10, -10, -30] {
             assert_eq!(process.pass(20, offset), offset);
         }
     }
 
     #[test]
-    fn the_clock__is_right_after_a_restart() {
+    fn trusted_time__restart() {
         for pause in [0, 34, 100, MAX_RESTART] {
             assert!(Process::new(Process::START - pause, Process::START).time.disagreement.is_none(), "{pause}");
         }
@@ -319,22 +327,22 @@ mod tests {
     }
 
     #[test]
-    fn the_clock__jumps_and_comes_back() {
+    fn trusted_time__clock_jumps_and_comes_back() {
         for jump in [31, 7200, 500 * DAY, -31, -7200, -Process::START] {
             let mut process = Process::new(0, Process::START);
             assert_eq!(process.pass(60, 0), 0);
             assert_eq!(process.pass(DAY - 60, jump), 0, "{jump}");
             assert_eq!(process.pass(20, 0), 0, "{jump}");
-            assert_eq!(process.pass(DAY - 60, jump), 0, "{jump}: it counts anew");
-            assert_eq!(process.pass(100, jump), jump, "{jump}: it is believed");
+            assert_eq!(process.pass(DAY - 60, jump), 0, "{jump}: the time of disagreement begins again");
+            assert_eq!(process.pass(100, jump), jump, "{jump}: the clock is believed");
         }
     }
 
     #[test]
-    fn the_clock__jumps_again_and_again() {
+    fn trusted_time__clock_jumps_repeatedly() {
         let mut process = Process::new(0, Process::START);
         process.pass(DAY - 60, 7200);
-        assert_eq!(process.pass(100, 500 * DAY), 7200, "only what was so for a day");
+        assert_eq!(process.pass(100, 500 * DAY), 7200, "only the offset of the whole day is believed");
         assert_eq!(process.pass(DAY - 100, 500 * DAY), 7200);
         assert_eq!(process.pass(DAY, 500 * DAY), 500 * DAY);
         assert_eq!(process.pass(60, 0), 500 * DAY);
@@ -342,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start__after_a_pause_or_with_a_wrong_clock() {
+    fn trusted_time__start_after_a_pause_or_with_a_wrong_clock() {
         for offset in [-5 * DAY, 5 * DAY] {
             let mut process = Process::new(Process::START, Process::START + offset);
             assert_eq!(process.pass(DAY - 60, offset), 0);
@@ -353,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn another_node__is_ahead_or_believes_a_clock() {
+    fn trusted_time__another_node_is_ahead_or_believes_a_clock() {
         let mut time = TrustedTime::new(0, Process::START, 0, 3600);
         assert_eq!(time.follow(Process::START + 100, Process::START + 20, 20 * NANOS), Process::START + 100);
         assert_eq!(time.follow(Process::START + 100, Process::START + 40, 40 * NANOS), Process::START + 120);

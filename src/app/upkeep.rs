@@ -1,4 +1,4 @@
-//! What has to be done now and then, whoever calls or not: keys are followed by others, what has expired is forgotten.
+//! Periodic maintenance: rotates signing keys, deletes expired rows and frees memory. Also starts background threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
@@ -13,53 +13,51 @@ use crate::error::Result;
 use crate::exit::Exit;
 use crate::usage::DAY;
 
-/// Nothing here is urgent: a key that is due early by this much, or an expired revocation that is kept for so long, does no
-/// harm.
-const EVERY: Duration = Duration::from_secs(20);
-/// Seconds for which a revocation is kept beyond its token's `exp`: clocks of nodes may differ, and a clock that is wrong by
-/// this much at a start is not noticed.
-const CLOCKS: i64 = MAX_RESTART + 30;
-
-/// Seconds for which a secret that no longer works is still shown to its owner.
-const SHOWN: i64 = 7 * DAY;
-/// Seconds for which it can be told what was deleted. A node that has not read the database for so long, a week-end and its
-/// repair, has to be started again; nobody else needs it.
-const TOLD_AS_GONE: i64 = 7 * DAY;
+/// How often maintenance runs. Nothing depends on it being on time.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(20);
+/// Seconds for which a revocation is kept after its token's `exp`. Clocks of nodes may differ, and a clock that is
+/// wrong by up to [`MAX_RESTART`] at a start is not detected.
+const MAX_CLOCK_ERROR: i64 = MAX_RESTART + 30;
+/// Seconds for which an owner still sees a secret after its end.
+const ENDED_SECRET_RETENTION: i64 = 7 * DAY;
+/// Seconds for which tombstones of deleted rows are kept. A node that has not read the database for longer must be
+/// restarted.
+const TOMBSTONE_RETENTION: i64 = 7 * DAY;
 /// Seconds after which a domain that is neither verified nor used is dormant.
 const DORMANT_AFTER: i64 = 90 * DAY;
 /// Days of usage that are kept.
 pub(crate) const USAGE_DAYS: i64 = 400;
-
-/// Seconds for which it is remembered that an account was signed in to from a network.
+/// Seconds after its last sign-in for which a network counts as known to an account.
 pub(crate) const KNOWN_NETWORK: i64 = 30 * DAY;
 
-/// Does it on a thread of its own until the app is gone.
+/// Starts the maintenance thread. It ends with the app.
 pub(super) fn keep_up(app: Weak<App>) -> std::result::Result<(), Exit> {
-    repeat("upkeep", EVERY, app, App::upkeep)
+    repeat("maintenance", MAINTENANCE_INTERVAL, app, App::upkeep)
 }
 
-/// Does some work again and again on a thread of its own until the app is gone.
+/// Starts a thread that runs `work` after each `interval`. It ends with the app.
 pub(super) fn repeat(
     name: &'static str,
-    every: Duration,
+    interval: Duration,
     app: Weak<App>,
     work: fn(&Arc<App>) -> Result<()>,
 ) -> std::result::Result<(), Exit> {
     let working = move || {
-        let mut waits = false;
+        let mut has_failed = false;
         loop {
-            std::thread::sleep(every);
+            std::thread::sleep(interval);
             let Some(app) = app.upgrade() else { return };
             let done = catch_unwind(AssertUnwindSafe(|| work(&app)));
             match &done {
-                Ok(Ok(())) if waits => log::info!("{name} goes on"),
-                Ok(Err(error)) if !waits => {
-                    log::warn!("{name} has to wait: {}", error.cause().unwrap_or("the database is away"));
+                Ok(Ok(())) if has_failed => log::info!("{name}: succeeded again"),
+                Ok(Err(error)) if !has_failed => {
+                    let cause = error.cause().unwrap_or("the database does not answer");
+                    log::warn!("{name}: failed, will be retried: {cause}");
                 }
                 Ok(_) => {}
-                Err(_) => log::error!("{name} panicked, and goes on"),
+                Err(_) => log::error!("{name}: panicked, will be retried"),
             }
-            waits = matches!(done, Ok(Err(_)));
+            has_failed = matches!(done, Ok(Err(_)));
         }
     };
     let thread = std::thread::Builder::new().name(name.into()).spawn(working);
@@ -67,10 +65,10 @@ pub(super) fn repeat(
 }
 
 impl App {
-    /// Forgets what has expired, and lets keys follow each other.
+    /// Runs maintenance once.
     ///
     /// # Errors
-    /// When the database does not answer; what is left is done the next time.
+    /// When the database does not answer. The next call does the rest.
     pub fn upkeep(self: &Arc<App>) -> Result<()> {
         self.directory.used_assertions.prune(self.trusted_now());
         self.warn_of_bounds();
@@ -78,19 +76,20 @@ impl App {
         self.directory.prune_former_meters(self.steady_now());
         self.keep_time()?;
         let (now, wall) = (self.trusted_now(), self.now());
-        let past = now - CLOCKS;
+        let past = now - MAX_CLOCK_ERROR;
         if self.directory.used_assertions.are_shared() {
             self.in_batches(|rows| self.db.write_now(|conn| Ok(used_assertion::prune(conn, past, rows)?)))?;
         }
         if self.directory.has_expired_revocations(past) {
-            // The rows first: what fails here is tried again.
+            // The rows first: the directory still has expired revocations if this fails, so the next call tries again.
             self.in_batches(|rows| self.db.write_now(|conn| Ok(revocation::prune(conn, past, rows)?)))?;
             self.directory.prune(past);
         }
+        let ended = now - ENDED_SECRET_RETENTION;
         self.in_batches(|rows| {
-            self.db.change_now(|conn| Ok(secret::prune(conn, now - SHOWN, rows)?), |conn| self.directory.catch_up(conn))
+            self.db.change_now(|conn| Ok(secret::prune(conn, ended, rows)?), |conn| self.directory.catch_up(conn))
         })?;
-        let gone = now - TOLD_AS_GONE;
+        let gone = now - TOMBSTONE_RETENTION;
         if let Some(last) = self.db.read_now(|conn| Ok(revision::last_old_tombstone(conn, gone, now)?))? {
             self.in_batches(|rows| {
                 self.db.change_now(|conn| Ok(revision::prune_tombstones(conn, last, rows)?), |_| Ok(()))
@@ -103,14 +102,14 @@ impl App {
         self.in_batches(|rows| self.change_now(|conn| Ok(Audited::nothing(dormancy::note_changes(conn, now, rows)?))))?;
         self.in_batches(|rows| {
             self.change_now(|conn| {
-                let (looked, dormant) = dormancy::put_to_sleep(conn, now - DORMANT_AFTER, rows)?;
+                let (checked, dormant) = dormancy::put_to_sleep(conn, now - DORMANT_AFTER, rows)?;
                 let entry = |(id, owner)| Actor::SERVER.did("domain.dormant", id, Some(owner), now);
-                Ok(Audited::several(looked, dormant.into_iter().map(entry).collect()))
+                Ok(Audited::several(checked, dormant.into_iter().map(entry).collect()))
             })
         })?;
         let unseen = now - KNOWN_NETWORK;
         self.in_batches(|rows| self.db.write_now(|conn| Ok(known_network::prune(conn, unseen, rows)?)))?;
-        // A key's times are those of the wall clock.
+        // The times of keys are times of the wall clock.
         if !self.clock_is_right() {
             return Ok(());
         }

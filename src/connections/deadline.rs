@@ -1,4 +1,4 @@
-//! The moment at which a connection is cut off. Moving it costs no timer.
+//! The deadline of a connection. Moving it later does not touch the timer.
 
 use std::pin::Pin;
 use std::task::Context;
@@ -8,25 +8,25 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::config::Timeouts;
 
-/// How often a connection that waits for nothing looks at its deadline.
+/// How often the timer of a connection without a deadline fires.
 const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// Nothing that takes a limited time.
+    /// Nothing with a deadline.
     Nothing,
-    /// The client to begin a request.
+    /// The client must begin a request.
     Idle,
-    /// The client to send the rest of a head.
+    /// The client must send the rest of a head.
     Head,
-    /// The client to send the rest of a body.
+    /// The client must send the rest of a body.
     Body,
-    /// The client to read its answers.
+    /// The client must read its responses.
     Written,
 }
 
-/// A wait and its end. The timer is moved only when it has fired, or when the new end is before it.
+/// What a connection waits for, and until when. The timer is reset only when it has fired, or to an earlier moment.
 #[derive(Debug)]
 pub(super) struct Deadline {
     timeouts: Timeouts,
@@ -54,7 +54,7 @@ impl Deadline {
         self.wait
     }
 
-    /// Waits for that from now on.
+    /// Begins a wait, with its timeout.
     pub(super) fn begin(&mut self, wait: Wait) {
         self.wait = wait;
         let timeout = match wait {
@@ -71,7 +71,7 @@ impl Deadline {
         }
     }
 
-    /// Whether the time is over. Otherwise the task is woken when it is.
+    /// Whether the deadline has passed. If not, the task will be woken when it passes.
     pub(super) fn is_over(&mut self, context: &mut Context<'_>) -> bool {
         while !self.is_registered || self.timer.is_elapsed() {
             if self.timer.as_mut().poll(context).is_pending() {

@@ -1,28 +1,28 @@
-//! Where a request ends: the head is parsed by the parser that actix-http uses, and the body is followed in the syntax of
-//! RFC 9112. Whatever actix-http could read in another way is refused here, so both always agree.
+//! Message framing: where a request ends. This parses heads with the parser of actix-http, and follows bodies by RFC
+//! 9112. Requests that actix-http could frame in another way are refused, so that both always agree.
 
 use std::mem::{MaybeUninit, replace};
 
 use actix_web::http::{Method, Uri};
 use httparse::Status;
 
-/// Bytes that the head of a request may have.
+/// Largest size of a head in bytes.
 pub(super) const MAX_HEAD_SIZE: usize = 16 * 1024;
-/// Bytes of a head that are read before it is refused. They are a few more than it may have, so that the answer to one that
-/// is slightly too large is in its language.
+/// Bytes of a head that are read before it is refused. The surplus over [`MAX_HEAD_SIZE`] makes it likely that the
+/// headers of a slightly too large head are known, so that its response is in the client's language.
 const MAX_PARTIAL_SIZE: usize = MAX_HEAD_SIZE + 4 * 1024;
-/// Header lines that actix-http takes.
+/// Header lines that actix-http accepts.
 const MAX_HEADERS: usize = 96;
-/// Hexadecimal digits that the size of a chunk may have.
+/// Largest number of hexadecimal digits in the size of a chunk.
 const MAX_CHUNK_SIZE_DIGITS: u8 = 8;
 
-/// Why a request is answered without being looked at.
+/// Why a request is refused without being handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// The head is larger than 16 KiB or has more than 96 header lines.
+    /// The head has more than 16 KiB or 96 header lines.
     #[error("it is too large")]
     HeadTooLarge,
-    /// The head is not one of HTTP/1.1 or HTTP/1.0.
+    /// The head is not valid HTTP/1.1 or HTTP/1.0.
     #[error("it is malformed")]
     Malformed,
     /// The head was not complete in time.
@@ -30,20 +30,20 @@ pub(crate) enum Refusal {
     HeadTooSlow,
 }
 
-/// The bytes at the beginning of a request.
+/// The head at the beginning of received bytes.
 pub(super) enum Head {
     /// The head is not complete.
     Partial,
-    /// The head has `size` bytes, and this body follows.
+    /// The head has `size` bytes, and `body` follows.
     Whole { size: usize, body: Body, offers_upgrade: bool },
-    /// The head must not reach the framework.
+    /// The head must not reach actix-http.
     Refused(Refusal),
 }
 
-/// Parses the head that `bytes` begin with. The first `known` of them were an incomplete head when they were last parsed.
+/// Parses the head at the beginning of `bytes`. The first `known` bytes were an incomplete head at the previous call.
 ///
-/// A head that arrives in many parts is parsed again only when it may be complete or when its size has doubled, so that
-/// the work is in proportion to its size.
+/// A head that arrives in many parts is parsed again only when it may be complete or its size has doubled, so that the
+/// work is proportional to its size.
 pub(super) fn head(bytes: &[u8], known: usize) -> Head {
     let has_doubled = bytes.len().checked_ilog2() > known.checked_ilog2();
     if !has_doubled && !may_end(&bytes[known.saturating_sub(2)..]) && bytes.len() < MAX_PARTIAL_SIZE {
@@ -62,19 +62,19 @@ pub(super) fn head(bytes: &[u8], known: usize) -> Head {
     }
 }
 
-/// Whether there is an empty line in a part of a head.
+/// Whether a part of a head contains an empty line.
 fn may_end(part: &[u8]) -> bool {
     part.windows(2).any(|pair| pair == b"\n\n") || part.windows(3).any(|three| three == b"\n\r\n")
 }
 
-/// The body that a head announces (RFC 9112 §6.3), and whether the head offers another protocol; `None` when the body is
-/// ambiguous, or actix-http would refuse the head.
+/// The body that a head announces (RFC 9112 §6.3), and whether the head offers another protocol. `None` if the body is
+/// ambiguous or actix-http would refuse the head.
 fn body_of(request: &httparse::Request<'_, '_>) -> Option<(Body, bool)> {
     let is_1_1 = request.version == Some(1);
     let (mut length, mut is_chunked, mut has_host, mut offers_upgrade) = (None, false, false, false);
     for header in &*request.headers {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
-        // The length of a name tells most names apart.
+        // Comparing lengths first is faster.
         match header.name.len() {
             4 if is("host") && replace(&mut has_host, true) => return None,
             7 => offers_upgrade |= is("upgrade"),
@@ -95,7 +95,7 @@ fn body_of(request: &httparse::Request<'_, '_>) -> Option<(Body, bool)> {
         }
     }
     let (method, target) = (request.method?, request.path?);
-    // httparse takes five characters more.
+    // httparse accepts five characters in methods that actix-http refuses.
     if method.bytes().any(|byte| b"#$%&'".contains(&byte)) && Method::from_bytes(method.as_bytes()).is_err() {
         return None;
     }
@@ -105,14 +105,14 @@ fn body_of(request: &httparse::Request<'_, '_>) -> Option<(Body, bool)> {
     let body = match length {
         Some(_) if is_chunked => return None,
         None if is_chunked => Body::Chunked(Chunked::Size { size: 0, digits: 0 }),
-        // To actix-http all that follows is the body.
+        // actix-http treats everything after such a head as its body.
         Some(0) | None if method == "CONNECT" => Body::Sized(u64::MAX),
         length => Body::Sized(length.unwrap_or(0)),
     };
     Some((body, offers_upgrade))
 }
 
-/// The elements of a list such as the value of `Connection`.
+/// The elements of a comma-separated header value such as that of `Connection`.
 fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
@@ -121,8 +121,8 @@ fn is_upgrade(option: &[u8]) -> bool {
     option.eq_ignore_ascii_case(b"upgrade")
 }
 
-/// Takes the offers of other protocols out of a head, by blanks of the same length. A server may ignore them (RFC 9110
-/// §7.8), but actix-http would answer `Connection: upgrade`, close the connection, and take what follows for a body.
+/// Overwrites the offers of other protocols in a head with blanks. A server may ignore such offers (RFC 9110 §7.8), but
+/// actix-http would answer `Connection: upgrade`, close the connection, and treat what follows as a body.
 pub(super) fn remove_upgrade(head: &mut [u8]) {
     for line in head.split_mut(|byte| *byte == b'\n') {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else {
@@ -139,7 +139,7 @@ pub(super) fn remove_upgrade(head: &mut [u8]) {
     }
 }
 
-/// Overwrites all but a CR at the end.
+/// Overwrites bytes with blanks, except trailing white space such as a CR.
 fn blank(bytes: &mut [u8]) {
     let size = bytes.trim_ascii_end().len();
     bytes[..size].fill(b' ');
@@ -147,23 +147,23 @@ fn blank(bytes: &mut [u8]) {
 
 fn parse_length(value: &[u8]) -> Option<u64> {
     let digits = str::from_utf8(value.trim_ascii()).ok()?;
-    // `parse` alone would take a sign.
+    // `parse` alone would accept a sign.
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
-/// Whether the target is a URI. Most need no second parser for that.
+/// Whether the target is a URI. Most targets pass the first test and need no parser.
 fn is_target(target: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~?=&%+:,@".contains(&byte);
     (target.starts_with('/') && target.bytes().all(is_plain)) || Uri::try_from(target).is_ok()
 }
 
-/// Headers that say what an answer should be like.
-const HEADERS_FOR_ANSWER: [&[u8]; 3] = [b"origin:", b"accept-language:", b"x-request-id:"];
-/// Bytes that such a header line may have.
+/// Headers that the response to a refused head depends on.
+const HEADERS_FOR_RESPONSE: [&[u8]; 3] = [b"origin:", b"accept-language:", b"x-request-id:"];
+/// Largest size of such a header line in bytes.
 const MAX_LINE_SIZE: usize = 300;
 
-/// The header lines of a refused head that its answer depends on, as far as they are well-formed.
-pub(super) fn lines_for_answer(head: &[u8]) -> Vec<&[u8]> {
+/// The well-formed header lines of a refused head that its response depends on.
+pub(super) fn lines_for_response(head: &[u8]) -> Vec<&[u8]> {
     let lines = head.split_inclusive(|byte| *byte == b'\n').skip(1);
     let is_plain = |line: &&[u8]| {
         let text = line.strip_suffix(b"\r\n").unwrap_or(b"\n");
@@ -173,25 +173,24 @@ pub(super) fn lines_for_answer(head: &[u8]) -> Vec<&[u8]> {
         let is_named = |line: &&[u8]| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
         lines.clone().filter(is_plain).find(is_named)
     };
-    HEADERS_FOR_ANSWER.into_iter().filter_map(of).collect()
+    HEADERS_FOR_RESPONSE.into_iter().filter_map(of).collect()
 }
 
-/// What is left of a body.
+/// The rest of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    /// That many bytes.
+    /// A number of bytes.
     Sized(u64),
-    /// Chunks.
     Chunked(Chunked),
 }
 
 impl Body {
-    /// Nothing is left.
+    /// Whether nothing is left.
     pub(super) fn is_complete(&self) -> bool {
         matches!(self, Body::Sized(0) | Body::Chunked(Chunked::End))
     }
 
-    /// Follows the body through `bytes`, and returns how many of them belong to it; `None` when they are malformed.
+    /// Follows the body through `bytes`, and returns how many of them belong to it; `None` if they are malformed.
     pub(super) fn follow(&mut self, bytes: &[u8]) -> Option<usize> {
         match self {
             Body::Sized(left) => Some(take(left, bytes)),
@@ -200,7 +199,7 @@ impl Body {
     }
 }
 
-/// Takes as much as possible off what is left.
+/// Takes as many of `bytes` as belong to the rest of a body. Returns how many.
 fn take(left: &mut u64, bytes: &[u8]) -> usize {
     let taken = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
     *left -= taken as u64;
@@ -212,15 +211,15 @@ fn take(left: &mut u64, bytes: &[u8]) -> usize {
 pub(super) enum Chunked {
     /// In the digits of a chunk's size.
     Size { size: u64, digits: u8 },
-    /// In the extension behind a size.
+    /// In the extension after a size.
     Extension { size: u64 },
-    /// Before the LF behind a size.
+    /// Before the LF after a size.
     SizeLf { size: u64 },
     /// In the data of a chunk.
     Data { left: u64 },
-    /// Before the CR behind the data.
+    /// Before the CR after the data.
     DataCr,
-    /// Before the LF behind the data.
+    /// Before the LF after the data.
     DataLf,
     /// At the beginning of a trailer or of the last line.
     LineStart,
@@ -230,7 +229,7 @@ pub(super) enum Chunked {
     TrailerLf,
     /// Before the last LF.
     LastLf,
-    /// Behind the body.
+    /// After the body.
     End,
 }
 
@@ -251,7 +250,7 @@ impl Chunked {
         Some(at)
     }
 
-    /// The position behind one byte that is not data.
+    /// The position after one byte that is not data; `None` if the byte is not allowed here.
     fn after(self, byte: u8) -> Option<Chunked> {
         use Chunked::*;
         Some(match (self, byte) {
@@ -280,7 +279,7 @@ impl Chunked {
 mod tests {
     use super::{Head, MAX_PARTIAL_SIZE, head};
 
-    /// What comes of a head whose bytes arrive one by one, and how many were needed.
+    /// Parses a head whose bytes arrive one by one. Returns the result and the number of bytes that it took.
     fn one_by_one(bytes: &[u8]) -> (usize, Head) {
         let heads = (1..=bytes.len()).map(|size| (size, head(&bytes[..size], size - 1)));
         heads.into_iter().find(|(_, head)| !matches!(head, Head::Partial)).unwrap_or((bytes.len(), Head::Partial))
@@ -300,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn head__in_single_bytes_is_refused_at_the_latest_at_twice_its_size() {
+    fn head__malformed_one_in_single_bytes_is_refused_by_twice_its_size() {
         let malformed = [b"GET / HTTP/1.1\r\nno header\r\n", &b"X: y\r\n".repeat(9)[..]].concat();
         let (size, head) = one_by_one(&malformed);
         assert!(matches!(head, Head::Refused(_)), "{size}");

@@ -1,12 +1,12 @@
-//! A connection as actix-http sees it.
+//! The stream between a client and actix-http.
 //!
-//! actix-http reads ahead: it takes up to 128 KiB from a connection and makes a request of all that it finds there. So this
-//! stream hands out one request at a time. A head is handed out when it is complete, well-formed and at most 16 KiB, and
-//! when the answer to the request before it has been written. A body is handed out in parts, each when the handler has
-//! asked for it or has answered without it. Everything else stays with the kernel, which stops the client.
+//! actix-http reads up to 128 KiB ahead and parses all requests that it finds. Therefore this stream hands out one
+//! request at a time. It hands out a head once the head is complete, well-formed and at most 16 KiB, and the previous
+//! response has been written. It hands out a body in parts, each once the handler has asked for it or has answered
+//! without it. Other bytes stay in the kernel, whose flow control stops the client.
 //!
-//! In place of a head that is refused, a request of this stream's own is handed out. It carries the reason, so that the
-//! answer is made, counted and logged where all answers are.
+//! In place of a refused head, the stream hands out a request of its own with the reason, so that its response is made,
+//! counted and logged like all others.
 
 use std::cell::Cell;
 use std::io;
@@ -28,22 +28,22 @@ use super::turns::Turn;
 use crate::config::Timeouts;
 use crate::shares::Permit;
 
-/// Bytes that are read from the kernel, and handed out of a body, at once.
+/// Bytes that are read from the kernel, and handed out of a body, at a time.
 const READ_SIZE: usize = 8 * 1024;
-/// Bytes of a refused request that are read before other connections are served.
+/// Bytes of a refused request that are read before other connections get a turn.
 const DISCARD_SIZE: usize = 64 * 1024;
-/// Stands for a request whose head was refused. actix-http closes a connection whose request has a body that does not
-/// come, and first reads what the client still sends: without that, the client might never see its answer.
+/// Replaces a refused head. Its missing body makes actix-http close the connection, but only after reading what the
+/// client still sends. Otherwise, the client might not see the response.
 const REFUSED: &[u8] = b"REFUSED * HTTP/1.1\r\nHost: -\r\nContent-Length: 1\r\n";
 
-/// What a connection and the request on it tell each other.
+/// State that a connection shares with its current request.
 #[derive(Debug, Default)]
 pub(crate) struct Exchange {
     /// A request was handed out that actix-http has not begun to serve.
     is_queued: Cell<bool>,
-    /// The answer to the present request has been made.
+    /// The response to the current request has been made.
     is_ready: Cell<bool>,
-    /// All of the present request's body was handed out.
+    /// The whole body of the current request was handed out.
     is_complete: Cell<bool>,
     /// The handler waits for more of the body.
     wants_more: Cell<bool>,
@@ -51,86 +51,86 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    /// Notes that actix-http begins to serve a request, and sees to it that its body is handed out as it is asked for.
+    /// Must be called when actix-http begins to serve a request. It makes the request ask for its body in parts.
     pub(crate) fn begin(request: &mut Request) -> Option<Rc<Exchange>> {
         let exchange = Rc::clone(request.conn_data::<Rc<Exchange>>()?);
         exchange.is_queued.set(false);
         exchange.is_ready.set(false);
         if !exchange.is_complete.get() {
-            let asking = Asking { exchange: Rc::clone(&exchange), payload: request.take_payload() };
-            let payload: BoxedPayloadStream = Box::pin(asking);
+            let body = BodyOnDemand { exchange: Rc::clone(&exchange), payload: request.take_payload() };
+            let payload: BoxedPayloadStream = Box::pin(body);
             *request.payload() = payload.into();
         }
         Some(exchange)
     }
 
-    /// Notes that the answer to the present request has been made, which actix-http writes next.
+    /// Must be called when the response to the current request has been made, before actix-http writes it.
     pub(crate) fn end(&self) {
         self.is_ready.set(true);
     }
 
-    /// Why the present request must be refused.
+    /// Why the current request must be refused.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         self.refusal.get()
     }
 }
 
-/// A body that asks its connection for more when it has nothing.
-struct Asking {
+/// A body that asks its connection for more when it is empty.
+struct BodyOnDemand {
     exchange: Rc<Exchange>,
     payload: Payload,
 }
 
-impl Stream for Asking {
+impl Stream for BodyOnDemand {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = Pin::new(&mut self.payload).poll_next(context);
         if next.is_pending() && !self.exchange.wants_more.replace(true) {
-            // actix-http then reads from the connection again.
+            // This makes actix-http read from the connection again.
             context.waker().wake_by_ref();
         }
         next
     }
 }
 
-/// What the next byte from the client is.
+/// What the next byte from the client belongs to.
 #[derive(Debug)]
 enum Position {
-    /// Of a head, or between two requests.
+    /// A head.
     Head,
-    /// Of the rest of a body.
+    /// The rest of a body.
     Body(Body),
-    /// Of nothing that is looked at.
+    /// A refused request, whose bytes are discarded.
     Refused,
-    /// Behind a malformed body: for actix-http, the end.
+    /// Nothing: the body was malformed, or a deadline has passed. actix-http gets the end of the stream.
     End,
 }
 
-/// A TCP connection that costs little, whatever is sent on it.
+/// A TCP connection with bounded memory and deadlines, whatever the client sends.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
     exchange: Rc<Exchange>,
     deadline: Deadline,
     position: Position,
-    /// Bytes that were read, of which those before `handed_out` were handed out and those before `admitted` may be.
+    /// Bytes that were read. Those before `handed_out` were handed out; those before `admitted` may be handed out.
     bytes: Vec<u8>,
     handed_out: usize,
     admitted: usize,
-    /// The size of an incomplete head when it was last looked at.
+    /// The size of an incomplete head when it was last parsed.
     head_size: usize,
-    /// Bytes of a refused request that were read since other connections were served.
+    /// Bytes of a refused request that were read since other connections had a turn.
     discarded: usize,
-    /// The present request was answered, or was not handed out yet.
+    /// The current request was answered, or no request has been handed out yet.
     is_answered: bool,
-    /// Something was written since the last flush: an answer, or an interim one such as `100 Continue`.
+    /// A response, or an interim one such as `100 Continue`, was written since the last flush.
     has_written: bool,
-    /// Other connections must be served before more is handed out.
+    /// Other connections must get a turn before more is handed out.
     must_yield: bool,
-    /// There may be more to read, and nothing will wake the task because of it.
+    /// There may be bytes to read that will not wake the task.
     may_read: bool,
-    /// The part in its network's shares, of a connection that does not come from a proxy.
+    /// The shares of its network; `None` for a connection of a trusted proxy.
     share: Option<(Permit, Turn)>,
 }
 
@@ -154,12 +154,12 @@ impl Connection {
         }
     }
 
-    /// What belongs to the data of this connection.
+    /// The state that its requests share with it.
     pub(crate) fn exchange(&self) -> Rc<Exchange> {
         Rc::clone(&self.exchange)
     }
 
-    /// Admits bytes that were read, and reads more, until some are admitted or the end is reached.
+    /// Admits read bytes, and reads more, until some are admitted or the stream ends.
     fn poll_admit(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut has_turn = self.share.is_none();
         while self.handed_out == self.admitted {
@@ -201,7 +201,7 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Looks at what was read. Says whether anything came of it.
+    /// Parses unread bytes. Returns whether the state has changed.
     fn admit(&mut self) -> bool {
         let unread = &self.bytes[self.handed_out..];
         match &mut self.position {
@@ -227,7 +227,7 @@ impl Connection {
                     None => self.position = Position::End,
                 }
                 self.exchange.wants_more.set(false);
-                // Without this, actix-http would collect 128 KiB before it looks at any of it.
+                // Otherwise actix-http would collect 128 KiB before it processes any of it.
                 self.must_yield = self.is_answered;
                 self.after_body();
             }
@@ -236,7 +236,7 @@ impl Connection {
         true
     }
 
-    /// Admits a head, and what was read of its body.
+    /// Admits a head and the part of its body that was read.
     fn begin(&mut self, head: usize, mut body: Body) {
         self.head_size = 0;
         self.is_answered = false;
@@ -255,7 +255,7 @@ impl Connection {
         self.after_body();
     }
 
-    /// Goes on to the next head if the body is complete.
+    /// Moves to the next head if the body is complete, and sets the deadline.
     fn after_body(&mut self) {
         if let Position::Body(body) = &self.position
             && body.is_complete()
@@ -264,15 +264,15 @@ impl Connection {
             self.exchange.is_complete.set(true);
         }
         let wait = self.next_wait();
-        // The whole body has one deadline, however many parts it comes in.
+        // One deadline applies to the whole body, not to each part.
         if wait != Wait::Body || self.deadline.wait() != Wait::Body {
             self.deadline.begin(wait);
         }
     }
 
-    /// Hands out a request of its own, which is the last one.
+    /// Replaces the received bytes by a request of the stream's own, which is the last one.
     fn refuse(&mut self, refusal: Refusal) {
-        let lines = framing::lines_for_answer(&self.bytes[self.handed_out..]);
+        let lines = framing::lines_for_response(&self.bytes[self.handed_out..]);
         let request = [REFUSED, &lines.concat(), b"\r\n"].concat();
         self.forget();
         self.admitted = request.len();
@@ -285,7 +285,7 @@ impl Connection {
         self.deadline.begin(Wait::Nothing);
     }
 
-    /// What the connection waits for while nothing waits to be written.
+    /// What the connection waits for while there is nothing to write.
     fn next_wait(&self) -> Wait {
         match self.position {
             Position::Head if !self.is_answered => Wait::Nothing,
@@ -296,12 +296,12 @@ impl Connection {
         }
     }
 
-    /// There are bytes that were read and not admitted.
+    /// Whether some bytes were read and not admitted.
     fn has_unread(&self) -> bool {
         self.admitted < self.bytes.len()
     }
 
-    /// Reads from the kernel behind what was read already.
+    /// Reads more bytes from the kernel.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut space = [MaybeUninit::uninit(); READ_SIZE];
         let mut part = ReadBuf::uninit(&mut space);
@@ -313,14 +313,14 @@ impl Connection {
         Poll::Ready(Ok(part.filled().len()))
     }
 
-    /// Forgets what was read, and gives back the memory of large requests.
+    /// Discards all bytes, and frees the memory of large requests.
     fn forget(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(READ_SIZE);
         (self.handed_out, self.admitted) = (0, 0);
     }
 
-    /// What happens when the time is over: a head that was begun is answered, and other waits end the connection.
+    /// Handles a passed deadline. A partial head gets a response; other waits end the connection.
     fn expire(&mut self) -> io::Result<()> {
         match self.deadline.wait() {
             Wait::Head if self.has_unread() => self.refuse(Refusal::HeadTooSlow),
@@ -362,13 +362,10 @@ impl AsyncWrite for Connection {
         if this.deadline.wait() != Wait::Written {
             this.deadline.begin(Wait::Written);
         }
-        match this.deadline.is_over(context) {
-            true => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            false => Poll::Pending,
-        }
+        if this.deadline.is_over(context) { Poll::Ready(Err(io::ErrorKind::TimedOut.into())) } else { Poll::Pending }
     }
 
-    /// actix-http calls this when it has written everything that there is to write.
+    /// actix-http calls this when it has written everything.
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if take(&mut this.has_written) && this.exchange.is_ready.get() && !this.exchange.is_queued.get() {
@@ -380,7 +377,7 @@ impl AsyncWrite for Connection {
         } else if this.deadline.wait() == Wait::Written {
             this.deadline.begin(this.next_wait());
         }
-        // This sets the timer, if need be.
+        // This registers the timer if necessary.
         this.deadline.is_over(context);
         Pin::new(&mut this.stream).poll_flush(context)
     }

@@ -1,7 +1,7 @@
-//! Turns at a worker's thread. A worker runs its tasks one after the other, in the order in which they became ready. So a
-//! network whose thousand connections are ready at once would delay everybody else by a thousand requests. Instead, each
-//! network gets at most [`TURNS_PER_ROUND`] turns in a round, and its other connections wait for the next round. A round ends
-//! when every task that was ready has run, so a worker that has nothing else to do loses no time.
+//! Fair turns at a worker's thread. A worker runs its tasks one after another, in the order in which they became ready.
+//! So a network with a thousand ready connections would delay all others by a thousand requests. Therefore a network
+//! gets at most [`TURNS_PER_ROUND`] turns in a round, and its other connections wait for the next round. A round ends
+//! when all ready tasks have run, so an otherwise idle worker loses no time.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -13,7 +13,7 @@ use actix_web::rt;
 
 use crate::shares::Network;
 
-/// How often connections of one network may read in a round.
+/// How many times connections of one network may read in a round.
 const TURNS_PER_ROUND: usize = 8;
 
 thread_local! {
@@ -25,10 +25,10 @@ thread_local! {
 struct Rounds {
     /// The number of the current round.
     current: Cell<u64>,
-    /// A task was spawned that ends the current round.
+    /// A task that ends the current round was spawned.
     is_ending: Cell<bool>,
     networks: RefCell<HashMap<Network, Weak<Turns>>>,
-    /// The networks that have connections waiting.
+    /// The networks with waiting connections.
     waiting: RefCell<Vec<Rc<Turns>>>,
 }
 
@@ -41,7 +41,7 @@ struct Turns {
     queue: RefCell<VecDeque<(Rc<Cell<State>>, Waker)>>,
 }
 
-/// Where a connection stands in the queue of its network.
+/// The state of a connection in the queue of its network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     #[default]
@@ -50,7 +50,7 @@ enum State {
     Granted,
 }
 
-/// A connection's place among those of its network.
+/// A connection's part in the turns of its network.
 #[derive(Debug)]
 pub(super) struct Turn {
     of_network: Rc<Turns>,
@@ -58,7 +58,7 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// For a connection of that network on this worker.
+    /// For a connection of `network` on this worker.
     pub(super) fn new(network: Network) -> Turn {
         let of_network = ROUNDS.with(|rounds| {
             let mut networks = rounds.networks.borrow_mut();
@@ -77,7 +77,7 @@ impl Turn {
         Turn { of_network, state: Rc::default() }
     }
 
-    /// Takes a turn. Without one, the task is woken when the connection has been granted one.
+    /// Takes a turn, and returns whether there was one. If not, the task will be woken when it is granted one.
     pub(super) fn take(&self, context: &mut Context<'_>) -> bool {
         match self.state.get() {
             State::Granted => self.state.set(State::Outside),
@@ -111,14 +111,14 @@ impl Rounds {
         false
     }
 
-    /// Ends the round after the tasks that are ready now.
+    /// Ends the round after all tasks that are ready now.
     fn end_when_all_have_run(&self) {
         if !self.is_ending.replace(true) {
             rt::spawn(async { ROUNDS.with(Rounds::end) });
         }
     }
 
-    /// Begins the next round with the connections that have waited for the longest time.
+    /// Begins the next round, with the connections that have waited longest.
     fn end(&self) {
         self.is_ending.set(false);
         self.current.set(self.current.get() + 1);
@@ -132,7 +132,7 @@ impl Rounds {
 }
 
 impl Turns {
-    /// Grants the turns of that round. Says whether connections are left waiting.
+    /// Grants the turns of a round. Returns whether connections are left waiting.
     fn grant(&self, round: u64) -> bool {
         let mut queue = self.queue.borrow_mut();
         let granted = queue.len().min(TURNS_PER_ROUND);
@@ -162,7 +162,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes a turn and notes it.
+    /// Takes a turn and logs it.
     fn visit(name: usize, network: IpAddr, log: &Rc<RefCell<Vec<usize>>>) -> rt::task::JoinHandle<()> {
         let (turn, log) = (Turn::new(Network::of(Some(network))), Rc::clone(log));
         rt::spawn(async move {
@@ -184,7 +184,7 @@ mod tests {
             let log = log.borrow();
             assert_eq!(log.iter().position(|name| *name == MANY), Some(TURNS_PER_ROUND), "{log:?}");
             let others: Vec<_> = log.iter().filter(|name| **name != MANY).copied().collect();
-            assert_eq!(others, (0..MANY).collect::<Vec<_>>(), "the first come are the first served");
+            assert_eq!(others, (0..MANY).collect::<Vec<_>>(), "connections of one network keep their order");
         });
         ROUNDS
             .with(|rounds| assert!(rounds.networks.borrow().is_empty(), "a network without connections is forgotten"));

@@ -1,5 +1,5 @@
-//! IDNA2008: the characters that a label may have (RFC 5892), which are fewer than UTS #46 takes. A fraction slash or an
-//! emoji is none of them.
+//! IDNA2008: the characters that a label may contain (RFC 5892). UTS #46 accepts more, such as the fraction slash and
+//! emoji.
 
 use icu_normalizer::uts46::Uts46MapperBorrowed;
 use icu_properties::props::{GeneralCategory as Category, HangulSyllableType as Hangul, Script};
@@ -9,14 +9,13 @@ const CATEGORY: CodePointMapDataBorrowed<'static, Category> = CodePointMapData::
 const HANGUL: CodePointMapDataBorrowed<'static, Hangul> = CodePointMapData::<Hangul>::new();
 const SCRIPT: CodePointMapDataBorrowed<'static, Script> = CodePointMapData::<Script>::new();
 
-/// The first character of a U-label that the label may not have; the rules about marks in front, joiners and directions are
-/// those of UTS #46, and are not looked at here.
+/// The first character that a U-label must not contain. UTS #46 checks leading marks, joiners and directions instead.
 pub(super) fn disallowed(label: &str) -> Option<char> {
     let characters: Vec<char> = label.chars().collect();
     (0..characters.len()).find(|&at| !is_allowed(&characters, at)).map(|at| characters[at])
 }
 
-/// Whether the character at that place is valid, or valid in its context (RFC 5892 §2.6, §2.7, §3, appendix A).
+/// Whether the character at `at` is valid, alone or in its context (RFC 5892 §2.6, §2.7, §3, appendix A).
 fn is_allowed(label: &[char], at: usize) -> bool {
     let before = at.checked_sub(1).map(|before| label[before]);
     let after = label.get(at + 1).copied();
@@ -26,7 +25,7 @@ fn is_allowed(label: &[char], at: usize) -> bool {
         c if c.is_ascii() => c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-',
         'ß' | 'ς' | '\u{6FD}' | '\u{6FE}' | '\u{F0B}' | '〇' => true,
         '\u{640}' | '\u{7FA}' | '\u{302E}' | '\u{302F}' | '\u{3031}'..='\u{3035}' | '\u{303B}' => false,
-        // UTS #46 looks at the context of joiners.
+        // UTS #46 checks the context of joiners.
         '\u{200C}' | '\u{200D}' => true,
         '·' => before == Some('l') && after == Some('l'),
         '\u{375}' => is_of(after, Script::Greek),
@@ -40,7 +39,7 @@ fn is_allowed(label: &[char], at: usize) -> bool {
     }
 }
 
-/// Whether UTS #46 takes the character as it is, and neither drops nor replaces it.
+/// Whether UTS #46 keeps the character unchanged.
 pub(super) fn is_stable(c: char) -> bool {
     Uts46MapperBorrowed::new().map_normalize([c].into_iter()).eq([c])
 }
@@ -59,7 +58,7 @@ fn is_letter_or_digit(c: char) -> bool {
     )
 }
 
-/// Parts of syllables, which can make a syllable look like another one.
+/// Whether the character is a part of a Hangul syllable, which can make a syllable look like another one.
 fn is_old_hangul(c: char) -> bool {
     matches!(HANGUL.get(c), Hangul::LeadingJamo | Hangul::VowelJamo | Hangul::TrailingJamo)
 }

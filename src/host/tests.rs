@@ -1,4 +1,5 @@
-//! What is a host and what is not, as tables: a new case is a new line.
+//! Tables of accepted and refused hosts.
+#![expect(non_snake_case, reason = "a test is named `feature__condition`")]
 
 use proptest::prelude::*;
 
@@ -9,7 +10,7 @@ fn parse(input: &str) -> Result<String, HostError> {
 }
 
 #[test]
-fn accepted() {
+fn parse__accepted() {
     let label63 = "a".repeat(63);
     let name253 = format!("{label63}.{label63}.{label63}.{}.com", "a".repeat(57));
     for (input, stored) in [
@@ -28,7 +29,7 @@ fn accepted() {
         ("someone.github.io", "someone.github.io"),
         ("bucket.s3.amazonaws.com", "bucket.s3.amazonaws.com"),
         ("shop.co.uk", "shop.co.uk"),
-        // Ports are kept as given, but for one that says nothing.
+        // Ports are kept, except a default one.
         ("example.com:1", "example.com:1"),
         ("example.com:80", "example.com:80"),
         ("example.com:443", "example.com"),
@@ -57,7 +58,7 @@ fn accepted() {
 }
 
 #[test]
-fn refused() {
+fn parse__refused() {
     let long_label = format!("{}.com", "a".repeat(64));
     let long_a_label = format!("{}.com", "üa".repeat(31));
     let long_name = format!("{}abcd.com", "abcde.".repeat(41));
@@ -69,7 +70,7 @@ fn refused() {
         (&long_a_label, Label),
         (&long_name, TooLong),
         (&endless, TooLong),
-        // More than a host.
+        // Parts of a URL beside the host.
         ("https://example.com", Scheme),
         ("//example.com", Scheme),
         ("example.com/", Scheme),
@@ -166,7 +167,7 @@ fn refused() {
         ("exa\u{fe0f}mple.com", Character('\u{fe0f}')),
         ("\u{feff}example.com", Character('\u{feff}')),
         ("exa\u{e0001}mple.com", Character('\u{e0001}')),
-        // Characters that IDNA would turn into others.
+        // Characters that IDNA would replace.
         ("ｅxample.com", Character('ｅ')),
         ("EXAMPLE。com", Character('。')),
         ("example．com", Character('．')),
@@ -179,7 +180,7 @@ fn refused() {
         ("ﬁsh.example", Character('ﬁ')),
         ("ⓔxample.com", Character('ⓔ')),
         ("℀.example", Character('℀')),
-        // Characters with no place in a name.
+        // Characters that a name cannot contain.
         ("_dmarc.example.com", Character('_')),
         ("exam_ple.com", Character('_')),
         ("ex%61mple.com", Character('%')),
@@ -205,11 +206,11 @@ fn refused() {
         ("xn--example-7o3f.com", Idna),   // an ideographic full stop
         ("xn--example-nka.com", Idna),    // a soft hyphen
         ("xn--ab-g4t.com", Idna),         // an RTL override
-        ("xn--example-j06c.com", Idna),   // a joiner where none belongs
+        ("xn--example-j06c.com", Idna),   // a misplaced joiner
         ("\u{301}a.example", Idna),
         ("a\u{5d0}.example", Idna),
         ("\u{fffd}.example", Idna),
-        // Names that are nobody's or everybody's.
+        // Names without an owner, and names that many owners share.
         ("com", PublicSuffix),
         ("COM", PublicSuffix),
         ("com:8080", PublicSuffix),
@@ -242,7 +243,7 @@ fn refused() {
 }
 
 #[test]
-fn localhost_is_the_only_thing_that_allowing_local_hosts_adds() {
+fn parse__allowing_local_hosts_adds_localhost_only() {
     for (input, expected) in [
         ("localhost", Ok("localhost")),
         ("LOCALHOST:3000", Ok("localhost:3000")),
@@ -262,7 +263,7 @@ fn localhost_is_the_only_thing_that_allowing_local_hosts_adds() {
 }
 
 #[test]
-fn name_and_port() {
+fn stored__name_and_port() {
     for (stored, name, port) in [
         ("example.com", "example.com", None),
         ("example.com:443", "example.com", Some(443)),
@@ -274,7 +275,7 @@ fn name_and_port() {
 }
 
 #[test]
-fn origins() {
+fn origins__match_the_host_only() {
     for (host, origin, matches) in [
         ("example.com", "https://example.com", true),
         ("example.com:8443", "https://example.com:8443", true),
@@ -326,7 +327,7 @@ fn origins() {
 }
 
 #[test]
-fn a_host_stored_with_its_default_port_goes_on() {
+fn stored__default_port_keeps_its_origin() {
     for (stored, origin) in [
         ("example.com:443", "https://example.com"),
         ("localhost:80", "http://localhost"),
@@ -339,7 +340,7 @@ fn a_host_stored_with_its_default_port_goes_on() {
 }
 
 #[test]
-fn names_in_a_request() {
+fn is_named__host_headers() {
     for (host, text, is_named) in [
         ("example.com", "example.com", true),
         ("example.com", "Example.COM:443", true),
@@ -370,9 +371,9 @@ fn spellings(label: &str) -> [String; 2] {
     [format!("{label}.example.com"), format!("xn--{punycode}.example.com")]
 }
 
-/// RFC 5892: symbols, punctuation and characters out of their context are in no label, however it is spelled.
+/// RFC 5892 excludes symbols, punctuation and characters out of their context from both spellings of a label.
 #[test]
-fn what_idna2008_disallows_is_refused() {
+fn idna2008__disallowed_characters_are_refused() {
     for (label, c) in [
         // Look like a slash, a colon, an asterisk.
         ("example\u{2044}path", '\u{2044}'),
@@ -391,7 +392,7 @@ fn what_idna2008_disallows_is_refused() {
         ("a₩", '₩'),
         ("五、六", '、'),
         ("a\u{1F1F0}\u{1F1F7}", '\u{1F1F0}'),
-        // Letters that are no letters, marks for symbols, unassigned, private.
+        // Letters that IDNA excludes, marks for symbols, unassigned and private characters.
         ("a\u{640}", '\u{640}'),
         ("a\u{302E}", '\u{302E}'),
         ("a\u{303B}", '\u{303B}'),
@@ -429,7 +430,7 @@ fn what_idna2008_disallows_is_refused() {
 }
 
 #[test]
-fn what_idna2008_has_is_accepted_in_both_spellings() {
+fn idna2008__valid_labels_are_accepted_in_both_spellings() {
     for label in [
         "paral·lel",
         "カ・タ",
@@ -453,13 +454,13 @@ fn what_idna2008_has_is_accepted_in_both_spellings() {
         assert_eq!(parse(&typed).as_deref(), Ok(&*a_label), "{label:?}");
         assert_eq!(parse(&a_label).as_deref(), Ok(&*a_label), "{label:?}");
     }
-    assert!(parse("אב״ג.example.com").is_ok(), "a sign behind a Hebrew letter");
+    assert!(parse("אב״ג.example.com").is_ok(), "a geresh after a Hebrew letter");
 }
 
-/// Whatever a character looks like, it must not turn into plain ASCII or vanish on its way in.
+/// No character may become ASCII or vanish.
 #[test]
-fn no_character_passes_for_another() {
-    // Above these are only ideographs, unassigned and private characters, and the tags tried above.
+fn parse__no_character_becomes_ascii_or_vanishes() {
+    // The other planes have only ideographs, unassigned and private characters, and the tags that are tested above.
     for c in ('\u{80}'..='\u{1ffff}').chain('\u{2f800}'..='\u{2fa1f}') {
         if let Ok(host) = parse(&format!("x{c}x.example.com")) {
             assert!(host.starts_with("xn--"), "U+{:04X} became {host}", u32::from(c));
@@ -489,18 +490,18 @@ const NEAR: &str = concat!(
 
 proptest! {
     #[test]
-    fn ordinary_hosts_are_accepted(input in ORDINARY) {
+    fn parse__ordinary_hosts_are_accepted(input in ORDINARY) {
         let stored = input.strip_suffix(":443").unwrap_or(&input).to_owned();
         prop_assert_eq!(parse(&input), Ok(stored));
     }
 
     #[test]
-    fn near_hosts_are_refused_or_canonical(input in NEAR) {
+    fn parse__near_hosts_are_refused_or_canonical(input in NEAR) {
         assert_canonical(&input);
     }
 
     #[test]
-    fn any_string_is_refused_or_canonical(input in any::<String>()) {
+    fn parse__any_string_is_refused_or_canonical(input in any::<String>()) {
         assert_canonical(&input);
     }
 }

@@ -1,4 +1,4 @@
-//! The lines of the access log that are left out because their network has used up its share, counted by network.
+//! Counts of access log lines that are left out because their network has exhausted `LIMIT_LOG`.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,10 +8,10 @@ use serde_json::json;
 use super::access;
 use crate::shares::Network;
 
-/// Networks that are counted one by one; lines of further ones are counted together.
+/// Networks that are counted separately. Lines of further networks are counted together.
 const MAX_NETWORKS: usize = 1024;
 
-/// The counts since they were last written.
+/// The lines left out since the last report, by network.
 #[derive(Debug, Default)]
 pub struct LeftOut(Mutex<Counts>);
 
@@ -34,7 +34,7 @@ impl LeftOut {
         }
     }
 
-    /// Writes a line for each network, and one for the further ones, and begins anew.
+    /// Reports the counts in the access log, one line per network and one for all further networks, and resets them.
     pub fn write(&self) {
         let counts = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         for (network, lines) in counts.networks {
@@ -47,18 +47,18 @@ impl LeftOut {
 }
 
 #[cfg(test)]
-#[allow(non_snake_case, reason = "a test is named `feature__condition`")]
+#[expect(non_snake_case, reason = "a test is named `feature__condition`")]
 mod tests {
     use super::*;
 
     #[test]
-    fn counts__more_networks_than_there_is_room_for() {
+    fn left_out__more_networks_than_max() {
         let left_out = LeftOut::default();
         for round in 0..3 {
             for number in 0..2 * MAX_NETWORKS as u32 {
                 left_out.count(Network::of(Some(std::net::Ipv4Addr::from(number).into())));
             }
-            let counts = left_out.0.lock().expect("nobody panicked");
+            let counts = left_out.0.lock().expect("a lock");
             assert_eq!(counts.networks.len(), MAX_NETWORKS);
             assert!(counts.networks.values().all(|count| *count == round + 1));
             assert_eq!(counts.others, (round + 1) * MAX_NETWORKS as u64);

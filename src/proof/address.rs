@@ -1,17 +1,16 @@
-//! Which addresses are on the public Internet. IPv4 is public but for what is listed, IPv6 is not but for what is listed:
-//! what nobody has thought of yet is refused.
+//! Which addresses are public. IPv4 is public unless listed. IPv6 is private unless listed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// IPv4 that is not public, as address and length of the prefix: IANA's special-purpose registry (RFC 6890), multicast, and
-/// what is reserved.
+/// IPv4 networks that are not public, as address and prefix length: IANA's special-purpose registry (RFC 6890),
+/// multicast and reserved addresses.
 const NOT_PUBLIC_V4: [(Ipv4Addr, u32); 17] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),        // this network (RFC 791)
     (Ipv4Addr::new(10, 0, 0, 0), 8),       // private (RFC 1918)
     (Ipv4Addr::new(100, 64, 0, 0), 10),    // shared with a carrier's NAT (RFC 6598)
     (Ipv4Addr::new(127, 0, 0, 0), 8),      // loopback
-    (Ipv4Addr::new(168, 63, 129, 16), 32), // Azure's own service to each of its machines
-    (Ipv4Addr::new(169, 254, 0, 0), 16),   // link-local, with the clouds' metadata
+    (Ipv4Addr::new(168, 63, 129, 16), 32), // Azure's platform service for virtual machines
+    (Ipv4Addr::new(169, 254, 0, 0), 16),   // link-local, used for cloud metadata
     (Ipv4Addr::new(172, 16, 0, 0), 12),    // private
     (Ipv4Addr::new(192, 0, 0, 0), 24),     // protocol assignments (RFC 6890)
     (Ipv4Addr::new(192, 0, 2, 0), 24),     // documentation (RFC 5737)
@@ -25,20 +24,20 @@ const NOT_PUBLIC_V4: [(Ipv4Addr, u32); 17] = [
     (Ipv4Addr::BROADCAST, 32),
 ];
 
-/// The only IPv6 that is handed out for the Internet; loopback, mapped and compatible IPv4, NAT64 (64:ff9b::/96), unique
-/// local, link-local, site-local and multicast are all outside.
+/// The IPv6 network of global unicast addresses. Loopback, mapped and compatible IPv4, NAT64 (64:ff9b::/96), unique
+/// local, link-local, site-local and multicast addresses are outside of it.
 const GLOBAL_UNICAST: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
-/// What is not public of that.
+/// Networks within [`GLOBAL_UNICAST`] that are not public.
 const NOT_PUBLIC_V6: [(Ipv6Addr, u32); 5] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // protocol assignments: Teredo, benchmarks, ORCHID and more
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation (RFC 3849)
-    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16), // 6to4, which has an IPv4 address inside (RFC 3056)
-    (Ipv6Addr::new(0x3ffe, 0, 0, 0, 0, 0, 0, 0), 16), // 6bone, given back (RFC 3701)
+    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16), // 6to4, which contains an IPv4 address (RFC 3056)
+    (Ipv6Addr::new(0x3ffe, 0, 0, 0, 0, 0, 0, 0), 16), // 6bone, returned (RFC 3701)
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation (RFC 9637)
 ];
 
-/// Whether the address is one of the public Internet.
+/// Whether an address is on the public Internet.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
@@ -57,16 +56,17 @@ pub fn is_public(address: IpAddr) -> bool {
 }
 
 #[cfg(test)]
+#[expect(non_snake_case, reason = "a test is named `feature__condition`")]
 mod tests {
     use super::*;
 
-    fn judged(text: &str) -> bool {
+    fn is_public_text(text: &str) -> bool {
         is_public(text.parse().expect("an address"))
     }
 
-    /// The first and the last of each range, and their public neighbours.
+    /// The first and the last address of each network, and their public neighbours.
     #[test]
-    fn each_range_of_ipv4_ends_where_it_ends() {
+    fn is_public__edges_of_ipv4_networks() {
         for (before, first, last, after) in [
             ("", "0.0.0.0", "0.255.255.255", "1.0.0.0"),
             ("9.255.255.255", "10.0.0.0", "10.255.255.255", "11.0.0.0"),
@@ -84,15 +84,15 @@ mod tests {
             ("203.0.112.255", "203.0.113.0", "203.0.113.255", "203.0.114.0"),
             ("223.255.255.255", "224.0.0.0", "255.255.255.255", ""),
         ] {
-            assert!(!judged(first) && !judged(last), "{first} to {last}");
+            assert!(!is_public_text(first) && !is_public_text(last), "{first} to {last}");
             for neighbour in [before, after].into_iter().filter(|text| !text.is_empty()) {
-                assert!(judged(neighbour), "{neighbour}");
+                assert!(is_public_text(neighbour), "{neighbour}");
             }
         }
     }
 
     #[test]
-    fn addresses_that_are_not_public() {
+    fn is_public__private_addresses() {
         for text in [
             "127.0.0.1",
             "127.255.255.254",
@@ -114,7 +114,7 @@ mod tests {
             "::ffff:0:127.0.0.1", // translated (RFC 2765)
             "64:ff9b::7f00:1",    // NAT64
             "64:ff9b::8.8.8.8",
-            "64:ff9b:1::a00:1", // NAT64 of one's own (RFC 8215)
+            "64:ff9b:1::a00:1", // local NAT64 (RFC 8215)
             "100::1",           // discard
             "2001::1",          // Teredo
             "2001:0:7f00:1::",
@@ -142,18 +142,18 @@ mod tests {
             "ff02::1",
             "ff0e::1",
         ] {
-            assert!(!judged(text), "{text}");
+            assert!(!is_public_text(text), "{text}");
         }
     }
 
     #[test]
-    fn addresses_that_are_public() {
+    fn is_public__public_addresses() {
         for text in ["1.1.1.1", "8.8.8.8", "93.184.215.14", "2606:4700:4700::1111", "2001:200::1", "2a00::1", "3ffd::1"]
         {
-            assert!(judged(text), "{text}");
+            assert!(is_public_text(text), "{text}");
         }
         for text in ["2001:db7::1", "2001:db9::1", "2003::1", "3fff:1000::1", "2000::1"] {
-            assert!(judged(text), "{text}");
+            assert!(is_public_text(text), "{text}");
         }
     }
 }

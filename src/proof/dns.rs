@@ -1,5 +1,5 @@
-//! Asking DNS: the TXT records of one name and the addresses of another, at the same time, without a cache, so that what was
-//! published a moment ago is seen.
+//! DNS queries: the TXT records of one name and the addresses of another, in parallel. There is no cache, so that new
+//! records are found at once.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -15,43 +15,45 @@ use tokio::time::timeout;
 
 use super::Found;
 
-/// What was found, at least one; or why not.
+/// At least one answer, or the reason for none.
 type Answer<T> = Result<Vec<T>, Found>;
 
-/// The TXT records of `record`, each with its strings put together, and the addresses of `host`; each within that time.
+/// Returns the TXT records of `record`, each with its strings joined, and the addresses of `host`. Each query takes at
+/// most `query_timeout`.
 pub(super) fn look_up(
     server: Option<SocketAddr>,
     record: &str,
     host: &str,
-    patience: Duration,
+    query_timeout: Duration,
 ) -> (Answer<Vec<u8>>, Answer<IpAddr>) {
-    let asking = async {
-        let resolver = match resolver(server, patience) {
+    let queries = async {
+        let resolver = match resolver(server, query_timeout) {
             Ok(resolver) => resolver,
             Err(error) => {
-                log::error!("the DNS resolver cannot be set up: {error}");
+                log::error!("cannot set up the DNS resolver: {error}");
                 return (Err(Found::NoAnswer), Err(Found::NoAnswer));
             }
         };
-        let ask = async |name: &str, kind: RecordType| match timeout(patience, lookup(&resolver, name, kind)).await {
-            Ok(answer) => answer,
-            Err(_elapsed) => Err(Found::Timeout),
-        };
+        let query =
+            async |name: &str, kind: RecordType| match timeout(query_timeout, lookup(&resolver, name, kind)).await {
+                Ok(answer) => answer,
+                Err(_elapsed) => Err(Found::Timeout),
+            };
         let (records, v4, v6) =
-            join3(ask(record, RecordType::TXT), ask(host, RecordType::A), ask(host, RecordType::AAAA)).await;
+            join3(query(record, RecordType::TXT), query(host, RecordType::A), query(host, RecordType::AAAA)).await;
         (texts(records), addresses(v4, v6))
     };
-    // Of its own: what a look-up leaves running ends with it.
+    // A separate runtime ends all tasks that the resolver has left running.
     match runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(asking),
+        Ok(runtime) => runtime.block_on(queries),
         Err(error) => {
-            log::error!("no runtime for DNS: {error}");
+            log::error!("cannot start a runtime for DNS: {error}");
             (Err(Found::NoAnswer), Err(Found::NoAnswer))
         }
     }
 }
 
-fn resolver(server: Option<SocketAddr>, patience: Duration) -> Result<TokioResolver, NetError> {
+fn resolver(server: Option<SocketAddr>, query_timeout: Duration) -> Result<TokioResolver, NetError> {
     let provider = TokioRuntimeProvider::default();
     let mut builder = match server {
         None => Resolver::builder(provider)?,
@@ -66,20 +68,20 @@ fn resolver(server: Option<SocketAddr>, patience: Duration) -> Result<TokioResol
     };
     let options = builder.options_mut();
     options.cache_size = 0;
-    options.timeout = patience / 2;
+    options.timeout = query_timeout / 2;
     options.attempts = 2;
-    // What this machine alone believes proves nothing.
+    // The hosts file of this machine proves nothing about the public host.
     options.use_hosts_file = ResolveHosts::Never;
     builder.build()
 }
 
-/// The answers of that type; none is `Ok` too.
+/// The answers of one type, perhaps none.
 async fn lookup(resolver: &TokioResolver, name: &str, kind: RecordType) -> Result<Vec<RData>, Found> {
     let Ok(mut name) = Name::from_ascii(name) else {
-        // Too long with the label in front.
+        // With its prefix, the name is too long for DNS.
         return Ok(Vec::new());
     };
-    // No search list.
+    // Without this, the resolver would append search domains.
     name.set_fqdn(true);
     match resolver.lookup(name, kind).await {
         Ok(lookup) => Ok(lookup.answers().iter().map(|record| record.data.clone()).collect()),
@@ -108,8 +110,5 @@ fn addresses(v4: Result<Vec<RData>, Found>, v6: Result<Vec<RData>, Found>) -> An
         _ => None,
     };
     let known: Vec<IpAddr> = [&v4, &v6].into_iter().flatten().flatten().filter_map(address).collect();
-    match known.is_empty() {
-        false => Ok(known),
-        true => v4.and(v6).and(Err(Found::NoAddress)),
-    }
+    if known.is_empty() { v4.and(v6).and(Err(Found::NoAddress)) } else { Ok(known) }
 }

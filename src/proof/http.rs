@@ -1,7 +1,7 @@
-//! One GET, as little of HTTP/1.1 as that needs: no redirect, no content coding, one deadline for everything, 64 KiB at most.
+//! A minimal HTTP/1.1 client for one GET request: no redirects, no content codings, one deadline, at most 64 KiB.
 //!
-//! Why not a client library: the deadline, the limits and the address that is connected to are the point here, and a library
-//! has ways of its own around each (proxies of the environment, pools, retries).
+//! A client library would work around the deadline, the limits and the chosen address, with its proxies, pools and
+//! retries.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -10,39 +10,39 @@ use std::time::{Duration, Instant};
 use super::Found;
 use crate::host::Host;
 
-/// Bytes that the head and the body of the answer may have together.
-const MOST: usize = 64 * 1024;
-const MOST_HEADERS: usize = 64;
+/// Largest size of head and body together, in bytes.
+const MAX_SIZE: usize = 64 * 1024;
+const MAX_HEADERS: usize = 64;
 
-/// A connection on which every read and write ends at one deadline.
+/// A connection whose reads and writes all fail at one deadline.
 pub(super) struct Timed {
     stream: TcpStream,
-    until: Instant,
+    deadline: Instant,
 }
 
 impl Timed {
-    pub(super) fn new(stream: TcpStream, until: Instant) -> Timed {
-        Timed { stream, until }
+    pub(super) fn new(stream: TcpStream, deadline: Instant) -> Timed {
+        Timed { stream, deadline }
     }
 
-    fn left(&self) -> io::Result<Option<Duration>> {
-        match self.until.saturating_duration_since(Instant::now()) {
+    fn remaining(&self) -> io::Result<Option<Duration>> {
+        match self.deadline.saturating_duration_since(Instant::now()) {
             Duration::ZERO => Err(ErrorKind::TimedOut.into()),
-            left => Ok(Some(left)),
+            remaining => Ok(Some(remaining)),
         }
     }
 }
 
 impl Read for Timed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.set_read_timeout(self.remaining()?)?;
         self.stream.read(buffer)
     }
 }
 
 impl Write for Timed {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.set_write_timeout(self.remaining()?)?;
         self.stream.write(buffer)
     }
 
@@ -51,16 +51,16 @@ impl Write for Timed {
     }
 }
 
-/// What an error of a connection means.
+/// The outcome that an error of a connection means.
 pub(super) fn why(error: &io::Error) -> Found {
     match error.kind() {
-        // A socket's own time limit is told as the former.
+        // A socket's read or write timeout is `WouldBlock`.
         ErrorKind::WouldBlock | ErrorKind::TimedOut => Found::Timeout,
         _ => Found::Unreachable,
     }
 }
 
-/// The body of a 200 at that path.
+/// Requests `path`, and returns the body of a response with status 200.
 pub(super) fn get(mut stream: impl Read + Write, host: &Host, path: &str) -> Result<Vec<u8>, Found> {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: gatebird\r\nAccept: text/plain, */*;q=0.1\r\n\
@@ -72,7 +72,7 @@ pub(super) fn get(mut stream: impl Read + Write, host: &Host, path: &str) -> Res
     let (head, length) = loop {
         let before = answer.bytes.len();
         answer.more()?;
-        // A head ends with a line, so that bytes that drip in are not parsed again and again.
+        // The head is parsed at ends of lines only, so that a slow server does not cause a parse for each byte.
         if answer.bytes[before..].contains(&b'\n')
             && let Some(head) = head(&answer.bytes)?
         {
@@ -90,7 +90,7 @@ pub(super) fn get(mut stream: impl Read + Write, host: &Host, path: &str) -> Res
     }
 }
 
-/// What has come so far.
+/// The part of a response that has been received.
 struct Answer<S> {
     stream: S,
     bytes: Vec<u8>,
@@ -98,14 +98,14 @@ struct Answer<S> {
 }
 
 impl<S: Read> Answer<S> {
-    /// Waits for more, within the limit of size.
+    /// Waits for more bytes.
     fn more(&mut self) -> Result<(), Found> {
         let mut chunk = [0; 4096];
         match self.stream.read(&mut chunk) {
             Ok(0) => self.ended = true,
-            // TLS that ends without saying so.
+            // The server closed TLS without `close_notify`.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => self.ended = true,
-            Ok(count) if self.bytes.len() + count > MOST => return Err(Found::TooLarge),
+            Ok(count) if self.bytes.len() + count > MAX_SIZE => return Err(Found::TooLarge),
             Ok(count) => self.bytes.extend_from_slice(&chunk[..count]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(why(&error)),
@@ -114,7 +114,7 @@ impl<S: Read> Answer<S> {
     }
 }
 
-/// How the end of a body is told (RFC 9112 §6.3).
+/// How the length of a body is determined (RFC 9112 §6.3).
 #[derive(Clone, Copy)]
 enum Length {
     Bytes(usize),
@@ -122,9 +122,9 @@ enum Length {
     UntilEnd,
 }
 
-/// The length of the head, and how long the body is, once the head is whole.
+/// The size of the head in bytes and the length of the body; `None` while the head is incomplete.
 fn head(bytes: &[u8]) -> Result<Option<(usize, Length)>, Found> {
-    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Response::new(&mut headers);
     let end = match head.parse(bytes) {
         Ok(httparse::Status::Complete(end)) => end,
@@ -144,14 +144,14 @@ fn head(bytes: &[u8]) -> Result<Option<(usize, Length)>, Found> {
         if is("content-encoding") && !value.eq_ignore_ascii_case(b"identity") {
             return Err(Found::OtherValue);
         } else if is("transfer-encoding") {
-            match value.eq_ignore_ascii_case(b"chunked") {
-                true => length = Length::Chunked,
-                false => return Err(Found::NotHttp),
+            if !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Found::NotHttp);
             }
+            length = Length::Chunked;
         } else if is("content-length") && !matches!(length, Length::Chunked) {
             let digits = str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
             match digits.map(str::parse) {
-                Some(Ok(bytes)) if bytes <= MOST => length = Length::Bytes(bytes),
+                Some(Ok(bytes)) if bytes <= MAX_SIZE => length = Length::Bytes(bytes),
                 Some(_) => return Err(Found::TooLarge),
                 None => return Err(Found::NotHttp),
             }
@@ -161,13 +161,13 @@ fn head(bytes: &[u8]) -> Result<Option<(usize, Length)>, Found> {
 }
 
 impl Length {
-    /// The whole body, once it is there.
+    /// The whole body; `None` while it is incomplete.
     fn body(self, bytes: &[u8], ended: bool) -> Result<Option<Vec<u8>>, Found> {
         let body = match self {
             Length::Bytes(count) => bytes.get(..count).map(<[u8]>::to_vec),
             Length::UntilEnd if ended => Some(bytes.to_vec()),
             Length::UntilEnd => None,
-            // Nor are these: the last chunk ends so, with trailers and without.
+            // A complete chunked body ends with an empty line.
             Length::Chunked if !ended && !bytes.ends_with(b"\r\n\r\n") => None,
             Length::Chunked => dechunked(bytes)?,
         };
@@ -178,7 +178,7 @@ impl Length {
     }
 }
 
-/// The chunks put together, once the last one is there (RFC 9112 §7.1).
+/// The joined chunks (RFC 9112 §7.1); `None` until the last chunk.
 fn dechunked(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, Found> {
     let mut body = Vec::new();
     loop {
@@ -189,7 +189,7 @@ fn dechunked(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, Found> {
         };
         match usize::try_from(size) {
             Ok(0) => return Ok(Some(body)),
-            Ok(size) if size <= MOST => {
+            Ok(size) if size <= MAX_SIZE => {
                 let Some(chunk) = bytes.get(start..start + size + 2) else { return Ok(None) };
                 let (data, end) = chunk.split_at(size);
                 if end != b"\r\n" {

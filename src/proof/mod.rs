@@ -1,9 +1,9 @@
-//! Looking whether a user controls a host: for a TXT record in DNS, or for a file on the host itself. Everything that goes out
-//! to hosts that strangers name goes out here. Blocking; knows neither requests nor the database.
+//! Checks whether a user controls a host, by a TXT record in DNS or a file on the host. All outgoing connections to
+//! hosts that users name are made here. The code blocks, and does not depend on requests or the database.
 //!
-//! Why a host cannot make this server look elsewhere: its name is resolved once, every address is judged by
-//! [`address::is_public`], and the connection goes to an address that was judged, not to the name. No redirect is followed,
-//! time and size are bounded, and nothing of what was received leaves this module but one word of [`Found`].
+//! Protection against server-side request forgery: a name is resolved once, all its addresses must pass
+//! [`address::is_public`], and the connection goes to such an address, not to the name. Redirects are not followed.
+//! Time and size are bounded. The only result is one variant of [`Found`].
 
 pub mod address;
 mod dns;
@@ -21,33 +21,33 @@ use crate::config::Config;
 use crate::host::{Host, LocalHosts};
 use crate::locale::Message;
 
-/// How long everything together may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How much of that DNS may take.
-const PATIENCE_FOR_DNS: Duration = Duration::from_secs(2);
+/// Longest duration of a check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest duration of its DNS queries.
+const DNS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many of a host's addresses are tried.
 const MAX_ADDRESSES: usize = 4;
-/// The path of the file.
+/// The path of the challenge file.
 const PATH: &str = "/.well-known/gatebird-challenge";
 
-/// What a user has to publish on a host, by either method.
+/// A challenge: the value that a user must publish on a host.
 #[derive(Clone, Debug)]
 pub struct Challenge {
     /// The host.
     pub host: Host,
-    /// What is to be found: 128 random bits, bound to the user and the host by whoever keeps it.
+    /// 128 random bits in hexadecimal. The database binds them to the user and the host.
     pub token: String,
 }
 
 impl Challenge {
-    /// A new token.
+    /// A new random token.
     pub fn random_token() -> String {
         let mut random = [0; 16];
-        aws_lc_rs::rand::fill(&mut random).expect("the system's random source answers");
+        aws_lc_rs::rand::fill(&mut random).expect("the system's random source works");
         format!("{:032x}", u128::from_be_bytes(random))
     }
 
-    /// The value of the record, and the content of the file.
+    /// The value of the TXT record, and the content of the file.
     pub fn value(&self) -> String {
         format!("gatebird-challenge={}", self.token)
     }
@@ -57,23 +57,23 @@ impl Challenge {
         format!("_gatebird.{}", self.host.name())
     }
 
-    /// Where the file may be, in the order of looking.
+    /// The URLs of the file, in the order in which they are tried.
     pub fn urls(&self) -> [String; 2] {
         ["https", "http"].map(|scheme| format!("{scheme}://{}{PATH}", self.host))
     }
 }
 
-/// A way to prove control.
+/// A method of verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// The TXT record.
+    /// A TXT record.
     Dns,
-    /// The file.
+    /// A file.
     File,
 }
 
 impl Method {
-    /// As it is stored and shown.
+    /// The name of the method, in the database and in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Method::Dns => "dns",
@@ -82,30 +82,30 @@ impl Method {
     }
 }
 
-/// One look, and what it found.
+/// One step of a check and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// By which method.
+    /// The method.
     pub method: Method,
     /// The name of the record, or the URL of the file.
     pub at: String,
-    /// What was found there.
+    /// The outcome.
     pub found: Found,
 }
 
-/// The method that proved it, if one did.
+/// The method that verified the host, if any.
 pub fn proven_by(looks: &[Look]) -> Option<Method> {
     looks.iter().find(|look| look.found == Found::Match).map(|look| look.method)
 }
 
-/// What was found, and all that is told of it.
+/// The outcome of one step of a check. Nothing else about the host's answer is revealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Exactly what was looked for.
+    /// The challenge's value was found.
     Match,
-    /// No TXT record of that name.
+    /// The name has no TXT record.
     NoRecord,
-    /// Another value only.
+    /// The record or the file has another value.
     OtherValue,
     /// The name has no address.
     NoAddress,
@@ -113,28 +113,28 @@ pub enum Found {
     PrivateAddress,
     /// The DNS servers failed.
     NoAnswer,
-    /// A port below 1024 on which no web server is.
+    /// The host's port is below 1024, and not 80 or 443.
     Port,
-    /// No connection, or one that broke.
+    /// The connection failed or was lost.
     Unreachable,
-    /// No TLS, or a certificate that is not good.
+    /// The TLS handshake failed, or the certificate is not valid for the host.
     Tls,
-    /// Not HTTP.
+    /// The answer is not HTTP.
     NotHttp,
-    /// A redirect, which is not followed.
+    /// The answer is a redirect, which is not followed.
     Redirect,
-    /// Another status than 200.
+    /// The status is not 200.
     Status,
-    /// More than 64 KiB, or more than 64 headers.
+    /// The answer has more than 64 KiB, or more than 64 headers.
     TooLarge,
-    /// It took too long.
+    /// The step took too long.
     Timeout,
-    /// Too many verifications have connected to its address within a minute.
+    /// Too many checks have connected to the address within a minute.
     Limited,
 }
 
 impl Found {
-    /// The stable word for programs, and the sentence for people.
+    /// The stable name for programs, and the sentence for people.
     pub fn told(self) -> (&'static str, Message) {
         match self {
             Found::Match => ("match", Message::FoundMatch),
@@ -156,10 +156,10 @@ impl Found {
     }
 }
 
-/// Opens a connection to exactly that address within that time.
+/// Connects to an address within a timeout.
 pub type Dial = Box<dyn Fn(SocketAddr, Duration) -> io::Result<TcpStream> + Send + Sync>;
 
-/// What looks.
+/// Runs checks.
 pub struct Prober {
     dns_server: Option<SocketAddr>,
     local: LocalHosts,
@@ -168,40 +168,40 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// As the settings say; it trusts the certificates that this machine trusts.
+    /// A prober that trusts the root certificates of this machine.
     pub fn new(config: &Config) -> Prober {
-        let dial = Box::new(|address, patience| TcpStream::connect_timeout(&address, patience));
+        let dial = Box::new(|address, timeout| TcpStream::connect_timeout(&address, timeout));
         Prober { dns_server: config.dns_server, local: config.local_hosts, dial, tls: Tls::default() }
     }
 
-    /// With another way out and other roots of trust, for tests: they reach nobody.
+    /// Replaces the connector and the root certificates, for tests without a network.
     pub fn through(self, dial: Dial, roots: RootCertStore) -> Prober {
         Prober { dial, tls: Tls::trusting(roots), ..self }
     }
 
-    /// Looks in DNS first, which needs no connection to the host, then for the file, by https before http, until it is
-    /// found. Takes 5 seconds at most.
+    /// Checks DNS first, which needs no connection to the host, then the file by https and by http, until one step
+    /// matches. This takes at most 5 seconds.
     ///
-    /// Why http counts: whoever can forge it can as well forge unsigned DNS, and a host may well be proven before it has
-    /// its certificate.
+    /// A file by http is sufficient: an attacker who can forge http can forge unsigned DNS too, and a host may not have
+    /// a certificate yet.
     ///
-    /// `may_connect` is asked once about each address that the host has, so that a limit per address can be kept.
+    /// `may_connect` is called once for each address of the host, so that the caller can limit connections per address.
     pub fn look(&self, challenge: &Challenge, may_connect: &dyn Fn(IpAddr) -> bool) -> Vec<Look> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + CHECK_TIMEOUT;
         let name = challenge.record_name();
-        let (records, addresses) = dns::look_up(self.dns_server, &name, challenge.host.name(), PATIENCE_FOR_DNS);
+        let (records, addresses) = dns::look_up(self.dns_server, &name, challenge.host.name(), DNS_TIMEOUT);
         let value = challenge.value();
-        let is_match = |records: Vec<Vec<u8>>| match records.iter().any(|record| record == value.as_bytes()) {
-            true => Found::Match,
-            false => Found::OtherValue,
+        let compare = |values: Vec<Vec<u8>>| {
+            let is_match = values.iter().any(|found| found == value.as_bytes());
+            if is_match { Found::Match } else { Found::OtherValue }
         };
-        let mut looks = vec![Look { method: Method::Dns, at: name, found: records.map_or_else(|why| why, is_match) }];
+        let mut looks = vec![Look { method: Method::Dns, at: name, found: records.map_or_else(|why| why, compare) }];
         let addresses = addresses.and_then(|addresses| self.checked(addresses, may_connect));
         for (url, default_port) in challenge.urls().into_iter().zip([443, 80]) {
             if proven_by(&looks).is_some() {
                 break;
             }
-            // Half of what is left, so that an https port that does not answer leaves time for http.
+            // https gets half of the remaining time, so that a port that does not answer leaves time for http.
             let until = match default_port {
                 443 => Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2,
                 _ => deadline,
@@ -210,14 +210,14 @@ impl Prober {
             let found = addresses.as_deref().map_err(|why| *why).and_then(|addresses| {
                 check_port(port)?;
                 let content = self.fetch(&challenge.host, addresses, port, default_port == 443, until)?;
-                Ok(is_match(vec![content.trim_ascii_end().to_vec()]))
+                Ok(compare(vec![content.trim_ascii_end().to_vec()]))
             });
             looks.push(Look { method: Method::File, at: url, found: found.unwrap_or_else(|why| why) });
         }
         looks
     }
 
-    /// The addresses to connect to, if each of all of them may be connected to.
+    /// The addresses to try, if all of them may be connected to.
     fn checked(&self, mut addresses: Vec<IpAddr>, may_connect: &dyn Fn(IpAddr) -> bool) -> Result<Vec<IpAddr>, Found> {
         let is_allowed = |address: &IpAddr| {
             address::is_public(*address) || (self.local == LocalHosts::Allowed && address.is_loopback())
@@ -226,28 +226,27 @@ impl Prober {
             return Err(Found::PrivateAddress);
         }
         addresses.truncate(MAX_ADDRESSES);
-        match addresses.iter().all(|address| may_connect(*address)) {
-            true => Ok(addresses),
-            false => Err(Found::Limited),
-        }
+        let may_connect = addresses.iter().all(|address| may_connect(*address));
+        if may_connect { Ok(addresses) } else { Err(Found::Limited) }
     }
 
-    /// The file from the first of the addresses that answers.
+    /// Fetches the file from the first address that accepts a connection.
     fn fetch(&self, host: &Host, addresses: &[IpAddr], port: u16, tls: bool, until: Instant) -> Result<Vec<u8>, Found> {
         let mut why = Found::Unreachable;
         for address in addresses {
-            let patience = until.saturating_duration_since(Instant::now());
-            if patience.is_zero() {
+            let remaining = until.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
                 return Err(Found::Timeout);
             }
-            // One address that drops packets leaves time for the next.
-            let share = if addresses.len() > 1 { patience / 2 } else { patience };
-            match (self.dial)(SocketAddr::new(*address, port), share) {
+            // An address that drops packets leaves time for the next one.
+            let timeout = if addresses.len() > 1 { remaining / 2 } else { remaining };
+            match (self.dial)(SocketAddr::new(*address, port), timeout) {
                 Ok(stream) => {
                     let stream = http::Timed::new(stream, until);
-                    return match tls {
-                        true => http::get(self.tls.over(stream, host.name())?, host, PATH),
-                        false => http::get(stream, host, PATH),
+                    return if tls {
+                        http::get(self.tls.over(stream, host.name())?, host, PATH)
+                    } else {
+                        http::get(stream, host, PATH)
                     };
                 }
                 Err(error) => why = http::why(&error),
@@ -257,7 +256,7 @@ impl Prober {
     }
 }
 
-/// Below 1024 there are web servers on two ports only; on others there is what should not be spoken to.
+/// Refuses ports below 1024 other than 80 and 443, since other services listen there.
 fn check_port(port: u16) -> Result<(), Found> {
     match port {
         80 | 443 | 1024.. => Ok(()),

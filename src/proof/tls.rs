@@ -1,4 +1,4 @@
-//! TLS to a host that is to be proven: with its name, and only with a certificate that this machine trusts.
+//! TLS to a host that is checked. Its certificate must be for the host's name, and this machine must trust it.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,17 +9,17 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use super::Found;
 use super::http::{Timed, why};
 
-/// The settings of TLS; the machine's roots of trust are read when they are first needed.
+/// The TLS configuration. The machine's root certificates are read at first use.
 #[derive(Default)]
 pub(super) struct Tls(OnceLock<Arc<ClientConfig>>);
 
 impl Tls {
-    /// With those roots instead.
+    /// Trusts these roots instead of the machine's.
     pub(super) fn trusting(roots: RootCertStore) -> Tls {
         Tls(OnceLock::from(config(roots)))
     }
 
-    /// Shakes hands.
+    /// Does the handshake.
     pub(super) fn over(&self, mut stream: Timed, name: &str) -> Result<StreamOwned<ClientConnection, Timed>, Found> {
         let config = self.0.get_or_init(|| config(machine_roots()));
         let name = ServerName::try_from(name.to_owned()).map_err(|_| Found::Tls)?;
@@ -27,7 +27,7 @@ impl Tls {
         while connection.is_handshaking() {
             connection.complete_io(&mut stream).map_err(|error| match why(&error) {
                 Found::Timeout => Found::Timeout,
-                // What does not speak TLS says so in many ways, or hangs up.
+                // A server without TLS fails the handshake in many ways, or closes the connection.
                 _ => Found::Tls,
             })?;
         }
@@ -46,7 +46,10 @@ fn machine_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
-        log::warn!("this machine has no trusted certificates: hosts cannot be proven over https ({:?})", found.errors);
+        log::warn!(
+            "this machine has no trusted root certificates: hosts cannot be verified over https ({:?})",
+            found.errors
+        );
     }
     roots
 }

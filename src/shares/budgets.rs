@@ -1,7 +1,7 @@
-//! Budgets: what may be done per unit of time by a network, on an account, or by an account. No I/O, and time is passed in.
+//! Budgets: rate limits of networks, accounts and addresses. No I/O; time is passed in.
 //!
-//! All budgets are bounded in memory: a table has a fixed number of entries, and an entry is a 64-bit hash under a key of
-//! this process, which an attacker cannot aim at. Budgets belong to one node and end with it.
+//! Memory is bounded: the table has a fixed number of entries. An entry's key is a 64-bit hash with a random key of
+//! this process, so an attacker cannot choose collisions. Each node has its own budgets and loses them when it exits.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
@@ -14,7 +14,7 @@ use super::{Account, Holder, Network};
 use crate::id::{TokenId, UserId};
 use crate::plan::Limit;
 
-/// A budget, and whose it is. While it is used up, the answer is 429.
+/// A budget and its owner. While it is exhausted, requests are answered with 429.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Budget<'a> {
     /// `LIMIT_ADDRESS`: requests at `/token`, `/introspect` and `/revoke`.
@@ -29,22 +29,22 @@ pub enum Budget<'a> {
     RefusalLines(Network),
     /// A hundred times `LIMIT_LOG`: lines of the access log for other requests.
     RequestLines(Network),
-    /// `LIMIT_CHANGES`: requests of one user in person that may change something. Without this budget, one account could
+    /// `LIMIT_CHANGES`: requests with a user token that may change something. Without this budget, one account could
     /// fill the database and the audit log.
     Changes(UserId),
-    /// Revocations of single tokens by all domains of one user. Retiring a secret at once revokes all of them together.
+    /// Revocations of single tokens by all domains of one user. To revoke more, the user can retire a secret at once.
     Revocations(UserId),
-    /// Verifications of hosts by one user.
+    /// Host checks by one user.
     Checks(UserId),
-    /// Verifications of one host by one user.
+    /// Checks of one host by one user.
     ChecksOfHost(UserId, &'a str),
-    /// Verifications that connect to one address, by all users together.
+    /// Checks that connect to one address, by all users together.
     ChecksOfAddress(IpAddr),
-    /// Verifications that connect to one address, by one user: half of what all may have.
+    /// Checks that connect to one address, by one user: half of the limit of all users.
     ChecksOfAddressByUser(IpAddr, UserId),
 }
 
-/// How large each budget is; `None` is no limit.
+/// The limit of each budget; `None` is unlimited.
 #[derive(Clone, Copy, Debug)]
 pub struct BudgetLimits {
     /// `LIMIT_ADDRESS`.
@@ -82,11 +82,11 @@ impl BudgetLimits {
     }
 }
 
-/// How many lines of other requests a network may have for one of a refused request.
+/// How many times larger the budget of lines for other requests is than the one for refused requests.
 const REQUEST_LINES: NonZeroU64 = NonZeroU64::new(100).expect("not 0");
 
-/// How many meters there are at most; 17 to 34 bytes each.
-const METERS: usize = 1 << 20;
+/// Largest number of meters, of 17 to 34 bytes each.
+const MAX_METERS: usize = 1 << 20;
 
 /// All budgets of this process.
 #[derive(Debug)]
@@ -96,47 +96,48 @@ pub struct Budgets {
     meters: Table,
 }
 
-/// Who tries a password of an account. Each has a budget of its own, so that others' wrong passwords do not keep the owner out.
+/// The origin of a password attempt on an account. Each origin has its own budget, so that wrong passwords of others do
+/// not lock out the owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Guesser<'a> {
-    /// All networks together from which the account of that name was not signed in to lately: many are no way around it.
+    /// All networks that are not known to the account of this name. They share one budget, so that an attacker gains
+    /// nothing by using many networks.
     Strangers(&'a str),
-    /// A network from which it was. Who shares it with the owner could learn from this that the account is used there.
+    /// A network that is known to the account. An attacker in the owner's network can learn that the account is used
+    /// there.
     KnownNetwork(&'a str, Network),
-    /// Whoever has that user token.
+    /// The holder of this user token.
     Token(TokenId),
 }
 
-/// A password that is being tried, which was counted as a wrong one before it was looked at.
+/// A password attempt that is in progress. It counts as a wrong password until [`Budgets::was_right`].
 #[derive(Debug)]
 #[must_use]
 pub struct Attempt {
-    /// The meter that it was taken from.
+    /// The key of its meter.
     meter: u64,
-    /// Nobody but the owner should come with the right password there.
+    /// The meter is that of a known network or a token, where a right password proves that the owner uses it.
     is_owners: bool,
 }
 
 impl Attempt {
-    /// The holder of shares for this attempt in a network: an account that is known there has a share of its own.
+    /// The holder of shares for this attempt. In a known network, the account counts by itself.
     pub fn holder(&self, network: Network) -> Holder {
-        match self.is_owners {
-            true => Holder { network, account: Account::KnownThere(self.meter) },
-            false => Holder::network(network),
-        }
+        let account = if self.is_owners { Account::KnownThere(self.meter) } else { Account::Unknown };
+        Holder { network, account }
     }
 }
 
 impl Budgets {
-    /// With those limits, and nothing used.
+    /// Full budgets with these limits.
     pub fn new(limits: BudgetLimits) -> Budgets {
-        Budgets { limits, hash: RandomState::new(), meters: Table::new(METERS) }
+        Budgets { limits, hash: RandomState::new(), meters: Table::new(MAX_METERS) }
     }
 
-    /// Takes one from a budget at `now` (nanoseconds of a steady clock, as everywhere below).
+    /// Spends one unit of a budget at `now`, in nanoseconds of a monotonic clock, as everywhere below.
     ///
     /// # Errors
-    /// How long until one fits.
+    /// The time until a unit is available.
     pub fn spend(&self, budget: Budget<'_>, now: u64) -> Result<(), Duration> {
         match self.limits.of(budget) {
             Some(limit) => self.meters.take(self.hash.hash_one(budget), limit, now),
@@ -144,10 +145,10 @@ impl Budgets {
         }
     }
 
-    /// Counts a password that is about to be tried on an account, existing or not, before any work is done on it.
+    /// Counts a password attempt on an account, existing or not, before any work is done for it.
     ///
     /// # Errors
-    /// How long until one fits.
+    /// The time until the next attempt is allowed.
     pub fn try_password(&self, guesser: Guesser<'_>, now: u64) -> Result<Attempt, Duration> {
         let attempt =
             Attempt { meter: self.hash.hash_one(guesser), is_owners: !matches!(guesser, Guesser::Strangers(_)) };
@@ -157,34 +158,35 @@ impl Budgets {
         Ok(attempt)
     }
 
-    /// The password was right: nothing counts against the owner any more.
+    /// The password was right. This clears an owner's meter, and otherwise returns the attempt.
     pub fn was_right(&self, attempt: Attempt) {
-        match attempt.is_owners {
-            true => self.meters.remove(attempt.meter),
-            false => self.was_not_tried(attempt),
+        if attempt.is_owners {
+            self.meters.remove(attempt.meter);
+        } else {
+            self.was_not_tried(attempt);
         }
     }
 
-    /// It was not looked at after all.
+    /// The password was not checked. This returns the attempt.
     pub fn was_not_tried(&self, attempt: Attempt) {
         if let Some(limit) = self.limits.passwords {
             self.meters.give_back(attempt.meter, limit);
         }
     }
 
-    /// Gives back the memory of what says nothing any more.
+    /// Removes full meters, and frees their memory.
     pub fn prune(&self, now: u64) {
         self.meters.prune(now);
     }
 }
 
-/// Times by hash, each of which says nothing any more once it has passed; so an absent one says the same. The lock of a
-/// shard is held for a look-up, and now and then for a sweep through it.
+/// A bounded map from hashes to times. A time in the past means the same as no entry, so it can be removed. The lock of
+/// a shard is held for a look-up, and sometimes for a sweep of the shard.
 #[derive(Debug)]
 pub(crate) struct Table {
     shards: Box<[Mutex<Shard>]>,
-    /// How many a shard may have.
-    places: usize,
+    /// Largest number of entries in a shard.
+    shard_capacity: usize,
 }
 
 type Shard = HashMap<u64, u64, BuildHasherDefault<Hashed>>;
@@ -192,12 +194,12 @@ type Shard = HashMap<u64, u64, BuildHasherDefault<Hashed>>;
 const SHARDS: usize = 64;
 
 impl Table {
-    pub(crate) fn new(places: usize) -> Table {
-        Table { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), places: places / SHARDS }
+    pub(crate) fn new(capacity: usize) -> Table {
+        Table { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), shard_capacity: capacity / SHARDS }
     }
 
     fn shard(&self, key: u64) -> MutexGuard<'_, Shard> {
-        // Bits that the map itself does not look at.
+        // The map itself does not use these bits.
         let index = (key >> 48) as usize % SHARDS;
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -205,7 +207,7 @@ impl Table {
     fn take(&self, key: u64, limit: Limit, now: u64) -> Result<(), Duration> {
         let mut shard = self.shard(key);
         let next = limit.take(shard.get(&key).copied().unwrap_or_default(), now)?;
-        insert(&mut shard, key, next, self.places, now);
+        insert(&mut shard, key, next, self.shard_capacity, now);
         Ok(())
     }
 
@@ -216,10 +218,10 @@ impl Table {
     }
 
     pub(crate) fn put(&self, key: u64, until: u64, now: u64) {
-        insert(&mut self.shard(key), key, until, self.places, now);
+        insert(&mut self.shard(key), key, until, self.shard_capacity, now);
     }
 
-    /// What was put there last; 0 if nothing.
+    /// The time of a key; 0 if there is none.
     pub(crate) fn get(&self, key: u64) -> u64 {
         self.shard(key).get(&key).copied().unwrap_or_default()
     }
@@ -238,18 +240,18 @@ impl Table {
     }
 }
 
-fn insert(shard: &mut Shard, key: u64, until: u64, places: usize, now: u64) {
-    if shard.len() >= places && !shard.contains_key(&key) {
-        make_room(shard, places, now);
+fn insert(shard: &mut Shard, key: u64, until: u64, capacity: usize, now: u64) {
+    if shard.len() >= capacity && !shard.contains_key(&key) {
+        make_room(shard, capacity, now);
     }
     shard.insert(key, until);
 }
 
-/// Drops what says nothing any more. Where that is too little for the next sweep to be far away, drops also the half that
-/// has the least to say: what is soonest to be full again.
-fn make_room(shard: &mut Shard, places: usize, now: u64) {
+/// Removes times in the past. If that leaves the shard more than three quarters full, also removes the earlier half of
+/// the times: the budgets that are full again soonest.
+fn make_room(shard: &mut Shard, capacity: usize, now: u64) {
     shard.retain(|_, until| *until > now);
-    if shard.len() > places / 4 * 3 {
+    if shard.len() > capacity / 4 * 3 {
         let mut times: Vec<u64> = shard.values().copied().collect();
         let middle = times.len() / 2;
         let (_, median, _) = times.select_nth_unstable(middle);
@@ -258,7 +260,7 @@ fn make_room(shard: &mut Shard, places: usize, now: u64) {
     }
 }
 
-/// The keys are hashes already.
+/// Passes keys through, since they are hashes already.
 #[derive(Default)]
 struct Hashed(u64);
 

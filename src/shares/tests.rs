@@ -1,5 +1,5 @@
 //! The rules of shares, one by one.
-#![allow(non_snake_case, reason = "tests are named <feature>__<condition>")]
+#![expect(non_snake_case, reason = "a test is named `feature__condition`")]
 
 use std::future::Future;
 use std::pin::pin;
@@ -22,29 +22,29 @@ fn take_all(share: &Share, holder: Holder) -> Vec<Permit> {
     std::iter::from_fn(|| share.try_take(holder)).collect()
 }
 
-/// Runs a test within a runtime, whose timers stand still.
+/// Runs a test within a runtime.
 fn run(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(test);
 }
 
-/// The permit that a request got by now.
+/// Polls a request once.
 fn poll(request: std::pin::Pin<&mut impl Future<Output = Option<Permit>>>) -> Poll<Option<Permit>> {
     request.poll(&mut Context::from_waker(Waker::noop()))
 }
 
 #[test]
-fn permits__each_network_gets_at_most_half_of_what_others_left() {
+fn permits__each_network_gets_at_most_half_of_the_free_ones() {
     let share = Share::new(128);
     let greedy: Vec<Vec<Permit>> = (1..=4).map(|number| take_all(&share, Holder::network(network(number)))).collect();
     assert_eq!(greedy.iter().map(Vec::len).collect::<Vec<_>>(), [64, 32, 16, 8]);
     assert!(share.try_take(Holder::network(network(5))).is_some());
     drop(greedy);
     assert_eq!(share.free(), 128);
-    assert!(share.state().permits.held.is_empty(), "nothing is remembered of holders that hold nothing");
+    assert!(share.state().permits.held.is_empty(), "holders without permits are forgotten");
 }
 
 #[test]
-fn permits__many_accounts_of_one_network_share_its_half() {
+fn permits__accounts_of_one_network_share_its_half() {
     let share = Share::new(128);
     let greedy: Vec<Permit> =
         (1..=32).flat_map(|number| take_all(&share, Holder::account(network(1), user(number)))).collect();
@@ -52,7 +52,7 @@ fn permits__many_accounts_of_one_network_share_its_half() {
 }
 
 #[test]
-fn permits__one_account_in_many_networks_gets_half_and_its_owner_another_one() {
+fn permits__one_account_in_many_networks_gets_half_and_one_for_each_network() {
     let share = Share::new(128);
     let thief = |number| Holder::account(network(number), user(7));
     let mut greedy = take_all(&share, thief(1));
@@ -61,18 +61,18 @@ fn permits__one_account_in_many_networks_gets_half_and_its_owner_another_one() {
         taken.truncate(1);
         taken
     }));
-    assert_eq!(share.free(), 0, "each network of a thief is a network like any other");
+    assert_eq!(share.free(), 0, "each network of a thief counts like any other");
     greedy.truncate(100);
     let first = share.try_take(thief(501));
     assert!(first.is_some(), "the owner's first permit in a network");
     assert!(share.try_take(thief(501)).is_none(), "the account has more than half");
     let other = Holder::account(network(501), user(8));
     let both = [share.try_take(other), share.try_take(other)];
-    assert!(both.iter().all(Option::is_some), "another account has not");
+    assert!(both.iter().all(Option::is_some), "another account has its own half");
 }
 
 #[test]
-fn line__networks_are_served_in_turn() {
+fn queue__networks_are_served_in_turn() {
     run(async {
         let share = Share::new(1);
         let (flood, guest) = (Holder::network(network(1)), Holder::network(network(2)));
@@ -85,9 +85,13 @@ fn line__networks_are_served_in_turn() {
         }
         assert!(poll(late.as_mut()).is_pending());
         drop(held);
-        let Poll::Ready(Some(permit)) = poll(late.as_mut()) else { panic!("the guest was served last, if ever") };
+        let Poll::Ready(Some(permit)) = poll(late.as_mut()) else {
+            panic!("the guest must be served before the flood")
+        };
         drop(permit);
-        let Poll::Ready(Some(permit)) = poll(first.as_mut()) else { panic!("requests of a network keep their order") };
+        let Poll::Ready(Some(permit)) = poll(first.as_mut()) else {
+            panic!("requests of one network must keep their order")
+        };
         assert!(poll(second.as_mut()).is_pending());
         drop(permit);
         assert!(poll(second.as_mut()).is_ready());
@@ -95,7 +99,7 @@ fn line__networks_are_served_in_turn() {
 }
 
 #[test]
-fn line__accounts_of_one_network_are_served_in_turn() {
+fn queue__accounts_of_one_network_are_served_in_turn() {
     run(async {
         let share = Share::new(1);
         let holder = |number| Holder::account(network(1), user(number));
@@ -110,7 +114,7 @@ fn line__accounts_of_one_network_are_served_in_turn() {
 }
 
 #[test]
-fn line__one_network_gets_half_of_the_places() {
+fn queue__one_network_gets_half_of_the_places() {
     run(async {
         let share = Share::new(1);
         let _held = share.try_take(Holder::network(network(9)));
@@ -118,18 +122,15 @@ fn line__one_network_gets_half_of_the_places() {
             (0..MAX_WAITING).map(|_| Box::pin(share.take(Holder::network(network(1)), LONG))).collect();
         let pending = flood.iter_mut().filter_map(|request| poll(request.as_mut()).is_pending().then_some(())).count();
         assert_eq!(pending, MAX_WAITING / 2);
-        assert!(poll(pin!(share.take(Holder::network(network(2)), LONG))).is_pending(), "there is a place for others");
+        assert!(poll(pin!(share.take(Holder::network(network(2)), LONG))).is_pending(), "others find a place");
         drop(flood);
         let state = share.state();
-        assert!(
-            state.line.is_empty() && state.places_in_line.held.is_empty(),
-            "requests that went away leave the line"
-        );
+        assert!(state.queue.is_empty() && state.queue_places.held.is_empty(), "requests that ended leave the queue");
     });
 }
 
 #[test]
-fn line__a_thief_in_one_network_leaves_the_owner_a_place() {
+fn queue__thief_in_one_network_leaves_the_owner_a_place() {
     run(async {
         let share = Share::new(1);
         let _held = share.try_take(Holder::network(network(9)));
@@ -142,25 +143,25 @@ fn line__a_thief_in_one_network_leaves_the_owner_a_place() {
 }
 
 #[test]
-fn line__a_request_that_went_away_takes_no_permit_with_it() {
+fn queue__ended_request_returns_its_permit() {
     run(async {
         let share = Share::new(1);
         let held = share.try_take(Holder::network(network(1))).expect("free");
         let mut gone = Box::pin(share.take(Holder::network(network(2)), LONG));
         assert!(poll(gone.as_mut()).is_pending());
         drop(held);
-        assert_eq!(share.free(), 0, "it was served");
+        assert_eq!(share.free(), 0, "the request was served");
         drop(gone);
         assert_eq!(share.free(), 1);
     });
 }
 
 #[test]
-fn line__waiting_ends_at_the_timeout() {
+fn queue__timeout() {
     run(async {
         let share = Share::new(1);
         let _held = share.try_take(Holder::network(network(1)));
         assert!(share.take(Holder::network(network(2)), Duration::ZERO).await.is_none());
-        assert!(share.state().line.is_empty());
+        assert!(share.state().queue.is_empty());
     });
 }

@@ -1,4 +1,5 @@
-//! Budgets by themselves: whose they are, and how much memory they take.
+//! Budgets: their owners and their memory.
+#![expect(non_snake_case, reason = "a test is named `feature__condition`")]
 
 use super::*;
 
@@ -22,7 +23,7 @@ fn network(address: &str) -> Network {
     Network::of(Some(address.parse().expect("an address")))
 }
 
-/// What the maps have taken from the allocator: 16 bytes and a control byte for each bucket.
+/// Bytes that the maps have allocated: 16 bytes and a control byte for each bucket.
 fn bytes(budgets: &Budgets) -> usize {
     let shards = budgets.meters.shards.iter();
     let buckets = shards.map(|shard| (shard.lock().expect("a lock").capacity() * 8 / 7).next_power_of_two());
@@ -34,7 +35,7 @@ fn entries(budgets: &Budgets) -> usize {
 }
 
 #[test]
-fn a_network_is_an_ipv4_address_or_half_an_ipv6_address() {
+fn network__ipv4_address_or_upper_half_of_an_ipv6_address() {
     for (one, other, same) in [
         ("192.0.2.1", "192.0.2.1", true),
         ("192.0.2.1", "192.0.2.2", false),
@@ -49,7 +50,7 @@ fn a_network_is_an_ipv4_address_or_half_an_ipv6_address() {
 }
 
 #[test]
-fn each_budget_of_each_network_is_its_own() {
+fn budgets__are_separate_for_each_kind_and_network() {
     let budgets = budgets("3/m");
     for budget in
         [Budget::Requests as fn(Network) -> Budget<'static>, Budget::Failures, Budget::SignIns, Budget::SignUps]
@@ -65,7 +66,7 @@ fn each_budget_of_each_network_is_its_own() {
 }
 
 #[test]
-fn parallel_requests_of_one_network_pass_exactly_the_limit() {
+fn budgets__parallel_requests_pass_exactly_the_limit() {
     let budgets = budgets("10/h");
     let spend = || (0..50).filter(|_| budgets.spend(Budget::Requests(Network::of(None)), SECOND).is_ok()).count();
     let passed: usize = std::thread::scope(|scope| {
@@ -76,26 +77,26 @@ fn parallel_requests_of_one_network_pass_exactly_the_limit() {
 }
 
 #[test]
-fn more_than_a_million_addresses_take_64_mib_at_most_and_give_it_back() {
+fn memory__more_than_a_million_addresses_take_64_mib_and_return_it() {
     let budgets = budgets("60/m");
-    let mut most = 0;
+    let mut max = 0;
     for number in 0..1_200_000_u32 {
         let network = Network::of(Some(IpAddr::V4(number.into())));
         budgets.spend(Budget::Requests(network), SECOND + u64::from(number)).expect("the first of its network");
         if number % 50_000 == 0 {
-            most = most.max(bytes(&budgets));
+            max = max.max(bytes(&budgets));
         }
     }
-    let most = most.max(bytes(&budgets));
-    assert!((16 << 20..=64 << 20).contains(&most), "{most}");
-    assert!((METERS / 2..=METERS).contains(&entries(&budgets)), "{}", entries(&budgets));
+    let max = max.max(bytes(&budgets));
+    assert!((16 << 20..=64 << 20).contains(&max), "{max}");
+    assert!((MAX_METERS / 2..=MAX_METERS).contains(&entries(&budgets)), "{}", entries(&budgets));
     budgets.prune(60 * SECOND);
     assert_eq!(entries(&budgets), 0);
     assert!(bytes(&budgets) < 1 << 20, "{}", bytes(&budgets));
 }
 
 #[test]
-fn whoever_used_up_a_budget_is_not_forgotten_in_a_crowd() {
+fn memory__exhausted_budget_survives_a_crowd() {
     let budgets = budgets("60/m");
     let greedy = network("198.51.100.1");
     let over = || budgets.spend(Budget::Failures(greedy), SECOND).is_err();
@@ -108,7 +109,7 @@ fn whoever_used_up_a_budget_is_not_forgotten_in_a_crowd() {
 }
 
 #[test]
-fn fifty_strangers_share_an_accounts_budget_and_the_owner_has_others() {
+fn passwords__strangers_share_a_budget_and_the_owner_has_others() {
     let budgets = budgets("5/d");
     let attempt = |guesser| budgets.try_password(guesser, SECOND);
     assert_eq!((0..50).filter(|_| attempt(Guesser::Strangers("alice")).is_ok()).count(), 5);
@@ -117,23 +118,23 @@ fn fifty_strangers_share_an_accounts_budget_and_the_owner_has_others() {
     let at_home = Guesser::KnownNetwork("alice", network("192.0.2.1"));
     for owner in [at_home, Guesser::Token(TokenId::random())] {
         for _ in 0..20 {
-            budgets.was_right(attempt(owner).expect("nobody shuts out the owner"));
+            budgets.was_right(attempt(owner).expect("others cannot lock out the owner"));
         }
-        assert_eq!((0..50).filter(|_| attempt(owner).is_ok()).count(), 5, "{owner:?} is no way around it");
+        assert_eq!((0..50).filter(|_| attempt(owner).is_ok()).count(), 5, "{owner:?} has the same limit");
     }
 }
 
 #[test]
-fn what_was_right_or_not_tried_counts_for_nothing() {
+fn passwords__right_or_untried_ones_are_returned() {
     let budgets = budgets("5/d");
     let stranger = || budgets.try_password(Guesser::Strangers("alice"), SECOND);
     for _ in 0..20 {
-        budgets.was_not_tried(stranger().expect("not counted"));
+        budgets.was_not_tried(stranger().expect("untried attempts do not count"));
     }
     for _ in 0..4 {
         let _wrong = stranger().expect("within the budget");
     }
     budgets.was_right(stranger().expect("the last one"));
-    assert!(stranger().is_ok(), "the right one was given back");
+    assert!(stranger().is_ok(), "the right one was returned");
     assert!(stranger().is_err(), "the four wrong ones were not");
 }
