@@ -43,6 +43,7 @@ pub(super) fn repeat(
     work: fn(&Arc<App>) -> Result<()>,
 ) -> std::result::Result<(), Exit> {
     let working = move || {
+        lower_priority();
         let mut has_failed = false;
         loop {
             std::thread::sleep(interval);
@@ -62,6 +63,16 @@ pub(super) fn repeat(
     };
     let thread = std::thread::Builder::new().name(name.into()).spawn(working);
     thread.map(drop).map_err(|error| Exit::software(format!("cannot start a thread: {error}")))
+}
+
+/// Lets the threads that serve requests run first where this thread would compete with them for a core.
+fn lower_priority() {
+    /// Such a thread gets a tenth of a busy core (sched(7)).
+    #[cfg(target_os = "linux")]
+    const NICENESS: i32 = 10;
+    // On Linux, a priority belongs to one thread, and no process id means the calling one.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(None, NICENESS);
 }
 
 impl App {

@@ -285,11 +285,6 @@ impl Keyring {
         self.kept.iter().find(|kept| kept.key.kid == kid).map(|kept| Arc::clone(&kept.key))
     }
 
-    /// Returns whether tokens may have signatures that cost more than an HMAC.
-    pub(super) fn has_kept_keys(&self) -> bool {
-        !self.kept.is_empty()
-    }
-
     /// Returns what seals and opens private keys.
     pub fn seal(&self) -> &Seal {
         &self.root.seal

@@ -1,4 +1,4 @@
-//! Cache of verified tokens: verifying a token again costs a digest instead of a signature.
+//! Cache of verified tokens: verifying a token again costs a digest instead of a signature and of reading the claims.
 //!
 //! This is safe because an entry is found by the SHA-256 of the whole token, so a forgery would have to collide with
 //! it. An entry holds only what cannot change while its keyring is in use: the validity of the signature, and the
