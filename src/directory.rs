@@ -31,7 +31,7 @@ use crate::db::revision::{Change, Tombstone};
 use crate::db::revocation::Revocation;
 use crate::db::signing_key::SigningKey;
 use crate::db::used_assertion::UsedAssertion;
-pub use crate::db::user::{Standing, Tenant};
+pub use crate::db::user::Tenant;
 use crate::db::{domain, secret};
 use crate::host::Host;
 use crate::id::{DomainId, SecretId, TokenId, UserId};

@@ -5,7 +5,7 @@
 //!
 //! **Extractors turn a request into proof, handlers turn proof into data, [`db`] is the only SQL, and the two hot calls
 //! (issue a token, verify a token) never leave memory.** Two shelves have matching spines: `db/domain.rs` is a row,
-//! `api/domains.rs` is a URL. What has rules but no I/O stands between them as plain modules.
+//! `api/domains.rs` is a URL. Between them, `actions` has the rules: what a caller can do, without HTTP.
 //!
 //! # Two walks
 //!
@@ -34,7 +34,7 @@
 //! Imports flow strictly down; a test reads them:
 //!
 //! ```text
-//! main > cli > server, process > api > gate > app > directory > db > token, password, proof, connections > config
+//! main > cli > server, process > api > gate > actions > app > directory > db > token, password, proof, connections > config
 //!      > secret, host, name, hashtag, logging > shares > plan, usage, metrics > id > error, exit > reason, locale
 //! ```
 
@@ -46,6 +46,7 @@ struct Readme;
 #[doc = include_str!("../docs/library.md")]
 struct Library;
 
+mod actions;
 pub mod app;
 pub mod cli;
 pub mod config;

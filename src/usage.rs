@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
 use crate::id::{DomainId, SecretId};
 use crate::reason::Reason;
 
@@ -48,6 +51,12 @@ impl Kind {
 
 /// Seconds of a day. Days are counted from 1970-01-01 in UTC.
 pub const DAY: i64 = 86_400;
+
+/// The date of a day such as `2027-01-31`, from its number since 1970.
+pub(crate) fn date(number: i64) -> String {
+    let midnight = Timestamp::from_second(number.saturating_mul(DAY)).unwrap_or(Timestamp::MAX);
+    midnight.to_zoned(TimeZone::UTC).date().to_string()
+}
 
 type Counts = HashMap<(DomainId, i64), [u32; KINDS]>;
 

@@ -1,33 +1,28 @@
 //! Domains of the signed-in user.
 
-mod members;
 mod public_keys;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, delete, get, patch, post, web};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::ToSchema;
 
-pub(crate) use self::members::{audiences, host, keys, plan, scopes};
 use self::public_keys::{PresentKeys, PublicKeys};
 use super::etag::{IfMatch, tagged};
 use super::openapi::{known_audiences, known_scopes};
-use super::own::OwnDomain;
-use super::verification::{self, Verification};
-use super::{answer, done, not_found, taken};
+use super::verification::Verification;
+use super::{answer, done};
+use crate::actions::OwnDomain;
+use crate::actions::domains::{self, Registered};
 use crate::app::App;
-use crate::db::audit::{Actor, Audited};
-use crate::db::domain::{self, Domain, NewDomain as NewRow};
-use crate::db::{Conn, proof, secret};
+use crate::db::domain::{self as rows, Domain, NewDomain as NewRow};
 use crate::error::{Error, Result};
 use crate::gate::bearer::UserToken;
 use crate::gate::body::Json;
-use crate::id::{DomainId, UserId};
+use crate::id::DomainId;
 use crate::locale::{Locale, Message};
 use crate::plan::Plan;
-use crate::secret::ClientSecret;
-use crate::token::client_keys::ClientKeys;
 use crate::token::present;
 
 /// A domain to be registered.
@@ -143,46 +138,6 @@ impl From<Domain> for DomainView {
     }
 }
 
-/// Refuses a plan that only the operator grants.
-fn may_choose(plan: Plan, self_service: bool) -> Result<()> {
-    match plan == Plan::Free || self_service {
-        true => Ok(()),
-        false => Err(Error::PlanNotGranted),
-    }
-}
-
-/// Registers a domain, with its first secret unless it has keys.
-pub(crate) fn insert(
-    conn: &mut Conn,
-    actor: Actor,
-    tenant: UserId,
-    new: &NewRow,
-    now: i64,
-) -> Result<Audited<(Domain, Option<ClientSecret>)>> {
-    if proof::held_by_other(conn, new.host.as_str(), tenant)?.is_some() {
-        return Err(Error::Taken { name: "host", problem: Message::HostProvenByOther });
-    }
-    let domain = domain::insert(conn, tenant, new, now).map_err(taken("host", Message::HostTaken))?;
-    let secret = match new.jwks {
-        Some(_) => None,
-        None => Some(ClientSecret::random()),
-    };
-    if let Some(secret) = &secret {
-        secret::insert(conn, domain.id, secret, actor, now)?;
-    }
-    let entry = actor.did("domain.registered", domain.id, Some(tenant), now);
-    let mut detail = json!({ "host": domain.host, "type": domain.plan.as_str() });
-    let limits = [("scopes", &domain.scopes), ("audiences", &domain.audiences)];
-    for (member, limit) in limits.into_iter().filter_map(|(member, limit)| Some((member, limit.as_ref()?))) {
-        detail[member] = json!(limit);
-    }
-    if domain.jwks.is_some() {
-        detail["jwks"] = json!(true);
-    }
-    let entry = entry.with(detail);
-    Ok(Audited::new((domain, secret), entry))
-}
-
 /// Register a domain. Its client secret is shown in this answer and never again.
 #[utoipa::path(
     tag = "domains",
@@ -204,35 +159,20 @@ pub(crate) async fn register(
 ) -> Result<HttpResponse> {
     let (body, config) = (body.0, &app.config);
     let new = NewRow {
-        host: host(&body.host, config.local_hosts)?,
-        plan: plan(&body.plan)?,
-        scopes: body.scopes.map(|asked| scopes(&asked, config)).transpose()?,
-        audiences: body.audiences.map(|asked| audiences(&asked, config)).transpose()?,
-        jwks: body.jwks.as_ref().map(keys).transpose()?,
+        host: domains::host(&body.host, config.local_hosts)?,
+        plan: domains::plan(&body.plan)?,
+        scopes: body.scopes.map(|asked| domains::scopes(&asked, config)).transpose()?,
+        audiences: body.audiences.map(|asked| domains::audiences(&asked, config)).transpose()?,
+        jwks: body.jwks.as_ref().map(domains::keys).transpose()?,
     };
-    may_choose(new.plan, config.self_service_premium)?;
-    app.check_max_domains()?;
-    let (tenant, now, most) = (token.tenant(), app.now(), config.domains_per_user);
-    let trusted = app.trusted_now();
-    let actor = token.actor();
-    let register = move |conn: &mut Conn| {
-        // Exact, because every change of a domain holds the lock on the revision.
-        if let Some(most) = most
-            && domain::count(conn, tenant)? >= most
-        {
-            return Err(Error::Quota(Message::DomainQuota));
-        }
-        let registered = insert(conn, actor, tenant, &new, now)?;
-        let challenge = verification::challenge(conn, tenant, &new.host, now, trusted)?;
-        Ok(registered.map(|(domain, secret)| (domain, secret, challenge)))
-    };
-    let (domain, secret, challenge) = app.add_by(token.holder(), token.standing(), register).await?;
+    let registered = domains::register(&app, token.caller(), token.tenant(), new).await?;
+    let Registered { domain, secret, challenge } = registered;
     let message = match secret {
         Some(_) => Message::DomainRegistered,
         None => Message::DomainRegisteredWithKeys,
     };
     let client_secret = secret.map(|secret| secret.reveal().to_owned());
-    let verification = Some(challenge.view(&domain));
+    let verification = Some(Verification::wanted(&domain, &challenge));
     Ok(answer(StatusCode::CREATED, message, locale, DomainView { verification, client_secret, ..domain.into() }))
 }
 
@@ -246,7 +186,7 @@ pub(crate) async fn register(
 #[get("/domains")]
 pub(crate) async fn list(token: UserToken, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     let tenant = token.tenant();
-    let domains = app.db.read(token.holder(), move |conn| Ok(domain::list(conn, tenant)?)).await?;
+    let domains = app.db.read(token.holder(), move |conn| Ok(rows::list(conn, tenant)?)).await?;
     Ok(super::list(domains.into_iter().map(DomainView::from).collect(), None, locale))
 }
 
@@ -284,27 +224,13 @@ pub(crate) async fn change(
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
-    let plan = body.0.plan.as_deref().map(plan).transpose()?;
-    let keys = body.0.jwks.as_ref().map(keys).transpose()?;
+    let plan = body.0.plan.as_deref().map(domains::plan).transpose()?;
+    let keys = body.0.jwks.as_ref().map(domains::keys).transpose()?;
     if plan.is_none() && keys.is_none() {
         return Err(Error::field("type", Message::Required));
     }
-    let (now, self_service) = (app.now(), app.config.self_service_premium);
-    let entry = own.did("domain.changed", now);
-    let set = move |conn: &mut Conn, domain: Domain| {
-        unchanged(&domain, &if_match)?;
-        let domain = Domain { dormant: false, ..domain };
-        let domain = change_row(conn, domain, plan, keys.as_ref(), self_service, now)?;
-        let mut detail = json!({});
-        if let Some(plan) = plan {
-            detail["type"] = json!(plan.as_str());
-        }
-        if keys.is_some() {
-            detail["jwks"] = json!(true);
-        }
-        Ok(Audited::new(domain, entry.with(detail)))
-    };
-    let view: DomainView = own.change(&app, set).await?.into();
+    let change = domains::DomainChange { plan, keys };
+    let view: DomainView = domains::change(&app, own, change, move |domain| unchanged(domain, &if_match)).await?.into();
     Ok(tagged(StatusCode::OK, Message::DomainChanged, locale, view))
 }
 
@@ -314,28 +240,6 @@ fn unchanged(domain: &Domain, if_match: &IfMatch) -> Result<()> {
         true => if_match.check(&DomainView::from(domain.clone())),
         false => Ok(()),
     }
-}
-
-fn change_row(
-    conn: &mut Conn,
-    mut domain: Domain,
-    plan: Option<Plan>,
-    keys: Option<&ClientKeys>,
-    self_service: bool,
-    now: i64,
-) -> Result<Domain> {
-    let (tenant, id) = (domain.user_id, domain.id);
-    // What it has already is no change, however it got it.
-    if let Some(plan) = plan.filter(|plan| *plan != domain.plan) {
-        may_choose(plan, self_service)?;
-        domain = domain::set_plan(conn, tenant, id, plan)?.ok_or_else(not_found)?;
-    }
-    if let Some(keys) = keys {
-        let earlier = domain.jwks.ok_or_else(|| Error::field("jwks", Message::NoKeys))?;
-        let dropped = !keys.contains(&earlier);
-        domain = domain::set_jwks(conn, tenant, id, keys, dropped, now)?.ok_or_else(not_found)?;
-    }
-    Ok(domain)
 }
 
 /// Delete a domain with its secrets. Its tokens are revoked. One that the operator suspended stays.
@@ -356,18 +260,6 @@ pub(crate) async fn remove(
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
-    let entry = own.did("domain.deleted", app.now());
-    let delete = move |conn: &mut Conn, domain: Domain| {
-        // Registered again, it would not be suspended.
-        if domain.suspended {
-            return Err(Error::Suspended(Message::DomainSuspended));
-        }
-        unchanged(&domain, &if_match)?;
-        match domain::delete(conn, domain.user_id, domain.id)? {
-            true => Ok(Audited::new((), entry)),
-            false => Err(not_found()),
-        }
-    };
-    own.change(&app, delete).await?;
+    domains::delete(&app, own, move |domain| unchanged(domain, &if_match)).await?;
     Ok(done(Message::DomainDeleted, locale))
 }

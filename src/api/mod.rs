@@ -7,7 +7,6 @@ pub(crate) mod domains;
 mod etag;
 pub(crate) mod issued;
 pub(crate) mod openapi;
-mod own;
 mod page;
 pub(crate) mod posts;
 pub(crate) mod secrets;
@@ -20,12 +19,10 @@ pub(crate) mod well_known;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::{Array, Ref};
 
-use crate::error::Error;
 use crate::locale::{Locale, Message};
 
 /// The body of a success.
@@ -87,25 +84,4 @@ fn list<T: Serialize + ToSchema>(payload: Vec<T>, next_cursor: Option<String>, l
 
 fn done(message: Message, locale: Locale) -> HttpResponse {
     HttpResponse::Ok().json(Done { code: 200, message: message.text(locale) })
-}
-
-/// Not found, or another tenant's: nobody can tell which.
-fn not_found() -> Error {
-    Error::NotFound(Message::NotFound)
-}
-
-/// An insert's error, where a unique violation means that this member's value is taken.
-pub(crate) fn taken(name: &'static str, problem: Message) -> impl FnOnce(DieselError) -> Error {
-    move |error| match error {
-        DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Error::Taken { name, problem },
-        error => owner_gone(error),
-    }
-}
-
-/// An insert's error, where a missing owner means that the account was deleted a moment ago.
-fn owner_gone(error: DieselError) -> Error {
-    match error {
-        DieselError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => Error::TokenRevoked,
-        error => error.into(),
-    }
 }

@@ -8,8 +8,9 @@ use utoipa::ToSchema;
 
 use super::etag::{IfMatch, tagged};
 use super::page::{PageQuery, Part};
-use super::{done, list, not_found, owner_gone};
-use crate::app::App;
+use super::{done, list};
+use crate::actions::{not_found, owner_gone};
+use crate::app::{App, InForce};
 use crate::db::Conn;
 use crate::db::audit::Audited;
 use crate::db::post::{self, Content, Post};
@@ -157,9 +158,8 @@ pub(crate) async fn create(
 ) -> Result<HttpResponse> {
     let content = body.0.parse()?;
     let (tenant, now, most) = (token.tenant(), app.now(), app.config.posts_per_user);
-    let (gate, holder) = (app.clone(), token.holder());
+    let caller = token.caller();
     let insert = move |conn: &mut Conn| {
-        token.still_live(&gate)?;
         // Posts that are written at the same moment do not see each other on PostgreSQL: at most one per connection more.
         if let Some(most) = most
             && post::has_as_many(conn, tenant, most)?
@@ -167,10 +167,10 @@ pub(crate) async fn create(
             return Err(Error::Quota(Message::PostQuota));
         }
         let post = post::insert(conn, tenant, &content, now).map_err(owner_gone)?;
-        let entry = token.actor().did("post.created", post.id.get(), Some(tenant), now);
+        let entry = caller.actor.did("post.created", post.id.get(), Some(tenant), now);
         Ok(Audited::new(post, entry))
     };
-    let view: PostView = app.write(holder, insert).await?.into();
+    let view: PostView = app.write(caller, InForce::AtCommit, insert).await?.into();
     Ok(tagged(StatusCode::CREATED, Message::PostCreated, locale, view))
 }
 
@@ -215,14 +215,13 @@ pub(crate) async fn change(
 ) -> Result<HttpResponse> {
     let (tenant, id) = (token.tenant(), PostId::parse(&id).ok_or_else(not_found)?);
     let (content, now) = (body.0.parse()?, app.now());
-    let (gate, holder) = (app.clone(), token.holder());
+    let caller = token.caller();
     let set = move |conn: &mut Conn| {
-        token.still_live(&gate)?;
         unchanged(conn, tenant, id, &if_match)?;
         let post = post::set_content(conn, tenant, id, &content, now).map_err(owner_gone)?.ok_or_else(not_found)?;
-        Ok(Audited::new(post, token.actor().did("post.changed", id.get(), Some(tenant), now)))
+        Ok(Audited::new(post, caller.actor.did("post.changed", id.get(), Some(tenant), now)))
     };
-    let view: PostView = app.write(holder, set).await?.into();
+    let view: PostView = app.write(caller, InForce::AtCommit, set).await?.into();
     Ok(tagged(StatusCode::OK, Message::PostChanged, locale, view))
 }
 
@@ -251,15 +250,14 @@ pub(crate) async fn remove(
     locale: Locale,
 ) -> Result<HttpResponse> {
     let (tenant, id) = (token.tenant(), PostId::parse(&id).ok_or_else(not_found)?);
-    let (gate, now, holder) = (app.clone(), app.now(), token.holder());
+    let (now, caller) = (app.now(), token.caller());
     let delete = move |conn: &mut Conn| {
-        token.still_live(&gate)?;
         unchanged(conn, tenant, id, &if_match)?;
         match post::delete(conn, tenant, id)? {
-            true => Ok(Audited::new((), token.actor().did("post.deleted", id.get(), Some(tenant), now))),
+            true => Ok(Audited::new((), caller.actor.did("post.deleted", id.get(), Some(tenant), now))),
             false => Err(not_found()),
         }
     };
-    app.write(holder, delete).await?;
+    app.write(caller, InForce::AtCommit, delete).await?;
     Ok(done(Message::PostDeleted, locale))
 }

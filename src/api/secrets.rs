@@ -3,31 +3,22 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, delete, get, post, web};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use utoipa::ToSchema;
 
-use super::own::OwnDomain;
-use super::{answer, done, not_found};
+use super::{answer, done};
+use crate::actions::{OwnDomain, not_found, secrets};
 use crate::app::App;
 use crate::db::Conn;
-use crate::db::audit::{Actor, Audited, Entry};
-use crate::db::domain::{self, Domain};
+use crate::db::domain::Domain;
 use crate::db::secret::{self, Shown, Used};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gate::body::Json;
-use crate::id::{DomainId, SecretId, UserId};
+use crate::id::{DomainId, SecretId};
 use crate::locale::{Locale, Message};
-use crate::secret::ClientSecret;
 use crate::token::present;
 
-/// Seconds that the old secrets still work unless the owner says otherwise: a day.
-const GRACE: i64 = 86_400;
-/// The most that the owner can say: 30 days.
-const LONGEST_GRACE: i64 = 30 * 86_400;
-/// Seconds of grace that are over soon.
-const SOON: i64 = 60;
-/// So many secrets of one domain work at once, at most.
-const MOST: i64 = 200;
+/// Seconds for which earlier secrets work after a rotation, unless the owner says otherwise.
+const DEFAULT_GRACE: i64 = 86_400;
 
 /// How to rotate.
 #[derive(Deserialize, ToSchema)]
@@ -112,66 +103,11 @@ pub(crate) async fn rotate(
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
-    let grace = body.0.grace_seconds.unwrap_or(GRACE);
-    if !(0..=LONGEST_GRACE).contains(&grace) {
-        return Err(Error::field("graceSeconds", Message::GraceSeconds));
-    }
-    let (actor, now) = (own.actor(), app.now());
-    let rotate = move |conn: &mut Conn, domain: Domain| rotated(conn, actor, &domain, grace, now);
-    let ((shown, secret), message) = match grace {
-        0 => (own.change(&app, rotate).await?, Message::SecretRotatedAtOnce),
-        // The old ones may be over before this node reads the database again: nobody may be told so before it has.
-        1..SOON => (own.change(&app, rotate).await?, Message::SecretRotated),
-        _ => (own.add(&app, rotate).await?, Message::SecretRotated),
-    };
+    let grace = body.0.grace_seconds.unwrap_or(DEFAULT_GRACE);
+    let (shown, secret) = secrets::rotate(&app, own, grace).await?;
+    let message = if grace == 0 { Message::SecretRotatedAtOnce } else { Message::SecretRotated };
     let client_secret = Some(secret.reveal().to_owned());
     Ok(answer(StatusCode::CREATED, message, locale, SecretView { client_secret, ..SecretView::of(shown, None) }))
-}
-
-/// Rotates the secrets of a domain, whoever demands it.
-///
-/// # Errors
-/// When it proves itself by keys, or has too many secrets.
-pub(crate) fn rotated(
-    conn: &mut Conn,
-    actor: Actor,
-    domain: &Domain,
-    grace: i64,
-    now: i64,
-) -> Result<Audited<(Shown, ClientSecret)>> {
-    let id = domain.id;
-    if domain.jwks.is_some() {
-        return Err(Error::field("id", Message::HasKeys));
-    }
-    if grace > 0 && secret::count_live(conn, id, now)? >= MOST {
-        return Err(Error::Quota(Message::TooManySecrets));
-    }
-    let new = ClientSecret::random();
-    let shown = secret::rotate(conn, id, &new, grace, actor, now)?;
-    let entry = actor.did("secret.rotated", id, Some(domain.user_id), now);
-    let entry = entry.with(json!({ "graceSeconds": grace, "secret": shown.id.get() }));
-    Ok(Audited::new((shown, new), entry))
-}
-
-/// How many secrets one transaction ends.
-pub(crate) const ENDED_AT_ONCE: usize = 25;
-
-/// Ends some of the secrets and public keys of all domains of a user that were made or set at that time or later, at most
-/// [`ENDED_AT_ONCE`] of them, and returns an entry of the audit log for each.
-pub(crate) fn end_some(conn: &mut Conn, actor: Actor, tenant: UserId, since: i64, now: i64) -> Result<Vec<Entry>> {
-    let some = secret::made_since(conn, tenant, since, ENDED_AT_ONCE as i64)?;
-    for (id, domain) in &some {
-        secret::delete(conn, *domain, *id)?;
-    }
-    let ended = |(id, domain): (SecretId, DomainId)| {
-        actor.did("secret.retired", domain, Some(tenant), now).with(json!({ "secret": id.get() }))
-    };
-    let mut entries: Vec<Entry> = some.into_iter().map(ended).collect();
-    for domain in domain::with_keys_since(conn, tenant, since, (ENDED_AT_ONCE - entries.len()) as i64)? {
-        domain::remove_keys(conn, domain)?;
-        entries.push(actor.did("domain.keys_removed", domain, Some(tenant), now));
-    }
-    Ok(entries)
 }
 
 /// List the client secrets of a domain: by their last four characters, never whole.
@@ -208,11 +144,6 @@ pub(crate) async fn retire(
     locale: Locale,
 ) -> Result<HttpResponse> {
     let secret_id = SecretId::parse(&path.1).ok_or_else(not_found)?;
-    let entry = own.did("secret.retired", app.now()).with(json!({ "secret": secret_id.get() }));
-    let retire = move |conn: &mut Conn, domain: Domain| match secret::delete(conn, domain.id, secret_id)? {
-        true => Ok(Audited::new((), entry)),
-        false => Err(not_found()),
-    };
-    own.change(&app, retire).await?;
+    secrets::retire(&app, own, secret_id).await?;
     Ok(done(Message::SecretRetired, locale))
 }

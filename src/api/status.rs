@@ -6,7 +6,8 @@ use actix_web::{HttpResponse, get, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{answer, done, not_found};
+use super::{answer, done};
+use crate::actions::not_found;
 use crate::app::App;
 use crate::error::Result;
 use crate::locale::{Locale, Message};

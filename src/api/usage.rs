@@ -3,19 +3,17 @@
 use std::collections::BTreeMap;
 
 use actix_web::{HttpRequest, HttpResponse, get, web};
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::list;
-use super::own::OwnDomain;
+use crate::actions::OwnDomain;
 use crate::app::{App, USAGE_DAYS};
 use crate::db::usage::{self, Counted};
 use crate::error::{Error, Result};
 use crate::id::{DomainId, number};
 use crate::locale::{Locale, Message};
-use crate::usage::DAY;
+use crate::usage::{DAY, date};
 
 /// Which days.
 #[derive(Deserialize, IntoParams)]
@@ -58,12 +56,6 @@ impl Day {
             (version, None) => *self.versions.entry(version.to_owned()).or_default() += count,
         }
     }
-}
-
-/// A day's date, from its number since 1970.
-pub(crate) fn date(number: i64) -> String {
-    let midnight = Timestamp::from_second(number.saturating_mul(DAY)).unwrap_or(Timestamp::MAX);
-    midnight.to_zoned(TimeZone::UTC).date().to_string()
 }
 
 /// Show what a domain did, day by day: tokens, calls and refusals. It is at most a second or two behind.

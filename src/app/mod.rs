@@ -12,6 +12,7 @@ mod removal;
 mod revocations;
 mod time;
 mod upkeep;
+mod write;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -31,20 +32,22 @@ pub use self::time::Clock;
 pub(crate) use self::time::system_time;
 use self::time::{Started, SubstituteTime, SystemClock, TrustedTime};
 pub(crate) use self::upkeep::{KNOWN_NETWORK, USAGE_DAYS};
+pub use self::write::{Caller, InForce};
 use crate::config::{ACCOUNT, Config, Database};
 use crate::connections::Connections;
-use crate::db::audit::Audited;
 pub(crate) use crate::db::audit::{Actor, Who};
-use crate::db::user::{self, Standing, Tenant};
+pub(crate) use crate::db::revocation::TokenGeneration;
+use crate::db::user::Tenant;
 use crate::db::{Conn, Db, trusted_time};
 use crate::directory::{Directory, Live};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::id::{DomainId, TokenId};
+use crate::locale::Message;
 use crate::logging::{self, LeftOut};
 use crate::metrics::Metrics;
 use crate::password::Hasher;
-use crate::shares::{Budget, Budgets, Holder};
+use crate::shares::{Budget, Budgets};
 use crate::token::replay::Used;
 use crate::token::{self, Claims, Kind};
 use crate::usage::{self, Usage};
@@ -191,94 +194,6 @@ impl App {
         Ok(conn)
     }
 
-    /// Changes tables of the directory and writes the audit rows, in one transaction. The change is in force on this
-    /// node before this returns.
-    ///
-    /// # Errors
-    /// As [`Db::write`]; and `CommitUnknown` when the change is committed but not in force on this node in time. The
-    /// next refresh applies it. Until then, the caller must not report a revocation as effective.
-    pub async fn change<T: Send + 'static>(
-        self: &Arc<App>,
-        holder: Holder,
-        work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
-    ) -> Result<T> {
-        let (value, applied) = self.commit(holder, work).await?;
-        applied.map(|()| value)
-    }
-
-    /// [`App::change`] for a change that revokes nothing at once. It succeeds at the commit, even if this node applies
-    /// the change only at its next refresh: the answer may hold a secret that is shown once and must not be lost.
-    ///
-    /// # Errors
-    /// As [`Db::write`].
-    pub(crate) async fn add<T: Send + 'static>(
-        self: &Arc<App>,
-        holder: Holder,
-        work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
-    ) -> Result<T> {
-        let (value, applied) = self.commit(holder, work).await?;
-        if let Err(error) = applied {
-            log::warn!("a change is committed and not yet in force on this node: {error}");
-        }
-        Ok(value)
-    }
-
-    async fn commit<T: Send + 'static>(
-        self: &Arc<App>,
-        holder: Holder,
-        work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
-    ) -> Result<(T, Result<()>)> {
-        let app = Arc::clone(self);
-        self.db.change(holder, move |conn| work(conn)?.record(conn), move |conn| app.directory.catch_up(conn)).await
-    }
-
-    /// [`App::change`] on this thread, without a time limit.
-    ///
-    /// # Errors
-    /// As [`Db::change_now`].
-    pub fn change_now<T>(&self, work: impl FnOnce(&mut Conn) -> Result<Audited<T>>) -> Result<T> {
-        self.db.change_now(|conn| work(conn)?.record(conn), |conn| self.directory.catch_up(conn))
-    }
-
-    /// Changes tables that are not the directory's and writes the audit rows, in one transaction.
-    ///
-    /// # Errors
-    /// As [`Db::write`].
-    pub async fn write<T: Send + 'static>(
-        &self,
-        holder: Holder,
-        work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
-    ) -> Result<T> {
-        self.db.write(holder, move |conn| work(conn)?.record(conn)).await
-    }
-
-    /// [`App::change`] by a user. The transaction first checks that the user's token is still valid, because the
-    /// request may have waited for seconds.
-    ///
-    /// # Errors
-    /// As [`App::change`]; `TokenRevoked` when the token was revoked meanwhile.
-    pub(crate) async fn change_by<T: Send + 'static>(
-        self: &Arc<App>,
-        holder: Holder,
-        standing: Standing,
-        work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
-    ) -> Result<T> {
-        self.change(holder, by(standing, work)).await
-    }
-
-    /// [`App::add`] by a user, with the check of [`App::change_by`].
-    ///
-    /// # Errors
-    /// As [`App::add`]; `TokenRevoked` when the token was revoked meanwhile.
-    pub(crate) async fn add_by<T: Send + 'static>(
-        self: &Arc<App>,
-        holder: Holder,
-        standing: Standing,
-        work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
-    ) -> Result<T> {
-        self.add(holder, by(standing, work)).await
-    }
-
     /// Issues an access token. Returns the token and its lifetime in seconds.
     pub fn access_token(&self, client: &Live, scope: &str, audiences: &[&str]) -> (String, i64) {
         let Live { domain, tenant } = client;
@@ -303,12 +218,17 @@ impl App {
         (token, self.config.token_ttl)
     }
 
-    /// Spends one unit of an account's budget.
+    /// Spends one unit of a budget.
     ///
     /// # Errors
-    /// `AccountLimit` when the budget is exhausted.
-    pub(crate) fn spend_of_account(&self, budget: Budget<'_>) -> Result<()> {
-        self.budgets.spend(budget, self.steady_now()).map_err(Error::AccountLimit)
+    /// When the budget is exhausted: `AccountLimit`, `FailureLimit` or `NetworkLimit` by the kind of budget.
+    pub(crate) fn spend(&self, budget: Budget<'_>) -> Result<()> {
+        self.budgets.spend(budget, self.steady_now()).map_err(|wait| match budget {
+            Budget::Changes(_) | Budget::Revocations(_) => Error::AccountLimit(wait),
+            Budget::Failures(_) => Error::FailureLimit { wait, message: Message::FailureLimit },
+            Budget::Checks(_) | Budget::ChecksOfHost(..) => Error::FailureLimit { wait, message: Message::Tries },
+            _ => Error::NetworkLimit(wait),
+        })
     }
 
     /// Counts a refusal of a request that provably comes from that domain.
@@ -419,9 +339,4 @@ impl App {
         self.metrics.clock_offset.set(self.clock_offset());
         self.metrics.text()
     }
-}
-
-/// Runs `work` if the caller's token is still valid; see [`App::change_by`].
-fn by<T>(standing: Standing, work: impl FnOnce(&mut Conn) -> Result<T>) -> impl FnOnce(&mut Conn) -> Result<T> {
-    move |conn| if user::still_stands(conn, standing)? { work(conn) } else { Err(Error::TokenRevoked) }
 }

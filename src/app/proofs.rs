@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
-use super::{App, upkeep};
+use super::{App, Caller, InForce, upkeep};
 use crate::config::Config;
 use crate::db::Conn;
 use crate::db::audit::{Actor, Audited, Entry};
@@ -13,7 +13,6 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host::Host;
 use crate::id::UserId;
-use crate::locale::Message;
 use crate::proof::{Challenge, Found, Look, Prober, proven_by};
 use crate::shares::{Budget, Holder, Share};
 use actix_web::web;
@@ -74,7 +73,7 @@ impl App {
         while let Some(host) = self.db.read_now(|conn| Ok(proof::next_ousting(conn)?))?
             && !self.is_draining()
         {
-            self.in_batches(|rows| self.change_now(|conn| oust_batch(conn, &host, self.now(), rows)))?;
+            self.in_batches(|rows| self.write_now(|conn| oust_batch(conn, &host, self.now(), rows)))?;
         }
         Ok(())
     }
@@ -83,10 +82,14 @@ impl App {
     ///
     /// # Errors
     /// `CommitUnknown` when the database does not answer. The removal thread does the rest.
-    pub(crate) async fn oust_others(self: &Arc<App>, holder: Holder, host: &str) -> Result<()> {
+    pub(crate) async fn oust_others(self: &Arc<App>, caller: Caller, host: &str) -> Result<()> {
+        // The host stays verified, also when the caller's token was revoked since.
+        let caller = Caller { token: None, ..caller };
         loop {
             let (host, now) = (host.to_owned(), self.now());
-            let ousted = self.change(holder, move |conn| oust_batch(conn, &host, now, OUSTED_AT_ONCE)).await;
+            let ousted = self
+                .write(caller, InForce::BeforeAnswer, move |conn| oust_batch(conn, &host, now, OUSTED_AT_ONCE))
+                .await;
             if ousted.map_err(|_| Error::CommitUnknown)? < OUSTED_AT_ONCE as usize {
                 return Ok(());
             }
@@ -100,8 +103,7 @@ impl App {
     pub(crate) async fn look(self: &Arc<App>, holder: Holder, user: UserId, challenge: Challenge) -> Result<Vec<Look>> {
         // The limit is by host, not by domain: a domain can be deleted and registered again.
         for budget in [Budget::ChecksOfHost(user, challenge.host.as_str()), Budget::Checks(user)] {
-            let spent = self.budgets.spend(budget, self.steady_now());
-            spent.map_err(|wait| Error::FailureLimit { wait, message: Message::Tries })?;
+            self.spend(budget)?;
         }
         let permit = self.proving.checks.take(holder, PERMIT_TIMEOUT).await.ok_or(Error::Busy)?;
         let app = Arc::clone(self);
@@ -145,7 +147,7 @@ impl App {
     /// must not last for days. If the holder's challenge is missing, the holder's host becomes unverified at once.
     ///
     /// # Errors
-    /// As [`App::change`]; `Busy` when the share of the other user is exhausted.
+    /// As [`App::write`]; `Busy` when the share of the other user is exhausted.
     pub(crate) async fn challenge(self: &Arc<App>, holder: Holder, held: Held) -> Result<()> {
         let permit = self.proving.checks.take(holder, PERMIT_TIMEOUT).await.ok_or(Error::Busy)?;
         let app = Arc::clone(self);
@@ -171,7 +173,7 @@ impl App {
         match (proven_by(&looks), claimed.failing_since) {
             (Some(method), _) => self.db.write_now(|conn| Ok(proof::found_again(conn, &claimed, method, now)?)),
             (None, since) if is_lost || since.is_some_and(|since| now - since >= GRACE_PERIOD) => {
-                self.change_now(|conn| {
+                self.write_now(|conn| {
                     if !proof::end_missing(conn, &claimed)? {
                         return Ok(Audited::nothing(()));
                     }

@@ -10,13 +10,13 @@ use futures_util::future::{Either, select};
 use serde_json::json;
 use tokio::sync::Notify;
 
-use super::App;
-use crate::db::audit::{Actor, Audited};
+use super::{App, Caller, InForce};
+use crate::db::audit::Audited;
 use crate::db::revocation;
 use crate::db::{COMMIT_TIMEOUT, Conn};
 use crate::error::{Error, Result};
 use crate::id::{DomainId, TokenId, UserId};
-use crate::shares::{Budget, Holder};
+use crate::shares::Budget;
 
 /// How many tokens one transaction revokes, so that it holds the writer for a few milliseconds only.
 const MAX_BATCH: usize = 64;
@@ -42,8 +42,8 @@ pub(crate) struct Revoker {
     pub(crate) domain: DomainId,
     /// The domain's owner.
     pub(crate) user: UserId,
-    pub(crate) actor: Actor,
-    pub(crate) holder: Holder,
+    /// The same client, as the caller of a change.
+    pub(crate) caller: Caller,
 }
 
 impl Revocations {
@@ -95,9 +95,9 @@ impl App {
     /// Revokes a token of a client. This node refuses the token before this returns.
     ///
     /// # Errors
-    /// `AccountLimit` when the user revokes too many tokens; as [`App::change`].
+    /// `AccountLimit` when the user revokes too many tokens; as [`App::write`].
     pub(crate) async fn revoke(self: &Arc<App>, revoker: Revoker, token: TokenId, expires_at: i64) -> Result<()> {
-        self.spend_of_account(Budget::Revocations(revoker.user))?;
+        self.spend(Budget::Revocations(revoker.user))?;
         let own = Arc::new(Pending { token, expires_at, is_taken: AtomicBool::new(false), is_done: Notify::new() });
         self.revocations.pending().entry(revoker.domain).or_default().push(Arc::clone(&own));
         let in_line = InLine { revocations: &self.revocations, domain: revoker.domain, own: Arc::clone(&own) };
@@ -115,7 +115,7 @@ impl App {
                     revoked.push(token);
                 }
             }
-            let Revoker { actor, user, domain, .. } = revoker;
+            let Revoker { caller: Caller { actor, .. }, user, domain } = revoker;
             Ok(match revoked[..] {
                 [] => Audited::nothing(others),
                 [token] => Audited::new(others, actor.did("token.revoked", token, Some(user), now)),
@@ -125,7 +125,7 @@ impl App {
                 }
             })
         };
-        let change = pin!(self.change(revoker.holder.ends_theft(), write));
+        let change = pin!(self.write(revoker.caller, InForce::BeforeAnswer, write));
         match select(pin!(in_line.own.is_done.notified()), change).await {
             Either::Left(((), _)) => Ok(()),
             Either::Right((Ok(others), _)) => {

@@ -110,9 +110,9 @@ impl App {
         let first_day = now.div_euclid(DAY) - USAGE_DAYS;
         self.in_batches(|rows| self.db.write_now(|conn| Ok(usage::prune(conn, first_day, rows)?)))?;
         self.in_batches(|rows| self.db.write_now(|conn| Ok(proof::prune_challenges(conn, now, rows)?)))?;
-        self.in_batches(|rows| self.change_now(|conn| Ok(Audited::nothing(dormancy::note_changes(conn, now, rows)?))))?;
+        self.in_batches(|rows| self.write_now(|conn| Ok(Audited::nothing(dormancy::note_changes(conn, now, rows)?))))?;
         self.in_batches(|rows| {
-            self.change_now(|conn| {
+            self.write_now(|conn| {
                 let (checked, dormant) = dormancy::put_to_sleep(conn, now - DORMANT_AFTER, rows)?;
                 let entry = |(id, owner)| Actor::SERVER.did("domain.dormant", id, Some(owner), now);
                 Ok(Audited::several(checked, dormant.into_iter().map(entry).collect()))
@@ -128,7 +128,7 @@ impl App {
         let period = self.config.key_rotation;
         if keyring.needs_upkeep(period, now) {
             let spare = if keyring.wants_next(period, now) { Spare::new(&keyring) } else { None };
-            self.change_now(|conn| {
+            self.write_now(|conn| {
                 keys::telling(conn, Actor::SERVER, now, |conn| keys::keep_up(conn, &keyring, spare, period, now))
             })?;
         }

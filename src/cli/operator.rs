@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::Output;
-use crate::api::accounts::Signup;
-use crate::api::{domains, secrets};
+use crate::actions::accounts::Signup;
+use crate::actions::{domains, secrets, taken};
 use crate::app;
 use crate::app::bounds::check_stored;
 use crate::config::{self, Config};
@@ -205,7 +205,7 @@ impl Operator {
                 let new = signup.with_hash(hash, app::system_time());
                 let tenant = self.change(|conn| {
                     let tenant = user::insert(conn, &new);
-                    let tenant = tenant.map_err(crate::api::taken("username", Message::UsernameTaken))?;
+                    let tenant = tenant.map_err(taken("username", Message::UsernameTaken))?;
                     check_stored(conn, &self.config)?;
                     let entry = Actor::OPERATOR.did("user.added", tenant.id, Some(tenant.id), new.created_at);
                     Ok(Audited::new(tenant, entry))
@@ -286,7 +286,7 @@ impl Operator {
                 let new = NewDomain { host, plan, scopes, audiences, jwks: None };
                 let (domain, secret) = self.change_all(|conn| {
                     let owner = find_user(conn, &user)?.tenant.id;
-                    let added = domains::insert(conn, Actor::OPERATOR, owner, &new, now).map_err(exit)?;
+                    let added = domains::register_row(conn, Actor::OPERATOR, owner, &new, now).map_err(exit)?;
                     check_stored(conn, &self.config).map_err(exit)?;
                     Ok(added)
                 })?;
@@ -361,7 +361,7 @@ impl Operator {
             DomainCommand::Rotate { domain, grace } => {
                 let seconds = config::grace(&grace).map_err(|problem| Exit::usage(format!("--grace {problem}")))?;
                 let (domain, (_, new)) = self.change_domain(&domain.id, |conn, domain| {
-                    secrets::rotated(conn, Actor::OPERATOR, domain, seconds, app::system_time())
+                    secrets::rotate_row(conn, Actor::OPERATOR, domain, seconds, app::system_time())
                 })?;
                 self.show_secret(domain.id, &domain.host, &new)
             }

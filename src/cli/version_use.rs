@@ -6,12 +6,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::operator::Operator;
-use crate::api::usage::date;
 use crate::app;
 use crate::db::usage::{self, User};
 use crate::exit::Exit;
 use crate::id::DomainId;
 use crate::usage::DAY;
+use crate::usage::date;
 
 #[derive(Args)]
 pub(super) struct VersionUse {

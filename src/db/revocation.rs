@@ -1,11 +1,11 @@
-//! Rows of `revocations`: individually revoked tokens, until they expire.
+//! Validity of tokens, and rows of `revocations`: individually revoked tokens, until they expire.
 
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
-use super::schema::revocations;
+use super::schema::{domains, revocations, users};
 use super::{Conn, batch};
-use crate::id::TokenId;
+use crate::id::{DomainId, TokenId, UserId};
 
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = revocations)]
@@ -13,6 +13,36 @@ pub struct Revocation {
     pub jti: TokenId,
     /// The token's `exp`.
     pub expires_at: i64,
+}
+
+/// A token, with the generation of its user and domain at which it was issued.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenGeneration {
+    /// The token's `jti`.
+    pub id: TokenId,
+    /// The user whose data the token opens.
+    pub user: UserId,
+    /// The domain that the token was issued to, if it is an access token.
+    pub domain: Option<DomainId>,
+    /// The token's `gen`.
+    pub generation: i64,
+}
+
+/// Returns whether a token is still good: neither the token was revoked, nor its user or domain suspended, deleted or moved to a
+/// later generation. The result stays true until the transaction ends if it holds the lock on the revision.
+pub fn is_current(conn: &mut Conn, token: TokenGeneration) -> QueryResult<bool> {
+    let user = users::table.find(token.user).filter(users::ended.eq(false));
+    let user = user.select((users::generation, users::suspended)).first::<(i64, bool)>(conn).optional()?;
+    let domain = match token.domain {
+        Some(id) => {
+            let domain = domains::table.find(id).select((domains::generation, domains::suspended));
+            domain.first::<(i64, bool)>(conn).optional()?
+        }
+        None => Some((0, false)),
+    };
+    let (Some((of_user, false)), Some((of_domain, false))) = (user, domain) else { return Ok(false) };
+    let revoked = revocations::table.find(token.id).select(revocations::expires_at);
+    Ok(token.generation >= of_user + of_domain && revoked.first::<i64>(conn).optional()?.is_none())
 }
 
 /// Revokes a token. Returns `false` if it was revoked before.

@@ -162,21 +162,6 @@ pub fn list(conn: &mut Conn) -> QueryResult<Vec<User>> {
         .load(conn)
 }
 
-/// The user of a token, and the generation of the user in which the token was issued.
-#[derive(Clone, Copy, Debug)]
-pub struct Standing {
-    pub id: UserId,
-    pub generation: i64,
-}
-
-/// Returns whether the tokens of that generation are valid, according to the database. The result stays true until the
-/// transaction ends if it holds the lock on the revision.
-pub fn still_stands(conn: &mut Conn, standing: Standing) -> QueryResult<bool> {
-    let user = users::table.find(standing.id).select((users::generation, users::suspended));
-    let found: Option<(i64, bool)> = user.first(conn).optional()?;
-    Ok(found.is_some_and(|(generation, suspended)| standing.generation >= generation && !suspended))
-}
-
 /// Stores another hash of the same password, unless the password was changed since `checked` was read.
 pub fn set_hash(conn: &mut Conn, id: UserId, checked: &str, hash: &str) -> QueryResult<()> {
     let user = users::table.filter(users::id.eq(id).and(users::password_hash.eq(checked)));

@@ -10,11 +10,10 @@ use actix_web::{FromRequest, HttpRequest};
 use ipnet::IpNet;
 
 use super::app;
-use crate::app::App;
+use crate::app::{Actor, Caller, Who};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::locale::Message;
-use crate::shares::{Budget, Holder, Network};
+use crate::shares::{Holder, Network};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -42,16 +41,9 @@ impl Address {
         Holder::network(self.network())
     }
 
-    /// Takes one from a budget of the network.
-    ///
-    /// # Errors
-    /// When it is used up.
-    pub(crate) fn spend(self, app: &App, budget: fn(Network) -> Budget<'static>) -> Result<()> {
-        let budget = budget(self.network());
-        app.budgets.spend(budget, app.steady_now()).map_err(|wait| match budget {
-            Budget::Failures(_) => Error::FailureLimit { wait, message: Message::FailureLimit },
-            _ => Error::NetworkLimit(wait),
-        })
+    /// A caller whose account is not known.
+    pub(crate) fn caller(self) -> Caller {
+        Caller { actor: Actor { who: Who::Anyone, address: self.0 }, holder: self.holder(), token: None }
     }
 }
 

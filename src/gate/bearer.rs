@@ -36,8 +36,9 @@ use actix_web::{FromRequest, HttpRequest};
 
 use super::address::Address;
 use super::{app, cors, quota, versions};
-use crate::app::{Actor, App, Who};
-use crate::directory::{Domain, Standing, Tenant};
+use crate::actions::accounts::SignedIn;
+use crate::app::{Actor, App, Caller, TokenGeneration, Who};
+use crate::directory::{Domain, Tenant};
 use crate::error::{Error, Result};
 use crate::id::{TokenId, UserId};
 use crate::locale::Message;
@@ -98,18 +99,15 @@ impl Bearer {
         Actor { who, address: self.address.0 }
     }
 
-    /// What the token says of its user.
-    pub(crate) fn standing(&self) -> Standing {
-        Standing { id: self.tenant.id, generation: self.token.claims.generation }
-    }
-
-    /// Looks once more whether the token is live. Its body may have come seconds after the head that it was judged by,
-    /// and the database may have been slow: call this where a write begins.
-    ///
-    /// # Errors
-    /// When the token was revoked meanwhile.
-    pub fn still_live(&self, app: &App) -> Result<()> {
-        Bearer::live(app, Arc::clone(&self.token)).map(drop)
+    /// The caller, for [`App::write`].
+    pub fn caller(&self) -> Caller {
+        let token = TokenGeneration {
+            id: self.token.id,
+            user: self.tenant.id,
+            domain: self.domain.as_ref().map(|domain| domain.id),
+            generation: self.token.claims.generation,
+        };
+        Caller { actor: self.actor(), holder: self.holder(), token: Some(token) }
     }
 
     fn of(req: &HttpRequest) -> Result<Bearer> {
@@ -148,7 +146,7 @@ impl Bearer {
         match &bearer.domain {
             Some(domain) => quota::spend(req, app, domain)?,
             None if req.method().is_safe() || ends_access(req) => {}
-            None => app.spend_of_account(Budget::Changes(bearer.tenant()))?,
+            None => app.spend(Budget::Changes(bearer.tenant()))?,
         }
         Ok(bearer)
     }
@@ -267,6 +265,14 @@ impl FromRequest for UserToken {
             None => Ok(UserToken(bearer)),
             Some(_) => Err(bearer.refused(req, Error::WrongKind(Message::UserTokenNeeded))),
         }))
+    }
+}
+
+impl UserToken {
+    /// The user, for an action on the own account.
+    pub(crate) fn signed_in(&self) -> SignedIn<'_> {
+        let (token, expires_at) = self.revocable();
+        SignedIn { caller: self.caller(), tenant: self.user(), token, expires_at }
     }
 }
 

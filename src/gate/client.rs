@@ -16,7 +16,7 @@ use super::address::Address;
 use super::body::{self, MediaType};
 use super::{app, cors, quota, versions};
 use crate::app::leaks::Leak;
-use crate::app::{Actor, App, Revoker, Who};
+use crate::app::{Actor, App, Caller, Revoker, Who};
 use crate::directory::{Known, Live, Registered};
 use crate::error::{ClientProblem, Error, Result};
 use crate::id::{DomainId, SecretId};
@@ -49,7 +49,7 @@ impl FromRequest for Client {
             let app = app(&req)?;
             let address = Address::of(&req, &app.config);
             let (media_type, bytes) = read(&req, payload).await?;
-            address.spend(app, Budget::Requests)?;
+            app.spend(Budget::Requests(address.network()))?;
             let (form, credentials) = match media_type {
                 MediaType::Json => (None, of_json(&req, &bytes)),
                 MediaType::Form => {
@@ -96,12 +96,12 @@ impl FormClient {
     /// Who revokes its tokens, and from where.
     pub(crate) fn revoker(&self) -> Revoker {
         let (domain, user) = (self.id(), self.live.tenant.id);
-        Revoker {
-            domain,
-            user,
+        let caller = Caller {
             actor: Actor { who: Who::Client(domain), address: self.address.0 },
             holder: Holder::account(self.address.network(), user),
-        }
+            token: None,
+        };
+        Revoker { domain, user, caller }
     }
 
     /// Takes one request from its plan's limit.
@@ -135,7 +135,7 @@ impl FromRequest for FormClient {
                 }
                 Err(error) => return Err(error),
             };
-            address.spend(app, Budget::Requests)?;
+            app.spend(Budget::Requests(address.network()))?;
             let form = Form::parse(&bytes)?;
             let Proven { live, proof } = proven(&req, app, address, form.credentials(&req))?;
             note_use(app, &live, &proof, address)?;
@@ -178,7 +178,7 @@ fn proven(req: &HttpRequest, app: &App, address: Address, credentials: Result<Cr
             app.usage.used(*id, Use { at: app.now(), from: address.0 });
         }
         Err(Error::Client { problem, .. }) if *problem != ClientProblem::Missing => {
-            address.spend(app, Budget::Failures)?;
+            app.spend(Budget::Failures(address.network()))?;
         }
         _ => {}
     }

@@ -8,6 +8,7 @@ pub mod client;
 mod cors;
 pub(crate) mod forwarded;
 pub mod observe;
+mod own;
 mod quota;
 pub mod routes;
 pub mod versions;

@@ -4,17 +4,18 @@ mod abuse;
 mod passwords;
 
 use diesel::prelude::*;
+use gatebird::app::InForce;
 use gatebird::db::audit::Audited;
 use gatebird::db::schema::{domains, post_hashtags, posts, secrets, users};
 use gatebird::db::{Conn, user};
 use gatebird::error::Result;
 
-use crate::harness::{Domain, Gate, PASSWORD, Reply, User, Value, holder, json, parts};
+use crate::harness::{Domain, Gate, PASSWORD, Reply, User, Value, caller, json, parts};
 
 /// Changes the directory's tables as the operator's commands do, but through the running gate.
 pub fn change<T: Send + 'static>(gate: &Gate, work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static) -> T {
     actix_web::rt::System::new()
-        .block_on(gate.app.change(holder(), |conn| Ok(Audited::nothing(work(conn)?))))
+        .block_on(gate.app.write(caller(), InForce::BeforeAnswer, |conn| Ok(Audited::nothing(work(conn)?))))
         .expect("the change is made")
 }
 

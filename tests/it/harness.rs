@@ -14,8 +14,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
+use gatebird::app::Caller;
 use gatebird::config::Timeouts;
 use gatebird::db::Db;
+use gatebird::db::audit::Actor;
 use gatebird::shares::{Holder, Network};
 use gatebird::{App, Config, app, server};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
@@ -63,6 +65,11 @@ pub fn beside<'a>(gate: &'a Gate, base: &str) -> (PgConnection, &'a str) {
 /// The holder of shares for work that a test does itself.
 pub fn holder() -> Holder {
     Holder::network(Network::of(None))
+}
+
+/// The caller of a change that a test makes itself.
+pub fn caller() -> Caller {
+    Caller { actor: Actor::SERVER, holder: holder(), token: None }
 }
 
 /// The PostgreSQL to test on; without it, tests run on SQLite.

@@ -183,3 +183,13 @@ fn every_file_says_what_it_is() {
         assert!(header.len() > 10 && header.starts_with("//! "), "{} opens with {header:?}", file.path);
     }
 }
+
+/// Rules are shared below the handlers, so that the command line and pages need no handler.
+#[test]
+#[expect(non_snake_case, reason = "tests are named <feature>__<condition>")]
+fn layers__no_other_front_uses_the_handlers() {
+    let uses_handlers =
+        |file: &File| file.module() != "api" && file.module() != "server" && named(&file.code()).contains("api");
+    let wrong: Vec<String> = files().into_iter().filter(uses_handlers).map(|file| file.path).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::super::operator::Operator;
 use super::export::{self, Export};
 use super::{Report, failed, open};
-use crate::api::accounts::Signup;
+use crate::actions::accounts::Signup;
 use crate::app;
 use crate::app::bounds::check_stored;
 use crate::config::Config;

@@ -188,7 +188,7 @@ fn beside(gate: &Gate, args: &[&str], change: impl FnOnce(&mut Conn) -> gatebird
     let (sender, began) = mpsc::channel();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let changed = gate.app.change_now(|conn| {
+            let changed = gate.app.write_now(|conn| {
                 change(conn)?;
                 sender.send(()).expect("somebody waits");
                 // Long enough for the command to have come; that cannot be seen from outside.

@@ -51,7 +51,7 @@ fn a_suspension_and_a_deletion_come_one_after_the_other() {
     std::thread::scope(|scope| {
         let app = &gate.app;
         scope.spawn(move || {
-            let suspended = app.change_now(|conn| {
+            let suspended = app.write_now(|conn| {
                 domain::set_suspended(conn, id, true)?;
                 sender.send(()).expect("somebody waits");
                 // Long enough for the other one to have come; that cannot be seen from outside.

@@ -50,7 +50,7 @@ fn database_that_went_back__by_posts_only_is_noticed() {
     let copy = "CREATE TABLE audit_head_before AS SELECT * FROM audit_head";
     gate.app.db.write_now(|conn| Ok(conn.batch_execute(copy)?)).expect("a copy");
     post("lost");
-    gate.app.change_now(|_| Ok(Audited::nothing(()))).expect("the node looks");
+    gate.app.write_now(|_| Ok(Audited::nothing(()))).expect("the node looks");
     let back = "UPDATE audit_head SET last = (SELECT last FROM audit_head_before)";
     gate.app.db.write_now(|conn| Ok(conn.batch_execute(back)?)).expect("it is lost");
     within(PROMISED, "it is not ready", || gate.get("/readyz").send().status == 503);
@@ -70,7 +70,7 @@ fn lost_revisions__that_others_took_are_noticed() {
         gate.app.db.read_now(|conn| gate.app.directory.catch_up(conn)).expect("it is seen");
         // The lost change takes the counter from n to n + 1, and back to n, and others take it from there.
         let lost = "UPDATE users SET nick = 'a'";
-        gate.app.change_now(|conn| Ok(Audited::nothing(conn.batch_execute(lost)?))).expect("a change");
+        gate.app.write_now(|conn| Ok(Audited::nothing(conn.batch_execute(lost)?))).expect("a change");
         let back = format!("UPDATE revision SET value = value - 1; {others}");
         let fail_over = |conn: &mut gatebird::db::Conn| Ok(conn.batch_execute(&back)?);
         gate.app.db.write_now(fail_over).expect("a failover");
@@ -87,7 +87,7 @@ fn lost_audit_rows__that_others_took_are_noticed() {
     let post =
         |content: &str| gate.post("/v1/posts").token(&token).json(&json!({"content": content})).send().expect(201);
     post("lost");
-    gate.app.change_now(|_| Ok(Audited::nothing(()))).expect("the node looks");
+    gate.app.write_now(|_| Ok(Audited::nothing(()))).expect("the node looks");
     // Another row has the number of the lost one, and a further one follows.
     let others =
         "UPDATE audit SET hash = (SELECT hash FROM audit WHERE id = 1) WHERE id = (SELECT last FROM audit_head);

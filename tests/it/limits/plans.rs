@@ -1,8 +1,10 @@
 //! Who grants a plan, and how many domains a user may have.
 
+use gatebird::app::InForce;
+
 use super::{at_once, exchange};
 use crate::binary::{Outcome, gatebird, run};
-use crate::harness::{Domain, Gate, Reply, User, holder, json};
+use crate::harness::{Domain, Gate, Reply, User, caller, json};
 
 fn register(gate: &Gate, user: &User, host: &str, plan: &str) -> Reply {
     gate.post("/v1/domains").token(&user.token).json(&json!({"host": host, "type": plan})).send()
@@ -19,7 +21,7 @@ fn grant(gate: &Gate, id: &str, plan: &str) -> Outcome {
 /// What the command line wrote is known once the gate has looked.
 fn follow(gate: &Gate) {
     actix_web::rt::System::new()
-        .block_on(gate.app.change(holder(), |_| Ok(gatebird::db::audit::Audited::nothing(()))))
+        .block_on(gate.app.write(caller(), InForce::BeforeAnswer, |_| Ok(gatebird::db::audit::Audited::nothing(()))))
         .expect("the database answers");
 }
 

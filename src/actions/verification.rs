@@ -1,0 +1,149 @@
+//! Verification of a host: the user publishes a challenge, and the server looks for it.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{OwnDomain, taken};
+use crate::app::proofs::{OUSTED_AT_ONCE, oust_some};
+use crate::app::{App, InForce};
+use crate::db::Conn;
+use crate::db::audit::{Actor, Audited};
+use crate::db::domain::Domain;
+use crate::db::proof::{self, Proof};
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::id::UserId;
+use crate::locale::Message;
+use crate::proof::{Challenge, Look, Method, proven_by};
+
+/// Seconds for which a challenge is good.
+const CHALLENGE_LIFE: i64 = 7 * 86_400;
+
+/// The challenge that must be found on a host.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) challenge: Challenge,
+    /// Unix seconds; `None` once the challenge has verified the host.
+    pub(crate) expires_at: Option<i64>,
+    /// Unix seconds since when the challenge has no longer been found.
+    pub(crate) failing_since: Option<i64>,
+}
+
+impl Wanted {
+    fn of(challenge: proof::Challenge, host: Host) -> Wanted {
+        let proof::Challenge { token, expires_at } = challenge;
+        Wanted { challenge: Challenge { host, token }, expires_at: Some(expires_at), failing_since: None }
+    }
+}
+
+/// The challenge that a user must publish on a host: the one that is good at the trusted time, or a new one.
+pub(crate) fn challenge(conn: &mut Conn, user: UserId, host: &Host, now: i64, trusted: i64) -> Result<Wanted> {
+    let new = proof::Challenge { token: Challenge::random_token(), expires_at: now + CHALLENGE_LIFE };
+    let challenge = proof::challenge_or(conn, user, host.as_str(), new, trusted)?;
+    Ok(Wanted::of(challenge, host.clone()))
+}
+
+/// The domain, and its challenge if there is one.
+///
+/// # Errors
+/// As [`OwnDomain::read`].
+pub(crate) async fn state(app: &App, own: OwnDomain) -> Result<(Domain, Option<Wanted>)> {
+    let trusted = app.trusted_now();
+    let read = move |conn: &mut Conn, domain: Domain| {
+        let host = Host::from_stored(domain.host.clone());
+        let wanted = match proof::find(conn, domain.id)? {
+            Some(Proof { token, failing_since, .. }) => {
+                Some(Wanted { challenge: Challenge { host, token }, expires_at: None, failing_since })
+            }
+            None => {
+                let known = proof::challenge(conn, domain.user_id, host.as_str(), trusted)?;
+                known.map(|challenge| Wanted::of(challenge, host))
+            }
+        };
+        Ok((domain, wanted))
+    };
+    own.read(app, read).await
+}
+
+/// What a verification did.
+pub(crate) struct Verified {
+    /// The domain as it is now.
+    pub(crate) domain: Domain,
+    /// The challenge that was looked for.
+    pub(crate) wanted: Wanted,
+    /// Where the server looked, and what it found.
+    pub(crate) looks: Vec<Look>,
+    /// The challenge was found, and the domain holds the host.
+    pub(crate) is_verified: bool,
+}
+
+/// Looks for the challenge now. When it is found, the domain becomes the holder of its host, and other registrations of the
+/// host end that are not verified.
+///
+/// # Errors
+/// When another user holds the host; too many verifications; as [`App::write`].
+pub(crate) async fn verify(app: &Arc<App>, own: OwnDomain) -> Result<Verified> {
+    let (domain, wanted) = state(app, own).await?;
+    let wanted = match wanted {
+        Some(wanted) => wanted,
+        None => {
+            let (now, trusted) = (app.now(), app.trusted_now());
+            let make = move |conn: &mut Conn| {
+                let domain = own.find_for_change(conn)?;
+                Ok(Audited::nothing(challenge(conn, own.user, &Host::from_stored(domain.host), now, trusted)?))
+            };
+            app.write(own.caller, InForce::BeforeAnswer, make).await?
+        }
+    };
+    let looks = app.look(own.caller.holder, own.user, wanted.challenge.clone()).await?;
+    let Some(method) = proven_by(&looks) else {
+        return Ok(Verified { domain, wanted, looks, is_verified: false });
+    };
+    let held = own.read(app, |conn, domain| Ok(proof::held_by_other(conn, &domain.host, domain.user_id)?)).await?;
+    if let Some(held) = held {
+        app.challenge(own.caller.holder, held).await?;
+    }
+    let (now, token) = (app.now(), wanted.challenge.token.clone());
+    let take = move |conn: &mut Conn| {
+        let domain = own.find_for_change(conn)?;
+        take_over(conn, own.caller.actor, domain, method, &token, now)
+    };
+    let (domain, superseded) = app.write(own.caller, InForce::BeforeAnswer, take).await?;
+    if superseded == OUSTED_AT_ONCE as usize {
+        app.oust_others(own.caller, &domain.host).await?;
+    }
+    let wanted = Wanted { expires_at: None, failing_since: None, ..wanted };
+    Ok(Verified { domain, wanted, looks, is_verified: true })
+}
+
+/// Makes the domain the holder of its host, unless another domain that is not suspended holds the host. Also returns how many
+/// other registrations this ended.
+fn take_over(
+    conn: &mut Conn,
+    actor: Actor,
+    mut domain: Domain,
+    method: Method,
+    token: &str,
+    now: i64,
+) -> Result<Audited<(Domain, usize)>> {
+    let (user, id) = (domain.user_id, domain.id);
+    if domain.proven_at.is_some() {
+        proof::set_found(conn, id, method, now)?;
+        return Ok(Audited::nothing((domain, 0)));
+    }
+    if proof::held_by_other(conn, &domain.host, user)?.is_some() {
+        return Err(Error::Taken { name: "host", problem: Message::HostProvenByOther });
+    }
+    let suspended = proof::end_suspended(conn, &domain.host)?;
+    let inserted = proof::insert(conn, id, method, token, now);
+    inserted.map_err(taken("host", Message::HostProvenByOther))?;
+    (domain.proven_at, domain.ousted) = (Some(now), false);
+    let verified = actor.did("domain.proven", id, Some(user), now);
+    let mut entries = vec![verified.with(json!({ "host": domain.host, "method": method.as_str() }))];
+    let superseded = oust_some(conn, &domain.host, now, OUSTED_AT_ONCE)?;
+    let count = superseded.len();
+    entries.extend(superseded);
+    entries.extend(suspended.into_iter().map(|(id, owner)| Actor::SERVER.did("domain.unproven", id, Some(owner), now)));
+    Ok(Audited::several((domain, count), entries))
+}
