@@ -96,12 +96,10 @@ pub struct Count {
 /// Usage that was taken out to be written.
 #[derive(Debug, Default)]
 pub struct Taken {
-    counts: Counts,
-    uses: HashMap<SecretId, Use>,
+    counts: Vec<((DomainId, i64), [u32; KINDS])>,
+    uses: Vec<(SecretId, Use)>,
 }
 
-/// Last uses of secrets that are taken at once, so that other writers wait briefly.
-const USE_BATCH: usize = 1_000;
 /// Largest number of secrets whose last use is buffered. The use of a further secret is not recorded.
 const MAX_USES: usize = 1 << 16;
 const SHARDS: usize = 16;
@@ -135,14 +133,14 @@ impl Usage {
         lock(&self.0[secret.get() as usize % SHARDS].uses)
     }
 
-    /// Takes all counts, and a batch of last uses.
+    /// Takes out everything.
     pub fn take(&self) -> Taken {
         let mut taken = Taken::default();
         for shard in &self.0 {
-            taken.counts.extend(std::mem::take(&mut *lock(&shard.counts)));
-            let mut uses = lock(&shard.uses);
-            let batch: Vec<SecretId> = uses.keys().take(USE_BATCH / SHARDS).copied().collect();
-            taken.uses.extend(batch.iter().filter_map(|secret| uses.remove_entry(secret)));
+            let counts = std::mem::take(&mut *lock(&shard.counts));
+            let uses = std::mem::take(&mut *lock(&shard.uses));
+            taken.counts.extend(counts);
+            taken.uses.extend(uses);
         }
         taken
     }
@@ -161,14 +159,11 @@ impl Usage {
 }
 
 impl Taken {
-    /// Whether there is nothing to write.
-    pub fn is_empty(&self) -> bool {
-        self.counts.is_empty() && self.uses.is_empty()
-    }
-
-    /// The number of domains and days with counts.
-    pub fn domains(&self) -> usize {
-        self.counts.len()
+    /// Splits off the counts of at most `size` domains and as many uses. `None` when nothing is left.
+    pub fn next_batch(&mut self, size: usize) -> Option<Taken> {
+        let counts = self.counts.split_off(self.counts.len().saturating_sub(size));
+        let uses = self.uses.split_off(self.uses.len().saturating_sub(size));
+        (!counts.is_empty() || !uses.is_empty()).then_some(Taken { counts, uses })
     }
 
     /// The counts that are not 0.
@@ -207,11 +202,13 @@ mod tests {
                 scope.spawn(|| (0..1_000).for_each(|_| usage.count(domain, Kind::Token, 5)));
             }
             for _ in 0..100 {
-                usage.put_back(usage.take());
+                let mut taken = usage.take();
+                taken.next_batch(1).into_iter().for_each(|batch| usage.put_back(batch));
+                usage.put_back(taken);
             }
         });
         assert_eq!(total(&usage.take(), "tokens"), 4_000);
-        assert!(usage.take().is_empty());
+        assert!(usage.take().next_batch(1).is_none());
     }
 
     #[test]

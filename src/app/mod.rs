@@ -75,8 +75,6 @@ pub struct App {
     pub usage: Usage,
     /// Held during a flush.
     writing: Mutex<()>,
-    /// The table `usage_log` may have rows that are not yet added to `usage`.
-    has_log: AtomicBool,
     failures: Failures,
     /// Rate limits of networks and accounts.
     pub budgets: Budgets,
@@ -136,7 +134,6 @@ impl App {
             metrics,
             usage: Usage::default(),
             writing: Mutex::default(),
-            has_log: AtomicBool::new(true),
             failures: Failures::default(),
             budgets: Budgets::new(config.budgets),
             left_out_lines: LeftOut::default(),

@@ -13,7 +13,7 @@ use crate::app::bounds::check_stored;
 use crate::config::{self, Config};
 use crate::db::audit::{Actor, Audited, Entry};
 use crate::db::domain::{Domain, NewDomain};
-use crate::db::{Conn, Db, domain, dormancy, proof, usage, user};
+use crate::db::{Conn, Db, domain, dormancy, proof, user};
 use crate::error::{Error, Result as Answer};
 use crate::exit::Exit;
 use crate::id::DomainId;
@@ -166,11 +166,6 @@ impl Operator {
     pub(super) fn write<T>(&self, work: impl FnOnce(&mut Conn) -> Answer<T>) -> Result<T, Exit> {
         self.db.check_rights()?;
         self.db.write_now(work).map_err(exit)
-    }
-
-    /// Adds some of the usage that is only logged yet; whether there is more.
-    pub(super) fn add_usage(&self) -> Result<bool, Exit> {
-        self.write(|conn| Ok(usage::fold(conn, 1_000)?))
     }
 
     /// A change with the row that tells of it.

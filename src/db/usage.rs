@@ -4,17 +4,15 @@
 //! A busy server writes thousands of rows a second. So each batch is one statement with all rows in one JSON value,
 //! which both databases can read.
 
-use std::collections::HashMap;
-
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 use serde_json::json;
 
-use super::schema::{domains, usage, usage_log, users};
+use super::schema::{domains, usage, users};
 use super::{Conn, batch};
 use crate::error::Result;
 use crate::id::{DomainId, UserId};
-use crate::usage::{Count, Taken};
+use crate::usage::Taken;
 
 /// Rows are added in one order everywhere, so that two nodes cannot deadlock. A locked domain is skipped: the deletion
 /// of its account waits for this transaction, so this transaction must not wait for the deletion.
@@ -28,11 +26,6 @@ const ADD_COUNTS: [&str; 2] = [
      FROM jsonb_array_elements($1::JSONB) JOIN domains ON domains.id = value ->> 0 ORDER BY 1, 2, 3
      FOR KEY SHARE OF domains SKIP LOCKED
      ON CONFLICT (domain_id, day, kind) DO UPDATE SET count = usage.count + excluded.count",
-];
-
-const LOG: [&str; 2] = [
-    "INSERT INTO usage_log (bucket, counts) SELECT value ->> 0, value ->> 1 FROM json_each($1)",
-    "INSERT INTO usage_log (bucket, counts) SELECT value ->> 0, value ->> 1 FROM jsonb_array_elements($1::JSONB)",
 ];
 
 /// A later use that another node has written is kept.
@@ -54,60 +47,6 @@ const ADD_USES: [&str; 2] = [
 pub fn add(conn: &mut Conn, taken: &Taken) -> QueryResult<()> {
     let counts = taken.counts().map(|count| json!([count.domain.as_str(), count.day, count.kind, count.count]));
     run(conn, ADD_COUNTS, counts.collect())?;
-    add_uses(conn, taken)
-}
-
-/// Appends counts to the log, from which [`fold`] adds them, and records uses of secrets.
-///
-/// Adding the counts of tens of thousands of domains every second would touch as many places of the table. Appending
-/// them is cheap, and [`fold`] then adds several counts of a domain at once.
-pub fn log(conn: &mut Conn, taken: &Taken) -> QueryResult<()> {
-    let mut buckets: HashMap<String, Vec<Logged>> = HashMap::new();
-    for Count { domain, day, kind, count } in taken.counts() {
-        buckets.entry(bucket(&domain)).or_default().push((domain.to_string(), day, kind.into_owned(), count));
-    }
-    let rows = buckets.iter().map(|(bucket, counts)| json!([bucket, json!(counts).to_string()]));
-    run(conn, LOG, rows.collect())?;
-    add_uses(conn, taken)
-}
-
-/// Adds the oldest logged counts, of about `most` domains and kinds. Returns `true` if more are left.
-pub fn fold(conn: &mut Conn, most: usize) -> QueryResult<bool> {
-    let mut sums: HashMap<(String, i64, String), i64> = HashMap::new();
-    let mut more = true;
-    while more && sums.len() < most {
-        let oldest = usage_log::table.order(usage_log::id).select(usage_log::bucket);
-        let Some(bucket) = oldest.first::<String>(conn).optional()? else {
-            more = false;
-            break;
-        };
-        let whole = diesel::delete(usage_log::table.filter(usage_log::bucket.eq(bucket)));
-        let logged: Vec<String> = whole.returning(usage_log::counts).get_results(conn)?;
-        for (domain, day, kind, count) in logged.iter().flat_map(|counts| parse(counts)) {
-            *sums.entry((domain, day, kind)).or_default() += count;
-        }
-    }
-    run(conn, ADD_COUNTS, sums.iter().map(|((domain, day, kind), count)| json!([domain, day, kind, count])).collect())?;
-    Ok(more)
-}
-
-/// A logged count: domain, day, kind and count.
-type Logged = (String, i64, String, i64);
-
-fn parse(counts: &str) -> Vec<Logged> {
-    serde_json::from_str(counts).unwrap_or_else(|error| {
-        log::error!("a row of usage_log cannot be read and is dropped: {error}");
-        Vec::new()
-    })
-}
-
-/// The bucket of the log with a domain's counts: the last two characters of the domain's random id.
-fn bucket(domain: &DomainId) -> String {
-    let id = domain.as_str();
-    id[id.len() - 2..].to_owned()
-}
-
-fn add_uses(conn: &mut Conn, taken: &Taken) -> QueryResult<()> {
     let uses = taken.uses().map(|(secret, used)| json!([secret.get(), used.at, used.from]));
     run(conn, ADD_USES, uses.collect())
 }
@@ -137,18 +76,10 @@ pub struct Counted {
 
 /// Returns the counts of one of the tenant's domains since the day `since`.
 pub fn list(conn: &mut Conn, tenant: UserId, domain: DomainId, since: i64) -> Result<Vec<Counted>> {
-    // One snapshot, because counts move from the log to the table at any time.
-    conn.in_snapshot(|conn| {
-        let own = usage::table
-            .inner_join(domains::table.on(domains::id.eq(usage::domain_id)))
-            .filter(domains::user_id.eq(tenant).and(usage::domain_id.eq(domain)).and(usage::day.ge(since)));
-        let added: Vec<Counted> = own.select(Counted::as_select()).load(conn)?;
-        let logged = usage_log::table.filter(usage_log::bucket.eq(bucket(&domain))).select(usage_log::counts);
-        let logged: Vec<String> = logged.load(conn)?;
-        let logged = logged.iter().flat_map(|counts| parse(counts));
-        let of_it = logged.filter(|(id, day, ..)| id == domain.as_str() && *day >= since);
-        Ok(added.into_iter().chain(of_it.map(|(_, day, kind, count)| Counted { day, kind, count })).collect())
-    })
+    let own = usage::table
+        .inner_join(domains::table.on(domains::id.eq(usage::domain_id)))
+        .filter(domains::user_id.eq(tenant).and(usage::domain_id.eq(domain)).and(usage::day.ge(since)));
+    Ok(own.select(Counted::as_select()).load(conn)?)
 }
 
 /// A domain with a count of one kind on one day, for the operator.
