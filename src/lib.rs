@@ -34,7 +34,7 @@
 //! Imports flow strictly down; a test reads them:
 //!
 //! ```text
-//! main > cli > server, process > api > gate > actions > app > directory > db > token, password, proof, connections > config
+//! main > cli, testing > server, process > api > gate > actions > app > directory > db > token, password, proof, connections > config
 //!      > secret, host, name, hashtag, logging > shares > plan, usage, metrics > id > error, exit > reason, locale
 //! ```
 
@@ -71,6 +71,7 @@ pub mod reason;
 pub mod secret;
 pub mod server;
 pub mod shares;
+pub mod testing;
 pub mod token;
 pub mod usage;
 
@@ -78,5 +79,8 @@ mod api;
 
 pub use app::App;
 pub use config::Config;
+pub use error::Error;
+pub use gate::bearer::{AccessToken, Bearer, Scope, Scoped, UserToken};
+pub use id::UserId;
 /// What the documentation of a route of your own needs; see [`server::Register`].
 pub use utoipa;

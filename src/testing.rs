@@ -1,0 +1,162 @@
+//! A gate for the tests of a program that protects routes with this library.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use actix_web::{App, get, test};
+//! use gatebird::testing::TestGate;
+//! use gatebird::{Bearer, Error};
+//!
+//! #[get("/orders")]
+//! async fn orders(token: Bearer) -> Result<String, Error> {
+//!     Ok(format!("orders of user {}", token.tenant().get()))
+//! }
+//!
+//! # actix_web::rt::System::new().block_on(async {
+//! let gate = TestGate::start();
+//! let shop = gate.tenant("alice");
+//! let service = test::init_service(App::new().app_data(gate.app()).service(orders)).await;
+//! let ask = || test::TestRequest::get().uri("/orders").insert_header(("Authorization", shop.access_token("posts:read")));
+//!
+//! assert_eq!(test::call_service(&service, ask().to_request()).await.status(), 200);
+//! let earlier = ask().to_request();
+//! gate.advance(Duration::from_secs(60));
+//! assert_eq!(test::call_service(&service, earlier).await.status(), 419);
+//! # });
+//! ```
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix_web::web;
+
+use crate::actions::accounts::Signup;
+use crate::actions::domains;
+use crate::app::{self, App, Clock};
+use crate::config::Config;
+use crate::db::audit::{Actor, Audited};
+use crate::db::domain::NewDomain;
+use crate::db::{Conn, user};
+use crate::id::{DomainId, TokenId, UserId};
+use crate::plan::Plan;
+
+/// A running gate on a database in a temporary folder, which is removed with it. Its clock stands until it is moved.
+pub struct TestGate {
+    app: web::Data<App>,
+    clock: Arc<TestClock>,
+    folder: PathBuf,
+}
+
+struct TestClock {
+    started_at: i64,
+    /// Nanoseconds since then.
+    passed: AtomicU64,
+}
+
+impl Clock for Arc<TestClock> {
+    fn now(&self) -> i64 {
+        self.started_at + (self.steady() / 1_000_000_000) as i64
+    }
+
+    fn steady(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
+    }
+}
+
+impl TestGate {
+    /// Starts a gate with the default settings.
+    ///
+    /// # Panics
+    /// When the temporary folder cannot be used.
+    pub fn start() -> TestGate {
+        TestGate::with(&[])
+    }
+
+    /// Starts a gate with those settings, such as `("SCOPES", "orders:read orders:write")`.
+    ///
+    /// # Panics
+    /// When a setting is wrong, or the temporary folder cannot be used.
+    pub fn with(settings: &[(&str, &str)]) -> TestGate {
+        let folder = std::env::temp_dir().join(format!("gatebird-test-{}", TokenId::random()));
+        let url = format!("sqlite://{}", folder.join("gatebird.db").display());
+        let settings = [settings, &[("DATABASE_URL", &*url), ("METRICS_ADDR", "off"), ("BCRYPT_COST", "4")]].concat();
+        let get = |key: &str| settings.iter().find(|(name, _)| *name == key).map(|(_, value)| (*value).to_owned());
+        let config = Config::load(get).unwrap_or_else(|problems| panic!("{problems}"));
+        let clock = Arc::new(TestClock { started_at: app::system_time(), passed: AtomicU64::new(0) });
+        let app = App::start_with_clock(config, Box::new(Arc::clone(&clock)));
+        let app = app.unwrap_or_else(|exit| panic!("{}", exit.line));
+        TestGate { app, clock, folder }
+    }
+
+    /// The data that extractors need: pass it to `actix_web::App::app_data`.
+    pub fn app(&self) -> web::Data<App> {
+        self.app.clone()
+    }
+
+    /// Makes a user with a domain on the premium plan.
+    ///
+    /// # Panics
+    /// When the username is malformed or taken.
+    pub fn tenant(&self, username: &str) -> TestTenant {
+        let signup = Signup::parse(username, None).unwrap_or_else(|error| panic!("{username}: {error}"));
+        let now = self.app.now();
+        let user = signup.with_hash(String::new(), now);
+        let host = format!("{}.example.com", TokenId::random());
+        let host = domains::host(&host, self.app.config.local_hosts).expect("a host name");
+        let new = NewDomain { host, plan: Plan::Premium, scopes: None, audiences: None, jwks: None };
+        let insert = |conn: &mut Conn| {
+            let user = user::insert(conn, &user)?.id;
+            let registered = domains::register_row(conn, Actor::SERVER, user, &new, now)?;
+            Ok::<Audited<_>, _>(registered.map(|(domain, _)| (user, domain.id)))
+        };
+        let inserted = self.app.write_now(insert);
+        let (user, domain) = inserted.unwrap_or_else(|error| panic!("{username}: {error}"));
+        TestTenant { app: self.app(), user, domain }
+    }
+
+    /// Moves the clock.
+    pub fn advance(&self, time: Duration) {
+        self.clock.passed.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+    }
+}
+
+impl Drop for TestGate {
+    fn drop(&mut self) {
+        // The operating system removes what is left in its temporary folder.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A user with a domain.
+pub struct TestTenant {
+    app: web::Data<App>,
+    user: UserId,
+    domain: DomainId,
+}
+
+impl TestTenant {
+    /// The user, as [`crate::Bearer::tenant`] returns it.
+    pub fn user(&self) -> UserId {
+        self.user
+    }
+
+    /// Issues an access token of the domain with those scopes, separated by spaces, for this server.
+    ///
+    /// # Panics
+    /// When the domain is gone.
+    pub fn access_token(&self, scope: &str) -> String {
+        let client = self.app.directory.by_id(&self.domain).expect("the domain is there");
+        self.app.access_token(&client, scope, &[&self.app.config.issuer]).0
+    }
+
+    /// Issues a user token.
+    ///
+    /// # Panics
+    /// When the user is gone.
+    pub fn user_token(&self) -> String {
+        let tenant = self.app.directory.tenant(self.user.get()).expect("the user is there");
+        self.app.user_token(&tenant)
+    }
+}
