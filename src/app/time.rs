@@ -242,7 +242,7 @@ impl App {
     /// assertion lives, all assertions used before its start have expired, and this is `i64::MIN`.
     pub(crate) fn remembers_since(&self) -> i64 {
         let up = seconds(self.steady_now().saturating_sub(self.started.steady));
-        if up > assertion::LONGEST_LIFE + TOLERANCE { i64::MIN } else { self.started.at }
+        if up > assertion::MAX_LIFETIME + TOLERANCE { i64::MIN } else { self.started.at }
     }
 
     /// Updates the trusted time, and stores it in the database.

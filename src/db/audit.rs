@@ -211,7 +211,7 @@ fn append(conn: &mut Conn, entries: &[Entry]) -> QueryResult<()> {
 }
 
 /// Rows per statement. Each has nine values, and PostgreSQL takes 65,535 values in a statement.
-const AT_ONCE: usize = 1_000;
+const ROWS_PER_STATEMENT: usize = 1_000;
 
 fn insert(conn: &mut Conn, rows: &[Row]) -> QueryResult<()> {
     match conn {
@@ -220,7 +220,7 @@ fn insert(conn: &mut Conn, rows: &[Row]) -> QueryResult<()> {
         }
         // One statement per row would be one round trip per row.
         Conn::Postgres(conn) => rows
-            .chunks(AT_ONCE)
+            .chunks(ROWS_PER_STATEMENT)
             .try_for_each(|rows| diesel::insert_into(audit::table).values(rows).execute(conn).map(drop)),
     }
 }

@@ -112,7 +112,7 @@ const SQLITE: &[&str] = &[
 const POSTGRES: &[&str] = &["SET statement_timeout = '1200ms'", "SET idle_in_transaction_session_timeout = '5s'"];
 
 /// By default libpq waits forever, even for a server that vanished. Two seconds is the minimum for `connect_timeout`.
-const PATIENT: [(&str, &str); 5] = [
+const TIMEOUTS: [(&str, &str); 5] = [
     ("connect_timeout", "2"),
     ("keepalives_idle", "2"),
     ("keepalives_interval", "1"),
@@ -123,7 +123,7 @@ const PATIENT: [(&str, &str); 5] = [
 /// Returns the URL with the timeouts that it does not set itself.
 fn with_timeouts(url: &str) -> String {
     let mut url = url.to_owned();
-    for (name, value) in PATIENT {
+    for (name, value) in TIMEOUTS {
         if !url.contains(&format!("{name}=")) {
             url.push(if url.contains('?') { '&' } else { '?' });
             url.push_str(&format!("{name}={value}"));
@@ -191,7 +191,7 @@ impl Conn {
 }
 
 /// Files larger than this are not checked at the start, which reads them completely.
-pub(super) const CHECKED_AT_START: i64 = 64 << 20;
+pub(super) const MAX_CHECKED_AT_START: i64 = 64 << 20;
 
 #[derive(QueryableByName)]
 struct Finding {
@@ -199,13 +199,13 @@ struct Finding {
     quick_check: String,
 }
 
-/// Refuses a damaged SQLite file before anything is written to it. Files larger than `most` bytes are not checked.
-pub(super) fn check_file(conn: &mut Conn, database: &Database, most: i64) -> std::result::Result<(), Exit> {
+/// Refuses a damaged SQLite file before anything is written to it. Files larger than `max_size` bytes are not checked.
+pub(super) fn check_file(conn: &mut Conn, database: &Database, max_size: i64) -> std::result::Result<(), Exit> {
     let (Conn::Sqlite(conn), Database::Sqlite(path)) = (conn, database) else {
         return Ok(());
     };
     let size = std::fs::metadata(path).map_or(0, |file| file.len() as i64);
-    if size > most {
+    if size > max_size {
         return Ok(());
     }
     let findings: Vec<Finding> = diesel::sql_query("PRAGMA quick_check(1)").load(conn).map_err(refused(database))?;
@@ -227,7 +227,7 @@ pub(super) enum Refusal {
 }
 
 /// Parts of the messages by which a refusal is recognized.
-const KNOWN: [(Refusal, &[&str]); 4] = [
+const MESSAGES: [(Refusal, &[&str]); 4] = [
     (Refusal::Damaged, &["not a database", "malformed", "unsupported file format"]),
     (Refusal::Full, &["disk is full", "disk I/O error", "unable to open database file", "No space left on device"]),
     (Refusal::Forbidden, &["readonly database", "permission denied", "must be owner of", "not permitted to log in"]),
@@ -237,7 +237,7 @@ const KNOWN: [(Refusal, &[&str]); 4] = [
 
 impl Refusal {
     pub(super) fn of(text: &str) -> Refusal {
-        let known = KNOWN.iter().find(|(_, words)| words.iter().any(|word| text.contains(word)));
+        let known = MESSAGES.iter().find(|(_, words)| words.iter().any(|word| text.contains(word)));
         known.map_or(Refusal::Away, |(refusal, _)| *refusal)
     }
 

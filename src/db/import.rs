@@ -19,7 +19,7 @@ use crate::plan::Plan;
 use crate::secret::{ClientSecret, SecretDigest};
 
 /// Recommended number of rows per call. PostgreSQL takes 65,535 values in a statement.
-pub const AT_ONCE: usize = 1_000;
+pub const BATCH_SIZE: usize = 1_000;
 
 /// A domain to be registered with an existing secret.
 #[derive(Debug)]

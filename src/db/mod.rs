@@ -66,7 +66,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_millis(1400);
 /// to updating the directory after a commit.
 pub(crate) const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause between attempts to update the directory after a commit.
-const PAUSE: Duration = Duration::from_millis(100);
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// Limit for getting a connection from a pool, within [`REQUEST_TIMEOUT`].
 const CONNECTION_TIMEOUT: Duration = Duration::from_millis(1000);
 const SQLITE_READERS: u32 = 8;
@@ -398,7 +398,7 @@ impl Db {
                 return Err(Error::CommitUnknown);
             }
             log::debug!("a change is committed; applying it is tried again: {cause}");
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(RETRY_INTERVAL);
             applied = self.follower().and_then(|mut conn| after(&mut conn));
         }
         Ok(())
@@ -450,7 +450,7 @@ fn make_unserved(database: &Database) -> std::result::Result<(), Exit> {
 /// Checks the database and migrates it as `policy` allows.
 fn prepare(database: &Database, policy: Policy) -> std::result::Result<Migrated, Exit> {
     let mut conn = connection::establish(database, Access::Write).map_err(refused(database))?;
-    connection::check_file(&mut conn, database, connection::CHECKED_AT_START)?;
+    connection::check_file(&mut conn, database, connection::MAX_CHECKED_AT_START)?;
     connection::check_server(&mut conn, database)?;
     migrate::run(&mut conn, database, policy)
 }
@@ -528,20 +528,20 @@ fn no_connection(error: r2d2::Error) -> Error {
 /// Errors that may pass by themselves become `Busy`; the others are bugs.
 impl From<DieselError> for Error {
     fn from(error: DieselError) -> Error {
-        let passing = match &error {
+        let is_transient = match &error {
             DieselError::DatabaseError(kind, details) => match kind {
                 DatabaseErrorKind::ClosedConnection
                 | DatabaseErrorKind::UnableToSendCommand
                 | DatabaseErrorKind::SerializationFailure
                 | DatabaseErrorKind::ReadOnlyTransaction => true,
-                DatabaseErrorKind::Unknown => PASSING.iter().any(|part| details.message().contains(part)),
+                DatabaseErrorKind::Unknown => TRANSIENT_ERRORS.iter().any(|part| details.message().contains(part)),
                 _ => false,
             },
             DieselError::BrokenTransactionManager => true,
             DieselError::RollbackErrorOnCommit { .. } => true,
             _ => false,
         };
-        if passing {
+        if is_transient {
             log::warn!("the database is unavailable: {error}");
             Error::Busy
         } else {
@@ -551,7 +551,7 @@ impl From<DieselError> for Error {
 }
 
 /// Parts of the messages of SQLite and PostgreSQL for errors that may pass by themselves.
-const PASSING: &[&str] = &[
+const TRANSIENT_ERRORS: &[&str] = &[
     "database is locked",
     "database table is locked",
     "database or disk is full",

@@ -136,16 +136,16 @@ pub fn next_ousting(conn: &mut Conn) -> QueryResult<Option<String>> {
 }
 
 /// Seconds after `since` from which the time of a check is considered wrong: correct clocks never differ by two days.
-const FAR_FUTURE: i64 = 3 * 86_400;
+const MAX_CLOCK_ERROR: i64 = 3 * 86_400;
 
-/// Returns at most `most` proofs that were last checked at `since` or before, the oldest check first. A check dated in
+/// Returns at most `limit` proofs that were last checked at `since` or before, the oldest check first. A check dated in
 /// the far future by a wrong clock is due too.
-pub fn due(conn: &mut Conn, since: i64, most: i64) -> QueryResult<Vec<Held>> {
+pub fn due(conn: &mut Conn, since: i64, limit: i64) -> QueryResult<Vec<Held>> {
     proofs::table
         .inner_join(domains::table)
-        .filter(proofs::checked_at.le(since).or(proofs::checked_at.gt(since + FAR_FUTURE)))
+        .filter(proofs::checked_at.le(since).or(proofs::checked_at.gt(since + MAX_CLOCK_ERROR)))
         .order(proofs::checked_at)
-        .limit(most)
+        .limit(limit)
         .select((Proof::as_select(), domains::host, domains::user_id))
         .load(conn)
 }

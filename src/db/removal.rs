@@ -17,7 +17,7 @@ pub struct Removal {
 
 /// Each domain takes its secrets and its proof with it, and each of those rows is a change of the directory. So a batch
 /// has few domains.
-const DOMAINS_AT_ONCE: i64 = 10;
+const DOMAIN_BATCH_SIZE: i64 = 10;
 
 /// The tables with rows of an account, in the order of removal, each with the condition for the rows of a batch.
 ///
@@ -42,7 +42,7 @@ pub fn list(conn: &mut Conn) -> QueryResult<Vec<Removal>> {
 pub fn remove_some(conn: &mut Conn, user: UserId, rows: i64) -> QueryResult<usize> {
     if let Conn::Postgres(conn) = conn {
         // The writer of usage skips locked domains, so the two never wait for each other.
-        let next = domains::table.filter(domains::user_id.eq(user)).order(domains::host).limit(DOMAINS_AT_ONCE);
+        let next = domains::table.filter(domains::user_id.eq(user)).order(domains::host).limit(DOMAIN_BATCH_SIZE);
         next.select(domains::user_id).for_update().load::<UserId>(conn)?;
     }
     for (table, owned) in OWNED {

@@ -70,17 +70,17 @@ impl Stamped {
             return Ok(true);
         }
         let row = revision_stamps::table.find(self.revision).first::<Stamped>(conn).optional()?;
-        Ok(row.map_or(self.revision < last.revision - KEPT_STAMPS, |row| row == self))
+        Ok(row.map_or(self.revision < last.revision - MAX_STAMPS, |row| row == self))
     }
 }
 
 /// Number of revisions that keep their stamps: more than are added between two reads of a node.
-const KEPT_STAMPS: i64 = 100_000;
+const MAX_STAMPS: i64 = 100_000;
 
 /// Deletes at most `rows` of the oldest stamps and returns their number.
 pub fn prune_stamps(conn: &mut Conn, rows: i64) -> QueryResult<usize> {
     let old = "revision < (SELECT value FROM revision) - $1";
-    batch::delete_some::<BigInt, _>(conn, "revision_stamps", old, KEPT_STAMPS, rows)
+    batch::delete_some::<BigInt, _>(conn, "revision_stamps", old, MAX_STAMPS, rows)
 }
 
 /// The state of the counter of revisions.
@@ -162,13 +162,13 @@ pub fn changes(
 }
 
 /// Seconds beyond the present from which a tombstone's time is considered wrong.
-const WRONG_CLOCK: i64 = 86_400;
+const MAX_CLOCK_ERROR: i64 = 86_400;
 
 /// Returns the last of the tombstones that are older than `before` and not preceded by a younger one.
 pub fn last_old_tombstone(conn: &mut Conn, before: i64, now: i64) -> QueryResult<Option<i64>> {
     // The time alone does not decide: clocks of nodes may differ, and tombstones are pruned in the order of revisions.
     // One dated by a wrong clock counts as old as the next one with a plausible time.
-    let young = tombstones::buried_at.ge(before).and(tombstones::buried_at.le(now + WRONG_CLOCK));
+    let young = tombstones::buried_at.ge(before).and(tombstones::buried_at.le(now + MAX_CLOCK_ERROR));
     let young = tombstones::table.filter(young).order(tombstones::revision).select(tombstones::revision);
     let first_young: i64 = young.first(conn).optional()?.unwrap_or(i64::MAX);
     let old = tombstones::buried_at.lt(before).and(tombstones::revision.lt(first_young));

@@ -53,7 +53,7 @@ const MISSING: &str = "SELECT needed.privilege || ' on ' || class.relname AS mis
     ORDER BY class.relname, needed.privilege";
 
 /// Maximum number of missing privileges that the message names.
-const NAMED: usize = 6;
+const MAX_NAMED: usize = 6;
 
 /// Refuses a database whose rows cannot be changed.
 pub(super) fn check(conn: &mut Conn, database: &Database) -> Result<(), Exit> {
@@ -70,8 +70,8 @@ pub(super) fn check(conn: &mut Conn, database: &Database) -> Result<(), Exit> {
         return Ok(());
     }
     let State { role, schema, .. } = state;
-    let named: Vec<&str> = missing.iter().take(NAMED).map(|right| right.missing.as_str()).collect();
-    let more = if missing.len() > NAMED { ", ..." } else { "" };
+    let named: Vec<&str> = missing.iter().take(MAX_NAMED).map(|right| right.missing.as_str()).collect();
+    let more = if missing.len() > MAX_NAMED { ", ..." } else { "" };
     Err(Exit::no_permission(format!(
         "the role {role} lacks privileges: {}{more}; the owner can run: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES \
          IN SCHEMA {schema} TO {role}; GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role};",

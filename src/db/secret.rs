@@ -108,20 +108,20 @@ pub fn rotate(
         let later = secrets::expires_at.is_null().or(secrets::expires_at.gt(deadline));
         diesel::update(others.filter(later)).set(secrets::expires_at.eq(deadline)).execute(conn)?;
     }
-    drop_over(conn, domain, now)?;
+    prune_expired(conn, domain, now)?;
     insert(conn, domain, new, maker, now)
 }
 
 /// Number of expired secrets per domain that are kept for the owner to see.
-const SHOWN: i64 = 20;
+const MAX_EXPIRED: i64 = 20;
 /// Maximum number of secrets that a rotation prunes.
-const AT_ONCE: i64 = 100;
+const MAX_PRUNED: i64 = 100;
 
-/// Deletes the expired secrets of a domain except the last [`SHOWN`].
-fn drop_over(conn: &mut Conn, domain: DomainId, now: i64) -> QueryResult<()> {
+/// Deletes the expired secrets of a domain except the last [`MAX_EXPIRED`].
+fn prune_expired(conn: &mut Conn, domain: DomainId, now: i64) -> QueryResult<()> {
     let now = trusted_time::at_most(conn, now)?;
     let over = secrets::table.filter(secrets::domain_id.eq(domain).and(secrets::expires_at.le(now)));
-    let old = over.order((secrets::expires_at.desc(), secrets::id.desc())).offset(SHOWN).limit(AT_ONCE);
+    let old = over.order((secrets::expires_at.desc(), secrets::id.desc())).offset(MAX_EXPIRED).limit(MAX_PRUNED);
     let old: Vec<SecretId> = old.select(secrets::id).load(conn)?;
     diesel::delete(secrets::table.filter(secrets::id.eq_any(old))).execute(conn).map(drop)
 }

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::id::Stamp;
 
 /// Revisions per step, which takes some ten milliseconds and a few megabytes.
-const STEP: i64 = 10_000;
+const REVISIONS_PER_STEP: i64 = 10_000;
 
 /// The state of the database that has been applied.
 #[derive(Debug, Default)]
@@ -136,7 +136,7 @@ impl Directory {
     /// If the database does not answer; what was applied stays. `Outdated` if this node can no longer learn what it
     /// missed.
     pub fn catch_up(&self, conn: &mut Conn) -> Result<()> {
-        self.catch_up_in_steps(conn, STEP)
+        self.catch_up_in_steps(conn, REVISIONS_PER_STEP)
     }
 
     /// [`Directory::catch_up`] with `step` revisions per step.

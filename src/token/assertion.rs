@@ -10,16 +10,16 @@ use serde::Deserialize;
 
 use super::client_keys::ClientKeys;
 use super::replay::Fingerprint;
-use super::{Header, MOST_BYTES, decode, present, split, strict};
+use super::{Header, MAX_BYTES, decode, present, split, strict};
 use crate::error::ClientProblem;
 use crate::id::DomainId;
 
 /// The value of `client_assertion_type`.
 pub const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// Maximum time until `exp`, in seconds. Used assertions are remembered for that long.
-pub(crate) const LONGEST_LIFE: i64 = 3600;
+pub(crate) const MAX_LIFETIME: i64 = 3600;
 /// Maximum skew of the client's clock, in seconds (FAPI 2.0 Security Profile §5.3.2.1).
-const SKEW: i64 = 10;
+const MAX_SKEW: i64 = 10;
 
 #[derive(Deserialize)]
 struct Claims<'a> {
@@ -57,7 +57,7 @@ impl Audience<'_> {
 
 /// Returns the client that an assertion claims to be from. Nothing is verified.
 pub fn claimed_client(assertion: &str) -> Option<DomainId> {
-    let (_, payload, _) = split(assertion).filter(|_| assertion.len() <= MOST_BYTES)?;
+    let (_, payload, _) = split(assertion).filter(|_| assertion.len() <= MAX_BYTES)?;
     let payload = decode(payload)?;
     let claims: Claims<'_> = strict(&payload)?;
     DomainId::parse(&claims.sub)
@@ -91,7 +91,7 @@ pub fn verify(
     keys: &ClientKeys,
     at: Circumstances<'_>,
 ) -> Option<Result<Use, ClientProblem>> {
-    let (header, payload, signature) = split(assertion).filter(|_| assertion.len() <= MOST_BYTES)?;
+    let (header, payload, signature) = split(assertion).filter(|_| assertion.len() <= MAX_BYTES)?;
     let message = &assertion[..header.len() + 1 + payload.len()];
     let (header, payload) = (decode(header)?, decode(payload)?);
     let header: Header<'_> = strict(&header)?;
@@ -108,7 +108,7 @@ pub fn verify(
 impl Claims<'_> {
     fn judge(&self, client: &DomainId, at: Circumstances<'_>) -> Result<Use, ClientProblem> {
         let now = at.now as f64;
-        let latest = now + SKEW as f64;
+        let latest = now + MAX_SKEW as f64;
         let is_ahead = |time: Option<f64>| time.is_some_and(|time| time > latest);
         let life = self.iat.map_or(0.0, |iat| self.exp - iat);
         let problem = match self {
@@ -116,7 +116,7 @@ impl Claims<'_> {
             _ if !self.aud.names_one_of(at.audiences) => ClientProblem::AssertionAudience,
             _ if self.exp <= now => ClientProblem::AssertionExpired,
             _ if is_ahead(self.nbf) || is_ahead(self.iat) => ClientProblem::AssertionNotYet,
-            _ if self.exp > latest + LONGEST_LIFE as f64 || life > (LONGEST_LIFE + SKEW) as f64 => {
+            _ if self.exp > latest + MAX_LIFETIME as f64 || life > (MAX_LIFETIME + MAX_SKEW) as f64 => {
                 ClientProblem::AssertionLifetime
             }
             _ => return Ok(self.used(client, at.remembers_since)),
@@ -128,8 +128,8 @@ impl Claims<'_> {
         let named = [client.as_str().as_bytes(), self.jti.as_bytes()].concat();
         let fingerprint = Fingerprint::of(&named);
         // A fast clock makes an assertion look younger than it is.
-        let since = remembers_since.saturating_add(SKEW) as f64;
-        let made = self.iat.or(self.nbf).unwrap_or(self.exp - LONGEST_LIFE as f64);
+        let since = remembers_since.saturating_add(MAX_SKEW) as f64;
+        let made = self.iat.or(self.nbf).unwrap_or(self.exp - MAX_LIFETIME as f64);
         Use { fingerprint, expires_at: self.exp.ceil() as i64, remembered: made > since }
     }
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::config::Algorithm;
 
 /// Maximum number of keys, which allows a client to replace its keys without interruption.
-const MOST: usize = 4;
+const MAX_KEYS: usize = 4;
 /// Members that only a private or a symmetric key has (RFC 7518 §6).
 const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 /// Allowed length of an RSA modulus, in bytes. Longer keys would cost this server more than the client.
@@ -66,7 +66,7 @@ impl ClientKeys {
         if PRIVATE.iter().any(|member| keys.iter().any(|key| key.get(member).is_some())) {
             return Err(KeysProblem::Private);
         }
-        if !(1..=MOST).contains(&keys.len()) {
+        if !(1..=MAX_KEYS).contains(&keys.len()) {
             return Err(KeysProblem::Shape);
         }
         let parsed: Option<Vec<(Jwk, ClientKey)>> = keys.iter().map(ClientKey::parse).collect();

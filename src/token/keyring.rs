@@ -17,7 +17,7 @@ use serde_json::json;
 use super::private_key::PrivateKey;
 use super::seal::Seal;
 use super::verified::Verified;
-use super::{Kind, SKEW};
+use super::{Kind, MAX_SKEW};
 use crate::config::{Algorithm, Config, HmacSecret};
 use crate::id::Stamp;
 
@@ -201,7 +201,7 @@ pub fn phases(terms: &[Term], longest_life: i64, now: i64) -> Vec<Phase> {
 /// Returns the time from which a key that signed until `end` need not verify, in Unix seconds. Its last token has
 /// expired then, with a margin for a node whose slow clock made it sign a little later.
 fn last_use(end: i64, longest_life: i64) -> i64 {
-    end + longest_life + 12 * SKEW
+    end + longest_life + 12 * MAX_SKEW
 }
 
 #[derive(Clone, Debug)]

@@ -29,9 +29,9 @@ use crate::id::{DomainId, TokenId};
 use keyring::{Key, Keyring};
 
 /// Maximum length of a token. Longer tokens are refused unread.
-const MOST_BYTES: usize = 8 * 1024;
+const MAX_BYTES: usize = 8 * 1024;
 /// Maximum clock skew of `iat` and `nbf`, in seconds. `exp` has no leeway.
-const SKEW: i64 = 5;
+const MAX_SKEW: i64 = 5;
 
 /// The kind of a token, which the header member `typ` states (RFC 8725 §3.11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +180,7 @@ impl Authentic {
 /// Verifies a token, except for its audience, owner, revocation and `exp`. `None` does not say why a token is refused.
 /// A token that was verified before is found by its digest.
 pub fn verify(token: &str, keyring: &Keyring, config: &Config, now: i64) -> Option<Arc<Authentic>> {
-    if token.len() > MOST_BYTES {
+    if token.len() > MAX_BYTES {
         return None;
     }
     let fingerprint = verified::fingerprint(token);
@@ -202,7 +202,7 @@ fn verify_anew(token: &str, keyring: &Keyring, config: &Config, now: i64) -> Opt
     }
     let claims: Claims<'static> = strict(&decode(payload)?)?;
     let (subject, id) = (subject(kind, &claims)?, TokenId::parse(&claims.jti)?);
-    let past = 0..=now + SKEW;
+    let past = 0..=now + MAX_SKEW;
     let acceptable = claims.iss == config.issuer
         && past.contains(&claims.iat)
         && claims.nbf.is_none_or(|nbf| past.contains(&nbf))

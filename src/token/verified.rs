@@ -15,7 +15,7 @@ use quick_cache::sync::Cache;
 use super::Authentic;
 
 /// Maximum number of entries, of one or two kilobytes each.
-const MOST: usize = 16 * 1024;
+const MAX_ENTRIES: usize = 16 * 1024;
 
 /// The SHA-256 of a token's text.
 pub(super) type Fingerprint = [u8; 32];
@@ -29,7 +29,7 @@ pub(super) struct Verified(Cache<Fingerprint, Arc<Authentic>>);
 
 impl Default for Verified {
     fn default() -> Verified {
-        Verified(Cache::new(MOST))
+        Verified(Cache::new(MAX_ENTRIES))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::app;
 use crate::app::bounds::check_stored;
 use crate::config::Config;
 use crate::db::audit::{Actor, Audited, Entry};
-use crate::db::import::{self, AT_ONCE, Landed};
+use crate::db::import::{self, BATCH_SIZE, Landed};
 use crate::db::user::NewUser;
 use crate::db::{Conn, domain, secret, user};
 use crate::exit::Exit;
@@ -44,10 +44,10 @@ pub(super) fn import(operator: &Operator, path: &Path, make_users: bool, secrets
     };
     let loaded = operator.change_all(|conn| {
         import::begin(conn).map_err(failed)?;
-        let mut batch = Vec::with_capacity(AT_ONCE);
+        let mut batch = Vec::with_capacity(BATCH_SIZE);
         while let Some(row) = file.next(load.secrets.is_some(), &mut load.report)? {
             batch.push(row);
-            if batch.len() == AT_ONCE {
+            if batch.len() == BATCH_SIZE {
                 load.take(conn, std::mem::take(&mut batch))?;
             }
         }

@@ -14,7 +14,7 @@ use crate::app;
 use crate::app::bounds::check_stored;
 use crate::config::Config;
 use crate::db::audit::{Actor, Audited, Entry};
-use crate::db::import::{self, AT_ONCE, Landed};
+use crate::db::import::{self, BATCH_SIZE, Landed};
 use crate::db::user::{self, NewUser};
 use crate::db::{Conn, domain, secret};
 use crate::exit::Exit;
@@ -122,7 +122,7 @@ impl Moving<'_> {
                 new.push(user);
             }
         }
-        for batch in new.chunks(AT_ONCE) {
+        for batch in new.chunks(BATCH_SIZE) {
             self.insert_users(conn, batch, &mut owners)?;
         }
         Ok(owners)
@@ -205,7 +205,7 @@ impl Moving<'_> {
             }
         }
         while !new.is_empty() {
-            let rest = new.split_off(AT_ONCE.min(new.len()));
+            let rest = new.split_off(BATCH_SIZE.min(new.len()));
             let (numbers, rows) = std::mem::replace(&mut new, rest).into_iter().unzip();
             self.insert_domains(conn, numbers, rows)?;
         }

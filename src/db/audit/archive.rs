@@ -11,9 +11,9 @@ use super::chain::Head;
 pub const ARCHIVED: &str = "audit.archived";
 
 /// Rows that one transaction deletes, which takes some milliseconds.
-const DELETED_AT_ONCE: i64 = 1_000;
+const DELETE_BATCH_SIZE: i64 = 1_000;
 /// Seconds beyond the present from which a row's time is considered wrong.
-const WRONG_CLOCK: i64 = 86_400;
+const MAX_CLOCK_ERROR: i64 = 86_400;
 
 /// Returns the head of the archive: the last archived row.
 pub fn end(conn: &mut Conn) -> QueryResult<Head> {
@@ -33,7 +33,7 @@ pub fn move_end(conn: &mut Conn, before: &Head, end: &Head) -> QueryResult<bool>
 /// Returns the number of the last row before the first one that is dated `time` or later. Rows are ordered by number,
 /// because the clocks of two nodes may differ.
 pub fn last_before(conn: &mut Conn, time: i64, now: i64) -> QueryResult<Option<i64>> {
-    let later = audit::table.filter(audit::at.ge(time).and(audit::at.le(now + WRONG_CLOCK)));
+    let later = audit::table.filter(audit::at.ge(time).and(audit::at.le(now + MAX_CLOCK_ERROR)));
     let first: Option<i64> = later.order(audit::id).select(audit::id).first(conn).optional()?;
     let older = audit::table.filter(audit::id.lt(first.unwrap_or(i64::MAX)));
     older.order(audit::id.desc()).select(audit::id).first(conn).optional()
@@ -48,8 +48,8 @@ pub fn hash_of(conn: &mut Conn, id: i64) -> QueryResult<Option<Vec<u8>>> {
 pub fn delete_some(conn: &mut Conn) -> QueryResult<bool> {
     let end = end(conn)?.id;
     let archived = audit::table.filter(audit::id.le(end)).order(audit::id).select(audit::id);
-    let ids: Vec<i64> = archived.limit(DELETED_AT_ONCE).load(conn)?;
+    let ids: Vec<i64> = archived.limit(DELETE_BATCH_SIZE).load(conn)?;
     let Some(last) = ids.last() else { return Ok(false) };
     diesel::delete(audit::table.filter(audit::id.le(last))).execute(conn)?;
-    Ok(ids.len() as i64 == DELETED_AT_ONCE)
+    Ok(ids.len() as i64 == DELETE_BATCH_SIZE)
 }

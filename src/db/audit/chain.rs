@@ -24,7 +24,7 @@ use super::super::schema::audit_head;
 use super::{Row, archive, list_from};
 
 /// Rows that are read at once.
-const AT_ONCE: i64 = 1_000;
+const BATCH_SIZE: i64 = 1_000;
 
 /// Returns the hash of a row that follows a row with the hash `before`.
 pub(super) fn hash(before: &[u8], row: &Row) -> Vec<u8> {
@@ -140,22 +140,22 @@ pub fn verify(conn: &mut Conn, known: Option<&Head>) -> QueryResult<Result<Head,
 fn walk(conn: &mut Conn, archived: &Head, known: Option<&Head>) -> QueryResult<Result<Head, Broken>> {
     let mistyped = mistyped(conn)?;
     let mut reached = archived.clone();
-    let mut told = archived.id == 0;
+    let mut is_confirmed = archived.id == 0;
     if let Some(known) = known.filter(|known| known.id > 0 && known.id <= archived.id && *known != archived) {
         let id = known.id;
         let problem =
             if id == archived.id { REWRITTEN } else { "is archived: also give its file and the files after it" };
         return Ok(Err(Broken { id, problem }));
     }
-    let (mut from, mut at_once) = (i64::MIN, AT_ONCE);
+    let (mut from, mut batch_size) = (i64::MIN, BATCH_SIZE);
     loop {
         // The end is read before the rows, so that a row that is appended meanwhile never seems to be missing.
         let end: Option<(i64, Vec<u8>)> =
             audit_head::table.select((audit_head::last, audit_head::hash)).first(conn).optional()?;
-        let rows = match list_from(conn, from, at_once) {
+        let rows = match list_from(conn, from, batch_size) {
             // Some row cannot be read. Reading one at a time finds its number.
-            Err(DieselError::DeserializationError(_)) if at_once > 1 => {
-                at_once = 1;
+            Err(DieselError::DeserializationError(_)) if batch_size > 1 => {
+                batch_size = 1;
                 continue;
             }
             Err(DieselError::DeserializationError(_)) => {
@@ -163,7 +163,7 @@ fn walk(conn: &mut Conn, archived: &Head, known: Option<&Head>) -> QueryResult<R
             }
             rows => rows?,
         };
-        if rows.is_empty() && !told {
+        if rows.is_empty() && !is_confirmed {
             return Ok(Err(Broken { id: archived.id, problem: "is recorded as archived, but no row confirms that" }));
         }
         if rows.is_empty() {
@@ -176,7 +176,7 @@ fn walk(conn: &mut Conn, archived: &Head, known: Option<&Head>) -> QueryResult<R
             if (1..=archived.id).contains(&row.id) {
                 return Ok(Err(Broken { id: row.id, problem: "is archived, but not deleted: archive again" }));
             }
-            told |= row.action == archive::ARCHIVED && row.target == archived.to_string();
+            is_confirmed |= row.action == archive::ARCHIVED && row.target == archived.to_string();
             reached = match follow(&reached, row, known) {
                 Ok(next) => next,
                 Err(broken) => return Ok(Err(broken)),
