@@ -43,15 +43,15 @@ use crate::token::keyring::{Kept, Key, Keyring};
 use crate::token::replay::Used;
 
 /// Holds the current state of a user or a domain; empty once that is deleted.
-struct Place<T>(ArcSwapOption<T>);
+struct Slot<T>(ArcSwapOption<T>);
 
-impl<T> Place<T> {
-    fn empty() -> Arc<Place<T>> {
-        Arc::new(Place(ArcSwapOption::empty()))
+impl<T> Slot<T> {
+    fn empty() -> Arc<Slot<T>> {
+        Arc::new(Slot(ArcSwapOption::empty()))
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Place<T> {
+impl<T: fmt::Debug> fmt::Debug for Slot<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.load().fmt(f)
     }
@@ -62,7 +62,7 @@ impl<T: fmt::Debug> fmt::Debug for Place<T> {
 pub struct Domain {
     /// Also its `client_id`.
     pub id: DomainId,
-    owner: Arc<Place<Tenant>>,
+    owner: Arc<Slot<Tenant>>,
     /// Stored inline if it is short, as most hosts are.
     pub host: CompactString,
     pub plan: Plan,
@@ -159,7 +159,7 @@ pub struct Known {
 #[derive(Debug)]
 struct Secret {
     id: SecretId,
-    domain: Arc<Place<Domain>>,
+    domain: Arc<Slot<Domain>>,
     /// `i64::MAX` if the secret does not expire.
     expires_at: i64,
 }
@@ -222,7 +222,7 @@ struct Pass<'a> {
     at_start: bool,
     keys: &'a mut KeyChanges,
     /// The owner of the previous domain, which is most often the owner of the next one.
-    owner: Option<(UserId, Arc<Place<Tenant>>)>,
+    owner: Option<(UserId, Arc<Slot<Tenant>>)>,
 }
 
 impl Pass<'_> {
@@ -233,8 +233,8 @@ impl Pass<'_> {
 
 #[derive(Debug)]
 pub struct Directory {
-    tenants: HashMap<i64, Arc<Place<Tenant>>>,
-    domains: HashMap<DomainId, Arc<Place<Domain>>>,
+    tenants: HashMap<i64, Arc<Slot<Tenant>>>,
+    domains: HashMap<DomainId, Arc<Slot<Domain>>>,
     secrets: HashMap<SecretDigest, Secret>,
     hosts: Hosts,
     former_meters: FormerMeters,
@@ -367,13 +367,13 @@ impl Directory {
             Change::User(row) if row.ended => self.remove_user(row.id),
             Change::User(row) => {
                 let number = row.id.get();
-                place(&self.tenants, number).0.store(Some(Arc::new(row)));
+                slot(&self.tenants, number).0.store(Some(Arc::new(row)));
             }
             Change::Domain(row) if row.dormant => self.remove_domain(&row.id),
             Change::Domain(row) => self.put_domain(row, pass),
             Change::Secret(row) if row.dormant => drop(self.secrets.pin().remove(&row.digest)),
             Change::Secret(secret::Secret { id, digest, domain_id, expires_at, .. }) => {
-                let domain = place(&self.domains, domain_id);
+                let domain = slot(&self.domains, domain_id);
                 let expires_at = expires_at.unwrap_or(i64::MAX);
                 self.secrets.pin().insert(digest, Secret { id, domain, expires_at });
             }
@@ -401,8 +401,8 @@ impl Directory {
     }
 
     fn remove_domain(&self, id: &DomainId) {
-        if let Some(place) = self.domains.pin().remove(id).cloned() {
-            let gone = place.0.swap(None);
+        if let Some(slot) = self.domains.pin().remove(id).cloned() {
+            let gone = slot.0.swap(None);
             if let Some(domain) = &gone {
                 self.former_meters.keep(domain);
             }
@@ -411,8 +411,8 @@ impl Directory {
     }
 
     fn remove_user(&self, id: UserId) {
-        if let Some(place) = self.tenants.pin().remove(&id.get()) {
-            place.0.store(None);
+        if let Some(slot) = self.tenants.pin().remove(&id.get()) {
+            slot.0.store(None);
         }
     }
 
@@ -434,15 +434,15 @@ impl Directory {
         self.keyring.store(Arc::new(changed));
     }
 
-    fn owner(&self, id: UserId, pass: &mut Pass<'_>) -> Arc<Place<Tenant>> {
+    fn owner(&self, id: UserId, pass: &mut Pass<'_>) -> Arc<Slot<Tenant>> {
         let before = pass.owner.take().filter(|(before, _)| *before == id);
-        let (_, place) = pass.owner.insert(before.unwrap_or_else(|| (id, place(&self.tenants, id.get()))));
-        Arc::clone(place)
+        let (_, slot) = pass.owner.insert(before.unwrap_or_else(|| (id, slot(&self.tenants, id.get()))));
+        Arc::clone(slot)
     }
 
     fn put_domain(&self, row: domain::Domain, pass: &mut Pass<'_>) {
-        let place_of_it = place(&self.domains, row.id);
-        let known = place_of_it.0.load();
+        let slot = slot(&self.domains, row.id);
+        let known = slot.0.load();
         let meter = known.as_ref().map(|domain| Arc::clone(&domain.meter));
         let meter = meter.unwrap_or_else(|| Arc::new(self.former_meters.of(row.user_id, &row.host)));
         let from_before = pass.at_start || known.as_ref().is_some_and(|domain| domain.is_from_before());
@@ -461,18 +461,18 @@ impl Directory {
             suspended: row.suspended,
         };
         self.hosts.change(known.as_ref().and_then(|domain| domain.live_host()), domain.live_host());
-        place_of_it.0.store(Some(Arc::new(domain)));
+        slot.0.store(Some(Arc::new(domain)));
     }
 }
 
 /// Returns the slot of a key, which is created if there is none.
-fn place<K: Hash + Eq, T>(places: &HashMap<K, Arc<Place<T>>>, key: K) -> Arc<Place<T>> {
-    Arc::clone(places.pin().get_or_insert_with(key, Place::empty))
+fn slot<K: Hash + Eq, T>(slots: &HashMap<K, Arc<Slot<T>>>, key: K) -> Arc<Slot<T>> {
+    Arc::clone(slots.pin().get_or_insert_with(key, Slot::empty))
 }
 
 /// Returns the domain in a slot, unless it or its owner is deleted.
-fn registered(place: &Place<Domain>) -> Option<Registered> {
-    let domain = place.0.load_full()?;
+fn registered(slot: &Slot<Domain>) -> Option<Registered> {
+    let domain = slot.0.load_full()?;
     let tenant = domain.owner.0.load_full()?;
     Some(Registered { domain, tenant })
 }
