@@ -105,7 +105,7 @@ impl Domain {
     }
 
     /// The host, unless the domain is suspended or superseded.
-    fn live_host(&self) -> Option<&str> {
+    fn active_host(&self) -> Option<&str> {
         (!self.suspended && !self.ousted).then_some(&*self.host)
     }
 
@@ -125,21 +125,21 @@ pub struct Registered {
 
 impl Registered {
     /// Returns the domain with its owner, unless either is suspended.
-    pub fn live(self) -> Option<Live> {
+    pub fn active(self) -> Option<ActiveClient> {
         let Registered { domain, tenant } = self;
-        (!domain.suspended && !tenant.suspended).then_some(Live { domain, tenant })
+        (!domain.suspended && !tenant.suspended).then_some(ActiveClient { domain, tenant })
     }
 }
 
 /// A domain and its owner, neither of which is suspended.
 #[derive(Clone, Debug)]
-pub struct Live {
+pub struct ActiveClient {
     pub domain: Arc<Domain>,
     /// The owner.
     pub tenant: Arc<Tenant>,
 }
 
-impl Live {
+impl ActiveClient {
     /// The `gen` of the domain's tokens. Both generations only rise, so the sum identifies earlier tokens whichever of
     /// them rose.
     pub fn generation(&self) -> i64 {
@@ -149,7 +149,7 @@ impl Live {
 
 /// A secret that was found, valid or expired, with its domain.
 #[derive(Debug)]
-pub struct Known {
+pub struct ResolvedSecret {
     pub client: Registered,
     pub secret: SecretId,
     /// When the secret expires or expired, in Unix seconds; `None` if it does not expire.
@@ -304,11 +304,11 @@ impl Directory {
     }
 
     /// Returns the secret with that digest and its domain. The secret may have expired.
-    pub fn by_secret(&self, digest: &SecretDigest) -> Option<Known> {
+    pub fn by_secret(&self, digest: &SecretDigest) -> Option<ResolvedSecret> {
         let secrets = self.secrets.pin();
         let secret = secrets.get(digest)?;
         let expires_at = Some(secret.expires_at).filter(|deadline| *deadline < i64::MAX);
-        Some(Known { client: registered(&secret.domain)?, secret: secret.id, expires_at })
+        Some(ResolvedSecret { client: registered(&secret.domain)?, secret: secret.id, expires_at })
     }
 
     pub fn registered(&self, id: &DomainId) -> Option<Registered> {
@@ -317,13 +317,13 @@ impl Directory {
 
     /// Returns whether `origin`, the value of an `Origin` header, is the origin of a domain's host. Suspended and
     /// superseded domains do not count; a suspended owner is not considered.
-    pub fn has_live_host(&self, origin: &str) -> bool {
+    pub fn has_active_host(&self, origin: &str) -> bool {
         Host::of_origin(origin).any(|host| self.hosts.contains(host.as_str()))
     }
 
     /// Returns a domain, unless it or its owner is suspended.
-    pub fn by_id(&self, id: &DomainId) -> Option<Live> {
-        self.registered(id)?.live()
+    pub fn by_id(&self, id: &DomainId) -> Option<ActiveClient> {
+        self.registered(id)?.active()
     }
 
     /// Returns a user, unless suspended.
@@ -406,7 +406,7 @@ impl Directory {
             if let Some(domain) = &gone {
                 self.former_meters.keep(domain);
             }
-            self.hosts.change(gone.as_ref().and_then(|domain| domain.live_host()), None);
+            self.hosts.change(gone.as_ref().and_then(|domain| domain.active_host()), None);
         }
     }
 
@@ -460,7 +460,7 @@ impl Directory {
             generation: row.generation,
             suspended: row.suspended,
         };
-        self.hosts.change(known.as_ref().and_then(|domain| domain.live_host()), domain.live_host());
+        self.hosts.change(known.as_ref().and_then(|domain| domain.active_host()), domain.active_host());
         slot.0.store(Some(Arc::new(domain)));
     }
 }

@@ -39,7 +39,7 @@ pub(crate) use crate::db::audit::{Actor, Who};
 pub(crate) use crate::db::revocation::TokenGeneration;
 use crate::db::user::Tenant;
 use crate::db::{Conn, Db, trusted_time};
-use crate::directory::{Directory, Live};
+use crate::directory::{Directory, ActiveClient};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::id::{DomainId, TokenId};
@@ -192,8 +192,8 @@ impl App {
     }
 
     /// Issues an access token. Returns the token and its lifetime in seconds.
-    pub fn access_token(&self, client: &Live, scope: &str, audiences: &[&str]) -> (String, i64) {
-        let Live { domain, tenant } = client;
+    pub fn access_token(&self, client: &ActiveClient, scope: &str, audiences: &[&str]) -> (String, i64) {
+        let ActiveClient { domain, tenant } = client;
         let id = domain.id.as_str();
         let token = self.issue(Kind::Access, tenant, |claims| Claims {
             sub: id.into(),

@@ -17,7 +17,7 @@ use super::body::{self, MediaType};
 use super::{app, cors, quota, versions};
 use crate::app::leaks::Leak;
 use crate::app::{Actor, App, Caller, Revoker, Who};
-use crate::directory::{Known, Live, Registered};
+use crate::directory::{ResolvedSecret, ActiveClient, Registered};
 use crate::error::{ClientProblem, Error, Result};
 use crate::id::{DomainId, SecretId};
 use crate::locale::Message;
@@ -31,7 +31,7 @@ use crate::usage::Use;
 #[derive(Debug)]
 pub struct Client {
     /// The domain with its owner.
-    pub live: Live,
+    pub live: ActiveClient,
     /// Unix seconds from which its secret no longer works, if that was retired.
     pub secret_expires_at: Option<i64>,
     /// The other members of an OAuth 2.0 form; `None` when the client sent plain JSON.
@@ -81,7 +81,7 @@ impl FromRequest for Client {
 /// Proof of a client at one of the endpoints that only OAuth 2.0 knows, with the form that it sent. Nothing is spent yet.
 #[derive(Debug)]
 pub struct FormClient {
-    live: Live,
+    live: ActiveClient,
     address: Address,
     /// What it sent.
     pub form: Form,
@@ -146,7 +146,7 @@ impl FromRequest for FormClient {
 }
 
 /// Whether a client may have a token now. Its own limit comes last: whoever is refused before spends nothing of it.
-fn may_have_tokens(req: &HttpRequest, app: &App, live: &Live) -> Result<()> {
+fn may_have_tokens(req: &HttpRequest, app: &App, live: &ActiveClient) -> Result<()> {
     let domain = &live.domain;
     if versions::is_over(req, app) {
         return Err(Error::Sunset);
@@ -158,7 +158,7 @@ fn may_have_tokens(req: &HttpRequest, app: &App, live: &Live) -> Result<()> {
 }
 
 /// Tells a client that is over its limit how long the token that it has is still good.
-fn with_last_token(error: Error, live: &Live, now: i64) -> Error {
+fn with_last_token(error: Error, live: &ActiveClient, now: i64) -> Error {
     match error {
         Error::PlanLimit { wait, .. } => {
             Error::PlanLimit { wait, last_token: live.domain.meter.last_token_lives(live.generation(), now) }
@@ -242,7 +242,7 @@ enum Credentials {
 
 /// A client, and what it proved itself by.
 struct Proven {
-    live: Live,
+    live: ActiveClient,
     proof: Proof,
 }
 
@@ -285,7 +285,7 @@ impl Credentials {
 fn by_secret(app: &App, text: &str) -> std::result::Result<Identified, ClientProblem> {
     let secret = ClientSecret::parse(text).ok_or(ClientProblem::MalformedSecret)?;
     let known = app.directory.by_secret(&secret.digest()).ok_or(ClientProblem::UnknownSecret)?;
-    let Known { client, secret: id, expires_at } = known;
+    let ResolvedSecret { client, secret: id, expires_at } = known;
     let works = expires_at.is_none_or(|deadline| app.now() < deadline);
     Ok((client, if works { Ok(Proof::Secret { id, expires_at }) } else { Err(ClientProblem::ReplacedSecret) }))
 }
@@ -316,7 +316,7 @@ fn admit(client: Registered, id: Option<&str>, proof: Proof) -> std::result::Res
     match id {
         Some(id) if id != client.domain.id.as_str() => Err(other_id(id)),
         _ => {
-            let live = client.live().ok_or(ClientProblem::Suspended)?;
+            let live = client.active().ok_or(ClientProblem::Suspended)?;
             if live.domain.ousted { Err(ClientProblem::Superseded) } else { Ok(Proven { live, proof }) }
         }
     }
@@ -328,7 +328,7 @@ fn other_id(id: &str) -> ClientProblem {
 }
 
 /// A secret in a browser can be read by everybody who looks: its owner has to know.
-fn came_from_browser(app: &App, req: &HttpRequest, live: &Live, secret: SecretId) -> Result<()> {
+fn came_from_browser(app: &App, req: &HttpRequest, live: &ActiveClient, secret: SecretId) -> Result<()> {
     let address = Address::of(req, &app.config).0;
     app.leaks.note(Leak { secret, domain: live.domain.id, tenant: live.tenant.id, address, at: app.now() });
     match app.config.refuse_browser_secrets {
@@ -338,7 +338,7 @@ fn came_from_browser(app: &App, req: &HttpRequest, live: &Live, secret: SecretId
 }
 
 /// Notes the use of an assertion. This comes after the limits, so that a client over its limit takes no memory.
-fn note_use(app: &App, live: &Live, proof: &Proof, address: Address) -> Result<()> {
+fn note_use(app: &App, live: &ActiveClient, proof: &Proof, address: Address) -> Result<()> {
     let Proof::Assertion(used) = proof else { return Ok(()) };
     let holder = Holder::account(address.network(), live.tenant.id);
     let noted = match app.directory.used_assertions.note(used, holder) {

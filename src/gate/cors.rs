@@ -83,7 +83,7 @@ impl Page {
         let origin = match route.pages {
             Pages::None => return None,
             Pages::All => EVERY_ORIGIN,
-            Pages::OfDomains if app.directory.has_live_host(self.origin()) => self.origin.clone(),
+            Pages::OfDomains if app.directory.has_active_host(self.origin()) => self.origin.clone(),
             Pages::OfDomains => return Some(Err(self.unknown(app))),
         };
         let (methods, headers) = match route.pattern {
@@ -107,7 +107,7 @@ impl Page {
         let allowed = match self.caller.0.get() {
             Some(Some(domain)) => Host::from_stored(domain.host.to_string()).matches_origin(self.origin()),
             Some(None) => false,
-            None => status.as_u16() >= 400 && app.directory.has_live_host(self.origin()),
+            None => status.as_u16() >= 400 && app.directory.has_active_host(self.origin()),
         };
         if allowed {
             expose(self.origin.clone(), headers);
@@ -116,7 +116,7 @@ impl Page {
 
     fn unknown(&self, app: &App) -> Error {
         let over_https = self.origin().strip_prefix("http://").map(|authority| format!("https://{authority}"));
-        Error::Origin(match over_https.is_some_and(|origin| app.directory.has_live_host(&origin)) {
+        Error::Origin(match over_https.is_some_and(|origin| app.directory.has_active_host(&origin)) {
             true => Message::HttpOrigin,
             false => Message::Origin,
         })
