@@ -49,9 +49,9 @@ pub struct Tombstone {
 
 /// A group of the directory's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum TableGroup {
     /// All tables except that of domains.
-    Most,
+    AllButDomains,
     Domains,
     All,
 }
@@ -128,11 +128,11 @@ macro_rules! each {
 /// Reads the changes with a revision after `seen` and up to `current`.
 ///
 /// A row that is changed again during the read has a revision after `current` and is left out, so a caller that must
-/// not miss it reads in a snapshot. Deletions are read for [`Part::All`] only, because an initial load has nothing to
+/// not miss it reads in a snapshot. Deletions are read for [`TableGroup::All`] only, because an initial load has nothing to
 /// delete.
 pub fn changes(
     conn: &mut Conn,
-    part: Part,
+    group: TableGroup,
     seen: i64,
     current: i64,
     hand_on: &mut impl FnMut(Change),
@@ -143,16 +143,16 @@ pub fn changes(
         };
     }
     // Deletions come first: a secret may have been deleted and inserted again.
-    if part == Part::All {
+    if group == TableGroup::All {
         each!(conn, newer!(tombstones).order(tombstones::revision), Tombstone, |row| hand_on(Change::Gone(row)));
     }
-    if part != Part::Domains {
+    if group != TableGroup::Domains {
         each!(conn, newer!(users), Tenant, |row| hand_on(Change::User(row)));
     }
-    if part != Part::Most {
+    if group != TableGroup::AllButDomains {
         each!(conn, newer!(domains), Domain, |row| hand_on(Change::Domain(row)));
     }
-    if part != Part::Domains {
+    if group != TableGroup::Domains {
         each!(conn, newer!(secrets), Secret, |row| hand_on(Change::Secret(row)));
         each!(conn, newer!(signing_keys), SigningKey, |row| hand_on(Change::SigningKey(row)));
         each!(conn, newer!(revocations), Revocation, |row| hand_on(Change::Revocation(row)));

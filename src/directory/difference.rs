@@ -18,7 +18,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::{Directory, KeyChanges, Pass};
 use crate::db::audit::chain::Head;
-use crate::db::revision::{self, Change, Counter, Part, Stamped};
+use crate::db::revision::{self, Change, Counter, TableGroup, Stamped};
 use crate::db::{Conn, Db, domain, user};
 use crate::error::{Error, Result};
 use crate::id::Stamp;
@@ -90,15 +90,15 @@ impl Directory {
         self.secrets.pin().reserve(domains);
         // A domain and its secrets may be read in either order: the first one creates the slot that both share.
         let filled = std::thread::scope(|scope| {
-            let read = |conn: &mut Conn, part| {
+            let read = |conn: &mut Conn, group| {
                 let mut keys = KeyChanges::default();
                 let mut pass = Pass::new(&mut keys, true);
-                let read = revision::changes(conn, part, 0, current, &mut |row| self.apply(row, &mut pass));
+                let read = revision::changes(conn, group, 0, current, &mut |row| self.apply(row, &mut pass));
                 self.change_keys(keys);
                 read
             };
-            let domains = scope.spawn(move || read(&mut other, Part::Domains));
-            let most = read(&mut conn, Part::Most);
+            let domains = scope.spawn(move || read(&mut other, TableGroup::Domains));
+            let most = read(&mut conn, TableGroup::AllButDomains);
             domains.join().map(|domains| domains.and(most))
         });
         filled.map_err(|_| Error::internal("reading the directory panicked"))??;
@@ -186,7 +186,7 @@ impl Directory {
         while seen < current {
             let next = current.min(seen + step);
             let mut changes = Vec::new();
-            revision::changes(conn, Part::All, seen, next, &mut |change| changes.push(change))?;
+            revision::changes(conn, TableGroup::All, seen, next, &mut |change| changes.push(change))?;
             seen = self.take_in(changes, next, current);
         }
         self.enter(epoch, current);

@@ -8,7 +8,7 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use gatebird::config::HmacSecret;
-use gatebird::db::revision::{self, Change, Part};
+use gatebird::db::revision::{self, Change, TableGroup};
 use gatebird::db::{Conn, schema, secret};
 use gatebird::directory::Directory;
 use gatebird::error::Error;
@@ -122,15 +122,15 @@ fn who_has_seen_nothing_yet_is_told_what_is_gone_too() {
     let gate = Gate::start();
     let (user, domain, _) = gate.tenant("alice");
     gate.delete(&format!("/v1/domains/{}", domain.id)).token(&user.token).send().expect(200);
-    let gone = |part| {
+    let gone = |group| {
         let mut gone = 0;
         let mut count = |change| gone += i32::from(matches!(change, Change::Gone(_)));
-        let read = gate.app.db.read_now(|conn| Ok(revision::changes(conn, part, 0, i64::MAX, &mut count)?));
+        let read = gate.app.db.read_now(|conn| Ok(revision::changes(conn, group, 0, i64::MAX, &mut count)?));
         read.expect("the database answers");
         gone
     };
-    assert_eq!(gone(Part::All), 2, "the domain and its secret");
-    assert_eq!((gone(Part::Most), gone(Part::Domains)), (0, 0), "these fill an empty directory");
+    assert_eq!(gone(TableGroup::All), 2, "the domain and its secret");
+    assert_eq!((gone(TableGroup::AllButDomains), gone(TableGroup::Domains)), (0, 0), "these fill an empty directory");
 }
 
 /// A failover to a copy that lacks the end of a view of which some was applied.
