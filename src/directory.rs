@@ -12,7 +12,7 @@
 
 #![allow(missing_docs, reason = "an internal module: most fields say all by their names")]
 
-mod difference;
+mod sync;
 mod hosts;
 
 use std::fmt;
@@ -25,7 +25,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use compact_str::CompactString;
 use papaya::HashMap;
 
-use self::difference::Seen;
+use self::sync::SyncState;
 use self::hosts::Hosts;
 use crate::db::revision::{Change, Tombstone};
 use crate::db::revocation::Revocation;
@@ -217,7 +217,7 @@ impl FormerMeters {
 }
 
 /// State that is kept while rows are applied in sequence.
-struct Pass<'a> {
+struct ApplyState<'a> {
     /// Whether all rows are read, before the first request.
     at_start: bool,
     keys: &'a mut KeyChanges,
@@ -225,9 +225,9 @@ struct Pass<'a> {
     owner: Option<(UserId, Arc<Slot<Tenant>>)>,
 }
 
-impl Pass<'_> {
-    fn new(keys: &mut KeyChanges, at_start: bool) -> Pass<'_> {
-        Pass { at_start, keys, owner: None }
+impl ApplyState<'_> {
+    fn new(keys: &mut KeyChanges, at_start: bool) -> ApplyState<'_> {
+        ApplyState { at_start, keys, owner: None }
     }
 }
 
@@ -245,7 +245,7 @@ pub struct Directory {
     pub used_assertions: Used,
     /// The applied state. The lock is not held while the database is read, because a database that hangs must not block
     /// other threads.
-    seen: Mutex<Seen>,
+    seen: Mutex<SyncState>,
     /// See [`Directory::has_gone_back`].
     went_back: AtomicBool,
     /// See [`Directory::is_outdated`].
@@ -361,8 +361,8 @@ impl Directory {
         self.domains.len()
     }
 
-    /// Applies a change. A change of a key is only collected in `pass`.
-    fn apply(&self, change: Change, pass: &mut Pass<'_>) {
+    /// Applies a change. A change of a key is only collected in `state`.
+    fn apply(&self, change: Change, state: &mut ApplyState<'_>) {
         match change {
             Change::User(row) if row.ended => self.remove_user(row.id),
             Change::User(row) => {
@@ -370,23 +370,23 @@ impl Directory {
                 slot(&self.tenants, number).0.store(Some(Arc::new(row)));
             }
             Change::Domain(row) if row.dormant => self.remove_domain(&row.id),
-            Change::Domain(row) => self.put_domain(row, pass),
+            Change::Domain(row) => self.put_domain(row, state),
             Change::Secret(row) if row.dormant => drop(self.secrets.pin().remove(&row.digest)),
             Change::Secret(secret::Secret { id, digest, domain_id, expires_at, .. }) => {
                 let domain = slot(&self.domains, domain_id);
                 let expires_at = expires_at.unwrap_or(i64::MAX);
                 self.secrets.pin().insert(digest, Secret { id, domain, expires_at });
             }
-            Change::SigningKey(row) => pass.keys.put(row),
+            Change::SigningKey(row) => state.keys.put(row),
             Change::Revocation(Revocation { jti, expires_at }) => drop(self.revoked.pin().insert(jti, expires_at)),
             Change::UsedAssertion(UsedAssertion { fingerprint, tenant, expires_at }) => {
                 self.used_assertions.learn(fingerprint, tenant, expires_at);
             }
-            Change::Gone(gone) => self.remove(gone, pass),
+            Change::Gone(gone) => self.remove(gone, state),
         }
     }
 
-    fn remove(&self, gone: Tombstone, pass: &mut Pass<'_>) {
+    fn remove(&self, gone: Tombstone, state: &mut ApplyState<'_>) {
         let Tombstone { user_id, domain_id, secret_digest, kid } = gone;
         if let Some(digest) = secret_digest {
             self.secrets.pin().remove(&digest);
@@ -397,7 +397,7 @@ impl Directory {
         if let Some(id) = user_id {
             self.remove_user(id);
         }
-        pass.keys.gone.extend(kid);
+        state.keys.gone.extend(kid);
     }
 
     fn remove_domain(&self, id: &DomainId) {
@@ -434,21 +434,21 @@ impl Directory {
         self.keyring.store(Arc::new(changed));
     }
 
-    fn owner(&self, id: UserId, pass: &mut Pass<'_>) -> Arc<Slot<Tenant>> {
-        let before = pass.owner.take().filter(|(before, _)| *before == id);
-        let (_, slot) = pass.owner.insert(before.unwrap_or_else(|| (id, slot(&self.tenants, id.get()))));
+    fn owner(&self, id: UserId, state: &mut ApplyState<'_>) -> Arc<Slot<Tenant>> {
+        let before = state.owner.take().filter(|(before, _)| *before == id);
+        let (_, slot) = state.owner.insert(before.unwrap_or_else(|| (id, slot(&self.tenants, id.get()))));
         Arc::clone(slot)
     }
 
-    fn put_domain(&self, row: domain::Domain, pass: &mut Pass<'_>) {
+    fn put_domain(&self, row: domain::Domain, state: &mut ApplyState<'_>) {
         let slot = slot(&self.domains, row.id);
         let known = slot.0.load();
         let meter = known.as_ref().map(|domain| Arc::clone(&domain.meter));
         let meter = meter.unwrap_or_else(|| Arc::new(self.former_meters.of(row.user_id, &row.host)));
-        let from_before = pass.at_start || known.as_ref().is_some_and(|domain| domain.is_from_before());
+        let from_before = state.at_start || known.as_ref().is_some_and(|domain| domain.is_from_before());
         let domain = Domain {
             id: row.id,
-            owner: self.owner(row.user_id, pass),
+            owner: self.owner(row.user_id, state),
             host: row.host.into(),
             plan: row.plan,
             meter,

@@ -184,7 +184,7 @@ impl App {
 
     /// Reads the latest changes and applies them to the directory. Returns the connection for the next call.
     fn refresh(&self, follower: Option<Conn>) -> Result<Conn> {
-        let mut conn = follower.map_or_else(|| self.db.follower(), Ok)?;
+        let mut conn = follower.map_or_else(|| self.db.sync_connection(), Ok)?;
         if !self.directory.is_up_to_date(&mut conn)? {
             self.directory.catch_up(&mut conn)?;
         }

@@ -73,7 +73,7 @@ impl Operator {
             }
             for row in rows {
                 writeln!(out, "{}", value(&row)).map_err(cannot)?;
-                reached = chain::follow(&reached, row, None).map_err(Exit::data)?;
+                reached = chain::next_head(&reached, row, None).map_err(Exit::data)?;
             }
         }
         let file = out.into_inner().map_err(|error| cannot(error.into_error()))?;
@@ -132,7 +132,7 @@ fn read(path: &Path, known: Option<&Head>, starts: &[&Head]) -> Result<Head, Exi
                 None => return Err(bad(&format!("begins with row {}; the file before is missing", row.id))),
             },
         };
-        reached = Some(chain::follow(&before, row, known).map_err(|broken| bad(&broken))?);
+        reached = Some(chain::next_head(&before, row, known).map_err(|broken| bad(&broken))?);
     }
     reached.ok_or_else(|| bad(&"has no row"))
 }

@@ -27,7 +27,7 @@ pub(super) enum Access {
     Read,
     Write,
     /// Reads without a time limit, for updating the directory.
-    Follow,
+    Sync,
 }
 
 /// Opens connections for a pool.
@@ -88,9 +88,9 @@ pub(super) fn establish(database: &Database, access: Access) -> std::result::Res
     }
     .map_err(|error| Unusable(error.to_string()))?;
     let setup = match (&conn, access) {
-        (Conn::Sqlite(_), Access::Read | Access::Follow) => [SQLITE, &["PRAGMA query_only = 1"]].concat(),
+        (Conn::Sqlite(_), Access::Read | Access::Sync) => [SQLITE, &["PRAGMA query_only = 1"]].concat(),
         (Conn::Sqlite(_), Access::Write) => SQLITE.to_vec(),
-        (Conn::Postgres(_), Access::Follow) => Vec::new(),
+        (Conn::Postgres(_), Access::Sync) => Vec::new(),
         (Conn::Postgres(_), _) => POSTGRES.to_vec(),
     };
     for statement in setup {
@@ -305,7 +305,7 @@ pub(super) fn check_server(conn: &mut Conn, database: &Database) -> std::result:
         diesel::sql_query(query).get_result::<Backend>(conn).map_err(refused(database))
     };
     // While a session is open, no other session can have its backend.
-    let mut other = establish(database, Access::Follow).map_err(refused(database))?;
+    let mut other = establish(database, Access::Sync).map_err(refused(database))?;
     if backend(conn)?.backend == backend(&mut other)?.backend {
         Err(Refusal::Pooled.exit(database, ""))
     } else {

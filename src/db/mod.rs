@@ -232,8 +232,8 @@ impl Db {
     ///
     /// # Errors
     /// `Busy` if the database does not answer.
-    pub fn follower(&self) -> Result<Conn> {
-        connection::establish(&self.database, Access::Follow).map_err(|error| {
+    pub fn sync_connection(&self) -> Result<Conn> {
+        connection::establish(&self.database, Access::Sync).map_err(|error| {
             log::debug!("cannot open the connection that reads the directory: {error}");
             Error::Busy
         })
@@ -399,7 +399,7 @@ impl Db {
             }
             log::debug!("a change is committed; applying it is tried again: {cause}");
             std::thread::sleep(RETRY_INTERVAL);
-            applied = self.follower().and_then(|mut conn| after(&mut conn));
+            applied = self.sync_connection().and_then(|mut conn| after(&mut conn));
         }
         Ok(())
     }

@@ -65,7 +65,7 @@ pub struct Stamped {
 
 impl Stamped {
     /// Returns whether the database still contains this revision. If its stamp is pruned, that is assumed.
-    pub fn is_kept(self, conn: &mut Conn, last: Stamped) -> QueryResult<bool> {
+    pub fn is_present(self, conn: &mut Conn, last: Stamped) -> QueryResult<bool> {
         if self == last {
             return Ok(true);
         }

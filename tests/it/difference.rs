@@ -255,7 +255,7 @@ fn who_has_caught_up_knows_of_their_own_change() {
             gate.app.db.change_now(many, |_| Ok(())).expect("the database answers");
             let catches_up = |number: u64| {
                 let id = ids[Dice(round * 4 + number).below(3) as usize];
-                let mut conn = gate.app.db.follower().expect("the database answers");
+                let mut conn = gate.app.db.sync_connection().expect("the database answers");
                 // A database that is very busy makes no change, and nothing has to be known of it.
                 let Ok(raised) = gate.app.db.change_now(|conn| Ok(raise(conn, id)?), |_| Ok(())) else { return true };
                 directory.catch_up_in_steps(&mut conn, 1).expect("the database answers");

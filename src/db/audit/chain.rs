@@ -61,7 +61,7 @@ pub struct Head {
 impl Head {
     /// Returns whether a log whose last row is `last` contains this row. That is assumed of an archived row, which
     /// cannot be compared.
-    pub fn is_kept(&self, conn: &mut Conn, last: &Head) -> QueryResult<bool> {
+    pub fn is_present(&self, conn: &mut Conn, last: &Head) -> QueryResult<bool> {
         if self == last {
             return Ok(true);
         }
@@ -177,7 +177,7 @@ fn walk(conn: &mut Conn, archived: &Head, known: Option<&Head>) -> QueryResult<R
                 return Ok(Err(Broken { id: row.id, problem: "is archived, but not deleted: archive again" }));
             }
             is_confirmed |= row.action == archive::ARCHIVED && row.target == archived.to_string();
-            reached = match follow(&reached, row, known) {
+            reached = match next_head(&reached, row, known) {
                 Ok(next) => next,
                 Err(broken) => return Ok(Err(broken)),
             };
@@ -214,7 +214,7 @@ fn mistyped(conn: &mut Conn) -> QueryResult<Option<i64>> {
 ///
 /// # Errors
 /// If the row does not follow, was edited, or differs from `known`.
-pub fn follow(reached: &Head, row: Row, known: Option<&Head>) -> Result<Head, Broken> {
+pub fn next_head(reached: &Head, row: Row, known: Option<&Head>) -> Result<Head, Broken> {
     let next = reached.id + 1;
     let broken = |id, problem| Err(Broken { id, problem });
     if row.id < next {

@@ -51,7 +51,7 @@ fn meter__domain_registered_again_at_another_node() {
     let domain = gate.register(&alice, "shop.example.com");
     assert_eq!(use_up(&gate, &domain), 60);
     let follow = |node: &Gate| {
-        let mut conn = node.app.db.follower().expect("the database answers");
+        let mut conn = node.app.db.sync_connection().expect("the database answers");
         node.app.directory.catch_up(&mut conn).expect("the database answers");
     };
     follow(&other);

@@ -16,7 +16,7 @@ use std::mem;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use super::{Directory, KeyChanges, Pass};
+use super::{Directory, KeyChanges, ApplyState};
 use crate::db::audit::chain::Head;
 use crate::db::revision::{self, Change, Counter, TableGroup, Stamped};
 use crate::db::{Conn, Db, domain, user};
@@ -28,7 +28,7 @@ const REVISIONS_PER_STEP: i64 = 10_000;
 
 /// The state of the database that has been applied.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct SyncState {
     /// Every change up to this revision is applied, except those of rows that changed again during the read.
     revision: i64,
     /// The latest revision of a snapshot from which a step was read. Rows that changed again during the read have at
@@ -43,15 +43,15 @@ pub(super) struct Seen {
     keys: KeyChanges,
 }
 
-impl Seen {
+impl SyncState {
     /// A state with all changes up to that revision applied.
-    pub(super) fn all(revision: i64) -> Seen {
-        Seen { revision, viewed: revision, ..Seen::default() }
+    pub(super) fn all(revision: i64) -> SyncState {
+        SyncState { revision, viewed: revision, ..SyncState::default() }
     }
 
     /// Returns what the database must still contain.
-    fn latest(&self) -> Latest {
-        Latest { viewed: self.viewed, audit: self.audit.clone(), stamped: self.stamped }
+    fn latest(&self) -> LastRead {
+        LastRead { viewed: self.viewed, audit: self.audit.clone(), stamped: self.stamped }
     }
 
     fn is_whole(&self) -> bool {
@@ -60,18 +60,18 @@ impl Seen {
 }
 
 /// The last state that was read, for comparison with the database.
-struct Latest {
+struct LastRead {
     viewed: i64,
     audit: Head,
     stamped: Option<Stamped>,
 }
 
-impl Latest {
+impl LastRead {
     /// Returns whether the database contains this state or a later one, in the directory's tables and in the audit log,
     /// which records changes of other tables too.
-    fn is_kept(&self, conn: &mut Conn, now: &Counter) -> Result<bool> {
-        let stamped = self.stamped.map_or(Ok(true), |stamped| stamped.is_kept(conn, now.stamped))?;
-        Ok(stamped && now.value >= self.viewed && self.audit.is_kept(conn, &now.audit)?)
+    fn is_present(&self, conn: &mut Conn, now: &Counter) -> Result<bool> {
+        let stamped = self.stamped.map_or(Ok(true), |stamped| stamped.is_present(conn, now.stamped))?;
+        Ok(stamped && now.value >= self.viewed && self.audit.is_present(conn, &now.audit)?)
     }
 }
 
@@ -81,7 +81,7 @@ impl Directory {
     /// # Errors
     /// If the database does not answer.
     pub fn fill(&self, db: &Db) -> Result<Conn> {
-        let (mut conn, mut other) = (db.follower()?, db.follower()?);
+        let (mut conn, mut other) = (db.sync_connection()?, db.sync_connection()?);
         let current = revision::counter(&mut conn)?.value;
         // Reserved, because a table that grows while it is filled is copied again and again.
         let (users, domains) = (user::count_all(&mut conn)?, domain::count_all(&mut conn)?);
@@ -92,8 +92,8 @@ impl Directory {
         let filled = std::thread::scope(|scope| {
             let read = |conn: &mut Conn, group| {
                 let mut keys = KeyChanges::default();
-                let mut pass = Pass::new(&mut keys, true);
-                let read = revision::changes(conn, group, 0, current, &mut |row| self.apply(row, &mut pass));
+                let mut state = ApplyState::new(&mut keys, true);
+                let read = revision::changes(conn, group, 0, current, &mut |row| self.apply(row, &mut state));
                 self.change_keys(keys);
                 read
             };
@@ -102,7 +102,7 @@ impl Directory {
             domains.join().map(|domains| domains.and(most))
         });
         filled.map_err(|_| Error::internal("reading the directory panicked"))??;
-        *self.seen() = Seen::all(current);
+        *self.seen() = SyncState::all(current);
         // Rows that changed during the read were left out.
         self.catch_up(&mut conn)?;
         Ok(conn)
@@ -118,9 +118,9 @@ impl Directory {
         let before = self.seen().latest();
         let counter = revision::counter(conn)?;
         let Counter { value: current, epoch, .. } = counter;
-        let is_kept = before.is_kept(conn, &counter)?;
+        let is_present = before.is_present(conn, &counter)?;
         let mut seen = self.seen();
-        let nothing_new = !self.goes_back(&mut seen, &counter, is_kept)
+        let nothing_new = !self.record_read(&mut seen, &counter, is_present)
             && seen.is_whole()
             && seen.revision == current
             && self.keyring().epoch() == epoch;
@@ -146,7 +146,7 @@ impl Directory {
     pub fn catch_up_in_steps(&self, conn: &mut Conn, step: i64) -> Result<()> {
         loop {
             let asked_at = self.started.elapsed();
-            conn.in_snapshot(|conn| self.follow(conn, step))?;
+            conn.in_snapshot(|conn| self.read_snapshot(conn, step))?;
             // Another thread may have applied a step of a later snapshot, in which some of these rows have later
             // revisions.
             if self.seen().is_whole() {
@@ -162,7 +162,7 @@ impl Directory {
     }
 
     /// Applies the changes that the current snapshot contains.
-    fn follow(&self, conn: &mut Conn, step: i64) -> Result<()> {
+    fn read_snapshot(&self, conn: &mut Conn, step: i64) -> Result<()> {
         // Copied before the counter is read, because other threads continue meanwhile.
         let (mut seen, before) = {
             let seen = self.seen();
@@ -170,8 +170,8 @@ impl Directory {
         };
         let counter = revision::counter(conn)?;
         let Counter { value: current, forgotten, epoch, .. } = counter;
-        let is_kept = before.is_kept(conn, &counter)?;
-        if self.goes_back(&mut self.seen(), &counter, is_kept) {
+        let is_present = before.is_present(conn, &counter)?;
+        if self.record_read(&mut self.seen(), &counter, is_present) {
             return Err(Error::Outdated(
                 "the database was older than what this node has read of it, as after a restored backup or a failover that \
                  lost the last transactions: this node must be restarted",
@@ -187,7 +187,7 @@ impl Directory {
             let next = current.min(seen + step);
             let mut changes = Vec::new();
             revision::changes(conn, TableGroup::All, seen, next, &mut |change| changes.push(change))?;
-            seen = self.take_in(changes, next, current);
+            seen = self.apply_step(changes, next, current);
         }
         self.enter(epoch, current);
         Ok(())
@@ -204,7 +204,7 @@ impl Directory {
 
     /// Applies the changes up to `next`, read from a snapshot that reaches to `current`. Returns the revision that is
     /// then applied.
-    fn take_in(&self, changes: Vec<Change>, next: i64, current: i64) -> i64 {
+    fn apply_step(&self, changes: Vec<Change>, next: i64, current: i64) -> i64 {
         let mut seen = self.seen();
         // Another thread that has applied `next` has applied these changes, except rows that come at a later revision.
         // If it has applied less, none of these rows is older than its state: changes between the two snapshots have
@@ -212,8 +212,8 @@ impl Directory {
         if next > seen.revision {
             seen.revision = next;
             seen.viewed = seen.viewed.max(current);
-            let mut pass = Pass::new(&mut seen.keys, false);
-            changes.into_iter().for_each(|change| self.apply(change, &mut pass));
+            let mut state = ApplyState::new(&mut seen.keys, false);
+            changes.into_iter().for_each(|change| self.apply(change, &mut state));
             if seen.is_whole() {
                 self.change_keys(mem::take(&mut seen.keys));
             }
@@ -226,9 +226,9 @@ impl Directory {
     /// The loss is remembered, because revisions that the database assigns from then on do not mean what this node has
     /// read under the same numbers. The caller holds the lock on `seen`, so that no other thread takes this state for a
     /// later one.
-    fn goes_back(&self, seen: &mut Seen, now: &Counter, is_kept: bool) -> bool {
-        self.went_back.fetch_or(!is_kept, Ordering::Relaxed);
-        self.outdated.fetch_or(!is_kept, Ordering::Relaxed);
+    fn record_read(&self, seen: &mut SyncState, now: &Counter, is_present: bool) -> bool {
+        self.went_back.fetch_or(!is_present, Ordering::Relaxed);
+        self.outdated.fetch_or(!is_present, Ordering::Relaxed);
         if seen.audit.id < now.audit.id {
             seen.audit = now.audit.clone();
         }
@@ -238,7 +238,7 @@ impl Directory {
         self.has_gone_back()
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, SyncState> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
