@@ -39,7 +39,7 @@ use crate::plan::{Meter, Plan};
 use crate::secret::SecretDigest;
 use crate::shares::Table;
 use crate::token::client_keys::ClientKeys;
-use crate::token::keyring::{Kept, Key, Keyring};
+use crate::token::keyring::{StoredKey, Key, Keyring};
 use crate::token::replay::Used;
 
 /// Holds the current state of a user or a domain; empty once that is deleted.
@@ -423,8 +423,8 @@ impl Directory {
         }
         let keyring = self.keyring.load();
         let put = changes.put.into_iter().filter_map(|row| {
-            let known = keyring.kept(&row.kid);
-            let key = known.or_else(|| open(&keyring, &row)).map(|key| Kept { key, term: row.term() });
+            let known = keyring.stored(&row.kid);
+            let key = known.or_else(|| open(&keyring, &row)).map(|key| StoredKey { key, times: row.times() });
             if key.is_none() {
                 log::error!("cannot open the signing key {} with this node's JWT_SECRET", row.kid);
             }

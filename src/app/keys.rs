@@ -13,7 +13,7 @@ use crate::db::signing_key::{self, SigningKey};
 use crate::db::{Conn, Db, identity, revision, user};
 use crate::error::{Error, Result};
 use crate::id::Stamp;
-use crate::token::keyring::{KNOWN_TO_ALL, Key, Keyring, PLANNED_WITHIN, PUBLISHED_AHEAD, Phase, phases};
+use crate::token::keyring::{PROPAGATION_TIME, Key, Keyring, MAX_PLANNED_LEAD, PUBLICATION_LEAD, KeyState, key_states};
 use crate::token::seal::{Opened, Seal};
 
 /// The keyring of the current epoch, without stored keys. If the database was restored or copied, this begins a new
@@ -91,15 +91,15 @@ pub fn telling<T>(
     let before = signing_key::list(conn)?;
     let value = work(conn)?;
     let after = signing_key::list(conn)?;
-    let term = |key: &SigningKey| json!({ "signsFrom": key.signs_from, "signsUntil": key.signs_until });
+    let times = |key: &SigningKey| json!({ "signsFrom": key.signs_from, "signsUntil": key.signs_until });
     let mut entries = Vec::new();
     for key in &after {
         let action = match before.iter().find(|former| former.kid == key.kid) {
             None => "key.made",
-            Some(former) if former.term() != key.term() => "key.changed",
+            Some(former) if former.times() != key.times() => "key.changed",
             Some(_) => continue,
         };
-        entries.push(actor.did(action, &key.kid, None, now).with(term(key)));
+        entries.push(actor.did(action, &key.kid, None, now).with(times(key)));
     }
     let gone = before.iter().filter(|former| after.iter().all(|key| key.kid != former.kid));
     entries.extend(gone.map(|key| actor.did("key.deleted", &key.kid, None, now)));
@@ -123,7 +123,7 @@ fn open_all(conn: &mut Conn, seal: &Seal) -> Result<std::result::Result<Vec<(Str
 /// # Errors
 /// When the database does not answer. The inner error is returned when the algorithms differ.
 pub fn same_algorithm(conn: &mut Conn, keyring: &Keyring) -> Result<std::result::Result<(), Objection>> {
-    let other = last_open(conn, i64::MAX - PLANNED_WITHIN)?
+    let other = last_open(conn, i64::MAX - MAX_PLANNED_LEAD)?
         .map(|last| last.algorithm)
         .filter(|used| *used != keyring.algorithm());
     Ok(other.map_or(Ok(()), |used| Err(Objection::Algorithm(used))))
@@ -183,9 +183,9 @@ pub fn settle(
     let signs_from = match last_open(conn, now)? {
         Some(last) if last.algorithm == keyring.algorithm() => return Ok(Ok(())),
         // Verifiers cache the key set without the new key.
-        Some(_) => now + PUBLISHED_AHEAD,
+        Some(_) => now + PUBLICATION_LEAD,
         // Other nodes may be running and must first read the new key. Without users there are no tokens to verify.
-        None if user::any(conn)? => now + KNOWN_TO_ALL,
+        None if user::any(conn)? => now + PROPAGATION_TIME,
         None => now,
     };
     // `None` if another node has changed the keys since the caller checked.
@@ -194,7 +194,7 @@ pub fn settle(
     Ok(Ok(()))
 }
 
-/// Creates the next key, and returns it. It signs once it has been published for [`PUBLISHED_AHEAD`] seconds, or with
+/// Creates the next key, and returns it. It signs once it has been published for [`PUBLICATION_LEAD`] seconds, or with
 /// `at_once` as soon as all nodes know it. Returns the pending key if there is one, unless `at_once`.
 ///
 /// # Errors
@@ -202,9 +202,9 @@ pub fn settle(
 pub fn rotate(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, at_once: bool, now: i64) -> Result<SigningKey> {
     match last_open(conn, now)? {
         Some(next) if next.signs_from > now && !at_once => Ok(next),
-        Some(_) if !at_once => make(conn, keyring, spare, now + PUBLISHED_AHEAD, now),
+        Some(_) if !at_once => make(conn, keyring, spare, now + PUBLICATION_LEAD, now),
         // Without a current key, no verifier has cached a key set.
-        _ => make(conn, keyring, spare, now + KNOWN_TO_ALL, now),
+        _ => make(conn, keyring, spare, now + PROPAGATION_TIME, now),
     }
 }
 
@@ -260,13 +260,13 @@ pub fn renew_epoch(
 /// When the database does not answer.
 pub fn keep_up(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, period: Option<i64>, now: i64) -> Result<()> {
     let rows = signing_key::list(conn)?;
-    let terms: Vec<_> = rows.iter().map(SigningKey::term).collect();
-    for (row, phase) in rows.iter().zip(phases(&terms, keyring.longest_life(), now)) {
-        if phase == Phase::Over {
+    let times: Vec<_> = rows.iter().map(SigningKey::times).collect();
+    for (row, state) in rows.iter().zip(key_states(&times, keyring.max_lifetime(), now)) {
+        if state == KeyState::Expired {
             signing_key::delete(conn, &row.kid)?;
         }
     }
-    if let (Some(from), Some(_)) = (keyring.next_signs_from(&terms, period, now), &spare) {
+    if let (Some(from), Some(_)) = (keyring.next_signs_from(&times, period, now), &spare) {
         make(conn, keyring, spare, from, now)?;
     }
     Ok(())
@@ -292,6 +292,6 @@ fn make(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, signs_from: i6
 
 /// The last key that signs or will sign. Keys that a wrong clock has dated into the far future do not count.
 fn last_open(conn: &mut Conn, now: i64) -> QueryResult<Option<SigningKey>> {
-    let open = |row: &SigningKey| row.signs_until.is_none() && row.signs_from <= now + PLANNED_WITHIN;
+    let open = |row: &SigningKey| row.signs_until.is_none() && row.signs_from <= now + MAX_PLANNED_LEAD;
     Ok(signing_key::list(conn)?.into_iter().rfind(open))
 }

@@ -125,7 +125,7 @@ impl App {
         let read_time = |conn: &mut Conn| Ok((trusted_time::kept(conn)?, trusted_time::of_database(conn)?));
         let (stored, of_database) = db.read_now(read_time).map_err(cannot_read)?;
         let now = of_database.map_or_else(|| clock.now(), |now| clock.of_database(now));
-        let time = TrustedTime::new(stored, now, clock.steady(), Kind::longest_ttl(&config));
+        let time = TrustedTime::new(stored, now, clock.steady(), Kind::max_ttl(&config));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let app = App {
             directory: Directory::new(keyring, used_assertions),

@@ -90,10 +90,10 @@ struct Disagreement {
 impl TrustedTime {
     /// Continues from the time that the database stored. Without a stored time (0), or after a restart, it begins with
     /// the clock.
-    pub(super) fn new(stored: i64, clock: i64, steady: u64, longest_life: i64) -> TrustedTime {
+    pub(super) fn new(stored: i64, clock: i64, steady: u64, max_lifetime: i64) -> TrustedTime {
         let is_restart = (0..=MAX_RESTART).contains(&(clock - stored));
         let at = if stored == 0 || is_restart { clock } else { stored };
-        let believed_after = BELIEVED_AFTER.max(longest_life);
+        let believed_after = BELIEVED_AFTER.max(max_lifetime);
         let mut time = TrustedTime { at, steady, stored, disagreement: None, believed_after };
         time.follow(stored, clock, steady);
         time

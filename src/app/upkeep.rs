@@ -126,8 +126,8 @@ impl App {
         }
         let (keyring, now) = (self.directory.keyring(), wall);
         let period = self.config.key_rotation;
-        if keyring.needs_upkeep(period, now) {
-            let spare = if keyring.wants_next(period, now) { Spare::new(&keyring) } else { None };
+        if keyring.needs_maintenance(period, now) {
+            let spare = if keyring.needs_next_key(period, now) { Spare::new(&keyring) } else { None };
             self.write_now(|conn| {
                 keys::telling(conn, Actor::SERVER, now, |conn| keys::keep_up(conn, &keyring, spare, period, now))
             })?;

@@ -11,7 +11,7 @@ use crate::db::audit::Actor;
 use crate::db::signing_key::{self, SigningKey};
 use crate::db::{Conn, revision};
 use crate::exit::Exit;
-use crate::token::keyring::{Key, Keyring, Phase, phases};
+use crate::token::keyring::{Key, Keyring, KeyState, key_states};
 
 #[derive(Subcommand)]
 pub(super) enum KeyCommand {
@@ -49,14 +49,14 @@ impl Operator {
         match command {
             KeyCommand::List { pem } => {
                 let rows = self.read(|conn| Ok(signing_key::list(conn)?))?;
-                let life = crate::token::Kind::longest_ttl(&self.config);
-                let terms: Vec<_> = rows.iter().map(SigningKey::term).collect();
-                let rows: Vec<_> = rows.iter().zip(phases(&terms, life, now)).collect();
+                let life = crate::token::Kind::max_ttl(&self.config);
+                let times: Vec<_> = rows.iter().map(SigningKey::times).collect();
+                let rows: Vec<_> = rows.iter().zip(key_states(&times, life, now)).collect();
                 if pem {
                     return self.print_pem(&rows);
                 }
-                let values: Vec<Value> = rows.iter().map(|(row, phase)| value(row, *phase)).collect();
-                let lines: Vec<String> = rows.iter().map(|(row, phase)| line(row, *phase, now)).collect();
+                let values: Vec<Value> = rows.iter().map(|(row, state)| value(row, *state)).collect();
+                let lines: Vec<String> = rows.iter().map(|(row, state)| line(row, *state, now)).collect();
                 let none = "no kept keys; HS256 signs with JWT_SECRET".to_owned();
                 self.out.print(&json!(values), &if lines.is_empty() { none } else { lines.join("\n") })
             }
@@ -74,8 +74,8 @@ impl Operator {
                 };
                 let made = self.change(|conn| keys::telling(conn, Actor::OPERATOR, now, rotate))?;
                 let row = made.map_err(Exit::config)?;
-                let phase = if row.signs_from > now { Phase::Next } else { Phase::Signing };
-                self.out.print_changed(&value(&row, phase), &line(&row, phase, now))
+                let state = if row.signs_from > now { KeyState::Pending } else { KeyState::Active };
+                self.out.print_changed(&value(&row, state), &line(&row, state, now))
             }
             KeyCommand::Retire { kid, lost } => {
                 let keyring = self.keyring()?;
@@ -107,16 +107,16 @@ impl Operator {
     }
 
     /// Prints the public halves of the keys that verifiers need.
-    fn print_pem(&self, rows: &[(&SigningKey, Phase)]) -> Result<(), Exit> {
+    fn print_pem(&self, rows: &[(&SigningKey, KeyState)]) -> Result<(), Exit> {
         let keyring = self.keyring()?;
-        let mut needed: Vec<_> = rows.iter().filter(|(_, phase)| *phase != Phase::Over).collect();
-        needed.sort_by_key(|(_, phase)| *phase != Phase::Signing);
-        let pem = |(row, phase): &&(&SigningKey, Phase)| {
+        let mut needed: Vec<_> = rows.iter().filter(|(_, state)| *state != KeyState::Expired).collect();
+        needed.sort_by_key(|(_, state)| *state != KeyState::Active);
+        let pem = |(row, state): &&(&SigningKey, KeyState)| {
             let opened = keyring.seal().open(&row.kid, &row.sealed);
             let key = opened.and_then(|opened| Key::load(row.algorithm, &opened.private));
             let pem = key.and_then(|key| key.public_pem());
             let pem = pem.ok_or_else(|| Exit::config(format!("JWT_SECRET does not open the key {}", row.kid)))?;
-            let mut shown = value(row, *phase);
+            let mut shown = value(row, *state);
             shown["pem"] = pem.as_str().into();
             Ok((shown, pem))
         };
@@ -142,12 +142,12 @@ impl Operator {
     }
 }
 
-fn value(row: &SigningKey, phase: Phase) -> Value {
-    let (word, until) = match phase {
-        Phase::Next => ("next", None),
-        Phase::Signing => ("signing", None),
-        Phase::Verifying { until } => ("verifying", Some(until)),
-        Phase::Over => ("over", None),
+fn value(row: &SigningKey, state: KeyState) -> Value {
+    let (word, until) = match state {
+        KeyState::Pending => ("next", None),
+        KeyState::Active => ("signing", None),
+        KeyState::Retiring { until } => ("verifying", Some(until)),
+        KeyState::Expired => ("over", None),
     };
     json!({
         "kid": row.kid,
@@ -159,12 +159,12 @@ fn value(row: &SigningKey, phase: Phase) -> Value {
     })
 }
 
-fn line(row: &SigningKey, phase: Phase, now: i64) -> String {
-    let does = match phase {
-        Phase::Next => format!("signs in {} s", row.signs_from - now),
-        Phase::Signing => "signs".to_owned(),
-        Phase::Verifying { until } => format!("verifies for {} s more", until - now),
-        Phase::Over => "is over".to_owned(),
+fn line(row: &SigningKey, state: KeyState, now: i64) -> String {
+    let does = match state {
+        KeyState::Pending => format!("signs in {} s", row.signs_from - now),
+        KeyState::Active => "signs".to_owned(),
+        KeyState::Retiring { until } => format!("verifies for {} s more", until - now),
+        KeyState::Expired => "is over".to_owned(),
     };
     format!("{} {:<5} {does}", row.kid, row.algorithm.name())
 }

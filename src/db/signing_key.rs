@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use super::Conn;
 use super::schema::signing_keys;
 use crate::config::Algorithm;
-use crate::token::keyring::Term;
+use crate::token::keyring::KeyTimes;
 
 /// A stored key.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
@@ -25,8 +25,8 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    pub fn term(&self) -> Term {
-        Term { signs_from: self.signs_from, signs_until: self.signs_until }
+    pub fn times(&self) -> KeyTimes {
+        KeyTimes { signs_from: self.signs_from, signs_until: self.signs_until }
     }
 }
 

@@ -24,11 +24,11 @@ use crate::id::Stamp;
 /// Seconds for which verifiers may cache the JWKS.
 pub const JWKS_MAX_AGE: i64 = 300;
 /// Seconds for which a key is published before it signs: three times the cache lifetime.
-pub const PUBLISHED_AHEAD: i64 = 3 * JWKS_MAX_AGE;
+pub const PUBLICATION_LEAD: i64 = 3 * JWKS_MAX_AGE;
 /// Seconds within which a key starts to sign, if its time was set by a correct clock.
-pub const PLANNED_WITHIN: i64 = PUBLISHED_AHEAD + 60;
+pub const MAX_PLANNED_LEAD: i64 = PUBLICATION_LEAD + 60;
 /// Seconds after which every node has read a change.
-pub const KNOWN_TO_ALL: i64 = 3;
+pub const PROPAGATION_TIME: i64 = 3;
 
 /// A key with the only algorithm that it may be used with (RFC 8725 §3.1).
 pub struct Key {
@@ -150,7 +150,7 @@ impl fmt::Debug for Key {
 
 /// When a stored key signs, in Unix seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Term {
+pub struct KeyTimes {
     /// The key signs from then on, until a key with a later time does.
     pub signs_from: i64,
     /// The key does not sign from then on, even if no other key follows.
@@ -159,89 +159,89 @@ pub struct Term {
 
 /// The state of a stored key at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum KeyState {
     /// Published; will sign later.
-    Next,
+    Pending,
     /// Signs and verifies.
-    Signing,
+    Active,
     /// Verifies only what it signed, until that time.
-    Verifying {
+    Retiring {
         /// Unix seconds.
         until: i64,
     },
     /// Neither signs nor verifies.
-    Over,
+    Expired,
 }
 
-impl Term {
-    /// Returns the state of the key at `now`. `next` is the time from which the next key signs; `longest_life` is the
+impl KeyTimes {
+    /// Returns the state of the key at `now`. `next` is the time from which the next key signs; `max_lifetime` is the
     /// maximum lifetime of a token in seconds.
-    fn phase(self, next: Option<i64>, longest_life: i64, now: i64) -> Phase {
+    fn state(self, next: Option<i64>, max_lifetime: i64, now: i64) -> KeyState {
         let end = [self.signs_until, next].into_iter().flatten().min();
         match end {
             Some(end) if end <= now => {
-                let until = last_use(end, longest_life);
+                let until = verifies_until(end, max_lifetime);
                 // A key that was ended before its time has signed nothing. A key that started in the same second may
                 // have signed.
-                if now < until && self.signs_from <= end { Phase::Verifying { until } } else { Phase::Over }
+                if now < until && self.signs_from <= end { KeyState::Retiring { until } } else { KeyState::Expired }
             }
-            _ if self.signs_from > now => Phase::Next,
-            _ => Phase::Signing,
+            _ if self.signs_from > now => KeyState::Pending,
+            _ => KeyState::Active,
         }
     }
 }
 
-/// Returns the states of all stored keys, given in the order in which they sign. `longest_life` is the maximum lifetime
+/// Returns the states of all stored keys, given in the order in which they sign. `max_lifetime` is the maximum lifetime
 /// of a token in seconds.
-pub fn phases(terms: &[Term], longest_life: i64, now: i64) -> Vec<Phase> {
-    let next = |index: usize| terms.get(index + 1).map(|next| next.signs_from);
-    terms.iter().enumerate().map(|(index, term)| term.phase(next(index), longest_life, now)).collect()
+pub fn key_states(times: &[KeyTimes], max_lifetime: i64, now: i64) -> Vec<KeyState> {
+    let next = |index: usize| times.get(index + 1).map(|next| next.signs_from);
+    times.iter().enumerate().map(|(index, times)| times.state(next(index), max_lifetime, now)).collect()
 }
 
 /// Returns the time from which a key that signed until `end` need not verify, in Unix seconds. Its last token has
 /// expired then, with a margin for a node whose slow clock made it sign a little later.
-fn last_use(end: i64, longest_life: i64) -> i64 {
-    end + longest_life + 12 * MAX_SKEW
+fn verifies_until(end: i64, max_lifetime: i64) -> i64 {
+    end + max_lifetime + 12 * MAX_SKEW
 }
 
 #[derive(Clone, Debug)]
-pub struct Kept {
+pub struct StoredKey {
     pub key: Arc<Key>,
-    pub term: Term,
+    pub times: KeyTimes,
 }
 
 /// All keys of a node. A change creates a new keyring, so that readers keep the one that they use.
 #[derive(Debug)]
 pub struct Keyring {
-    root: Arc<Root>,
+    settings: Arc<Settings>,
     epoch: Stamp,
     /// The keys of JWT_SECRET and JWT_SECRET_PREVIOUS.
     hmac: Arc<[Key]>,
     /// In the order in which they sign.
-    kept: Vec<Kept>,
+    stored: Vec<StoredKey>,
     /// The tokens that this keyring has verified. A new keyring starts empty, so a removed key takes its verified
     /// tokens with it.
     pub(super) verified: Verified,
 }
 
 /// The settings of the process.
-struct Root {
+struct Settings {
     /// JWT_SECRET and JWT_SECRET_PREVIOUS.
     secrets: Vec<HmacSecret>,
     algorithm: Algorithm,
-    longest_life: i64,
+    max_lifetime: i64,
     seal: Seal,
 }
 
-impl Root {
+impl Settings {
     fn hmac(&self, epoch: Stamp) -> Arc<[Key]> {
         self.secrets.iter().map(|secret| Key::hs256(secret, epoch)).collect()
     }
 }
 
-impl fmt::Debug for Root {
+impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Root({})", self.algorithm.name())
+        write!(f, "Settings({})", self.algorithm.name())
     }
 }
 
@@ -249,13 +249,13 @@ impl Keyring {
     /// Creates a keyring without stored keys, which signs with JWT_SECRET.
     pub fn new(secret: &HmacSecret, config: &Config, epoch: Stamp) -> Keyring {
         let previous = config.jwt_secret_previous.as_ref();
-        let root = Root {
+        let settings = Settings {
             secrets: [Some(secret), previous].into_iter().flatten().cloned().collect(),
             algorithm: config.jwt_algorithm,
-            longest_life: Kind::longest_ttl(config),
+            max_lifetime: Kind::max_ttl(config),
             seal: Seal::new(secret, previous),
         };
-        Keyring { hmac: root.hmac(epoch), root: Arc::new(root), epoch, kept: Vec::new(), verified: Verified::default() }
+        Keyring { hmac: settings.hmac(epoch), settings: Arc::new(settings), epoch, stored: Vec::new(), verified: Verified::default() }
     }
 
     /// Returns the epoch whose tokens this keyring signs and verifies.
@@ -265,53 +265,53 @@ impl Keyring {
 
     /// Returns this keyring in another epoch.
     pub fn in_epoch(&self, epoch: Stamp) -> Keyring {
-        let (root, kept) = (Arc::clone(&self.root), self.kept.clone());
-        Keyring { hmac: root.hmac(epoch), root, epoch, kept, verified: Verified::default() }
+        let (settings, stored) = (Arc::clone(&self.settings), self.stored.clone());
+        Keyring { hmac: settings.hmac(epoch), settings, epoch, stored, verified: Verified::default() }
     }
 
     /// Returns this keyring with some stored keys added or replaced, and some removed.
-    pub fn changed(&self, put: Vec<Kept>, gone: &[String]) -> Keyring {
-        let stays = |kept: &&Kept| !gone.contains(&kept.key.kid) && put.iter().all(|new| new.key.kid != kept.key.kid);
-        let mut kept: Vec<Kept> = self.kept.iter().filter(stays).cloned().collect();
-        kept.extend(put.into_iter().filter(|new| !gone.contains(&new.key.kid)));
-        kept.sort_by(|a, b| (a.term.signs_from, &a.key.kid).cmp(&(b.term.signs_from, &b.key.kid)));
-        let (root, hmac) = (Arc::clone(&self.root), Arc::clone(&self.hmac));
-        Keyring { root, hmac, epoch: self.epoch, kept, verified: Verified::default() }
+    pub fn changed(&self, put: Vec<StoredKey>, gone: &[String]) -> Keyring {
+        let stays = |stored: &&StoredKey| !gone.contains(&stored.key.kid) && put.iter().all(|new| new.key.kid != stored.key.kid);
+        let mut stored: Vec<StoredKey> = self.stored.iter().filter(stays).cloned().collect();
+        stored.extend(put.into_iter().filter(|new| !gone.contains(&new.key.kid)));
+        stored.sort_by(|a, b| (a.times.signs_from, &a.key.kid).cmp(&(b.times.signs_from, &b.key.kid)));
+        let (settings, hmac) = (Arc::clone(&self.settings), Arc::clone(&self.hmac));
+        Keyring { settings, hmac, epoch: self.epoch, stored, verified: Verified::default() }
     }
 
     /// Returns a stored key. Used to keep a key when its row changes, because loading it again would take a
     /// millisecond.
-    pub fn kept(&self, kid: &str) -> Option<Arc<Key>> {
-        self.kept.iter().find(|kept| kept.key.kid == kid).map(|kept| Arc::clone(&kept.key))
+    pub fn stored(&self, kid: &str) -> Option<Arc<Key>> {
+        self.stored.iter().find(|stored| stored.key.kid == kid).map(|stored| Arc::clone(&stored.key))
     }
 
     /// Returns what seals and opens private keys.
     pub fn seal(&self) -> &Seal {
-        &self.root.seal
+        &self.settings.seal
     }
 
     /// JWT_ALGORITHM.
     pub fn algorithm(&self) -> Algorithm {
-        self.root.algorithm
+        self.settings.algorithm
     }
 
     /// Returns the maximum lifetime of a token, in seconds.
-    pub fn longest_life(&self) -> i64 {
-        self.root.longest_life
+    pub fn max_lifetime(&self) -> i64 {
+        self.settings.max_lifetime
     }
 
     /// Returns the key that signs at `now`.
     pub(super) fn signing(&self, now: i64) -> &Key {
-        if self.root.algorithm == Algorithm::Hs256 {
+        if self.settings.algorithm == Algorithm::Hs256 {
             return &self.hmac[0];
         }
-        let begun = || self.kept.iter().rev().filter(|kept| kept.term.signs_from <= now);
-        let open = begun().find(|kept| kept.term.signs_until.is_none_or(|until| now < until));
+        let begun = || self.stored.iter().rev().filter(|stored| stored.times.signs_from <= now);
+        let open = begun().find(|stored| stored.times.signs_until.is_none_or(|until| now < until));
         // JWT_SECRET signs until the first stored key starts. If another node has ended all keys, the last one
         // continues until maintenance creates a new key.
-        let all_ended = self.kept.iter().all(|kept| kept.term.signs_until.is_some());
+        let all_ended = self.stored.iter().all(|stored| stored.times.signs_until.is_some());
         let key = open.or_else(|| begun().next().filter(|_| all_ended));
-        key.map_or(&self.hmac[0], |kept| &kept.key)
+        key.map_or(&self.hmac[0], |stored| &stored.key)
     }
 
     /// Returns the kind and the key of tokens with this encoded header, and the Unix seconds from which the key no
@@ -334,62 +334,62 @@ impl Keyring {
             let until = self.hmac_until();
             return (now < until).then_some((key, until));
         }
-        let index = self.kept.iter().position(|kept| is(&kept.key))?;
-        let next = self.kept.get(index + 1).map(|next| next.term.signs_from);
-        let until = match self.kept[index].term.phase(next, self.root.longest_life, now) {
-            Phase::Next | Phase::Signing => i64::MAX,
-            Phase::Verifying { until } => until,
-            Phase::Over => return None,
+        let index = self.stored.iter().position(|stored| is(&stored.key))?;
+        let next = self.stored.get(index + 1).map(|next| next.times.signs_from);
+        let until = match self.stored[index].times.state(next, self.settings.max_lifetime, now) {
+            KeyState::Pending | KeyState::Active => i64::MAX,
+            KeyState::Retiring { until } => until,
+            KeyState::Expired => return None,
         };
-        Some((&self.kept[index].key, until))
+        Some((&self.stored[index].key, until))
     }
 
     /// The time from which HMAC keys no longer verify. After JWT_ALGORITHM has changed from HS256, their tokens stay
     /// valid until the last one has expired.
     fn hmac_until(&self) -> i64 {
-        let open = self.kept.iter().filter(|kept| kept.term.signs_until.is_none());
-        let ended = open.map(|kept| kept.term.signs_from).min().filter(|_| self.root.algorithm != Algorithm::Hs256);
-        ended.map_or(i64::MAX, |end| last_use(end, self.root.longest_life))
+        let open = self.stored.iter().filter(|stored| stored.times.signs_until.is_none());
+        let ended = open.map(|stored| stored.times.signs_from).min().filter(|_| self.settings.algorithm != Algorithm::Hs256);
+        ended.map_or(i64::MAX, |end| verifies_until(end, self.settings.max_lifetime))
     }
 
     /// Returns whether a stored key has expired, or the next one must be created.
-    pub fn needs_upkeep(&self, period: Option<i64>, now: i64) -> bool {
-        self.phases(now).contains(&Phase::Over) || self.wants_next(period, now)
+    pub fn needs_maintenance(&self, period: Option<i64>, now: i64) -> bool {
+        self.key_states(now).contains(&KeyState::Expired) || self.needs_next_key(period, now)
     }
 
     /// Returns whether the next key must be created now.
-    pub fn wants_next(&self, period: Option<i64>, now: i64) -> bool {
-        self.next_signs_from(&self.terms(), period, now).is_some()
+    pub fn needs_next_key(&self, period: Option<i64>, now: i64) -> bool {
+        self.next_signs_from(&self.times(), period, now).is_some()
     }
 
     /// Returns the time from which the next key must sign, if it must be created now. That is `period` seconds after
     /// the present key started, or later if the key could not be published long enough. A key that a wrong clock has
     /// put into the far future does not count.
-    pub fn next_signs_from(&self, terms: &[Term], period: Option<i64>, now: i64) -> Option<i64> {
-        if self.root.algorithm == Algorithm::Hs256 {
+    pub fn next_signs_from(&self, times: &[KeyTimes], period: Option<i64>, now: i64) -> Option<i64> {
+        if self.settings.algorithm == Algorithm::Hs256 {
             return None;
         }
-        let planned = |term: &&Term| term.signs_until.is_none() && term.signs_from <= now + PLANNED_WITHIN;
-        let Some(last) = terms.iter().rev().find(planned) else {
-            return Some(now + KNOWN_TO_ALL);
+        let planned = |times: &&KeyTimes| times.signs_until.is_none() && times.signs_from <= now + MAX_PLANNED_LEAD;
+        let Some(last) = times.iter().rev().find(planned) else {
+            return Some(now + PROPAGATION_TIME);
         };
         let due = last.signs_from + period?;
-        (due - PUBLISHED_AHEAD <= now).then(|| due.max(now + PUBLISHED_AHEAD))
+        (due - PUBLICATION_LEAD <= now).then(|| due.max(now + PUBLICATION_LEAD))
     }
 
-    fn terms(&self) -> Vec<Term> {
-        self.kept.iter().map(|kept| kept.term).collect()
+    fn times(&self) -> Vec<KeyTimes> {
+        self.stored.iter().map(|stored| stored.times).collect()
     }
 
-    fn phases(&self, now: i64) -> Vec<Phase> {
-        phases(&self.terms(), self.root.longest_life, now)
+    fn key_states(&self, now: i64) -> Vec<KeyState> {
+        key_states(&self.times(), self.settings.max_lifetime, now)
     }
 
     /// Returns the public keys that verifiers need at `now` or soon, including the next key (RFC 7517 §5).
     pub fn published(&self, now: i64) -> Vec<&Jwk> {
-        let phases = self.phases(now);
-        let kept = self.kept.iter().zip(phases).filter(|(_, phase)| *phase != Phase::Over);
-        kept.filter_map(|(kept, _)| kept.key.jwk.as_ref()).collect()
+        let key_states = self.key_states(now);
+        let stored = self.stored.iter().zip(key_states).filter(|(_, state)| *state != KeyState::Expired);
+        stored.filter_map(|(stored, _)| stored.key.jwk.as_ref()).collect()
     }
 }
 
@@ -403,29 +403,29 @@ mod tests {
 
     const LIFE: i64 = 3600;
 
-    fn term(signs_from: i64, signs_until: Option<i64>) -> Term {
-        Term { signs_from, signs_until }
+    fn times(signs_from: i64, signs_until: Option<i64>) -> KeyTimes {
+        KeyTimes { signs_from, signs_until }
     }
 
     #[test]
     fn key_state__follows_from_the_times_of_the_keys() {
-        let terms = [term(1000, None), term(2000, None)];
+        let times = [times(1000, None), times(2000, None)];
         let over = 2000 + LIFE + 60;
         for (now, expected) in [
-            (500, [Phase::Next, Phase::Next]),
-            (1000, [Phase::Signing, Phase::Next]),
-            (1999, [Phase::Signing, Phase::Next]),
-            (2000, [Phase::Verifying { until: over }, Phase::Signing]),
-            (over - 1, [Phase::Verifying { until: over }, Phase::Signing]),
-            (over, [Phase::Over, Phase::Signing]),
+            (500, [KeyState::Pending, KeyState::Pending]),
+            (1000, [KeyState::Active, KeyState::Pending]),
+            (1999, [KeyState::Active, KeyState::Pending]),
+            (2000, [KeyState::Retiring { until: over }, KeyState::Active]),
+            (over - 1, [KeyState::Retiring { until: over }, KeyState::Active]),
+            (over, [KeyState::Expired, KeyState::Active]),
         ] {
-            assert_eq!(phases(&terms, LIFE, now), expected, "{now}");
+            assert_eq!(key_states(&times, LIFE, now), expected, "{now}");
         }
     }
 
     #[test]
     fn key_state__ended_key_verifies_only_if_it_has_signed() {
-        let terms = [term(1000, Some(1500)), term(2000, Some(1500))];
-        assert_eq!(phases(&terms, LIFE, 1600), [Phase::Verifying { until: 1500 + LIFE + 60 }, Phase::Over]);
+        let times = [times(1000, Some(1500)), times(2000, Some(1500))];
+        assert_eq!(key_states(&times, LIFE, 1600), [KeyState::Retiring { until: 1500 + LIFE + 60 }, KeyState::Expired]);
     }
 }

@@ -62,7 +62,7 @@ impl Kind {
     }
 
     /// Returns the lifetime of the longest-lived tokens, in seconds.
-    pub fn longest_ttl(config: &Config) -> i64 {
+    pub fn max_ttl(config: &Config) -> i64 {
         Kind::Access.ttl(config).max(Kind::User.ttl(config))
     }
 }
