@@ -40,7 +40,7 @@ use crate::secret::SecretDigest;
 use crate::shares::Table;
 use crate::token::client_keys::ClientKeys;
 use crate::token::keyring::{StoredKey, Key, Keyring};
-use crate::token::replay::Used;
+use crate::token::replay::UsedAssertions;
 
 /// Holds the current state of a user or a domain; empty once that is deleted.
 struct Slot<T>(ArcSwapOption<T>);
@@ -242,7 +242,7 @@ pub struct Directory {
     /// Revoked tokens with their `exp`.
     revoked: HashMap<TokenId, i64>,
     /// Client assertions that this or another node accepted.
-    pub used_assertions: Used,
+    pub used_assertions: UsedAssertions,
     /// The applied state. The lock is not held while the database is read, because a database that hangs must not block
     /// other threads.
     seen: Mutex<SyncState>,
@@ -257,7 +257,7 @@ pub struct Directory {
 
 impl Directory {
     /// Creates an empty directory. The stored keys of the database join `keyring` when it is filled.
-    pub fn new(keyring: Keyring, used_assertions: Used) -> Directory {
+    pub fn new(keyring: Keyring, used_assertions: UsedAssertions) -> Directory {
         Directory {
             used_assertions,
             keyring: ArcSwap::from_pointee(keyring),
@@ -380,7 +380,7 @@ impl Directory {
             Change::SigningKey(row) => state.keys.put(row),
             Change::Revocation(Revocation { jti, expires_at }) => drop(self.revoked.pin().insert(jti, expires_at)),
             Change::UsedAssertion(UsedAssertion { fingerprint, tenant, expires_at }) => {
-                self.used_assertions.learn(fingerprint, tenant, expires_at);
+                self.used_assertions.insert(fingerprint, tenant, expires_at);
             }
             Change::Gone(gone) => self.remove(gone, state),
         }

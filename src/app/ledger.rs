@@ -62,12 +62,12 @@ impl App {
         let used = &self.directory.used_assertions;
         loop {
             let row = |(fingerprint, tenant, expires_at)| UsedAssertion { fingerprint, tenant, expires_at };
-            let rows: Vec<UsedAssertion> = used.untold(ASSERTION_BATCH).into_iter().map(row).collect();
+            let rows: Vec<UsedAssertion> = used.pending(ASSERTION_BATCH).into_iter().map(row).collect();
             if rows.is_empty() {
                 return Ok(());
             }
             self.db.change_now(|conn| Ok(used_assertion::insert(conn, &rows)?), |_| Ok(()))?;
-            used.told(rows.iter().map(|row| &row.fingerprint));
+            used.mark_published(rows.iter().map(|row| &row.fingerprint));
         }
     }
 

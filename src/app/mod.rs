@@ -48,7 +48,7 @@ use crate::logging::{self, LeftOut};
 use crate::metrics::Metrics;
 use crate::password::Hasher;
 use crate::shares::{Budget, Budgets};
-use crate::token::replay::Used;
+use crate::token::replay::UsedAssertions;
 use crate::token::{self, Claims, Kind};
 use crate::usage::{self, Usage};
 
@@ -119,8 +119,8 @@ impl App {
         let keyring = keys::keyring(&db, &secret, &config, clock.now()).map_err(cannot_read)?;
         let used_assertions = match config.database {
             // A SQLite file has one server, so there is no other node to share used assertions with.
-            Database::Sqlite(_) => Used::default(),
-            Database::Postgres(_) => Used::shared(),
+            Database::Sqlite(_) => UsedAssertions::default(),
+            Database::Postgres(_) => UsedAssertions::shared(),
         };
         let read_time = |conn: &mut Conn| Ok((trusted_time::kept(conn)?, trusted_time::of_database(conn)?));
         let (stored, of_database) = db.read_now(read_time).map_err(cannot_read)?;

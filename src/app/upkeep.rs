@@ -88,7 +88,7 @@ impl App {
         self.keep_time()?;
         let (now, wall) = (self.trusted_now(), self.now());
         let past = now - MAX_CLOCK_ERROR;
-        if self.directory.used_assertions.are_shared() {
+        if self.directory.used_assertions.is_shared() {
             self.in_batches(|rows| self.db.write_now(|conn| Ok(used_assertion::prune(conn, past, rows)?)))?;
         }
         if self.directory.has_expired_revocations(past) {

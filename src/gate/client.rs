@@ -253,7 +253,7 @@ enum Proof {
         expires_at: Option<i64>,
     },
     /// The use of an assertion, which must still be noted.
-    Assertion(assertion::Use),
+    Assertion(assertion::AssertionUse),
 }
 
 /// Whose credentials they are, and the proof if they are good.

@@ -65,7 +65,7 @@ pub fn claimed_client(assertion: &str) -> Option<DomainId> {
 
 /// A valid assertion that may have been used before.
 #[derive(Debug)]
-pub struct Use {
+pub struct AssertionUse {
     pub(super) fingerprint: Fingerprint,
     pub(super) expires_at: i64,
     /// Whether the assertion was made when this process already remembered used ones.
@@ -90,7 +90,7 @@ pub fn verify(
     client: &DomainId,
     keys: &ClientKeys,
     at: Circumstances<'_>,
-) -> Option<Result<Use, ClientProblem>> {
+) -> Option<Result<AssertionUse, ClientProblem>> {
     let (header, payload, signature) = split(assertion).filter(|_| assertion.len() <= MAX_BYTES)?;
     let message = &assertion[..header.len() + 1 + payload.len()];
     let (header, payload) = (decode(header)?, decode(payload)?);
@@ -106,7 +106,7 @@ pub fn verify(
 }
 
 impl Claims<'_> {
-    fn judge(&self, client: &DomainId, at: Circumstances<'_>) -> Result<Use, ClientProblem> {
+    fn judge(&self, client: &DomainId, at: Circumstances<'_>) -> Result<AssertionUse, ClientProblem> {
         let now = at.now as f64;
         let latest = now + MAX_SKEW as f64;
         let is_ahead = |time: Option<f64>| time.is_some_and(|time| time > latest);
@@ -124,12 +124,12 @@ impl Claims<'_> {
         Err(problem)
     }
 
-    fn used(&self, client: &DomainId, remembers_since: i64) -> Use {
+    fn used(&self, client: &DomainId, remembers_since: i64) -> AssertionUse {
         let named = [client.as_str().as_bytes(), self.jti.as_bytes()].concat();
         let fingerprint = Fingerprint::of(&named);
         // A fast clock makes an assertion look younger than it is.
         let since = remembers_since.saturating_add(MAX_SKEW) as f64;
         let made = self.iat.or(self.nbf).unwrap_or(self.exp - MAX_LIFETIME as f64);
-        Use { fingerprint, expires_at: self.exp.ceil() as i64, remembered: made > since }
+        AssertionUse { fingerprint, expires_at: self.exp.ceil() as i64, remembered: made > since }
     }
 }

@@ -16,7 +16,7 @@ use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::Binary;
 use papaya::HashMap;
 
-use super::assertion::Use;
+use super::assertion::AssertionUse;
 use crate::id::UserId;
 use crate::shares::{Holder, Holdings, Network};
 
@@ -36,24 +36,24 @@ impl Fingerprint {
 
 /// The used assertions that this node knows.
 #[derive(Debug)]
-pub struct Used {
-    noted: HashMap<Fingerprint, Noted>,
+pub struct UsedAssertions {
+    entries: HashMap<Fingerprint, Entry>,
     /// The share of the memory that each holder uses.
     holdings: Mutex<Holdings>,
     /// Used assertions that are not yet written to the database; `None` if no other node needs them.
-    untold: Option<HashMap<Fingerprint, Noted>>,
+    pending: Option<HashMap<Fingerprint, Entry>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Noted {
+struct Entry {
     expires_at: i64,
     user: UserId,
     holder: Holder,
 }
 
-impl Default for Used {
-    fn default() -> Used {
-        Used { noted: HashMap::new(), holdings: Mutex::new(Holdings::new(MAX_REMEMBERED)), untold: None }
+impl Default for UsedAssertions {
+    fn default() -> UsedAssertions {
+        UsedAssertions { entries: HashMap::new(), holdings: Mutex::new(Holdings::new(MAX_REMEMBERED)), pending: None }
     }
 }
 
@@ -61,86 +61,86 @@ impl Default for Used {
 #[derive(Debug)]
 pub struct Forgetful;
 
-impl Used {
+impl UsedAssertions {
     /// Creates the memory of a node that shares its database with others.
-    pub fn shared() -> Used {
-        Used { untold: Some(HashMap::new()), ..Used::default() }
+    pub fn shared() -> UsedAssertions {
+        UsedAssertions { pending: Some(HashMap::new()), ..UsedAssertions::default() }
     }
 
     /// Returns whether other nodes need the used assertions.
-    pub fn are_shared(&self) -> bool {
-        self.untold.is_some()
+    pub fn is_shared(&self) -> bool {
+        self.pending.is_some()
     }
 
     /// Number of remembered assertions.
     pub fn count(&self) -> usize {
-        self.noted.len()
+        self.entries.len()
     }
 
     /// Returns whether the assertion was used before.
-    pub fn contains(&self, used: &Use) -> bool {
-        self.noted.pin().contains_key(&used.fingerprint)
+    pub fn contains(&self, used: &AssertionUse) -> bool {
+        self.entries.pin().contains_key(&used.fingerprint)
     }
 
     /// Remembers a use in the share of `holder`. Returns `false` if the assertion was used before.
     ///
     /// # Errors
     /// If it is unknown whether the assertion was used before, or if the share of `holder` is used up.
-    pub fn note(&self, used: &Use, holder: Holder) -> Result<bool, Forgetful> {
+    pub fn note(&self, used: &AssertionUse, holder: Holder) -> Result<bool, Forgetful> {
         let Some(user) = holder.user().filter(|_| used.remembered) else { return Err(Forgetful) };
-        let noted = Noted { expires_at: used.expires_at, user, holder };
+        let entry = Entry { expires_at: used.expires_at, user, holder };
         let mut holdings = self.holdings();
         if !holdings.take(holder) {
             return Err(Forgetful);
         }
-        let is_first = self.noted.pin().try_insert(used.fingerprint, noted).is_ok();
+        let is_first = self.entries.pin().try_insert(used.fingerprint, entry).is_ok();
         if !is_first {
             holdings.give_back(holder);
         }
         drop(holdings);
-        if is_first && let Some(untold) = &self.untold {
-            untold.pin().insert(used.fingerprint, noted);
+        if is_first && let Some(pending) = &self.pending {
+            pending.pin().insert(used.fingerprint, entry);
         }
         Ok(is_first)
     }
 
     /// Remembers a use on another node. The limit does not apply, because the other node has observed it.
-    pub fn learn(&self, fingerprint: Fingerprint, user: UserId, expires_at: i64) {
+    pub fn insert(&self, fingerprint: Fingerprint, user: UserId, expires_at: i64) {
         let holder = Holder::account(Network::of(None), user);
         let mut holdings = self.holdings();
-        if self.noted.pin().try_insert(fingerprint, Noted { expires_at, user, holder }).is_ok() {
+        if self.entries.pin().try_insert(fingerprint, Entry { expires_at, user, holder }).is_ok() {
             holdings.take_always(holder);
         }
     }
 
-    /// Returns at most `most` uses that are not yet written to the database, with the user and `exp`.
-    pub fn untold(&self, most: usize) -> Vec<(Fingerprint, UserId, i64)> {
-        let Some(untold) = &self.untold else { return Vec::new() };
-        let untold = untold.pin();
-        untold.iter().take(most).map(|(fingerprint, noted)| (*fingerprint, noted.user, noted.expires_at)).collect()
+    /// Returns at most `limit` uses that are not yet written to the database, with the user and `exp`.
+    pub fn pending(&self, limit: usize) -> Vec<(Fingerprint, UserId, i64)> {
+        let Some(pending) = &self.pending else { return Vec::new() };
+        let pending = pending.pin();
+        pending.iter().take(limit).map(|(fingerprint, entry)| (*fingerprint, entry.user, entry.expires_at)).collect()
     }
 
     /// Marks uses as written to the database.
-    pub fn told<'a>(&self, fingerprints: impl IntoIterator<Item = &'a Fingerprint>) {
-        let Some(untold) = &self.untold else { return };
-        let untold = untold.pin();
+    pub fn mark_published<'a>(&self, fingerprints: impl IntoIterator<Item = &'a Fingerprint>) {
+        let Some(pending) = &self.pending else { return };
+        let pending = pending.pin();
         for fingerprint in fingerprints {
-            untold.remove(fingerprint);
+            pending.remove(fingerprint);
         }
     }
 
     /// Removes expired assertions.
     pub fn prune(&self, now: i64) {
-        let noted = self.noted.pin();
-        let expired = noted.iter().filter(|(_, noted)| noted.expires_at <= now).map(|(fingerprint, _)| *fingerprint);
+        let entries = self.entries.pin();
+        let expired = entries.iter().filter(|(_, entry)| entry.expires_at <= now).map(|(fingerprint, _)| *fingerprint);
         // The lock is taken for one assertion at a time, because requests wait for it.
         for fingerprint in expired.collect::<Vec<Fingerprint>>() {
-            if let Some(Noted { holder, .. }) = noted.remove(&fingerprint) {
+            if let Some(Entry { holder, .. }) = entries.remove(&fingerprint) {
                 self.holdings().give_back(*holder);
             }
         }
-        if let Some(untold) = &self.untold {
-            untold.pin().retain(|_, noted| noted.expires_at > now);
+        if let Some(pending) = &self.pending {
+            pending.pin().retain(|_, entry| entry.expires_at > now);
         }
     }
 
@@ -174,18 +174,18 @@ mod tests {
     use super::*;
     use crate::id::of_row;
 
-    fn used(number: u32, expires_at: i64) -> Use {
-        Use { fingerprint: Fingerprint::of(&number.to_be_bytes()), expires_at, remembered: true }
+    fn used(number: u32, expires_at: i64) -> AssertionUse {
+        AssertionUse { fingerprint: Fingerprint::of(&number.to_be_bytes()), expires_at, remembered: true }
     }
 
     /// Uses 64 new assertions, and returns how many of them the memory accepts.
-    fn fill(memory: &Used, holders: impl Fn(u32) -> Holder, first: u32) -> usize {
+    fn fill(memory: &UsedAssertions, holders: impl Fn(u32) -> Holder, first: u32) -> usize {
         (first..first + 64).filter(|number| memory.note(&used(*number, 10), holders(*number)).is_ok()).count()
     }
 
     #[test]
     fn replay_memory__full_share_refuses_its_holder_only() {
-        let memory = Used { holdings: Mutex::new(Holdings::new(32)), ..Used::default() };
+        let memory = UsedAssertions { holdings: Mutex::new(Holdings::new(32)), ..UsedAssertions::default() };
         let address = |number: u32| Network::of(Some(std::net::IpAddr::V4(number.into())));
         let user = |number: u32| of_row(i64::from(number), 0).0;
         let accounts_of_one_network = |number| Holder::account(address(1), user(number));
@@ -203,9 +203,9 @@ mod tests {
     /// Otherwise an account could use its share on every node.
     #[test]
     fn replay_memory__counts_uses_on_other_nodes() {
-        let memory = Used { holdings: Mutex::new(Holdings::new(32)), ..Used::default() };
+        let memory = UsedAssertions { holdings: Mutex::new(Holdings::new(32)), ..UsedAssertions::default() };
         let (greedy, victim) = (of_row(1, 0).0, of_row(2, 0).0);
-        (0_u32..16).for_each(|number| memory.learn(Fingerprint::of(&number.to_be_bytes()), greedy, 10));
+        (0_u32..16).for_each(|number| memory.insert(Fingerprint::of(&number.to_be_bytes()), greedy, 10));
         let network = Network::of(Some(std::net::IpAddr::V4(1.into())));
         assert_eq!(
             fill(&memory, |_| Holder::account(network, greedy), 100),
