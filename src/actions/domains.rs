@@ -63,7 +63,7 @@ pub(crate) fn register_row(
     new: &NewDomain,
     now: i64,
 ) -> Result<Audited<(Domain, Option<ClientSecret>)>> {
-    if proof::held_by_other(conn, new.host.as_str(), user)?.is_some() {
+    if proof::other_users_proof(conn, new.host.as_str(), user)?.is_some() {
         return Err(Error::Taken { name: "host", problem: Message::HostProvenByOther });
     }
     let domain = domain::insert(conn, user, new, now).map_err(taken("host", Message::HostTaken))?;

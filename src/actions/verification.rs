@@ -100,7 +100,7 @@ pub(crate) async fn verify(app: &Arc<App>, own: OwnDomain) -> Result<Verified> {
     let Some(method) = proven_by(&looks) else {
         return Ok(Verified { domain, wanted, looks, is_verified: false });
     };
-    let held = own.read(app, |conn, domain| Ok(proof::held_by_other(conn, &domain.host, domain.user_id)?)).await?;
+    let held = own.read(app, |conn, domain| Ok(proof::other_users_proof(conn, &domain.host, domain.user_id)?)).await?;
     if let Some(held) = held {
         app.challenge(own.caller.holder, held).await?;
     }
@@ -132,7 +132,7 @@ fn take_over(
         proof::set_found(conn, id, method, now)?;
         return Ok(Audited::nothing((domain, 0)));
     }
-    if proof::held_by_other(conn, &domain.host, user)?.is_some() {
+    if proof::other_users_proof(conn, &domain.host, user)?.is_some() {
         return Err(Error::Taken { name: "host", problem: Message::HostProvenByOther });
     }
     let suspended = proof::end_suspended(conn, &domain.host)?;

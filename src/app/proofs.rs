@@ -8,7 +8,7 @@ use super::{App, Caller, InForce, upkeep};
 use crate::config::Config;
 use crate::db::Conn;
 use crate::db::audit::{Actor, Audited, Entry};
-use crate::db::proof::{self, Held};
+use crate::db::proof::{self, OwnedProof};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host::Host;
@@ -57,20 +57,20 @@ pub(super) fn keep_looking(app: Weak<App>) -> std::result::Result<(), Exit> {
 
 /// Supersedes at most `rows` other registrations of a verified host. Returns an audit entry for each. Their actor is
 /// the server, because the other owners must not learn who has verified the host.
-pub(crate) fn oust_some(conn: &mut Conn, host: &str, now: i64, rows: i64) -> Result<Vec<Entry>> {
+pub(crate) fn supersede_some(conn: &mut Conn, host: &str, now: i64, rows: i64) -> Result<Vec<Entry>> {
     let entry = |(id, owner)| Actor::SERVER.did("domain.ousted", id, Some(owner), now).with(json!({ "host": host }));
-    Ok(proof::oust_some(conn, host, rows)?.into_iter().map(entry).collect())
+    Ok(proof::supersede_some(conn, host, rows)?.into_iter().map(entry).collect())
 }
 
 fn oust_batch(conn: &mut Conn, host: &str, now: i64, rows: i64) -> Result<Audited<usize>> {
-    let entries = oust_some(conn, host, now, rows)?;
+    let entries = supersede_some(conn, host, now, rows)?;
     Ok(Audited::several(entries.len(), entries))
 }
 
 impl App {
     /// Supersedes the remaining registrations of verified hosts that requests have not superseded.
     pub(super) fn finish_oustings(&self) -> Result<()> {
-        while let Some(host) = self.db.read_now(|conn| Ok(proof::next_ousting(conn)?))?
+        while let Some(host) = self.db.read_now(|conn| Ok(proof::next_superseding_host(conn)?))?
             && !self.is_draining()
         {
             self.in_batches(|rows| self.write_now(|conn| oust_batch(conn, &host, self.now(), rows)))?;
@@ -148,7 +148,7 @@ impl App {
     ///
     /// # Errors
     /// As [`App::write`]; `Busy` when the share of the other user is exhausted.
-    pub(crate) async fn challenge(self: &Arc<App>, holder: Holder, held: Held) -> Result<()> {
+    pub(crate) async fn challenge(self: &Arc<App>, holder: Holder, held: OwnedProof) -> Result<()> {
         let permit = self.proving.checks.take(holder, PERMIT_TIMEOUT).await.ok_or(Error::Busy)?;
         let app = Arc::clone(self);
         let looking = web::block(move || {
@@ -160,7 +160,7 @@ impl App {
 
     /// Rechecks one host, unless another node has claimed it. A host whose challenge is missing becomes unverified
     /// after the grace period, or at once if it `is_challenged` by another user.
-    fn recheck(&self, (proof, host, tenant): Held, is_challenged: bool) -> Result<()> {
+    fn recheck(&self, (proof, host, tenant): OwnedProof, is_challenged: bool) -> Result<()> {
         let now = self.now();
         let due_again = now - DAY + CLAIM_TIMEOUT;
         let Some(claimed) = self.db.write_now(|conn| Ok(proof::claim(conn, &proof, due_again)?))? else {
@@ -171,10 +171,10 @@ impl App {
         // Without an answer of DNS, the challenge may still be there.
         let is_lost = is_challenged && looks.iter().all(|look| look.found != Found::NoAnswer);
         match (proven_by(&looks), claimed.failing_since) {
-            (Some(method), _) => self.db.write_now(|conn| Ok(proof::found_again(conn, &claimed, method, now)?)),
+            (Some(method), _) => self.db.write_now(|conn| Ok(proof::record_claimed_success(conn, &claimed, method, now)?)),
             (None, since) if is_lost || since.is_some_and(|since| now - since >= GRACE_PERIOD) => {
                 self.write_now(|conn| {
-                    if !proof::end_missing(conn, &claimed)? {
+                    if !proof::end_failed(conn, &claimed)? {
                         return Ok(Audited::nothing(()));
                     }
                     let entry = Actor::SERVER.did("domain.unproven", claimed.domain_id, Some(tenant), now);
@@ -184,7 +184,7 @@ impl App {
             (None, since) => {
                 // A start that a wrong clock has dated into the future is corrected to now.
                 let since = since.map_or(now, |since| since.min(now));
-                self.db.write_now(|conn| Ok(proof::set_failing(conn, &claimed, since, now)?))
+                self.db.write_now(|conn| Ok(proof::record_failure(conn, &claimed, since, now)?))
             }
         }
     }

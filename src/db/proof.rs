@@ -70,10 +70,10 @@ pub fn find(conn: &mut Conn, domain: DomainId) -> QueryResult<Option<Proof>> {
 }
 
 /// A proof with the host and the owner of its domain.
-pub type Held = (Proof, String, UserId);
+pub type OwnedProof = (Proof, String, UserId);
 
 /// Returns another user's proof of a host. Proofs of suspended or deleted users and of suspended domains do not count.
-pub fn held_by_other(conn: &mut Conn, host: &str, than: UserId) -> QueryResult<Option<Held>> {
+pub fn other_users_proof(conn: &mut Conn, host: &str, than: UserId) -> QueryResult<Option<OwnedProof>> {
     proofs::table
         .inner_join(domains::table.inner_join(users::table))
         .filter(domains::host.eq(host).and(domains::proven_at.is_not_null()).and(domains::user_id.ne(than)))
@@ -116,7 +116,7 @@ pub fn insert(conn: &mut Conn, domain: DomainId, method: Method, token: &str, no
 
 /// Supersedes at most `rows` other registrations of a verified host, which revokes their tokens, and returns them. If
 /// more may be left, the host is recorded for the next call.
-pub fn oust_some(conn: &mut Conn, host: &str, rows: i64) -> QueryResult<Vec<(DomainId, UserId)>> {
+pub fn supersede_some(conn: &mut Conn, host: &str, rows: i64) -> QueryResult<Vec<(DomainId, UserId)>> {
     let others =
         domains::table.filter(domains::host.eq(host).and(domains::ousted.eq(false)).and(domains::proven_at.is_null()));
     let some: Vec<(DomainId, UserId)> = others.select((domains::id, domains::user_id)).limit(rows).load(conn)?;
@@ -131,7 +131,7 @@ pub fn oust_some(conn: &mut Conn, host: &str, rows: i64) -> QueryResult<Vec<(Dom
 }
 
 /// Returns a verified host with other registrations that are not yet superseded.
-pub fn next_ousting(conn: &mut Conn) -> QueryResult<Option<String>> {
+pub fn next_superseding_host(conn: &mut Conn) -> QueryResult<Option<String>> {
     oustings::table.select(oustings::host).first(conn).optional()
 }
 
@@ -140,7 +140,7 @@ const MAX_CLOCK_ERROR: i64 = 3 * 86_400;
 
 /// Returns at most `limit` proofs that were last checked at `since` or before, the oldest check first. A check dated in
 /// the far future by a wrong clock is due too.
-pub fn due(conn: &mut Conn, since: i64, limit: i64) -> QueryResult<Vec<Held>> {
+pub fn due(conn: &mut Conn, since: i64, limit: i64) -> QueryResult<Vec<OwnedProof>> {
     proofs::table
         .inner_join(domains::table)
         .filter(proofs::checked_at.le(since).or(proofs::checked_at.gt(since + MAX_CLOCK_ERROR)))
@@ -163,7 +163,7 @@ pub fn claim(conn: &mut Conn, proof: &Proof, checked_at: i64) -> QueryResult<Opt
 }
 
 /// Records a successful check that the owner requested.
-pub fn set_found(conn: &mut Conn, domain: DomainId, method: Method, now: i64) -> QueryResult<()> {
+pub fn record_success(conn: &mut Conn, domain: DomainId, method: Method, now: i64) -> QueryResult<()> {
     diesel::update(proofs::table.find(domain))
         .set((proofs::method.eq(method.as_str()), proofs::checked_at.eq(now), proofs::failing_since.eq(None::<i64>)))
         .execute(conn)
@@ -171,7 +171,7 @@ pub fn set_found(conn: &mut Conn, domain: DomainId, method: Method, now: i64) ->
 }
 
 /// Records that a claimed check succeeded, unless there was another check since.
-pub fn found_again(conn: &mut Conn, claimed: &Proof, method: Method, now: i64) -> QueryResult<()> {
+pub fn record_claimed_success(conn: &mut Conn, claimed: &Proof, method: Method, now: i64) -> QueryResult<()> {
     diesel::update(proofs::table.find(claimed.domain_id).filter(proofs::checked_at.eq(claimed.checked_at)))
         .set((proofs::method.eq(method.as_str()), proofs::checked_at.eq(now), proofs::failing_since.eq(None::<i64>)))
         .execute(conn)
@@ -180,7 +180,7 @@ pub fn found_again(conn: &mut Conn, claimed: &Proof, method: Method, now: i64) -
 
 /// Records that a claimed check failed, and that checks have failed since `since`, unless there was another check
 /// meanwhile.
-pub fn set_failing(conn: &mut Conn, claimed: &Proof, since: i64, now: i64) -> QueryResult<()> {
+pub fn record_failure(conn: &mut Conn, claimed: &Proof, since: i64, now: i64) -> QueryResult<()> {
     diesel::update(proofs::table.find(claimed.domain_id).filter(proofs::checked_at.eq(claimed.checked_at)))
         .set((proofs::checked_at.eq(now), proofs::failing_since.eq(since)))
         .execute(conn)
@@ -188,7 +188,7 @@ pub fn set_failing(conn: &mut Conn, claimed: &Proof, since: i64, now: i64) -> Qu
 }
 
 /// Ends the proof of a claimed check that failed for too long. Returns `false` if there was another check since.
-pub fn end_missing(conn: &mut Conn, claimed: &Proof) -> QueryResult<bool> {
+pub fn end_failed(conn: &mut Conn, claimed: &Proof) -> QueryResult<bool> {
     if find(conn, claimed.domain_id)?.is_some_and(|proof| proof.checked_at == claimed.checked_at) {
         end(conn, claimed.domain_id)
     } else {

@@ -108,7 +108,7 @@ const ROWS: &[Row] = &[
     (Reason::Superseded, 401, |_| {
         let on = Stage::with(&[]);
         let before = on.exchange(&on.domain.secret);
-        let end = |conn: &mut Conn| Ok(proof::oust_some(conn, "alice.example.com", 1)?);
+        let end = |conn: &mut Conn| Ok(proof::supersede_some(conn, "alice.example.com", 1)?);
         on.gate.app.db.change_now(end, |conn| on.gate.app.directory.catch_up(conn)).expect("the database answers");
         [on.exchange(&on.domain.secret), before]
     }),

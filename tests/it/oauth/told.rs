@@ -30,7 +30,7 @@ fn refusals(gate: &Gate, owner: &User, id: &str) -> Value {
 }
 
 fn supersede(gate: &Gate, host: &str) {
-    let end = |conn: &mut Conn| Ok(proof::oust_some(conn, host, 1)?);
+    let end = |conn: &mut Conn| Ok(proof::supersede_some(conn, host, 1)?);
     gate.app.db.change_now(end, |conn| gate.app.directory.catch_up(conn)).expect("the database answers");
 }
 

@@ -158,7 +158,7 @@ fn a_look_that_was_overtaken_changes_nothing() {
     let (app, now) = (gate.app.clone(), gate.clock.now());
     let id = DomainId::parse(&domain.id).expect("an id");
     dns.decide(move |_, _| {
-        let found = app.db.write_now(|conn| Ok(proof::set_found(conn, id, Method::Dns, now)?));
+        let found = app.db.write_now(|conn| Ok(proof::record_success(conn, id, Method::Dns, now)?));
         found.expect("the database answers");
         Answer::NoSuchName
     });

@@ -214,7 +214,7 @@ fn takeover__request_ends_before_all_registrations_of_the_host() {
     let id = DomainId::parse(&alice.1.id).expect("an id");
     let first_transaction = |conn: &mut _| {
         proof::insert(conn, id, Method::Dns, "x", 1)?;
-        Ok(proof::oust_some(conn, NAME, 10)?.len())
+        Ok(proof::supersede_some(conn, NAME, 10)?.len())
     };
     assert_eq!(gate.app.db.change_now(first_transaction, |_| Ok(())).expect("the database answers"), 10);
     let gate = gate.restart(&[]);
