@@ -122,7 +122,7 @@ impl App {
             Database::Sqlite(_) => UsedAssertions::default(),
             Database::Postgres(_) => UsedAssertions::shared(),
         };
-        let read_time = |conn: &mut Conn| Ok((trusted_time::kept(conn)?, trusted_time::of_database(conn)?));
+        let read_time = |conn: &mut Conn| Ok((trusted_time::stored(conn)?, trusted_time::of_database(conn)?));
         let (stored, of_database) = db.read_now(read_time).map_err(cannot_read)?;
         let now = of_database.map_or_else(|| clock.now(), |now| clock.of_database(now));
         let time = TrustedTime::new(stored, now, clock.steady(), Kind::max_ttl(&config));

@@ -251,7 +251,7 @@ impl App {
     /// When the database does not answer.
     pub(super) fn keep_time(&self) -> Result<()> {
         let (stored, of_database) =
-            self.db.read_now(|conn| Ok((trusted_time::kept(conn)?, trusted_time::of_database(conn)?)))?;
+            self.db.read_now(|conn| Ok((trusted_time::stored(conn)?, trusted_time::of_database(conn)?)))?;
         let clock = of_database.map_or_else(|| self.now(), |now| self.clock.of_database(now));
         let steady = self.steady_now();
         let (at, agreed) = {
@@ -262,7 +262,7 @@ impl App {
         let wrong = of_database.is_some() && agreed && (self.clock.now() - at).abs() > TOLERANCE;
         self.substitute.set(wrong.then_some((at, steady)));
         if (at - stored).abs() >= STORE_INTERVAL {
-            self.db.write_now(|conn| Ok(trusted_time::keep(conn, stored, at)?))?;
+            self.db.write_now(|conn| Ok(trusted_time::store(conn, stored, at)?))?;
         }
         Ok(())
     }

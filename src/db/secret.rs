@@ -119,7 +119,7 @@ const MAX_PRUNED: i64 = 100;
 
 /// Deletes the expired secrets of a domain except the last [`MAX_EXPIRED`].
 fn prune_expired(conn: &mut Conn, domain: DomainId, now: i64) -> QueryResult<()> {
-    let now = trusted_time::at_most(conn, now)?;
+    let now = trusted_time::earlier_of(conn, now)?;
     let over = secrets::table.filter(secrets::domain_id.eq(domain).and(secrets::expires_at.le(now)));
     let old = over.order((secrets::expires_at.desc(), secrets::id.desc())).offset(MAX_EXPIRED).limit(MAX_PRUNED);
     let old: Vec<SecretId> = old.select(secrets::id).load(conn)?;

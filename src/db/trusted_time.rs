@@ -13,7 +13,7 @@ struct DatabaseClock {
 }
 
 /// Returns the stored time, in Unix seconds; 0 before the first start.
-pub fn kept(conn: &mut Conn) -> QueryResult<i64> {
+pub fn stored(conn: &mut Conn) -> QueryResult<i64> {
     trusted_time::table.select(trusted_time::at).first(conn)
 }
 
@@ -29,7 +29,7 @@ pub fn of_database(conn: &mut Conn) -> QueryResult<Option<i64>> {
 }
 
 /// Stores `at`, unless another node has replaced `before` meanwhile.
-pub fn keep(conn: &mut Conn, before: i64, at: i64) -> QueryResult<()> {
+pub fn store(conn: &mut Conn, before: i64, at: i64) -> QueryResult<()> {
     diesel::update(trusted_time::table.filter(trusted_time::at.eq(before)))
         .set(trusted_time::at.eq(at))
         .execute(conn)
@@ -38,9 +38,9 @@ pub fn keep(conn: &mut Conn, before: i64, at: i64) -> QueryResult<()> {
 
 /// Returns `now` or the stored time, whichever is earlier: what had expired by then has expired even if the clock is
 /// wrong.
-pub(super) fn at_most(conn: &mut Conn, now: i64) -> QueryResult<i64> {
-    Ok(match kept(conn)? {
+pub(super) fn earlier_of(conn: &mut Conn, now: i64) -> QueryResult<i64> {
+    Ok(match stored(conn)? {
         0 => now,
-        kept => kept.min(now),
+        stored => stored.min(now),
     })
 }
