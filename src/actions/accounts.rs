@@ -105,8 +105,8 @@ pub(crate) async fn sign_in(app: &Arc<App>, caller: Caller, username: &str, pass
 /// The account of the name in a sign-in, if there is one, with what the check of the password needs.
 struct Candidate {
     user: Option<User>,
-    /// See [`user::dearest_hash`].
-    dearest_hash: u32,
+    /// See [`user::max_hash_cost`].
+    max_hash_cost: u32,
     /// When the user last signed in from this network.
     seen_at: Option<i64>,
 }
@@ -118,7 +118,7 @@ impl Candidate {
         let read = move |conn: &mut Conn| {
             Ok(Candidate {
                 user: user::find_by_name(conn, &key)?,
-                dearest_hash: user::dearest_hash(conn)?,
+                max_hash_cost: user::max_hash_cost(conn)?,
                 seen_at: known_network::seen_at(conn, &key, caller.network())?,
             })
         };
@@ -158,7 +158,7 @@ async fn check_owner<'a>(
     caller: Caller,
 ) -> Result<Option<(&'a Tenant, Option<String>)>> {
     let hash = found.user.as_ref().map(|user| user.password_hash.clone());
-    let checked = app.hasher.check(caller.holder, password, hash, found.dearest_hash).await?;
+    let checked = app.hasher.check(caller.holder, password, hash, found.max_hash_cost).await?;
     let tenant = found.user.as_ref().map(|user| &user.tenant);
     let owner = tenant.filter(|tenant| checked.matches && !tenant.suspended);
     if owner.is_none() {

@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::list;
 use crate::actions::OwnDomain;
 use crate::app::{App, USAGE_DAYS};
-use crate::db::usage::{self, Counted};
+use crate::db::usage::{self, DailyCount};
 use crate::error::{Error, Result};
 use crate::id::{DomainId, number};
 use crate::locale::{Locale, Message};
@@ -46,8 +46,8 @@ impl Day {
         Day { day: date(number), tokens: 0, needless: 0, calls: 0, refused: BTreeMap::new(), versions: BTreeMap::new() }
     }
 
-    fn add(&mut self, counted: Counted) {
-        let Counted { kind, count, .. } = counted;
+    fn add(&mut self, counted: DailyCount) {
+        let DailyCount { kind, count, .. } = counted;
         match (kind.as_str(), kind.strip_prefix("refused.")) {
             ("tokens", _) => self.tokens += count,
             ("needless", _) => self.needless += count,

@@ -110,10 +110,10 @@ impl App {
         let first_day = now.div_euclid(DAY) - USAGE_DAYS;
         self.in_batches(|rows| self.db.write_now(|conn| Ok(usage::prune(conn, first_day, rows)?)))?;
         self.in_batches(|rows| self.db.write_now(|conn| Ok(proof::prune_challenges(conn, now, rows)?)))?;
-        self.in_batches(|rows| self.write_now(|conn| Ok(Audited::nothing(dormancy::note_changes(conn, now, rows)?))))?;
+        self.in_batches(|rows| self.write_now(|conn| Ok(Audited::nothing(dormancy::record_activity(conn, now, rows)?))))?;
         self.in_batches(|rows| {
             self.write_now(|conn| {
-                let (checked, dormant) = dormancy::put_to_sleep(conn, now - DORMANT_AFTER, rows)?;
+                let (checked, dormant) = dormancy::mark_dormant(conn, now - DORMANT_AFTER, rows)?;
                 let entry = |(id, owner)| Actor::SERVER.did("domain.dormant", id, Some(owner), now);
                 Ok(Audited::several(checked, dormant.into_iter().map(entry).collect()))
             })

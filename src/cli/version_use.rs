@@ -27,7 +27,7 @@ impl Operator {
     /// Prints each domain with its last day and all its requests.
     pub(super) fn version_use(&self, command: &VersionUse) -> Result<(), Exit> {
         let today = app::system_time().div_euclid(DAY);
-        let rows = self.read(|conn| Ok(usage::users_of(conn, &command.version, today - command.days + 1)?))?;
+        let rows = self.read(|conn| Ok(usage::domains_with(conn, &command.version, today - command.days + 1)?))?;
         // The latest day comes first.
         let mut order: Vec<DomainId> = Vec::new();
         let mut users: BTreeMap<String, User> = BTreeMap::new();

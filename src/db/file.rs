@@ -284,16 +284,16 @@ pub(super) fn was_restored(path: &Path, mark: Option<Mark>, position: Position) 
 }
 
 /// A backup that is about to replace a SQLite file. The former file stays as it is until then.
-pub(super) struct Arriving {
+pub(super) struct ReplacementFile {
     /// The copy of the backup, which becomes the database.
     pub(super) copy: PathBuf,
     canonical: PathBuf,
     _lock: File,
 }
 
-impl Arriving {
+impl ReplacementFile {
     /// Copies a backup to a file beside the database. Fails if a server uses the database.
-    pub(super) fn begin(path: &Path, backup: &Path) -> Result<Arriving, Exit> {
+    pub(super) fn begin(path: &Path, backup: &Path) -> Result<ReplacementFile, Exit> {
         super::make_folder(path)?;
         let unreadable = |error| Exit::usage(format!("cannot read {}: {error}", backup.display()));
         let mut source = File::open(backup).map_err(unreadable)?;
@@ -308,14 +308,14 @@ impl Arriving {
                 backup = backup.display()
             )));
         }
-        let arriving = Arriving { copy: beside(&canonical, "restoring"), canonical, _lock: lock };
-        arriving.clean_up();
-        let cannot = |error| Exit::cannot_create(format!("cannot create {}: {error}", arriving.copy.display()));
-        let target = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&arriving.copy);
+        let replacement = ReplacementFile { copy: beside(&canonical, "restoring"), canonical, _lock: lock };
+        replacement.clean_up();
+        let cannot = |error| Exit::cannot_create(format!("cannot create {}: {error}", replacement.copy.display()));
+        let target = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&replacement.copy);
         let mut target = target.map_err(cannot)?;
         io::copy(&mut source, &mut target).map_err(cannot)?;
         target.sync_all().map_err(cannot)?;
-        Ok(arriving)
+        Ok(replacement)
     }
 
     /// Replaces the database by the copy, which must be closed.
@@ -341,7 +341,7 @@ impl Arriving {
     }
 }
 
-impl Drop for Arriving {
+impl Drop for ReplacementFile {
     fn drop(&mut self) {
         self.clean_up();
     }

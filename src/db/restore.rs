@@ -7,7 +7,7 @@ use diesel::sql_query;
 use diesel::sql_types::BigInt;
 
 use super::connection::{self, Access, refused};
-use super::file::{self, Arriving};
+use super::file::{self, ReplacementFile};
 use super::identity::set_mark;
 use super::migrate::Policy;
 use super::schema::users;
@@ -27,7 +27,7 @@ pub struct Restoration {
     conn: Conn,
     /// The names and numbers in the present database; `None` if it cannot be read.
     former: Option<Names>,
-    arriving: Arriving,
+    replacement: ReplacementFile,
 }
 
 #[derive(QueryableByName)]
@@ -42,8 +42,8 @@ impl Restoration {
     /// # Errors
     /// 64 if the backup cannot be read, 65 if it is damaged or of a newer version, 73 if a server uses the database.
     pub fn begin(path: &Path, backup: &Path) -> std::result::Result<Restoration, Exit> {
-        let arriving = Arriving::begin(path, backup)?;
-        let database = Database::Sqlite(arriving.copy.clone());
+        let replacement = ReplacementFile::begin(path, backup)?;
+        let database = Database::Sqlite(replacement.copy.clone());
         let mut conn = connection::establish(&database, Access::Write).map_err(refused(&database))?;
         connection::check_file(&mut conn, &database, i64::MAX)?;
         let ours = "SELECT count(*) AS count FROM sqlite_schema WHERE name = '__diesel_schema_migrations'";
@@ -54,7 +54,7 @@ impl Restoration {
             return Err(Exit::data(format!("{} is no database of Gatebird", backup.display())));
         }
         migrate::run(&mut conn, &database, Policy::Migrate)?;
-        Ok(Restoration { conn, former: names(path), arriving })
+        Ok(Restoration { conn, former: names(path), replacement })
     }
 
     /// Runs `work` on the copy in one transaction. The same transaction reserves the names and numbers that were
@@ -82,7 +82,7 @@ impl Restoration {
     pub fn finish(self) -> std::result::Result<(), Exit> {
         // Closing the only connection moves the write-ahead log into the copy.
         drop(self.conn);
-        self.arriving.finish()
+        self.replacement.finish()
     }
 }
 

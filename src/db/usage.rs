@@ -66,7 +66,7 @@ fn run(conn: &mut Conn, [on_sqlite, on_postgres]: [&str; 2], rows: Vec<serde_jso
 /// A count of one kind on one day.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = usage)]
-pub struct Counted {
+pub struct DailyCount {
     /// Days since 1970-01-01.
     pub day: i64,
     /// See [`crate::usage::Kind`].
@@ -75,11 +75,11 @@ pub struct Counted {
 }
 
 /// Returns the counts of one of the tenant's domains since the day `since`.
-pub fn list(conn: &mut Conn, tenant: UserId, domain: DomainId, since: i64) -> Result<Vec<Counted>> {
+pub fn list(conn: &mut Conn, tenant: UserId, domain: DomainId, since: i64) -> Result<Vec<DailyCount>> {
     let own = usage::table
         .inner_join(domains::table.on(domains::id.eq(usage::domain_id)))
         .filter(domains::user_id.eq(tenant).and(usage::domain_id.eq(domain)).and(usage::day.ge(since)));
-    Ok(own.select(Counted::as_select()).load(conn)?)
+    Ok(own.select(DailyCount::as_select()).load(conn)?)
 }
 
 /// A domain with a count of one kind on one day, for the operator.
@@ -95,7 +95,7 @@ pub struct User {
 }
 
 /// Returns every domain with a count of that kind since the day `since`, one row per domain and day, latest day first.
-pub fn users_of(conn: &mut Conn, kind: &str, since: i64) -> QueryResult<Vec<User>> {
+pub fn domains_with(conn: &mut Conn, kind: &str, since: i64) -> QueryResult<Vec<User>> {
     usage::table
         .inner_join(domains::table.on(domains::id.eq(usage::domain_id)))
         .inner_join(users::table.on(users::id.eq(domains::user_id)))

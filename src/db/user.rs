@@ -104,7 +104,7 @@ pub fn find_by_name(conn: &mut Conn, username_key: &str) -> QueryResult<Option<U
 }
 
 /// Returns the highest bcrypt cost of the stored password hashes; 0 if there is no account.
-pub fn dearest_hash(conn: &mut Conn) -> QueryResult<u32> {
+pub fn max_hash_cost(conn: &mut Conn) -> QueryResult<u32> {
     #[derive(QueryableByName)]
     struct Cost {
         #[diesel(sql_type = Text)]
@@ -112,9 +112,9 @@ pub fn dearest_hash(conn: &mut Conn) -> QueryResult<u32> {
     }
     // The expression of the index `users_hash_cost`, which makes this one lookup.
     const COST: &str = "substr(replace(password_hash, 'gb1', ''), 5, 2)";
-    let dearest = format!("SELECT {COST} AS cost FROM users WHERE NOT ended ORDER BY {COST} DESC LIMIT 1");
-    let dearest: Option<Cost> = diesel::sql_query(dearest).get_result(conn).optional()?;
-    Ok(dearest.and_then(|dearest| dearest.cost.parse().ok()).unwrap_or_default())
+    let highest = format!("SELECT {COST} AS cost FROM users WHERE NOT ended ORDER BY {COST} DESC LIMIT 1");
+    let highest: Option<Cost> = diesel::sql_query(highest).get_result(conn).optional()?;
+    Ok(highest.and_then(|highest| highest.cost.parse().ok()).unwrap_or_default())
 }
 
 /// Returns the users with these values of `username_key`, by `username_key`.

@@ -84,7 +84,7 @@ fn how_many_days_has_to_be_a_number_that_is_kept() {
     assert_eq!(unsaid["payload"].as_array().map(Vec::len), Some(30));
 }
 
-/// Counted from many threads while it is written again and again: not one more or less.
+/// DailyCount from many threads while it is written again and again: not one more or less.
 #[test]
 fn it_is_exact() {
     let gate = Gate::start();
