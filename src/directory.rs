@@ -12,8 +12,8 @@
 
 #![allow(missing_docs, reason = "an internal module: most fields say all by their names")]
 
-mod sync;
 mod hosts;
+mod sync;
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -25,8 +25,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use compact_str::CompactString;
 use papaya::HashMap;
 
-use self::sync::SyncState;
 use self::hosts::Hosts;
+use self::sync::SyncState;
 use crate::db::revision::{Change, Tombstone};
 use crate::db::revocation::Revocation;
 use crate::db::signing_key::SigningKey;
@@ -39,7 +39,7 @@ use crate::plan::{Meter, Plan};
 use crate::secret::SecretDigest;
 use crate::shares::Table;
 use crate::token::client_keys::ClientKeys;
-use crate::token::keyring::{StoredKey, Key, Keyring};
+use crate::token::keyring::{Key, Keyring, StoredKey};
 use crate::token::replay::UsedAssertions;
 
 /// Holds the current state of a user or a domain; empty once that is deleted.

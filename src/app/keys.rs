@@ -13,7 +13,7 @@ use crate::db::signing_key::{self, SigningKey};
 use crate::db::{Conn, Db, identity, revision, user};
 use crate::error::{Error, Result};
 use crate::id::Stamp;
-use crate::token::keyring::{PROPAGATION_TIME, Key, Keyring, MAX_PLANNED_LEAD, PUBLICATION_LEAD, KeyState, key_states};
+use crate::token::keyring::{Key, KeyState, Keyring, MAX_PLANNED_LEAD, PROPAGATION_TIME, PUBLICATION_LEAD, key_states};
 use crate::token::seal::{Opened, Seal};
 
 /// The keyring of the current epoch, without stored keys. If the database was restored or copied, this begins a new

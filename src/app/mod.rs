@@ -39,7 +39,7 @@ pub(crate) use crate::db::audit::{Actor, Who};
 pub(crate) use crate::db::revocation::TokenGeneration;
 use crate::db::user::Tenant;
 use crate::db::{Conn, Db, trusted_time};
-use crate::directory::{Directory, ActiveClient};
+use crate::directory::{ActiveClient, Directory};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::id::{DomainId, TokenId};

@@ -171,7 +171,9 @@ impl App {
         // Without an answer of DNS, the challenge may still be there.
         let is_lost = is_challenged && looks.iter().all(|look| look.found != Found::NoAnswer);
         match (proven_by(&looks), claimed.failing_since) {
-            (Some(method), _) => self.db.write_now(|conn| Ok(proof::record_claimed_success(conn, &claimed, method, now)?)),
+            (Some(method), _) => {
+                self.db.write_now(|conn| Ok(proof::record_claimed_success(conn, &claimed, method, now)?))
+            }
             (None, since) if is_lost || since.is_some_and(|since| now - since >= GRACE_PERIOD) => {
                 self.write_now(|conn| {
                     if !proof::end_failed(conn, &claimed)? {

@@ -110,7 +110,9 @@ impl App {
         let first_day = now.div_euclid(DAY) - USAGE_DAYS;
         self.in_batches(|rows| self.db.write_now(|conn| Ok(usage::prune(conn, first_day, rows)?)))?;
         self.in_batches(|rows| self.db.write_now(|conn| Ok(proof::prune_challenges(conn, now, rows)?)))?;
-        self.in_batches(|rows| self.write_now(|conn| Ok(Audited::nothing(dormancy::record_activity(conn, now, rows)?))))?;
+        self.in_batches(|rows| {
+            self.write_now(|conn| Ok(Audited::nothing(dormancy::record_activity(conn, now, rows)?)))
+        })?;
         self.in_batches(|rows| {
             self.write_now(|conn| {
                 let (checked, dormant) = dormancy::mark_dormant(conn, now - DORMANT_AFTER, rows)?;

@@ -11,7 +11,7 @@ use crate::db::audit::Actor;
 use crate::db::signing_key::{self, SigningKey};
 use crate::db::{Conn, revision};
 use crate::exit::Exit;
-use crate::token::keyring::{Key, Keyring, KeyState, key_states};
+use crate::token::keyring::{Key, KeyState, Keyring, key_states};
 
 #[derive(Subcommand)]
 pub(super) enum KeyCommand {

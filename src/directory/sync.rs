@@ -16,9 +16,9 @@ use std::mem;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use super::{Directory, KeyChanges, ApplyState};
+use super::{ApplyState, Directory, KeyChanges};
 use crate::db::audit::chain::Head;
-use crate::db::revision::{self, Change, Counter, TableGroup, Stamped};
+use crate::db::revision::{self, Change, Counter, Stamped, TableGroup};
 use crate::db::{Conn, Db, domain, user};
 use crate::error::{Error, Result};
 use crate::id::Stamp;

@@ -17,7 +17,7 @@ use super::body::{self, MediaType};
 use super::{app, cors, quota, versions};
 use crate::app::leaks::Leak;
 use crate::app::{Actor, App, Caller, Revoker, Who};
-use crate::directory::{ResolvedSecret, ActiveClient, Registered};
+use crate::directory::{ActiveClient, Registered, ResolvedSecret};
 use crate::error::{ClientProblem, Error, Result};
 use crate::id::{DomainId, SecretId};
 use crate::locale::Message;

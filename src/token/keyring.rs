@@ -255,7 +255,13 @@ impl Keyring {
             max_lifetime: Kind::max_ttl(config),
             seal: Seal::new(secret, previous),
         };
-        Keyring { hmac: settings.hmac(epoch), settings: Arc::new(settings), epoch, stored: Vec::new(), verified: Verified::default() }
+        Keyring {
+            hmac: settings.hmac(epoch),
+            settings: Arc::new(settings),
+            epoch,
+            stored: Vec::new(),
+            verified: Verified::default(),
+        }
     }
 
     /// Returns the epoch whose tokens this keyring signs and verifies.
@@ -271,7 +277,9 @@ impl Keyring {
 
     /// Returns this keyring with some stored keys added or replaced, and some removed.
     pub fn changed(&self, put: Vec<StoredKey>, gone: &[String]) -> Keyring {
-        let stays = |stored: &&StoredKey| !gone.contains(&stored.key.kid) && put.iter().all(|new| new.key.kid != stored.key.kid);
+        let stays = |stored: &&StoredKey| {
+            !gone.contains(&stored.key.kid) && put.iter().all(|new| new.key.kid != stored.key.kid)
+        };
         let mut stored: Vec<StoredKey> = self.stored.iter().filter(stays).cloned().collect();
         stored.extend(put.into_iter().filter(|new| !gone.contains(&new.key.kid)));
         stored.sort_by(|a, b| (a.times.signs_from, &a.key.kid).cmp(&(b.times.signs_from, &b.key.kid)));
@@ -348,7 +356,8 @@ impl Keyring {
     /// valid until the last one has expired.
     fn hmac_until(&self) -> i64 {
         let open = self.stored.iter().filter(|stored| stored.times.signs_until.is_none());
-        let ended = open.map(|stored| stored.times.signs_from).min().filter(|_| self.settings.algorithm != Algorithm::Hs256);
+        let ended =
+            open.map(|stored| stored.times.signs_from).min().filter(|_| self.settings.algorithm != Algorithm::Hs256);
         ended.map_or(i64::MAX, |end| verifies_until(end, self.settings.max_lifetime))
     }
 

@@ -26,8 +26,10 @@ const TOLD_AS_GONE: i64 = 7 * 86_400;
 /// A node's directory that nobody but the test lets follow.
 fn node(gate: &Gate) -> Directory {
     let secret = HmacSecret::parse(JWT_SECRET).expect("a good secret");
-    let directory =
-        Directory::new(Keyring::new(&secret, &gate.app.config, gate.app.directory.keyring().epoch()), UsedAssertions::default());
+    let directory = Directory::new(
+        Keyring::new(&secret, &gate.app.config, gate.app.directory.keyring().epoch()),
+        UsedAssertions::default(),
+    );
     directory.fill(&gate.app.db).expect("the database answers");
     directory
 }
