@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{OwnDomain, taken};
-use crate::app::proofs::{OUSTED_AT_ONCE, oust_some};
+use crate::app::proofs::{OUSTED_AT_ONCE, supersede_some};
 use crate::app::{App, InForce};
 use crate::db::Conn;
 use crate::db::audit::{Actor, Audited};
@@ -129,7 +129,7 @@ fn take_over(
 ) -> Result<Audited<(Domain, usize)>> {
     let (user, id) = (domain.user_id, domain.id);
     if domain.proven_at.is_some() {
-        proof::set_found(conn, id, method, now)?;
+        proof::record_success(conn, id, method, now)?;
         return Ok(Audited::nothing((domain, 0)));
     }
     if proof::other_users_proof(conn, &domain.host, user)?.is_some() {
@@ -141,7 +141,7 @@ fn take_over(
     (domain.proven_at, domain.ousted) = (Some(now), false);
     let verified = actor.did("domain.proven", id, Some(user), now);
     let mut entries = vec![verified.with(json!({ "host": domain.host, "method": method.as_str() }))];
-    let superseded = oust_some(conn, &domain.host, now, OUSTED_AT_ONCE)?;
+    let superseded = supersede_some(conn, &domain.host, now, OUSTED_AT_ONCE)?;
     let count = superseded.len();
     entries.extend(superseded);
     entries.extend(suspended.into_iter().map(|(id, owner)| Actor::SERVER.did("domain.unproven", id, Some(owner), now)));
