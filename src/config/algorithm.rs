@@ -1,4 +1,4 @@
-//! The algorithms that tokens can be signed with, as settings, headers and rows name them.
+//! The signature algorithms of tokens.
 
 use diesel::backend::Backend;
 use diesel::deserialize::{self, FromSql, FromSqlRow};
@@ -6,22 +6,22 @@ use diesel::expression::AsExpression;
 use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::Text;
 
-/// How tokens are signed (RFC 7518 §3.1, RFC 8037 §3.1).
+/// A signature algorithm of tokens (RFC 7518 §3.1, RFC 8037 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Text)]
 pub enum Algorithm {
-    /// HMAC with SHA-256. Whoever verifies could sign, so its key is for our own nodes only.
+    /// HMAC with SHA-256. The key that verifies can also sign, so only this service's nodes may have it.
     Hs256,
-    /// ECDSA on P-256 with SHA-256, which every verifier knows.
+    /// ECDSA on P-256 with SHA-256. Supported by every verifier.
     Es256,
     /// Ed25519.
     EdDsa,
-    /// RSA PKCS#1 v1.5 with SHA-256 and 2048 bits.
+    /// RSA PKCS#1 v1.5 with SHA-256 and a key of 2048 bits.
     Rs256,
 }
 
 impl Algorithm {
-    /// Those with a public half, in the order in which we recommend them.
+    /// The algorithms with a public key, the recommended one first.
     pub const PUBLIC: [Algorithm; 3] = [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256];
 
     /// The value of `alg`.
@@ -34,18 +34,17 @@ impl Algorithm {
         }
     }
 
-    /// Whether that is a name of it: RFC 9864 calls `Ed25519` what `EdDSA` stands for here, and some libraries know the new
-    /// name only.
+    /// Whether `name` is a name of the algorithm. EdDSA is also called `Ed25519` (RFC 9864), and some libraries know
+    /// only that name.
     pub fn goes_by(self, name: &str) -> bool {
         name == self.name() || self == Algorithm::EdDsa && name == "Ed25519"
     }
 
-    /// The one of that name with a public half.
+    /// Parses the name of an algorithm with a public key.
     pub fn parse_public(name: &str) -> Option<Algorithm> {
         Algorithm::PUBLIC.into_iter().find(|algorithm| algorithm.name() == name)
     }
 
-    /// The same to the library that verifies.
     pub(crate) fn of_library(self) -> jsonwebtoken::Algorithm {
         match self {
             Algorithm::Hs256 => jsonwebtoken::Algorithm::HS256,
@@ -71,6 +70,6 @@ where
 {
     fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
         let text = String::from_sql(bytes)?;
-        Algorithm::parse_public(&text).ok_or_else(|| format!("not an algorithm of a kept key: {text:?}").into())
+        Algorithm::parse_public(&text).ok_or_else(|| format!("not an algorithm of a stored key: {text:?}").into())
     }
 }

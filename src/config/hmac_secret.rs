@@ -1,16 +1,19 @@
-//! The HMAC key of HS256, refused where somebody could guess it.
+//! The HMAC key of HS256. A guessable key is refused.
 
 use std::collections::HashSet;
 use std::fmt;
 
 use super::value::plain;
 
-/// A key for HS256, of at least 32 bytes and not a well-known one; `Debug` does not show it.
+/// A key for HS256 of at least 32 bytes. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HmacSecret(String);
 
 impl HmacSecret {
-    /// Checks that nobody could guess it. Blanks and newlines around it are no part of it, wherever it comes from.
+    /// Removes surrounding white space, and checks that the key is not guessable.
+    ///
+    /// # Errors
+    /// A sentence without a subject, to follow the name of the setting.
     pub fn parse(text: &str) -> Result<HmacSecret, String> {
         let text = plain(text)?;
         if text.contains(char::is_control) {
@@ -18,19 +21,19 @@ impl HmacSecret {
         }
         if text.len() < 32 {
             return Err(format!(
-                "has {} bytes and needs at least 32; make one with: openssl rand -base64 48",
+                "has {} bytes and needs at least 32; generate one with: openssl rand -base64 48",
                 text.len()
             ));
         }
         let lower = text.to_ascii_lowercase();
         let distinct = text.bytes().collect::<HashSet<_>>().len();
         if distinct < 8 || WELL_KNOWN.iter().any(|known| lower.contains(known)) {
-            return Err("is a well-known or repetitive value; make one with: openssl rand -base64 48".into());
+            return Err("is a well-known or repetitive value; generate one with: openssl rand -base64 48".into());
         }
         Ok(HmacSecret(text.to_owned()))
     }
 
-    /// The key's bytes.
+    /// The bytes of the key.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
@@ -42,7 +45,7 @@ impl fmt::Debug for HmacSecret {
     }
 }
 
-/// Parts of example secrets that stand in tutorials, and in our own `.env.example`.
+/// Parts of example secrets in tutorials and in `.env.example`.
 const WELL_KNOWN: &[&str] = &[
     "replace-me",
     "changeme",

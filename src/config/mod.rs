@@ -1,4 +1,4 @@
-//! The settings: read once, from the environment and `.env` or from any look-up of keys; every bad value is reported at once.
+//! The settings, read once at start from the environment and `.env`. All invalid values are reported together.
 
 mod algorithm;
 mod hmac_secret;
@@ -33,39 +33,39 @@ use crate::locale::Locale;
 use crate::plan::{Limit, Limits};
 use crate::shares::BudgetLimits;
 
-/// What follows the issuer in the audience of user tokens. No API has that audience, so none takes a person for a client.
+/// Suffix of the issuer in the audience of user tokens. No API has this audience, so none accepts a user for a client.
 pub const ACCOUNT: &str = "/account";
 
-/// Everything that can be set, parsed. `Debug` shows no secret.
+/// The parsed settings. `Debug` shows no secret.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `HOST` and `PORT`: where to listen. Port 0 takes a free one.
+    /// `HOST` and `PORT`. Port 0 selects a free port.
     pub listen: SocketAddr,
-    /// `PUBLIC_URL`, without a trailing slash: how others reach this server.
+    /// `PUBLIC_URL` without a trailing slash: the URL of this server for its clients.
     pub public_url: String,
     /// `DATABASE_URL`.
     pub database: Database,
-    /// `JWT_SECRET`; without it the embedded database keeps one beside its file.
+    /// `JWT_SECRET`. Without it, a SQLite database has a secret in a file beside it.
     pub jwt_secret: Option<HmacSecret>,
     /// `JWT_SECRET_PREVIOUS`: still verifies, no longer signs.
     pub jwt_secret_previous: Option<HmacSecret>,
     /// `JWT_ALGORITHM`.
     pub jwt_algorithm: Algorithm,
-    /// `KEY_ROTATION`: after how many seconds a kept key is followed by another; `None` is `off`.
+    /// `KEY_ROTATION`: for how many seconds a stored key signs. `None` is `off`.
     pub key_rotation: Option<i64>,
     /// `JWT_ISSUER`: the `iss` of every token.
     pub issuer: String,
-    /// `SCOPES`, separated by one space: what tokens can allow.
+    /// `SCOPES`, separated by one space: the scopes that tokens can have.
     pub scopes: String,
-    /// `AUDIENCES` after the issuer itself: whom tokens can be for.
+    /// The issuer, then `AUDIENCES`: the audiences that tokens can have.
     pub audiences: Vec<String>,
-    /// `TOKEN_TTL`: the life of an access token in seconds.
+    /// `TOKEN_TTL`: the lifetime of an access token in seconds.
     pub token_ttl: i64,
-    /// `USER_TOKEN_TTL`: the life of a user token in seconds.
+    /// `USER_TOKEN_TTL`: the lifetime of a user token in seconds.
     pub user_token_ttl: i64,
     /// `EXPIRED_TOKEN_STATUS`: 419 or 401.
     pub expired_token_status: StatusCode,
-    /// `DEFAULT_LOCALE`: for requests that ask for no language we have.
+    /// `DEFAULT_LOCALE`: the language of requests whose `Accept-Language` names no available one.
     pub default_locale: Locale,
     /// `BCRYPT_COST`: each step doubles the work.
     pub bcrypt_cost: u32,
@@ -73,27 +73,27 @@ pub struct Config {
     pub limits: Limits,
     /// `LIMIT_ADDRESS`, `LIMIT_FAILURES`, `LIMIT_SIGNIN`, `LIMIT_SIGNUP`, `LIMIT_PASSWORDS`, `LIMIT_CHANGES` and `LIMIT_LOG`.
     pub budgets: BudgetLimits,
-    /// `SELF_SERVICE_PREMIUM`: whether owners may choose `premium` themselves.
+    /// `SELF_SERVICE_PREMIUM`: whether owners may choose the plan `premium`.
     pub self_service_premium: bool,
-    /// `DOMAINS_PER_USER`: how many domains a user may register; `None` is no limit.
+    /// `DOMAINS_PER_USER`. `None` is no limit.
     pub domains_per_user: Option<i64>,
-    /// `POSTS_PER_USER`: how many posts a user may have; `None` is no limit.
+    /// `POSTS_PER_USER`. `None` is no limit.
     pub posts_per_user: Option<i64>,
-    /// `MAX_USERS`: how many accounts there may be; `None` is no bound.
+    /// `MAX_USERS`. `None` is no limit.
     pub max_users: Option<i64>,
-    /// `MAX_DOMAINS`: how many domains there may be; `None` is no bound.
+    /// `MAX_DOMAINS`. `None` is no limit.
     pub max_domains: Option<i64>,
-    /// `LIMIT_CONNECTIONS`: how many connections a network may have; `None` is no limit.
+    /// `LIMIT_CONNECTIONS`: open connections per network. `None` is no limit.
     pub connections_per_network: Option<usize>,
-    /// Not a setting: tests shorten them.
+    /// Not settings; tests shorten them.
     pub timeouts: Timeouts,
-    /// `TRUSTED_PROXIES`: whose `X-Forwarded-For` is believed.
+    /// `TRUSTED_PROXIES`: networks whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// `METRICS_ADDR`; `None` is `off`.
+    /// `METRICS_ADDR`. `None` is `off`.
     pub metrics: Option<SocketAddr>,
     /// `WORKERS`: threads that serve requests.
     pub workers: usize,
-    /// `SIGNUP`: whether anybody may make an account.
+    /// `SIGNUP`: whether anyone may create an account.
     pub signup_open: bool,
     /// `ACCESS_LOG`.
     pub access_log: AccessLog,
@@ -101,41 +101,41 @@ pub struct Config {
     pub log_filter: String,
     /// `ALLOW_LOCAL_HOSTS`.
     pub local_hosts: LocalHosts,
-    /// `BROWSER_SECRETS`: whether a client secret that a browser sends is refused.
+    /// `BROWSER_SECRETS`: whether a client secret from a browser is refused.
     pub refuse_browser_secrets: bool,
-    /// `UNVERIFIED_HOSTS`: whether `/verify` refuses a host that it is asked to demand while control of it is not verified.
+    /// `UNVERIFIED_HOSTS`: whether `/verify` refuses a required host whose control is not verified.
     pub refuse_unverified_hosts: bool,
     /// `API_V1_DEPRECATED` and `API_V1_SUNSET`.
     pub api_v1: Life,
-    /// `API_V1_DOCS`: the page that tells of the end of version 1.
+    /// `API_V1_DOCS`: the URL of a page about the end of version 1.
     pub api_v1_docs: Option<String>,
-    /// `PROOF`: whether a domain gets tokens only once control of its host is proven.
+    /// `PROOF`: whether a domain gets no tokens until control of its host is verified.
     pub proof_required: bool,
-    /// `DNS_SERVER`: who is asked when a host is to be proven; `None` is whom this machine asks.
+    /// `DNS_SERVER`: the server for verifications. `None` is the machine's resolver.
     pub dns_server: Option<SocketAddr>,
-    /// Every key in order with its value as it may be shown, for `check-config`.
+    /// Every setting in order, with secrets masked, for `check-config`.
     pub settings: Vec<Setting>,
-    /// What of `.env` is no setting, a line each.
+    /// Messages about unknown keys in `.env`.
     pub warnings: Vec<String>,
 }
 
-/// Where the data lies.
+/// The database.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Database {
     /// An embedded SQLite file.
     Sqlite(PathBuf),
-    /// A PostgreSQL.
+    /// A PostgreSQL database.
     Postgres(PostgresUrl),
 }
 
 impl Database {
-    /// Where an embedded database keeps the secret that it was given none of: beside its file.
+    /// The file of the generated JWT secret, beside the SQLite database.
     pub fn secret_file(file: &Path) -> PathBuf {
         file.with_file_name("jwt_secret")
     }
 }
 
-/// Without the password that the URL may have.
+/// Does not show the password of the URL.
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -145,16 +145,17 @@ impl fmt::Debug for Database {
     }
 }
 
-/// How long a connection may wait for its client.
+/// How long a connection waits for its client.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// From the first byte of a head, or from the beginning of a connection, to the end of the head.
+    /// From the first byte of a request, or from the start of the connection, to the end of the request head.
     pub head: Duration,
-    /// From the end of a head to the end of the body, for bodies that no handler reads; a handler has a shorter limit.
+    /// From the end of the request head to the end of the body. Handlers have a shorter limit for the bodies that they
+    /// read.
     pub body: Duration,
-    /// Between an answer and the next request.
+    /// Between a response and the next request.
     pub idle: Duration,
-    /// From an answer's first byte that the client's network does not take, to the last one.
+    /// From the first byte of a response that cannot be sent at once to the last byte.
     pub written: Duration,
 }
 
@@ -170,33 +171,33 @@ impl Default for Timeouts {
 pub enum AccessLog {
     /// Every request.
     All,
-    /// Those answered with 4xx or 5xx.
+    /// Requests with a response of 4xx or 5xx.
     Errors,
-    /// None.
+    /// No request.
     Off,
 }
 
-/// How long a version of the API lives: dates as Unix seconds of their midnight in UTC, the first not after the second.
+/// The life cycle of an API version. Dates are the Unix seconds of their midnight in UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Life {
-    /// From then on nobody should begin to use it.
+    /// Deprecated from this date. Not after `sunset`.
     pub deprecated: Option<i64>,
-    /// From then on it is gone.
+    /// Refused from this date.
     pub sunset: Option<i64>,
 }
 
-/// One setting as `check-config` prints it.
+/// A setting as `check-config` prints it.
 #[derive(Clone, Debug)]
 pub struct Setting {
     /// The environment variable.
     pub key: &'static str,
-    /// The value in force, secrets masked.
+    /// The effective value. Secrets are masked.
     pub shown: String,
-    /// Where that stands.
+    /// Where the value comes from.
     pub source: Source,
 }
 
-/// All bad values, a line each, and what else is wrong beside them.
+/// All invalid settings, one per line, with warnings about unknown keys.
 #[derive(Debug)]
 pub struct Problems(Vec<String>);
 
@@ -214,17 +215,17 @@ impl From<Problems> for Exit {
     }
 }
 
-/// Reads keys and remembers what it saw.
+/// Reads settings and collects their values and problems.
 struct Reader<'a> {
     find: &'a dyn Fn(&str) -> Option<Found>,
-    /// Every key that exists.
+    /// The names of all settings that were read.
     keys: Vec<String>,
     settings: Vec<Setting>,
     problems: Vec<String>,
 }
 
 impl Reader<'_> {
-    /// Reads one key with its default. An empty value counts as unset.
+    /// Reads one setting. An empty value counts as unset.
     fn read<T>(
         &mut self,
         key: &'static str,
@@ -253,7 +254,7 @@ impl Reader<'_> {
                 Some(value)
             }
             Err(problem) => {
-                // Behind an @ stands a host, and before it perhaps a password.
+                // A value with an @ may be a URL with a password.
                 let shown = text.ok().filter(|text| !SECRETS.contains(&key) && !text.contains('@'));
                 self.problems.push(match (&source, shown) {
                     (Source::Default, _) => format!("{key} {problem}"),
@@ -267,18 +268,18 @@ impl Reader<'_> {
 }
 
 impl Config {
-    /// Reads every key from the process's environment, from files that it names, and from `.env` in the working folder.
+    /// Reads the settings from the environment, from files that it names, and from `.env` in the working directory.
     ///
     /// # Errors
-    /// All keys whose value cannot be used, together.
+    /// All invalid settings.
     pub fn read() -> Result<Config, Problems> {
         Config::from_sources(&Sources::read(), |sources, key| sources.find(key))
     }
 
-    /// Reads every key through `get`.
+    /// Reads the settings through `get`.
     ///
     /// # Errors
-    /// All keys whose value cannot be used, together.
+    /// All invalid settings.
     pub fn load(get: impl Fn(&str) -> Option<String>) -> Result<Config, Problems> {
         let found = |text| Found { text: Ok(text), source: Source::Environment };
         Config::from_sources(&Sources::default(), |_, key| get(key).map(found))
@@ -294,7 +295,7 @@ impl Config {
         let warnings = sources.unknown(&keys);
         match (config, problems.is_empty()) {
             (Some(config), true) => Ok(Config { settings, warnings, ..config }),
-            // An unknown key may be the one that is missed.
+            // An unknown key may be a misspelled one whose absence is the problem.
             _ => Err(Problems([problems, warnings].concat())),
         }
     }
@@ -305,7 +306,7 @@ impl Config {
         let local_url = format!("http://localhost:{}", port.unwrap_or(8002));
         let public_url = r.read("PUBLIC_URL", &local_url, public_url);
         let find = r.find;
-        // What is no text is set nevertheless.
+        // A variable that is not UTF-8 must not count as unset.
         let get = |key: &str| find(key).map(|found| found.text.unwrap_or_else(|_| char::REPLACEMENT_CHARACTER.into()));
         let get = |key: &str| get(key).filter(|text| !text.is_empty());
         let database = r.read_shown(
@@ -324,15 +325,15 @@ impl Config {
             "JWT_SECRET",
             "",
             |text| match optional_secret(text)? {
-                None if !embedded => {
-                    Err("is required with PostgreSQL, the same on every node; make one with: openssl rand -base64 48"
-                        .to_owned())
-                }
+                None if !embedded => Err(
+                    "is required with PostgreSQL, the same on every node; generate one with: openssl rand -base64 48"
+                        .to_owned(),
+                ),
                 secret => Ok(secret),
             },
             |secret, _| match secret {
                 Some(secret) => format!("{secret:?}"),
-                None => "(kept in jwt_secret beside the database file)".to_owned(),
+                None => "(in the file jwt_secret beside the database)".to_owned(),
             },
         );
         let previous = r.read_shown("JWT_SECRET_PREVIOUS", "", optional_secret, show_secret);
@@ -354,7 +355,7 @@ impl Config {
         });
         let free = r.read("LIMIT_FREE", "60/m", limit);
         let premium = r.read("LIMIT_PREMIUM", "6000/m", limit);
-        // A network may be that of several domains.
+        // Several domains may share a network.
         let tenfold = |limit: Limit| limit.times(NonZeroU64::new(10).expect("not 0")).to_string();
         let requests = premium.flatten().map_or("off".to_owned(), tenfold);
         let requests = r.read("LIMIT_ADDRESS", &requests, limit);

@@ -1,11 +1,11 @@
-//! The URL of a PostgreSQL, read as libpq reads it. Whatever libpq would refuse is refused here first, because the messages
-//! of libpq quote what they cannot read, which may be a part of the password.
+//! The URL of a PostgreSQL database, parsed as libpq parses it. A URL that libpq would refuse is refused here first,
+//! because the messages of libpq quote the invalid part, which may be a part of the password.
 
 use std::fmt;
 
 use percent_encoding::percent_decode_str;
 
-/// The parameters that libpq knows.
+/// The parameters of libpq.
 const PARAMETERS: &[&str] = &[
     "application_name",
     "channel_binding",
@@ -55,23 +55,23 @@ const PARAMETERS: &[&str] = &[
     "user",
 ];
 
-/// A URL that libpq can read; `Debug` shows it without its secrets.
+/// A URL that libpq accepts. `Debug` masks its secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresUrl {
     text: String,
     shown: String,
-    /// The hosts and addresses that it names.
+    /// The hosts and addresses in the URL.
     pub(super) hosts: Vec<String>,
-    /// It names an entry of a file, which can name any host.
+    /// Whether the URL names a service, whose file can name any host.
     pub(super) has_service: bool,
 }
 
 impl PostgresUrl {
-    /// Checks a text that begins with `postgres://` or `postgresql://`.
+    /// Parses a URL that begins with `postgres://` or `postgresql://`.
     pub(super) fn parse(text: &str) -> Result<PostgresUrl, String> {
         let encode = || {
-            "must have one @ at most, before the host: percent-encode what else stands in the name and the password other \
-             than letters, digits, -, . and _"
+            "must have at most one @, before the host: percent-encode every character of the name and the password except \
+             letters, digits, -, . and _"
                 .to_owned()
         };
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
@@ -82,7 +82,7 @@ impl PostgresUrl {
         if [hosts, database, query].iter().any(|part| part.contains('@')) || !text.chars().all(is_plain) {
             return Err(encode());
         }
-        // Anything may stand behind a %, and not 00.
+        // An escape must have two hexadecimal digits and must not be %00.
         let is_escape = |escape: &str| {
             let digits = escape.get(..2).unwrap_or_default();
             u8::from_str_radix(digits, 16).is_ok_and(|byte| byte > 0 && !digits.starts_with('+'))
@@ -90,7 +90,7 @@ impl PostgresUrl {
         if !text.split('%').skip(1).all(is_escape) {
             return Err(encode());
         }
-        let unreadable = || "has a host or a port that cannot be read; write host:port,host:port".to_owned();
+        let unreadable = || "has an invalid host or port; write host:port,host:port".to_owned();
         let named: Option<Vec<String>> = hosts.split(',').map(host).collect();
         let mut hosts: Vec<String> = named.ok_or_else(unreadable)?;
 
@@ -124,7 +124,7 @@ impl fmt::Debug for PostgresUrl {
     }
 }
 
-/// A host of the list, without its port.
+/// Parses a host of the list and drops its port.
 fn host(text: &str) -> Option<String> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => rest.split_once(']').and_then(|(host, port)| match port {
@@ -143,23 +143,24 @@ fn check_parameter(name: &str, value: &str) -> Result<(), String> {
         "channel_binding" | "gssencmode" => value == "require",
         "sslnegotiation" => value == "direct",
         "sslrootcert" => value == "system",
-        // What other drivers call sslmode=require.
+        // Other drivers use it for sslmode=require.
         "ssl" => true,
         _ => false,
     };
     if needs_tls {
         return Err(format!(
-            "demands {name}={value}, and this build has no TLS to PostgreSQL; use a tunnel, or a PostgreSQL on this machine"
+            "requires {name}={value}, but this build has no TLS to PostgreSQL; use a tunnel, or a PostgreSQL on this machine"
         ));
     }
     let is_name = name.len() <= 40 && name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-    match PARAMETERS.contains(&name) {
-        true => Ok(()),
-        false if name.to_lowercase().contains("schema") => {
-            Err(format!("has the parameter {name}, which libpq does not know; write options=-csearch_path%3DNAME"))
-        }
-        false if is_name => Err(format!("has the parameter {name}, which libpq does not know")),
-        false => Err("has a parameter that libpq does not know".to_owned()),
+    if PARAMETERS.contains(&name) {
+        Ok(())
+    } else if name.to_lowercase().contains("schema") {
+        Err(format!("has the parameter {name}, which libpq does not know; write options=-csearch_path%3DNAME"))
+    } else if is_name {
+        Err(format!("has the parameter {name}, which libpq does not know"))
+    } else {
+        Err("has a parameter that libpq does not know".to_owned())
     }
 }
 

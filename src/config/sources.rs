@@ -1,4 +1,4 @@
-//! Where the process finds its settings: its environment, files that this names, and `.env` in the working folder.
+//! The sources of settings: the environment, files that it names, and `.env` in the working directory.
 
 use std::cell::Cell;
 use std::env::VarError;
@@ -7,30 +7,30 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// The keys whose value is never shown. `KEY_FILE` names a file that holds such a value.
+/// The settings whose value is never shown. `KEY_FILE` can name a file with the value.
 pub(super) const SECRETS: [&str; 3] = ["DATABASE_URL", "JWT_SECRET", "JWT_SECRET_PREVIOUS"];
 
-/// How alike a key must be to one that exists (1 is equal) to be taken for it.
-const SIMILARITY: f64 = 0.6;
+/// The similarity from which an unknown key counts as a misspelling of a setting. 1 is equality.
+const MIN_SIMILARITY: f64 = 0.6;
 
-/// Stands for a `$` while the library parses `.env`. No text has this character (see [`text_of`]).
+/// Replaces `$` while dotenvy parses `.env`. No text has this character (see [`text_of`]).
 const DOLLAR: &str = "\0";
 
-/// Where a value stands.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Nowhere: it is the default.
+    /// The default of the setting.
     Default,
-    /// In the process's environment.
+    /// The environment of the process.
     Environment,
-    /// In that line of `.env`.
+    /// A line of `.env`, counted from 1.
     EnvFile(usize),
-    /// In the file that `KEY_FILE` names.
+    /// The file that `KEY_FILE` names.
     File(PathBuf),
 }
 
 impl Source {
-    /// Without the line.
+    /// The name for `check-config`, without the line.
     pub fn name(&self) -> String {
         match self {
             Source::Default => "default".to_owned(),
@@ -50,9 +50,9 @@ impl fmt::Display for Source {
     }
 }
 
-/// A value as it is written.
+/// An unparsed value.
 pub(super) struct Found {
-    /// The text, or why it cannot be read.
+    /// The text, or the reason why it cannot be read.
     pub(super) text: Result<String, String>,
     pub(super) source: Source,
 }
@@ -63,28 +63,28 @@ impl Found {
     }
 }
 
-/// A setting of `.env`.
+/// A setting in `.env`.
 struct Entry {
     key: String,
     value: String,
     line: usize,
 }
 
-/// The environment over `.env`. Nothing is written into the environment.
+/// The environment and `.env`. The environment takes precedence and is not modified.
 #[derive(Default)]
 pub(super) struct Sources {
     entries: Vec<Entry>,
-    /// The lines of `.env` that cannot be read, each with what seems to be its key.
+    /// The invalid lines of `.env`, each with the text before its `=`.
     faults: Vec<(usize, String)>,
-    /// Why `.env` cannot be read at all.
+    /// The reason why `.env` as a whole cannot be read.
     unreadable: Option<String>,
 }
 
 impl Sources {
-    /// Reads `.env` in the working folder, if there is one.
+    /// Reads `.env` in the working directory, if it exists.
     pub(super) fn read() -> Sources {
         let text = match fs::read(".env") {
-            // A link that leads nowhere was meant to lead to settings.
+            // A dangling symbolic link is a mistake, not an absent file.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !Path::new(".env").is_symlink() => {
                 return Sources::default();
             }
@@ -97,9 +97,9 @@ impl Sources {
     }
 
     fn parse(text: String) -> Sources {
-        // The library would replace `$NAME` by the value of that variable, or by nothing. It reads `\$` as a plain `$`.
+        // dotenvy would substitute `$NAME`. It reads `\$` as a plain `$`.
         let mut text = text.replace('$', DOLLAR).replace("\\\0", "\\$");
-        // The library takes a blank at the very end for a line that goes on.
+        // Without a final newline, dotenvy takes a trailing blank for a continued line.
         text.push('\n');
         let lines: Vec<&str> = text.lines().collect();
         let taken = Cell::new(0);
@@ -114,20 +114,18 @@ impl Sources {
                 Ok((key, value)) => {
                     sources.entries.push(Entry { key, value: value.replace(DOLLAR, "$"), line: line + 1 });
                 }
-                // The error quotes the line, which may hold a secret.
+                // The error quotes the line, which may have a secret.
                 Err(_) => sources.faults.push((line + 1, key_of(lines.get(line).copied().unwrap_or_default()))),
             }
         }
     }
 
-    /// The value of a key. The environment counts more than `.env`, and the key counts as much as `KEY_FILE`.
+    /// The value of a setting. The environment takes precedence over `.env`. `KEY` and `KEY_FILE` have equal
+    /// precedence: both in the same source are an error.
     pub(super) fn find(&self, key: &str) -> Option<Found> {
         let value = self.value(key);
         let file_key = format!("{key}_FILE");
-        let file = match SECRETS.contains(&key) {
-            true => self.value(&file_key).filter(|file| !file.is_empty()),
-            false => None,
-        };
+        let file = self.value(&file_key).filter(|file| SECRETS.contains(&key) && !file.is_empty());
         let Some(file) = file else { return value };
         match value.filter(|value| !value.is_empty()) {
             Some(value) if file.source == Source::Environment && value.source != file.source => Some(in_file(file)),
@@ -151,10 +149,10 @@ impl Sources {
         }
     }
 
-    /// What of `.env` cannot be read, given all keys that exist.
+    /// Messages about invalid lines of `.env`. `keys` are the names of all settings.
     pub(super) fn problems(&self, keys: &[String]) -> Vec<String> {
         let fault = |(line, key): &(usize, String)| {
-            // Anything else could be a part of a secret.
+            // An unknown name could be a part of a secret.
             let key = if keys.contains(key) { key } else { "a setting" };
             format!(
                 "{key} cannot be read: write KEY=value, with single quotes around a value that has a blank, a quote or a \
@@ -164,63 +162,60 @@ impl Sources {
         self.unreadable.iter().cloned().chain(self.faults.iter().map(fault)).collect()
     }
 
-    /// A line for each key of `.env` that does not exist, given all that do.
+    /// Messages about keys of `.env` that are not among `keys`, the names of all settings.
     pub(super) fn unknown(&self, keys: &[String]) -> Vec<String> {
         let unknown = self.entries.iter().filter(|entry| !keys.contains(&entry.key));
         let warning = |Entry { key, line, .. }: &Entry| {
             let upper = key.to_uppercase();
             let alike = keys.iter().map(|known| (strsim::normalized_damerau_levenshtein(&upper, known), known));
             let nearest =
-                alike.max_by(|one, other| one.0.total_cmp(&other.0)).filter(|(alike, _)| *alike >= SIMILARITY);
+                alike.max_by(|one, other| one.0.total_cmp(&other.0)).filter(|(alike, _)| *alike >= MIN_SIMILARITY);
             match nearest {
-                Some((_, meant)) => format!("{key} is no setting, did you mean {meant}? (.env, line {line})"),
+                Some((_, meant)) => format!("{key} is not a setting, did you mean {meant}? (.env, line {line})"),
                 None if key.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_') => {
-                    format!("{key} is no setting (.env, line {line})")
+                    format!("{key} is not a setting (.env, line {line})")
                 }
-                // It could be the second line of a secret.
-                None => format!("the key is no setting (.env, line {line})"),
+                // The key could be the second line of a secret.
+                None => format!("the key is not a setting (.env, line {line})"),
             }
         };
         unknown.map(warning).collect()
     }
 }
 
-/// What the file holds that is named there.
+/// Reads the file that a `KEY_FILE` names.
 fn in_file(named: Found) -> Found {
     let Ok(path) = named.text else { return named };
-    let text = text_of(fs::read(&path)).and_then(|text| match text.trim().is_empty() {
-        true => Err("is empty".to_owned()),
-        false => Ok(text),
-    });
+    let text = text_of(fs::read(&path))
+        .and_then(|text| if text.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(text) });
     Found { text, source: Source::File(path.into()) }
 }
 
-/// The text of a file that a person has written with any editor.
+/// The text of a file in UTF-8, with or without a byte order mark.
 fn text_of(bytes: io::Result<Vec<u8>>) -> Result<String, String> {
     let bytes = bytes.map_err(|error| match error.kind() {
-        io::ErrorKind::IsADirectory => "is a folder, and must be a file".to_owned(),
+        io::ErrorKind::IsADirectory => "is a directory and must be a file".to_owned(),
         _ => format!("cannot be read: {error}"),
     })?;
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || bytes.contains(&0) {
-        return Err("is written in UTF-16 or is no text; save it as UTF-8".to_owned());
+        return Err("is UTF-16 or not a text; save it as UTF-8".to_owned());
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-        format!("is not written in UTF-8: see line {line}")
+        format!("is not UTF-8: see line {line}")
     })?;
-    // The mark with which some editors begin a file.
     Ok(text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned))
 }
 
-/// What stands where a line has its key.
+/// The text where a line has its key.
 fn key_of(line: &str) -> String {
     let line = line.trim_start();
     let line = line.strip_prefix("export ").unwrap_or(line).trim_start();
     line.chars().take_while(|character| character.is_ascii_alphanumeric() || *character == '_').collect()
 }
 
-/// Gives one line at a time to a reader that buffers what it gets, and counts the lines.
+/// Gives a buffering reader one line per call and counts the lines.
 struct LineByLine<'a> {
     rest: &'a [u8],
     taken: &'a Cell<usize>,

@@ -1,4 +1,5 @@
-//! Which values are taken, which are refused, and that no secret is ever shown.
+//! Valid and invalid values, and that no secret is shown.
+#![expect(non_snake_case, reason = "a test is named `feature__condition`")]
 
 use super::*;
 
@@ -12,7 +13,7 @@ fn load(pairs: &[(&str, &str)]) -> Result<Config, Problems> {
 const GOOD: &str = "kJ8s0dP2mQ7xV4nB1zR6tY9wL3cF5gH0";
 
 #[test]
-fn every_bad_value_is_reported_at_once() {
+fn settings__all_invalid_values_are_reported_together() {
     let problems = load(&[("PORT", "x"), ("TOKEN_TTL", "1y"), ("LIMIT_FREE", "many"), ("JWT_SECRET", "short")]);
     let text = problems.expect_err("four problems").to_string();
     for key in ["PORT", "TOKEN_TTL", "LIMIT_FREE", "JWT_SECRET"] {
@@ -21,7 +22,7 @@ fn every_bad_value_is_reported_at_once() {
 }
 
 #[test]
-fn guessable_secrets_are_refused() {
+fn jwt_secret__guessable_value_is_refused() {
     for secret in [
         "jwtSecret",
         "secret",
@@ -38,7 +39,7 @@ fn guessable_secrets_are_refused() {
 }
 
 #[test]
-fn plain_postgres_stays_on_this_machine() {
+fn database_url__plaintext_is_allowed_on_this_machine_only() {
     let with = |url, extra: &[(&str, &str)]| {
         let pairs: Vec<_> = [("DATABASE_URL", url), ("JWT_SECRET", GOOD)].iter().chain(extra).copied().collect();
         load(&pairs).is_ok()
@@ -66,19 +67,19 @@ fn plain_postgres_stays_on_this_machine() {
 }
 
 #[test]
-fn secrets_are_never_shown() {
+fn debug__shows_no_secret() {
     let config = load(&[("JWT_SECRET", GOOD), ("DATABASE_URL", "postgres://gatebird:canary-password@localhost/db")]);
     let shown = format!("{:?}", config.expect("loads"));
     assert!(!shown.contains("canary") && !shown.contains(GOOD), "{shown}");
 }
 
 #[test]
-fn postgres_needs_a_secret_of_its_own() {
+fn jwt_secret__is_required_with_postgresql() {
     assert!(load(&[("DATABASE_URL", "postgres:///db")]).is_err());
 }
 
 #[test]
-fn durations() {
+fn duration__valid_and_invalid_values() {
     for (text, seconds) in [("1s", 1), ("30s", 30), ("1m", 60), ("1h", 3600), ("1d", 86_400), ("30d", 2_592_000)] {
         assert_eq!(duration(text), Ok(seconds));
     }
@@ -88,18 +89,18 @@ fn durations() {
 }
 
 #[test]
-fn each_audience_stands_once() {
+fn audiences__are_distinct() {
     let audiences = |text: &str| load(&[("JWT_ISSUER", "urn:me"), ("AUDIENCES", text)]).map(|config| config.audiences);
     assert_eq!(audiences("urn:a https://b.example").expect("two"), ["urn:me", "urn:a", "https://b.example"]);
-    assert_eq!(audiences("urn:a urn:me").expect("the issuer is one anyway"), ["urn:me", "urn:a"]);
-    let problem = audiences("urn:a urn:me/account").expect_err("it is that of user tokens").to_string();
+    assert_eq!(audiences("urn:a urn:me").expect("the issuer is always an audience"), ["urn:me", "urn:a"]);
+    let problem = audiences("urn:a urn:me/account").expect_err("the audience of user tokens").to_string();
     assert!(problem.contains("urn:me/account"), "{problem}");
-    let problem = audiences("urn:a urn:b urn:a").expect_err("one is there twice").to_string();
+    let problem = audiences("urn:a urn:b urn:a").expect_err("a duplicate").to_string();
     assert_eq!(problem, "AUDIENCES has \"urn:a\" twice (environment: \"urn:a urn:b urn:a\")");
 }
 
 #[test]
-fn the_ceiling_of_a_network_follows_the_premium_plan() {
+fn limit_address__default_is_ten_times_premium() {
     for (premium, ceiling) in [("6000/m", "60000/m"), ("5/s", "50/s"), ("1000000/h", "1000000/h"), ("off", "off")] {
         let settings = load(&[("LIMIT_PREMIUM", premium)]).expect("loads").settings;
         let shown = settings.into_iter().find(|setting| setting.key == "LIMIT_ADDRESS").map(|setting| setting.shown);
@@ -108,7 +109,7 @@ fn the_ceiling_of_a_network_follows_the_premium_plan() {
 }
 
 #[test]
-fn dates() {
+fn date__valid_and_invalid_values() {
     for (text, seconds) in [
         ("1970-01-01", 0),
         ("2000-02-29", 951_782_400),
@@ -161,7 +162,7 @@ fn dates() {
 }
 
 #[test]
-fn a_version_is_deprecated_before_it_is_gone() {
+fn api_v1__deprecation_must_not_follow_sunset() {
     let life = |deprecated, sunset| {
         load(&[("API_V1_DEPRECATED", deprecated), ("API_V1_SUNSET", sunset)]).map(|config| config.api_v1)
     };
@@ -177,11 +178,11 @@ fn a_version_is_deprecated_before_it_is_gone() {
     }
     let problem = |deprecated, sunset| life(deprecated, sunset).expect_err("bad dates").to_string();
     assert!(problem("2027-02-01", "2027-01-31").starts_with("API_V1_SUNSET is before API_V1_DEPRECATED "));
-    assert_eq!(problem("x", "2027-02-30").lines().count(), 2, "both are told");
+    assert_eq!(problem("x", "2027-02-30").lines().count(), 2, "both are reported");
 }
 
 #[test]
-fn local_hosts_only_while_the_public_url_is_local() {
+fn allow_local_hosts__default_follows_public_url() {
     assert_eq!(load(&[]).expect("loads").local_hosts, LocalHosts::Allowed);
     assert_eq!(load(&[("PUBLIC_URL", "https://gate.example.com/")]).expect("loads").local_hosts, LocalHosts::Refused);
     assert_eq!(load(&[("PUBLIC_URL", "https://gate.example.com/")]).expect("loads").issuer, "https://gate.example.com");

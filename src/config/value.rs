@@ -1,4 +1,4 @@
-//! How the values of settings are written.
+//! Parsers of setting values. Errors are sentences without a subject, to follow the name of the setting.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -24,9 +24,9 @@ pub(super) fn one_of<T: Copy>(choices: &[(&'static str, T)]) -> impl FnOnce(&str
     }
 }
 
-/// `30s`, `1m`, `1h`, `1d`: from a second to 30 days.
+/// Parses a duration such as `30s`, `1m`, `1h` or `1d`, from one second to 30 days. Returns seconds.
 pub(super) fn duration(text: &str) -> Result<i64, String> {
-    let problem = || "must be a time such as 30s, 1m, 1h or 1d, at most 30d".to_owned();
+    let problem = || "must be a duration such as 30s, 1m, 1h or 1d, at most 30d".to_owned();
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(problem)?;
     let seconds = match unit {
         "s" => 1,
@@ -41,18 +41,18 @@ pub(super) fn duration(text: &str) -> Result<i64, String> {
     }
 }
 
-/// How long a key signs: long enough that its successor can be published before.
+/// Parses `KEY_ROTATION`. Returns seconds, or `None` for `off`. The minimum leaves time to publish the next key.
 pub(super) fn rotation(text: &str) -> Result<Option<i64>, String> {
     match (text, duration(text)) {
         ("off", _) => Ok(None),
         (_, Ok(seconds @ 3600..)) => Ok(Some(seconds)),
-        _ => Err("must be a time from 1h to 30d, or off".to_owned()),
+        _ => Err("must be a duration from 1h to 30d, or off".to_owned()),
     }
 }
 
-const SPACES: &str = "must be separated by spaces, without commas and semicolons";
+const SPACES: &str = "must be separated by spaces, not by commas or semicolons";
 
-/// Scopes as they are written in a request (RFC 6749 §3.3), each once.
+/// Parses scopes (RFC 6749 §3.3). Returns them separated by one space.
 pub(super) fn scopes(text: &str) -> Result<String, String> {
     if text.contains([',', ';']) {
         return Err(SPACES.to_owned());
@@ -61,30 +61,30 @@ pub(super) fn scopes(text: &str) -> Result<String, String> {
     let token = |byte: u8| byte == b'!' || (b'#'..=b'~').contains(&byte) && byte != b'\\';
     let good = scopes.iter().all(|scope| scope.len() <= 64 && scope.bytes().all(token));
     let once = scopes.iter().collect::<HashSet<_>>().len() == scopes.len();
-    match good && once && !scopes.is_empty() && text.len() <= 1024 {
-        true => Ok(scopes.join(" ")),
-        false => {
-            Err("must be different scopes such as posts:read, separated by spaces, 1024 characters at most".to_owned())
-        }
+    if good && once && !scopes.is_empty() && text.len() <= 1024 {
+        Ok(scopes.join(" "))
+    } else {
+        Err("must be distinct scopes such as posts:read, separated by spaces, at most 1024 characters".to_owned())
     }
 }
 
-/// Absolute URIs without a fragment (RFC 8707 §2), each once, and none that user tokens have.
+/// Parses audiences: distinct absolute URIs without a fragment (RFC 8707 §2), except the audience of user tokens.
 pub(super) fn audiences(text: &str, issuer: &str) -> Result<Vec<String>, String> {
     let is_absolute = |uri: &str| Url::parse(uri).is_ok_and(|url| url.fragment().is_none());
-    // A URI can contain a comma, but one URI after another is a list.
+    // A comma can be a part of a URI, but a comma before another URI separates a list.
     let is_list = |part: &str| part.split([',', ';']).skip(1).any(|next| next.is_empty() || is_absolute(next));
     let audience = |part: &str| {
         if is_list(part) {
             return Err(SPACES.to_owned());
         }
         let plain = part.len() <= 200 && part.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
-        match plain && is_absolute(part) {
-            true => Ok(part.to_owned()),
-            false => Err(format!("has {part:?}, which is no absolute URI such as https://api.example.com")),
+        if plain && is_absolute(part) {
+            Ok(part.to_owned())
+        } else {
+            Err(format!("has {part:?}, which is not an absolute URI such as https://api.example.com"))
         }
     };
-    // A token that names them all, and every scope, still must be one that is looked at.
+    // A token with all audiences and all scopes must stay below the size limit of tokens.
     if text.len() > 2048 {
         return Err("has more than 2048 characters".to_owned());
     }
@@ -99,17 +99,17 @@ pub(super) fn audiences(text: &str, issuer: &str) -> Result<Vec<String>, String>
     }
 }
 
-/// The issuer is an audience itself: its own API accepts what names it.
+/// Adds the issuer, which is the first audience.
 pub(super) fn with_issuer(issuer: &str, mut others: Vec<String>) -> Vec<String> {
     others.retain(|audience| audience != issuer);
     others.insert(0, issuer.to_owned());
     others
 }
 
-/// How long an old secret still works: 0, or a time of at most 30 days.
+/// Parses the grace of a secret rotation: 0, or a duration of at most 30 days. Returns seconds.
 ///
 /// # Errors
-/// What it must be.
+/// A sentence without a subject.
 pub fn grace(text: &str) -> Result<i64, String> {
     match text {
         "0" | "0s" => Ok(0),
@@ -127,7 +127,7 @@ pub(super) fn limit(text: &str) -> Result<Option<Limit>, String> {
     }
 }
 
-/// A number of things that a user may have, or `off`.
+/// Parses a maximum number, or `off`.
 pub(super) fn at_most(text: &str) -> Result<Option<i64>, String> {
     match (text, text.parse()) {
         ("off", _) => Ok(None),
@@ -147,7 +147,7 @@ pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     let network = |part: &str| part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from));
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     parts
-        .map(|part| network(part).map_err(|_| format!("has {part:?}, which is no network such as 10.0.0.0/8")))
+        .map(|part| network(part).map_err(|_| format!("has {part:?}, which is not a network such as 10.0.0.0/8")))
         .collect()
 }
 
@@ -158,10 +158,10 @@ pub(super) fn optional_secret(text: &str) -> Result<Option<HmacSecret>, String> 
     }
 }
 
-/// A day such as `2027-01-31`, as the Unix seconds of its midnight in UTC.
+/// Parses a date such as `2027-01-31`. Returns the Unix seconds of its midnight in UTC.
 ///
 /// # Errors
-/// What it must be.
+/// A sentence without a subject.
 pub fn date(text: &str) -> Result<i64, String> {
     midnight(text).ok_or_else(|| "must be a date such as 2027-01-31, from 1970 on".to_owned())
 }
@@ -212,7 +212,7 @@ pub(super) fn public_url(text: &str) -> Result<String, String> {
 
 pub(super) fn optional_url(text: &str) -> Result<Option<String>, String> {
     let is_url = |text: &str| {
-        // A `>` would end it in a `Link` header.
+        // A `>` would end the URL in a `Link` header.
         let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"".contains(&byte));
         is_plain && Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
     };
@@ -232,13 +232,15 @@ pub(super) fn is_loopback_url(text: &str) -> bool {
     })
 }
 
-/// A value without the blanks around it. Quotes are taken off by whoever reads `.env`; those that are left would count.
+/// Trims a value. Refuses quotes around it: the parser of `.env` has already removed them, so these would be part of
+/// the value.
 pub(super) fn plain(text: &str) -> Result<&str, String> {
     const QUOTES: [char; 7] = ['"', '\'', '`', '\u{2018}', '\u{2019}', '\u{201C}', '\u{201D}'];
     let text = text.trim();
-    match text.starts_with(QUOTES) || text.ends_with(QUOTES) {
-        true => Err("begins or ends with a quote, which would count as a part of it; remove the quotes".to_owned()),
-        false => Ok(text),
+    if text.starts_with(QUOTES) || text.ends_with(QUOTES) {
+        Err("begins or ends with a quote, which would be part of the value; remove the quotes".to_owned())
+    } else {
+        Ok(text)
     }
 }
 
@@ -248,9 +250,10 @@ fn is_loopback_name(name: &str) -> bool {
 
 pub(super) fn database(text: &str, get: &dyn Fn(&str) -> Option<String>) -> Result<Database, String> {
     if let Some(path) = text.strip_prefix("sqlite://") {
-        return match path.is_empty() || path.contains(['?', '#']) || path.contains(":memory:") {
-            true => Err("must name a file, such as sqlite://data/gatebird.db".to_owned()),
-            false => Ok(Database::Sqlite(PathBuf::from(path))),
+        return if path.is_empty() || path.contains(['?', '#']) || path.contains(":memory:") {
+            Err("must name a file, such as sqlite://data/gatebird.db".to_owned())
+        } else {
+            Ok(Database::Sqlite(PathBuf::from(path)))
         };
     }
     if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
@@ -258,18 +261,17 @@ pub(super) fn database(text: &str, get: &dyn Fn(&str) -> Option<String>) -> Resu
     }
     let url = PostgresUrl::parse(text)?;
     let allowed = get("DATABASE_PLAINTEXT").as_deref() == Some("allow");
-    match allowed || stays_on_this_machine(&url, get) {
-        true => Ok(Database::Postgres(url)),
-        false => Err(
-            "names a PostgreSQL on another machine, and this build has no TLS to PostgreSQL: it would speak without \
-             encryption; use a tunnel, or set DATABASE_PLAINTEXT=allow where the network is yours alone"
-                .to_owned(),
-        ),
+    if allowed || stays_on_this_machine(&url, get) {
+        Ok(Database::Postgres(url))
+    } else {
+        Err("names a PostgreSQL on another machine, but this build has no TLS to PostgreSQL and would connect without \
+         encryption; use a tunnel, or set DATABASE_PLAINTEXT=allow in a private network"
+            .to_owned())
     }
 }
 
-/// Whether libpq would connect through a socket file or the loopback interface: the hosts may stand in the URL or in
-/// libpq's own environment.
+/// Whether libpq would connect through a Unix socket or the loopback interface. The hosts come from the URL and from
+/// libpq's environment variables.
 fn stays_on_this_machine(url: &PostgresUrl, get: &dyn Fn(&str) -> Option<String>) -> bool {
     let mut hosts = url.hosts.clone();
     if hosts.iter().all(String::is_empty) {

@@ -140,7 +140,7 @@ fn an_env_file_that_cannot_be_read_is_named_for_what_it_is() {
     refused(&check_file(b"PORT=8123\n# \xbc\xb3\xc1\xa4\n", &[]), 1, &[".env", "line 2", "UTF-8"]);
     let dir = tempfile::tempdir().expect("a temporary folder");
     fs::create_dir(dir.path().join(".env")).expect("a folder");
-    refused(&check(dir.path(), &[]), 1, &[".env", "folder"]);
+    refused(&check(dir.path(), &[]), 1, &[".env", "directory"]);
 }
 
 #[test]
