@@ -1,4 +1,4 @@
-//! Runs [`gatebird::cli`].
+//! The binary: runs [`gatebird::cli`].
 
 use std::process::ExitCode;
 

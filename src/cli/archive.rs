@@ -1,7 +1,7 @@
-//! `gatebird audit archive`: moves the oldest rows of the audit log to a file, and reads such files.
+//! `gatebird audit archive`: moves the oldest rows of the audit log to a file, and verifies such files.
 //!
-//! A row is deleted only after it stands in the file, on the disk, under the file's name. The same command can be given again
-//! after an interruption at any moment.
+//! Rows are deleted only after the file has its final name and is synced to disk. An interrupted command can be
+//! repeated.
 
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
@@ -23,10 +23,10 @@ use crate::exit::Exit;
 
 #[derive(Args)]
 pub(super) struct Archive {
-    /// Rows that were written before that day begins (UTC), such as 2027-01-31.
+    /// Archive the rows that were written before this day (UTC), such as 2027-01-31.
     #[arg(long, value_name = "DATE", value_parser = config::date)]
     before: i64,
-    /// The file to be made, of JSON Lines as `export` prints them. Keep it: the chain begins in it.
+    /// The file to create, in JSON Lines as `export` prints them. Keep it: the hash chain begins in it.
     file: PathBuf,
 }
 
@@ -35,20 +35,22 @@ impl Operator {
         let Archive { before, file } = command;
         let now = app::system_time();
         let start = self.read(|conn| Ok(archive::end(conn)?))?;
-        let end = match file.exists() {
-            true => self.made_before(file, &start)?,
-            false => match self.read(|conn| Ok(archive::last_before(conn, *before, now)?))? {
+        let end = if file.exists() {
+            self.made_before(file, &start)?
+        } else {
+            match self.read(|conn| Ok(archive::last_before(conn, *before, now)?))? {
                 Some(last) if last > start.id => Some(self.make(file, &start, last)?),
                 _ => None,
-            },
+            }
         };
         if let Some(end) = end.filter(|end| *end != start) {
-            let moved = |conn: &mut _| match archive::move_end(conn, &start, &end)? {
-                true => {
+            let moved = |conn: &mut _| {
+                if archive::move_end(conn, &start, &end)? {
                     let entry = Actor::OPERATOR.did(archive::ARCHIVED, &end, None, now);
                     Ok(Audited::new((), entry))
+                } else {
+                    Err(Error::internal("another command archived rows at the same time"))
                 }
-                false => Err(Error::internal("another archive was made meanwhile")),
             };
             self.change(moved)?;
         }
@@ -58,7 +60,7 @@ impl Operator {
         self.out.print_changed(&json!({ "archived": rows, "end": end.to_string() }), &format!("{rows} rows, end {end}"))
     }
 
-    /// Writes the rows after `start` up to `last`, checking them, and returns the head that they end with.
+    /// Writes the rows after `start` up to row `last`, verifies them, and returns their last head.
     fn make(&self, path: &Path, start: &Head, last: i64) -> Result<Head, Exit> {
         let cannot = |error: io::Error| Exit::cannot_create(format!("cannot write {}: {error}", path.display()));
         let unfinished = path.with_added_extension("unfinished");
@@ -78,14 +80,14 @@ impl Operator {
         }
         let file = out.into_inner().map_err(|error| cannot(error.into_error()))?;
         file.sync_all().map_err(cannot)?;
-        // Unlike a renaming, this replaces no file.
+        // Unlike a rename, a hard link does not replace an existing file.
         fs::hard_link(&unfinished, path).and_then(|()| fs::remove_file(&unfinished)).map_err(cannot)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(cannot)?;
         Ok(reached)
     }
 
-    /// The head that a file ends with which an interrupted command has made. Any other file is refused.
+    /// The last head of a file that an interrupted command wrote. Any other existing file is refused.
     fn made_before(&self, path: &Path, start: &Head) -> Result<Option<Head>, Exit> {
         if last_head(path).is_ok_and(|end| end.as_ref() == Some(start)) {
             return Ok(None);
@@ -94,11 +96,11 @@ impl Operator {
         let row = |end: &Head| self.read(|conn| Ok(archive::hash_of(conn, end.id)?));
         match end.as_ref().map(row).transpose()?.flatten() {
             Some(hash) if end.as_ref().is_some_and(|end| end.hash == hash) => Ok(end),
-            _ => Err(Exit::cannot_create(format!("{} exists and is left as it is; name another file", path.display()))),
+            _ => Err(Exit::cannot_create(format!("{} already exists; name another file", path.display()))),
         }
     }
 
-    /// Verifies archive files, one after the other, and that the log in the database goes on after the last one.
+    /// Verifies that the archive files form one chain and that the log in the database continues it.
     pub(super) fn verify_files(&self, files: &[PathBuf], known: Option<&Head>) -> Result<(), Exit> {
         let first = Head::default();
         let mut reached: Option<Head> = None;
@@ -119,7 +121,7 @@ impl Operator {
     }
 }
 
-/// Reads an archive that follows one of those heads, checks its chain, and returns the head at its end.
+/// Verifies the chain of an archive, which must begin after one of the heads `starts`. Returns its last head.
 fn read(path: &Path, known: Option<&Head>, starts: &[&Head]) -> Result<Head, Exit> {
     let bad = |what: &dyn Display| Exit::data(format!("{}: {what}", path.display()));
     let mut reached: Option<Head> = None;
@@ -129,7 +131,7 @@ fn read(path: &Path, known: Option<&Head>, starts: &[&Head]) -> Result<Head, Exi
             Some(reached) => reached,
             None => match starts.iter().find(|start| start.id + 1 == row.id) {
                 Some(start) => (*start).clone(),
-                None => return Err(bad(&format!("begins with row {}; the file before is missing", row.id))),
+                None => return Err(bad(&format!("begins with row {}; the previous file is missing", row.id))),
             },
         };
         reached = Some(chain::next_head(&before, row, known).map_err(|broken| bad(&broken))?);
@@ -137,7 +139,7 @@ fn read(path: &Path, known: Option<&Head>, starts: &[&Head]) -> Result<Head, Exi
     reached.ok_or_else(|| bad(&"has no row"))
 }
 
-/// What the last line of a file says.
+/// The head in the last line of a file.
 fn last_head(path: &Path) -> Result<Option<Head>, Exit> {
     let last = rows(path)?.last().and_then(io::Result::ok);
     Ok(last.map(|row| Head { id: row.id, hash: row.hash }))
@@ -146,5 +148,5 @@ fn last_head(path: &Path) -> Result<Option<Head>, Exit> {
 fn rows(path: &Path) -> Result<impl Iterator<Item = io::Result<Row>>, Exit> {
     let cannot = |error| Exit::usage(format!("cannot read {}: {error}", path.display()));
     let lines = BufReader::new(File::open(path).map_err(cannot)?).lines();
-    Ok(lines.map(|line| row_of(&line?).ok_or_else(|| io::Error::other("a line is no row of the audit log"))))
+    Ok(lines.map(|line| row_of(&line?).ok_or_else(|| io::Error::other("a line is not a row of the audit log"))))
 }

@@ -1,4 +1,4 @@
-//! The audit log for the operator: reading it, proving that nobody changed it, and copying it out.
+//! The audit log for the operator: list, verify, archive, export.
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -16,21 +16,21 @@ use crate::exit::Exit;
 
 #[derive(Subcommand)]
 pub(super) enum AuditCommand {
-    /// List what was done, newest first.
+    /// List the events, newest first.
     List {
-        /// Only what concerns that user: a username, or usr_ and a number, which also finds a deleted one.
+        /// Only the events of this user: a username, or usr_ and a number, which also finds a deleted user.
         #[arg(long)]
         user: Option<String>,
-        /// At most so many rows.
+        /// The maximum number of rows.
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
         limit: i64,
     },
-    /// Prove that no row was edited, dropped, moved or put in; prints the head, to be noted elsewhere.
+    /// Verify that no row was edited, deleted, moved or inserted. Prints the head; store it elsewhere for --after.
     Verify {
-        /// A head that was noted before (ID:HASH): the log has to be the continuation of that one.
+        /// A head that an earlier run printed (ID:HASH). The log must continue it.
         #[arg(long, value_name = "ID:HASH")]
         after: Option<Head>,
-        /// Archive files to be verified as well, in the order in which they were made.
+        /// Archive files to verify as well, in the order in which they were written.
         files: Vec<PathBuf>,
     },
     /// Move the oldest rows to a file.
@@ -39,7 +39,7 @@ pub(super) enum AuditCommand {
     Export,
 }
 
-/// So many rows are read at once for an export.
+/// Rows per query of an export.
 pub(super) const AT_ONCE: i64 = 1_000;
 
 impl Operator {
@@ -60,14 +60,14 @@ impl Operator {
             AuditCommand::Verify { after, files } => {
                 self.verify_files(&files, after.as_ref())?;
                 let archived = self.read(|conn| Ok(archive::end(conn)?))?;
-                // A head within the files was found there.
+                // A head in an archived row was already found in the files.
                 let after = after.filter(|after| files.is_empty() || after.id >= archived.id);
                 let head = self.read(|conn| Ok(chain::verify(conn, after.as_ref())?))?.map_err(Exit::data)?;
                 let value = json!({ "rows": head.id, "head": head.to_string() });
                 self.out.print(&value, &format!("{} rows, head {head}", head.id))
             }
             AuditCommand::Export => match self.export(BufWriter::new(io::stdout().lock())) {
-                // Whoever reads has read enough.
+                // The reader closed the pipe.
                 Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
                 Ok(written) => written.map_err(|error| cannot_write(&error)),
                 Err(exit) => Err(exit),
@@ -75,8 +75,7 @@ impl Operator {
         }
     }
 
-    /// The number of a user: of one who is there by name, of any by `usr_...`. The latter counts first, so that nobody can
-    /// take a name that hides another one's rows.
+    /// The number of a user, by name or by `usr_...`. The id comes first, so that no name can hide another user's rows.
     fn user_number(&self, text: &str) -> Result<i64, Exit> {
         match text.strip_prefix("usr_").and_then(|number| number.parse().ok()) {
             Some(number) => Ok(number),
@@ -99,7 +98,7 @@ impl Operator {
     }
 }
 
-/// A row as it is, the detail as the text that its hash covers.
+/// The row as JSON. The detail is a string, because the hash covers its text.
 pub(super) fn value(row: &Row) -> Value {
     json!({
         "id": row.id,
@@ -114,7 +113,7 @@ pub(super) fn value(row: &Row) -> Value {
     })
 }
 
-/// The row of such a line.
+/// Parses a line that [`value`] wrote.
 pub(super) fn row_of(line: &str) -> Option<Row> {
     let value: Value = serde_json::from_str(line).ok()?;
     let text = |member: &str| value[member].as_str().map(str::to_owned);

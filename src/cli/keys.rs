@@ -1,4 +1,4 @@
-//! What an operator does to the kept signing keys. The running servers follow within two seconds.
+//! The operator's commands for stored signing keys.
 
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -15,31 +15,31 @@ use crate::token::keyring::{Key, KeyState, Keyring, key_states};
 
 #[derive(Subcommand)]
 pub(super) enum KeyCommand {
-    /// List the keys, and what each of them is for now.
+    /// List the keys with their states.
     List {
-        /// Print the public keys in PEM instead, the one that signs first, for verifiers that cannot read a JWKS.
+        /// Print the public keys in PEM, for verifiers that cannot read a JWKS. The key that signs comes first.
         #[arg(long)]
         pem: bool,
     },
-    /// Make the key that follows. It signs in 15 minutes, when every verifier can know it.
+    /// Create the next key. It signs from 15 minutes later, when every verifier has it.
     Rotate {
-        /// Let it sign in 3 seconds; verifiers that do not ask again for a key that they do not know refuse its tokens for
-        /// up to 5 minutes.
+        /// Sign with it from 3 seconds later. Verifiers that do not fetch unknown keys refuse its tokens for up to 5
+        /// minutes.
         #[arg(long)]
         now: bool,
     },
-    /// Delete a key and refuse its tokens at once; another one takes over if it was the one that signs.
+    /// Delete a key and refuse its tokens at once. If it was the key that signs, another one takes over.
     Retire {
-        /// The key's name, as tokens and the JWKS have it.
+        /// The key id, as in tokens and in the JWKS.
         #[arg(allow_hyphen_values = true)]
         kid: String,
-        /// Also where JWT_SECRET does not open all keys, because that one is lost or is being changed. Beside running servers
-        /// only with their own settings: they have to open the key that takes over.
+        /// Also if JWT_SECRET cannot decrypt all keys, because it was lost or is being changed. If servers are running,
+        /// use their settings: they must be able to decrypt the key that takes over.
         #[arg(long)]
         lost: bool,
     },
-    /// Replace all keys and refuse every earlier token, after JWT_SECRET has leaked. Stop the servers first, and set
-    /// JWT_SECRET to a new value and JWT_SECRET_PREVIOUS to none.
+    /// Replace all keys and revoke every earlier token, after JWT_SECRET has leaked. First stop the servers, set
+    /// JWT_SECRET to a new value and remove JWT_SECRET_PREVIOUS.
     ReplaceAll,
 }
 
@@ -57,13 +57,13 @@ impl Operator {
                 }
                 let values: Vec<Value> = rows.iter().map(|(row, state)| value(row, *state)).collect();
                 let lines: Vec<String> = rows.iter().map(|(row, state)| line(row, *state, now)).collect();
-                let none = "no kept keys; HS256 signs with JWT_SECRET".to_owned();
+                let none = "no stored keys; HS256 signs with JWT_SECRET".to_owned();
                 self.out.print(&json!(values), &if lines.is_empty() { none } else { lines.join("\n") })
             }
             KeyCommand::Rotate { now: at_once } => {
                 if self.config.jwt_algorithm == Algorithm::Hs256 {
                     return Err(Exit::usage(
-                        "HS256 signs with JWT_SECRET: set JWT_SECRET_PREVIOUS to its present value and JWT_SECRET to a new one",
+                        "HS256 signs with JWT_SECRET: set JWT_SECRET_PREVIOUS to its current value and JWT_SECRET to a new one",
                     ));
                 }
                 let keyring = self.keyring()?;
@@ -86,11 +86,10 @@ impl Operator {
                     Err(objection) => Ok(Err(objection)),
                 };
                 let retired = self.change(|conn| keys::telling(conn, Actor::OPERATOR, now, retire))?;
-                match retired.map_err(Exit::config)? {
-                    true => {
-                        self.out.print_changed(&json!({ "kid": kid, "retired": true }), &format!("{kid} is retired"))
-                    }
-                    false => Err(Exit::usage(format!("there is no key {kid:?}; see: gatebird key list"))),
+                if retired.map_err(Exit::config)? {
+                    self.out.print_changed(&json!({ "kid": kid, "retired": true }), &format!("{kid} is retired"))
+                } else {
+                    Err(Exit::usage(format!("there is no key {kid:?}; see: gatebird key list")))
                 }
             }
             KeyCommand::ReplaceAll if self.config.jwt_secret_previous.is_some() => Err(Exit::config(
@@ -100,13 +99,13 @@ impl Operator {
                 self.renew_epoch("keys replaced")?;
                 self.out.print_changed(
                     &json!({ "renewed": true }),
-                    "every key is replaced, and every earlier token is refused; start the servers with the same JWT_SECRET",
+                    "all keys are replaced, and every earlier token is revoked; start the servers with the same JWT_SECRET",
                 )
             }
         }
     }
 
-    /// Prints the public halves of the keys that verifiers need.
+    /// Prints the public keys that verifiers need.
     fn print_pem(&self, rows: &[(&SigningKey, KeyState)]) -> Result<(), Exit> {
         let keyring = self.keyring()?;
         let mut needed: Vec<_> = rows.iter().filter(|(_, state)| *state != KeyState::Expired).collect();
@@ -122,13 +121,14 @@ impl Operator {
         };
         let (values, pems): (Vec<Value>, Vec<String>) =
             needed.iter().map(pem).collect::<Result<Vec<_>, Exit>>()?.into_iter().unzip();
-        match pems.is_empty() {
-            true => Err(Exit::usage("there is no public key: HS256 signs with JWT_SECRET; set JWT_ALGORITHM=ES256")),
-            false => self.out.print(&json!(values), pems.concat().trim_end()),
+        if pems.is_empty() {
+            Err(Exit::usage("there is no public key: HS256 signs with JWT_SECRET; set JWT_ALGORITHM=ES256"))
+        } else {
+            self.out.print(&json!(values), pems.concat().trim_end())
         }
     }
 
-    /// Begins a new epoch: every earlier token is refused.
+    /// Begins a new epoch, which revokes every earlier token.
     pub(super) fn renew_epoch(&self, cause: &str) -> Result<(), Exit> {
         let keyring = self.keyring()?;
         let renew =

@@ -1,5 +1,7 @@
-//! The command line: `serve` by default, and what an operator does beside a running server. Its changes reach the
-//! server within two seconds. Passwords come from the terminal or standard input, never as an argument.
+//! The command line: `serve`, which is the default, and the commands of the operator.
+//!
+//! Running servers see the changes of a command within two seconds. Passwords are read from the terminal or from
+//! standard input, never from an argument.
 
 mod archive;
 mod audit;
@@ -41,7 +43,7 @@ struct Cli {
 enum Command {
     /// Serve the API (the default).
     Serve,
-    /// Bring the database up to this version and end.
+    /// Migrate the database to this version and exit.
     Migrate,
     /// Manage users.
     #[command(subcommand)]
@@ -52,24 +54,24 @@ enum Command {
     /// Manage signing keys (with JWT_ALGORITHM other than HS256).
     #[command(subcommand)]
     Key(KeyCommand),
-    /// Who still calls a version of the API.
+    /// List the domains that still call a version of the API.
     VersionUse(VersionUse),
-    /// Read the audit log and prove that nobody changed it.
+    /// List, verify, archive and export the audit log.
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Move in what another system has.
+    /// Import users and domains from another system.
     #[command(subcommand)]
     Import(ImportCommand),
-    /// Put a backup in place of the database, or tell that this was done; every earlier token is refused.
+    /// Replace the database by a backup, or declare that it was restored by other means. Revokes every earlier token.
     Restore(Restore),
-    /// Print every setting and where it came from, secrets masked.
+    /// Print every setting with its value and its source. Secrets are masked.
     CheckConfig,
 }
 
 /// Runs one command.
 ///
 /// # Errors
-/// Why it could not be done, with the process's exit status.
+/// The message and the exit status of the failed command.
 pub fn run(args: impl Iterator<Item = OsString>) -> Result<(), Exit> {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
@@ -80,7 +82,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> Result<(), Exit> {
     let out = Output { json: cli.json };
     let command = cli.command.unwrap_or(Command::Serve);
     if !matches!(command, Command::Serve) {
-        // Whoever listened may have gone away.
+        // A closed standard error must not stop the command.
         config.warnings.iter().for_each(|warning| drop(writeln!(io::stderr(), "{warning}")));
     }
     match command {
@@ -88,10 +90,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> Result<(), Exit> {
         Command::CheckConfig => check_config(&config, out),
         Command::Migrate => {
             let applied = Db::migrate(&config.database)?;
-            let lines = match applied.is_empty() {
-                true => "nothing to do".to_owned(),
-                false => applied.join("\n"),
-            };
+            let lines = if applied.is_empty() { "nothing to do".to_owned() } else { applied.join("\n") };
             out.print(&json!({ "applied": applied }), &lines)
         }
         Command::User(command) => Operator::open(config, out, command.adds())?.user(command),
@@ -106,13 +105,13 @@ pub fn run(args: impl Iterator<Item = OsString>) -> Result<(), Exit> {
 
 fn print(text: &str) -> Result<(), Exit> {
     match write(text) {
-        // Whoever reads has read enough, as in `gatebird user list | head`.
+        // The reader closed the pipe, as in `gatebird user list | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(|error| cannot_write(&error)),
     }
 }
 
-/// Prints what came of a change.
+/// Prints the result of a change.
 fn print_changed(text: &str) -> Result<(), Exit> {
     print(text).map_err(|exit| Exit { line: format!("the change was made, but its result is lost: {exit}"), ..exit })
 }
@@ -127,7 +126,7 @@ fn cannot_write(error: &io::Error) -> Exit {
     Exit::cannot_create(format!("cannot write: {error}"))
 }
 
-/// How results are shown.
+/// The format of results.
 #[derive(Clone, Copy)]
 struct Output {
     json: bool,
@@ -138,12 +137,13 @@ impl Output {
         print(&self.text(value, lines))
     }
 
-    /// Prints what came of a change.
+    /// Prints the result of a change.
     fn print_changed(self, value: &Value, lines: &str) -> Result<(), Exit> {
         print_changed(&self.text(value, lines))
     }
 
-    /// Prints a new secret, which must not be lost without a word: also not where the reader has gone.
+    /// Prints a new secret. Unlike [`print`], a closed pipe is an error, because the secret is lost; `otherwise` says
+    /// so.
     fn print_secret(self, value: &Value, lines: &str, otherwise: &str) -> Result<(), Exit> {
         write(&self.text(value, lines)).map_err(|error| {
             let Exit { line, code } = cannot_write(&error);
@@ -152,10 +152,7 @@ impl Output {
     }
 
     fn text(self, value: &Value, lines: &str) -> String {
-        match self.json {
-            true => value.to_string(),
-            false => lines.to_owned(),
-        }
+        if self.json { value.to_string() } else { lines.to_owned() }
     }
 }
 

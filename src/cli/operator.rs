@@ -1,4 +1,4 @@
-//! What an operator does to users and domains. It writes to the database beside the running server, which follows.
+//! The operator's commands for users and domains, which write to the database that running servers use.
 
 use std::io::{self, IsTerminal};
 
@@ -24,21 +24,21 @@ use crate::secret::ClientSecret;
 
 #[derive(Subcommand)]
 pub(super) enum UserCommand {
-    /// Make an account; the password is asked for, or read from standard input.
+    /// Create an account. The password is asked for, or read from standard input.
     Add {
         username: String,
-        /// How the user wants to be called; the username if absent.
+        /// The user's display name. Defaults to the username.
         #[arg(long)]
         nick: Option<String>,
     },
-    /// Set a user's password, which is asked for, or read from standard input. Every earlier token of the user and of the
-    /// user's domains is revoked.
+    /// Set a user's password, which is asked for, or read from standard input. Revokes every earlier token of the user
+    /// and of the user's domains.
     Password { username: String },
     /// List all users.
     List,
-    /// Stop a user's tokens and domains at once.
+    /// Suspend a user. Revokes the tokens of the user and of the user's domains at once.
     Suspend { username: String },
-    /// Let a suspended user in again; earlier tokens stay revoked.
+    /// Resume a suspended user. Earlier tokens stay revoked.
     Resume { username: String },
 }
 
@@ -50,7 +50,7 @@ impl UserCommand {
 
 #[derive(Subcommand)]
 pub(super) enum DomainCommand {
-    /// Register a domain for a user; prints its client secret, once.
+    /// Register a domain for a user. Prints its client secret, which is never shown again.
     Add {
         host: String,
         /// The owner's username.
@@ -64,34 +64,34 @@ pub(super) enum DomainCommand {
     },
     /// List all domains.
     List,
-    /// Stop a domain's tokens at once.
+    /// Suspend a domain. Revokes its tokens at once.
     Suspend(ById),
-    /// Let a suspended domain in again; earlier tokens stay revoked.
+    /// Resume a suspended domain. Earlier tokens stay revoked.
     Resume(ById),
-    /// End the verification of a domain's host, which its owner can verify again; earlier tokens are revoked.
+    /// End the verification of a domain's host. Earlier tokens are revoked. The owner can verify the host again.
     Unverify(ById),
-    /// Put a domain on another plan, also where SELF_SERVICE_PREMIUM=false keeps its owner from it.
+    /// Set a domain's plan, regardless of SELF_SERVICE_PREMIUM.
     Plan {
         #[command(flatten)]
         domain: ById,
         /// free or premium.
         plan: String,
     },
-    /// Limit what a domain's tokens may have; what is not given stays. Tokens that it has stay as they are.
+    /// Restrict the scopes and audiences of a domain's new tokens. An option that is not given is left as it is.
     Allow {
         #[command(flatten)]
         domain: ById,
-        /// Lift what limits there are first.
+        /// First remove all restrictions.
         #[arg(long)]
         all: bool,
         #[command(flatten)]
         allowed: Allowed,
     },
-    /// Make a new client secret; prints it, once.
+    /// Create a new client secret. Prints it once.
     Rotate {
         #[command(flatten)]
         domain: ById,
-        /// How long the old secrets still work, such as 24h; 0 ends them and all earlier tokens at once.
+        /// How long the old secrets still work, such as 24h. 0 retires them and revokes all earlier tokens at once.
         #[arg(long, default_value = "24h")]
         grace: String,
     },
@@ -105,10 +105,10 @@ pub(super) struct ById {
 
 #[derive(Args)]
 pub(super) struct Allowed {
-    /// Some of SCOPES, separated by spaces.
+    /// Scopes out of SCOPES, separated by spaces.
     #[arg(long)]
     scopes: Option<String>,
-    /// The issuer, or some of AUDIENCES, separated by spaces.
+    /// Audiences out of AUDIENCES and the issuer, separated by spaces.
     #[arg(long)]
     audiences: Option<String>,
 }
@@ -122,10 +122,10 @@ impl Allowed {
     }
 }
 
-/// The exit status for a file that a server uses.
+/// The exit status for a database file that a server uses.
 const IN_USE: u8 = 73;
 
-/// What the commands that change data share.
+/// An open database with the settings and the output format of a command.
 pub(super) struct Operator {
     pub(super) config: Config,
     db: Db,
@@ -133,19 +133,20 @@ pub(super) struct Operator {
 }
 
 impl Operator {
-    /// Opens the database; only a command that adds something to it may be the first to make it, and none migrates it.
+    /// Opens the database without a migration. Creates it only if `may_make`.
     pub(super) fn open(config: Config, out: Output, may_make: bool) -> Result<Operator, Exit> {
         let db = if may_make { Db::open(&config.database) } else { Db::open_existing(&config.database) };
         let operator = Operator { db: db?, config, out };
-        match operator.db.was_restored_unserved().map_err(failed)? {
-            true => Err(Exit::data(
-                "the database was restored or copied since a server used it; first start the server, or run: gatebird restore --after",
-            )),
-            false => Ok(operator),
+        if operator.db.was_restored_unserved().map_err(failed)? {
+            Err(Exit::data(
+                "the database was restored or copied since a server last used it; first start the server, or run: gatebird restore --after",
+            ))
+        } else {
+            Ok(operator)
         }
     }
 
-    /// As [`Operator::open`], for a database that may have been restored. Where no server uses it, this process takes it.
+    /// Like [`Operator::open`], for a database that may have been restored. Locks it unless a server uses it.
     pub(super) fn open_restored(config: Config, out: Output) -> Result<Operator, Exit> {
         let db = match Db::take_existing(&config.database) {
             Err(exit) if exit.code == IN_USE => Db::open_existing(&config.database)?,
@@ -154,7 +155,7 @@ impl Operator {
         Ok(Operator { config, db, out })
     }
 
-    /// Closes the database well, where this process has taken it.
+    /// Closes the database and releases its lock.
     pub(super) fn close(self) -> Result<(), Exit> {
         self.db.close().map_err(failed)
     }
@@ -168,13 +169,13 @@ impl Operator {
         self.db.write_now(work).map_err(exit)
     }
 
-    /// A change with the row that tells of it.
+    /// Runs a change with its audit row in one transaction.
     pub(super) fn change<T>(&self, work: impl FnOnce(&mut Conn) -> Answer<Audited<T>>) -> Result<T, Exit> {
         self.db.check_rights()?;
         self.db.change_now(|conn| work(conn)?.record(conn), |_| Ok(())).map_err(exit)
     }
 
-    /// A change that may find an end of the process on its way; nothing is changed then.
+    /// Like [`Operator::change`], for work that can fail with an exit message. Nothing is changed then.
     pub(super) fn change_all<T>(&self, work: impl FnOnce(&mut Conn) -> Result<Audited<T>, Exit>) -> Result<T, Exit> {
         let mut end = None;
         let work = |conn: &mut Conn| {
@@ -238,15 +239,16 @@ impl Operator {
         let password = NewPassword::parse(&read_password()?, &[&tenant.username, &tenant.nick])
             .map_err(|problem| exit(Error::field("password", problem)))?;
         let hash = password::hash_now(&password, self.config.bcrypt_cost).map_err(exit)?;
-        let set = self.change(|conn| match user::set_password(conn, id, &user.password_hash, &hash)? {
-            true => {
+        let set = self.change(|conn| {
+            if user::set_password(conn, id, &user.password_hash, &hash)? {
                 let entry = Actor::OPERATOR.did("user.password_changed", id, Some(id), app::system_time());
                 Ok(Audited::new(true, entry))
+            } else {
+                Ok(Audited::nothing(false))
             }
-            false => Ok(Audited::nothing(false)),
         })?;
         if !set {
-            return Err(Exit::unavailable("the user changed the password at the same moment; try again"));
+            return Err(Exit::unavailable("the user changed the password at the same time; try again"));
         }
         self.out
             .print_changed(&json!({ "username": *tenant.username }), &format!("{} has a new password", tenant.username))
@@ -310,11 +312,13 @@ impl Operator {
             DomainCommand::Suspend(ById { id }) => self.set_domain(&id, true),
             DomainCommand::Resume(ById { id }) => self.set_domain(&id, false),
             DomainCommand::Unverify(ById { id }) => {
-                let (domain, is_ended) =
-                    self.change_domain(&id, |conn, domain| match proof::end(conn, domain.id)? {
-                        true => Ok(Audited::new(true, did("domain.unproven", domain))),
-                        false => Ok(Audited::nothing(false)),
-                    })?;
+                let (domain, is_ended) = self.change_domain(&id, |conn, domain| {
+                    if proof::end(conn, domain.id)? {
+                        Ok(Audited::new(true, did("domain.unproven", domain)))
+                    } else {
+                        Ok(Audited::nothing(false))
+                    }
+                })?;
                 if !is_ended {
                     return Err(Exit::usage(format!("{id} ({}) is not verified", domain.host)));
                 }
@@ -374,7 +378,7 @@ impl Operator {
             .print_changed(&json!({ "id": id, "suspended": suspended }), &format!("{id} ({}) is {state}", domain.host))
     }
 
-    /// Changes a domain, which `work` gets as it is once nobody else can change it.
+    /// Runs `work` with the locked row of a domain.
     fn change_domain<T>(
         &self,
         id: &str,
@@ -399,7 +403,7 @@ impl Operator {
     }
 }
 
-/// What is to be told of a change of a domain.
+/// An audit entry for an action of the operator on a domain.
 fn did(action: &'static str, domain: &Domain) -> Entry {
     Actor::OPERATOR.did(action, domain.id, Some(domain.user_id), app::system_time())
 }
@@ -409,7 +413,7 @@ fn find_user(conn: &mut Conn, username: &str) -> Result<user::User, Exit> {
     found.ok_or_else(|| Exit::usage(format!("there is no user {username:?}; see: gatebird user list")))
 }
 
-/// From the terminal, twice and unseen; or the first line of standard input.
+/// Reads a password: twice from the terminal without echo, or the first line of standard input.
 fn read_password() -> Result<String, Exit> {
     let unreadable = |error| Exit::usage(format!("cannot read the password: {error}"));
     if !io::stdin().is_terminal() {
@@ -419,21 +423,18 @@ fn read_password() -> Result<String, Exit> {
     }
     let first = rpassword::prompt_password("Password: ").map_err(unreadable)?;
     let second = rpassword::prompt_password("Again: ").map_err(unreadable)?;
-    match first == second {
-        true => Ok(first),
-        false => Err(Exit::usage("the two passwords differ")),
-    }
+    if first == second { Ok(first) } else { Err(Exit::usage("the two passwords differ")) }
 }
 
-/// A failure of the database as an end of the process.
+/// The exit for a database error.
 pub(super) fn failed(error: impl Into<Error>) -> Exit {
     exit(error.into())
 }
 
-/// An error of the API as an end of the process: mistakes are 64, a database that is away is 69.
+/// The exit for an error: 64 for a wrong input, 69 for an unavailable database, 70 for an internal error.
 pub(super) fn exit(error: Error) -> Exit {
     match &error {
-        Error::Busy => Exit::unavailable("the database does not answer now; try again"),
+        Error::Busy => Exit::unavailable("the database does not answer; try again"),
         Error::Internal(cause) => Exit::software(format!("failed: {cause}")),
         Error::Field { name, .. } => Exit::usage(format!("{name} {error}")),
         Error::Taken { name, .. } => Exit::usage(format!("{name} {error}")),

@@ -1,4 +1,4 @@
-//! Puts a backup in the place of the database, or begins a new epoch after that was done by other means.
+//! `gatebird restore`: replaces the database by a backup, or begins a new epoch after a restore by other means.
 
 use std::path::{Path, PathBuf};
 
@@ -18,15 +18,14 @@ use crate::token::keyring::Keyring;
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct Restore {
-    /// The backup that takes the place of the SQLite database. Stop the server first.
+    /// The backup that replaces the SQLite database. Stop the server first.
     file: Option<PathBuf>,
-    /// The database was restored or failed over by other means: only refuse every earlier token.
+    /// Only revoke every earlier token, after the database was restored or failed over by other means.
     #[arg(long)]
     after: bool,
 }
 
-/// What happens next, after either way.
-const NEXT: &str = "Every earlier token is refused. Clients get new ones by themselves, and people sign in again.";
+const NEXT: &str = "Every earlier token is revoked. Clients request new ones, and users must sign in again.";
 
 impl Restore {
     pub(super) fn run(&self, config: Config, out: Output) -> Result<(), Exit> {
@@ -45,12 +44,12 @@ impl Restore {
 fn restore(config: &Config, out: Output, backup: &Path) -> Result<(), Exit> {
     let Database::Sqlite(path) = &config.database else {
         return Err(Exit::usage(
-            "only a SQLite database is restored by this command; restore PostgreSQL by its own means, then run: gatebird restore --after",
+            "this command restores SQLite databases only; restore PostgreSQL with its own tools, then run: gatebird restore --after",
         ));
     };
     let mut restoration = Restoration::begin(path, backup)?;
     let (secret, now) = (root_secret(config)?, app::system_time());
-    // Its epoch is of no importance: it only makes a key.
+    // The keyring only creates a key, which does not depend on the epoch.
     let keyring = Keyring::new(&secret, config, Stamp::random());
     let cause = (Actor::OPERATOR, "restored");
     let gone =
@@ -58,9 +57,9 @@ fn restore(config: &Config, out: Output, backup: &Path) -> Result<(), Exit> {
     let gone = gone.map_err(failed)?;
     restoration.finish()?;
     let accounts = match gone {
-        Some(count) => format!("{count} accounts were made since the backup and are gone; their names stay reserved."),
+        Some(count) => format!("Accounts created after the backup, which are lost: {count}. Their names stay reserved."),
         None => {
-            "The former database could not be read: names that were given away since the backup may be given again."
+            "The former database could not be read: names of accounts that were created after the backup can be taken again."
                 .to_owned()
         }
     };

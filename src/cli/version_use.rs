@@ -1,4 +1,4 @@
-//! Who still calls a version of the API, for the operator who wants to end it.
+//! `gatebird version-use`: lists the domains that still call a version of the API, before the operator ends it.
 
 use std::collections::BTreeMap;
 
@@ -15,16 +15,16 @@ use crate::usage::date;
 
 #[derive(Args)]
 pub(super) struct VersionUse {
-    /// The version.
+    /// The version of the API.
     #[arg(default_value = "v1", value_parser = ["v1"])]
     version: String,
-    /// How many days to look back, today included.
+    /// The number of days up to today.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(i64).range(1..=app::USAGE_DAYS))]
     days: i64,
 }
 
 impl Operator {
-    /// Prints each domain with its last day and all its requests.
+    /// Prints each domain with the day of its last request and the number of its requests.
     pub(super) fn version_use(&self, command: &VersionUse) -> Result<(), Exit> {
         let today = app::system_time().div_euclid(DAY);
         let rows = self.read(|conn| Ok(usage::domains_with(conn, &command.version, today - command.days + 1)?))?;
@@ -47,7 +47,7 @@ impl Operator {
             format!("{} {:<30} {:<20} {} {:>9}", user.domain, user.host, user.username, date(user.day), user.count)
         };
         let lines: Vec<String> = users.iter().map(line).collect();
-        let nobody = format!("nobody called {} in {} days", command.version, command.days);
+        let nobody = format!("no domain called {} in {} days", command.version, command.days);
         self.out.print(
             &json!(users.iter().map(value).collect::<Vec<_>>()),
             &if lines.is_empty() { nobody } else { lines.join("\n") },

@@ -94,7 +94,7 @@ INSERT INTO PostHashtag VALUES (NOW(), NOW(), 1, 1);"#
 const REPORTED: &[(&str, &str, u64, &str)] = &[
     ("skipped", "user", 3, "deleted there"),
     ("changed", "user", 2, "now kakao-1234567; "),
-    ("changed", "user", 2, "no password that works here (kakao)"),
+    ("changed", "user", 2, "no usable password (kakao)"),
     ("changed", "user", 2, "now kakaonick"),
     ("changed", "user", 4, "now nodebird-4"),
     ("skipped", "user", 5, "taken"),
@@ -107,7 +107,7 @@ const REPORTED: &[(&str, &str, u64, &str)] = &[
     ("skipped", "domain", 8, "no user"),
     ("skipped", "domain", 9, "its user was skipped"),
     ("skipped", "domain", 10, "same client secret"),
-    ("skipped", "domain", 11, "no UUID"),
+    ("skipped", "domain", 11, "not a UUID"),
     ("skipped", "domain", 13, "give the host only"),
 ];
 
@@ -304,7 +304,7 @@ fn nobody_moves_in_under_the_id_of_another() {
     assert_eq!(sums["imported"]["users"], json!(2));
     assert_eq!((lines.len(), &lines[0]["user"]), (1, &json!(1)));
     let reason = text(&lines[0]["reason"]);
-    assert!(reason.contains("\"Usr_2\" cannot be a username, which is now nodebird-1"), "{reason}");
+    assert!(reason.contains("\"Usr_2\" is not a valid username, which is now nodebird-1"), "{reason}");
 }
 
 #[test]
@@ -384,12 +384,12 @@ fn what_others_have_here_stays_theirs() {
     let (lines, sums) = imported(&database, &first.replace(&end(1, 0), &longer));
     assert_eq!((&sums["imported"]["domains"], &sums["skipped"]), (&json!(0), &json!(2)), "{lines:?}");
     let reasons = lines.iter().map(|line| text(&line["reason"])).collect::<Vec<_>>();
-    assert!(reasons[0].contains("proven control") && reasons[1].contains("with keys"), "{reasons:?}");
+    assert!(reasons[0].contains("another user verified") && reasons[1].contains("with keys"), "{reasons:?}");
     let rows = "username,host,type\nalice@example.com,shop.example.com,free\nbob,shop.example.com,free\n";
     write(&database, "domains.csv", rows);
     let (lines, sums) = report(cli(&database, &["import", "domains", "domains.csv", "--secrets", "s", "--json"], ""));
     assert_eq!(sums, json!({"imported": {"users": 0, "domains": 0}, "already": 1, "skipped": 1}));
-    assert!(text(&lines[0]["reason"]).contains("proven control"), "{lines:?}");
+    assert!(text(&lines[0]["reason"]).contains("another user verified"), "{lines:?}");
 }
 
 #[test]

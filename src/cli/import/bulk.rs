@@ -1,5 +1,5 @@
-//! Domains by the million out of a CSV file, a thousand at a time in one transaction, each with the row that tells of it. In
-//! memory there are the thousand, and what there is to report.
+//! `gatebird import domains`: registers domains from a CSV file in batches of one transaction. Only one batch and the report
+//! are in memory.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -59,8 +59,8 @@ pub(super) fn import(operator: &Operator, path: &Path, make_users: bool, secrets
         secrets.discard();
     }
     if let (Err(_), Some(secrets)) = (&loaded, &load.secrets) {
-        // The connection may have been lost after the database had committed.
-        log::warn!("{} is kept; run the same load again to see whether it came in", secrets.path.display());
+        // The connection may have been lost after the commit.
+        log::warn!("{} is kept; run the same import again to see whether it was committed", secrets.path.display());
     }
     loaded?;
     let Load { users, domains, already, .. } = load;
@@ -70,21 +70,19 @@ pub(super) fn import(operator: &Operator, path: &Path, make_users: bool, secrets
     load.report.print(&sums, &line, (users + domains) as u64 + already)
 }
 
-/// A row that can be taken, as far as the file tells.
+/// A valid row of the file.
 struct Row {
     line: u64,
     username: String,
     host: Host,
     plan: Plan,
-    /// The one that it came with.
     secret: Option<ClientSecret>,
 }
 
-/// The rows of a file.
 struct Rows<'a, R> {
     reader: csv::Reader<R>,
     record: StringRecord,
-    /// Where `username`, `host` and `type` stand, and `clientSecret`.
+    /// The positions of `username`, `host` and `type`, and of `clientSecret`.
     columns: ([usize; 3], Option<usize>),
     config: &'a Config,
 }
@@ -111,14 +109,14 @@ impl<'a, R: BufRead> Rows<'a, R> {
         Ok(Rows { reader, record: StringRecord::new(), columns: ([username, host, plan], secret), config })
     }
 
-    /// The next row that can be taken; the others are reported.
+    /// The next valid row. Invalid rows before it are reported.
     fn next(&mut self, makes_secrets: bool, report: &mut Report) -> Result<Option<Row>, Exit> {
         while self.reader.read_record(&mut self.record).map_err(|error| unreadable(&error))? {
             let line = self.record.position().map_or(0, csv::Position::line);
             match self.row(line) {
                 Ok(Row { secret: None, .. }) if !makes_secrets => {
                     return Err(Exit::usage(format!(
-                        "line {line} has no clientSecret: say with --secrets FILE where to write those that are made; nothing was changed"
+                        "line {line} has no clientSecret: give --secrets FILE for the new secrets; nothing was changed"
                     )));
                 }
                 Ok(row) => return Ok(Some(row)),
@@ -139,30 +137,30 @@ impl<'a, R: BufRead> Rows<'a, R> {
         let plan = Plan::parse(text(plan)).ok_or_else(|| format!("there is no type {:?}", text(plan)))?;
         let secret = match secret.map(text).unwrap_or_default() {
             "" => None,
-            given => Some(ClientSecret::parse(given).ok_or("its clientSecret is none of Gatebird's, nor a UUID")?),
+            given => Some(ClientSecret::parse(given).ok_or("clientSecret is neither a secret of Gatebird nor a UUID")?),
         };
         Ok(Row { line, username: text(username).to_owned(), host, plan, secret })
     }
 }
 
-/// The error itself may quote the line, which may have a secret in it.
+/// The exit for an unreadable line. The error itself may quote the line, which may have a secret.
 fn unreadable(error: &csv::Error) -> Exit {
     let what = match error.kind() {
         csv::ErrorKind::Io(error) => error.to_string(),
         csv::ErrorKind::Utf8 { .. } => "it is not UTF-8".to_owned(),
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("it has {len} fields and not {expected_len}")
+            format!("it has {len} fields instead of {expected_len}")
         }
-        _ => "it is no CSV".to_owned(),
+        _ => "it is not CSV".to_owned(),
     };
     let line = error.position().map_or(1, csv::Position::line);
     Exit::data(format!("line {line} cannot be read: {what}; nothing was changed"))
 }
 
-/// The source in `imports` of the users that loads made, by the keys of their names.
+/// The source in `imports` of users that imports created. Their ids there are the keys of their names.
 const MADE_USERS: &str = "domains";
 
-/// A load on its way.
+/// The state of an import.
 struct Load<'a> {
     config: &'a Config,
     make_users: bool,
@@ -170,12 +168,13 @@ struct Load<'a> {
     now: i64,
     report: Report,
     secrets: Option<SecretsFile>,
-    /// How many were made.
+    /// Created users.
     users: usize,
-    /// How many were registered.
+    /// Registered domains.
     domains: usize,
+    /// Rows that were imported before.
     already: u64,
-    /// All is done but for the commit.
+    /// Whether only the commit is left.
     committing: bool,
 }
 
@@ -185,11 +184,10 @@ impl Load<'_> {
         let (mut rows, mut domains) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for row in batch {
             let Some(user_id) = owners.get(&Username::key(&row.username)).copied() else {
-                let why = match self.make_users {
-                    true => {
-                        "belongs to an account that no import made, or was that of a deleted account; if it is the right account, import this row without --make-users"
-                    }
-                    false => "is not there; --make-users makes those that are missing",
+                let why = if self.make_users {
+                    "belongs to an account that no import created, or to a deleted account; if it is the right account, import this row without --make-users"
+                } else {
+                    "does not exist; --make-users creates missing users"
                 };
                 self.report.skip("line", row.line, &format!("the username {} {why}", row.username));
                 continue;
@@ -212,16 +210,16 @@ impl Load<'_> {
                     }
                     continue;
                 }
-                Landed::HostTaken if came => "the user has that host already, with another secret",
+                Landed::HostTaken if came => "the user already has this host with another secret",
                 Landed::HostTaken | Landed::SecretTaken => match here(conn, &domain, came)? {
                     Some(here) => {
                         self.already += 1;
                         self.report.compare("line", line, here.plan, domain.plan);
                         continue;
                     }
-                    None => "another domain has that clientSecret",
+                    None => "another domain has this clientSecret",
                 },
-                Landed::Proven => "another account has proven control of that host",
+                Landed::Proven => "another user verified this host",
             };
             self.report.skip("line", line, why);
         }
@@ -229,8 +227,10 @@ impl Load<'_> {
         Audited::several((), entries).record(conn).map_err(failed)
     }
 
-    /// The owners of these rows by the keys of their names. Where it was asked for, they are made, and accounts that no such
-    /// load made are left out: somebody else may have signed up under the name.
+    /// The owners of the rows by the keys of their names.
+    ///
+    /// With `--make-users`, missing users are created, and accounts that no import created are left out, because
+    /// another person may have signed up with the name.
     fn owners(&mut self, conn: &mut Conn, batch: &[Row]) -> Result<HashMap<String, UserId>, Exit> {
         let mut names: HashMap<String, &str> =
             batch.iter().map(|row| (Username::key(&row.username), row.username.as_str())).collect();
@@ -259,7 +259,7 @@ impl Load<'_> {
         Actor::OPERATOR.did(action, target, Some(tenant), self.now)
     }
 
-    /// Makes sure of the secrets; the rows that tell of it all are there already.
+    /// Syncs the file of secrets before the commit. The audit rows were already written per batch.
     fn finish(&mut self) -> Result<Audited<()>, Exit> {
         if let Some(secrets) = &mut self.secrets {
             secrets.finish()?;
@@ -269,7 +269,8 @@ impl Load<'_> {
     }
 }
 
-/// The domain that an earlier load, or an earlier row, made of the same row. One that came with a secret has the same secret.
+/// The domain that an earlier import or an earlier row registered for the same row. If the row has a secret, the domain
+/// must have it too.
 fn here(conn: &mut Conn, new: &import::Domain, came: bool) -> Result<Option<domain::Domain>, Exit> {
     let Some(here) = domain::find_by_host(conn, new.user_id, &new.host).map_err(failed)? else {
         return Ok(None);
@@ -278,7 +279,7 @@ fn here(conn: &mut Conn, new: &import::Domain, came: bool) -> Result<Option<doma
     Ok(is_same.then_some(here))
 }
 
-/// Where the secrets that are made are written: readable by the operator only, and complete before the commit.
+/// The file of new secrets. Only the operator can read it, and it is complete before the commit.
 struct SecretsFile {
     path: PathBuf,
     writer: csv::Writer<File>,
@@ -288,7 +289,7 @@ struct SecretsFile {
 impl SecretsFile {
     fn create(path: &Path) -> Result<SecretsFile, Exit> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let file = file.map_err(|error| Exit::cannot_create(format!("cannot make {}: {error}", path.display())))?;
+        let file = file.map_err(|error| Exit::cannot_create(format!("cannot create {}: {error}", path.display())))?;
         let mut secrets = SecretsFile { path: path.to_owned(), writer: csv::Writer::from_writer(file), written: 0 };
         secrets.record(["username", "host", "id", "clientSecret"])?;
         Ok(secrets)
@@ -303,7 +304,7 @@ impl SecretsFile {
         self.writer.write_record(fields).map_err(|error| self.cannot_write(&error))
     }
 
-    /// On the disk before the digests are: a secret that nobody was told could not be told later.
+    /// Syncs the file. It must be on disk before the database has the digests, from which no secret can be recovered.
     fn finish(&mut self) -> Result<(), Exit> {
         let written = self.writer.flush().and_then(|()| self.writer.get_ref().sync_all());
         written.map_err(|error| self.cannot_write(&error))
@@ -313,7 +314,7 @@ impl SecretsFile {
         Exit::cannot_create(format!("cannot write {}: {error}; nothing was changed", self.path.display()))
     }
 
-    /// Takes away a file whose secrets are of nothing.
+    /// Removes the file if its secrets belong to no domain.
     fn discard(self) {
         if let Err(error) = fs::remove_file(&self.path) {
             log::warn!("cannot remove {}: {error}", self.path.display());

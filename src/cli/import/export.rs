@@ -1,4 +1,4 @@
-//! What `deploy/nodebird-export.sql` writes, read into types; knows nothing of this system's database.
+//! Parser of the file that `deploy/nodebird-export.sql` writes.
 
 use std::io::BufRead;
 
@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::password::PlainHash;
 use crate::secret::ClientSecret;
 
-/// A line of the file. A member of another type or name makes it unreadable; a value that is merely unusable does not.
+/// A line of the file. A wrong type or name of a member is an error of the file; an unusable value is not.
 #[derive(Deserialize)]
 #[serde(tag = "table", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 enum Line {
@@ -43,9 +43,9 @@ pub(super) struct User {
     pub(super) id: u32,
     pub(super) email: String,
     pub(super) nick: String,
-    /// `None` for one who signs in elsewhere, or whose hash is none of bcrypt.
+    /// `None` if the user signs in with another provider or the hash is not bcrypt's.
     pub(super) password: Option<PlainHash>,
-    /// `local`, or where the user signs in: `kakao`.
+    /// `local`, or an identity provider such as `kakao`.
     pub(super) provider: String,
     pub(super) sns_id: String,
     /// Unix seconds.
@@ -65,17 +65,15 @@ pub(super) struct Domain {
     pub(super) deleted: bool,
 }
 
-/// The whole file, each table in order of its numbers.
+/// The whole file. Each table is sorted by id.
 pub(super) struct Export {
     pub(super) users: Vec<User>,
     pub(super) domains: Vec<Domain>,
 }
 
 impl Export {
-    /// Reads the file to its end.
-    ///
     /// # Errors
-    /// 65 for a line that is none of these, and for a file that is not whole.
+    /// Exit status 65 for an invalid line and for an incomplete file.
     pub(super) fn read(mut file: impl BufRead) -> Result<Export, Exit> {
         let mut export = Export { users: Vec::new(), domains: Vec::new() };
         let mut counts = None;
@@ -89,10 +87,10 @@ impl Export {
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            // The error would quote the line, which has secrets in it.
+            // The error would quote the line, which has secrets.
             let parsed = serde_json::from_slice(&line).map_err(|error| {
                 Exit::data(format!(
-                    "line {number} is no row of the export (at character {}); nothing was changed",
+                    "line {number} is not a row of the export (at character {}); nothing was changed",
                     error.column()
                 ))
             })?;
@@ -108,7 +106,7 @@ impl Export {
         match counts {
             Some(counts) if counts == (export.users.len(), export.domains.len()) => Ok(export),
             Some(_) => {
-                Err(Exit::data("rows are missing from the file, or there twice: export again; nothing was changed"))
+                Err(Exit::data("rows are missing from the file or are there twice: export again; nothing was changed"))
             }
             None => Err(Exit::data("the end of the export is missing: export again; nothing was changed")),
         }

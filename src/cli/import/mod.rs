@@ -1,5 +1,7 @@
-//! What moves in from elsewhere: the users and domains of a NodeBird API, or domains by the million. All of a file or nothing
-//! of it; what cannot be taken is reported, and the same file again changes nothing.
+//! Imports of the users and domains of a NodeBird API, and of domains in bulk.
+//!
+//! A file is imported in one transaction. Rows that cannot be imported are reported. A second import of the same file
+//! changes nothing.
 
 mod bulk;
 mod export;
@@ -21,21 +23,21 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 #[derive(Subcommand)]
 pub(super) enum ImportCommand {
-    /// Take over the users and domains of a NodeBird API, which keep their passwords and client secrets. FILE is what
-    /// deploy/nodebird-export.sql writes.
+    /// Import the users and domains of a NodeBird API with their passwords and client secrets. FILE is the output of
+    /// deploy/nodebird-export.sql.
     Nodebird {
         file: PathBuf,
-        /// What the other system is called here; another name for each, where there are several.
+        /// A name for the other system. Several systems need different names.
         #[arg(long, default_value = "nodebird")]
         source: String,
     },
-    /// Register many domains. FILE is CSV: username,host,type and, if they have secrets already, clientSecret.
+    /// Register many domains. FILE is CSV with the columns username,host,type and, for existing secrets, clientSecret.
     Domains {
         file: PathBuf,
-        /// Make users that are missing, without a password.
+        /// Create missing users, without a password.
         #[arg(long)]
         make_users: bool,
-        /// Where to write the client secrets that are made; a file that is not there yet.
+        /// The file to create for new client secrets.
         #[arg(long)]
         secrets: Option<PathBuf>,
     },
@@ -52,7 +54,7 @@ impl Operator {
     }
 }
 
-/// Opens a file to be read after its byte order mark, which programs of Windows write.
+/// Opens a file and skips its byte order mark, which Windows programs write.
 fn open(path: &Path) -> Result<BufReader<File>, Exit> {
     let open = || {
         let mut file = BufReader::new(File::open(path)?);
@@ -64,7 +66,7 @@ fn open(path: &Path) -> Result<BufReader<File>, Exit> {
     open().map_err(|error: io::Error| Exit::usage(format!("cannot read {}: {error}", path.display())))
 }
 
-/// What became of the rows that were not simply taken. Kept until the end: nothing has happened before the commit.
+/// Messages about rows that were skipped or changed. They are printed after the commit.
 struct Report {
     out: Output,
     lines: String,
@@ -76,48 +78,49 @@ impl Report {
         Report { out, lines: String::new(), skipped: 0 }
     }
 
-    /// A row that stays behind.
+    /// Reports a row that is not imported.
     fn skip(&mut self, place: &str, number: u64, why: &str) {
         self.skipped += 1;
         self.tell("skipped", place, number, why);
     }
 
-    /// A row that came in before, and whose plan is another one here.
+    /// Reports an already imported row whose plan differs.
     fn compare(&mut self, place: &str, number: u64, here: Plan, there: Plan) {
         if here != there {
-            let what =
-                format!("it is here already as {} and stays so; the file says {}", here.as_str(), there.as_str());
+            let what = format!(
+                "it was imported before and stays {}, although the file says {}",
+                here.as_str(),
+                there.as_str()
+            );
             self.tell("different", place, number, &what);
         }
     }
 
-    /// A row that comes in, but not as it was.
+    /// Reports a row that is imported with changes.
     fn note(&mut self, place: &str, number: u64, what: &str) {
         self.tell("changed", place, number, what);
     }
 
     fn tell(&mut self, outcome: &str, place: &str, number: u64, why: &str) {
-        let line = match self.out.json {
-            true => json!({ "outcome": outcome, place: number, "reason": why }).to_string(),
-            // What stands in a file may not act on a terminal.
-            false => format!("{outcome} {place} {number}: {}", why.replace(char::is_control, "?")),
+        let line = if self.out.json {
+            json!({ "outcome": outcome, place: number, "reason": why }).to_string()
+        } else {
+            // Control characters of the file must not reach the terminal.
+            format!("{outcome} {place} {number}: {}", why.replace(char::is_control, "?"))
         };
         self.lines.push_str(&line);
         self.lines.push('\n');
     }
 
-    /// Prints it all, with the sums at the end.
+    /// Prints the messages, then the sums.
     ///
     /// # Errors
-    /// 65 when rows were skipped and none of the file was taken, now or before.
+    /// Exit status 65 if rows were skipped and no row of the file was imported, now or before.
     fn print(mut self, sums: &Value, line: &str, taken: u64) -> Result<(), Exit> {
-        self.lines.push_str(&match self.out.json {
-            true => sums.to_string(),
-            false => line.to_owned(),
-        });
+        self.lines.push_str(&if self.out.json { sums.to_string() } else { line.to_owned() });
         print_changed(&self.lines)?;
         match (taken, self.skipped) {
-            (0, 1..) => Err(Exit::data(format!("none of the {} rows could be taken", self.skipped))),
+            (0, 1..) => Err(Exit::data(format!("none of the {} rows could be imported", self.skipped))),
             _ => Ok(()),
         }
     }

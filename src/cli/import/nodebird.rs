@@ -1,5 +1,5 @@
-//! The users and domains of a NodeBird API. Users keep their passwords and domains their client secrets, so that of the
-//! clients' settings only the host name changes.
+//! `gatebird import nodebird`: imports users with their passwords and domains with their client secrets, so that clients only
+//! have to change the host name.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -26,7 +26,7 @@ use crate::plan::Plan;
 
 pub(super) fn import(operator: &Operator, path: &Path, source: &str) -> Result<(), Exit> {
     if source.len() > 20 || Username::parse(&format!("{source}-1")).is_err() {
-        return Err(Exit::usage("--source is up to 20 letters, digits or . _ - + @"));
+        return Err(Exit::usage("--source must have at most 20 letters, digits or . _ - + @"));
     }
     let Export { users, domains } = Export::read(open(path)?)?;
     let mut moving = Moving {
@@ -47,7 +47,7 @@ pub(super) fn import(operator: &Operator, path: &Path, source: &str) -> Result<(
     })?;
     let Moving { report, imported, already, .. } = moving;
     let sums = json!({ "imported": imported.json(), "already": already.json(), "skipped": report.skipped });
-    let line = format!("imported {imported}; here already {already}; skipped {}", report.skipped);
+    let line = format!("imported {imported}; imported before {already}; skipped {}", report.skipped);
     report.print(&sums, &line, imported.all() + already.all())
 }
 
@@ -70,14 +70,14 @@ impl Sums {
 
 impl std::fmt::Display for Sums {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} users, {} domains, {} further secrets", self.users, self.domains, self.secrets)
+        write!(f, "{} users, {} domains, {} additional secrets", self.users, self.domains, self.secrets)
     }
 }
 
-/// Who the users of the other system are here; or why their domains stay behind.
+/// The users by their ids in the other system, or the reason why their domains are skipped.
 type Owners = HashMap<u32, Result<UserId, &'static str>>;
 
-/// An import on its way.
+/// The state of an import.
 struct Moving<'a> {
     config: &'a Config,
     source: &'a str,
@@ -90,18 +90,15 @@ struct Moving<'a> {
 }
 
 impl Moving<'_> {
-    /// The name of a table of the other system in `imports`.
+    /// The source in `imports` of a table of the other system.
     fn table(&self, name: &str) -> String {
         format!("{}:{name}", self.source)
     }
 
-    /// Takes users, and finds those who came earlier.
+    /// Imports the users, and finds those of earlier imports.
     fn users(&mut self, conn: &mut Conn, users: Vec<export::User>) -> Result<Owners, Exit> {
         let known = import::known(conn, &self.table("users")).map_err(failed)?;
-        let here = match known.is_empty() {
-            true => HashMap::new(),
-            false => user::by_public_id(conn).map_err(failed)?,
-        };
+        let here = if known.is_empty() { HashMap::new() } else { user::by_public_id(conn).map_err(failed)? };
         let mut owners = Owners::new();
         let mut new = Vec::new();
         for user in users {
@@ -109,7 +106,7 @@ impl Moving<'_> {
                 let found = here.get(target).copied();
                 if found.is_some_and(|(_, created_at)| user.created_at.is_some_and(|there| there != created_at)) {
                     return Err(Exit::data(format!(
-                        "user {} is not the one that came as user {0} from {:?} before; give another system another --source; nothing was changed",
+                        "user {} was imported from {:?} before and was a different user; use another --source for another system; nothing was changed",
                         user.id, self.source
                     )));
                 }
@@ -133,9 +130,9 @@ impl Moving<'_> {
         let mut made = import::insert_users(conn, &rows).map_err(failed)?;
         let mut numbers = Vec::new();
         for (user, row) in batch.iter().zip(rows) {
-            // Taken out: of two with one name, the first has it.
+            // Removed, so that the first of two users with the same name gets it.
             let Some(id) = made.remove(&row.username_key) else {
-                let why = format!("the username {} is taken here by another account", row.username);
+                let why = format!("the username {} is taken by another account", row.username);
                 self.report.skip("user", user.id.into(), &why);
                 owners.insert(user.id, Err("its user was skipped"));
                 continue;
@@ -158,7 +155,7 @@ impl Moving<'_> {
         Ok(signup.with_hash(hash, user.created_at.unwrap_or(self.now)))
     }
 
-    /// The email; or, of one who has none that can be a name, where and as whom the user signed in; or a number.
+    /// The username: the e-mail address if it is a valid name, or else the provider with its id, or else the id.
     fn username(&self, user: &export::User) -> String {
         let elsewhere = format!("{}-{}", user.provider, user.sns_id);
         let named = [&user.email, &elsewhere].into_iter().enumerate().find(|(number, name)| {
@@ -171,21 +168,20 @@ impl Moving<'_> {
     fn tell_changes(&mut self, user: &export::User, row: &NewUser) {
         let mut changes = Vec::new();
         if row.username != user.email {
-            changes.push(format!("{:?} cannot be a username, which is now {}", user.email, row.username));
+            changes.push(format!("{:?} is not a valid username, which is now {}", user.email, row.username));
         }
         if row.nick != user.nick {
-            changes.push(format!("{:?} cannot be a nick, which is now {}", user.nick, row.nick));
+            changes.push(format!("{:?} is not a valid nick, which is now {}", user.nick, row.nick));
         }
         if user.password.is_none() {
             let set = format!("set one with: gatebird user password {}", row.username);
-            changes.push(format!("it has no password that works here ({}); {set}", user.provider));
+            changes.push(format!("it has no usable password ({}); {set}", user.provider));
         }
         if !changes.is_empty() {
             self.report.note("user", user.id.into(), &changes.join("; "));
         }
     }
 
-    /// Takes domains of these owners.
     fn domains(&mut self, conn: &mut Conn, domains: Vec<export::Domain>, owners: &Owners) -> Result<(), Exit> {
         let known = import::known(conn, &self.table("domains")).map_err(failed)?;
         let mut new = Vec::new();
@@ -212,7 +208,7 @@ impl Moving<'_> {
         Ok(())
     }
 
-    /// A domain as it will be here, or why not.
+    /// The row to insert, or the reason why the domain is skipped.
     fn domain(&mut self, domain: export::Domain, owners: &Owners) -> Result<import::Domain, String> {
         if domain.deleted {
             return Err("it was deleted there".to_owned());
@@ -223,7 +219,7 @@ impl Moving<'_> {
         let host = Host::parse(bare, self.config.local_hosts);
         let host = host.map_err(|error| format!("host {:?}: {error}", domain.host))?;
         let plan = Plan::parse(&domain.plan).ok_or_else(|| format!("there is no type {:?}", domain.plan))?;
-        let secret = domain.secret.ok_or("its client secret is no UUID")?;
+        let secret = domain.secret.ok_or("its client secret is not a UUID")?;
         if bare != domain.host {
             self.report.note("domain", domain.id.into(), &format!("host {:?} is now {host}", domain.host));
         }
@@ -243,7 +239,7 @@ impl Moving<'_> {
                 }
                 Landed::HostTaken => self.add_secret(conn, number, &row)?,
                 Landed::SecretTaken => Err("another domain has the same client secret".to_owned()),
-                Landed::Proven => Err(format!("another account has proven control of {}", row.host)),
+                Landed::Proven => Err(format!("another user verified {}", row.host)),
             };
             match here {
                 Ok(id) => numbers.push((number.to_string(), id.to_string())),
@@ -253,7 +249,8 @@ impl Moving<'_> {
         import::remember(conn, &self.table("domains"), &numbers).map_err(failed)
     }
 
-    /// A user who registered a host there twice has one domain with both secrets here: each client goes on with its own.
+    /// Adds the secret to the domain of the same user and host: a host that was registered twice becomes one domain
+    /// with both secrets, so that each client keeps working.
     fn add_secret(
         &mut self,
         conn: &mut Conn,
@@ -261,18 +258,16 @@ impl Moving<'_> {
         row: &import::Domain,
     ) -> Result<Result<DomainId, String>, Exit> {
         let domain = domain::find_by_host(conn, row.user_id, &row.host).map_err(failed)?;
-        let domain = domain.ok_or_else(|| Exit::software("a host that is taken has a domain"))?;
+        let domain = domain.ok_or_else(|| Exit::software("a taken host must have a domain"))?;
         if domain.jwks.is_some() {
-            return Ok(Err(format!("{} is registered here with keys", row.host)));
+            return Ok(Err(format!("{} is already registered with keys", row.host)));
         }
         secret::insert(conn, domain.id, &row.secret, Actor::OPERATOR, row.created_at).map_err(failed)?;
         self.did("secret.imported", domain.id, row.user_id, number);
         self.imported.secrets += 1;
-        let plan = match domain.plan == row.plan {
-            true => String::new(),
-            false => format!(", which stays {}", domain.plan.as_str()),
-        };
-        let what = format!("its user has {} already: its secret is now one of {}{plan}", row.host, domain.id);
+        let plan =
+            if domain.plan == row.plan { String::new() } else { format!(", which stays {}", domain.plan.as_str()) };
+        let what = format!("its user already has {}: its secret is added to {}{plan}", row.host, domain.id);
         self.report.note("domain", number.into(), &what);
         Ok(Ok(domain.id))
     }
@@ -283,7 +278,7 @@ impl Moving<'_> {
     }
 }
 
-/// What people wrote into a form that took any text: `http://shop.example.com/`.
+/// The host of a text such as `http://shop.example.com/`, which the other system accepted.
 fn bare(host: &str) -> &str {
     let host = host.trim();
     let host = ["https://", "http://"].iter().find_map(|scheme| host.strip_prefix(scheme)).unwrap_or(host);

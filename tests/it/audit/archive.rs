@@ -192,7 +192,7 @@ fn an_archive__changed_or_missing() {
         (good.replacen("domain.registered", "domain.changed", 1), "row 2"),
         (lines[..5].join("\n"), "begins with row 7"),
         ([&lines[..2], &lines[3..]].concat().join("\n"), "row 3"),
-        (format!("{good}nonsense\n"), "no row"),
+        (format!("{good}nonsense\n"), "not a row"),
         (String::new(), "has no row"),
     ] {
         fs::write(&first, &content).expect("a file");

@@ -104,7 +104,7 @@ fn restore_command__puts_the_backup_in_place() {
             child.kill()
         }
         let said = restore(&database, &copy).good();
-        assert!(said.contains("1 accounts") && said.contains("start the server"), "{said}");
+        assert!(said.contains("lost: 1.") && said.contains("start the server"), "{said}");
         assert_eq!(mode(&path(&database)), 0o600);
         let left: Vec<String> = fs::read_dir(database.dir.path().join("data"))
             .expect("a folder")

@@ -50,9 +50,9 @@ fn domains_come_from_a_csv_file() {
         (4, "public suffix"),
         (5, "gold"),
         (6, "a b"),
-        (7, "the username nobody is not there"),
+        (7, "the username nobody does not exist"),
         (8, "clientSecret"),
-        (9, "another domain has that clientSecret"),
+        (9, "another domain has this clientSecret"),
         (10, "another secret"),
         (12, "usr_ and digits"),
     ] {
