@@ -1,5 +1,5 @@
-//! What can go wrong, as the outside sees it: one enum, one table of status, `error` and `reason`, one JSON
-//! body. Everything that is not an answer to a caller's own mistake is `Internal` and tells nothing.
+//! The errors of requests. One table has the status, `error`, `reason` and text of each, and all have the same JSON
+//! body.
 
 use std::fmt::{self, Display};
 use std::time::Duration;
@@ -14,168 +14,166 @@ use utoipa::ToSchema;
 use crate::locale::{Locale, Message};
 use crate::reason::Reason;
 
-/// Shorthand for results that end in an answer.
+/// A result with an [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A refused request, or a failure of ours.
+/// A refused request or a failure of the server.
 #[derive(Debug)]
 pub enum Error {
-    /// No `Authorization` header.
+    /// The request has no token.
     TokenMissing,
-    /// Not a token of ours, for whatever reason; the reason is not told.
+    /// The token is malformed, forged or not for this audience. The response does not say which.
     TokenInvalid,
-    /// Ours and good in every other respect, but past `exp`. The status is 419, or 401 with
-    /// `EXPIRED_TOKEN_STATUS=401`.
+    /// The token is valid except that it is past `exp`. The status is 419, or 401 with `EXPIRED_TOKEN_STATUS=401`.
     TokenExpired(StatusCode),
-    /// Revoked, or of an earlier generation, or its domain or user is gone or suspended.
+    /// The token was revoked or has an earlier generation, or its domain or user was deleted or suspended.
     TokenRevoked,
-    /// A client did not prove itself, or may not have what it asks for (RFC 6749 §5.2).
+    /// Client authentication failed (RFC 6749 §5.2).
     Client {
-        /// What is wrong.
+        /// The cause.
         problem: ClientProblem,
-        /// The credentials came in a form, which takes HTTP Basic too, so the challenge names that.
+        /// Whether the credentials came in a form. Forms also accept HTTP Basic, so the challenge names it.
         in_form: bool,
     },
-    /// A client may not revoke the token of another one (RFC 7009 §2.1).
+    /// The token to revoke was issued to another client (RFC 7009 §2.1).
     OtherClient,
-    /// Sign-in failed; whether the user exists is not told.
+    /// Sign-in failed. The response does not say whether the user exists.
     WrongCredentials,
-    /// The account's owner gave a wrong current password.
+    /// The current password of the account is wrong.
     WrongPassword,
-    /// It is not any more as the caller saw it (`If-Match`).
+    /// The object does not match `If-Match`.
     Changed,
-    /// There may be no more of what was asked for.
+    /// Quota exceeded.
     Quota(Message),
-    /// `SIGNUP=closed`.
+    /// Sign-up is closed (`SIGNUP=closed`).
     SignupClosed,
-    /// The token is fine but lacks the scope.
+    /// The token is valid but lacks the scope.
     LacksScope,
-    /// The token is fine but of the wrong kind for this.
+    /// The token is valid but of the wrong kind.
     WrongKind(Message),
-    /// One member of the input is not as it has to be.
+    /// A member of the input is invalid.
     Field {
-        /// The member, as the caller spelt it in the body, query or form.
+        /// The member as spelled in the body, query or form.
         name: String,
-        /// What it has to be.
+        /// What the member must be.
         problem: Message,
     },
-    /// The input cannot be read at all.
+    /// The input as a whole is invalid.
     Malformed(Message),
-    /// The body is not JSON; where the first mistake is.
+    /// The body is not JSON. The position is that of the first error.
     Json {
         /// Counted from 1.
         line: usize,
-        /// Counted from 1, in bytes; 0 where the line is empty.
+        /// Counted from 1, in bytes. 0 if the line is empty.
         column: usize,
     },
-    /// A grant other than client credentials (RFC 6749 §5.2).
+    /// The grant type is not `client_credentials` (RFC 6749 §5.2).
     GrantType,
-    /// Unknown scope, or more than the domain may have (RFC 6749 §5.2).
+    /// The scope is unknown or not allowed for the domain (RFC 6749 §5.2).
     Scope,
-    /// A resource that tokens are not issued for (RFC 8707 §2).
+    /// The resource is unknown or not allowed for the domain (RFC 8707 §2).
     Target,
-    /// The token is fine but of a domain of another host than was demanded.
+    /// The token's domain does not have the required host.
     WrongHost,
-    /// The token is of the demanded host's domain, but control of that host is not verified.
+    /// The token's domain has the required host, but control of it is not verified.
     HostUnverified,
-    /// Any refusal as a reverse proxy understands it: 401 or 403 and nothing else, the reason in a header.
+    /// Another error in the form that reverse proxies understand: 401, 403 or 5xx, with the reason in a header.
     AtProxy(Box<Error>),
-    /// Does not exist, or is another tenant's.
+    /// The object does not exist or is another tenant's.
     NotFound(Message),
-    /// The path exists, the method does not; the value of `Allow`.
+    /// The path does not have the method. The value is that of `Allow`.
     Method(String),
-    /// The name is in use.
+    /// A value that must be unique is in use.
     Taken {
-        /// The member that has to change.
+        /// The member with the value.
         name: &'static str,
-        /// Why.
+        /// What is wrong with it.
         problem: Message,
     },
-    /// Body over the limit.
+    /// The body is over the limit.
     TooLarge,
-    /// Request head over the limit (RFC 6585 §5).
+    /// The request head is over the limit (RFC 6585 §5).
     HeadTooLarge,
-    /// The body did not come within the time that it may take.
+    /// The body did not arrive in time.
     TooSlow,
-    /// A body of a type, or in an encoding, that is not read here; what must be sent.
+    /// The body has an unsupported type or encoding. The message says what to send.
     MediaType(Message),
-    /// A browser asks for a page of an origin that no registered host has.
+    /// No domain is registered for the origin of a web page.
     Origin(Message),
-    /// A good client secret, but a browser sent it (`BROWSER_SECRETS=refuse`).
+    /// A browser sent a valid client secret (`BROWSER_SECRETS=refuse`).
     SecretInBrowser,
-    /// The API's version is past its sunset.
+    /// The version of the API is past its sunset.
     Sunset,
-    /// Over the plan's limit.
+    /// The domain is over the limit of its plan.
     PlanLimit {
-        /// How long until one more request fits.
+        /// The time until the limit allows another request.
         wait: Duration,
-        /// Seconds that the last token is still good, where somebody asks for another.
+        /// In a token request, for how many seconds the last token is still valid.
         last_token: Option<i64>,
     },
-    /// The network asks too often, whoever it is; how long until one more request fits.
+    /// The network is over a limit. The value is the time until the limit allows another request.
     NetworkLimit(Duration),
-    /// The user changes too much; how long until one more change fits.
+    /// The account is over the limit of changes. The value is the time until the limit allows another change.
     AccountLimit(Duration),
-    /// Too many wrong credentials, or tries to prove a host.
+    /// Too many wrong credentials or verification attempts.
     FailureLimit {
-        /// How long until one more fits.
+        /// The time until the limit allows another attempt.
         wait: Duration,
-        /// Of what.
+        /// Which attempts are limited.
         message: Message,
     },
-    /// Something that the operator suspended, and its owner may not get rid of.
+    /// The operator suspended the object, so its owner may not delete it.
     Suspended(Message),
-    /// `SELF_SERVICE_PREMIUM=false`: a plan that only the operator grants.
+    /// Only the operator assigns this plan (`SELF_SERVICE_PREMIUM=false`).
     PlanNotGranted,
-    /// The domain gets no tokens: control of its host is not proven, or was proven by somebody else.
+    /// The domain gets no tokens, because control of its host is not verified (`PROOF=required`).
     Unproven,
-    /// A proof was tried and not found; what was looked for and what was found.
+    /// The challenge was not found on the host. The value has the checks and their results.
     NotProven(Box<Value>),
-    /// Overloaded, or the database is away; nothing was changed.
+    /// The server is overloaded or the database is unavailable. Nothing was changed.
     Busy,
-    /// The change is committed, or perhaps is, but not certainly in force on this node: neither success nor 503 would be
-    /// true.
+    /// The change may be committed, but it is not certain to be in force on this node.
     CommitUnknown,
-    /// A bug or a broken installation; the cause is for the log only.
+    /// A bug or a broken installation. The cause is for the log only.
     Internal(String),
-    /// Like that, and for good: this node cannot know what it missed in the database, and has to be restarted.
+    /// This node missed changes of the database and must be restarted. The cause is for the log only.
     Outdated(&'static str),
 }
 
-/// Why a client was not taken for the one that it says it is, or gets nothing although it is that one.
+/// The cause of a failed client authentication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientProblem {
-    /// It sent no credentials.
+    /// There are no credentials.
     Missing,
-    /// Its `Authorization` header cannot be read as HTTP Basic.
+    /// The `Authorization` header is not valid HTTP Basic.
     Basic,
-    /// Its secret has a wrong checksum.
+    /// The checksum of the secret is wrong.
     MalformedSecret,
-    /// Nobody has its secret.
+    /// No client has this secret.
     UnknownSecret,
-    /// Its secret was replaced, and the time until which it went on working is over.
+    /// The secret was replaced, and its grace period has ended.
     ReplacedSecret,
-    /// Its `client_id` does not look like one.
+    /// The `client_id` does not have the form of a domain id.
     NoId,
-    /// Its `client_id` is another client's.
+    /// The `client_id` is another client's.
     OtherId,
-    /// Its `client_assertion_type` is not supported.
+    /// The `client_assertion_type` is not supported.
     AssertionType,
-    /// Its assertion is not signed by it.
+    /// The assertion is malformed, or its signature or its client is wrong.
     Assertion,
-    /// Its assertion is for another server.
+    /// The assertion is for another server.
     AssertionAudience,
-    /// Its assertion has expired.
+    /// The assertion is past its `exp`.
     AssertionExpired,
-    /// Its assertion begins in the future.
+    /// The `nbf` or `iat` of the assertion is in the future.
     AssertionNotYet,
-    /// Its assertion was used before.
+    /// The assertion was used before.
     AssertionReplayed,
-    /// Its assertion lives too long.
+    /// The lifetime of the assertion is too long.
     AssertionLifetime,
-    /// The operator suspended it or its owner.
+    /// The operator suspended the domain or its owner.
     Suspended,
-    /// Somebody else verified its host.
+    /// Another user verified the domain's host.
     Superseded,
 }
 
@@ -202,7 +200,7 @@ impl ClientProblem {
     }
 }
 
-/// One row of the contract's table.
+/// The public form of an error.
 struct Row {
     status: StatusCode,
     error: &'static str,
@@ -210,28 +208,27 @@ struct Row {
     message: Message,
 }
 
-/// Challenge and retry values are the same for everybody, so they are built once.
 const BASIC_CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"gatebird\", charset=\"UTF-8\"");
 const REASON: HeaderName = HeaderName::from_static("x-gatebird-reason");
 const BEARER_CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"gatebird\"");
 
 impl Error {
-    /// A member that is not as it has to be.
+    /// An invalid member of the input.
     pub fn field(name: impl Into<String>, problem: Message) -> Error {
         Error::Field { name: name.into(), problem }
     }
 
-    /// Anything unexpected; `cause` goes to the log, never to the caller.
+    /// An unexpected failure. `cause` is logged and never shown to the caller.
     pub fn internal(cause: impl Display) -> Error {
         Error::Internal(cause.to_string())
     }
 
-    /// The stable word of this error, for counters and for `reason` in the body.
+    /// The stable word for programs: `reason` in the body, and the label of counters.
     pub fn reason(&self) -> Reason {
         self.row().reason
     }
 
-    /// The cause of an internal error, for the log.
+    /// The logged cause of an internal error.
     pub fn cause(&self) -> Option<&str> {
         match self {
             Error::Internal(cause) => Some(cause),
@@ -296,7 +293,7 @@ impl Error {
         }
     }
 
-    /// nginx's `auth_request` makes a 500 of any other status.
+    /// The row with status 401, 403 or 5xx. The `auth_request` of nginx turns every other status into 500.
     fn at_proxy(&self) -> Row {
         let row = self.row();
         let status = match self {
@@ -316,7 +313,7 @@ impl Error {
         }
     }
 
-    /// The whole answer, in that language and with that request id.
+    /// The response in the language `locale`.
     pub fn answer(&self, locale: Locale, request_id: Option<&str>) -> HttpResponse {
         let row = self.row();
         let sentence = |locale| match self.field_name() {
@@ -360,7 +357,7 @@ impl Error {
         })
     }
 
-    /// The `WWW-Authenticate` challenge: RFC 6750 §3 (no `error` when nothing was sent), RFC 6749 §5.2.
+    /// The value of `WWW-Authenticate` (RFC 6749 §5.2; RFC 6750 §3: no `error` if the request has no token).
     fn challenge(&self, row: &Row) -> Option<HeaderValue> {
         match self {
             Error::Client { in_form: true, .. } => Some(BASIC_CHALLENGE),
@@ -379,7 +376,7 @@ impl Error {
                     row.error,
                     row.message.text(Locale::En)
                 );
-                Some(HeaderValue::try_from(challenge).expect("our own sentences are ASCII"))
+                Some(HeaderValue::try_from(challenge).expect("English messages are ASCII"))
             }
             Error::AtProxy(error) => error.challenge(row),
             _ => None,
@@ -412,36 +409,36 @@ impl ResponseError for Error {
         self.row().status
     }
 
-    /// In English and without a request id: what a route outside of our own middleware answers.
+    /// The response in English and without a request id, for routes outside the middleware.
     fn error_response(&self) -> HttpResponse {
         self.answer(Locale::En, None)
     }
 }
 
-/// The body of every refusal.
+/// The body of every error.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ErrorBody<'a> {
     /// The HTTP status.
     code: u16,
-    /// For people, in the language of `Accept-Language`.
+    /// Text for people, in the language of `Accept-Language`.
     message: &'a str,
-    /// RFC 6749, 6750 or 8707 error code, or our own where those have none.
+    /// An error code of RFC 6749, 6750 or 8707, or of this server if those have none.
     error: &'a str,
     /// `message` in English.
     #[serde(rename = "error_description")]
     error_description: &'a str,
     /// A stable word for programs.
     reason: &'a str,
-    /// The member that is to blame, if it is one.
+    /// The invalid member.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     field: Option<&'a str>,
-    /// What there is to show nevertheless.
+    /// Further facts, which depend on the error.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = Option<Object>)]
     payload: Option<&'a Value>,
-    /// The same as the header `X-Request-Id`; name it when you ask the operator.
+    /// The value of the header `X-Request-Id`. Include it in questions to the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     request_id: Option<&'a str>,

@@ -1,5 +1,4 @@
-//! Every sentence a person may read, in English and Korean, in one table; and which of the two a
-//! request asked for. `error` and `reason` of an answer are for programs and are not in here.
+//! The texts of responses in English and Korean, and the negotiation of the language.
 
 /// A language that answers can be written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +19,8 @@ impl Locale {
         }
     }
 
-    /// The language of highest weight in an `Accept-Language` value (RFC 9110 §12.5.4) that we
-    /// have; the first one named wins a tie, and `None` means that we have none of them.
+    /// The available language of highest weight in an `Accept-Language` value (RFC 9110 §12.5.4). The first one wins a
+    /// tie.
     pub fn negotiate(accept_language: &str) -> Option<Locale> {
         let mut best: Option<(Locale, f32)> = None;
         for range in accept_language.split(',').take(16) {
@@ -42,11 +41,11 @@ impl Locale {
     }
 }
 
-/// A sentence for people.
+/// A text for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the table in `texts` says what each one means")]
+#[expect(missing_docs, reason = "`texts` has the text of each")]
 pub enum Message {
-    // done
+    // Successes.
     TokenIssued,
     SignedUp,
     SignedIn,
@@ -68,7 +67,7 @@ pub enum Message {
     PostChanged,
     PostDeleted,
     HostProven,
-    // refused
+    // Errors.
     TokenMissing,
     TokenInvalid,
     TokenExpired,
@@ -145,7 +144,7 @@ pub enum Message {
     NotProven,
     Tries,
     Internal,
-    // what a look for a proof found
+    // Results of verification checks.
     FoundMatch,
     FoundNoRecord,
     FoundOtherValue,
@@ -161,7 +160,7 @@ pub enum Message {
     FoundTooLarge,
     FoundTimeout,
     FoundLimited,
-    // about one member of a body
+    // Problems of a member, which follow its name.
     Unknown,
     UnknownInTokenRequest,
     Required,
@@ -208,7 +207,7 @@ pub enum Message {
 }
 
 impl Message {
-    /// The sentence in that language.
+    /// The text in the language `locale`.
     pub fn text(self, locale: Locale) -> &'static str {
         let (en, ko) = self.texts();
         match locale {
@@ -252,7 +251,7 @@ impl Message {
             Message::UnknownSecret => ("No active domain has this client secret: check that it is the newest one, or make a new one", "이 클라이언트 비밀 키를 가진 활성 도메인이 없습니다. 가장 최근의 비밀 키인지 확인하거나 새로 발급하세요"),
             Message::ReplacedSecret => ("This client secret was replaced and no longer works: use the newest one", "교체되어 더 이상 사용할 수 없는 클라이언트 비밀 키입니다. 가장 최근의 비밀 키를 사용하세요"),
             Message::NoClientId => ("The client_id must be the id of the domain, dom_ and 22 characters, not its host or a name", "client_id는 호스트나 이름이 아니라 dom_와 22자로 된 도메인 ID여야 합니다"),
-            Message::OtherClientId => ("The client_id and the credentials belong to another client each: send those of one client", "client_id와 인증 정보가 서로 다른 클라이언트의 것입니다. 같은 클라이언트의 것을 보내세요"),
+            Message::OtherClientId => ("The client_id and the credentials belong to different clients: send those of one client", "client_id와 인증 정보가 서로 다른 클라이언트의 것입니다. 같은 클라이언트의 것을 보내세요"),
             Message::AssertionType => ("The client_assertion_type must be urn:ietf:params:oauth:client-assertion-type:jwt-bearer", "client_assertion_type은 urn:ietf:params:oauth:client-assertion-type:jwt-bearer여야 합니다"),
             Message::Assertion => ("The client assertion must be a JWT with iss and sub (both the client_id), aud, exp and jti, signed with a key that is registered for the client", "클라이언트 어서션은 iss와 sub(모두 client_id), aud, exp, jti가 있고 클라이언트에 등록된 키로 서명된 JWT여야 합니다"),
             Message::AssertionAudience => ("The aud of the client assertion must be the issuer or the URL of the token endpoint", "클라이언트 어서션의 aud는 발급자(issuer) 또는 토큰 엔드포인트의 URL이어야 합니다"),
@@ -261,7 +260,7 @@ impl Message {
             Message::AssertionReplayed => ("The client assertion was used before: make a new one with a new jti for each request", "이미 사용된 클라이언트 어서션입니다. 요청마다 새 jti로 새로 만드세요"),
             Message::AssertionLifetime => ("The client assertion lives too long: its exp must be at most 3600 seconds ahead and after its iat", "클라이언트 어서션의 유효 기간이 너무 깁니다. exp는 현재와 iat로부터 3600초 이내여야 합니다"),
             Message::ClientSuspended => ("The operator suspended this domain or its owner: ask the operator", "운영자가 도메인 또는 소유자를 정지했습니다. 운영자에게 문의하세요"),
-            Message::ClientSuperseded => ("Somebody else verified the host of this domain: verify it yourself to use the domain again", "다른 사용자가 이 도메인의 호스트를 확인했습니다. 다시 사용하려면 호스트를 직접 확인하세요"),
+            Message::ClientSuperseded => ("Another user verified the host of this domain: verify it yourself to use the domain again", "다른 사용자가 이 도메인의 호스트를 확인했습니다. 다시 사용하려면 호스트를 직접 확인하세요"),
             Message::OtherClient => ("The token was not issued to your client: only the client that it was issued to may revoke it", "이 클라이언트에 발급된 토큰이 아닙니다. 토큰을 발급받은 클라이언트만 폐기할 수 있습니다"),
             Message::WrongCredentials => ("Unknown user or wrong password: check both", "사용자 이름 또는 비밀번호가 올바르지 않습니다. 다시 확인하세요"),
             Message::WrongPassword => ("The password is wrong: send the present one", "비밀번호가 올바르지 않습니다. 현재 비밀번호를 보내세요"),
@@ -271,17 +270,17 @@ impl Message {
             Message::LacksScope => ("The token lacks the scope for this: request a token that has it", "토큰에 필요한 권한 범위가 없습니다. 해당 범위의 토큰을 발급받으세요"),
             Message::WrongHost => ("The token was issued to a domain of another host: use a token of this host's domain", "다른 호스트의 도메인에 발급된 토큰입니다. 이 호스트의 도메인에 발급된 토큰을 사용하세요"),
             Message::HostUnverified => ("Control of the token's host is not verified: the domain's owner must verify it", "토큰의 호스트 소유권이 확인되지 않았습니다. 도메인 소유자가 먼저 확인해야 합니다"),
-            Message::DemandOfCaller => ("The query of a request cannot state what its token must be good for", "요청의 쿼리로는 토큰의 요구 조건을 지정할 수 없습니다"),
+            Message::DemandOfCaller => ("A request cannot state requirements for its own token in its query", "요청의 쿼리로는 토큰의 요구 조건을 지정할 수 없습니다"),
             Message::UserTokenNeeded => ("This needs a user token: sign in", "사용자 토큰이 필요합니다. 로그인하세요"),
             Message::ClientTokenNeeded => ("This needs a client's access token: request one at /token", "클라이언트의 액세스 토큰이 필요합니다. /token에서 발급받으세요"),
             Message::Malformed => ("The request is malformed", "요청 형식이 올바르지 않습니다"),
-            Message::Json => ("The body is not valid JSON: look at line {line}, column {column}", "본문이 올바른 JSON이 아닙니다. {line}번째 줄 {column}번째 자리를 확인하세요"),
+            Message::Json => ("The body is not valid JSON: see line {line}, column {column}", "본문이 올바른 JSON이 아닙니다. {line}번째 줄 {column}번째 자리를 확인하세요"),
             Message::NotAnObject => ("The body must be a JSON object", "본문은 JSON 객체여야 합니다"),
             Message::NoBody => ("This request needs a body: send a JSON object with Content-Type: application/json", "본문이 필요한 요청입니다. Content-Type: application/json으로 JSON 객체를 보내세요"),
             Message::TwoTypes => ("Send one Content-Type header only", "Content-Type 헤더는 하나만 보내세요"),
             Message::GrantType => ("grant_type must be client_credentials", "grant_type은 client_credentials여야 합니다"),
-            Message::ScopeTooMuch => ("The scope is unknown, or this domain must not have it: without scope, the token has all that the domain may have", "알 수 없거나 도메인에 허용되지 않은 권한 범위입니다. scope를 생략하면 허용된 모든 범위로 발급됩니다"),
-            Message::Target => ("No tokens are issued for this resource: without resource, the token is for this server", "토큰을 발급할 수 없는 resource입니다. resource를 생략하면 이 서버용으로 발급됩니다"),
+            Message::ScopeTooMuch => ("The scope is unknown or not allowed for this domain: without scope, the token has all scopes that the domain may have", "알 수 없거나 도메인에 허용되지 않은 권한 범위입니다. scope를 생략하면 허용된 모든 범위로 발급됩니다"),
+            Message::Target => ("The resource is unknown or not allowed for this domain: without resource, the token is for this server", "토큰을 발급할 수 없는 resource입니다. resource를 생략하면 이 서버용으로 발급됩니다"),
             Message::TwoAuthentications => ("Authenticate in one way only: in the header or in the body", "인증 정보는 헤더와 본문 중 한 곳에만 보내세요"),
             Message::RepeatedParameter => ("A parameter must be sent only once", "같은 매개변수를 두 번 보낼 수 없습니다"),
             Message::NotFound => ("Not found: check the path and the id", "찾을 수 없습니다. 경로와 ID를 확인하세요"),
@@ -294,7 +293,7 @@ impl Message {
             Message::SendJson => ("Send JSON with Content-Type: application/json", "Content-Type: application/json으로 JSON을 보내세요"),
             Message::SendForm => ("Send a form with Content-Type: application/x-www-form-urlencoded", "Content-Type: application/x-www-form-urlencoded로 폼을 보내세요"),
             Message::SendJsonOrForm => ("Send JSON with Content-Type: application/json, or a form with application/x-www-form-urlencoded", "Content-Type: application/json으로 JSON을, 또는 application/x-www-form-urlencoded로 폼을 보내세요"),
-            Message::ContentEncoding => ("A body with Content-Encoding is not read here: send it uncompressed, without that header", "Content-Encoding이 있는 본문은 읽지 않습니다. 압축하지 않고 이 헤더 없이 보내세요"),
+            Message::ContentEncoding => ("A body with Content-Encoding is not accepted: send it uncompressed, without that header", "Content-Encoding이 있는 본문은 읽지 않습니다. 압축하지 않고 이 헤더 없이 보내세요"),
             Message::Charset => ("The body must be UTF-8: send no other charset in Content-Type", "본문은 UTF-8이어야 합니다. Content-Type에 다른 charset을 지정하지 마세요"),
             Message::Origin => ("No domain is registered for the host of this web page: register it first", "이 웹 페이지의 호스트는 등록된 도메인이 아닙니다. 먼저 등록하세요"),
             Message::HttpOrigin => ("The host of this web page is registered, but only its https pages may call: open the page by https", "이 웹 페이지의 호스트는 등록되어 있지만 https 페이지에서만 호출할 수 있습니다. https로 여세요"),
@@ -307,11 +306,11 @@ impl Message {
             Message::FailureLimit => ("Too many wrong credentials from your network; check them and wait a moment", "같은 네트워크에서 보낸 잘못된 인증 정보가 너무 많습니다. 확인한 뒤 잠시 후 다시 시도하세요"),
             Message::PasswordLimit => ("Too many wrong passwords for this name; wait before you try again", "비밀번호를 너무 여러 번 틀렸습니다. 잠시 후 다시 시도하세요"),
             Message::PlanNotGranted => ("Only the operator grants premium: register the domain as free and ask the operator", "premium은 운영자가 부여합니다. free를 선택한 뒤 운영자에게 요청하세요"),
-            Message::DomainQuota => ("You already have the largest number of domains; delete one first", "등록할 수 있는 도메인 수를 모두 사용했습니다. 먼저 도메인을 삭제하세요"),
-            Message::PostQuota => ("You already have the largest number of posts; delete one first", "작성할 수 있는 게시글 수를 모두 사용했습니다. 먼저 게시글을 삭제하세요"),
-            Message::MaxUsers => ("This server already has the largest number of accounts that its operator allows (MAX_USERS): ask the operator", "운영자가 허용한 계정 수(MAX_USERS)에 도달하여 더 이상 계정을 만들 수 없습니다. 운영자에게 문의하세요"),
-            Message::MaxDomains => ("This server already has the largest number of domains that its operator allows (MAX_DOMAINS): ask the operator", "운영자가 허용한 도메인 수(MAX_DOMAINS)에 도달하여 더 이상 도메인을 등록할 수 없습니다. 운영자에게 문의하세요"),
-            Message::DomainSuspended => ("The operator suspended this domain; only the operator can resume it", "운영자가 정지한 도메인입니다. 운영자만 정지를 해제할 수 있습니다"),
+            Message::DomainQuota => ("You have the maximum number of domains: delete one first", "등록할 수 있는 도메인 수를 모두 사용했습니다. 먼저 도메인을 삭제하세요"),
+            Message::PostQuota => ("You have the maximum number of posts: delete one first", "작성할 수 있는 게시글 수를 모두 사용했습니다. 먼저 게시글을 삭제하세요"),
+            Message::MaxUsers => ("This server has the maximum number of accounts (MAX_USERS): ask the operator", "운영자가 허용한 계정 수(MAX_USERS)에 도달하여 더 이상 계정을 만들 수 없습니다. 운영자에게 문의하세요"),
+            Message::MaxDomains => ("This server has the maximum number of domains (MAX_DOMAINS): ask the operator", "운영자가 허용한 도메인 수(MAX_DOMAINS)에 도달하여 더 이상 도메인을 등록할 수 없습니다. 운영자에게 문의하세요"),
+            Message::DomainSuspended => ("The operator suspended this domain: ask the operator to resume it", "운영자가 정지한 도메인입니다. 운영자만 정지를 해제할 수 있습니다"),
             Message::Busy => ("Temporarily unavailable; try again in a moment", "일시적으로 사용할 수 없습니다. 잠시 후 다시 시도하세요"),
             Message::CommitUnknown => (
                 "The change may have been made but may not be in force yet; check before you try again",
@@ -327,14 +326,14 @@ impl Message {
             Message::FoundOtherValue => ("The record or file has another value", "다른 값이 있습니다. 확인 값을 그대로 게시하세요"),
             Message::FoundNoAddress => ("The host has no address in DNS", "DNS에 호스트의 주소가 없습니다"),
             Message::FoundPrivateAddress => ("The host has an address that is not public", "호스트의 주소 중 공인 IP가 아닌 것이 있습니다"),
-            Message::FoundNoAnswer => ("The DNS servers did not give an answer", "DNS 서버가 응답하지 않았습니다"),
-            Message::FoundPort => ("Files are looked for on the ports 80, 443 and from 1024 only", "파일은 80, 443 및 1024 이상의 포트에서만 확인합니다"),
+            Message::FoundNoAnswer => ("The DNS servers did not answer", "DNS 서버가 응답하지 않았습니다"),
+            Message::FoundPort => ("Files are checked on ports 80, 443 and 1024 or higher only", "파일은 80, 443 및 1024 이상의 포트에서만 확인합니다"),
             Message::FoundUnreachable => ("The host could not be reached", "호스트에 연결할 수 없습니다"),
-            Message::FoundTls => ("The host has no TLS, or no certificate that is trusted", "TLS를 사용할 수 없거나 신뢰할 수 있는 인증서가 아닙니다"),
-            Message::FoundNotHttp => ("The answer was not HTTP", "HTTP 응답이 아닙니다"),
-            Message::FoundRedirect => ("The answer was a redirect, which is not followed", "리디렉션 응답이며, 리디렉션은 따라가지 않습니다"),
-            Message::FoundStatus => ("The answer's status was not 200", "응답 상태가 200이 아닙니다"),
-            Message::FoundTooLarge => ("The answer was too large", "응답이 너무 큽니다"),
+            Message::FoundTls => ("The host has no TLS or no trusted certificate", "TLS를 사용할 수 없거나 신뢰할 수 있는 인증서가 아닙니다"),
+            Message::FoundNotHttp => ("The response was not HTTP", "HTTP 응답이 아닙니다"),
+            Message::FoundRedirect => ("The response was a redirect, which is not followed", "리디렉션 응답이며, 리디렉션은 따라가지 않습니다"),
+            Message::FoundStatus => ("The status of the response was not 200", "응답 상태가 200이 아닙니다"),
+            Message::FoundTooLarge => ("The response was too large", "응답이 너무 큽니다"),
             Message::FoundTimeout => ("The host did not answer in time", "호스트가 제시간에 응답하지 않았습니다"),
             Message::FoundLimited => (
                 "Too many verifications connected to this host's address; try again in a minute, or use the DNS record",
@@ -342,14 +341,14 @@ impl Message {
             ),
 
             Message::Unknown => ("is not a member of this request: leave it out", "알 수 없는 항목입니다. 이 항목을 빼고 보내세요"),
-            Message::UnknownInTokenRequest => ("is not known in JSON, which takes clientSecret only: send members of OAuth 2.0 as application/x-www-form-urlencoded", "JSON에서는 clientSecret만 사용할 수 있습니다. OAuth 2.0 항목은 application/x-www-form-urlencoded로 보내세요"),
+            Message::UnknownInTokenRequest => ("is unknown: a JSON request has clientSecret only; send members of OAuth 2.0 as application/x-www-form-urlencoded", "JSON에서는 clientSecret만 사용할 수 있습니다. OAuth 2.0 항목은 application/x-www-form-urlencoded로 보내세요"),
             Message::Required => ("is required", "필수 항목입니다"),
             Message::WrongType => ("has the wrong type", "형식이 올바르지 않습니다"),
             Message::UsernameLength => ("must have 3 to 40 characters", "3~40자여야 합니다"),
             Message::UsernameCharacter => ("must have only letters, digits and . _ - + @, and no blank, invisible, full-width or other special character", "글자와 숫자, . _ - + @ 만 사용할 수 있으며 공백, 보이지 않는 문자, 전각 문자 등 특수한 문자는 사용할 수 없습니다"),
             Message::UsernameScripts => ("must have letters of one script only, such as a to z or Hangul", "영문 또는 한글처럼 한 가지 문자 체계의 글자만 사용해야 합니다"),
             Message::UsernameLookalike => ("looks like a name in the letters a to z; choose one that cannot be mistaken for it", "영문 이름과 혼동될 수 있습니다. 다르게 보이는 이름을 사용하세요"),
-            Message::UsernameIsId => ("must not look like an id, as usr_ and digits do", "usr_와 숫자로 된 ID 형태의 이름은 사용할 수 없습니다"),
+            Message::UsernameIsId => ("must not look like an id (usr_ and digits)", "usr_와 숫자로 된 ID 형태의 이름은 사용할 수 없습니다"),
             Message::NickLength => ("must have 1 to 40 visible characters", "눈에 보이는 문자로 1~40자여야 합니다"),
             Message::NickCharacter => ("has a control character, such as a tab or a line break, or one that Unicode does not define; remove it", "탭이나 줄 바꿈 같은 제어 문자 또는 유니코드에 없는 문자가 있습니다. 해당 문자를 삭제하세요"),
             Message::PasswordLength => ("must have 8 to 256 characters", "8~256자여야 합니다"),
@@ -360,9 +359,9 @@ impl Message {
             Message::Plan => ("must be free or premium", "free 또는 premium이어야 합니다"),
             Message::Scopes => ("must be one or more of this server's scopes, each once", "이 서버에서 지원하는 권한 범위를 하나 이상, 중복 없이 지정해야 합니다"),
             Message::Audiences => ("must be one or more of this server's audiences, each once", "이 서버에서 지원하는 대상(audience)을 하나 이상, 중복 없이 지정해야 합니다"),
-            Message::Keys => ("must be a JWK Set of 1 to 4 public keys with names of their own: P-256 (ES256), Ed25519 (EdDSA) or RSA of 2048 to 4096 bits (RS256)", "서로 다른 이름의 공개 키 1~4개로 된 JWK Set이어야 합니다: P-256(ES256), Ed25519(EdDSA), 2048~4096비트 RSA(RS256)"),
+            Message::Keys => ("must be a JWK Set of 1 to 4 public keys with distinct kid values: P-256 (ES256), Ed25519 (EdDSA) or RSA of 2048 to 4096 bits (RS256)", "서로 다른 이름의 공개 키 1~4개로 된 JWK Set이어야 합니다: P-256(ES256), Ed25519(EdDSA), 2048~4096비트 RSA(RS256)"),
             Message::PrivateKeys => ("has a private or symmetric key; keep that key secret and send only the public key", "비공개 키 또는 대칭 키가 포함되어 있습니다. 그 키는 외부에 공개하지 말고 공개 키만 보내세요"),
-            Message::NoKeys => ("is for domains that were registered with keys; this domain has a secret", "키로 등록한 도메인에만 사용할 수 있습니다. 이 도메인은 비밀 키를 사용합니다"),
+            Message::NoKeys => ("is only for domains that were registered with keys; this domain has a secret", "키로 등록한 도메인에만 사용할 수 있습니다. 이 도메인은 비밀 키를 사용합니다"),
             Message::HasKeys => ("is the id of a domain that authenticates by its keys and has no secret", "키로 인증하는 도메인이며 비밀 키가 없습니다"),
             Message::GraceSeconds => ("must be a number of seconds from 0 to 2592000", "0~2592000 사이의 초 단위 숫자여야 합니다"),
             Message::EndSecretsSince => ("must be a time in Unix seconds, from 0 to 253402300799", "0~253402300799 사이의 유닉스 시각(초)이어야 합니다"),
@@ -380,20 +379,21 @@ impl Message {
             Message::HostSingleLabel => ("must be a full name, such as shop.example.com", "shop.example.com처럼 전체 이름이어야 합니다"),
             Message::HostDots => ("has too many dots", "점이 너무 많습니다"),
             Message::HostCharacter => ("has a character that a host name must not have", "호스트 이름에 사용할 수 없는 문자가 있습니다"),
-            Message::HostPort => ("has a port that is no number from 1 to 65535", "포트는 1~65535 사이의 숫자여야 합니다"),
-            Message::HostLocal => ("must not be a local host on this server", "이 서버에서는 로컬 호스트를 등록할 수 없습니다"),
-            Message::HostSpecial => ("is a special-use name that nobody can own", "아무도 소유할 수 없는 특수 용도 이름입니다"),
+            Message::HostPort => ("has a port that is not a number from 1 to 65535", "포트는 1~65535 사이의 숫자여야 합니다"),
+            Message::HostLocal => ("is a local host, which this server does not allow", "이 서버에서는 로컬 호스트를 등록할 수 없습니다"),
+            Message::HostSpecial => ("is a special-use name, which cannot be registered", "아무도 소유할 수 없는 특수 용도 이름입니다"),
             Message::HostIdna => ("is not a valid internationalized domain name (IDN)", "올바른 국제화 도메인 이름(IDN)이 아닙니다"),
         }
     }
 }
 
 #[cfg(test)]
+#[expect(non_snake_case, reason = "a test is named `feature__condition`")]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_heaviest_known_language_wins() {
+    fn negotiation__highest_weight_wins() {
         for (header, locale) in [
             ("ko", Some(Locale::Ko)),
             ("ko-KR,ko;q=0.9,en;q=0.8", Some(Locale::Ko)),

@@ -1,18 +1,19 @@
-//! The stable words that tell programs why a request was refused. One list, so that answers, counters and tests agree.
+//! The values of `reason`: stable words that tell programs why a request was refused. Responses, counters and tests
+//! share this list.
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $word:literal,)+) => {
-        /// Why a request was refused. The word never changes with the language.
+        /// Why a request was refused. The word does not depend on the language.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Reason {
             $($(#[$doc])* $name,)+
         }
 
         impl Reason {
-            /// Every reason that an answer can give.
+            /// All reasons.
             pub const ALL: &[Reason] = &[$(Reason::$name,)+];
 
-            /// The word, as answers and counters have it.
+            /// The word in responses and in labels of counters.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Reason::$name => $word,)+
@@ -23,31 +24,31 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Nothing was sent to authenticate with.
+    /// The request has no token or no credentials.
     Missing = "missing",
-    /// Not a token of ours, or not for this audience.
+    /// The token is malformed, forged or not for this audience.
     Invalid = "invalid",
     /// The token is past `exp`.
     Expired = "expired",
     /// The token was revoked.
     Revoked = "revoked",
-    /// The client credentials belong to no client.
+    /// The credentials are of no client.
     UnknownClient = "unknown_client",
-    /// The checksum of the client secret does not hold.
+    /// The checksum of the client secret is wrong.
     MalformedSecret = "malformed_secret",
     /// The operator suspended the domain or its owner.
     Suspended = "suspended",
-    /// Somebody else verified the domain's host.
+    /// Another user verified the domain's host.
     Superseded = "superseded",
     /// The client assertion is for another server.
     AssertionAudience = "assertion_audience",
     /// The client assertion is past its `exp`.
     AssertionExpired = "assertion_expired",
-    /// The client assertion begins in the future.
+    /// The `nbf` or `iat` of the client assertion is in the future.
     AssertionNotYet = "assertion_not_yet",
     /// The client assertion was used before.
     AssertionReplayed = "assertion_replayed",
-    /// The client assertion lives longer than it may.
+    /// The lifetime of the client assertion is too long.
     AssertionLifetime = "assertion_lifetime",
     /// The token was issued to another client.
     OtherClient = "other_client",
@@ -55,41 +56,41 @@ reasons! {
     Credentials = "credentials",
     /// The object changed since the caller read it.
     Changed = "changed",
-    /// The account has as many objects as it may have.
+    /// The account or the server has the maximum number of objects.
     Quota = "quota",
-    /// Nobody may sign up.
+    /// Sign-up is closed.
     SignupClosed = "signup_closed",
-    /// The token lacks the scope, or the scope may not be granted.
+    /// The token lacks the scope, or the scope is not allowed for the domain.
     Scope = "scope",
     /// The token is of the wrong kind.
     Kind = "kind",
-    /// One member of the input is wrong.
+    /// A member of the input is invalid.
     InvalidField = "invalid_field",
-    /// The input cannot be read.
+    /// The input as a whole is invalid.
     Malformed = "malformed",
     /// The grant type is not supported.
     GrantType = "grant_type",
-    /// No tokens are issued for that resource.
+    /// The resource is unknown or not allowed for the domain.
     Target = "target",
-    /// The token's domain has another host than was demanded.
+    /// The token's domain does not have the required host.
     Host = "host",
-    /// Not found, or another tenant's.
+    /// The object does not exist or is another tenant's.
     NotFound = "not_found",
-    /// The path has no such method.
+    /// The path does not have the method.
     Method = "method",
-    /// The name is in use.
+    /// A value that must be unique is in use.
     Taken = "taken",
     /// The body or the head is too large.
     TooLarge = "too_large",
     /// The request did not arrive in time.
     Timeout = "timeout",
-    /// The body has a type or an encoding that is not read.
+    /// The body has an unsupported type or encoding.
     MediaType = "media_type",
-    /// The plan does not allow this, or not so often.
+    /// The domain is over the limit of its plan, or only the operator assigns the plan.
     Plan = "plan",
-    /// The network asks too often.
+    /// The network is over a limit.
     Ip = "ip",
-    /// The account asks too often.
+    /// The account is over the limit of changes.
     Account = "account",
     /// Too many attempts failed.
     Failures = "failures",
@@ -101,10 +102,10 @@ reasons! {
     Browser = "browser",
     /// The version of the API has ended.
     Sunset = "sunset",
-    /// Nobody knows whether the change is in force.
+    /// The change may be committed, but it is not certain to be in force.
     CommitUnknown = "commit_unknown",
-    /// The server is overloaded, or its database is away.
+    /// The server is overloaded, or its database is unavailable.
     Busy = "busy",
-    /// The server failed.
+    /// A bug or a broken installation.
     Internal = "internal",
 }

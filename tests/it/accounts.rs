@@ -207,7 +207,7 @@ fn sign_up_refuses_what_is_no_account_and_names_the_member() {
     }
     assert_eq!(row_counts(&gate)[0], 0);
     let body = json!({"username": "usr_7", "password": PASSWORD});
-    for (language, says) in [("en", "an id, as usr_ and digits do"), ("ko", "ID 형태의 이름은 사용할 수 없습니다")]
+    for (language, says) in [("en", "an id (usr_ and digits)"), ("ko", "ID 형태의 이름은 사용할 수 없습니다")]
     {
         let refusal = gate.post("/v1/signup").json(&body).header("Accept-Language", language).send();
         let message = refusal.refused(400, "invalid_field")["message"].to_string();

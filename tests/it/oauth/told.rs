@@ -125,7 +125,7 @@ fn client_id__that_is_no_id() {
         }
         for (way, request) in ways(&gate, path, &other.id, &domain.secret) {
             if way != "JSON" {
-                says(&request.send(), "unknown_client", &["client_id", "another"]);
+                says(&request.send(), "unknown_client", &["client_id", "different clients"]);
                 sent += 1;
             }
         }

@@ -107,8 +107,8 @@ fn a_try_tells_exactly_what_was_looked_for_and_what_was_found() {
             "en",
             [
                 "There is no TXT record of this name",
-                "The host has no TLS, or no certificate that is trusted",
-                "The answer's status was not 200",
+                "The host has no TLS or no trusted certificate",
+                "The status of the response was not 200",
             ],
         ),
         (

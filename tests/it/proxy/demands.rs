@@ -109,7 +109,7 @@ fn verify__a_demand_of_the_callers_own_query_is_refused() {
         ] {
             let request = gate.get(&format!("/verify?{query}")).header(header, target);
             let body = refused(target, &request.token(&elsewhere).send(), 403, "malformed");
-            assert_eq!(body["message"], "The query of a request cannot state what its token must be good for");
+            assert_eq!(body["message"], "A request cannot state requirements for its own token in its query");
         }
         // A second header hides nothing.
         let request = gate.get("/verify?audience=urn:example:api").header(header, "/x").token(&elsewhere);
