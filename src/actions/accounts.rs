@@ -40,7 +40,6 @@ impl Signup {
         [self.username.as_str(), self.nick.as_str()].map(str::to_owned)
     }
 
-    /// The row to insert.
     pub(crate) fn with_hash(self, password_hash: String, now: i64) -> NewUser {
         NewUser {
             username_key: Username::key(self.username.as_str()),
@@ -55,8 +54,8 @@ impl Signup {
 /// Makes an account.
 ///
 /// # Errors
-/// When sign-up is closed, the server has too many accounts, the network made too many, a member is malformed, the password is
-/// weak, or the username is taken; as [`App::write`].
+/// When sign-up is closed, the server has too many accounts, the network made too many, a member is malformed, the
+/// password is weak, or the username is taken; as [`App::write`].
 pub(crate) async fn sign_up(
     app: &Arc<App>,
     caller: Caller,
@@ -86,8 +85,8 @@ pub(crate) async fn sign_up(
 /// Returns the account if the password is right.
 ///
 /// # Errors
-/// An unknown name or a wrong password, which the caller cannot tell apart; too many sign-ins from the network; too many wrong
-/// passwords for the name.
+/// An unknown name or a wrong password, which the caller cannot tell apart; too many sign-ins from the network; too
+/// many wrong passwords for the name.
 pub(crate) async fn sign_in(app: &Arc<App>, caller: Caller, username: &str, password: &str) -> Result<Tenant> {
     app.spend(Budget::SignIns(caller.network()))?;
     let password = Password::typed(password).ok_or(Error::WrongCredentials)?;
@@ -107,13 +106,14 @@ struct Candidate {
     user: Option<User>,
     /// See [`user::max_hash_cost`].
     max_hash_cost: u32,
-    /// When the user last signed in from this network.
+    /// When the user last signed in from this network, in Unix seconds.
     seen_at: Option<i64>,
 }
 
 impl Candidate {
     async fn read(app: &App, username: &str, key: &str, caller: Caller) -> Result<Candidate> {
-        // A text that cannot be a name is looked up under a name that no account can have, so that the look-up takes as long.
+        // A text that cannot be a name is looked up under a name that no account can have, so that the look-up takes as
+        // long.
         let key = if Username::is_spelled(username) { key.to_owned() } else { String::new() };
         let read = move |conn: &mut Conn| {
             Ok(Candidate {
@@ -139,7 +139,7 @@ fn begin_attempt(app: &App, guesser: Guesser<'_>) -> Result<Attempt> {
     attempt.map_err(|wait| Error::FailureLimit { wait, message: Message::PasswordLimit })
 }
 
-/// Takes the count back unless the password was wrong, which is `Ok(None)`.
+/// Gives the attempt back unless the password was wrong (`Ok(None)`).
 fn end_attempt<T>(app: &App, attempt: Attempt, outcome: Result<Option<T>>) -> Result<Option<T>> {
     match outcome {
         Ok(Some(_)) => app.budgets.was_right(attempt),
@@ -149,8 +149,8 @@ fn end_attempt<T>(app: &App, attempt: Attempt, outcome: Result<Option<T>>) -> Re
     outcome
 }
 
-/// Returns the account if the password is right, with a newer hash of the password if the stored one is outdated. The time that
-/// this takes does not depend on whether there is an account.
+/// Returns the account if the password is right, with a newer hash of the password if the stored one is outdated. The
+/// time that this takes does not depend on whether there is an account.
 async fn check_owner<'a>(
     app: &App,
     found: &'a Candidate,
@@ -169,8 +169,8 @@ async fn check_owner<'a>(
     Ok(owner.map(|tenant| (tenant, checked.rehashed)))
 }
 
-/// Remembers the network and stores the newer hash. A failure is logged only: the password was right, and the next sign-in tries
-/// again.
+/// Remembers the network and stores the newer hash. A failure is logged only: the password was right, and the next
+/// sign-in tries again.
 async fn remember_sign_in(app: &Arc<App>, found: &Candidate, rehashed: Option<String>, caller: Caller) {
     let now = app.trusted_now();
     let is_noted = found.seen_at.is_some_and(|seen_at| seen_at > now - DAY);
@@ -186,7 +186,7 @@ async fn remember_sign_in(app: &Arc<App>, found: &Candidate, rehashed: Option<St
         Ok(Audited::nothing(known_network::remember(conn, id, network, now)?))
     };
     if let Err(error) = app.write(caller, InForce::Soon, remember).await {
-        log::warn!("a sign-in is not remembered: {}", error.cause().unwrap_or("the database is away"));
+        log::warn!("cannot store a sign-in: {}", error.cause().unwrap_or("the database is unavailable"));
     }
 }
 
@@ -212,12 +212,12 @@ impl SignedIn<'_> {
     }
 }
 
-/// Changes the password, which revokes every earlier token of the user and of the user's domains. Also ends the client secrets
-/// and public keys that were made or set at the Unix second `end_secrets_since` or later.
+/// Changes the password, which revokes every earlier token of the user and of the user's domains. Also ends the client
+/// secrets and public keys that were made or set at the Unix second `end_secrets_since` or later.
 ///
 /// # Errors
-/// A weak password, a wrong old one, too many attempts; as [`App::write`]. Secrets may have ended then; the password is changed
-/// last, so that the request can be repeated.
+/// A weak password, a wrong old one, too many attempts; as [`App::write`]. Secrets may have ended then; the password is
+/// changed last, so that the request can be repeated.
 pub(crate) async fn change_password(
     app: &Arc<App>,
     user: SignedIn<'_>,
@@ -297,9 +297,9 @@ pub(crate) async fn delete(app: &Arc<App>, user: SignedIn<'_>, password: &str) -
     app.write(user.caller, InForce::BeforeAnswer, delete).await
 }
 
-/// Checks the user's present password. Returns the hash that it was checked against, and the attempt, which is still counted.
-/// Attempts are counted by token: wrong passwords from others do not keep the owner from ending a theft, and a thief with a
-/// stolen token may try no more passwords than any other caller.
+/// Checks the user's present password. Returns the hash that it was checked against, and the attempt, which is still
+/// counted. Attempts are counted by token: wrong passwords from others do not keep the owner from ending a theft, and a
+/// thief with a stolen token may try no more passwords than any other caller.
 async fn confirm(app: &App, user: SignedIn<'_>, password: &str) -> Result<(String, Attempt)> {
     let password = Password::typed(password).ok_or(Error::WrongPassword)?;
     let attempt = begin_attempt(app, Guesser::Token(user.token))?;

@@ -32,14 +32,14 @@ pub(crate) struct Registered {
 /// Registers a domain, with its first secret unless it has public keys.
 ///
 /// # Errors
-/// A plan that only the operator grants; too many domains; a host that the user has already or that another user has verified;
-/// as [`App::write`].
+/// A plan that only the operator grants; too many domains; a host that the user has already or that another user has
+/// verified; as [`App::write`].
 pub(crate) async fn register(app: &Arc<App>, caller: Caller, user: UserId, new: NewDomain) -> Result<Registered> {
     check_plan(new.plan, app.config.self_service_premium)?;
     app.check_max_domains()?;
     let (now, trusted, max) = (app.now(), app.trusted_now(), app.config.domains_per_user);
     let register = move |conn: &mut Conn| {
-        // Exact, because every change of a domain holds the lock on the revision.
+        // The count is exact, because every change of a domain holds the lock of the revision.
         if let Some(max) = max
             && domain::count(conn, user)? >= max
         {
@@ -87,7 +87,8 @@ pub(crate) fn register_row(
 /// A change of a domain; at least one member is present.
 pub(crate) struct DomainChange {
     pub(crate) plan: Option<Plan>,
-    /// Public keys that replace those of the domain. When one of the earlier keys is not among them, earlier tokens end.
+    /// Public keys that replace those of the domain. When one of the earlier keys is not among them, earlier tokens
+    /// end.
     pub(crate) keys: Option<ClientKeys>,
 }
 
@@ -150,7 +151,7 @@ pub(crate) async fn delete(
     app.write(own.caller, InForce::BeforeAnswer, delete).await
 }
 
-/// Refuses a plan that only the operator grants.
+/// Refuses a plan that only the operator may assign.
 fn check_plan(plan: Plan, self_service: bool) -> Result<()> {
     match plan == Plan::Free || self_service {
         true => Ok(()),

@@ -78,8 +78,8 @@ pub(crate) struct Verified {
     pub(crate) is_verified: bool,
 }
 
-/// Looks for the challenge now. When it is found, the domain becomes the holder of its host, and other registrations of the
-/// host end that are not verified.
+/// Looks for the challenge now. When it is found, the domain becomes the holder of its host, and other registrations of
+/// the host end that are not verified.
 ///
 /// # Errors
 /// When another user holds the host; too many verifications; as [`App::write`].
@@ -117,8 +117,8 @@ pub(crate) async fn verify(app: &Arc<App>, own: OwnDomain) -> Result<Verified> {
     Ok(Verified { domain, wanted, looks, is_verified: true })
 }
 
-/// Makes the domain the holder of its host, unless another domain that is not suspended holds the host. Also returns how many
-/// other registrations this ended.
+/// Makes the domain the verified one of its host, unless another domain that is not suspended is. Also returns how many
+/// other registrations were superseded.
 fn take_over(
     conn: &mut Conn,
     actor: Actor,

@@ -1,4 +1,4 @@
-//! Accounts: sign up, sign in, and what a user does with the own account.
+//! Accounts: sign-up, sign-in, sign-out, and changes of the caller's own account.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, delete, get, post, put, web};
@@ -20,19 +20,20 @@ use crate::token::present;
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SignupBody {
-    /// 3 to 40 letters of one script, digits or `. _ - + @`. It must look neither like an id, such as `usr_7`, nor like
-    /// another name.
+    /// 3 to 40 letters of one script, digits or `. _ - + @`. It must not resemble an id, such as `usr_7`, or another
+    /// name.
     #[schema(pattern = "^(?![Uu][Ss][Rr]_[0-9OoIl]+$)[^\\x00-*,/:-?\\[-\\^`{-\\xBF]{3,40}$")]
     username: String,
     /// 8 to 256 characters, hard to guess.
     #[schema(min_length = 8, max_length = 256)]
     password: String,
-    /// 1 to 40 characters; the username if absent. Invisible characters are removed, and full-width ones become plain.
+    /// 1 to 40 characters. Defaults to the username. Invisible characters are removed, and full-width characters are
+    /// replaced by their normal forms.
     #[schema(pattern = "^(?=.*\\S)[^\\x00-\\x1F\\x7F-\\x9F]{1,40}$")]
     nick: Option<String>,
 }
 
-/// Who signs in.
+/// The credentials of a user.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SigninBody {
@@ -44,23 +45,23 @@ struct SigninBody {
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PasswordBody {
-    /// The present one.
     old_password: String,
-    /// The one from now on: 8 to 256 characters, hard to guess.
+    /// 8 to 256 characters, hard to guess.
     #[schema(min_length = 8, max_length = 256)]
     new_password: String,
-    /// Unix seconds. Every client secret of the user's domains that was made at this time or later is retired at once, and
-    /// public keys that were set since are removed: a thief may have made secrets of their own. 0 ends all of them.
+    /// Unix seconds. Client secrets of the user's domains that were created at this time or later are retired at once,
+    /// and public keys that were set at this time or later are removed. 0 ends all of them. Use it if a thief may have
+    /// created secrets.
     #[serde(default, deserialize_with = "present")]
     #[schema(nullable = false, minimum = 0, maximum = 253_402_300_799_i64)]
     end_secrets_since: Option<i64>,
 }
 
-/// How to sign out.
+/// Options of a sign-out.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SignoutBody {
-    /// End every token of the user and of the user's domains.
+    /// Revoke every token of the user and of the user's domains.
     #[serde(default)]
     everywhere: bool,
 }
@@ -72,7 +73,7 @@ struct ConfirmBody {
     password: String,
 }
 
-/// An account as its owner sees it.
+/// The caller's account.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Account<'a> {
@@ -93,7 +94,7 @@ impl<'a> From<&'a Tenant> for Account<'a> {
 struct Session<'a> {
     /// The HTTP status.
     code: u16,
-    /// For people.
+    /// Text for people, in the language of `Accept-Language`.
     message: &'a str,
     /// A user token.
     token: &'a str,
@@ -109,7 +110,7 @@ fn session(status: StatusCode, message: Message, locale: Locale, app: &App, tena
     })
 }
 
-/// Make an account.
+/// Create an account.
 #[utoipa::path(
     tag = "accounts",
     operation_id = "signUp",
@@ -158,7 +159,7 @@ pub(crate) async fn sign_in(
     Ok(session(StatusCode::OK, Message::SignedIn, locale, &app, &tenant))
 }
 
-/// Show the own account.
+/// Show the caller's account.
 #[utoipa::path(
     tag = "accounts",
     operation_id = "showAccount",
@@ -170,8 +171,10 @@ pub(crate) async fn me(token: UserToken, locale: Locale) -> HttpResponse {
     answer(StatusCode::OK, Message::Ok, locale, Account::from(token.user()))
 }
 
-/// Change the password. Every earlier token of the user and of the user's domains is revoked; with `endSecretsSince`, client
-/// secrets are retired too.
+/// Change the password.
+///
+/// Earlier tokens of the user and of the user's domains are revoked. With `endSecretsSince`, client secrets are retired
+/// too.
 #[utoipa::path(
     tag = "accounts",
     operation_id = "changePassword",
@@ -191,10 +194,11 @@ pub(crate) async fn change_password(
     Ok(done(Message::PasswordChanged, locale))
 }
 
-/// Sign out: end this user token, or, with `everywhere`, every token of the user and of the user's domains.
+/// Sign out.
 ///
-/// The domains' clients get new tokens with their secrets. This works also when `LIMIT_CHANGES` is used up. A request without
-/// a body ends this token.
+/// Revokes this user token or, with `everywhere`, every token of the user and of the user's domains. Clients can
+/// request new tokens with their secrets. A request without a body revokes this token only. `LIMIT_CHANGES` does not
+/// apply.
 #[utoipa::path(
     tag = "accounts",
     operation_id = "signOut",
@@ -214,8 +218,9 @@ pub(crate) async fn sign_out(
     Ok(done(if everywhere { Message::SignedOutEverywhere } else { Message::SignedOut }, locale))
 }
 
-/// Delete the own account with its domains and posts. Its tokens are refused at once; its data is removed soon after; its
-/// username stays taken.
+/// Delete the caller's account with its domains and posts.
+///
+/// Its tokens are refused at once. Its data is deleted soon after. Its username stays reserved.
 #[utoipa::path(
     tag = "accounts",
     operation_id = "deleteAccount",

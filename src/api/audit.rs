@@ -1,4 +1,4 @@
-//! The audit log as a user sees it: what was done to the own account, domains and posts, by whom and from where.
+//! A user's part of the audit log: events of the caller's account, domains and posts.
 
 use actix_web::{HttpResponse, get, web};
 use serde::Serialize;
@@ -13,29 +13,29 @@ use crate::gate::bearer::UserToken;
 use crate::id::UserId;
 use crate::locale::Locale;
 
-/// Something that was done. Without the row's number, which no other route takes.
+/// An event of the audit log. The row's number is left out, because no other route takes it.
 #[derive(Serialize, ToSchema)]
 struct Event {
     /// Unix seconds.
     at: i64,
-    /// Who did it: `usr_...`, `dom_...`, `anyone` (without a token), `operator`, `server`, or `other` (another user).
+    /// `usr_...`, `dom_...`, `anyone` (without a token), `operator`, `server`, or `other` (another user).
     actor: String,
-    /// The network address that it came from, if it came from one and not from another user's.
+    /// The network address of the actor, if known. Never that of another user.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     address: Option<String>,
-    /// What was done, such as `domain.registered`.
+    /// Such as `domain.registered`.
     action: String,
-    /// What it was done to: a public id or a number.
+    /// A public id or a number.
     target: String,
-    /// What else is worth knowing.
+    /// Further facts, which depend on the action.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = Option<Object>)]
     detail: Option<Value>,
 }
 
 impl Event {
-    /// The row as that tenant may see it: who proved a host is nothing to the one who lost it.
+    /// The row as `tenant` may see it: who took over a host is not shown to the user who lost it.
     fn of(row: Row, tenant: UserId) -> Event {
         let is_another = row.actor.starts_with("usr_") && row.actor != tenant.to_string();
         Event {
@@ -49,7 +49,7 @@ impl Event {
     }
 }
 
-/// List what was done to the own account, domains and posts, newest first.
+/// List the events of the caller's account, domains and posts, newest first.
 #[utoipa::path(
     tag = "accounts",
     operation_id = "listAudit",

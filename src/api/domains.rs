@@ -1,4 +1,4 @@
-//! Domains of the signed-in user.
+//! The domains of the signed-in user.
 
 mod public_keys;
 
@@ -25,14 +25,14 @@ use crate::locale::{Locale, Message};
 use crate::plan::Plan;
 use crate::token::present;
 
-/// A domain to be registered.
+/// A domain to register.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NewDomain {
-    /// A host name such as `shop.example.com`, with a port if it has one; the default port is dropped. It must be a valid
-    /// internationalised name (IDNA), public, and no public suffix such as `co.uk`; `localhost` is for local tests only.
-    // Parts of at most 63 characters, 253 together; `localhost`, or two parts and more, of which the last begins with no
-    // digit; a port.
+    /// A host name such as `shop.example.com`, with an optional port. The default port is dropped. It must be a valid
+    /// internationalized name (IDNA) and not a public suffix such as `co.uk`. `localhost` is for local tests only.
+    // The pattern: labels of at most 63 characters and 253 in total; `localhost`, or at least two labels, the last of
+    // which does not begin with a digit; an optional port.
     #[schema(pattern = "^(?!.*[0-9A-Za-z-]{64})(?![!-9;-~]{254})\
         (?:[Ll][Oo][Cc][Aa][Ll][Hh][Oo][Ss][Tt]\
         |(?:[^\\x00-/:-@\\[-`{-\\xA0](?:(?:-|[^\\x00-/:-@\\[-`{-\\xA0])*[^\\x00-/:-@\\[-`{-\\xA0])?\\.)+(?![0-9])[^\\x00-/:-@\\[-`{-\\xA0](?:(?:-|[^\\x00-/:-@\\[-`{-\\xA0])*[^\\x00-/:-@\\[-`{-\\xA0])?)\
@@ -41,21 +41,21 @@ struct NewDomain {
     #[serde(rename = "type")]
     #[schema(value_type = Plan)]
     plan: String,
-    /// The scopes that its tokens may have; all that the server knows if absent.
+    /// Scopes that the domain's tokens may have. Defaults to all scopes of the server.
     #[serde(default, deserialize_with = "present")]
     #[schema(schema_with = known_scopes, required = false)]
     scopes: Option<Vec<String>>,
-    /// The audiences that its tokens may be for; all that the server knows if absent.
+    /// Audiences that the domain's tokens may have. Defaults to all audiences of the server.
     #[serde(default, deserialize_with = "present")]
     #[schema(schema_with = known_audiences, required = false)]
     audiences: Option<Vec<String>>,
-    /// Public keys by which it proves itself instead of a secret (`private_key_jwt`, RFC 7523).
+    /// Public keys for `private_key_jwt` (RFC 7523) instead of a client secret.
     #[serde(default, deserialize_with = "present")]
     #[schema(nullable = false, value_type = Option<PublicKeys>)]
     jwks: Option<Value>,
 }
 
-/// A change of a domain; what is absent stays.
+/// A change of a domain. Absent members are left as they are.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(min_properties = 1)]
@@ -63,54 +63,54 @@ struct DomainChange {
     #[serde(rename = "type", default, deserialize_with = "present")]
     #[schema(nullable = false, value_type = Option<Plan>)]
     plan: Option<String>,
-    /// Other keys, of a domain that has keys. Where one of the former is not among them, earlier tokens end.
+    /// New keys of a domain that has keys. If a former key is missing from them, earlier tokens are revoked.
     #[serde(default, deserialize_with = "present")]
     #[schema(nullable = false, value_type = Option<PublicKeys>)]
     jwks: Option<Value>,
 }
 
-/// A domain as its owner sees it.
+/// A domain.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct DomainView {
-    /// The public id, which is the OAuth 2.0 `client_id`.
+    /// The public id, which is also the OAuth 2.0 `client_id`.
     id: String,
     host: String,
     #[serde(rename = "type")]
     #[schema(value_type = Plan)]
     plan: &'static str,
-    /// Suspended by the operator: it gets no tokens.
+    /// Whether the operator suspended the domain. It gets no tokens.
     suspended: bool,
     /// Unix seconds.
     created_at: i64,
-    /// The scopes that its tokens may have, if not all.
+    /// Scopes that the domain's tokens may have. Absent if all are allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     scopes: Option<Vec<String>>,
-    /// The audiences that its tokens may be for, if not all.
+    /// Audiences that the domain's tokens may have. Absent if all are allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     audiences: Option<Vec<String>>,
-    /// The public keys of a domain that has no secret. There are none after the owner ended them (`endSecretsSince`).
+    /// The public keys of a domain without a secret. Empty after a password change with `endSecretsSince`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = Option<PresentKeys>)]
     jwks: Option<Value>,
-    /// Whether control of the host is proven.
+    /// Whether control of the host is verified.
     proven: bool,
-    /// Unix seconds since when it is.
+    /// When control of the host was verified, in Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     proven_at: Option<i64>,
-    /// Somebody else has proven the host: the domain gets no tokens.
+    /// Whether another user verified the host. The domain gets no tokens.
     ousted: bool,
-    /// Neither verified nor used for 90 days: the domain gets no tokens until its owner changes it, makes a new secret or
-    /// verifies the host, or the operator changes it.
+    /// Whether the domain was neither verified nor used for 90 days. It gets no tokens until its owner changes it,
+    /// creates a secret or verifies the host, or until the operator changes it.
     dormant: bool,
-    /// What to publish on the host to prove control of it; shown at registration, and at its own URL.
+    /// How to verify control of the host. Shown at registration and at its own URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     verification: Option<Verification>,
-    /// Shown at registration only: keep it.
+    /// Shown at registration only. Store it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     client_secret: Option<String>,
@@ -138,7 +138,7 @@ impl From<Domain> for DomainView {
     }
 }
 
-/// Register a domain. Its client secret is shown in this answer and never again.
+/// Register a domain. Its client secret is shown in this response only.
 #[utoipa::path(
     tag = "domains",
     operation_id = "registerDomain",
@@ -176,7 +176,7 @@ pub(crate) async fn register(
     Ok(answer(StatusCode::CREATED, message, locale, DomainView { verification, client_secret, ..domain.into() }))
 }
 
-/// List the own domains.
+/// List the caller's domains.
 #[utoipa::path(
     tag = "domains",
     operation_id = "listDomains",
@@ -234,7 +234,7 @@ pub(crate) async fn change(
     Ok(tagged(StatusCode::OK, Message::DomainChanged, locale, view))
 }
 
-/// Whether a domain is still as the caller saw it, where that is demanded.
+/// Checks `If-Match` against the domain.
 fn unchanged(domain: &Domain, if_match: &IfMatch) -> Result<()> {
     match if_match.demands() {
         true => if_match.check(&DomainView::from(domain.clone())),
@@ -242,7 +242,7 @@ fn unchanged(domain: &Domain, if_match: &IfMatch) -> Result<()> {
     }
 }
 
-/// Delete a domain with its secrets. Its tokens are revoked. One that the operator suspended stays.
+/// Delete a domain with its secrets. Its tokens are revoked. A domain that the operator suspended cannot be deleted.
 #[utoipa::path(
     tag = "domains",
     operation_id = "deleteDomain",

@@ -1,5 +1,5 @@
-//! Entity tags: whoever changes something may demand that it is still as they saw it (RFC 9110 §13.1.1), so that of two who
-//! change the same, the later one learns of the earlier.
+//! Entity tags: a client can make a change conditional on the version that it read, with `If-Match` (RFC 9110 §13.1.1),
+//! so that concurrent changes are not lost.
 
 use std::fmt::Write;
 use std::future::{Ready, ready};
@@ -16,7 +16,7 @@ use super::answer;
 use crate::error::{Error, Result};
 use crate::locale::{Locale, Message};
 
-/// The tag of something as its owner sees it: 128 bits of the SHA-256 of its JSON.
+/// The entity tag of a representation: the first 128 bits of the SHA-256 of its JSON.
 fn tag(view: &impl Serialize) -> String {
     let json = serde_json::to_vec(view).expect("a view is plain data");
     let mut tag = String::from('"');
@@ -26,7 +26,7 @@ fn tag(view: &impl Serialize) -> String {
     tag + "\""
 }
 
-/// An answer that shows one thing, with its tag.
+/// A response with one object and its `ETag`.
 pub(super) fn tagged(
     status: StatusCode,
     message: Message,
@@ -39,30 +39,26 @@ pub(super) fn tagged(
     answer
 }
 
-/// What `If-Match` demands; without it, nothing.
+/// The precondition `If-Match`.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 pub(crate) struct IfMatch {
-    /// The `ETag` of what is to be changed, as the caller saw it, or several; `*` for any. Without it, nothing is demanded.
+    /// One or more `ETag` values, one of which the current version must have, or `*` for any version.
     #[param(rename = "If-Match", value_type = Option<String>, nullable = false)]
     tags: Option<Vec<String>>,
 }
 
 impl IfMatch {
-    /// Whether anything is demanded.
     pub(super) fn demands(&self) -> bool {
         self.tags.is_some()
     }
 
     /// # Errors
-    /// When it is not as the caller saw it.
+    /// [`Error::Changed`] if no tag matches.
     pub(super) fn check(&self, view: &impl Serialize) -> Result<()> {
         let Some(known) = &self.tags else { return Ok(()) };
         let now = tag(view);
-        match known.iter().any(|known| known == "*" || *known == now) {
-            true => Ok(()),
-            false => Err(Error::Changed),
-        }
+        if known.iter().any(|known| known == "*" || *known == now) { Ok(()) } else { Err(Error::Changed) }
     }
 }
 

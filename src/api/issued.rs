@@ -1,6 +1,7 @@
-//! What a client may ask and do about tokens that it was issued: introspection (RFC 7662) and revocation (RFC 7009).
-//! Introspection tells it nothing of the tokens of others, and names no user: a resource server could take the name for
-//! one of its own users (RFC 7662 §2.2 means the resource owner, whom client credentials do not have).
+//! Token introspection (RFC 7662) and revocation (RFC 7009), for a client's own tokens.
+//!
+//! Introspection has no `username`: it means the resource owner (RFC 7662 §2.2), which the client credentials grant
+//! does not have.
 
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use serde::Serialize;
@@ -13,31 +14,30 @@ use crate::gate::bearer::Bearer;
 use crate::gate::client::FormClient;
 use crate::locale::{Locale, Message};
 
-/// A token, and what helps to find it.
+/// A token and the client's credentials.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the form; `Form` reads it")]
 struct TokenHint {
-    /// The token.
     #[schema(min_length = 1)]
     token: String,
-    /// Ignored: every token of ours is found without it.
+    /// Ignored: the server recognizes its tokens without a hint.
     #[schema(nullable = false)]
     token_type_hint: Option<String>,
-    /// The domain's public id, unless HTTP Basic names it.
+    /// The domain's public id. Optional with HTTP Basic.
     #[schema(nullable = false)]
     client_id: Option<String>,
-    /// The secret, unless HTTP Basic has it.
+    /// The client secret. Not allowed with HTTP Basic.
     #[schema(nullable = false, format = Password)]
     client_secret: Option<String>,
-    /// `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`, with a signature instead of a secret (RFC 7523).
+    /// `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`, if the client authenticates by an assertion (RFC 7523).
     #[schema(nullable = false)]
     client_assertion_type: Option<String>,
-    /// The signature.
+    /// A JWT that the client signed.
     #[schema(nullable = false)]
     client_assertion: Option<String>,
 }
 
-/// What an active token says (RFC 7662 §2.2). Of every other one, whatever the reason, `active` alone is answered.
+/// The state of a token (RFC 7662 §2.2). A token that is not active has `active` only.
 #[derive(Serialize, ToSchema)]
 struct Introspection<'a> {
     active: bool,
@@ -64,7 +64,7 @@ struct Introspection<'a> {
     /// The domain's host.
     #[schema(required = false)]
     host: &'a str,
-    /// Whether control of that host was verified when the token was issued.
+    /// Whether control of the host was verified when the token was issued.
     #[schema(required = false)]
     host_verified: bool,
 }
@@ -72,11 +72,10 @@ struct Introspection<'a> {
 /// A token that is not active.
 #[derive(Serialize)]
 struct Inactive {
-    /// Always false.
     active: bool,
 }
 
-/// Tell whether a token of the calling client is live, and what it says (RFC 7662).
+/// Introspect a token of the calling client (RFC 7662).
 #[utoipa::path(
     tag = "token",
     operation_id = "introspectToken",
@@ -108,12 +107,12 @@ pub(crate) async fn introspect(client: FormClient, req: HttpRequest, app: web::D
     }))
 }
 
-/// Revoke a token of the calling client (RFC 7009). It is refused from the answer on here, and within two seconds on other
-/// nodes.
+/// Revoke a token of the calling client (RFC 7009).
 ///
-/// What is no live token ends nothing, and the answer says so; a live token of anybody else is refused (RFC 7009 §2.1).
-/// Revoking costs nothing of the plan's limit, and has a share of the database of its own: a thief with a stolen token
-/// cannot use up what ends the theft.
+/// This node refuses the token once it has answered, and other nodes within two seconds. An inactive token is answered
+/// with 200, and the message says that nothing was revoked. An active token of another client is refused (RFC 7009
+/// §2.1). Revocation does not count against the plan's limit and has its own share of the database, so that a thief
+/// with a stolen token cannot prevent it.
 #[utoipa::path(
     tag = "token",
     operation_id = "revokeToken",
@@ -126,7 +125,7 @@ pub(crate) async fn introspect(client: FormClient, req: HttpRequest, app: web::D
 )]
 #[post("/revoke")]
 pub(crate) async fn revoke(client: FormClient, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
-    // While the clock is ahead, a token only seems to have expired.
+    // If the clock is ahead, a token that seems expired may still be valid.
     let Some(token) = live(&client, &app, app.trusted_now())? else {
         return Ok(done(Message::NothingRevoked, locale));
     };
@@ -140,13 +139,12 @@ pub(crate) async fn revoke(client: FormClient, app: web::Data<App>, locale: Loca
     Ok(done(Message::Revoked, locale))
 }
 
-/// The token of the form, if it is live at the time `now`.
+/// The form's token, if it is active at `now`.
 fn live(client: &FormClient, app: &App, now: i64) -> Result<Option<Bearer>> {
     let token = client.form.get("token").ok_or_else(|| Error::field("token", Message::Required))?;
     Ok(Bearer::judge(app, token, now).ok())
 }
 
-/// Whether a token was issued to that client.
 fn is_own(client: &FormClient, token: &Bearer) -> bool {
     token.domain().is_some_and(|domain| domain.id == client.id())
 }

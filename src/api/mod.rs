@@ -1,5 +1,6 @@
-//! The handlers, one file per group of URLs, and the shape of their answers. Wire structs live beside their handler: a
-//! row of the database is never serialised, so a new column cannot leak.
+//! The HTTP handlers, one file per group of URLs, and the bodies of their responses.
+//!
+//! A handler has its own wire structs. Database rows are never serialized, so a new column cannot leak.
 
 pub(crate) mod accounts;
 pub(crate) mod audit;
@@ -25,37 +26,35 @@ use utoipa::openapi::{Array, Ref};
 
 use crate::locale::{Locale, Message};
 
-/// The body of a success.
+/// The body of a successful response with one object.
 #[derive(Serialize, ToSchema)]
 struct Answer<T: ToSchema> {
     /// The HTTP status.
     code: u16,
-    /// For people.
+    /// Text for people, in the language of `Accept-Language`.
     message: &'static str,
-    /// The data.
     #[schema(schema_with = reference::<T>)]
     payload: T,
 }
 
-/// The body of a success that shows a list, or part of a long one.
+/// The body of a successful response with a list or a page of it.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct List<T: ToSchema> {
     /// 200.
     code: u16,
-    /// For people.
+    /// Text for people, in the language of `Accept-Language`.
     message: &'static str,
-    /// The items.
     #[schema(schema_with = references::<T>)]
     payload: Vec<T>,
-    /// Pass it as `cursor` for the next part; absent after the last one.
+    /// The `cursor` of the next page. Absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     next_cursor: Option<String>,
 }
 
-/// Refers to a schema by its name. A generic member would repeat the whole schema, and each copy would become a type of its
-/// own in generated clients.
+/// Refers to a schema by name. utoipa would inline the schema of a generic member, and client generators would make a
+/// separate type of each copy.
 fn reference<T: ToSchema>() -> Ref {
     Ref::from_schema_name(T::name())
 }
@@ -64,12 +63,12 @@ fn references<T: ToSchema>() -> Array {
     Array::new(reference::<T>())
 }
 
-/// The body of a success that has nothing to show.
+/// The body of a successful response without data.
 #[derive(Serialize, ToSchema)]
 struct Done {
     /// The HTTP status.
     code: u16,
-    /// For people.
+    /// Text for people, in the language of `Accept-Language`.
     message: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! Long lists, read in parts: which part a query asks for, and where the next one begins.
+//! Pagination of lists with `limit` and `cursor`.
 
 use std::fmt;
 
@@ -13,20 +13,20 @@ use crate::error::{Error, Result};
 use crate::id::number;
 use crate::locale::Message;
 
-/// Which part of a list.
+/// The query parameters of a paginated list.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
-    /// At most so many, 1 to 100; 50 if absent.
+    /// The maximum number of items, 1 to 100. Defaults to 50.
     #[param(value_type = Option<u8>, minimum = 1, maximum = 100, default = 50)]
     limit: Option<String>,
-    /// `nextCursor` of the part before.
-    // A positive number of eight bytes, as `Cursor` writes it.
+    /// `nextCursor` of the previous page.
+    // The pattern: the base64url form of a positive `i64` in big-endian order.
     #[param(pattern = "^(?!A{11}$)[A-Za-f][A-Za-z0-9_-]{9}[AEIMQUYcgkosw048]$")]
     cursor: Option<String>,
 }
 
-/// A part of a list that is being read.
+/// A requested page.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part {
     limit: i64,
@@ -34,7 +34,6 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Parses a query string.
     pub(super) fn parse(query: &str) -> Result<Part> {
         let query = web::Query::<PageQuery>::from_query(query).map_err(|_| Error::Malformed(Message::Malformed))?;
         let limit = match query.limit.as_deref().map(number) {
@@ -49,17 +48,16 @@ impl Part {
         Ok(Part { limit, after: cursor.transpose()? })
     }
 
-    /// Whether the list begins with it.
     pub(super) fn is_first(self) -> bool {
         self.after.is_none()
     }
 
-    /// What to read: one row more, which tells whether the list goes on.
+    /// The rows to read: one more than the limit, which shows whether another page follows.
     pub(super) fn page(self) -> Page {
         Page { limit: self.limit + 1, before: self.after.map(|cursor| cursor.0) }
     }
 
-    /// What was read, without the row more, and the cursor of the next part if there is one.
+    /// Drops the additional row and returns the cursor of the next page.
     pub(super) fn cut<T>(self, mut rows: Vec<T>, number: impl Fn(&T) -> i64) -> (Vec<T>, Option<String>) {
         let goes_on = rows.len() as i64 > self.limit;
         rows.truncate(self.limit as usize);
@@ -68,7 +66,7 @@ impl Part {
     }
 }
 
-/// Where a list goes on: after the row of this number. It holds a place and no right; the tenant's filter stands beside it.
+/// The number of the last row of the previous page. It grants nothing: every query also filters by tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cursor(i64);
 
@@ -87,6 +85,7 @@ impl fmt::Display for Cursor {
 }
 
 #[cfg(test)]
+#[expect(non_snake_case, reason = "a test is named `feature__condition`")]
 mod tests {
     use proptest::prelude::*;
 
@@ -94,12 +93,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_parses_to_itself(number in 1..i64::MAX) {
+        fn cursor__parses_to_itself(number in 1..i64::MAX) {
             prop_assert_eq!(Cursor::parse(&Cursor(number).to_string()), Some(Cursor(number)));
         }
 
         #[test]
-        fn a_text_is_the_only_spelling_of_a_cursor_or_none(text in ".*") {
+        fn cursor__has_one_spelling(text in ".*") {
             if let Some(cursor) = Cursor::parse(&text) {
                 prop_assert_eq!(cursor.to_string(), text);
             }

@@ -1,4 +1,4 @@
-//! Posts: the tenant's data behind the gate, and the model for a protected API of your own.
+//! Posts: data of a tenant, and the model for further resources.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, delete, get, post, put, web};
@@ -21,11 +21,11 @@ use crate::hashtag::{Hashtag, hashtags};
 use crate::id::{PostId, UserId};
 use crate::locale::{Locale, Message};
 
-/// What a post says.
+/// The content of a post.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PostBody {
-    /// 1 to 140 characters; `#word` in it is a hashtag.
+    /// 1 to 140 characters. `#word` is a hashtag.
     #[schema(pattern = "^[^\\x00-\\x08\\x0B\\x0C\\x0E-\\x1F\\x7F-\\x9F]{1,140}$")]
     content: String,
     /// An http or https URL of at most 200 characters.
@@ -49,12 +49,12 @@ impl PostBody {
 fn is_img(text: &str) -> bool {
     text.chars().count() <= 200
         && !text.chars().any(|character| character.is_control() || character.is_whitespace())
-        // The parser would forgive a missing slash.
+        // `Url::parse` accepts a missing slash.
         && text.contains("://")
         && Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
-/// A post as its tenant sees it.
+/// A post.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct PostView {
@@ -62,7 +62,7 @@ struct PostView {
     content: String,
     #[schema(required = true)]
     img: Option<String>,
-    /// The hashtags of the content, in the form in which they are found.
+    /// The hashtags of the content, normalized as for a search.
     hashtags: Vec<String>,
     /// Unix seconds.
     created_at: i64,
@@ -83,13 +83,12 @@ impl From<Post> for PostView {
     }
 }
 
-/// Answers with the posts that were read for that part.
 fn page(posts: Vec<Post>, part: Part, locale: Locale) -> HttpResponse {
     let (posts, next_cursor) = part.cut(posts, |post| post.id.get());
     list(posts.into_iter().map(PostView::from).collect(), next_cursor, locale)
 }
 
-/// List the own posts, newest first.
+/// List the caller's posts, newest first.
 #[utoipa::path(
     tag = "posts",
     operation_id = "listPosts",
@@ -110,7 +109,7 @@ pub(crate) async fn mine(
     Ok(page(posts, part, locale))
 }
 
-/// List the own posts with a hashtag, newest first.
+/// List the caller's posts with a hashtag, newest first.
 #[utoipa::path(
     tag = "posts",
     operation_id = "listPostsByHashtag",
@@ -131,14 +130,14 @@ pub(crate) async fn by_hashtag(
     let (tenant, hashtag) = (token.tenant(), Hashtag::parse(&title).ok_or_else(no_results)?);
     let read = move |conn: &mut Conn| Ok(post::list_with_hashtag(conn, tenant, &hashtag, part.page())?);
     let posts = app.db.read(token.holder(), read).await?;
-    // A later part may be empty, because posts were deleted since the one before.
+    // A later page may be empty, because posts were deleted since the previous one.
     match posts.is_empty() && part.is_first() {
         true => Err(no_results()),
         false => Ok(page(posts, part, locale)),
     }
 }
 
-/// Write a post.
+/// Create a post.
 #[utoipa::path(
     tag = "posts",
     operation_id = "createPost",
@@ -160,7 +159,8 @@ pub(crate) async fn create(
     let (tenant, now, most) = (token.tenant(), app.now(), app.config.posts_per_user);
     let caller = token.caller();
     let insert = move |conn: &mut Conn| {
-        // Posts that are written at the same moment do not see each other on PostgreSQL: at most one per connection more.
+        // On PostgreSQL, concurrent inserts do not see each other: the quota can be exceeded by one post per
+        // connection.
         if let Some(most) = most
             && post::has_as_many(conn, tenant, most)?
         {
@@ -195,7 +195,7 @@ pub(crate) async fn show(
     Ok(tagged(StatusCode::OK, Message::Ok, locale, view))
 }
 
-/// Replace what a post says.
+/// Replace the content of a post.
 #[utoipa::path(
     tag = "posts",
     operation_id = "changePost",
@@ -225,7 +225,7 @@ pub(crate) async fn change(
     Ok(tagged(StatusCode::OK, Message::PostChanged, locale, view))
 }
 
-/// Whether a post is still as the caller saw it, where that is demanded.
+/// Checks `If-Match` against the post.
 fn unchanged(conn: &mut Conn, tenant: UserId, id: PostId, if_match: &IfMatch) -> Result<()> {
     match if_match.demands() {
         true => if_match.check(&PostView::from(post::find_locked(conn, tenant, id)?.ok_or_else(not_found)?)),

@@ -1,4 +1,4 @@
-//! The client secrets of a domain: rotated at once or with an overlap, listed, retired one by one.
+//! Client secrets of a domain: rotate, list and retire.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, delete, get, post, web};
@@ -20,45 +20,44 @@ use crate::token::present;
 /// Seconds for which earlier secrets work after a rotation, unless the owner says otherwise.
 const DEFAULT_GRACE: i64 = 86_400;
 
-/// How to rotate.
+/// Options of a rotation.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Rotation {
-    /// Seconds that the old secrets still work, up to 30 days; a day if absent. With 0 they stop at once, and every token
-    /// of the domain ends.
+    /// Seconds for which the old secrets still work, up to 30 days. Defaults to a day. With 0 they stop working at
+    /// once, and every token of the domain is revoked.
     #[serde(default, deserialize_with = "present")]
     #[schema(nullable = false, minimum = 0, maximum = 2_592_000, default = 86_400)]
     grace_seconds: Option<i64>,
 }
 
-/// A secret as its owner sees it.
+/// A client secret.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct SecretView {
-    /// Its number.
     id: i64,
-    /// Its last four characters.
+    /// The last four characters of the secret.
     hint: String,
     /// Unix seconds.
     created_at: i64,
-    /// Who made it: the owner's public id, or `operator`; `null` of a secret from before this was noted.
+    /// The owner's public id, or `operator`. `null` if it is not known.
     #[schema(required)]
     created_by: Option<String>,
-    /// The network address from which it was made; `null` where the operator made it.
+    /// The network address from which the secret was created. `null` if the operator created it.
     #[schema(required)]
     created_from: Option<String>,
-    /// Unix seconds from which it no longer works; `null` is never.
+    /// When the secret stops working, in Unix seconds. `null` if it does not expire.
     #[schema(required)]
     expires_at: Option<i64>,
-    /// Unix seconds, some seconds late; `null` is never.
+    /// Unix seconds, updated with a delay of some seconds. `null` if the secret was never used.
     #[schema(required)]
     last_used_at: Option<i64>,
-    /// The network address of that use.
+    /// The network address of the last use.
     #[schema(required)]
     last_used_from: Option<String>,
-    /// It came from a browser, where anybody can read it: rotate it, and call from your server.
+    /// Whether a browser sent the secret, where anyone can read it. Rotate it, and request tokens from your server.
     leaked_to_browser: bool,
-    /// Shown in this answer only: keep it.
+    /// Shown in this response only. Store it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     client_secret: Option<String>,
@@ -81,10 +80,10 @@ impl SecretView {
     }
 }
 
-/// Make a new client secret. It is shown in this answer and never again.
+/// Create a new client secret. It is shown in this response only.
 ///
-/// The old ones go on for `graceSeconds`, so that servers can be changed one after the other. With 0, as after a leak, they
-/// stop at once, and the tokens that they got are revoked.
+/// The old secrets keep working for `graceSeconds`, so that your servers can be updated one by one. After a leak, use
+/// 0: the old secrets stop working at once, and the domain's tokens are revoked.
 #[utoipa::path(
     tag = "domains",
     operation_id = "rotateSecret",
@@ -110,7 +109,7 @@ pub(crate) async fn rotate(
     Ok(answer(StatusCode::CREATED, message, locale, SecretView { client_secret, ..SecretView::of(shown, None) }))
 }
 
-/// List the client secrets of a domain: by their last four characters, never whole.
+/// List the client secrets of a domain. Only the last four characters of each are shown.
 #[utoipa::path(
     tag = "domains",
     operation_id = "listSecrets",
@@ -125,7 +124,7 @@ pub(crate) async fn list(own: OwnDomain, app: web::Data<App>, locale: Locale) ->
     Ok(super::list(secrets.into_iter().map(|(shown, used)| SecretView::of(shown, used)).collect(), None, locale))
 }
 
-/// Retire one client secret at once. Every token that the domain has is revoked with it.
+/// Retire one client secret at once. Every token of the domain is revoked.
 #[utoipa::path(
     tag = "domains",
     operation_id = "retireSecret",

@@ -1,4 +1,4 @@
-//! Whether the process is up and may take traffic, and what answers where no route is.
+//! Liveness, readiness, and the response for an unknown path.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderValue, RETRY_AFTER};
@@ -16,21 +16,21 @@ use crate::locale::{Locale, Message};
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Readiness {
-    /// The process is about to end.
+    /// Whether the process is shutting down.
     draining: bool,
-    /// `up`; `away`: tokens are still issued and verified from memory, but nothing can be written; `lost`: the file was moved
-    /// or replaced; `older`: the database is older than what this server has seen of it, and the server is about to end.
+    /// `up`; `away`: tokens are still issued and verified from memory, but writes fail; `lost`: the database file was moved or
+    /// replaced; `older`: the database lost changes that this server has already read, and the server is about to exit.
     database: &'static str,
-    /// Seconds since the directory was known to be up to date.
+    /// Seconds since the directory was last up to date.
     directory_age_seconds: u64,
-    /// Domains in the directory.
+    /// The number of domains in the directory.
     domains: usize,
 }
 
-/// A directory older than this means that the database is away.
-const STALE: u64 = 5;
+/// Age of the directory in seconds from which the database counts as away.
+const STALE_AGE: u64 = 5;
 
-/// Tell whether the process is up.
+/// Check whether the process is up.
 #[utoipa::path(
     tag = "operations",
     operation_id = "healthz",
@@ -42,7 +42,7 @@ pub(crate) async fn healthz(locale: Locale) -> HttpResponse {
     done(Message::Ok, locale)
 }
 
-/// Tell whether the process may take traffic. It may without its database: what is known is served from memory.
+/// Check whether the process can take traffic. An unreachable database does not matter: tokens are served from memory.
 #[utoipa::path(
     tag = "operations",
     operation_id = "readyz",
@@ -60,23 +60,22 @@ pub(crate) async fn readyz(app: web::Data<App>, locale: Locale) -> HttpResponse 
         database: match age {
             _ if app.directory.is_outdated() => "older",
             _ if !app.db.was_intact() => "lost",
-            0..STALE => "up",
+            0..STALE_AGE => "up",
             _ => "away",
         },
         directory_age_seconds: age,
         domains: app.directory.domain_count(),
     };
-    match checks.draining || matches!(checks.database, "older" | "lost") {
-        false => answer(StatusCode::OK, Message::Ok, locale, checks),
-        true => {
-            let mut answer = answer(StatusCode::SERVICE_UNAVAILABLE, Message::Busy, locale, checks);
-            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            answer
-        }
+    if checks.draining || matches!(checks.database, "older" | "lost") {
+        let mut answer = answer(StatusCode::SERVICE_UNAVAILABLE, Message::Busy, locale, checks);
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        answer
+    } else {
+        answer(StatusCode::OK, Message::Ok, locale, checks)
     }
 }
 
-/// Answers where no route is.
+/// The response for an unknown path.
 pub(crate) async fn unmatched() -> Result<HttpResponse> {
     Err(not_found())
 }

@@ -1,4 +1,4 @@
-//! `/token`: a client's secret becomes an access token; and `/v1/test`, which shows what one says.
+//! `POST /token`, which issues access tokens, and `GET /v1/test`, which returns the claims of a token.
 
 use std::borrow::Cow;
 
@@ -17,43 +17,42 @@ use crate::gate::client::{Client, Form, TokenRequest};
 use crate::locale::{Locale, Message};
 use crate::token::Claims;
 
-/// Unix seconds from which the secret of the request no longer works.
+/// When the request's secret stops working, in Unix seconds.
 const SECRET_EXPIRES: HeaderName = HeaderName::from_static("x-secret-expires");
 
-/// The answer to plain JSON.
+/// The response to a JSON request.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Issued<'a> {
     /// 200.
     code: u16,
-    /// For people.
+    /// Text for people, in the language of `Accept-Language`.
     message: &'a str,
     /// The access token.
     #[schema(value_type = String)]
     token: &'a RawValue,
     /// Always `Bearer`.
     token_type: &'a str,
-    /// Seconds that the token lives.
+    /// The lifetime of the token in seconds.
     expires_in: i64,
-    /// Unix seconds from which the secret no longer works, once it was retired: take the new one before.
+    /// When the secret stops working, in Unix seconds. Present after a rotation: use the new secret before then.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     secret_expires_at: Option<i64>,
 }
 
-/// The answer to an OAuth 2.0 form (RFC 6749 §5.1).
+/// The response to an OAuth 2.0 form (RFC 6749 §5.1).
 #[derive(Serialize, ToSchema)]
 struct OAuthIssued<'a> {
-    /// The access token.
     #[schema(value_type = String)]
     access_token: &'a RawValue,
     /// Always `Bearer`.
     token_type: &'a str,
-    /// Seconds that the token lives.
+    /// The lifetime of the token in seconds.
     expires_in: i64,
-    /// What the token allows.
+    /// The granted scopes, separated by spaces.
     scope: &'a str,
-    /// Unix seconds from which the secret no longer works, once it was retired: take the new one before.
+    /// When the secret stops working, in Unix seconds. Present after a rotation: use the new secret before then.
     #[serde(rename = "secretExpiresAt", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     secret_expires_at: Option<i64>,
@@ -64,30 +63,30 @@ struct OAuthIssued<'a> {
 #[expect(dead_code, reason = "describes the form; `Form` reads it")]
 pub(crate) struct TokenForm {
     grant_type: GrantType,
-    /// The domain's public id, unless HTTP Basic names it.
+    /// The domain's public id. Optional with HTTP Basic.
     #[schema(nullable = false)]
     client_id: Option<String>,
-    /// The secret, unless HTTP Basic has it.
+    /// The client secret. Not allowed with HTTP Basic.
     #[schema(nullable = false, format = Password)]
     client_secret: Option<String>,
-    /// `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`, with a signature instead of a secret (RFC 7523).
+    /// `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`, if the client authenticates by an assertion (RFC 7523).
     #[schema(nullable = false)]
     client_assertion_type: Option<String>,
-    /// The signature: a JWT of the client's own.
+    /// A JWT that the client signed.
     #[schema(nullable = false)]
     client_assertion: Option<String>,
-    /// Scopes, separated by spaces; without it, all that the domain may have.
+    /// Scopes, separated by spaces. Defaults to all scopes that the domain may have.
     #[schema(nullable = false)]
     scope: Option<String>,
-    /// An audience that the token is to be for, or several of them; without it, the issuer (RFC 8707).
+    /// One or more audiences of the token (RFC 8707). Defaults to the issuer.
     #[schema(nullable = false)]
     resource: Option<Vec<String>>,
-    /// Another word for `resource`.
+    /// A synonym of `resource`.
     #[schema(nullable = false)]
     audience: Option<Vec<String>>,
 }
 
-/// The only grant.
+/// The grant type.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 #[expect(dead_code, reason = "describes the form; `Form` reads it")]
@@ -97,15 +96,15 @@ enum GrantType {
 
 /// Exchange client credentials for an access token (RFC 6749 §4.4).
 ///
-/// Send the credentials by HTTP Basic or in the form, not by both. `POST /v1/token` does the same in plain JSON. Each of the
-/// two paths accepts both kinds of body, and answers in kind.
+/// Send the credentials by HTTP Basic or in the form, but not both. `POST /v1/token` is the same for JSON. Both paths
+/// accept both kinds of body and respond in kind.
 #[utoipa::path(
     tag = "token",
     operation_id = "issueToken",
     request_body(
         content = TokenForm,
         content_type = "application/x-www-form-urlencoded",
-        // This is the default of OpenAPI, but without it openapi-generator joins the resources with commas.
+        // `explode` is the default, but without it openapi-generator joins the values with commas.
         encoding(("resource" = (explode = true)), ("audience" = (explode = true))),
     ),
     responses(
@@ -119,9 +118,9 @@ pub(crate) async fn issue(client: Client, app: web::Data<App>, locale: Locale) -
     issued(&client, &app, locale)
 }
 
-/// Exchange a client secret for an access token, in plain JSON.
+/// Exchange a client secret for an access token, in JSON.
 ///
-/// `POST /token` does the same for OAuth 2.0 libraries. Each of the two paths accepts both kinds of body, and answers in kind.
+/// `POST /token` is the same for OAuth 2.0 libraries. Both paths accept both kinds of body and respond in kind.
 #[utoipa::path(
     tag = "token",
     operation_id = "issueTokenV1",
@@ -138,7 +137,7 @@ pub(crate) async fn issue_v1(client: Client, app: web::Data<App>, locale: Locale
     issued(&client, &app, locale)
 }
 
-/// Answers with a token for what the request asks for: JSON gets plain JSON, a form gets that of OAuth 2.0.
+/// Issues the requested token. The response has the form of the request: JSON or OAuth 2.0.
 fn issued(client: &Client, app: &App, locale: Locale) -> Result<HttpResponse> {
     let domain = &client.live.domain;
     let grant = Grant::of(client.form.as_ref(), domain, &app.config);
@@ -149,7 +148,7 @@ fn issued(client: &Client, app: &App, locale: Locale) -> Result<HttpResponse> {
     if let Some(deadline) = secret_expires_at {
         answer.insert_header((SECRET_EXPIRES, deadline));
     }
-    // Enough for most: a body that grows to its size is copied three times.
+    // Large enough for most responses: without it, the buffer is reallocated three times.
     let mut body = Vec::with_capacity(token.get().len() + 256);
     let written = match &client.form {
         None => {
@@ -166,14 +165,14 @@ fn issued(client: &Client, app: &App, locale: Locale) -> Result<HttpResponse> {
     Ok(answer.content_type(ContentType::json()).body(body))
 }
 
-/// A token as JSON. It has no character that would have to be escaped, and to look for one at each of its bytes takes
-/// longer than the rest of the answer.
+/// The token as a JSON string. It has no character that must be escaped; serde would spend more time on the search for
+/// one than on the rest of the response.
 fn quoted(token: &str) -> Box<RawValue> {
     let quoted = ["\"", token, "\""].concat();
     RawValue::from_string(quoted).expect("base64url and dots")
 }
 
-/// What a token will allow, and for whom it will be.
+/// The scopes and audiences of a new token.
 struct Grant<'a> {
     /// Separated by spaces.
     scope: Cow<'a, str>,
@@ -181,8 +180,11 @@ struct Grant<'a> {
 }
 
 impl<'a> Grant<'a> {
-    /// What a form asks for, if the domain may have it all; without a form, or where the form does not say, all that the
-    /// domain may have, for the issuer (RFC 6749 §3.3, RFC 8707 §2).
+    /// Grants what the form requests. Defaults to all scopes of the domain and to the issuer as the audience (RFC 6749
+    /// §3.3, RFC 8707 §2).
+    ///
+    /// # Errors
+    /// If the domain may not have all that is requested.
     fn of(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config) -> Result<Grant<'a>> {
         match form.map(|form| form.get("grant_type")) {
             None | Some(Some("client_credentials")) => {}
@@ -216,14 +218,14 @@ fn audiences<'a>(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config)
     let mut known = config.audiences.iter().map(String::as_str).filter(|audience| allowed(audience));
     let mut asked = form.into_iter().flat_map(Form::resources).peekable();
     if asked.peek().is_none() {
-        // The issuer is the first of them.
+        // The issuer comes first.
         return known.next().map(|audience| vec![audience]).ok_or(Error::Target);
     }
     let known: Vec<&str> = known.collect();
     each_once(asked, |audience| known.contains(&audience)).ok_or(Error::Target)
 }
 
-/// What was asked for, without repetitions; `None` when it may not all be had.
+/// The requested names without duplicates. `None` if one of them is not allowed.
 fn each_once<'a>(asked: impl Iterator<Item = &'a str>, may_have: impl Fn(&'a str) -> bool) -> Option<Vec<&'a str>> {
     let mut granted = Vec::new();
     for name in asked {
@@ -237,7 +239,7 @@ fn each_once<'a>(asked: impl Iterator<Item = &'a str>, may_have: impl Fn(&'a str
     Some(granted)
 }
 
-/// Show what the token says.
+/// Return the claims of the token.
 #[utoipa::path(
     tag = "token",
     operation_id = "testToken",

@@ -1,4 +1,4 @@
-//! What a domain did, day by day, for its owner.
+//! Usage counters of a domain per day, for its owner.
 
 use std::collections::BTreeMap;
 
@@ -15,29 +15,29 @@ use crate::id::{DomainId, number};
 use crate::locale::{Locale, Message};
 use crate::usage::{DAY, date};
 
-/// Which days.
+/// The query parameters.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Days {
-    /// How many days, today included: 1 to 400, 30 if absent.
+    /// The number of days up to today, 1 to 400. Defaults to 30.
     #[param(value_type = Option<i64>, minimum = 1, maximum = 400, default = 30)]
     days: Option<String>,
 }
 
-/// One day.
+/// The counters of one day.
 #[derive(Serialize, ToSchema)]
 struct Day {
-    /// Such as `2026-11-22`, in UTC.
+    /// A date in UTC, such as `2026-11-22`.
     day: String,
-    /// Access tokens issued.
+    /// Issued access tokens.
     tokens: i64,
-    /// How many of those were needless: the token before had most of its life left.
+    /// Access tokens that were issued while the previous one had most of its lifetime left.
     needless: i64,
-    /// Tokens presented and taken.
+    /// Accepted tokens.
     calls: i64,
-    /// Refused requests that were certainly this domain's, by reason.
+    /// Refused requests by `reason`. Only requests of identified clients count.
     refused: BTreeMap<String, i64>,
-    /// Requests by the version of the API that they were for, whatever the answer.
+    /// Requests by version of the API, whether accepted or refused.
     versions: BTreeMap<String, i64>,
 }
 
@@ -58,7 +58,7 @@ impl Day {
     }
 }
 
-/// Show what a domain did, day by day: tokens, calls and refusals. It is at most a second or two behind.
+/// Show a domain's tokens, calls and refusals per day. The counters are at most two seconds late.
 #[utoipa::path(
     tag = "domains",
     operation_id = "showUsage",

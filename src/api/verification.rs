@@ -1,4 +1,4 @@
-//! Proving control of a domain's host: what to publish, and the try.
+//! Verification of control of a domain's host by a challenge in DNS or in a file on the host.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, get, post, web};
@@ -16,38 +16,40 @@ use crate::id::DomainId;
 use crate::locale::{Locale, Message};
 use crate::proof::Look;
 
-/// The proof of control of a host: publish the record or the file, then `POST` to this URL.
+/// The state of a host's verification. To verify the host, publish the record or the file, then `POST` to this URL.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Verification {
+    /// Whether control of the host is verified.
     proven: bool,
-    /// Unix seconds since when it is.
+    /// When control of the host was verified, in Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     proven_at: Option<i64>,
-    /// Unix seconds since when the proof has not been found any more; after 7 days it ends.
+    /// Since when the challenge is no longer found, in Unix seconds. After 7 days the verification ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     failing_since: Option<i64>,
-    /// Unix seconds until which the challenge is good; what proved a host has to stay.
+    /// When the challenge expires, in Unix seconds. The challenge of a verified host does not expire and must stay
+    /// published.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     expires_at: Option<i64>,
-    /// The record to publish in DNS; absent when the challenge ran out, and a `POST` makes a new one.
+    /// The DNS record to publish. Absent if the challenge has expired: a `POST` creates a new one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     dns: Option<TxtRecord>,
-    /// Or the file to publish on the host.
+    /// The file to publish on the host, instead of the record.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     file: Option<ChallengeFile>,
-    /// What a try found, in the order of looking.
+    /// The checks of this attempt, in their order.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     tried: Option<Vec<Tried>>,
 }
 
-/// A record in DNS.
+/// A DNS record.
 #[derive(Serialize, ToSchema)]
 struct TxtRecord {
     name: String,
@@ -60,27 +62,27 @@ struct TxtRecord {
 /// A file on the host.
 #[derive(Serialize, ToSchema)]
 struct ChallengeFile {
-    /// Either is enough.
+    /// The file must be at one of these URLs.
     urls: Vec<String>,
-    /// The whole content; white space at its end does no harm.
+    /// The whole content. Trailing white space is ignored.
     content: String,
 }
 
-/// One look.
+/// The result of one check.
 #[derive(Serialize, ToSchema)]
 struct Tried {
     /// `dns` or `file`.
     method: &'static str,
     /// The name of the record, or the URL of the file.
     at: String,
-    /// A stable word, such as `match`, `noRecord` or `unreachable`.
+    /// A stable word for programs, such as `match`, `noRecord` or `unreachable`.
     found: &'static str,
-    /// The same for people.
+    /// Text for people, in the language of `Accept-Language`.
     message: &'static str,
 }
 
 impl Verification {
-    /// For a domain without a challenge.
+    /// The view of a domain without a challenge.
     fn nothing_wanted(domain: &Domain) -> Verification {
         Verification {
             proven: domain.proven_at.is_some(),
@@ -93,7 +95,7 @@ impl Verification {
         }
     }
 
-    /// For a domain with that challenge.
+    /// The view of a domain with this challenge.
     pub(super) fn wanted(domain: &Domain, wanted: &Wanted) -> Verification {
         let Wanted { challenge, expires_at, failing_since } = wanted;
         let value = challenge.value();
@@ -115,7 +117,7 @@ fn tried(looks: &[Look], locale: Locale) -> Option<Vec<Tried>> {
     Some(looks.iter().map(tried).collect())
 }
 
-/// Show what proves control of the host.
+/// Show how to verify control of the host.
 #[utoipa::path(
     tag = "domains",
     operation_id = "showVerification",
@@ -133,11 +135,11 @@ pub(crate) async fn show(own: OwnDomain, app: web::Data<App>, locale: Locale) ->
     Ok(answer(StatusCode::OK, Message::Ok, locale, view))
 }
 
-/// Prove control of the host now.
+/// Verify control of the host now.
 ///
-/// Looks for the TXT record, then for the file. Proving takes the host over from registrations that are not proven. Where
-/// another user's registration is, its proof is looked at now: if it is missing, or that user or domain is suspended, the host
-/// is taken over too. At most 5 tries a minute.
+/// The server checks the TXT record, then the file. A verified domain supersedes unverified registrations of the same
+/// host. If another user verified the host before, that user's challenge is checked again: the host is taken over if it
+/// is missing or if the user or the domain is suspended. At most 5 attempts a minute.
 #[utoipa::path(
     tag = "domains",
     operation_id = "verifyDomain",

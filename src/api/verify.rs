@@ -1,17 +1,17 @@
-//! `/verify`: a reverse proxy asks who calls, and whether it may go on. Works with nginx `auth_request`, the ForwardAuth of
-//! Traefik and Caddy, Envoy `ext_authz` and HAProxy; see `deploy/`.
+//! `/verify`: forward authentication for reverse proxies: nginx `auth_request`, ForwardAuth of Traefik and Caddy, Envoy
+//! `ext_authz` and HAProxy. `deploy/` has configurations.
 //!
-//! **Method and path.** A proxy asks about a request of its caller. Some proxies keep the caller's method, and some append
-//! the caller's path, so `/verify` and all paths below it are answered alike for every method.
+//! **Method and path.** Some proxies keep the method of the caller's request, and some append its path. So `/verify` and all
+//! paths below it behave alike for every method.
 //!
-//! **Demands.** The operator states in the query, or in headers that the proxy sets, what the token must be good for. A
-//! caller can never state that. So a demand that also stands in the caller's own query is refused, as is one behind an
-//! appended path: there, the query is the caller's. A header only adds to what is demanded without it, because a caller can
-//! send such a header through a proxy that does not set it.
+//! **Requirements.** The operator states requirements for the token in the query, or in headers that the proxy sets. A caller
+//! must not be able to state them. So a requirement is refused if it is also in the caller's own query, or if a path
+//! was appended, because then the query is the caller's. A header can only add requirements, because a caller can send
+//! it through a proxy that does not set it.
 //!
-//! **Pre-flights.** A browser sends no token with one. The files of `deploy/` send a pre-flight here instead of to the API,
-//! as `OPTIONS /verify`, and the answer goes back to the browser ([`crate::gate`] has it beside all other pre-flights). The
-//! request that follows still needs its token.
+//! **Preflights.** A browser sends no token with a preflight. The configurations in `deploy/` forward it as
+//! `OPTIONS /verify` instead of to the API, and return the answer of [`crate::gate`] to the browser. The request that follows
+//! still needs its token.
 
 use std::borrow::Cow;
 use std::sync::Once;
@@ -30,36 +30,37 @@ use crate::gate::routes::FOR_PROXIES;
 use crate::host::Host;
 use crate::locale::Message;
 
-/// All but the unreserved characters of RFC 3986 §2.3.
+/// All characters except the unreserved ones of RFC 3986 §2.3.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What the operator demands of the token.
+/// The operator's requirements for the token.
 #[derive(Default, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Demands<'a> {
-    /// Scopes, separated by spaces, all of which the token must carry.
+    /// Scopes that the token must have, separated by spaces.
     #[param(required = false, pattern = "\\S")]
     scope: Option<Cow<'a, str>>,
-    /// The audience that the token must be for. If absent: the issuer, or, of a user token, the account.
+    /// The audience that the token must have. Defaults to the issuer, or to the account audience for a user token.
     #[param(required = false, pattern = "\\S")]
     audience: Option<Cow<'a, str>>,
-    /// The host that the token's domain must have, with its default port or without. Control of it must be verified, unless
-    /// `UNVERIFIED_HOSTS` is `allow`.
+    /// The host that the token's domain must have. A default port may be given or left out. Control of the host must be
+    /// verified unless `UNVERIFIED_HOSTS` is `allow`.
     #[param(required = false, pattern = "\\S")]
     host: Option<Cow<'a, str>>,
 }
 
-/// How the name of each header begins in which a proxy states a demand. It ends with the name that the demand has in a query.
+/// Prefix of the headers in which a proxy states requirements. The name of the query parameter follows.
 const DEMAND_HEADER: &str = "x-gatebird-require-";
 
 impl<'a> Demands<'a> {
-    /// Reads the demands of a query that the operator wrote.
+    /// Reads the requirements in the query, which must not be the caller's.
     fn of_query(req: &'a HttpRequest) -> Result<Demands<'a>> {
         let query = req.query_string();
         if req.match_info().as_str() != FOR_PROXIES {
-            return match pairs(query.as_bytes()).any(|(name, _)| Demands::default().place(&name).is_some()) {
-                true => Err(stated_by_caller()),
-                false => Ok(Demands::default()),
+            return if pairs(query.as_bytes()).any(|(name, _)| Demands::default().place(&name).is_some()) {
+                Err(stated_by_caller())
+            } else {
+                Ok(Demands::default())
             };
         }
         let mut demands = Demands::default();
@@ -72,7 +73,6 @@ impl<'a> Demands<'a> {
         Ok(demands)
     }
 
-    /// Reads the demands of the headers.
     fn of_headers(headers: &'a HeaderMap) -> Result<Demands<'a>> {
         let mut demands = Demands::default();
         for (header, value) in headers {
@@ -84,14 +84,13 @@ impl<'a> Demands<'a> {
         Ok(demands)
     }
 
-    /// Adds a demand. One that is not understood must not be passed over.
+    /// Adds a requirement. An unknown, empty or repeated one is an error, because it must not be ignored.
     fn add(&mut self, name: &str, value: Cow<'a, str>) -> Result<()> {
         let place = self.place(name).filter(|place| place.is_none() && !value.trim().is_empty());
         *place.ok_or(Error::Malformed(Message::Malformed))? = Some(value);
         Ok(())
     }
 
-    /// Where the demand of that name stands.
     fn place(&mut self, name: &str) -> Option<&mut Option<Cow<'a, str>>> {
         match name {
             "scope" => Some(&mut self.scope),
@@ -101,7 +100,7 @@ impl<'a> Demands<'a> {
         }
     }
 
-    /// Why the bearer does not meet the demands, if so.
+    /// The error for the first requirement that the bearer does not meet.
     fn unmet(&self, bearer: &Bearer, app: &App) -> Option<Error> {
         if self.audience.as_ref().is_some_and(|audience| !bearer.is_for(audience)) {
             return Some(Error::TokenInvalid);
@@ -124,25 +123,26 @@ fn pairs(query: &[u8]) -> form_urlencoded::Parse<'_> {
     form_urlencoded::parse(query)
 }
 
-/// Refuses a demand that the caller may have stated, and tells the operator the remedy once.
+/// The refusal of a requirement that the caller may have stated. Logs the remedy for the operator once.
 fn stated_by_caller() -> Error {
     static TOLD: Once = Once::new();
     TOLD.call_once(|| {
         log::warn!(
-            "refused at /verify: the reverse proxy passes on the caller's own query; it must ask for a fixed target, such as \
-             /verify? with an empty query, and can state its demands in X-Gatebird-Require-Scope, -Audience and -Host"
+            "a request to /verify is refused: the reverse proxy passes on the caller's query. Let it request a fixed target, \
+             such as /verify? with an empty query, and state requirements in X-Gatebird-Require-Scope, -Audience and -Host"
         );
     });
     Error::Malformed(Message::DemandOfCaller)
 }
 
-/// Tell a reverse proxy who calls.
+/// Verify a token for a reverse proxy.
 ///
-/// The token is read from `Authorization` alone. The identity stands in `X-Gatebird-User`, `-Nick` (percent-encoded UTF-8),
-/// `-Domain`, `-Host`, `-Host-Verified` (`true` or `false`), `-Scope` and `-Token-Expires` (Unix seconds). All of them are
-/// always there, and empty where the token has no such thing, so that they replace whatever a caller invented. Refusals are
-/// 401 or 403 only, with `X-Gatebird-Reason`. Every method is answered, and so is every path below this one. The headers
-/// `X-Gatebird-Require-Scope`, `-Audience` and `-Host` add to the demands of the query.
+/// The token is read from `Authorization` only. The response states the identity in `X-Gatebird-User`, `-Nick`
+/// (percent-encoded UTF-8), `-Domain`, `-Host`, `-Host-Verified` (`true` or `false`), `-Scope` and `-Token-Expires`
+/// (Unix seconds). Every header is always set, if only to an empty value, so that it replaces one that the caller
+/// invented. Refusals are 401 or 403, with the reason in `X-Gatebird-Reason`. Every method and every path below this
+/// one behaves alike. The headers `X-Gatebird-Require-Scope`, `-Audience` and `-Host` add to the requirements of the
+/// query.
 #[utoipa::path(
     tag = "token",
     operation_id = "verifyToken",
@@ -164,7 +164,7 @@ pub(crate) async fn verify(req: HttpRequest, app: web::Data<App>) -> Result<Http
     identity(req, app).await
 }
 
-/// The answer of [`verify`], which is the same below its path.
+/// The handler of `/verify` and of all paths below it.
 pub(crate) async fn identity(req: HttpRequest, app: web::Data<App>) -> Result<HttpResponse> {
     let bearer = admitted(&req, &app).map_err(|error| Error::AtProxy(Box::new(error)))?;
     let claims = bearer.claims();
@@ -187,7 +187,7 @@ pub(crate) async fn identity(req: HttpRequest, app: web::Data<App>) -> Result<Ht
     Ok(answer.finish())
 }
 
-/// The caller, if it meets every demand.
+/// The caller, if the token meets every requirement.
 fn admitted(req: &HttpRequest, app: &App) -> Result<Bearer> {
     let (of_query, of_headers) = (Demands::of_query(req)?, Demands::of_headers(req.headers())?);
     let bearer = Bearer::presented(req, app, of_query.audience.as_deref())?;

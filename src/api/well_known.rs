@@ -1,5 +1,4 @@
-//! What others need to know before they can use or verify our tokens. All of it comes from the configuration and the keys,
-//! nothing from the request.
+//! Authorization server metadata (RFC 8414) and the key set (RFC 7517). Nothing in them comes from the request.
 
 use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
 use actix_web::{HttpResponse, get, web};
@@ -11,10 +10,10 @@ use crate::config::Algorithm;
 use crate::gate::routes::PUBLIC_DOCUMENTS;
 use crate::token::keyring::JWKS_MAX_AGE;
 
-/// How clients prove themselves, at every endpoint that asks for it (RFC 6749 §2.3.1, RFC 7523).
+/// How clients authenticate at every endpoint (RFC 6749 §2.3.1, RFC 7523).
 const CLIENT_AUTHENTICATION: [&str; 3] = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
 
-/// What clients may sign assertions with; EdDSA by both of its names (RFC 9864).
+/// Algorithms of client assertions. EdDSA has two names (RFC 9864).
 const ASSERTION_ALGORITHMS: [&str; 4] = ["ES256", "EdDSA", "Ed25519", "RS256"];
 
 /// Authorization server metadata (RFC 8414 §2).
@@ -23,16 +22,16 @@ struct Metadata<'a> {
     /// The `iss` of every token.
     issuer: &'a str,
     token_endpoint: String,
-    /// Only where there are public keys: none with HS256.
+    /// Absent with HS256, which has no public keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     jwks_uri: Option<String>,
     scopes_supported: Vec<&'a str>,
-    /// None: there is no authorization endpoint.
+    /// Empty, because there is no authorization endpoint.
     response_types_supported: [&'a str; 0],
-    /// There is one name for each subject.
+    /// A subject has the same id for every client.
     subject_types_supported: [&'a str; 1],
-    /// What tokens are signed with. There are no ID tokens, but OpenID libraries look for it here.
+    /// The algorithm of access tokens. The server issues no ID tokens, but OpenID libraries read the algorithm here.
     id_token_signing_alg_values_supported: [&'a str; 1],
     grant_types_supported: [&'a str; 1],
     token_endpoint_auth_methods_supported: [&'a str; 3],
@@ -45,7 +44,7 @@ struct Metadata<'a> {
     introspection_endpoint_auth_signing_alg_values_supported: [&'a str; 4],
 }
 
-/// Describe this issuer to OAuth 2.0 libraries (RFC 8414).
+/// Return the authorization server metadata (RFC 8414).
 #[utoipa::path(
     tag = PUBLIC_DOCUMENTS,
     operation_id = "metadata",
@@ -81,7 +80,7 @@ fn answer(app: &App) -> HttpResponse {
     HttpResponse::Ok().insert_header(cacheable()).json(described)
 }
 
-/// Describe this issuer to OpenID libraries: the same document.
+/// Return the same metadata at the path where OpenID libraries look for it.
 #[utoipa::path(
     tag = PUBLIC_DOCUMENTS,
     operation_id = "openidConfiguration",
@@ -96,12 +95,12 @@ pub(crate) async fn openid_configuration(app: web::Data<App>) -> HttpResponse {
 /// A JWK Set (RFC 7517 §5).
 #[derive(Serialize, ToSchema)]
 struct KeySet<T> {
-    /// The public keys; none with HS256, whose key is nobody else's business.
+    /// The public keys. Empty with HS256, whose key is secret.
     #[schema(value_type = Vec<Object>)]
     keys: T,
 }
 
-/// Publish the keys that verify our tokens, the next one included.
+/// Return the public keys that verify tokens, with the next one.
 #[utoipa::path(
     tag = PUBLIC_DOCUMENTS,
     operation_id = "jwks",

@@ -1,4 +1,4 @@
-//! The members of a domain as people type them, here and at the command line; each is refused by its name.
+//! Parsers of a domain's members, for requests and the command line. An error names the member.
 
 use std::collections::HashSet;
 
@@ -11,12 +11,10 @@ use crate::locale::Message;
 use crate::plan::Plan;
 use crate::token::client_keys::{ClientKeys, KeysProblem};
 
-/// Parses a plan.
 pub(crate) fn plan(text: &str) -> Result<Plan> {
     Plan::parse(text).ok_or_else(|| Error::field("type", Message::Plan))
 }
 
-/// Parses a host as a person typed it.
 pub(crate) fn host(text: &str, local: LocalHosts) -> Result<Host> {
     let problem = |error| match error {
         HostError::Empty => Message::HostEmpty,
@@ -36,7 +34,7 @@ pub(crate) fn host(text: &str, local: LocalHosts) -> Result<Host> {
     Host::parse(text, local).map_err(|error| Error::field("host", problem(error)))
 }
 
-/// Some of what the server knows, each once, as it is stored: separated by spaces.
+/// Joins the requested names with spaces, as they are stored. Each must be known and given once.
 fn some_of<'a>(
     known: impl IntoIterator<Item = &'a str>,
     asked: &[String],
@@ -45,10 +43,7 @@ fn some_of<'a>(
     let known: Vec<&str> = known.into_iter().collect();
     let distinct = asked.iter().collect::<HashSet<_>>().len() == asked.len();
     let all_known = asked.iter().all(|name| known.contains(&name.as_str()));
-    match distinct && all_known && !asked.is_empty() {
-        true => Ok(asked.join(" ")),
-        false => Err(refusal()),
-    }
+    if distinct && all_known && !asked.is_empty() { Ok(asked.join(" ")) } else { Err(refusal()) }
 }
 
 pub(crate) fn scopes(asked: &[String], config: &Config) -> Result<String> {

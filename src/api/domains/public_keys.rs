@@ -1,17 +1,17 @@
-//! How the OpenAPI document describes public keys; [`ClientKeys`](crate::token::client_keys::ClientKeys) reads them.
+//! The OpenAPI schemas of public keys, which [`ClientKeys`](crate::token::client_keys::ClientKeys) parses.
 #![expect(dead_code, reason = "describes JSON")]
 
 use utoipa::ToSchema;
 
-/// A JWK Set of public keys (RFC 7517), each of another name, and none with a private member. Where a key has `key_ops`,
-/// `verify` must be among them.
+/// A JWK Set of public keys (RFC 7517). Each `kid` must be unique. A key must not have private members. `key_ops`, if
+/// present, must contain `verify`.
 #[derive(ToSchema)]
 pub(super) struct PublicKeys {
     #[schema(min_items = 1, max_items = 4)]
     keys: Vec<PublicKey>,
 }
 
-/// The JWK Set of a domain.
+/// The stored JWK Set of a domain.
 #[derive(ToSchema)]
 pub(super) struct PresentKeys {
     #[schema(max_items = 4)]
