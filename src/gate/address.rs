@@ -1,4 +1,4 @@
-//! Where a request comes from.
+//! The network address of a client.
 
 use std::future::{Ready, ready};
 use std::net::{IpAddr, SocketAddr};
@@ -17,26 +17,25 @@ use crate::shares::{Holder, Network};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// One warning is enough: a proxy writes every entry in the same way.
+/// Limits the warning to one, because a proxy writes every entry in the same form.
 static WARNED: Once = Once::new();
 
-/// The address of the client: the peer's, or, behind trusted proxies, the right-most hop that is not one of them. `None`
-/// where the peer has none, as on a socket file.
+/// The address of the client: the peer's address or, behind trusted proxies, the right-most untrusted hop. `None` if
+/// the peer has no IP address, as on a Unix socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Address(pub Option<IpAddr>);
 
 impl Address {
-    /// Reads it.
     pub(crate) fn of(req: &HttpRequest, config: &Config) -> Address {
         Address(client(req, config))
     }
 
-    /// The network that budgets and shares belong to.
+    /// The network for budgets and shares.
     pub(crate) fn network(self) -> Network {
         Network::of(self.0)
     }
 
-    /// The holder of shares while the caller's account is not known.
+    /// The holder of shares for callers without a known account.
     pub(crate) fn holder(self) -> Holder {
         Holder::network(self.network())
     }
@@ -56,7 +55,7 @@ impl FromRequest for Address {
     }
 }
 
-/// The address of an entry of `X-Forwarded-For`. Some proxies add the port, write brackets or quotes.
+/// Parses an entry of `X-Forwarded-For`. Some proxies add a port, brackets or quotes.
 fn forwarded(entry: &str) -> Option<IpAddr> {
     let entry = entry.trim().trim_matches('"');
     let address = match entry.parse::<SocketAddr>() {
@@ -68,7 +67,7 @@ fn forwarded(entry: &str) -> Option<IpAddr> {
 
 fn client(req: &HttpRequest, config: &Config) -> Option<IpAddr> {
     let trusted = |address: &IpAddr| config.trusted_proxies.iter().any(|network: &IpNet| network.contains(address));
-    // On a socket for both, an IPv4 peer has an IPv6 address.
+    // On a dual-stack socket, an IPv4 peer has an IPv4-mapped IPv6 address.
     let peer = req.peer_addr()?.ip().to_canonical();
     if !trusted(&peer) {
         return Some(peer);
@@ -77,12 +76,12 @@ fn client(req: &HttpRequest, config: &Config) -> Option<IpAddr> {
     let hops: Vec<&[u8]> = hops.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).collect();
     let mut client = peer;
     for hop in hops.iter().rev() {
-        // What stands left of something unreadable could be anybody's invention.
+        // Entries to the left of an invalid one are not trustworthy.
         let Some(address) = str::from_utf8(hop).ok().and_then(forwarded) else {
             WARNED.call_once(|| {
                 log::warn!(
-                    "an entry of X-Forwarded-For that comes through {peer} (TRUSTED_PROXIES) is no address: such requests \
-                     count as those of the last known address, {client}"
+                    "an entry of X-Forwarded-For from {peer} (TRUSTED_PROXIES) is not an address: such requests count as \
+                     requests of the last valid address, {client}"
                 );
             });
             break;

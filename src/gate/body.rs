@@ -1,4 +1,4 @@
-//! Bodies: read within a size and a time, and parsed so that an error names the member that is to blame.
+//! Extractors of request bodies, with limits of size and time. An error names the invalid member.
 
 use std::future::{poll_fn, ready};
 use std::pin::{Pin, pin};
@@ -18,12 +18,11 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Result};
 use crate::locale::Message;
 
-/// Bytes that a body may have.
+/// The default limit of a body, in bytes.
 pub const MOST: usize = 16 * 1024;
-/// Bytes that a post's body may have.
+/// The limit of a post's body, in bytes.
 pub const MOST_OF_POST: usize = 64 * 1024;
-/// How long a client may take to send it.
-const PATIENCE: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A JSON body of at most `LIMIT` bytes.
 #[derive(Debug)]
@@ -48,7 +47,7 @@ impl<T: DeserializeOwned, const LIMIT: usize> FromRequest for Json<T, LIMIT> {
     }
 }
 
-/// A JSON body, or, where a request has neither a body nor a `Content-Type`, the default.
+/// A JSON body, or the default if the request has neither a body nor a `Content-Type`.
 #[derive(Debug)]
 pub struct OptionalJson<T>(pub T);
 
@@ -66,7 +65,7 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalJson<T> {
     }
 }
 
-/// The media types that bodies may have.
+/// The supported media types of bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MediaType {
     Json,
@@ -74,14 +73,14 @@ pub(super) enum MediaType {
 }
 
 impl MediaType {
-    /// Reads `Content-Type`. `None` is any type that is not read here, or none at all.
+    /// Parses `Content-Type`. `None` if it is absent or unsupported.
     pub(super) fn of(headers: &HeaderMap) -> Result<Option<MediaType>> {
         let mut types = headers.get_all(CONTENT_TYPE);
         let text = types.next().and_then(|value| value.to_str().ok()).unwrap_or_default();
         if types.next().is_some() {
             return Err(Error::Malformed(Message::TwoTypes));
         }
-        // The crate `mime` refuses the blanks that may stand before a semicolon (RFC 9110 §5.6.6).
+        // The crate `mime` refuses white space before a semicolon, which RFC 9110 §5.6.6 allows.
         let mut parts = text.split(';').map(str::trim);
         let media_type = match parts.next() {
             Some(name) if name.eq_ignore_ascii_case("application/json") => MediaType::Json,
@@ -92,14 +91,11 @@ impl MediaType {
         let is_other_charset = |(name, value): (&str, &str)| {
             name.trim_end().eq_ignore_ascii_case("charset") && !value.trim_matches('"').eq_ignore_ascii_case("utf-8")
         };
-        match parameters.any(is_other_charset) {
-            true => Err(Error::MediaType(Message::Charset)),
-            false => Ok(Some(media_type)),
-        }
+        if parameters.any(is_other_charset) { Err(Error::MediaType(Message::Charset)) } else { Ok(Some(media_type)) }
     }
 }
 
-/// Whether the head says that no body follows.
+/// Whether the headers say that no body follows.
 fn is_empty(headers: &HeaderMap) -> bool {
     !headers.contains_key(TRANSFER_ENCODING) && text(headers, CONTENT_LENGTH).is_none_or(|length| length == "0")
 }
@@ -115,17 +111,18 @@ pub(super) async fn read(headers: &HeaderMap, payload: Payload, limit: usize) ->
         return Err(Error::TooLarge);
     }
     let mut collecting = pin!(collect(payload, limit));
-    // Most bodies come with their heads: for those no timer is set.
+    // Most bodies arrive together with their head and need no timer.
     if let Some(result) = at_hand(collecting.as_mut()).await {
         return result;
     }
-    match tokio::time::timeout(PATIENCE, collecting).await {
+    match tokio::time::timeout(BODY_TIMEOUT, collecting).await {
         Ok(result) => result,
         Err(_elapsed) => Err(Error::TooSlow),
     }
 }
 
-/// What is ready at the second look, if it is: the server hands a request on before it reads on behind the head.
+/// Polls a future twice. A body that arrived with its head is ready at the second poll, because the server dispatches a
+/// request before it reads the body.
 async fn at_hand<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     let mut looked = false;
     poll_fn(|context| match future.as_mut().poll(context) {
@@ -152,18 +149,21 @@ async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes> {
     Ok(whole.into())
 }
 
-/// Parses a JSON object; an error of one member names it by its path.
+/// Parses a JSON object. An error of a member has the member's path.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     match bytes.trim_ascii_start().first() {
         Some(b'{') => {}
         None => return Err(Error::Malformed(Message::NoBody)),
-        // A derived parser would also take an array of the members' values.
+        // A derived `Deserialize` would also accept an array of the members' values.
         Some(_) => return Err(Error::Malformed(Message::NotAnObject)),
     }
-    // Keeping track of the path costs as much as parsing, so that is done only for an error.
-    serde_json::from_slice(bytes).map_err(|error| match error.is_data() {
-        true => what_is_wrong::<T>(bytes),
-        false => Error::Json { line: error.line(), column: error.column() },
+    // Tracking the path doubles the cost, so it is done for errors only.
+    serde_json::from_slice(bytes).map_err(|error| {
+        if error.is_data() {
+            what_is_wrong::<T>(bytes)
+        } else {
+            Error::Json { line: error.line(), column: error.column() }
+        }
     })
 }
 
@@ -180,12 +180,12 @@ fn what_is_wrong<T: DeserializeOwned>(bytes: &[u8]) -> Error {
     }
 }
 
-/// A member's name is repeated in `error_description`, which not every character may stand in (RFC 6749 §5.2).
+/// Whether the path may be a part of `error_description` (RFC 6749 §5.2).
 fn is_plain(path: &str) -> bool {
     path.len() <= 64 && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte))
 }
 
-/// serde names a missing member only in its sentence.
+/// The error of the body as a whole. serde names a missing member only in its message.
 fn whole_body(sentence: &str) -> Error {
     match sentence.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
         Some((name, _)) => Error::field(name, Message::Required),
@@ -194,10 +194,7 @@ fn whole_body(sentence: &str) -> Error {
 }
 
 fn member_problem(sentence: &str) -> Message {
-    match sentence.starts_with("unknown field") {
-        true => Message::Unknown,
-        false => Message::WrongType,
-    }
+    if sentence.starts_with("unknown field") { Message::Unknown } else { Message::WrongType }
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {

@@ -1,5 +1,5 @@
-//! A client: a domain proven by its secret, presented as JSON or, by RFC 6749 §2.3.1, as HTTP Basic or form members, or by
-//! a signature (RFC 7523). One code path for all.
+//! Client authentication: by a secret in JSON, in HTTP Basic or in a form (RFC 6749 §2.3.1), or by an assertion (RFC
+//! 7523).
 
 use actix_web::dev::Payload;
 use actix_web::http::header::AUTHORIZATION;
@@ -27,14 +27,14 @@ use crate::token::assertion::{self, Circumstances};
 use crate::token::replay;
 use crate::usage::Use;
 
-/// Proof of a client that may ask for a token, within its plan's limit, and what else it sent.
+/// An authenticated client that may have a token. The request is counted against the limit of its plan.
 #[derive(Debug)]
 pub struct Client {
     /// The domain with its owner.
     pub live: ActiveClient,
-    /// Unix seconds from which its secret no longer works, if that was retired.
+    /// When the secret stops working, in Unix seconds. `None` if it does not expire.
     pub secret_expires_at: Option<i64>,
-    /// The other members of an OAuth 2.0 form; `None` when the client sent plain JSON.
+    /// The OAuth 2.0 form. `None` if the request is JSON.
     pub form: Option<Form>,
 }
 
@@ -69,31 +69,30 @@ impl FromRequest for Client {
             };
             Ok(Client { live, secret_expires_at, form })
         };
-        // Of a version that is gone, nothing else is told, whatever else may be wrong.
-        let told = move |error| match app(&of_request).is_ok_and(|app| versions::is_over(&of_request, app)) {
-            true => Error::Sunset,
-            false => error,
+        // For an API version past its sunset, every error is `Sunset`.
+        let told = move |error| {
+            if app(&of_request).is_ok_and(|app| versions::is_over(&of_request, app)) { Error::Sunset } else { error }
         };
         client.map_err(told).boxed_local()
     }
 }
 
-/// Proof of a client at one of the endpoints that only OAuth 2.0 knows, with the form that it sent. Nothing is spent yet.
+/// An authenticated client at an endpoint that accepts forms only. The request is not counted yet.
 #[derive(Debug)]
 pub struct FormClient {
     live: ActiveClient,
     address: Address,
-    /// What it sent.
+    /// The form.
     pub form: Form,
 }
 
 impl FormClient {
-    /// Its public id.
+    /// The domain's public id.
     pub fn id(&self) -> DomainId {
         self.live.domain.id
     }
 
-    /// Who revokes its tokens, and from where.
+    /// The client as the revoker of its own token.
     pub(crate) fn revoker(&self) -> Revoker {
         let (domain, user) = (self.id(), self.live.tenant.id);
         let caller = Caller {
@@ -104,15 +103,15 @@ impl FormClient {
         Revoker { domain, user, caller }
     }
 
-    /// Takes one request from its plan's limit.
+    /// Takes one request from the limit of the domain's plan.
     ///
     /// # Errors
-    /// Over the limit.
+    /// If the domain is over its limit.
     pub fn spend(&self, req: &HttpRequest, app: &App) -> Result<()> {
         quota::spend(req, app, &self.live.domain).inspect_err(|error| app.refused(self.id(), error))
     }
 
-    /// Notes that it revoked a token with that `exp`.
+    /// Records that the client revoked a token with this `exp`.
     pub(crate) fn has_revoked(&self, exp: i64) {
         self.live.domain.meter.revoked(self.live.generation(), exp);
     }
@@ -145,7 +144,8 @@ impl FromRequest for FormClient {
     }
 }
 
-/// Whether a client may have a token now. Its own limit comes last: whoever is refused before spends nothing of it.
+/// Checks whether the client may have a token now. The limit comes last, so that other refusals are not counted against
+/// it.
 fn may_have_tokens(req: &HttpRequest, app: &App, live: &ActiveClient) -> Result<()> {
     let domain = &live.domain;
     if versions::is_over(req, app) {
@@ -157,7 +157,7 @@ fn may_have_tokens(req: &HttpRequest, app: &App, live: &ActiveClient) -> Result<
     quota::spend(req, app, domain).map_err(|error| with_last_token(error, live, app.now()))
 }
 
-/// Tells a client that is over its limit how long the token that it has is still good.
+/// Adds to a limit error for how long the last token of the client is still valid.
 fn with_last_token(error: Error, live: &ActiveClient, now: i64) -> Error {
     match error {
         Error::PlanLimit { wait, .. } => {
@@ -167,10 +167,12 @@ fn with_last_token(error: Error, live: &ActiveClient, now: i64) -> Error {
     }
 }
 
-/// The client that these credentials of a request are of. Wrong credentials come out of the network's budget for
-/// failures; once that is used up they are answered 429, but right ones are still right, so that nobody can shut out
-/// a neighbour behind the same address. (A secret has 190 random bits: guessing must be paid for, not prevented.) A client
-/// that waits for the challenge has guessed nothing.
+/// Authenticates the client.
+///
+/// Wrong credentials are counted against the network's budget of failures and are answered with 429 once it is used up.
+/// Valid credentials still work then, so that a client cannot lock out others behind the same address. (A secret has
+/// 190 random bits, so guessing need not be prevented.) Missing credentials are not counted, because clients may wait
+/// for the challenge.
 fn proven(req: &HttpRequest, app: &App, address: Address, credentials: Result<Credentials>) -> Result<Proven> {
     let proven = credentials.and_then(|credentials| credentials.prove(app, req));
     match &proven {
@@ -185,20 +187,19 @@ fn proven(req: &HttpRequest, app: &App, address: Address, credentials: Result<Cr
     proven
 }
 
-/// Reads a body of one of the types that credentials come in.
+/// Reads a body of JSON or a form.
 async fn read(req: &HttpRequest, payload: Payload) -> Result<(MediaType, Bytes)> {
     let media_type = MediaType::of(req.headers())?;
     let bytes = body::read(req.headers(), payload, body::MOST).await?;
     let is_object = bytes.trim_ascii_start().first() == Some(&b'{');
     match media_type {
-        // Many tools say that what they send is a form, whatever it is.
+        // Many tools declare every body as a form, so a JSON object with that type is refused with a helpful message.
         Some(media_type) if media_type == MediaType::Json || !is_object => Ok((media_type, bytes)),
         _ if is_object => Err(Error::MediaType(Message::SendJson)),
         _ => Err(Error::MediaType(Message::SendJsonOrForm)),
     }
 }
 
-/// The credentials in a JSON body.
 fn of_json(req: &HttpRequest, bytes: &Bytes) -> Result<Credentials> {
     let parsed = body::parse(bytes).map_err(|error| match error {
         Error::Field { name, problem: Message::Unknown } => Error::field(name, Message::UnknownInTokenRequest),
@@ -210,7 +211,7 @@ fn of_json(req: &HttpRequest, bytes: &Bytes) -> Result<Credentials> {
     }
 }
 
-/// A form's credentials that are not good.
+/// The error of wrong credentials in a form.
 fn refused(problem: ClientProblem) -> Error {
     Error::Client { problem, in_form: true }
 }
@@ -219,49 +220,49 @@ fn refused(problem: ClientProblem) -> Error {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct TokenRequest {
-    /// The secret that was shown when the domain was registered.
+    /// The client secret that was shown when the domain was registered or the secret was rotated.
     #[schema(format = Password)]
     client_secret: String,
 }
 
-/// What a client proves itself by.
+/// The credentials in a request.
 enum Credentials {
-    /// A secret.
     Secret {
-        /// The `client_id`, which JSON does not have; it must be the secret's.
+        /// The `client_id`, which must be the secret's. `None` in JSON.
         id: Option<String>,
         secret: String,
     },
-    /// A signature of its own (RFC 7523 §2.2).
+    /// A client assertion (RFC 7523 §2.2).
     Assertion {
-        /// The `client_id`, which must be the assertion's where it is given.
+        /// The `client_id`, which must be the assertion's. Optional.
         id: Option<String>,
         assertion: String,
     },
 }
 
-/// A client, and what it proved itself by.
+/// An authenticated client with its valid credentials.
 struct Proven {
     live: ActiveClient,
     proof: Proof,
 }
 
+/// Valid credentials.
 enum Proof {
     Secret {
         id: SecretId,
-        /// Unix seconds from which it no longer works.
+        /// Unix seconds.
         expires_at: Option<i64>,
     },
-    /// The use of an assertion, which must still be noted.
+    /// The use of an assertion, which is not recorded yet.
     Assertion(assertion::AssertionUse),
 }
 
-/// Whose credentials they are, and the proof if they are good.
+/// The client that the credentials belong to, and whether they are valid.
 type Identified = (Registered, std::result::Result<Proof, ClientProblem>);
 
 impl Credentials {
-    /// The client that these credentials of a request are of. A refusal is counted as the client's once its secret or its
-    /// signature shows that it is that client.
+    /// Authenticates the client. A refusal is counted as the client's only after the secret or the signature has
+    /// identified it.
     fn prove(&self, app: &App, req: &HttpRequest) -> Result<Proven> {
         let (id, in_form, identified) = match self {
             Credentials::Secret { id, secret } => (id, id.is_some(), by_secret(app, secret)),
@@ -299,19 +300,23 @@ fn by_assertion(app: &App, text: &str, path: &str) -> std::result::Result<Identi
     let circumstances = Circumstances {
         audiences: &[&config.issuer, &config.public_url, &token, &called],
         now: app.now(),
-        // Of a client that was registered since, this process has seen everything or is told within two seconds.
+        // This process knows every assertion of a client that was registered after its start, with a delay of two
+        // seconds.
         remembers_since: if client.domain.is_from_before() { app.remembers_since() } else { i64::MIN },
     };
     let keys = client.domain.keys().ok_or(ClientProblem::Assertion)?;
     let judged = assertion::verify(text, &client.domain.id, keys, circumstances).ok_or(ClientProblem::Assertion)?;
-    let proof = judged.and_then(|used| match app.directory.used_assertions.contains(&used) {
-        true => Err(ClientProblem::AssertionReplayed),
-        false => Ok(Proof::Assertion(used)),
+    let proof = judged.and_then(|used| {
+        if app.directory.used_assertions.contains(&used) {
+            Err(ClientProblem::AssertionReplayed)
+        } else {
+            Ok(Proof::Assertion(used))
+        }
     });
     Ok((client, proof))
 }
 
-/// What good credentials get: they must be of the client that the request names, and it must be in good standing.
+/// Checks that the request names the client of the credentials and that the client is neither suspended nor superseded.
 fn admit(client: Registered, id: Option<&str>, proof: Proof) -> std::result::Result<Proven, ClientProblem> {
     match id {
         Some(id) if id != client.domain.id.as_str() => Err(other_id(id)),
@@ -322,22 +327,20 @@ fn admit(client: Registered, id: Option<&str>, proof: Proof) -> std::result::Res
     }
 }
 
-/// What is wrong with a `client_id` that is not the one of the credentials beside it.
+/// The problem of a `client_id` that does not belong to the credentials.
 fn other_id(id: &str) -> ClientProblem {
     DomainId::parse(id).map_or(ClientProblem::NoId, |_| ClientProblem::OtherId)
 }
 
-/// A secret in a browser can be read by everybody who looks: its owner has to know.
+/// Records a secret that a browser sent, where anyone can read it. Refuses it if the settings say so.
 fn came_from_browser(app: &App, req: &HttpRequest, live: &ActiveClient, secret: SecretId) -> Result<()> {
     let address = Address::of(req, &app.config).0;
     app.leaks.note(Leak { secret, domain: live.domain.id, tenant: live.tenant.id, address, at: app.now() });
-    match app.config.refuse_browser_secrets {
-        true => Err(Error::SecretInBrowser),
-        false => Ok(()),
-    }
+    if app.config.refuse_browser_secrets { Err(Error::SecretInBrowser) } else { Ok(()) }
 }
 
-/// Notes the use of an assertion. This comes after the limits, so that a client over its limit takes no memory.
+/// Records the use of an assertion. The caller checks the limits first, so that a client over its limit takes no
+/// memory.
 fn note_use(app: &App, live: &ActiveClient, proof: &Proof, address: Address) -> Result<()> {
     let Proof::Assertion(used) = proof else { return Ok(()) };
     let holder = Holder::account(address.network(), live.tenant.id);
@@ -349,11 +352,11 @@ fn note_use(app: &App, live: &ActiveClient, proof: &Proof, address: Address) -> 
     noted.inspect_err(|error| app.refused(live.domain.id, error))
 }
 
-/// The members of an OAuth 2.0 form. One without a value counts as absent, one given twice is refused (RFC 6749 §3.2),
-/// except those that name resources (RFC 8707 §2).
+/// The members of an OAuth 2.0 form. A member without a value counts as absent. A repeated member is refused (RFC 6749
+/// §3.2), except for resources (RFC 8707 §2).
 pub struct Form(Vec<(String, String)>);
 
-/// Shows the names only: a value may be a credential.
+/// Shows the names only, because a value may be a secret.
 impl std::fmt::Debug for Form {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
@@ -378,16 +381,16 @@ impl Form {
         self.0.iter().find(|(member, _)| member == name).map(|(_, value)| value.as_str())
     }
 
-    /// The resources that it names.
+    /// The values of `resource` and `audience`.
     pub fn resources(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter(|(member, _)| Form::RESOURCES.contains(&member.as_str())).map(|(_, value)| value.as_str())
     }
 
-    /// What names resources: RFC 8707 has the one word, and other servers have the other.
+    /// RFC 8707 calls the parameter `resource`; some other servers call it `audience`.
     const RESOURCES: [&str; 2] = ["resource", "audience"];
     const CREDENTIALS: [&str; 3] = ["client_secret", "client_assertion", "client_assertion_type"];
 
-    /// The credentials, presented in one way only.
+    /// The credentials in HTTP Basic or in the form, but not both.
     fn credentials(&self, req: &HttpRequest) -> Result<Credentials> {
         match basic(req)? {
             None => self.own_credentials(),
@@ -419,8 +422,7 @@ impl Form {
     }
 }
 
-/// The id and secret of HTTP Basic, each form-encoded before base64 (RFC 6749 §2.3.1). Another scheme is no
-/// authentication of a client.
+/// The id and the secret in HTTP Basic, each form-encoded before base64 (RFC 6749 §2.3.1). `None` for another scheme.
 fn basic(req: &HttpRequest) -> Result<Option<(String, String)>> {
     let mut headers = req.headers().get_all(AUTHORIZATION);
     let Some(header) = headers.next() else {
@@ -443,7 +445,7 @@ fn basic(req: &HttpRequest) -> Result<Option<(String, String)>> {
 }
 
 fn form_decoded(text: &str) -> String {
-    // As the value of the only pair.
+    // The parser decodes pairs, so the text becomes the value of a pair with an empty name.
     let pair = format!("={text}");
     let mut pairs = form_urlencoded::parse(pair.as_bytes());
     match (pairs.next(), pairs.next()) {

@@ -1,5 +1,4 @@
-//! What stands before a handler: extractors that turn a request into a proof, the reading of bodies, and the
-//! middleware around it all. Nothing here queries the database.
+//! Extractors that authenticate a request, extractors of bodies, and the middleware. Nothing here queries the database.
 
 pub mod address;
 pub mod bearer;
@@ -23,13 +22,13 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::locale::Locale;
 
-/// The app behind a request; its absence is a mistake in the set-up of the actix-web application.
+/// The [`App`] of the actix-web application. It is missing only if the application is set up wrongly.
 fn app(req: &HttpRequest) -> Result<&App> {
     let app = req.app_data::<web::Data<App>>().map(web::Data::get_ref);
     app.ok_or_else(|| Error::internal("web::Data<gatebird::App> is missing from the actix-web App's app_data"))
 }
 
-/// The language that a request asked for, or `DEFAULT_LOCALE`.
+/// The language of `Accept-Language`, or `DEFAULT_LOCALE`.
 fn locale(req: &HttpRequest, app: &App) -> Locale {
     let asked = req.headers().get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
     asked.and_then(Locale::negotiate).unwrap_or(app.config.default_locale)

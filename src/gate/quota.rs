@@ -1,5 +1,5 @@
-//! A domain's plan: one request is taken from its limit, and the answer tells what is left in `RateLimit` and
-//! `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-11). Nothing is done where the plan has no limit.
+//! The limit of a domain's plan, and the headers `RateLimit` and `RateLimit-Policy`
+//! (draft-ietf-httpapi-ratelimit-headers-11). A plan without a limit has no headers.
 
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceResponse;
@@ -14,13 +14,13 @@ use crate::plan::Left;
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// What a request found, kept with it for the answer.
+/// The state of the limit after a request, stored in the request's extensions for its response.
 struct Quota {
     policy: HeaderValue,
     left: Left,
 }
 
-/// Takes one request from the domain's limit.
+/// Takes one request from the limit of the domain's plan.
 pub(super) fn spend(req: &HttpRequest, app: &App, domain: &Domain) -> Result<()> {
     let Some(rule) = app.config.limits.of(domain.plan) else {
         return Ok(());
@@ -32,7 +32,7 @@ pub(super) fn spend(req: &HttpRequest, app: &App, domain: &Domain) -> Result<()>
     spent.map(drop).map_err(|wait| Error::PlanLimit { wait, last_token: None })
 }
 
-/// Says on an answer what is left, if a limit was met.
+/// Adds the headers to a response if the request was counted.
 pub(super) fn tell(response: &mut ServiceResponse<BoxBody>) {
     let Some(Quota { policy, left }) = response.request().extensions_mut().remove() else {
         return;
