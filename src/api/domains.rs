@@ -236,10 +236,7 @@ pub(crate) async fn change(
 
 /// Checks `If-Match` against the domain.
 fn unchanged(domain: &Domain, if_match: &IfMatch) -> Result<()> {
-    match if_match.demands() {
-        true => if_match.check(&DomainView::from(domain.clone())),
-        false => Ok(()),
-    }
+    if if_match.demands() { if_match.check(&DomainView::from(domain.clone())) } else { Ok(()) }
 }
 
 /// Delete a domain with its secrets. Its tokens are revoked. A domain that the operator suspended cannot be deleted.

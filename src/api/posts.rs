@@ -131,10 +131,7 @@ pub(crate) async fn by_hashtag(
     let read = move |conn: &mut Conn| Ok(post::list_with_hashtag(conn, tenant, &hashtag, part.page())?);
     let posts = app.db.read(token.holder(), read).await?;
     // A later page may be empty, because posts were deleted since the previous one.
-    match posts.is_empty() && part.is_first() {
-        true => Err(no_results()),
-        false => Ok(page(posts, part, locale)),
-    }
+    if posts.is_empty() && part.is_first() { Err(no_results()) } else { Ok(page(posts, part, locale)) }
 }
 
 /// Create a post.
@@ -227,9 +224,10 @@ pub(crate) async fn change(
 
 /// Checks `If-Match` against the post.
 fn unchanged(conn: &mut Conn, tenant: UserId, id: PostId, if_match: &IfMatch) -> Result<()> {
-    match if_match.demands() {
-        true => if_match.check(&PostView::from(post::find_locked(conn, tenant, id)?.ok_or_else(not_found)?)),
-        false => Ok(()),
+    if if_match.demands() {
+        if_match.check(&PostView::from(post::find_locked(conn, tenant, id)?.ok_or_else(not_found)?))
+    } else {
+        Ok(())
     }
 }
 
@@ -253,9 +251,10 @@ pub(crate) async fn remove(
     let (now, caller) = (app.now(), token.caller());
     let delete = move |conn: &mut Conn| {
         unchanged(conn, tenant, id, &if_match)?;
-        match post::delete(conn, tenant, id)? {
-            true => Ok(Audited::new((), caller.actor.did("post.deleted", id.get(), Some(tenant), now))),
-            false => Err(not_found()),
+        if post::delete(conn, tenant, id)? {
+            Ok(Audited::new((), caller.actor.did("post.deleted", id.get(), Some(tenant), now)))
+        } else {
+            Err(not_found())
         }
     };
     app.write(caller, InForce::AtCommit, delete).await?;
