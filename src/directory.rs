@@ -73,7 +73,7 @@ pub struct Domain {
     /// Whether the host is verified.
     pub proven: bool,
     /// Whether another domain has verified the host. Such a domain gets no tokens.
-    pub ousted: bool,
+    pub superseded: bool,
     generation: i64,
     suspended: bool,
 }
@@ -106,7 +106,7 @@ impl Domain {
 
     /// The host, unless the domain is suspended or superseded.
     fn active_host(&self) -> Option<&str> {
-        (!self.suspended && !self.ousted).then_some(&*self.host)
+        (!self.suspended && !self.superseded).then_some(&*self.host)
     }
 
     /// Whether the domain has keys and existed when this process started, so that its assertions may have been used
@@ -456,7 +456,7 @@ impl Directory {
                 Box::new(Extras { from_before, scopes: row.scopes, audiences: row.audiences, keys: row.jwks })
             }),
             proven: row.proven_at.is_some(),
-            ousted: row.ousted,
+            superseded: row.ousted,
             generation: row.generation,
             suspended: row.suspended,
         };

@@ -148,7 +148,7 @@ impl Operator {
 
     /// Like [`Operator::open`], for a database that may have been restored. Locks it unless a server uses it.
     pub(super) fn open_restored(config: Config, out: Output) -> Result<Operator, Exit> {
-        let db = match Db::take_existing(&config.database) {
+        let db = match Db::serve_existing(&config.database) {
             Err(exit) if exit.code == IN_USE => Db::open_existing(&config.database)?,
             served => served?,
         };

@@ -62,8 +62,8 @@ pub(super) struct SqliteFile {
 
 impl SqliteFile {
     /// Locks and checks the file, before it is opened as a database.
-    pub(super) fn take(path: &Path) -> Result<SqliteFile, Exit> {
-        super::make_file(path)?;
+    pub(super) fn open(path: &Path) -> Result<SqliteFile, Exit> {
+        super::create_file(path)?;
         let canonical = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let deadline = Instant::now() + LOCK_TIMEOUT;
         let lock = loop {
@@ -169,12 +169,12 @@ impl SqliteFile {
     }
 
     /// Returns whether the log has at least `bytes` bytes.
-    pub(super) fn has_log_of(&self, bytes: u64) -> bool {
+    pub(super) fn log_has_bytes(&self, bytes: u64) -> bool {
         fs::metadata(log_of(&self.canonical)).is_ok_and(|log| log.len() >= bytes)
     }
 
     /// Records the position of the database in the witness.
-    pub(super) fn note(&self, position: Position) -> io::Result<()> {
+    pub(super) fn record_position(&self, position: Position) -> io::Result<()> {
         match &mut *self.witness() {
             Some(witness) if witness.position != position => {
                 witness.position = position;
@@ -294,7 +294,7 @@ pub(super) struct ReplacementFile {
 impl ReplacementFile {
     /// Copies a backup to a file beside the database. Fails if a server uses the database.
     pub(super) fn begin(path: &Path, backup: &Path) -> Result<ReplacementFile, Exit> {
-        super::make_folder(path)?;
+        super::create_folder(path)?;
         let unreadable = |error| Exit::usage(format!("cannot read {}: {error}", backup.display()));
         let mut source = File::open(backup).map_err(unreadable)?;
         let canonical = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());

@@ -116,10 +116,10 @@ impl Db {
     /// If the database does not answer, or the witness cannot be written.
     pub fn watch_file(&self, now: bool) -> Result<()> {
         let Some(file) = self.file.as_ref().filter(|file| file.is_intact()) else { return Ok(()) };
-        if now || file.has_log_of(CHECKPOINT_BYTES) {
+        if now || file.log_has_bytes(CHECKPOINT_BYTES) {
             self.checkpoint(file, now)
         } else {
-            file.note(self.read_now(|conn| Ok(position(conn)?))?).map_err(unwritable)
+            file.record_position(self.read_now(|conn| Ok(position(conn)?))?).map_err(unwritable)
         }
     }
 
@@ -155,7 +155,7 @@ impl Db {
         file.expect_no_log();
         drop(self);
         let deadline = Instant::now() + CLOSE_TIMEOUT;
-        while file.has_log_of(0) && Instant::now() < deadline {
+        while file.log_has_bytes(0) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
             drop(connection::establish(&database, Access::Write));
         }

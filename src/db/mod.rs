@@ -125,22 +125,22 @@ impl Db {
     /// # Errors
     /// As [`Db::open`]. 73 if another server uses the file, 65 if its write-ahead log belongs to another file.
     pub fn serve(database: &Database) -> std::result::Result<Db, Exit> {
-        Db::take(database, Policy::Migrate)
+        Db::open_locked(database, Policy::Migrate)
     }
 
     /// As [`Db::serve`], but does not migrate: the schema must be of this version.
     ///
     /// # Errors
     /// As [`Db::serve`] and [`Db::open_existing`].
-    pub(crate) fn take_existing(database: &Database) -> std::result::Result<Db, Exit> {
-        Db::take(database, Policy::Keep)
+    pub(crate) fn serve_existing(database: &Database) -> std::result::Result<Db, Exit> {
+        Db::open_locked(database, Policy::Keep)
     }
 
-    fn take(database: &Database, policy: Policy) -> std::result::Result<Db, Exit> {
+    fn open_locked(database: &Database, policy: Policy) -> std::result::Result<Db, Exit> {
         let file = match database {
             Database::Sqlite(path) => {
                 exists(path)?;
-                Some(Arc::new(SqliteFile::take(path)?))
+                Some(Arc::new(SqliteFile::open(path)?))
             }
             Database::Postgres(_) => None,
         };
@@ -172,7 +172,7 @@ impl Db {
 
     /// Opens the database for a process that does not serve. A server may use it at the same time.
     fn open_beside(database: &Database, policy: Policy) -> std::result::Result<Db, Exit> {
-        make_unserved(database)?;
+        prepare_unserved(database)?;
         Db::open_as(database, None, policy)
     }
 
@@ -204,7 +204,7 @@ impl Db {
     /// # Errors
     /// As [`Db::open`].
     pub fn migrate(database: &Database) -> std::result::Result<Vec<String>, Exit> {
-        make_unserved(database)?;
+        prepare_unserved(database)?;
         Ok(prepare(database, Policy::Migrate)?.applied)
     }
 
@@ -438,10 +438,10 @@ fn pool(manager: Manager, size: u32) -> Pool {
 }
 
 /// Creates the SQLite file if it is missing, and checks its write-ahead log if no server uses it.
-fn make_unserved(database: &Database) -> std::result::Result<(), Exit> {
+fn prepare_unserved(database: &Database) -> std::result::Result<(), Exit> {
     if let Database::Sqlite(path) = database {
         exists(path)?;
-        make_file(path)?;
+        create_file(path)?;
         file::check_unserved(path)?;
     }
     Ok(())
@@ -475,26 +475,26 @@ fn exists(path: &Path) -> std::result::Result<bool, Exit> {
 }
 
 /// Creates the folder of the database file, accessible to its owner only.
-fn make_folder(path: &Path) -> std::result::Result<(), Exit> {
+fn create_folder(path: &Path) -> std::result::Result<(), Exit> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
         return Ok(());
     };
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|error| cannot_make(folder, &error))
+    made.map_err(|error| cannot_create(folder, &error))
 }
 
 /// Creates the database file if it is missing, accessible to its owner only. An existing file is not opened: closing it
 /// again would release the locks that SQLite holds on it.
-pub(crate) fn make_file(path: &Path) -> std::result::Result<(), Exit> {
-    make_folder(path)?;
+pub(crate) fn create_file(path: &Path) -> std::result::Result<(), Exit> {
+    create_folder(path)?;
     if path.exists() {
         return Ok(());
     }
     let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-    made.map(drop).map_err(|error| cannot_make(path, &error))
+    made.map(drop).map_err(|error| cannot_create(path, &error))
 }
 
-fn cannot_make(path: &Path, error: &std::io::Error) -> Exit {
+fn cannot_create(path: &Path, error: &std::io::Error) -> Exit {
     Exit::cannot_create(format!("cannot create {}: {error}; check DATABASE_URL", path.display()))
 }
 

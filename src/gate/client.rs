@@ -322,7 +322,7 @@ fn admit(client: Registered, id: Option<&str>, proof: Proof) -> std::result::Res
         Some(id) if id != client.domain.id.as_str() => Err(other_id(id)),
         _ => {
             let live = client.active().ok_or(ClientProblem::Suspended)?;
-            if live.domain.ousted { Err(ClientProblem::Superseded) } else { Ok(Proven { live, proof }) }
+            if live.domain.superseded { Err(ClientProblem::Superseded) } else { Ok(Proven { live, proof }) }
         }
     }
 }

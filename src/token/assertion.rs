@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::client_keys::ClientKeys;
 use super::replay::Fingerprint;
-use super::{Header, MAX_BYTES, decode, present, split, strict};
+use super::{Header, MAX_BYTES, decode, parse_strict, present, split};
 use crate::error::ClientProblem;
 use crate::id::DomainId;
 
@@ -59,7 +59,7 @@ impl Audience<'_> {
 pub fn claimed_client(assertion: &str) -> Option<DomainId> {
     let (_, payload, _) = split(assertion).filter(|_| assertion.len() <= MAX_BYTES)?;
     let payload = decode(payload)?;
-    let claims: Claims<'_> = strict(&payload)?;
+    let claims: Claims<'_> = parse_strict(&payload)?;
     DomainId::parse(&claims.sub)
 }
 
@@ -94,14 +94,14 @@ pub fn verify(
     let (header, payload, signature) = split(assertion).filter(|_| assertion.len() <= MAX_BYTES)?;
     let message = &assertion[..header.len() + 1 + payload.len()];
     let (header, payload) = (decode(header)?, decode(payload)?);
-    let header: Header<'_> = strict(&header)?;
+    let header: Header<'_> = parse_strict(&header)?;
     let typed = header
         .typ
         .is_none_or(|typ| ["JWT", "client-authentication+jwt"].iter().any(|known| known.eq_ignore_ascii_case(&typ)));
     if !typed || !keys.verify(&header.alg, header.kid.as_deref(), message.as_bytes(), signature) {
         return None;
     }
-    let claims: Claims<'_> = strict(&payload)?;
+    let claims: Claims<'_> = parse_strict(&payload)?;
     Some(claims.judge(client, at))
 }
 

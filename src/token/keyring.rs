@@ -14,9 +14,9 @@ use jsonwebtoken::jwk::{Jwk, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{DecodingKey, crypto};
 use serde_json::json;
 
+use super::cache::TokenCache;
 use super::private_key::PrivateKey;
 use super::seal::Seal;
-use super::verified::Verified;
 use super::{Kind, MAX_SKEW};
 use crate::config::{Algorithm, Config, HmacSecret};
 use crate::id::Stamp;
@@ -221,7 +221,7 @@ pub struct Keyring {
     stored: Vec<StoredKey>,
     /// The tokens that this keyring has verified. A new keyring starts empty, so a removed key takes its verified
     /// tokens with it.
-    pub(super) verified: Verified,
+    pub(super) cache: TokenCache,
 }
 
 /// The settings of the process.
@@ -260,7 +260,7 @@ impl Keyring {
             settings: Arc::new(settings),
             epoch,
             stored: Vec::new(),
-            verified: Verified::default(),
+            cache: TokenCache::default(),
         }
     }
 
@@ -272,7 +272,7 @@ impl Keyring {
     /// Returns this keyring in another epoch.
     pub fn in_epoch(&self, epoch: Stamp) -> Keyring {
         let (settings, stored) = (Arc::clone(&self.settings), self.stored.clone());
-        Keyring { hmac: settings.hmac(epoch), settings, epoch, stored, verified: Verified::default() }
+        Keyring { hmac: settings.hmac(epoch), settings, epoch, stored, cache: TokenCache::default() }
     }
 
     /// Returns this keyring with some stored keys added or replaced, and some removed.
@@ -284,7 +284,7 @@ impl Keyring {
         stored.extend(put.into_iter().filter(|new| !gone.contains(&new.key.kid)));
         stored.sort_by(|a, b| (a.times.signs_from, &a.key.kid).cmp(&(b.times.signs_from, &b.key.kid)));
         let (settings, hmac) = (Arc::clone(&self.settings), Arc::clone(&self.hmac));
-        Keyring { settings, hmac, epoch: self.epoch, stored, verified: Verified::default() }
+        Keyring { settings, hmac, epoch: self.epoch, stored, cache: TokenCache::default() }
     }
 
     /// Returns a stored key. Used to keep a key when its row changes, because loading it again would take a

@@ -7,12 +7,12 @@
 #![allow(missing_docs, reason = "an internal module: most fields say all by their names")]
 
 pub mod assertion;
+mod cache;
 pub mod client_keys;
 pub mod keyring;
 mod private_key;
 pub mod replay;
 pub mod seal;
-mod verified;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -183,16 +183,16 @@ pub fn verify(token: &str, keyring: &Keyring, config: &Config, now: i64) -> Opti
     if token.len() > MAX_BYTES {
         return None;
     }
-    let fingerprint = verified::fingerprint(token);
-    if let Some(known) = keyring.verified.get(&fingerprint, now) {
+    let fingerprint = cache::fingerprint(token);
+    if let Some(known) = keyring.cache.get(&fingerprint, now) {
         return Some(known);
     }
-    let token = Arc::new(verify_anew(token, keyring, config, now)?);
-    keyring.verified.put(fingerprint, &token);
+    let token = Arc::new(verify_uncached(token, keyring, config, now)?);
+    keyring.cache.put(fingerprint, &token);
     Some(token)
 }
 
-fn verify_anew(token: &str, keyring: &Keyring, config: &Config, now: i64) -> Option<Authentic> {
+fn verify_uncached(token: &str, keyring: &Keyring, config: &Config, now: i64) -> Option<Authentic> {
     let (header, payload, signature) = split(token)?;
     let message = &token[..header.len() + 1 + payload.len()];
     // Headers of tokens issued here are spelt in one way and are found without parsing.
@@ -200,7 +200,7 @@ fn verify_anew(token: &str, keyring: &Keyring, config: &Config, now: i64) -> Opt
     if !key.verify(message.as_bytes(), signature) {
         return None;
     }
-    let claims: Claims<'static> = strict(&decode(payload)?)?;
+    let claims: Claims<'static> = parse_strict(&decode(payload)?)?;
     let (subject, id) = (subject(kind, &claims)?, TokenId::parse(&claims.jti)?);
     let past = 0..=now + MAX_SKEW;
     let acceptable = claims.iss == config.issuer
@@ -214,7 +214,7 @@ fn verify_anew(token: &str, keyring: &Keyring, config: &Config, now: i64) -> Opt
 /// no longer verifies.
 fn read_header<'a>(header: &str, keyring: &'a Keyring, now: i64) -> Option<(Kind, &'a Key, i64)> {
     let header = decode(header)?;
-    let header: Header<'_> = strict(&header)?;
+    let header: Header<'_> = parse_strict(&header)?;
     let kind = Kind::ALL.into_iter().find(|kind| Some(kind.typ()) == header.typ.as_deref())?;
     let (key, until) = keyring.find(header.kid.as_deref()?, now)?;
     (key.algorithm().name() == header.alg).then_some((kind, key, until))
@@ -255,7 +255,7 @@ fn decode(part: &str) -> Option<Vec<u8>> {
 }
 
 /// Parses an object without repeated members. All of it must be UTF-8, including ignored members (RFC 8259 §8.1).
-fn strict<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Option<T> {
+fn parse_strict<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Option<T> {
     let json = str::from_utf8(json).ok()?;
     let UniqueMembers = serde_json::from_str(json).ok()?;
     serde_json::from_str(json).ok()

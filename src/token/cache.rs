@@ -25,21 +25,21 @@ pub(super) fn fingerprint(token: &str) -> Fingerprint {
 }
 
 /// Verified tokens by fingerprint.
-pub(super) struct Verified(Cache<Fingerprint, Arc<Authentic>>);
+pub(super) struct TokenCache(Cache<Fingerprint, Arc<Authentic>>);
 
-impl Default for Verified {
-    fn default() -> Verified {
-        Verified(Cache::new(MAX_ENTRIES))
+impl Default for TokenCache {
+    fn default() -> TokenCache {
+        TokenCache(Cache::new(MAX_ENTRIES))
     }
 }
 
-impl fmt::Debug for Verified {
+impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Verified({})", self.0.len())
+        write!(f, "TokenCache({})", self.0.len())
     }
 }
 
-impl Verified {
+impl TokenCache {
     pub(super) fn get(&self, token: &Fingerprint, now: i64) -> Option<Arc<Authentic>> {
         let found = self.0.get(token)?;
         if found.has_expired(now) || now >= found.key_until {
