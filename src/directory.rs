@@ -248,8 +248,8 @@ pub struct Directory {
     seen: Mutex<SyncState>,
     /// See [`Directory::has_gone_back`].
     went_back: AtomicBool,
-    /// See [`Directory::is_outdated`].
-    outdated: AtomicBool,
+    /// See [`Directory::is_stale`].
+    stale: AtomicBool,
     started: Instant,
     /// When the directory was last known to be current, in milliseconds after `started`.
     fresh_at: AtomicU64,
@@ -269,7 +269,7 @@ impl Directory {
             former_meters: FormerMeters::default(),
             seen: Mutex::default(),
             went_back: AtomicBool::new(false),
-            outdated: AtomicBool::new(false),
+            stale: AtomicBool::new(false),
             started: Instant::now(),
             fresh_at: AtomicU64::new(0),
         }
@@ -333,8 +333,8 @@ impl Directory {
 
     /// Returns whether this node has ever missed changes: the database was once older than what had been read of it, or
     /// had pruned deletions that had not been read. This node must be restarted to learn of the revocations since.
-    pub fn is_outdated(&self) -> bool {
-        self.outdated.load(Ordering::Relaxed)
+    pub fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Relaxed)
     }
 
     /// Returns whether the database was once older than what had been read of it.

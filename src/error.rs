@@ -137,7 +137,7 @@ pub enum Error {
     /// A bug or a broken installation. The cause is for the log only.
     Internal(String),
     /// This node missed changes of the database and must be restarted. The cause is for the log only.
-    Outdated(&'static str),
+    StaleNode(&'static str),
 }
 
 /// The cause of a failed client authentication.
@@ -232,7 +232,7 @@ impl Error {
     pub fn cause(&self) -> Option<&str> {
         match self {
             Error::Internal(cause) => Some(cause),
-            Error::Outdated(cause) => Some(cause),
+            Error::StaleNode(cause) => Some(cause),
             Error::AtProxy(error) => error.cause(),
             _ => None,
         }
@@ -289,7 +289,7 @@ impl Error {
             Error::Sunset => row(S::GONE, "gone", R::Sunset, Message::Sunset),
             Error::CommitUnknown => row(S::INTERNAL_SERVER_ERROR, "server_error", R::CommitUnknown, Message::CommitUnknown),
             Error::Busy => row(S::SERVICE_UNAVAILABLE, "temporarily_unavailable", R::Busy, Message::Busy),
-            Error::Internal(_) | Error::Outdated(_) => row(S::INTERNAL_SERVER_ERROR, "server_error", R::Internal, Message::Internal),
+            Error::Internal(_) | Error::StaleNode(_) => row(S::INTERNAL_SERVER_ERROR, "server_error", R::Internal, Message::Internal),
         }
     }
 

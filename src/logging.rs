@@ -107,11 +107,11 @@ fn may_quote_requests(record: &log::Record<'_>) -> bool {
 /// Writes one line of the access log to standard output.
 pub fn access(mut line: Value) {
     line["time"] = unix_time().into();
-    greet(&line.to_string());
+    write_line(&line.to_string());
 }
 
 /// Writes text to standard output between lines of the access log. This never blocks.
-pub fn greet(text: &str) {
+pub fn write_line(text: &str) {
     ACCESS.get_or_init(|| Lines::to(io::stdout())).send(format!("{text}\n").into_bytes());
 }
 

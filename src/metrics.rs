@@ -43,7 +43,7 @@ pub struct Metrics {
     /// Access tokens issued.
     pub tokens_issued: Counter,
     /// Access tokens issued while the domain had one with more than half of its lifetime left.
-    pub tokens_needless: Counter,
+    pub tokens_redundant: Counter,
     /// Failed sign-ins that are missing from the audit log because the buffer was full.
     pub dropped_failures: Counter,
     /// Access log lines that were not written because their network had exhausted `LIMIT_LOG`.
@@ -85,7 +85,7 @@ impl Default for Metrics {
             latency: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             refusals: Family::default(),
             tokens_issued: Counter::default(),
-            tokens_needless: Counter::default(),
+            tokens_redundant: Counter::default(),
             dropped_failures: Counter::default(),
             left_out_log_lines: Counter::default(),
             dropped_log_lines: Gauge::default(),
@@ -110,7 +110,7 @@ impl Default for Metrics {
         registry.register(
             "tokens_needless",
             "Access tokens issued while the domain had one with more than half of its lifetime left",
-            metrics.tokens_needless.clone(),
+            metrics.tokens_redundant.clone(),
         );
         registry.register(
             "dropped_signin_failures",

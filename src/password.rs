@@ -53,7 +53,7 @@ pub struct NewPassword(Password);
 
 impl NewPassword {
     /// Accepts 8 to 256 characters whose first 24 are hard to guess (zxcvbn score 3 of 4), even for an attacker who
-    /// knows the words in `context`. This takes milliseconds; servers call [`Hasher::judge`] instead.
+    /// knows the words in `context`. This takes milliseconds; servers call [`Hasher::validate`] instead.
     pub fn parse(text: &str, context: &[&str]) -> std::result::Result<NewPassword, Message> {
         let password = Password::typed(text).ok_or(Message::PasswordLength)?;
         if text.chars().count() < 8 {
@@ -125,7 +125,7 @@ impl Hasher {
     ///
     /// # Errors
     /// `Busy` when the holder's share of hashing is exhausted. The inner error says why the password is refused.
-    pub async fn judge(
+    pub async fn validate(
         &self,
         holder: Holder,
         text: String,

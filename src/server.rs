@@ -149,7 +149,7 @@ pub fn serve(config: Config, register: Register) -> Result<(), Exit> {
         let (api, address) = api(&app, api_socket, register).map_err(of_api)?;
         let metrics = metrics_socket.map(|socket| metrics(&app, socket)).transpose().map_err(of_metrics)?;
         let signals = Signals::take().map_err(failed)?;
-        logging::greet(&greeting(&app, address));
+        logging::write_line(&greeting(&app, address));
         run(app, api, metrics, signals).await
     })
 }
@@ -310,10 +310,10 @@ async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>, signals:
     };
     actix_web::rt::spawn(stop);
     let (api, metrics) = futures_util::future::join(api, serve_metrics).await;
-    let is_outdated = app.directory.is_outdated();
+    let is_stale = app.directory.is_stale();
     web::block(move || app.into_inner().close()).await.map_err(Exit::software)?;
     api.and(metrics).map_err(|error| Exit::software(format!("the server ended: {error}")))?;
-    match is_outdated {
+    match is_stale {
         true => Err(Exit::temporary("the database is older than what this server has seen of it; start it again")),
         false => Ok(()),
     }

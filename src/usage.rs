@@ -17,7 +17,7 @@ pub enum Kind {
     /// A token was issued.
     Token,
     /// A token was issued while the previous one had more than half of its lifetime left.
-    Needless,
+    Redundant,
     /// A token was accepted.
     Call,
     /// A request to `/v1`, with any outcome.
@@ -34,7 +34,7 @@ impl Kind {
     fn index(self) -> usize {
         match self {
             Kind::Token => 0,
-            Kind::Needless => 1,
+            Kind::Redundant => 1,
             Kind::Call => 2,
             Kind::Version1 => 3,
             Kind::Refused(reason) => NAMES.len() + reason as usize,

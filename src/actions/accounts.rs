@@ -69,14 +69,14 @@ pub(crate) async fn sign_up(
     app.check_max_users()?;
     app.spend(Budget::SignUps(caller.network()))?;
     let signup = Signup::parse(username, nick)?;
-    let password = app.hasher.judge(caller.holder, password, signup.context()).await?;
+    let password = app.hasher.validate(caller.holder, password, signup.context()).await?;
     let password = password.map_err(|problem| Error::field("password", problem))?;
     let hash = app.hasher.hash(caller.holder, password).await?;
     let user = signup.with_hash(hash, app.now());
     let insert = move |conn: &mut Conn| {
         let tenant = user::insert(conn, &user).map_err(taken("username", Message::UsernameTaken))?;
         known_network::remember(conn, tenant.id, caller.network(), user.created_at)?;
-        let entry = caller.actor.did("user.signed_up", tenant.id, Some(tenant.id), user.created_at);
+        let entry = caller.actor.event("user.signed_up", tenant.id, Some(tenant.id), user.created_at);
         Ok(Audited::new(tenant, entry))
     };
     app.write(caller, InForce::Soon, insert).await
@@ -149,7 +149,7 @@ fn end_attempt<T>(app: &App, attempt: Attempt, outcome: Result<Option<T>>) -> Re
     outcome
 }
 
-/// Returns the account if the password is right, with a newer hash of the password if the stored one is outdated. The
+/// Returns the account if the password is right, with a newer hash of the password if the stored one is stale. The
 /// time that this takes does not depend on whether there is an account.
 async fn check_owner<'a>(
     app: &App,
@@ -163,7 +163,7 @@ async fn check_owner<'a>(
     let owner = tenant.filter(|tenant| checked.matches && !tenant.suspended);
     if owner.is_none() {
         // Without the name that was typed: people type passwords there.
-        let entry = |tenant: &Tenant| caller.actor.did("user.signin_failed", tenant.id, Some(tenant.id), app.now());
+        let entry = |tenant: &Tenant| caller.actor.event("user.signin_failed", tenant.id, Some(tenant.id), app.now());
         app.note_failure(tenant.map(entry));
     }
     Ok(owner.map(|tenant| (tenant, checked.rehashed)))
@@ -230,7 +230,7 @@ pub(crate) async fn change_password(
     }
     // The new password first: a refused request must not cost a hash.
     let context = [user.tenant.username.to_string(), user.tenant.nick.to_string()];
-    let new = app.hasher.judge(user.reserved(), new, context).await?;
+    let new = app.hasher.validate(user.reserved(), new, context).await?;
     let new = new.map_err(|problem| Error::field("newPassword", problem))?;
     let (old, attempt) = confirm(app, user, old).await?;
     app.budgets.was_right(attempt);
@@ -251,7 +251,7 @@ pub(crate) async fn change_password(
             if !user::set_password(conn, id, &old, &hash)? {
                 return Err(Error::WrongPassword);
             }
-            let changed = actor.did("user.password_changed", id, Some(id), now);
+            let changed = actor.event("user.password_changed", id, Some(id), now);
             entries.push(match end_secrets_since {
                 Some(since) => changed.with(json!({ "endSecretsSince": since })),
                 None => changed,
@@ -269,7 +269,7 @@ pub(crate) async fn change_password(
 /// As [`App::write`].
 pub(crate) async fn sign_out(app: &Arc<App>, user: SignedIn<'_>, everywhere: bool) -> Result<()> {
     let (id, token, expires_at) = (user.id(), user.token, user.expires_at);
-    let entry = user.caller.actor.did("user.signed_out", id, Some(id), app.now());
+    let entry = user.caller.actor.event("user.signed_out", id, Some(id), app.now());
     let end = move |conn: &mut Conn| {
         if everywhere {
             user::end_tokens(conn, id)?;
@@ -289,7 +289,7 @@ pub(crate) async fn delete(app: &Arc<App>, user: SignedIn<'_>, password: &str) -
     // The attempt stays counted although the password is right: repeated deletions that fail must have a bound too.
     let (checked, _counted) = confirm(app, user, password).await?;
     let (id, now) = (user.id(), app.now());
-    let entry = user.caller.actor.did("user.deleted", id, Some(id), now);
+    let entry = user.caller.actor.event("user.deleted", id, Some(id), now);
     let delete = move |conn: &mut Conn| match user::end(conn, id, &checked, now)? {
         true => Ok(Audited::new((), entry)),
         false => Err(Error::WrongPassword),
@@ -319,7 +319,7 @@ async fn matching_hash(app: &App, user: SignedIn<'_>, password: Password) -> Res
     // The caller knows whose account it is, so the time of a refusal may tell how the password is stored.
     let matches = app.hasher.check(holder, password, Some(hash.clone()), 0).await?.matches;
     if !matches {
-        let entry = user.caller.actor.did("user.confirmation_failed", id, Some(id), app.now());
+        let entry = user.caller.actor.event("user.confirmation_failed", id, Some(id), app.now());
         app.note_failure(Some(entry));
     }
     Ok(matches.then_some(hash))

@@ -80,7 +80,7 @@ pub(crate) fn register_row(
     if domain.jwks.is_some() {
         detail["jwks"] = json!(true);
     }
-    let entry = actor.did("domain.registered", domain.id, Some(user), now).with(detail);
+    let entry = actor.event("domain.registered", domain.id, Some(user), now).with(detail);
     Ok(Audited::new((domain, secret), entry))
 }
 

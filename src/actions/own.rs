@@ -57,6 +57,6 @@ impl OwnDomain {
 
     /// An audit row for a change of the domain by its owner.
     pub(super) fn event(self, action: &'static str, at: i64) -> Entry {
-        self.caller.actor.did(action, self.id, Some(self.user), at)
+        self.caller.actor.event(action, self.id, Some(self.user), at)
     }
 }

@@ -62,7 +62,7 @@ pub(crate) fn rotate_row(
     }
     let new = ClientSecret::random();
     let shown = secret::rotate(conn, id, &new, grace, actor, now)?;
-    let entry = actor.did("secret.rotated", id, Some(domain.user_id), now);
+    let entry = actor.event("secret.rotated", id, Some(domain.user_id), now);
     let entry = entry.with(json!({ "graceSeconds": grace, "secret": shown.id.get() }));
     Ok(Audited::new((shown, new), entry))
 }
@@ -91,12 +91,12 @@ pub(super) fn end_some(conn: &mut Conn, actor: Actor, user: UserId, since: i64, 
         secret::delete(conn, *domain, *id)?;
     }
     let ended = |(id, domain): (SecretId, DomainId)| {
-        actor.did("secret.retired", domain, Some(user), now).with(json!({ "secret": id.get() }))
+        actor.event("secret.retired", domain, Some(user), now).with(json!({ "secret": id.get() }))
     };
     let mut entries: Vec<Entry> = some.into_iter().map(ended).collect();
     for domain in domain::with_keys_since(conn, user, since, (ENDED_BATCH - entries.len()) as i64)? {
         domain::remove_keys(conn, domain)?;
-        entries.push(actor.did("domain.keys_removed", domain, Some(user), now));
+        entries.push(actor.event("domain.keys_removed", domain, Some(user), now));
     }
     Ok(entries)
 }

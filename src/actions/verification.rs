@@ -1,11 +1,11 @@
-//! Verification of a host: the user publishes a challenge, and the server looks for it.
+//! Verification of a host: the user publishes a challenge, and the server checks for it.
 
 use std::sync::Arc;
 
 use serde_json::json;
 
 use super::{OwnDomain, taken};
-use crate::app::proofs::{OUSTED_AT_ONCE, supersede_some};
+use crate::app::verification::{SUPERSEDE_BATCH, supersede_some};
 use crate::app::{App, InForce};
 use crate::db::Conn;
 use crate::db::audit::{Actor, Audited};
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::id::UserId;
 use crate::locale::Message;
-use crate::proof::{Challenge, Look, Method, proven_by};
+use crate::proof::{Challenge, Check, Method, verified_by};
 
 /// Seconds for which a challenge is good.
 const CHALLENGE_LIFE: i64 = 7 * 86_400;
@@ -73,7 +73,7 @@ pub(crate) struct Verified {
     /// The challenge that was looked for.
     pub(crate) wanted: Wanted,
     /// Where the server looked, and what it found.
-    pub(crate) looks: Vec<Look>,
+    pub(crate) checks: Vec<Check>,
     /// The challenge was found, and the domain holds the host.
     pub(crate) is_verified: bool,
 }
@@ -96,13 +96,13 @@ pub(crate) async fn verify(app: &Arc<App>, own: OwnDomain) -> Result<Verified> {
             app.write(own.caller, InForce::BeforeAnswer, make).await?
         }
     };
-    let looks = app.look(own.caller.holder, own.user, wanted.challenge.clone()).await?;
-    let Some(method) = proven_by(&looks) else {
-        return Ok(Verified { domain, wanted, looks, is_verified: false });
+    let checks = app.verify_host(own.caller.holder, own.user, wanted.challenge.clone()).await?;
+    let Some(method) = verified_by(&checks) else {
+        return Ok(Verified { domain, wanted, checks, is_verified: false });
     };
     let held = own.read(app, |conn, domain| Ok(proof::other_users_proof(conn, &domain.host, domain.user_id)?)).await?;
     if let Some(held) = held {
-        app.challenge(own.caller.holder, held).await?;
+        app.recheck_holder(own.caller.holder, held).await?;
     }
     let (now, token) = (app.now(), wanted.challenge.token.clone());
     let take = move |conn: &mut Conn| {
@@ -110,11 +110,11 @@ pub(crate) async fn verify(app: &Arc<App>, own: OwnDomain) -> Result<Verified> {
         take_over(conn, own.caller.actor, domain, method, &token, now)
     };
     let (domain, superseded) = app.write(own.caller, InForce::BeforeAnswer, take).await?;
-    if superseded == OUSTED_AT_ONCE as usize {
-        app.oust_others(own.caller, &domain.host).await?;
+    if superseded == SUPERSEDE_BATCH as usize {
+        app.supersede_others(own.caller, &domain.host).await?;
     }
     let wanted = Wanted { expires_at: None, failing_since: None, ..wanted };
-    Ok(Verified { domain, wanted, looks, is_verified: true })
+    Ok(Verified { domain, wanted, checks, is_verified: true })
 }
 
 /// Makes the domain the verified one of its host, unless another domain that is not suspended is. Also returns how many
@@ -139,11 +139,12 @@ fn take_over(
     let inserted = proof::insert(conn, id, method, token, now);
     inserted.map_err(taken("host", Message::HostProvenByOther))?;
     (domain.proven_at, domain.ousted) = (Some(now), false);
-    let verified = actor.did("domain.proven", id, Some(user), now);
+    let verified = actor.event("domain.proven", id, Some(user), now);
     let mut entries = vec![verified.with(json!({ "host": domain.host, "method": method.as_str() }))];
-    let superseded = supersede_some(conn, &domain.host, now, OUSTED_AT_ONCE)?;
+    let superseded = supersede_some(conn, &domain.host, now, SUPERSEDE_BATCH)?;
     let count = superseded.len();
     entries.extend(superseded);
-    entries.extend(suspended.into_iter().map(|(id, owner)| Actor::SERVER.did("domain.unproven", id, Some(owner), now)));
+    entries
+        .extend(suspended.into_iter().map(|(id, owner)| Actor::SERVER.event("domain.unproven", id, Some(owner), now)));
     Ok(Audited::several((domain, count), entries))
 }

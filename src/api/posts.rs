@@ -164,7 +164,7 @@ pub(crate) async fn create(
             return Err(Error::Quota(Message::PostQuota));
         }
         let post = post::insert(conn, tenant, &content, now).map_err(owner_gone)?;
-        let entry = caller.actor.did("post.created", post.id.get(), Some(tenant), now);
+        let entry = caller.actor.event("post.created", post.id.get(), Some(tenant), now);
         Ok(Audited::new(post, entry))
     };
     let view: PostView = app.write(caller, InForce::AtCommit, insert).await?.into();
@@ -216,7 +216,7 @@ pub(crate) async fn change(
     let set = move |conn: &mut Conn| {
         unchanged(conn, tenant, id, &if_match)?;
         let post = post::set_content(conn, tenant, id, &content, now).map_err(owner_gone)?.ok_or_else(not_found)?;
-        Ok(Audited::new(post, caller.actor.did("post.changed", id.get(), Some(tenant), now)))
+        Ok(Audited::new(post, caller.actor.event("post.changed", id.get(), Some(tenant), now)))
     };
     let view: PostView = app.write(caller, InForce::AtCommit, set).await?.into();
     Ok(tagged(StatusCode::OK, Message::PostChanged, locale, view))
@@ -252,7 +252,7 @@ pub(crate) async fn remove(
     let delete = move |conn: &mut Conn| {
         unchanged(conn, tenant, id, &if_match)?;
         if post::delete(conn, tenant, id)? {
-            Ok(Audited::new((), caller.actor.did("post.deleted", id.get(), Some(tenant), now)))
+            Ok(Audited::new((), caller.actor.event("post.deleted", id.get(), Some(tenant), now)))
         } else {
             Err(not_found())
         }

@@ -58,7 +58,7 @@ pub(crate) async fn readyz(app: web::Data<App>, locale: Locale) -> HttpResponse 
     let checks = Readiness {
         draining: app.is_draining(),
         database: match age {
-            _ if app.directory.is_outdated() => "older",
+            _ if app.directory.is_stale() => "older",
             _ if !app.db.was_intact() => "lost",
             0..STALE_AGE => "up",
             _ => "away",

@@ -14,7 +14,7 @@ use crate::db::domain::Domain;
 use crate::error::{Error, Result};
 use crate::id::DomainId;
 use crate::locale::{Locale, Message};
-use crate::proof::Look;
+use crate::proof::Check;
 
 /// The state of a host's verification. To verify the host, publish the record or the file, then `POST` to this URL.
 #[derive(Serialize, ToSchema)]
@@ -109,12 +109,12 @@ impl Verification {
     }
 }
 
-fn tried(looks: &[Look], locale: Locale) -> Option<Vec<Tried>> {
-    let tried = |look: &Look| {
-        let (found, message) = look.found.told();
-        Tried { method: look.method.as_str(), at: look.at.clone(), found, message: message.text(locale) }
+fn tried(checks: &[Check], locale: Locale) -> Option<Vec<Tried>> {
+    let tried = |check: &Check| {
+        let (found, message) = check.outcome.name_and_message();
+        Tried { method: check.method.as_str(), at: check.at.clone(), found, message: message.text(locale) }
     };
-    Some(looks.iter().map(tried).collect())
+    Some(checks.iter().map(tried).collect())
 }
 
 /// Show how to verify control of the host.
@@ -152,8 +152,8 @@ pub(crate) async fn show(own: OwnDomain, app: web::Data<App>, locale: Locale) ->
 )]
 #[post("/domains/{id}/verification")]
 pub(crate) async fn prove(own: OwnDomain, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
-    let Verified { domain, wanted, looks, is_verified } = verification::verify(&app, own).await?;
-    let view = Verification { tried: tried(&looks, locale), ..Verification::wanted(&domain, &wanted) };
+    let Verified { domain, wanted, checks, is_verified } = verification::verify(&app, own).await?;
+    let view = Verification { tried: tried(&checks, locale), ..Verification::wanted(&domain, &wanted) };
     if !is_verified {
         return Err(Error::NotProven(Box::new(json!(view))));
     }

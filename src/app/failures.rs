@@ -90,7 +90,7 @@ mod tests {
     use crate::db::audit::Actor;
 
     fn entry(number: usize) -> Entry {
-        Actor::SERVER.did("user.signin_failed", number, None, 0)
+        Actor::SERVER.event("user.signin_failed", number, None, 0)
     }
 
     fn targets(entries: &[Entry]) -> Vec<&str> {

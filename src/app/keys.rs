@@ -35,21 +35,21 @@ pub fn keyring(db: &Db, secret: &HmacSecret, config: &Config, now: i64) -> Resul
 
 /// A new key that is not stored yet. It is generated before the transaction, because an RSA key takes up to a second
 /// and all other changes would wait. It is dropped if no key is needed.
-pub struct Spare {
+pub struct NewKey {
     key: Key,
     private: Vec<u8>,
 }
 
-impl Spare {
+impl NewKey {
     /// Generates a key; `None` with HS256, which has no stored keys.
-    pub fn new(keyring: &Keyring) -> Option<Spare> {
-        Key::generate(keyring.algorithm()).map(|(key, private)| Spare { key, private })
+    pub fn new(keyring: &Keyring) -> Option<NewKey> {
+        Key::generate(keyring.algorithm()).map(|(key, private)| NewKey { key, private })
     }
 }
 
 /// Why this process must not change the stored keys with its settings.
 #[derive(Debug)]
-pub enum Objection {
+pub enum SettingsMismatch {
     /// Neither JWT_SECRET nor JWT_SECRET_PREVIOUS unseals the key with this `kid`.
     Sealed(String),
     /// JWT_SECRET_PREVIOUS unseals the key with this `kid`, but JWT_SECRET does not.
@@ -58,20 +58,20 @@ pub enum Objection {
     Algorithm(Algorithm),
 }
 
-impl fmt::Display for Objection {
+impl fmt::Display for SettingsMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Objection::Sealed(kid) => write!(
+            SettingsMismatch::Sealed(kid) => write!(
                 f,
                 "the signing key {kid} in the database is sealed with another JWT_SECRET; set JWT_SECRET_PREVIOUS to \
                  that secret; if it is lost, retire the key and all its tokens: gatebird key retire --lost {kid}"
             ),
-            Objection::SealedByPrevious(kid) => write!(
+            SettingsMismatch::SealedByPrevious(kid) => write!(
                 f,
                 "the signing key {kid} in the database is sealed with JWT_SECRET_PREVIOUS; run this command with the \
                  JWT_SECRET of the servers, or start a server with the new secret first"
             ),
-            Objection::Algorithm(used) => {
+            SettingsMismatch::Algorithm(used) => {
                 write!(f, "the servers sign with {}; run this command with the same JWT_ALGORITHM", used.name())
             }
         }
@@ -82,7 +82,7 @@ impl fmt::Display for Objection {
 ///
 /// # Errors
 /// As `work`.
-pub fn telling<T>(
+pub fn audited<T>(
     conn: &mut Conn,
     actor: Actor,
     now: i64,
@@ -99,20 +99,20 @@ pub fn telling<T>(
             Some(former) if former.times() != key.times() => "key.changed",
             Some(_) => continue,
         };
-        entries.push(actor.did(action, &key.kid, None, now).with(times(key)));
+        entries.push(actor.event(action, &key.kid, None, now).with(times(key)));
     }
     let gone = before.iter().filter(|former| after.iter().all(|key| key.kid != former.kid));
-    entries.extend(gone.map(|key| actor.did("key.deleted", &key.kid, None, now)));
+    entries.extend(gone.map(|key| actor.event("key.deleted", &key.kid, None, now)));
     Ok(Audited::several(value, entries))
 }
 
 /// All stored keys by `kid`, unsealed.
-fn open_all(conn: &mut Conn, seal: &Seal) -> Result<std::result::Result<Vec<(String, Opened)>, Objection>> {
+fn open_all(conn: &mut Conn, seal: &Seal) -> Result<std::result::Result<Vec<(String, Opened)>, SettingsMismatch>> {
     let open = |row: SigningKey| {
         let usable = |private: &[u8]| Key::load(row.algorithm, private).is_some_and(|key| key.kid() == row.kid);
         match seal.open(&row.kid, &row.sealed).filter(|opened| usable(&opened.private)) {
             Some(opened) => Ok((row.kid, opened)),
-            None => Err(Objection::Sealed(row.kid)),
+            None => Err(SettingsMismatch::Sealed(row.kid)),
         }
     };
     Ok(signing_key::list(conn)?.into_iter().map(open).collect())
@@ -122,34 +122,34 @@ fn open_all(conn: &mut Conn, seal: &Seal) -> Result<std::result::Result<Vec<(Str
 ///
 /// # Errors
 /// When the database does not answer. The inner error is returned when the algorithms differ.
-pub fn same_algorithm(conn: &mut Conn, keyring: &Keyring) -> Result<std::result::Result<(), Objection>> {
+pub fn same_algorithm(conn: &mut Conn, keyring: &Keyring) -> Result<std::result::Result<(), SettingsMismatch>> {
     let other = last_open(conn, i64::MAX - MAX_PLANNED_LEAD)?
         .map(|last| last.algorithm)
         .filter(|used| *used != keyring.algorithm());
-    Ok(other.map_or(Ok(()), |used| Err(Objection::Algorithm(used))))
+    Ok(other.map_or(Ok(()), |used| Err(SettingsMismatch::Algorithm(used))))
 }
 
 /// Checks that the servers can use a key that this process creates: they can unseal it, and it is of their algorithm.
 ///
 /// # Errors
 /// When the database does not answer. The inner error is returned when they cannot use it.
-pub fn same_settings(conn: &mut Conn, keyring: &Keyring) -> Result<std::result::Result<(), Objection>> {
+pub fn same_settings(conn: &mut Conn, keyring: &Keyring) -> Result<std::result::Result<(), SettingsMismatch>> {
     let opened = match open_all(conn, keyring.seal())? {
         Ok(opened) => opened,
-        Err(objection) => return Ok(Err(objection)),
+        Err(mismatch) => return Ok(Err(mismatch)),
     };
     // The servers may not have the new secret yet.
     match opened.into_iter().find(|(_, opened)| opened.by_previous) {
-        Some((kid, _)) => Ok(Err(Objection::SealedByPrevious(kid))),
+        Some((kid, _)) => Ok(Err(SettingsMismatch::SealedByPrevious(kid))),
         None => same_algorithm(conn, keyring),
     }
 }
 
-/// Whether no stored key of JWT_ALGORITHM signs or will sign, so that [`settle`] needs a new one.
+/// Whether no stored key of JWT_ALGORITHM signs or will sign, so that [`reconcile`] needs a new one.
 ///
 /// # Errors
 /// When the database does not answer.
-pub fn lacks_one(conn: &mut Conn, keyring: &Keyring, now: i64) -> Result<bool> {
+pub fn needs_key(conn: &mut Conn, keyring: &Keyring, now: i64) -> Result<bool> {
     Ok(last_open(conn, now)?.is_none_or(|last| last.algorithm != keyring.algorithm()))
 }
 
@@ -157,15 +157,15 @@ pub fn lacks_one(conn: &mut Conn, keyring: &Keyring, now: i64) -> Result<bool> {
 ///
 /// # Errors
 /// When the database does not answer. The inner error is returned when a key cannot be unsealed.
-pub fn settle(
+pub fn reconcile(
     conn: &mut Conn,
     keyring: &Keyring,
-    spare: Option<Spare>,
+    new_key: Option<NewKey>,
     now: i64,
-) -> Result<std::result::Result<(), Objection>> {
+) -> Result<std::result::Result<(), SettingsMismatch>> {
     let opened = match open_all(conn, keyring.seal())? {
         Ok(opened) => opened,
-        Err(objection) => return Ok(Err(objection)),
+        Err(mismatch) => return Ok(Err(mismatch)),
     };
     for (kid, Opened { private, .. }) in opened.iter().filter(|(_, opened)| opened.by_previous) {
         signing_key::set_sealed(conn, kid, &keyring.seal().seal(kid, private))?;
@@ -189,8 +189,8 @@ pub fn settle(
         None => now,
     };
     // `None` if another node has changed the keys since the caller checked.
-    let spare = spare.or_else(|| Spare::new(keyring));
-    make(conn, keyring, spare, signs_from, now)?;
+    let new_key = new_key.or_else(|| NewKey::new(keyring));
+    create(conn, keyring, new_key, signs_from, now)?;
     Ok(Ok(()))
 }
 
@@ -199,12 +199,18 @@ pub fn settle(
 ///
 /// # Errors
 /// When the database does not answer.
-pub fn rotate(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, at_once: bool, now: i64) -> Result<SigningKey> {
+pub fn rotate(
+    conn: &mut Conn,
+    keyring: &Keyring,
+    new_key: Option<NewKey>,
+    at_once: bool,
+    now: i64,
+) -> Result<SigningKey> {
     match last_open(conn, now)? {
         Some(next) if next.signs_from > now && !at_once => Ok(next),
-        Some(_) if !at_once => make(conn, keyring, spare, now + PUBLICATION_LEAD, now),
+        Some(_) if !at_once => create(conn, keyring, new_key, now + PUBLICATION_LEAD, now),
         // Without a current key, no verifier has cached a key set.
-        _ => make(conn, keyring, spare, now + PROPAGATION_TIME, now),
+        _ => create(conn, keyring, new_key, now + PROPAGATION_TIME, now),
     }
 }
 
@@ -214,7 +220,7 @@ pub fn rotate(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, at_once:
 ///
 /// # Errors
 /// When the database does not answer.
-pub fn retire(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, kid: &str, now: i64) -> Result<bool> {
+pub fn retire(conn: &mut Conn, keyring: &Keyring, new_key: Option<NewKey>, kid: &str, now: i64) -> Result<bool> {
     let rows = signing_key::list(conn)?;
     let Some(index) = rows.iter().position(|row| row.kid == kid) else { return Ok(false) };
     signing_key::delete(conn, kid)?;
@@ -224,7 +230,7 @@ pub fn retire(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, kid: &st
     }
     match rows[index + 1..].iter().find(|row| row.signs_until.is_none()) {
         Some(next) => signing_key::set_signs_from(conn, &next.kid, retired.signs_from)?,
-        None if retired.signs_from <= now => drop(make(conn, keyring, spare, retired.signs_from, now)?),
+        None if retired.signs_from <= now => drop(create(conn, keyring, new_key, retired.signs_from, now)?),
         None => {}
     }
     Ok(true)
@@ -242,23 +248,29 @@ pub fn renew_epoch(
     known: Option<Stamp>,
     now: i64,
 ) -> Result<Audited<bool>> {
-    let renewed = telling(conn, actor, now, |conn| {
+    let renewed = audited(conn, actor, now, |conn| {
         let renewed = identity::renew(conn, known)?;
-        if let (true, Some(spare)) = (renewed, Spare::new(keyring)) {
-            make(conn, keyring, Some(spare), now, now)?;
+        if let (true, Some(new_key)) = (renewed, NewKey::new(keyring)) {
+            create(conn, keyring, Some(new_key), now, now)?;
         }
         Ok(renewed)
     })?;
-    let entry = actor.did("epoch.renewed", "tokens", None, now).with(json!({ "cause": cause }));
+    let entry = actor.event("epoch.renewed", "tokens", None, now).with(json!({ "cause": cause }));
     Ok(renewed.and_if(|renewed| *renewed, entry))
 }
 
-/// Deletes expired keys, and stores `spare` as the next key if one is due: `period` seconds after the current key began
-/// to sign. Without `spare`, the next call stores one.
+/// Deletes expired keys, and stores `new_key` as the next key if one is due: `period` seconds after the current key began
+/// to sign. Without `new_key`, the next call stores one.
 ///
 /// # Errors
 /// When the database does not answer.
-pub fn keep_up(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, period: Option<i64>, now: i64) -> Result<()> {
+pub fn maintain(
+    conn: &mut Conn,
+    keyring: &Keyring,
+    new_key: Option<NewKey>,
+    period: Option<i64>,
+    now: i64,
+) -> Result<()> {
     let rows = signing_key::list(conn)?;
     let times: Vec<_> = rows.iter().map(SigningKey::times).collect();
     for (row, state) in rows.iter().zip(key_states(&times, keyring.max_lifetime(), now)) {
@@ -266,14 +278,20 @@ pub fn keep_up(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, period:
             signing_key::delete(conn, &row.kid)?;
         }
     }
-    if let (Some(from), Some(_)) = (keyring.next_signs_from(&times, period, now), &spare) {
-        make(conn, keyring, spare, from, now)?;
+    if let (Some(from), Some(_)) = (keyring.next_signs_from(&times, period, now), &new_key) {
+        create(conn, keyring, new_key, from, now)?;
     }
     Ok(())
 }
 
-fn make(conn: &mut Conn, keyring: &Keyring, spare: Option<Spare>, signs_from: i64, now: i64) -> Result<SigningKey> {
-    let Spare { key, private } = spare.ok_or_else(|| Error::internal("HS256 has no stored keys"))?;
+fn create(
+    conn: &mut Conn,
+    keyring: &Keyring,
+    new_key: Option<NewKey>,
+    signs_from: i64,
+    now: i64,
+) -> Result<SigningKey> {
+    let NewKey { key, private } = new_key.ok_or_else(|| Error::internal("HS256 has no stored keys"))?;
     let sealed = keyring.seal().seal(key.kid(), &private);
     // `signs_from` must be unique, or the order of keys is ambiguous.
     let taken: Vec<i64> = signing_key::list(conn)?.iter().map(|row| row.signs_from).collect();

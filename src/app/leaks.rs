@@ -34,7 +34,7 @@ pub struct Leak {
 impl Leak {
     fn entry(&self) -> Entry {
         let actor = Actor { who: Who::Client(self.domain), address: self.address };
-        let entry = actor.did("secret.leaked", self.secret.get(), Some(self.tenant), self.at);
+        let entry = actor.event("secret.leaked", self.secret.get(), Some(self.tenant), self.at);
         entry.with(json!({ "domain": self.domain.as_str() }))
     }
 }

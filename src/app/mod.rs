@@ -2,16 +2,16 @@
 
 pub(crate) mod bounds;
 mod failures;
-mod files;
-mod follow;
+mod flush;
 pub mod keys;
 pub mod leaks;
-mod ledger;
-pub(crate) mod proofs;
+mod maintenance;
 mod removal;
 mod revocations;
+mod secret_file;
+mod sync;
 mod time;
-mod upkeep;
+pub(crate) mod verification;
 mod write;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,16 +22,16 @@ use actix_web::web;
 use tokio::sync::Notify;
 
 use self::failures::Failures;
-pub(crate) use self::files::root_secret;
-use self::keys::Spare;
+use self::keys::NewKey;
 use self::leaks::Leaks;
-use self::proofs::Proving;
+pub(crate) use self::maintenance::{KNOWN_NETWORK, USAGE_DAYS};
 use self::revocations::Revocations;
 pub(crate) use self::revocations::Revoker;
+pub(crate) use self::secret_file::root_secret;
 pub use self::time::Clock;
 pub(crate) use self::time::system_time;
 use self::time::{Started, SubstituteTime, SystemClock, TrustedTime};
-pub(crate) use self::upkeep::{KNOWN_NETWORK, USAGE_DAYS};
+use self::verification::HostChecks;
 pub use self::write::{Caller, InForce};
 use crate::config::{ACCOUNT, Config, Database};
 use crate::connections::Connections;
@@ -82,7 +82,7 @@ pub struct App {
     pub left_out_lines: LeftOut,
     /// Open connections.
     pub connections: Connections,
-    proving: Proving,
+    host_checks: HostChecks,
     revocations: Revocations,
     started: Started,
     clock: Box<dyn Clock>,
@@ -138,7 +138,7 @@ impl App {
             budgets: Budgets::new(config.budgets),
             left_out_lines: LeftOut::default(),
             connections: Connections::new(&config),
-            proving: Proving::new(&config),
+            host_checks: HostChecks::new(&config),
             revocations: Revocations::default(),
             started: Started::new(clock.as_ref(), stored),
             clock,
@@ -154,31 +154,30 @@ impl App {
         let keyring = app.directory.keyring().clone();
         // A clock behind the stored time is wrong, and would retire the current keys too early.
         let now = now.max(stored);
-        let lacks_one = app.db.read_now(|conn| keys::lacks_one(conn, &keyring, now)).map_err(cannot_read)?;
-        let spare = if lacks_one { Spare::new(&keyring) } else { None };
-        let settle = |conn: &mut Conn| {
-            keys::telling(conn, Actor::SERVER, now, |conn| keys::settle(conn, &keyring, spare, now))?.record(conn)
+        let needs_key = app.db.read_now(|conn| keys::needs_key(conn, &keyring, now)).map_err(cannot_read)?;
+        let new_key = if needs_key { NewKey::new(&keyring) } else { None };
+        let reconcile = |conn: &mut Conn| {
+            keys::audited(conn, Actor::SERVER, now, |conn| keys::reconcile(conn, &keyring, new_key, now))?.record(conn)
         };
-        let settled = app.db.change_now(settle, |_| Ok(()));
-        settled.map_err(cannot_read)?.map_err(Exit::config)?;
+        let reconciled = app.db.change_now(reconcile, |_| Ok(()));
+        reconciled.map_err(cannot_read)?.map_err(Exit::config)?;
         app.db.watch_file(true).map_err(|error| match error.cause() {
             Some(cause) => Exit::cannot_create(cause),
             None => cannot_read(error),
         })?;
         let follower = app.directory.fill(&app.db).map_err(cannot_read)?;
         let app = web::Data::new(app);
-        follow::keep_fresh(Arc::downgrade(&app.clone().into_inner()), follower)?;
-        ledger::keep(Arc::downgrade(&app.clone().into_inner()))?;
-        upkeep::keep_up(Arc::downgrade(&app.clone().into_inner()))?;
-        removal::keep_removing(Arc::downgrade(&app.clone().into_inner()))?;
-        proofs::keep_looking(Arc::downgrade(&app.clone().into_inner()))?;
-        let report_left_out = |app: &Arc<App>| {
+        let weak = || Arc::downgrade(&app.clone().into_inner());
+        sync::start(weak(), follower)?;
+        flush::start(weak())?;
+        maintenance::start(weak())?;
+        removal::start(weak())?;
+        verification::start(weak())?;
+        maintenance::repeat("access log", LEFT_OUT_INTERVAL, weak(), |app| {
             app.left_out_lines.write();
             Ok(())
-        };
-        upkeep::repeat("access log", LEFT_OUT_INTERVAL, Arc::downgrade(&app.clone().into_inner()), report_left_out)?;
-        let watch_file = |app: &Arc<App>| app.db.watch_file(false);
-        upkeep::repeat("file watch", WATCH_INTERVAL, Arc::downgrade(&app.clone().into_inner()), watch_file)?;
+        })?;
+        maintenance::repeat("file watch", WATCH_INTERVAL, weak(), |app| app.db.watch_file(false))?;
         Ok(app)
     }
 
@@ -209,8 +208,8 @@ impl App {
         let now = self.now();
         self.usage.count(domain.id, usage::Kind::Token, now);
         if domain.meter.issued(client.generation(), now, self.config.token_ttl) {
-            self.metrics.tokens_needless.inc();
-            self.usage.count(domain.id, usage::Kind::Needless, now);
+            self.metrics.tokens_redundant.inc();
+            self.usage.count(domain.id, usage::Kind::Redundant, now);
         }
         (token, self.config.token_ttl)
     }
@@ -223,7 +222,9 @@ impl App {
         self.budgets.spend(budget, self.steady_now()).map_err(|wait| match budget {
             Budget::Changes(_) | Budget::Revocations(_) => Error::AccountLimit(wait),
             Budget::Failures(_) => Error::FailureLimit { wait, message: Message::FailureLimit },
-            Budget::Checks(_) | Budget::ChecksOfHost(..) => Error::FailureLimit { wait, message: Message::Tries },
+            Budget::Verifications(_) | Budget::VerificationsOfHost(..) => {
+                Error::FailureLimit { wait, message: Message::Tries }
+            }
             _ => Error::NetworkLimit(wait),
         })
     }
@@ -270,7 +271,7 @@ impl App {
     /// Whether the database file is in place and the database is not older than what this node has read of it. With an
     /// older database, this node cannot know what was revoked, and answers `/healthz` and `/readyz` only.
     pub fn is_sound(&self) -> bool {
-        !self.directory.is_outdated() && self.db.is_intact()
+        !self.directory.is_stale() && self.db.is_intact()
     }
 
     /// Completes when the process must exit because this node can no longer follow the database.
@@ -297,7 +298,7 @@ impl App {
 
     /// Writes the buffers, waits for the threads that use the app, and closes the database.
     pub(crate) fn close(self: Arc<App>) {
-        Arc::clone(&self).close_ledger();
+        Arc::clone(&self).final_flush();
         let deadline = Instant::now() + CLOSE_TIMEOUT;
         while Arc::strong_count(&self) > 1 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::{App, upkeep};
+use super::{App, maintenance};
 use crate::db::removal::{self, Removal};
 use crate::error::Result;
 use crate::exit::Exit;
@@ -22,8 +22,8 @@ const MAX_BATCH: i64 = 10_000;
 const SETTLING_TIME: i64 = 60;
 
 /// Starts the removal thread. It ends with the app.
-pub(super) fn keep_removing(app: Weak<App>) -> std::result::Result<(), Exit> {
-    upkeep::repeat("removal of deleted data", CHECK_INTERVAL, app, App::remove_leftovers)
+pub(super) fn start(app: Weak<App>) -> std::result::Result<(), Exit> {
+    maintenance::repeat("removal of deleted data", CHECK_INTERVAL, app, App::remove_leftovers)
 }
 
 impl App {
@@ -32,7 +32,7 @@ impl App {
     /// # Errors
     /// When the database does not answer. The next call continues.
     pub fn remove_leftovers(self: &Arc<App>) -> Result<()> {
-        self.finish_oustings()?;
+        self.finish_superseding()?;
         while let Some(domain) = self.db.read_now(|conn| Ok(removal::next_domain(conn)?))?
             && !self.is_draining()
         {

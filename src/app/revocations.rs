@@ -118,9 +118,9 @@ impl App {
             let Revoker { caller: Caller { actor, .. }, user, domain } = revoker;
             Ok(match revoked[..] {
                 [] => Audited::nothing(others),
-                [token] => Audited::new(others, actor.did("token.revoked", token, Some(user), now)),
+                [token] => Audited::new(others, actor.event("token.revoked", token, Some(user), now)),
                 _ => {
-                    let entry = actor.did("token.revoked", domain, Some(user), now);
+                    let entry = actor.event("token.revoked", domain, Some(user), now);
                     Audited::new(others, entry.with(json!({ "tokens": revoked.len() })))
                 }
             })

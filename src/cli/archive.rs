@@ -46,7 +46,7 @@ impl Operator {
         if let Some(end) = end.filter(|end| *end != start) {
             let moved = |conn: &mut _| {
                 if archive::move_end(conn, &start, &end)? {
-                    let entry = Actor::OPERATOR.did(archive::ARCHIVED, &end, None, now);
+                    let entry = Actor::OPERATOR.event(archive::ARCHIVED, &end, None, now);
                     Ok(Audited::new((), entry))
                 } else {
                     Err(Error::internal("another command archived rows at the same time"))

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::operator::Operator;
-use crate::app::keys::{self, Spare};
+use crate::app::keys::{self, NewKey};
 use crate::app::{self, root_secret};
 use crate::config::Algorithm;
 use crate::db::audit::Actor;
@@ -67,25 +67,25 @@ impl Operator {
                     ));
                 }
                 let keyring = self.keyring()?;
-                let spare = Spare::new(&keyring);
+                let new_key = NewKey::new(&keyring);
                 let rotate = |conn: &mut Conn| match keys::same_settings(conn, &keyring)? {
-                    Ok(()) => keys::rotate(conn, &keyring, spare, at_once, now).map(Ok),
-                    Err(objection) => Ok(Err(objection)),
+                    Ok(()) => keys::rotate(conn, &keyring, new_key, at_once, now).map(Ok),
+                    Err(mismatch) => Ok(Err(mismatch)),
                 };
-                let made = self.change(|conn| keys::telling(conn, Actor::OPERATOR, now, rotate))?;
+                let made = self.change(|conn| keys::audited(conn, Actor::OPERATOR, now, rotate))?;
                 let row = made.map_err(Exit::config)?;
                 let state = if row.signs_from > now { KeyState::Pending } else { KeyState::Active };
                 self.out.print_changed(&value(&row, state), &line(&row, state, now))
             }
             KeyCommand::Retire { kid, lost } => {
                 let keyring = self.keyring()?;
-                let spare = Spare::new(&keyring);
+                let new_key = NewKey::new(&keyring);
                 let fits = if lost { keys::same_algorithm } else { keys::same_settings };
                 let retire = |conn: &mut Conn| match fits(conn, &keyring)? {
-                    Ok(()) => keys::retire(conn, &keyring, spare, &kid, now).map(Ok),
-                    Err(objection) => Ok(Err(objection)),
+                    Ok(()) => keys::retire(conn, &keyring, new_key, &kid, now).map(Ok),
+                    Err(mismatch) => Ok(Err(mismatch)),
                 };
-                let retired = self.change(|conn| keys::telling(conn, Actor::OPERATOR, now, retire))?;
+                let retired = self.change(|conn| keys::audited(conn, Actor::OPERATOR, now, retire))?;
                 if retired.map_err(Exit::config)? {
                     self.out.print_changed(&json!({ "kid": kid, "retired": true }), &format!("{kid} is retired"))
                 } else {

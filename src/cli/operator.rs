@@ -203,7 +203,7 @@ impl Operator {
                     let tenant = user::insert(conn, &new);
                     let tenant = tenant.map_err(taken("username", Message::UsernameTaken))?;
                     check_stored(conn, &self.config)?;
-                    let entry = Actor::OPERATOR.did("user.added", tenant.id, Some(tenant.id), new.created_at);
+                    let entry = Actor::OPERATOR.event("user.added", tenant.id, Some(tenant.id), new.created_at);
                     Ok(Audited::new(tenant, entry))
                 })?;
                 let value = json!({ "id": tenant.id.get(), "username": *tenant.username, "nick": *tenant.nick });
@@ -241,7 +241,7 @@ impl Operator {
         let hash = password::hash_now(&password, self.config.bcrypt_cost).map_err(exit)?;
         let set = self.change(|conn| {
             if user::set_password(conn, id, &user.password_hash, &hash)? {
-                let entry = Actor::OPERATOR.did("user.password_changed", id, Some(id), app::system_time());
+                let entry = Actor::OPERATOR.event("user.password_changed", id, Some(id), app::system_time());
                 Ok(Audited::new(true, entry))
             } else {
                 Ok(Audited::nothing(false))
@@ -259,7 +259,7 @@ impl Operator {
             let tenant = find_user(conn, username)?.tenant;
             let action = if suspended { "user.suspended" } else { "user.resumed" };
             user::set_suspended(conn, tenant.id, suspended).map_err(failed)?;
-            let entry = Actor::OPERATOR.did(action, tenant.id, Some(tenant.id), app::system_time());
+            let entry = Actor::OPERATOR.event(action, tenant.id, Some(tenant.id), app::system_time());
             Ok(Audited::new(tenant, entry))
         })?;
         let state = if suspended { "suspended" } else { "active" };
@@ -314,7 +314,7 @@ impl Operator {
             DomainCommand::Unverify(ById { id }) => {
                 let (domain, is_ended) = self.change_domain(&id, |conn, domain| {
                     if proof::end(conn, domain.id)? {
-                        Ok(Audited::new(true, did("domain.unproven", domain)))
+                        Ok(Audited::new(true, event("domain.unproven", domain)))
                     } else {
                         Ok(Audited::nothing(false))
                     }
@@ -331,7 +331,7 @@ impl Operator {
                 let plan = domains::plan(&plan).map_err(exit)?;
                 let (domain, ()) = self.change_domain(&domain.id, |conn, domain| {
                     domain::set_plan(conn, domain.user_id, domain.id, plan)?;
-                    Ok(Audited::new((), did("domain.changed", domain).with(json!({ "type": plan.as_str() }))))
+                    Ok(Audited::new((), event("domain.changed", domain).with(json!({ "type": plan.as_str() }))))
                 })?;
                 self.out.print_changed(
                     &json!({ "id": domain.id.as_str(), "type": plan.as_str() }),
@@ -347,7 +347,7 @@ impl Operator {
                     let scopes = or_as_before(scopes, &domain.scopes);
                     let audiences = or_as_before(audiences, &domain.audiences);
                     domain::set_allowed(conn, domain.id, scopes.as_deref(), audiences.as_deref())?;
-                    let entry = did("domain.allowed", domain);
+                    let entry = event("domain.allowed", domain);
                     let entry = entry.with(json!({ "scopes": scopes, "audiences": audiences }));
                     Ok(Audited::new((scopes, audiences), entry))
                 })?;
@@ -371,7 +371,7 @@ impl Operator {
         let action = if suspended { "domain.suspended" } else { "domain.resumed" };
         let (domain, ()) = self.change_domain(id, |conn, domain| {
             domain::set_suspended(conn, domain.id, suspended)?;
-            Ok(Audited::new((), did(action, domain)))
+            Ok(Audited::new((), event(action, domain)))
         })?;
         let state = if suspended { "suspended" } else { "active" };
         self.out
@@ -404,8 +404,8 @@ impl Operator {
 }
 
 /// An audit entry for an action of the operator on a domain.
-fn did(action: &'static str, domain: &Domain) -> Entry {
-    Actor::OPERATOR.did(action, domain.id, Some(domain.user_id), app::system_time())
+fn event(action: &'static str, domain: &Domain) -> Entry {
+    Actor::OPERATOR.event(action, domain.id, Some(domain.user_id), app::system_time())
 }
 
 fn find_user(conn: &mut Conn, username: &str) -> Result<user::User, Exit> {

@@ -31,7 +31,7 @@ impl Actor {
     pub const SERVER: Actor = Actor { who: Who::Server, address: None };
 
     /// Returns an entry for a change by this actor, without detail.
-    pub fn did(self, action: &'static str, target: impl ToString, tenant: Option<UserId>, at: i64) -> Entry {
+    pub fn event(self, action: &'static str, target: impl ToString, tenant: Option<UserId>, at: i64) -> Entry {
         Entry { at, actor: self, tenant, action, target: target.to_string(), detail: None }
     }
 }

@@ -393,7 +393,7 @@ impl Db {
         drop((writer, permit));
         while let Err(error) = applied {
             let cause = error.cause().unwrap_or("the database does not answer");
-            if Instant::now() >= deadline || matches!(error, Error::Outdated(_)) {
+            if Instant::now() >= deadline || matches!(error, Error::StaleNode(_)) {
                 log::error!("a change is committed, but this node cannot apply it: {cause}");
                 return Err(Error::CommitUnknown);
             }

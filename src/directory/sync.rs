@@ -172,14 +172,14 @@ impl Directory {
         let Counter { value: current, forgotten, epoch, .. } = counter;
         let is_present = before.is_present(conn, &counter)?;
         if self.record_read(&mut self.seen(), &counter, is_present) {
-            return Err(Error::Outdated(
+            return Err(Error::StaleNode(
                 "the database was older than what this node has read of it, as after a restored backup or a failover that \
                  lost the last transactions: this node must be restarted",
             ));
         }
         if (1..forgotten).contains(&seen) {
-            self.outdated.store(true, Ordering::Relaxed);
-            return Err(Error::Outdated(
+            self.stale.store(true, Ordering::Relaxed);
+            return Err(Error::StaleNode(
                 "this node has not read the database for days, and the deletions since then are no longer recorded: this node must be restarted",
             ));
         }
@@ -228,7 +228,7 @@ impl Directory {
     /// later one.
     fn record_read(&self, seen: &mut SyncState, now: &Counter, is_present: bool) -> bool {
         self.went_back.fetch_or(!is_present, Ordering::Relaxed);
-        self.outdated.fetch_or(!is_present, Ordering::Relaxed);
+        self.stale.fetch_or(!is_present, Ordering::Relaxed);
         if seen.audit.id < now.audit.id {
             seen.audit = now.audit.clone();
         }

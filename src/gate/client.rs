@@ -347,7 +347,7 @@ fn note_use(app: &App, live: &ActiveClient, proof: &Proof, address: Address) -> 
     let noted = match app.directory.used_assertions.note(used, holder) {
         Ok(true) => Ok(()),
         Ok(false) => Err(refused(ClientProblem::AssertionReplayed)),
-        Err(replay::Forgetful) => Err(Error::Busy),
+        Err(replay::ReplayUnknown) => Err(Error::Busy),
     };
     noted.inspect_err(|error| app.refused(live.domain.id, error))
 }

@@ -136,7 +136,7 @@ impl<'a> Seen<'a> {
             log::debug!("refused the head of request {} from {peer}: {refusal}", self.id());
             return Some(Err(of_connection(refusal)));
         }
-        if app.directory.is_outdated() && !route.is_some_and(|route| STATUS.contains(&route.pattern)) {
+        if app.directory.is_stale() && !route.is_some_and(|route| STATUS.contains(&route.pattern)) {
             return Some(Err(Error::Busy));
         }
         let route = route?;

@@ -13,10 +13,10 @@ use hickory_resolver::{Resolver, TokioResolver};
 use tokio::runtime;
 use tokio::time::timeout;
 
-use super::Found;
+use super::Outcome;
 
 /// At least one answer, or the reason for none.
-type Answer<T> = Result<Vec<T>, Found>;
+type Answer<T> = Result<Vec<T>, Outcome>;
 
 /// Returns the TXT records of `record`, each with its strings joined, and the addresses of `host`. Each query takes at
 /// most `query_timeout`.
@@ -31,13 +31,13 @@ pub(super) fn look_up(
             Ok(resolver) => resolver,
             Err(error) => {
                 log::error!("cannot set up the DNS resolver: {error}");
-                return (Err(Found::NoAnswer), Err(Found::NoAnswer));
+                return (Err(Outcome::NoAnswer), Err(Outcome::NoAnswer));
             }
         };
         let query =
             async |name: &str, kind: RecordType| match timeout(query_timeout, lookup(&resolver, name, kind)).await {
                 Ok(answer) => answer,
-                Err(_elapsed) => Err(Found::Timeout),
+                Err(_elapsed) => Err(Outcome::Timeout),
             };
         let (records, v4, v6) =
             join3(query(record, RecordType::TXT), query(host, RecordType::A), query(host, RecordType::AAAA)).await;
@@ -48,7 +48,7 @@ pub(super) fn look_up(
         Ok(runtime) => runtime.block_on(queries),
         Err(error) => {
             log::error!("cannot start a runtime for DNS: {error}");
-            (Err(Found::NoAnswer), Err(Found::NoAnswer))
+            (Err(Outcome::NoAnswer), Err(Outcome::NoAnswer))
         }
     }
 }
@@ -76,7 +76,7 @@ fn resolver(server: Option<SocketAddr>, query_timeout: Duration) -> Result<Tokio
 }
 
 /// The answers of one type, perhaps none.
-async fn lookup(resolver: &TokioResolver, name: &str, kind: RecordType) -> Result<Vec<RData>, Found> {
+async fn lookup(resolver: &TokioResolver, name: &str, kind: RecordType) -> Result<Vec<RData>, Outcome> {
     let Ok(mut name) = Name::from_ascii(name) else {
         // With its prefix, the name is too long for DNS.
         return Ok(Vec::new());
@@ -86,29 +86,29 @@ async fn lookup(resolver: &TokioResolver, name: &str, kind: RecordType) -> Resul
     match resolver.lookup(name, kind).await {
         Ok(lookup) => Ok(lookup.answers().iter().map(|record| record.data.clone()).collect()),
         Err(error) if error.is_no_records_found() => Ok(Vec::new()),
-        Err(NetError::Timeout) => Err(Found::Timeout),
+        Err(NetError::Timeout) => Err(Outcome::Timeout),
         Err(error) => {
             log::debug!("DNS: {error}");
-            Err(Found::NoAnswer)
+            Err(Outcome::NoAnswer)
         }
     }
 }
 
-fn texts(answers: Result<Vec<RData>, Found>) -> Answer<Vec<u8>> {
+fn texts(answers: Result<Vec<RData>, Outcome>) -> Answer<Vec<u8>> {
     let text = |data: RData| match data {
         RData::TXT(text) => Some(text.txt_data.concat()),
         _ => None,
     };
     let texts: Vec<Vec<u8>> = answers?.into_iter().filter_map(text).collect();
-    if texts.is_empty() { Err(Found::NoRecord) } else { Ok(texts) }
+    if texts.is_empty() { Err(Outcome::NoRecord) } else { Ok(texts) }
 }
 
-fn addresses(v4: Result<Vec<RData>, Found>, v6: Result<Vec<RData>, Found>) -> Answer<IpAddr> {
+fn addresses(v4: Result<Vec<RData>, Outcome>, v6: Result<Vec<RData>, Outcome>) -> Answer<IpAddr> {
     let address = |data: &RData| match data {
         RData::A(address) => Some(IpAddr::V4(address.0)),
         RData::AAAA(address) => Some(IpAddr::V6(address.0)),
         _ => None,
     };
     let known: Vec<IpAddr> = [&v4, &v6].into_iter().flatten().flatten().filter_map(address).collect();
-    if known.is_empty() { v4.and(v6).and(Err(Found::NoAddress)) } else { Ok(known) }
+    if known.is_empty() { v4.and(v6).and(Err(Outcome::NoAddress)) } else { Ok(known) }
 }

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::Found;
+use super::Outcome;
 use crate::host::Host;
 
 /// Largest size of head and body together, in bytes.
@@ -52,16 +52,16 @@ impl Write for Timed {
 }
 
 /// The outcome that an error of a connection means.
-pub(super) fn why(error: &io::Error) -> Found {
+pub(super) fn why(error: &io::Error) -> Outcome {
     match error.kind() {
         // A socket's read or write timeout is `WouldBlock`.
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => Found::Timeout,
-        _ => Found::Unreachable,
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => Outcome::Timeout,
+        _ => Outcome::Unreachable,
     }
 }
 
 /// Requests `path`, and returns the body of a response with status 200.
-pub(super) fn get(mut stream: impl Read + Write, host: &Host, path: &str) -> Result<Vec<u8>, Found> {
+pub(super) fn get(mut stream: impl Read + Write, host: &Host, path: &str) -> Result<Vec<u8>, Outcome> {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: gatebird\r\nAccept: text/plain, */*;q=0.1\r\n\
          Accept-Encoding: identity\r\nConnection: close\r\n\r\n"
@@ -79,7 +79,7 @@ pub(super) fn get(mut stream: impl Read + Write, host: &Host, path: &str) -> Res
             break head;
         }
         if answer.ended {
-            return Err(if answer.bytes.is_empty() { Found::Unreachable } else { Found::NotHttp });
+            return Err(if answer.bytes.is_empty() { Outcome::Unreachable } else { Outcome::NotHttp });
         }
     };
     loop {
@@ -99,13 +99,13 @@ struct Answer<S> {
 
 impl<S: Read> Answer<S> {
     /// Waits for more bytes.
-    fn more(&mut self) -> Result<(), Found> {
+    fn more(&mut self) -> Result<(), Outcome> {
         let mut chunk = [0; 4096];
         match self.stream.read(&mut chunk) {
             Ok(0) => self.ended = true,
             // The server closed TLS without `close_notify`.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => self.ended = true,
-            Ok(count) if self.bytes.len() + count > MAX_SIZE => return Err(Found::TooLarge),
+            Ok(count) if self.bytes.len() + count > MAX_SIZE => return Err(Outcome::TooLarge),
             Ok(count) => self.bytes.extend_from_slice(&chunk[..count]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(why(&error)),
@@ -123,37 +123,37 @@ enum Length {
 }
 
 /// The size of the head in bytes and the length of the body; `None` while the head is incomplete.
-fn head(bytes: &[u8]) -> Result<Option<(usize, Length)>, Found> {
+fn head(bytes: &[u8]) -> Result<Option<(usize, Length)>, Outcome> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Response::new(&mut headers);
     let end = match head.parse(bytes) {
         Ok(httparse::Status::Complete(end)) => end,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(Found::TooLarge),
-        Err(_) => return Err(Found::NotHttp),
+        Err(httparse::Error::TooManyHeaders) => return Err(Outcome::TooLarge),
+        Err(_) => return Err(Outcome::NotHttp),
     };
     match head.code {
         Some(200) => {}
-        Some(300..=399) => return Err(Found::Redirect),
-        _ => return Err(Found::Status),
+        Some(300..=399) => return Err(Outcome::Redirect),
+        _ => return Err(Outcome::Status),
     }
     let mut length = Length::UntilEnd;
     for header in head.headers.iter() {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         let value = header.value.trim_ascii();
         if is("content-encoding") && !value.eq_ignore_ascii_case(b"identity") {
-            return Err(Found::OtherValue);
+            return Err(Outcome::OtherValue);
         } else if is("transfer-encoding") {
             if !value.eq_ignore_ascii_case(b"chunked") {
-                return Err(Found::NotHttp);
+                return Err(Outcome::NotHttp);
             }
             length = Length::Chunked;
         } else if is("content-length") && !matches!(length, Length::Chunked) {
             let digits = str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
             match digits.map(str::parse) {
                 Some(Ok(bytes)) if bytes <= MAX_SIZE => length = Length::Bytes(bytes),
-                Some(_) => return Err(Found::TooLarge),
-                None => return Err(Found::NotHttp),
+                Some(_) => return Err(Outcome::TooLarge),
+                None => return Err(Outcome::NotHttp),
             }
         }
     }
@@ -162,7 +162,7 @@ fn head(bytes: &[u8]) -> Result<Option<(usize, Length)>, Found> {
 
 impl Length {
     /// The whole body; `None` while it is incomplete.
-    fn body(self, bytes: &[u8], ended: bool) -> Result<Option<Vec<u8>>, Found> {
+    fn body(self, bytes: &[u8], ended: bool) -> Result<Option<Vec<u8>>, Outcome> {
         let body = match self {
             Length::Bytes(count) => bytes.get(..count).map(<[u8]>::to_vec),
             Length::UntilEnd if ended => Some(bytes.to_vec()),
@@ -172,20 +172,20 @@ impl Length {
             Length::Chunked => dechunked(bytes)?,
         };
         match (&body, ended) {
-            (None, true) => Err(Found::Unreachable),
+            (None, true) => Err(Outcome::Unreachable),
             _ => Ok(body),
         }
     }
 }
 
 /// The joined chunks (RFC 9112 §7.1); `None` until the last chunk.
-fn dechunked(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, Found> {
+fn dechunked(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, Outcome> {
     let mut body = Vec::new();
     loop {
         let (start, size) = match httparse::parse_chunk_size(bytes) {
             Ok(httparse::Status::Complete(parsed)) => parsed,
             Ok(httparse::Status::Partial) => return Ok(None),
-            Err(_) => return Err(Found::NotHttp),
+            Err(_) => return Err(Outcome::NotHttp),
         };
         match usize::try_from(size) {
             Ok(0) => return Ok(Some(body)),
@@ -193,12 +193,12 @@ fn dechunked(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, Found> {
                 let Some(chunk) = bytes.get(start..start + size + 2) else { return Ok(None) };
                 let (data, end) = chunk.split_at(size);
                 if end != b"\r\n" {
-                    return Err(Found::NotHttp);
+                    return Err(Outcome::NotHttp);
                 }
                 body.extend_from_slice(data);
                 bytes = &bytes[start + size + 2..];
             }
-            _ => return Err(Found::TooLarge),
+            _ => return Err(Outcome::TooLarge),
         }
     }
 }

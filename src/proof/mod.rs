@@ -3,7 +3,7 @@
 //!
 //! Protection against server-side request forgery: a name is resolved once, all its addresses must pass
 //! [`address::is_public`], and the connection goes to such an address, not to the name. Redirects are not followed.
-//! Time and size are bounded. The only result is one variant of [`Found`].
+//! Time and size are bounded. The only result is one variant of [`Outcome`].
 
 pub mod address;
 mod dns;
@@ -21,8 +21,8 @@ use crate::config::Config;
 use crate::host::{Host, LocalHosts};
 use crate::locale::Message;
 
-/// Longest duration of a check.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest duration of a verification.
+const VERIFICATION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest duration of its DNS queries.
 const DNS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many of a host's addresses are tried.
@@ -82,25 +82,25 @@ impl Method {
     }
 }
 
-/// One step of a check and its outcome.
+/// One check of a verification: a DNS query or a request for the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct Check {
     /// The method.
     pub method: Method,
     /// The name of the record, or the URL of the file.
     pub at: String,
     /// The outcome.
-    pub found: Found,
+    pub outcome: Outcome,
 }
 
 /// The method that verified the host, if any.
-pub fn proven_by(looks: &[Look]) -> Option<Method> {
-    looks.iter().find(|look| look.found == Found::Match).map(|look| look.method)
+pub fn verified_by(checks: &[Check]) -> Option<Method> {
+    checks.iter().find(|check| check.outcome == Outcome::Match).map(|check| check.method)
 }
 
-/// The outcome of one step of a check. Nothing else about the host's answer is revealed.
+/// The outcome of a check. Nothing else about the host's answer is revealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum Outcome {
     /// The challenge's value was found.
     Match,
     /// The name has no TXT record.
@@ -127,31 +127,31 @@ pub enum Found {
     Status,
     /// The answer has more than 64 KiB, or more than 64 headers.
     TooLarge,
-    /// The step took too long.
+    /// The check took too long.
     Timeout,
-    /// Too many checks have connected to the address within a minute.
+    /// Too many verifications have connected to the address within a minute.
     Limited,
 }
 
-impl Found {
+impl Outcome {
     /// The stable name for programs, and the sentence for people.
-    pub fn told(self) -> (&'static str, Message) {
+    pub fn name_and_message(self) -> (&'static str, Message) {
         match self {
-            Found::Match => ("match", Message::FoundMatch),
-            Found::NoRecord => ("noRecord", Message::FoundNoRecord),
-            Found::OtherValue => ("otherValue", Message::FoundOtherValue),
-            Found::NoAddress => ("noAddress", Message::FoundNoAddress),
-            Found::PrivateAddress => ("privateAddress", Message::FoundPrivateAddress),
-            Found::NoAnswer => ("noAnswer", Message::FoundNoAnswer),
-            Found::Port => ("port", Message::FoundPort),
-            Found::Unreachable => ("unreachable", Message::FoundUnreachable),
-            Found::Tls => ("tls", Message::FoundTls),
-            Found::NotHttp => ("notHttp", Message::FoundNotHttp),
-            Found::Redirect => ("redirect", Message::FoundRedirect),
-            Found::Status => ("status", Message::FoundStatus),
-            Found::TooLarge => ("tooLarge", Message::FoundTooLarge),
-            Found::Timeout => ("timeout", Message::FoundTimeout),
-            Found::Limited => ("limited", Message::FoundLimited),
+            Outcome::Match => ("match", Message::FoundMatch),
+            Outcome::NoRecord => ("noRecord", Message::FoundNoRecord),
+            Outcome::OtherValue => ("otherValue", Message::FoundOtherValue),
+            Outcome::NoAddress => ("noAddress", Message::FoundNoAddress),
+            Outcome::PrivateAddress => ("privateAddress", Message::FoundPrivateAddress),
+            Outcome::NoAnswer => ("noAnswer", Message::FoundNoAnswer),
+            Outcome::Port => ("port", Message::FoundPort),
+            Outcome::Unreachable => ("unreachable", Message::FoundUnreachable),
+            Outcome::Tls => ("tls", Message::FoundTls),
+            Outcome::NotHttp => ("notHttp", Message::FoundNotHttp),
+            Outcome::Redirect => ("redirect", Message::FoundRedirect),
+            Outcome::Status => ("status", Message::FoundStatus),
+            Outcome::TooLarge => ("tooLarge", Message::FoundTooLarge),
+            Outcome::Timeout => ("timeout", Message::FoundTimeout),
+            Outcome::Limited => ("limited", Message::FoundLimited),
         }
     }
 }
@@ -159,46 +159,47 @@ impl Found {
 /// Connects to an address within a timeout.
 pub type Dial = Box<dyn Fn(SocketAddr, Duration) -> io::Result<TcpStream> + Send + Sync>;
 
-/// Runs checks.
-pub struct Prober {
+/// Verifies hosts.
+pub struct Verifier {
     dns_server: Option<SocketAddr>,
     local: LocalHosts,
     dial: Dial,
     tls: Tls,
 }
 
-impl Prober {
-    /// A prober that trusts the root certificates of this machine.
-    pub fn new(config: &Config) -> Prober {
+impl Verifier {
+    /// A verifier that trusts the root certificates of this machine.
+    pub fn new(config: &Config) -> Verifier {
         let dial = Box::new(|address, timeout| TcpStream::connect_timeout(&address, timeout));
-        Prober { dns_server: config.dns_server, local: config.local_hosts, dial, tls: Tls::default() }
+        Verifier { dns_server: config.dns_server, local: config.local_hosts, dial, tls: Tls::default() }
     }
 
     /// Replaces the connector and the root certificates, for tests without a network.
-    pub fn through(self, dial: Dial, roots: RootCertStore) -> Prober {
-        Prober { dial, tls: Tls::trusting(roots), ..self }
+    pub fn through(self, dial: Dial, roots: RootCertStore) -> Verifier {
+        Verifier { dial, tls: Tls::trusting(roots), ..self }
     }
 
-    /// Checks DNS first, which needs no connection to the host, then the file by https and by http, until one step
+    /// Checks DNS first, which needs no connection to the host, then the file by https and by http, until one check
     /// matches. This takes at most 5 seconds.
     ///
     /// A file by http is sufficient: an attacker who can forge http can forge unsigned DNS too, and a host may not have
     /// a certificate yet.
     ///
     /// `may_connect` is called once for each address of the host, so that the caller can limit connections per address.
-    pub fn look(&self, challenge: &Challenge, may_connect: &dyn Fn(IpAddr) -> bool) -> Vec<Look> {
-        let deadline = Instant::now() + CHECK_TIMEOUT;
+    pub fn verify(&self, challenge: &Challenge, may_connect: &dyn Fn(IpAddr) -> bool) -> Vec<Check> {
+        let deadline = Instant::now() + VERIFICATION_TIMEOUT;
         let name = challenge.record_name();
         let (records, addresses) = dns::look_up(self.dns_server, &name, challenge.host.name(), DNS_TIMEOUT);
         let value = challenge.value();
         let compare = |values: Vec<Vec<u8>>| {
             let is_match = values.iter().any(|found| found == value.as_bytes());
-            if is_match { Found::Match } else { Found::OtherValue }
+            if is_match { Outcome::Match } else { Outcome::OtherValue }
         };
-        let mut looks = vec![Look { method: Method::Dns, at: name, found: records.map_or_else(|why| why, compare) }];
+        let mut checks =
+            vec![Check { method: Method::Dns, at: name, outcome: records.map_or_else(|why| why, compare) }];
         let addresses = addresses.and_then(|addresses| self.checked(addresses, may_connect));
         for (url, default_port) in challenge.urls().into_iter().zip([443, 80]) {
-            if proven_by(&looks).is_some() {
+            if verified_by(&checks).is_some() {
                 break;
             }
             // https gets half of the remaining time, so that a port that does not answer leaves time for http.
@@ -212,31 +213,42 @@ impl Prober {
                 let content = self.fetch(&challenge.host, addresses, port, default_port == 443, until)?;
                 Ok(compare(vec![content.trim_ascii_end().to_vec()]))
             });
-            looks.push(Look { method: Method::File, at: url, found: found.unwrap_or_else(|why| why) });
+            checks.push(Check { method: Method::File, at: url, outcome: found.unwrap_or_else(|why| why) });
         }
-        looks
+        checks
     }
 
     /// The addresses to try, if all of them may be connected to.
-    fn checked(&self, mut addresses: Vec<IpAddr>, may_connect: &dyn Fn(IpAddr) -> bool) -> Result<Vec<IpAddr>, Found> {
+    fn checked(
+        &self,
+        mut addresses: Vec<IpAddr>,
+        may_connect: &dyn Fn(IpAddr) -> bool,
+    ) -> Result<Vec<IpAddr>, Outcome> {
         let is_allowed = |address: &IpAddr| {
             address::is_public(*address) || (self.local == LocalHosts::Allowed && address.is_loopback())
         };
         if !addresses.iter().all(is_allowed) {
-            return Err(Found::PrivateAddress);
+            return Err(Outcome::PrivateAddress);
         }
         addresses.truncate(MAX_ADDRESSES);
         let may_connect = addresses.iter().all(|address| may_connect(*address));
-        if may_connect { Ok(addresses) } else { Err(Found::Limited) }
+        if may_connect { Ok(addresses) } else { Err(Outcome::Limited) }
     }
 
     /// Fetches the file from the first address that accepts a connection.
-    fn fetch(&self, host: &Host, addresses: &[IpAddr], port: u16, tls: bool, until: Instant) -> Result<Vec<u8>, Found> {
-        let mut why = Found::Unreachable;
+    fn fetch(
+        &self,
+        host: &Host,
+        addresses: &[IpAddr],
+        port: u16,
+        tls: bool,
+        until: Instant,
+    ) -> Result<Vec<u8>, Outcome> {
+        let mut why = Outcome::Unreachable;
         for address in addresses {
             let remaining = until.saturating_duration_since(Instant::now());
             if remaining.is_zero() {
-                return Err(Found::Timeout);
+                return Err(Outcome::Timeout);
             }
             // An address that drops packets leaves time for the next one.
             let timeout = if addresses.len() > 1 { remaining / 2 } else { remaining };
@@ -257,9 +269,9 @@ impl Prober {
 }
 
 /// Refuses ports below 1024 other than 80 and 443, since other services listen there.
-fn check_port(port: u16) -> Result<(), Found> {
+fn check_port(port: u16) -> Result<(), Outcome> {
     match port {
         80 | 443 | 1024.. => Ok(()),
-        _ => Err(Found::Port),
+        _ => Err(Outcome::Port),
     }
 }

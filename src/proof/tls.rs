@@ -6,7 +6,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use super::Found;
+use super::Outcome;
 use super::http::{Timed, why};
 
 /// The TLS configuration. The machine's root certificates are read at first use.
@@ -20,15 +20,15 @@ impl Tls {
     }
 
     /// Does the handshake.
-    pub(super) fn over(&self, mut stream: Timed, name: &str) -> Result<StreamOwned<ClientConnection, Timed>, Found> {
+    pub(super) fn over(&self, mut stream: Timed, name: &str) -> Result<StreamOwned<ClientConnection, Timed>, Outcome> {
         let config = self.0.get_or_init(|| config(machine_roots()));
-        let name = ServerName::try_from(name.to_owned()).map_err(|_| Found::Tls)?;
-        let mut connection = ClientConnection::new(Arc::clone(config), name).map_err(|_| Found::Tls)?;
+        let name = ServerName::try_from(name.to_owned()).map_err(|_| Outcome::Tls)?;
+        let mut connection = ClientConnection::new(Arc::clone(config), name).map_err(|_| Outcome::Tls)?;
         while connection.is_handshaking() {
             connection.complete_io(&mut stream).map_err(|error| match why(&error) {
-                Found::Timeout => Found::Timeout,
+                Outcome::Timeout => Outcome::Timeout,
                 // A server without TLS fails the handshake in many ways, or closes the connection.
-                _ => Found::Tls,
+                _ => Outcome::Tls,
             })?;
         }
         Ok(StreamOwned::new(connection, stream))

@@ -34,14 +34,14 @@ pub enum Budget<'a> {
     Changes(UserId),
     /// Revocations of single tokens by all domains of one user. To revoke more, the user can retire a secret at once.
     Revocations(UserId),
-    /// Host checks by one user.
-    Checks(UserId),
-    /// Checks of one host by one user.
-    ChecksOfHost(UserId, &'a str),
-    /// Checks that connect to one address, by all users together.
-    ChecksOfAddress(IpAddr),
-    /// Checks that connect to one address, by one user: half of the limit of all users.
-    ChecksOfAddressByUser(IpAddr, UserId),
+    /// Verifications of hosts by one user.
+    Verifications(UserId),
+    /// Verifications of one host by one user.
+    VerificationsOfHost(UserId, &'a str),
+    /// Verifications that connect to one address, by all users together.
+    VerificationsOfAddress(IpAddr),
+    /// Verifications that connect to one address, by one user: half of the limit of all users.
+    VerificationsOfAddressByUser(IpAddr, UserId),
 }
 
 /// The limit of each budget; `None` is unlimited.
@@ -74,10 +74,10 @@ impl BudgetLimits {
             Budget::RequestLines(_) => self.lines.map(|limit| limit.times(REQUEST_LINES)),
             Budget::Changes(_) => self.changes,
             Budget::Revocations(_) => Some(Limit::per_minute(10_000)),
-            Budget::Checks(_) => Some(Limit::per_minute(30)),
-            Budget::ChecksOfHost(..) => Some(Limit::per_minute(5)),
-            Budget::ChecksOfAddress(_) => Some(Limit::per_minute(10)),
-            Budget::ChecksOfAddressByUser(..) => Some(Limit::per_minute(5)),
+            Budget::Verifications(_) => Some(Limit::per_minute(30)),
+            Budget::VerificationsOfHost(..) => Some(Limit::per_minute(5)),
+            Budget::VerificationsOfAddress(_) => Some(Limit::per_minute(10)),
+            Budget::VerificationsOfAddressByUser(..) => Some(Limit::per_minute(5)),
         }
     }
 }

@@ -59,7 +59,7 @@ impl Default for UsedAssertions {
 
 /// The assertion must be refused, because its earlier use cannot be excluded or its use cannot be remembered.
 #[derive(Debug)]
-pub struct Forgetful;
+pub struct ReplayUnknown;
 
 impl UsedAssertions {
     /// Creates the memory of a node that shares its database with others.
@@ -86,12 +86,12 @@ impl UsedAssertions {
     ///
     /// # Errors
     /// If it is unknown whether the assertion was used before, or if the share of `holder` is used up.
-    pub fn note(&self, used: &AssertionUse, holder: Holder) -> Result<bool, Forgetful> {
-        let Some(user) = holder.user().filter(|_| used.remembered) else { return Err(Forgetful) };
+    pub fn note(&self, used: &AssertionUse, holder: Holder) -> Result<bool, ReplayUnknown> {
+        let Some(user) = holder.user().filter(|_| used.remembered) else { return Err(ReplayUnknown) };
         let entry = Entry { expires_at: used.expires_at, user, holder };
         let mut holdings = self.holdings();
         if !holdings.take(holder) {
-            return Err(Forgetful);
+            return Err(ReplayUnknown);
         }
         let is_first = self.entries.pin().try_insert(used.fingerprint, entry).is_ok();
         if !is_first {

@@ -75,7 +75,7 @@ fn what_others_did_is_told_without_who_they_are() {
         (Actor::OPERATOR, json!(["operator", null])),
         (Actor::SERVER, json!(["server", null])),
     ] {
-        let entry = actor.did("domain.suspended", &domain.id, Some(owner), now);
+        let entry = actor.event("domain.suspended", &domain.id, Some(owner), now);
         gate.app.db.write_now(|conn| Audited::new((), entry).record(conn)).expect("it is written");
         let event = &page(&gate, &alice.token, "?limit=1")["payload"][0];
         assert_eq!(json!([event["actor"], event["address"]]), shown);

@@ -17,8 +17,8 @@ const DAY: i64 = 86_400;
 /// Long enough for everything that upkeep deletes.
 const FAR: i64 = 500 * DAY;
 
-fn upkeep(gate: &Gate) {
-    gate.app.upkeep().expect("the database answers");
+fn maintain(gate: &Gate) {
+    gate.app.maintain().expect("the database answers");
 }
 
 fn revoke(gate: &Gate, domain: &Domain, token: &str) {
@@ -50,9 +50,9 @@ fn furnished(settings: &[(&str, &str)]) -> (Gate, Domain, String) {
     revoke(&gate, &domain, &token);
     // Whatever the tests count later has its row already.
     is_revoked(&gate, &token);
-    gate.app.write_ledger().expect("the database answers");
+    gate.app.flush().expect("the database answers");
     // From the first upkeep on, the gate knows what time it is.
-    upkeep(&gate);
+    maintain(&gate);
     (gate, Domain { id: domain.id, secret }, token)
 }
 
@@ -61,8 +61,8 @@ fn a_revoked_token__clock_ahead_for_some_seconds() {
     for ahead in [HOUR + 60, 2 * HOUR, 40 * DAY] {
         let (gate, domain, token) = furnished(&[]);
         gate.clock.set_wrong(ahead);
-        upkeep(&gate);
-        upkeep(&gate);
+        maintain(&gate);
+        maintain(&gate);
         gate.clock.set_wrong(0);
         is_revoked(&gate, &token);
         let gate = gate.restart(&[]);
@@ -70,7 +70,7 @@ fn a_revoked_token__clock_ahead_for_some_seconds() {
         works(&gate, &gate.access_token(&domain));
         // By the time that really passes, it is forgotten.
         gate.clock.advance(HOUR + 200);
-        upkeep(&gate);
+        maintain(&gate);
         assert_eq!(gate.app.directory.revoked_count(), 0);
         assert_eq!(rows(&gate)[0], ("revocations", 0));
     }
@@ -92,17 +92,17 @@ fn nothing_is_deleted__clock_500_days_ahead() {
     let before = rows(&gate);
     gate.clock.set_wrong(FAR);
     for _ in 0..3 {
-        upkeep(&gate);
+        maintain(&gate);
     }
     assert_eq!(rows(&gate), before);
     gate.clock.set_wrong(0);
-    upkeep(&gate);
+    maintain(&gate);
     assert_eq!(rows(&gate), before);
     is_revoked(&gate, &token);
     works(&gate, &gate.access_token(&domain));
     // Keys go on to follow each other when it is time.
     gate.clock.advance(30 * DAY);
-    upkeep(&gate);
+    maintain(&gate);
     assert_eq!(rows(&gate)[2], ("signing_keys", 2));
 }
 
@@ -113,11 +113,11 @@ fn nothing_is_deleted__clock_wrong_at_the_start() {
         let before = rows(&gate);
         gate.clock.set_wrong(wrong);
         let gate = gate.restart(&[]);
-        upkeep(&gate);
-        upkeep(&gate);
+        maintain(&gate);
+        maintain(&gate);
         assert_eq!(rows(&gate), before);
         gate.clock.set_wrong(0);
-        upkeep(&gate);
+        maintain(&gate);
         is_revoked(&gate, &token);
         works(&gate, &gate.access_token(&domain));
         assert_eq!(rows(&gate), before);
@@ -129,18 +129,18 @@ fn nothing_is_deleted__clock_in_1970() {
     let (gate, domain, token) = furnished(&[]);
     let before = rows(&gate);
     gate.clock.set_wrong(1000 - gate.clock.now());
-    upkeep(&gate);
+    maintain(&gate);
     let gate = gate.restart(&[]);
-    upkeep(&gate);
+    maintain(&gate);
     assert_eq!(rows(&gate), before);
     gate.clock.set_wrong(0);
-    upkeep(&gate);
+    maintain(&gate);
     assert_eq!(rows(&gate), before);
     is_revoked(&gate, &token);
     works(&gate, &gate.access_token(&domain));
     // Upkeep goes on at once.
     gate.clock.advance(30 * DAY);
-    upkeep(&gate);
+    maintain(&gate);
     assert_eq!(rows(&gate)[0], ("revocations", 0));
     assert_eq!(rows(&gate)[2], ("signing_keys", 2));
 }
@@ -150,18 +150,18 @@ fn keys_follow_each_other__one_was_made_while_the_clock_was_ahead() {
     for restarted in [false, true] {
         let gate = Gate::with(&[("KEY_ROTATION", "30d")]);
         let (_, domain, _) = gate.tenant("alice");
-        upkeep(&gate);
+        maintain(&gate);
         gate.clock.set_wrong(FAR);
         let gate = gate.restart(&[("JWT_ALGORITHM", "ES256")]);
         gate.clock.set_wrong(0);
         let gate = if restarted { gate.restart(&[]) } else { gate };
-        upkeep(&gate);
+        maintain(&gate);
         gate.clock.advance(10);
         let algorithm = || parts(&gate.access_token(&domain)).0["alg"].clone();
         assert_eq!(algorithm(), "ES256", "no key that signs now");
         let before = rows(&gate)[2].1;
         gate.clock.advance(30 * DAY);
-        upkeep(&gate);
+        maintain(&gate);
         assert_eq!(rows(&gate)[2].1, before + 1, "the next one follows");
     }
 }
@@ -177,14 +177,14 @@ fn a_changed_clock__is_believed_after_a_day_and_shown_until_then() {
     assert!(offset().abs() <= 1);
     gate.clock.set_wrong(2 * HOUR);
     gate.clock.set_database_wrong(2 * HOUR);
-    upkeep(&gate);
+    maintain(&gate);
     assert!((offset() - 2 * HOUR).abs() <= 1, "{}", offset());
     is_revoked_or_expired(&gate, &token);
     gate.clock.advance(DAY - 60);
-    upkeep(&gate);
+    maintain(&gate);
     assert!((offset() - 2 * HOUR).abs() <= 1, "{}", offset());
     gate.clock.advance(120);
-    upkeep(&gate);
+    maintain(&gate);
     assert!(offset().abs() <= 1, "{}", offset());
 }
 
@@ -207,8 +207,8 @@ fn nodes_with_wrong(clocks: impl Fn(&Gate, &Gate)) -> Nodes {
     let other = gate.another_node();
     clocks(&gate, &other);
     for _ in 0..3 {
-        upkeep(&other);
-        upkeep(&gate);
+        maintain(&other);
+        maintain(&gate);
     }
     assert_eq!(rows(&gate), before);
     is_revoked(&gate, &token);
@@ -232,8 +232,8 @@ fn two_nodes__the_clock_of_the_database_is_wrong() {
             node.clock.set_database_wrong(0);
             node.clock.advance(2 * HOUR);
         }
-        upkeep(&other);
-        upkeep(&gate);
+        maintain(&other);
+        maintain(&gate);
         assert_eq!(rows(&gate)[0], ("revocations", 0), "{wrong}: pruning goes on");
     }
 }
@@ -248,7 +248,7 @@ fn a_node__works_with_a_wrong_clock_of_its_own() {
         let (gate, domain, _) = furnished(&[]);
         let other = gate.another_node();
         other.clock.set_wrong(wrong);
-        upkeep(&other);
+        maintain(&other);
         let token = other.access_token(&domain);
         works(&gate, &token);
         works(&other, &token);
@@ -265,7 +265,7 @@ fn a_node__works_with_a_wrong_clock_of_its_own() {
         // It goes on to be right when its clock is set right.
         other.clock.set_wrong(0);
         works(&gate, &other.access_token(&domain));
-        upkeep(&other);
+        maintain(&other);
         works(&gate, &other.access_token(&domain));
     }
 }
@@ -285,13 +285,13 @@ fn two_nodes__the_clock_of_one_is_wrong() {
         let Nodes { gate, other, before, domain, token } = nodes_with_wrong(|_, other| other.clock.set_wrong(wrong));
         // Also one that starts with a wrong clock.
         let other = other.restart(&[]);
-        upkeep(&other);
-        upkeep(&gate);
+        maintain(&other);
+        maintain(&gate);
         assert_eq!(rows(&gate), before, "{wrong}");
         is_revoked(&gate, &token);
         works(&gate, &gate.access_token(&domain));
         drop(gate);
-        upkeep(&other);
+        maintain(&other);
         assert_eq!(rows(&other), before, "{wrong}: alone, too");
     }
 }

@@ -298,11 +298,11 @@ fn tombstones_of_a_wrong_clock_are_forgotten_with_those_after_them() {
         gate.clock.now() + 500 * 86_400
     );
     run(&gate, &many);
-    let upkeep = || gate.app.upkeep().expect("the database answers");
-    upkeep();
+    let maintain = || gate.app.maintain().expect("the database answers");
+    maintain();
     assert_eq!(tombstones(&gate), 12_000, "none of them is known to be old");
     gate.clock.advance(TOLD_AS_GONE + 60);
-    upkeep();
+    maintain();
     assert_eq!(tombstones(&gate), 0);
 }
 
@@ -315,16 +315,16 @@ fn stamps_of_revisions_long_ago_are_forgotten() {
     let ask = |directory: &Directory| gate.app.db.read_now(|conn| directory.is_up_to_date(conn)).expect("an answer");
     assert!(ask(&away) && ask(&last));
     run(&gate, "UPDATE revision SET value = value + 99999");
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     ask(&last);
     run(&gate, "UPDATE revision SET value = value + 2");
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     let count = "SELECT count(*) AS number FROM revision_stamps";
     let count = gate.app.db.read_now(|conn| Ok(diesel::sql_query(count).get_result::<Number>(conn)?));
     assert_eq!(count.expect("the database answers").number, 2);
     for directory in [&away, &last] {
         ask(directory);
-        assert!(!directory.is_outdated());
+        assert!(!directory.is_stale());
     }
 }
 
@@ -352,7 +352,7 @@ fn what_was_deleted_is_forgotten_after_a_week() {
     let follow = |directory: &Directory| gate.app.db.read_now(|conn| directory.catch_up(conn));
 
     gate.clock.advance(TOLD_AS_GONE - 60);
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     assert_eq!(tombstones(&gate), 2, "a node may still come back and ask");
     follow(&last).expect("all that was missed is there");
     assert!(last.by_id(&id).is_none() && away.by_id(&id).is_some());
@@ -362,7 +362,7 @@ fn what_was_deleted_is_forgotten_after_a_week() {
         INSERT INTO tombstones (revision) SELECT -x FROM n";
     run(&gate, many);
     gate.clock.advance(120);
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     assert_eq!(tombstones(&gate), 0);
     // Whoever knows of it goes on; whoever was away must not go on as if nothing had been deleted.
     run(&gate, "UPDATE users SET nick = 'x'");

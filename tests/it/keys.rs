@@ -8,7 +8,7 @@ mod nodes;
 mod sealed;
 mod under_load;
 
-use gatebird::app::keys::{self, Spare};
+use gatebird::app::keys::{self, NewKey};
 use gatebird::config::Algorithm;
 use gatebird::db::signing_key::SigningKey;
 
@@ -26,9 +26,9 @@ pub const RETENTION: i64 = LONGEST_LIFE + 60;
 /// `gatebird key rotate`, in this process.
 pub fn rotate(gate: &Gate, at_once: bool) -> SigningKey {
     let keyring = gate.app.directory.keyring().clone();
-    let (spare, mut made) = (Spare::new(&keyring), None);
+    let (new_key, mut made) = (NewKey::new(&keyring), None);
     change(gate, |conn| {
-        made = Some(keys::rotate(conn, &keyring, spare, at_once, gate.clock.now())?);
+        made = Some(keys::rotate(conn, &keyring, new_key, at_once, gate.clock.now())?);
         Ok(())
     });
     made.expect("a key")
@@ -37,9 +37,9 @@ pub fn rotate(gate: &Gate, at_once: bool) -> SigningKey {
 /// `gatebird key retire`, in this process; whether there was one.
 pub fn retire(gate: &Gate, kid: &str) -> bool {
     let keyring = gate.app.directory.keyring().clone();
-    let (spare, mut retired) = (Spare::new(&keyring), false);
+    let (new_key, mut retired) = (NewKey::new(&keyring), false);
     change(gate, |conn| {
-        retired = keys::retire(conn, &keyring, spare, kid, gate.clock.now())?;
+        retired = keys::retire(conn, &keyring, new_key, kid, gate.clock.now())?;
         Ok(())
     });
     retired
@@ -150,7 +150,7 @@ fn a_key_is_published_before_it_signs_and_verifies_after() {
     assert_eq!(at(gate, from + 59, || target.status(&last)), 419);
     assert_eq!(at(gate, from + LONGEST_LIFE - 2, || target.status(&last_of_user)), 200);
     assert_eq!(at(gate, from + LONGEST_LIFE - 1, || target.status(&last_of_user)), 419);
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     assert_eq!(at(gate, over - 1, || published(gate)), sorted(&[&old, &next.kid]));
 
     // With nothing left to verify, it verifies nothing: neither what it signed, nor what it might sign.
@@ -158,7 +158,7 @@ fn a_key_is_published_before_it_signs_and_verifies_after() {
     assert_eq!(at(gate, over, || target.status(&last_of_user)), 401);
     assert_eq!(at(gate, over, || target.status(&target.fresh(&target.key, &old))), 401);
     assert_eq!(at(gate, over, || published(gate)), [next.kid.as_str()]);
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     assert_eq!(kept(gate).iter().map(|row| row.kid.as_str()).collect::<Vec<_>>(), [&next.kid]);
     assert_eq!(target.status(&target.fresh(&target.key, &old)), 401);
     assert_eq!(target.signs(), next.kid);
@@ -171,8 +171,8 @@ fn a_key_that_was_not_made_before_is_the_next_times() {
     let gate = &target.gate;
     let (keyring, period) = (gate.app.directory.keyring().clone(), 86_400);
     let due = gate.clock.now() + period;
-    for (spare, keys) in [(None, 1), (Spare::new(&keyring), 2)] {
-        change(gate, |conn| keys::keep_up(conn, &keyring, spare, Some(period), due));
+    for (new_key, keys) in [(None, 1), (NewKey::new(&keyring), 2)] {
+        change(gate, |conn| keys::maintain(conn, &keyring, new_key, Some(period), due));
         assert_eq!(kept(gate).len(), keys);
     }
 }
@@ -207,23 +207,23 @@ fn keys_follow_each_other_by_the_calendar() {
         let gate = Gate::with(&[("JWT_ALGORITHM", "EdDSA"), ("KEY_ROTATION", setting)]);
         let target = Target::at(gate, Algorithm::EdDsa);
         let gate = &target.gate;
-        let upkeep = || gate.app.upkeep().expect("the database answers");
+        let maintain = || gate.app.maintain().expect("the database answers");
         let first = kept(gate).remove(0);
         let due = first.signs_from + period;
-        at(gate, due - 901, upkeep);
+        at(gate, due - 901, maintain);
         assert_eq!(kept(gate).len(), 1, "{setting}: not yet");
-        at(gate, due - 900, upkeep);
+        at(gate, due - 900, maintain);
         let both = kept(gate);
         assert_eq!(both.len(), 2, "{setting}: published in time");
         assert_eq!(both[1].signs_from, due, "{setting}");
-        upkeep();
+        maintain();
         assert_eq!(kept(gate).len(), 2, "{setting}: one is enough");
         assert_eq!(at(gate, due - 1, || target.signs()), first.kid);
         assert_eq!(at(gate, due, || target.signs()), both[1].kid);
         // A gate that nobody looked after for long has to publish first all the same.
         // Its domain must not become dormant meanwhile.
         gate.clock.advance((10 * period).min(80 * 86_400));
-        upkeep();
+        maintain();
         let late = kept(gate);
         let names: Vec<&str> = late.iter().map(|row| row.kid.as_str()).collect();
         assert_eq!((names.len(), names[0]), (2, both[1].kid.as_str()), "{setting}: the first is over and gone");
@@ -239,7 +239,7 @@ fn rotation_can_be_off_and_hs256_has_none() {
         let (_, domain, token) = gate.tenant("alice");
         let before = kept(&gate).len();
         gate.clock.advance(400 * 86_400);
-        gate.app.upkeep().expect("the database answers");
+        gate.app.maintain().expect("the database answers");
         assert_eq!(kept(&gate).len(), before, "{algorithm}");
         assert_eq!(kid(&gate.access_token(&domain)), kid(&token), "{algorithm}");
     }
@@ -335,7 +335,7 @@ fn the_hmac_key_does_not_come_back() {
         target.gets("an hour after the change", &target.fresh(&hmac, &hmac_kid), INVALID);
         then(&target);
         target.gets(name, &target.fresh(&hmac, &hmac_kid), INVALID);
-        target.gate.app.upkeep().expect("the database answers");
+        target.gate.app.maintain().expect("the database answers");
         target.gets(name, &target.fresh(&hmac, &hmac_kid), INVALID);
     }
 }

@@ -178,6 +178,6 @@ fn deleted_username__stays_taken() {
     // For good: after a restart and a hundred days too.
     gate.clock.advance(100 * 86_400);
     let gate = gate.restart(&[]);
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     sign_up(&gate, "alice", "Nick").refused(409, "taken");
 }

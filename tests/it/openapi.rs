@@ -58,7 +58,7 @@ impl Document {
                 found.push(format!("{header} of {status}: sent: {is_sent}, documented: {is_documented}"));
             }
         }
-        found.iter().map(|objection| format!("{operation}: {objection} ({})", reply.text())).collect()
+        found.iter().map(|mismatch| format!("{operation}: {mismatch} ({})", reply.text())).collect()
     }
 
     /// Follows a `$ref`.

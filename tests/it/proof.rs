@@ -1,10 +1,10 @@
 //! Proof of control of a domain's host: over HTTP against the gate, and what goes out to hosts that strangers name.
 
+mod checks;
 pub mod dns;
 mod endpoint;
 mod held;
 pub mod host;
-mod looks;
 mod outbound;
 mod recheck;
 mod takeover;
@@ -41,5 +41,5 @@ fn value(gate: &Gate, owner: &User, domain: &Domain) -> String {
 /// The `found` of each look, in order.
 fn found(body: &Value) -> Vec<&str> {
     let tried = body["payload"]["tried"].as_array().unwrap_or_else(|| panic!("what was tried: {body}"));
-    tried.iter().map(|look| look["found"].as_str().expect("a word")).collect()
+    tried.iter().map(|check| check["found"].as_str().expect("a word")).collect()
 }

@@ -143,7 +143,7 @@ fn the_list_has_the_last_use_and_no_secret() {
     assert_eq!(before[0]["hint"].as_str(), Some(&domain.secret[domain.secret.len() - 4..]));
     let form = gate.post("/token").header("X-Forwarded-For", "1.1.1.1, 203.0.113.9");
     form.json(&json!({"clientSecret": domain.secret})).send().expect(200);
-    gate.app.write_ledger().expect("the database answers");
+    gate.app.flush().expect("the database answers");
     let after = &list(&gate, &alice, &domain)[0];
     assert_eq!(after["lastUsedFrom"], "203.0.113.9");
     assert!(after["lastUsedAt"].as_i64().is_some_and(|at| (gate.clock.now() - at) < 10), "{after}");
@@ -160,14 +160,14 @@ fn two_hundred_at_once_are_the_most() {
     }
     rotate(&gate, &alice, &domain, &json!({})).refused(403, "quota");
     gate.clock.advance(3601);
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     let alice = User { token: sign_in(&gate, "alice"), id: alice.id };
     // Each rotation removes some, so that none takes long.
     rotated(&gate, &alice, &domain, 3600);
     rotated(&gate, &alice, &domain, 3600);
     assert_eq!(list(&gate, &alice, &domain).len(), 23, "the last ones that are over are shown for a while");
     gate.clock.advance(8 * 86_400);
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     let alice = User { token: sign_in(&gate, "alice"), id: alice.id };
     assert_eq!(list(&gate, &alice, &domain).len(), 1);
 }
@@ -230,7 +230,7 @@ fn pause() -> bool {
 
 /// The rows that were counted.
 fn write(app: &std::sync::Arc<App>) {
-    app.write_ledger().expect("the database answers");
+    app.flush().expect("the database answers");
 }
 
 #[test]

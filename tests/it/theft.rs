@@ -83,7 +83,7 @@ fn known_network__unused_for_a_month() {
     gate.clock.advance(20 * 86_400);
     sign_in_at(&gate, "bob", PASSWORD, HOME).expect(200);
     gate.clock.advance(11 * 86_400);
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     for name in ["alice", "bob"] {
         exhaust(&gate, name);
     }

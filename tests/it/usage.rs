@@ -18,7 +18,7 @@ use crate::harness::{Database, Domain, Gate, User, Value, json};
 
 /// Writes what was counted, and reads the usage of the last days.
 fn usage(gate: &Gate, owner: &User, domain: &Domain, days: i64) -> Vec<Value> {
-    gate.app.write_ledger().expect("the database answers");
+    gate.app.flush().expect("the database answers");
     let path = format!("/v1/domains/{}/usage?days={days}", domain.id);
     gate.get(&path).token(&owner.token).send().expect(200)["payload"].as_array().expect("days").clone()
 }
@@ -98,7 +98,7 @@ fn it_is_exact() {
             });
         }
         for _ in 0..20 {
-            gate.app.write_ledger().expect("the database answers");
+            gate.app.flush().expect("the database answers");
         }
     });
     assert_eq!(usage(&gate, &alice, &domain, 1)[0]["calls"], 400);
@@ -115,7 +115,7 @@ fn a_database_that_is_away_loses_nothing() {
     };
     rename("usage", "away");
     gate.get("/v1/test").token(&token).send().expect(200);
-    assert!(gate.app.write_ledger().is_err());
+    assert!(gate.app.flush().is_err());
     gate.get("/v1/test").token(&token).send().expect(200);
     rename("away", "usage");
     assert_eq!(usage(&gate, &alice, &domain, 1)[0]["calls"], 2);
@@ -142,7 +142,7 @@ fn who_calls_a_version_that_is_gone_is_known() {
     let gate = gate.restart(&[("API_V1_SUNSET", "2000-01-01")]);
     gate.get("/v1/test").token(&token).send().refused(410, "sunset");
     gate.get("/v1/test").token("garbage").send().refused(410, "sunset");
-    gate.app.write_ledger().expect("the database answers");
+    gate.app.flush().expect("the database answers");
     let gate = gate.restart(&[("API_V1_SUNSET", "")]);
     let today = &usage(&gate, &alice, &domain, 1)[0];
     assert_eq!(today["refused"], json!({"sunset": 1}), "{today}");
@@ -225,13 +225,13 @@ fn usage__of_more_domains_than_one_batch() {
         Ok((0..2_500).map(|number| domain::insert(conn, owner, &new(number), 0)).collect::<Result<Vec<_>, _>>()?)
     };
     let app = &gate.app;
-    app.write_ledger().expect("the database answers");
+    app.flush().expect("the database answers");
     let domains = app.db.change_now(insert, |conn| app.directory.catch_up(conn)).expect("the domains");
     let count_all = |gate: &Gate| {
         let count = |id| gate.app.usage.count(id, Kind::Token, gate.clock.now());
         domains.iter().for_each(|domain| count(domain.id));
         count(DomainId::parse(&domain.id).expect("an id"));
-        gate.app.write_ledger().expect("the database answers");
+        gate.app.flush().expect("the database answers");
     };
     let of = |gate: &Gate, kind: &str| {
         let sum = format!("SELECT CAST(COALESCE(SUM(count), 0) AS BIGINT) AS number FROM usage WHERE kind = '{kind}'");
@@ -272,7 +272,7 @@ struct Number {
 fn what_is_too_old_is_forgotten() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
-    gate.app.write_ledger().expect("the database answers");
+    gate.app.flush().expect("the database answers");
     let day = gate.clock.now() / 86_400;
     let rows = |from: i64, count: i64| {
         format!(
@@ -287,6 +287,6 @@ fn what_is_too_old_is_forgotten() {
     for (day, number) in [(day - 405, 6_000), (day - 404, 10), (day - 399, 7)] {
         gate.app.db.write_now(|conn| Ok(conn.batch_execute(&rows(day, number))?)).expect("rows");
     }
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     assert_eq!(count(), before + 7);
 }

@@ -65,7 +65,7 @@ fn domain_deletion__usage_of_400_days() {
     let gate = Gate::start();
     let (alice, domain, token) = gate.tenant("alice");
     let (_, other, _) = gate.tenant("bob");
-    gate.app.write_ledger().expect("the database answers");
+    gate.app.flush().expect("the database answers");
     execute(&gate, "DELETE FROM usage");
     insert_usage(&gate, &domain, USAGE_DAYS);
     insert_usage(&gate, &other, 1);
@@ -83,7 +83,7 @@ fn domain_deletion__usage_of_400_days() {
 fn domain_deletion__restart_before_its_usage_is_removed() {
     let gate = Gate::start();
     let (alice, domain, _) = gate.tenant("alice");
-    gate.app.write_ledger().expect("the database answers");
+    gate.app.flush().expect("the database answers");
     insert_usage(&gate, &domain, 1);
     gate.app.drain();
     gate.delete(&format!("/v1/domains/{}", domain.id)).token(&alice.token).send().expect(200);
@@ -94,7 +94,7 @@ fn domain_deletion__restart_before_its_usage_is_removed() {
 }
 
 #[test]
-fn upkeep__many_expired_rows() {
+fn maintenance__many_expired_rows() {
     let gate = Gate::start();
     let (alice, domain, _) = gate.tenant("alice");
     // Until the restart, the gate's own upkeep does nothing.
@@ -131,7 +131,7 @@ fn upkeep__many_expired_rows() {
     }
     let gate = gate.restart(&[]);
     let earlier = long_writes(&gate);
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     assert_eq!(long_writes(&gate) - earlier, 0);
     let left = gate.app.db.read_now(|conn| {
         Ok([

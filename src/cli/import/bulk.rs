@@ -204,7 +204,7 @@ impl Load<'_> {
             let why = match landed {
                 Landed::New => {
                     let detail = json!({ "host": domain.host.as_str(), "type": domain.plan.as_str() });
-                    entries.push(self.did("domain.imported", domain.id, domain.user_id).with(detail));
+                    entries.push(self.event("domain.imported", domain.id, domain.user_id).with(detail));
                     if let Some(secrets) = self.secrets.as_mut().filter(|_| !came) {
                         secrets.write(&username, &domain)?;
                     }
@@ -245,7 +245,7 @@ impl Load<'_> {
             });
             let new: Vec<NewUser> = new.collect::<Result<_, Exit>>()?;
             let made = import::insert_users(conn, &new).map_err(failed)?;
-            let entries = made.values().map(|id| self.did("user.imported", id, *id)).collect();
+            let entries = made.values().map(|id| self.event("user.imported", id, *id)).collect();
             Audited::several((), entries).record(conn).map_err(failed)?;
             let numbers: Vec<_> = made.iter().map(|(key, id)| (key.clone(), id.to_string())).collect();
             import::remember(conn, MADE_USERS, &numbers).map_err(failed)?;
@@ -255,8 +255,8 @@ impl Load<'_> {
         Ok(owners)
     }
 
-    fn did(&self, action: &'static str, target: impl ToString, tenant: UserId) -> Entry {
-        Actor::OPERATOR.did(action, target, Some(tenant), self.now)
+    fn event(&self, action: &'static str, target: impl ToString, tenant: UserId) -> Entry {
+        Actor::OPERATOR.event(action, target, Some(tenant), self.now)
     }
 
     /// Syncs the file of secrets before the commit. The audit rows were already written per batch.

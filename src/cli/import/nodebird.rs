@@ -138,7 +138,7 @@ impl Moving<'_> {
                 continue;
             };
             self.tell_changes(user, &row);
-            self.did("user.imported", id, id, user.id);
+            self.event("user.imported", id, id, user.id);
             numbers.push((user.id.to_string(), id.to_string()));
             owners.insert(user.id, Ok(id));
             self.imported.users += 1;
@@ -233,7 +233,7 @@ impl Moving<'_> {
         for ((number, row), landed) in ids.into_iter().zip(rows).zip(landed) {
             let here = match landed {
                 Landed::New => {
-                    self.did("domain.imported", row.id, row.user_id, number);
+                    self.event("domain.imported", row.id, row.user_id, number);
                     self.imported.domains += 1;
                     Ok(row.id)
                 }
@@ -263,7 +263,7 @@ impl Moving<'_> {
             return Ok(Err(format!("{} is already registered with keys", row.host)));
         }
         secret::insert(conn, domain.id, &row.secret, Actor::OPERATOR, row.created_at).map_err(failed)?;
-        self.did("secret.imported", domain.id, row.user_id, number);
+        self.event("secret.imported", domain.id, row.user_id, number);
         self.imported.secrets += 1;
         let plan =
             if domain.plan == row.plan { String::new() } else { format!(", which stays {}", domain.plan.as_str()) };
@@ -272,8 +272,8 @@ impl Moving<'_> {
         Ok(Ok(domain.id))
     }
 
-    fn did(&mut self, action: &'static str, target: impl ToString, tenant: UserId, number: u32) {
-        let entry = Actor::OPERATOR.did(action, target, Some(tenant), self.now);
+    fn event(&mut self, action: &'static str, target: impl ToString, tenant: UserId, number: u32) {
+        let entry = Actor::OPERATOR.event(action, target, Some(tenant), self.now);
         self.entries.push(entry.with(json!({ "source": self.source, "number": number })));
     }
 }

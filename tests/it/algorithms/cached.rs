@@ -106,7 +106,7 @@ fn a_key_past_its_retention_verifies_nothing() {
         });
         assert_eq!(at(gate, over, || status(&last)), 401, "{algorithm:?}, seen a second ago");
         assert_eq!(at(gate, over, || status(&fresh())), 401, "{algorithm:?}, new");
-        gate.app.upkeep().expect("the database answers");
+        gate.app.maintain().expect("the database answers");
         target.gets("after its row is gone", &fresh(), INVALID);
         target.gets("of the next key", &gate.access_token(&target.domain), GOOD);
     }

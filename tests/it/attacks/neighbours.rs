@@ -54,7 +54,7 @@ fn what_is_below_anothers_domain_answers_as_what_does_not_exist() {
     let own = gate.register(&mallory, "eve.example.com").id;
     let nobodys = "dom_0123456789ABCDEFGHIJkl";
     // What was counted shows as soon as it is written.
-    gate.app.write_ledger().expect("the database answers");
+    gate.app.flush().expect("the database answers");
     let before = (seen(&gate, &cast.user, &cast.domain.id), row_counts(&gate));
     let mut paths: Vec<String> =
         document.operations().map(|(name, _)| name.split(' ').nth(1).unwrap_or("").into()).collect();

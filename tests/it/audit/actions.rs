@@ -234,15 +234,15 @@ fn whatever_writes_says_what_it_did() {
         ("src/app/keys.rs", 1),
         // Usage and the last use of secrets, which only count, and used assertions.
         ("src/app/leaks.rs", 1),
-        ("src/app/ledger.rs", 2),
+        ("src/app/flush.rs", 2),
         // When a proof was looked at last, and since when it has been missing.
-        ("src/app/proofs.rs", 3),
+        ("src/app/verification.rs", 3),
         // The data of deleted accounts, and the usage of deleted domains.
         ("src/app/removal.rs", 2),
         // What time it is.
         ("src/app/time.rs", 1),
         // What has expired is forgotten, which changes nothing for anybody.
-        ("src/app/upkeep.rs", 8),
+        ("src/app/maintenance.rs", 8),
         // `Operator::change`, which records what it is given; and the deletion of archived rows.
         ("src/cli/operator.rs", 2),
     ];

@@ -11,10 +11,10 @@ const DAY: i64 = 86_400;
 
 /// Lets so many days pass.
 fn pass(gate: &Gate, days: i64) {
-    gate.app.write_ledger().expect("the database answers");
-    gate.app.upkeep().expect("the database answers");
+    gate.app.flush().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     gate.clock.advance(days * DAY);
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
 }
 
 fn works(gate: &Gate, domain: &Domain) -> bool {

@@ -68,7 +68,7 @@ fn of_each_change_old_tokens_hold_until_they_expire() {
         assert_eq!(at(gate, over, || target.status(&last_of_user)), 401);
         target.gets("what the old key might sign", &target.fresh(&old_key, &old), INVALID);
         assert_eq!(published(gate), names(to, &new).into_iter().collect::<Vec<_>>());
-        gate.app.upkeep().expect("the database answers");
+        gate.app.maintain().expect("the database answers");
         assert!(kept(gate).iter().all(|row| row.kid == new));
         target.gets("what the old key might sign, later", &target.fresh(&old_key, &old), INVALID);
     }

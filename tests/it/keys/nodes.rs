@@ -78,7 +78,7 @@ fn a_rotation_on_one_node_is_known_on_the_others() {
     }
     std::thread::scope(|scope| {
         for gate in [&here, &there] {
-            scope.spawn(|| gate.app.upkeep().expect("the database answers"));
+            scope.spawn(|| gate.app.maintain().expect("the database answers"));
         }
     });
     assert_eq!(kept(&here).len(), 2, "the one that signs and the next one");

@@ -121,7 +121,7 @@ fn a_hundred_rotations_refuse_nobody() {
                     gate.clock.advance(seconds);
                     rounds.everybody();
                 }
-                gate.app.upkeep().expect("the database answers");
+                gate.app.maintain().expect("the database answers");
                 let signs = kid(&gate.access_token(&domain));
                 assert_eq!(signs, next.kid);
                 signed_by.push(signs);

@@ -20,7 +20,7 @@ fn meter__domain_registered_again() {
     assert_eq!(use_up(&gate, &domain), 60);
     for _ in 0..10 {
         delete(&gate, &alice, &domain);
-        gate.app.upkeep().expect("the database answers");
+        gate.app.maintain().expect("the database answers");
         domain = gate.register(&alice, "shop.example.com");
         exchange(&gate, &domain).send().refused(429, "plan");
     }
@@ -34,7 +34,7 @@ fn meter__domain_registered_again() {
     assert_eq!(use_up(&gate, &domain), 2);
     delete(&gate, &alice, &domain);
     gate.clock.advance(3_600);
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     domain = gate.register(&alice, "shop.example.com");
     assert_eq!(use_up(&gate, &domain), 60);
 }

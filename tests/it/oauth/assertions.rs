@@ -148,17 +148,17 @@ fn a_used_assertion_is_forgotten_when_it_has_expired() {
         client.present("/token", assertion).expect(200);
     }
     gate.clock.advance(50);
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     assert_eq!(remembered(), 2, "neither has expired");
     invalid_client("in its last seconds", &client.present("/token", &short));
     gate.clock.advance(10);
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     assert_eq!(remembered(), 1, "one has expired");
     // It does not count again.
     invalid_client("expired", &client.present("/token", &short));
     invalid_client("used", &client.present("/token", &long));
     gate.clock.advance(600);
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     assert_eq!(remembered(), 0);
     invalid_client("expired", &client.present("/token", &long));
     assert_eq!(remembered(), 0, "what is refused is not remembered");
@@ -365,7 +365,7 @@ fn a_used_assertion__restart_with_a_clock_that_is_behind() {
     let claims = with(client.claims(), json!({"exp": gate.clock.now() + 1800}));
     let assertion = client.sign(&client.header(), &claims);
     client.present("/token", &assertion).expect(200);
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     let (id, clock) = (client.id.clone(), gate.clock.clone());
     clock.set_wrong(-7200);
     let gate = gate.restart(&[]);

@@ -34,8 +34,8 @@ fn rows(gate: &Gate) -> i64 {
     count.expect("the database answers")
 }
 
-fn upkeep(gate: &Gate) {
-    gate.app.upkeep().expect("the database answers");
+fn maintain(gate: &Gate) {
+    gate.app.maintain().expect("the database answers");
 }
 
 /// What an answer shows, but for the request's own id.
@@ -212,18 +212,18 @@ fn what_has_expired_is_forgotten_and_nothing_sooner() {
     }
     let count = |gate: &Gate| (rows(gate), gate.app.directory.revoked_count());
     first.clock.advance(5);
-    upkeep(&first);
+    maintain(&first);
     assert_eq!(count(&first), (2, 2), "in its last seconds");
     is_revoked(&first, &early);
     // It has expired, but is not good in every other respect; and three minutes more, for clocks that differ.
     for seconds in [10, 20, 149] {
         first.clock.advance(seconds);
-        upkeep(&first);
+        maintain(&first);
         assert_eq!(count(&first), (2, 2));
         is_revoked(&first, &early);
     }
     first.clock.advance(12);
-    upkeep(&first);
+    maintain(&first);
     assert_eq!(count(&first), (1, 1));
     assert!(matches!(first.get("/v1/test").token(&early).send().status, 401 | 419));
     is_revoked(&first, &late);
@@ -242,11 +242,11 @@ fn what_has_expired_is_forgotten_and_nothing_sooner() {
     };
     first.app.db.change_now(insert, |_| Ok(())).expect("the database answers");
     let second = first.restart(&[]);
-    upkeep(&second);
+    maintain(&second);
     assert_eq!(count(&second), (1, 1));
     is_revoked(&second, &late);
     second.clock.advance(120);
-    upkeep(&second);
+    maintain(&second);
     assert_eq!(count(&second), (0, 0));
 }
 
@@ -290,10 +290,10 @@ fn rows_that_could_not_be_deleted_in_time_are_deleted_later() {
     revoke(&gate, &domain, &token).expect(200);
     gate.clock.advance(250);
     let locked = Locked::database(&gate.database);
-    gate.app.upkeep().expect_err("the database does not answer");
+    gate.app.maintain().expect_err("the database does not answer");
     assert_eq!(gate.app.directory.revoked_count(), 1, "what cannot be deleted is tried again");
     locked.open();
-    upkeep(&gate);
+    maintain(&gate);
     assert_eq!((rows(&gate), gate.app.directory.revoked_count()), (0, 0));
 }
 

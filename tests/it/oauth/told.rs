@@ -24,7 +24,7 @@ fn says(reply: &Reply, reason: &str, words: &[&str]) {
 
 #[track_caller]
 fn refusals(gate: &Gate, owner: &User, id: &str) -> Value {
-    gate.app.write_ledger().expect("the database answers");
+    gate.app.flush().expect("the database answers");
     let path = format!("/v1/domains/{id}/usage?days=1");
     gate.get(&path).token(&owner.token).send().expect(200)["payload"][0]["refused"].clone()
 }

@@ -93,7 +93,7 @@ fn a_challenge_belongs_to_one_user_and_one_host() {
 
 #[test]
 fn a_try_tells_exactly_what_was_looked_for_and_what_was_found() {
-    let host = Host::answering("HTTP/1.1 404 Not Found\r\n\r\n");
+    let host = Host::answering("HTTP/1.1 404 Not Outcome\r\n\r\n");
     let name = "shop.example.test";
     let dns = Dns::with(&[(name, Record::address("127.0.0.1"))]);
     let gate = gate_asking(&dns, &[]);
@@ -209,7 +209,7 @@ fn a_challenge_is_good_for_seven_days() {
     assert_eq!(value(&gate, &alice, &domain), first);
     gate.clock.advance(31);
     assert_eq!(shown(&gate, &alice, &domain), json!({"proven": false}), "it ran out");
-    gate.app.upkeep().expect("it is forgotten");
+    gate.app.maintain().expect("it is forgotten");
     let reply = verify(&gate, &alice, &domain).refused(409, "unproven");
     assert_eq!(found(&reply)[0], "otherValue", "there is the old one");
     assert_ne!(reply["payload"]["dns"]["value"], json!(first));

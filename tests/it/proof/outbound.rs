@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use gatebird::proof::Found;
+use gatebird::proof::Outcome;
 use rustls::RootCertStore;
 
+use super::checks::{VALUE, challenge, verifier};
 use super::dns::{Answer, Dns, Kind, Record};
 use super::host::{Host, ok};
-use super::looks::{VALUE, challenge, prober};
 use super::{found, gate_asking, verify};
 
 const NAME: &str = "shop.example.test";
@@ -65,27 +65,27 @@ fn with_local_hosts_loopback_is_allowed_and_nothing_else() {
         count.fetch_add(1, Ordering::SeqCst);
         Err(ErrorKind::ConnectionRefused.into())
     };
-    let prober = prober(&dns, true).through(Box::new(dial), RootCertStore::empty());
+    let verifier = verifier(&dns, true).through(Box::new(dial), RootCertStore::empty());
     for (address, expected, dials) in [
-        ("127.0.0.1", Found::Unreachable, 2),
-        ("127.9.9.9", Found::Unreachable, 2),
-        ("::1", Found::Unreachable, 2),
-        ("::ffff:127.0.0.1", Found::PrivateAddress, 0),
-        ("0.0.0.0", Found::PrivateAddress, 0),
-        ("::", Found::PrivateAddress, 0),
-        ("10.0.0.1", Found::PrivateAddress, 0),
-        ("192.168.0.1", Found::PrivateAddress, 0),
-        ("169.254.169.254", Found::PrivateAddress, 0),
-        ("fe80::1", Found::PrivateAddress, 0),
+        ("127.0.0.1", Outcome::Unreachable, 2),
+        ("127.9.9.9", Outcome::Unreachable, 2),
+        ("::1", Outcome::Unreachable, 2),
+        ("::ffff:127.0.0.1", Outcome::PrivateAddress, 0),
+        ("0.0.0.0", Outcome::PrivateAddress, 0),
+        ("::", Outcome::PrivateAddress, 0),
+        ("10.0.0.1", Outcome::PrivateAddress, 0),
+        ("192.168.0.1", Outcome::PrivateAddress, 0),
+        ("169.254.169.254", Outcome::PrivateAddress, 0),
+        ("fe80::1", Outcome::PrivateAddress, 0),
     ] {
         dns.set(&[(NAME, Record::address(address))]);
-        let looks = prober.look(&challenge(NAME), &|_| true);
-        assert_eq!((looks[1].found, looks[2].found), (expected, expected), "{address}");
+        let checks = verifier.verify(&challenge(NAME), &|_| true);
+        assert_eq!((checks[1].outcome, checks[2].outcome), (expected, expected), "{address}");
         assert_eq!(dialled.swap(0, Ordering::SeqCst), dials, "{address}");
     }
     // By its own name, which no DNS server is asked for.
     dns.asked();
-    assert_eq!(prober.look(&challenge("localhost"), &|_| true)[2].found, Found::Unreachable);
+    assert_eq!(verifier.verify(&challenge("localhost"), &|_| true)[2].outcome, Outcome::Unreachable);
     assert_eq!(dialled.load(Ordering::SeqCst), 4, "two addresses, two schemes");
     assert!(dns.asked().is_empty());
 }
@@ -109,15 +109,15 @@ fn a_name_that_changes_its_address_between_two_questions_gains_nothing() {
         dials.lock().expect("no panic").push(address.ip());
         Err(ErrorKind::ConnectionRefused.into())
     };
-    let prober = prober(&dns, false).through(Box::new(dial), RootCertStore::empty());
+    let verifier = verifier(&dns, false).through(Box::new(dial), RootCertStore::empty());
     let public: IpAddr = PUBLIC.parse().expect("an address");
     for number in 0..500 {
-        let looks = prober.look(&challenge(NAME), &|_| true);
+        let checks = verifier.verify(&challenge(NAME), &|_| true);
         let (expected, dials) = match number % 2 {
-            0 => (Found::Unreachable, vec![public; 2]),
-            _ => (Found::PrivateAddress, vec![]),
+            0 => (Outcome::Unreachable, vec![public; 2]),
+            _ => (Outcome::PrivateAddress, vec![]),
         };
-        assert_eq!((looks[1].found, looks[2].found), (expected, expected), "try {number}");
+        assert_eq!((checks[1].outcome, checks[2].outcome), (expected, expected), "try {number}");
         assert_eq!(std::mem::take(&mut *dialled.lock().expect("no panic")), dials, "try {number}");
         assert_eq!(answers.load(Ordering::SeqCst), number + 1, "one question in each try");
     }
@@ -138,8 +138,9 @@ fn the_first_address_that_answers_is_asked_and_only_four_are_tried() {
         count.fetch_add(1, Ordering::SeqCst);
         Err(ErrorKind::ConnectionRefused.into())
     };
-    let looks = prober(&dns, false).through(Box::new(dial), RootCertStore::empty()).look(&challenge(NAME), &|_| true);
-    assert_eq!(looks[2].found, Found::Unreachable);
+    let checks =
+        verifier(&dns, false).through(Box::new(dial), RootCertStore::empty()).verify(&challenge(NAME), &|_| true);
+    assert_eq!(checks[2].outcome, Outcome::Unreachable);
     assert_eq!(dialled.load(Ordering::SeqCst), 8, "four by each scheme");
 }
 
@@ -155,8 +156,8 @@ fn no_redirect_is_followed() {
             "file:///etc/passwd".to_owned(),
         ] {
             let host = Host::answering(format!("HTTP/1.1 {status} X\r\nLocation: {location}\r\n\r\n{VALUE}"));
-            let looks = prober(&dns, true).look(&challenge(&format!("{NAME}:{}", host.port())), &|_| true);
-            assert_eq!(looks[2].found, Found::Redirect, "{status} {location}");
+            let checks = verifier(&dns, true).verify(&challenge(&format!("{NAME}:{}", host.port())), &|_| true);
+            assert_eq!(checks[2].outcome, Outcome::Redirect, "{status} {location}");
             assert_eq!(host.connections(), 2, "one by each scheme");
         }
     }
@@ -184,35 +185,35 @@ fn hosts_that_drip_stall_or_never_end_are_left() {
         })
     };
     let cases = [
-        ("a head that drips", drip("HTTP/1.1 200 OK\r\nX: "), Found::Timeout),
-        ("a body that drips", drip("HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n"), Found::Timeout),
-        ("chunks that drip", drip("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFF00\r\n"), Found::Timeout),
-        ("silence", Host::accepting(|stream, _| (sleep(Duration::from_secs(10)), drop(stream)).1), Found::Timeout),
-        ("a head without end", pour("HTTP/1.1 200 OK\r\nX: ", "x"), Found::TooLarge),
-        ("a million headers", pour("HTTP/1.1 200 OK\r\n", "X: y\r\n"), Found::TooLarge),
-        ("empty lines", pour("", "\r\n"), Found::TooLarge),
-        ("a body without end", pour("HTTP/1.1 200 OK\r\n\r\n", "x"), Found::TooLarge),
+        ("a head that drips", drip("HTTP/1.1 200 OK\r\nX: "), Outcome::Timeout),
+        ("a body that drips", drip("HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n"), Outcome::Timeout),
+        ("chunks that drip", drip("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFF00\r\n"), Outcome::Timeout),
+        ("silence", Host::accepting(|stream, _| (sleep(Duration::from_secs(10)), drop(stream)).1), Outcome::Timeout),
+        ("a head without end", pour("HTTP/1.1 200 OK\r\nX: ", "x"), Outcome::TooLarge),
+        ("a million headers", pour("HTTP/1.1 200 OK\r\n", "X: y\r\n"), Outcome::TooLarge),
+        ("empty lines", pour("", "\r\n"), Outcome::TooLarge),
+        ("a body without end", pour("HTTP/1.1 200 OK\r\n\r\n", "x"), Outcome::TooLarge),
         (
             "chunks without end",
             pour("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n"),
-            Found::TooLarge,
+            Outcome::TooLarge,
         ),
         (
             "a chunk's length without end",
             pour("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "0"),
-            Found::TooLarge,
+            Outcome::TooLarge,
         ),
     ];
     let dns = Dns::with(&[(NAME, Record::address("127.0.0.1"))]);
-    let prober = prober(&dns, true);
+    let verifier = verifier(&dns, true);
     std::thread::scope(|scope| {
         for (name, host, expected) in cases {
-            let prober = &prober;
+            let verifier = &verifier;
             scope.spawn(move || {
                 let started = Instant::now();
-                let looks = prober.look(&challenge(&format!("{NAME}:{}", host.port())), &|_| true);
+                let checks = verifier.verify(&challenge(&format!("{NAME}:{}", host.port())), &|_| true);
                 let took = started.elapsed();
-                assert_eq!(looks[2].found, expected, "{name}");
+                assert_eq!(checks[2].outcome, expected, "{name}");
                 assert!(took < Duration::from_millis(5500), "{name} took {took:?}");
             });
         }
@@ -233,8 +234,9 @@ fn a_connection_that_hangs_leaves_time_for_http() {
         _ => std::net::TcpStream::connect_timeout(&to, patience),
     };
     let started = Instant::now();
-    let looks = prober(&dns, false).through(Box::new(dial), RootCertStore::empty()).look(&challenge(NAME), &|_| true);
-    assert_eq!((looks[1].found, looks[2].found), (Found::Timeout, Found::Match));
+    let checks =
+        verifier(&dns, false).through(Box::new(dial), RootCertStore::empty()).verify(&challenge(NAME), &|_| true);
+    assert_eq!((checks[1].outcome, checks[2].outcome), (Outcome::Timeout, Outcome::Match));
     assert!(started.elapsed() < Duration::from_secs(5));
 }
 

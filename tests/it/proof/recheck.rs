@@ -238,7 +238,7 @@ fn a_look_that_could_not_be_written_is_taken_again() {
 fn a_proof__clock_ahead_for_some_seconds() {
     let dns = Dns::with(&[]);
     let (gate, alice, domain) = proven(&dns, &[]);
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     dns.set(&[]);
     gate.clock.advance(DAY);
     recheck(&gate);
@@ -262,10 +262,10 @@ fn a_challenge__clock_ahead_for_some_seconds() {
     let alice = gate.sign_up("alice");
     let domain = gate.register(&alice, NAME);
     publish(&gate, &dns, &alice, &domain, NAME);
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     let before = value(&gate, &alice, &domain);
     gate.clock.set_wrong(20 * DAY);
-    gate.app.upkeep().expect("the database answers");
+    gate.app.maintain().expect("the database answers");
     verify(&gate, &alice, &domain).expect(200);
     gate.clock.set_wrong(0);
     assert_eq!(value(&gate, &alice, &domain), before);

@@ -134,7 +134,7 @@ fn of_fifty_who_prove_a_host_at_once_one_has_it() {
             barrier.wait();
             loop {
                 let reply = verify(&gate, user, domain);
-                // So many looks at once, and no more.
+                // So many checks at once, and no more.
                 if reply.status != 503 {
                     if reply.status != 200 {
                         reply.refused(409, "taken");

@@ -180,7 +180,7 @@ fn what_has_expired_is_forgotten_everywhere() {
             gate.clock.advance(seconds);
         }
         for gate in [&there, &here] {
-            gate.app.upkeep().expect("the database answers");
+            gate.app.maintain().expect("the database answers");
             assert_eq!((rows(gate), known(gate)), (of_rows, of_memory), "{seconds} later");
         }
     };
@@ -212,12 +212,12 @@ fn what_was_used_while_the_database_was_away_is_told_later() {
     // What expires meanwhile, nobody need hear of.
     for gate in [&here, &there] {
         gate.clock.advance(51);
-        gate.app.upkeep().expect_err("the database is away");
+        gate.app.maintain().expect_err("the database is away");
     }
     assert_eq!((known(&here), known(&there)), (1, 0));
     cluster.resume();
     within(Duration::from_secs(10), "the other node knows", || known(&there) == 1);
     assert_eq!(rows(&there), 1);
     invalid_client("used", &present(&there, "/token", &assertions[1]));
-    here.app.upkeep().expect("the database is back");
+    here.app.maintain().expect("the database is back");
 }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gatebird::proof::{Challenge, Found, Look, Method, Prober};
+use gatebird::proof::{Challenge, Check, Method, Outcome, Verifier};
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
@@ -19,9 +19,9 @@ pub const VALUE: &str = "gatebird-challenge=0123456789abcdef0123456789abcdef";
 const NAME: &str = "shop.example.test";
 
 /// One that asks that DNS server.
-pub fn prober(dns: &Dns, local: bool) -> Prober {
+pub fn verifier(dns: &Dns, local: bool) -> Verifier {
     let settings = [("DNS_SERVER", dns.address.to_string()), ("ALLOW_LOCAL_HOSTS", local.to_string())];
-    Prober::new(&config(&Database::sqlite(), &settings.map(|(key, value)| (key.to_owned(), value))))
+    Verifier::new(&config(&Database::sqlite(), &settings.map(|(key, value)| (key.to_owned(), value))))
 }
 
 /// What that host's owner has to publish.
@@ -29,8 +29,8 @@ pub fn challenge(host: &str) -> Challenge {
     Challenge { host: gatebird::host::Host::from_stored(host.to_owned()), token: TOKEN.to_owned() }
 }
 
-fn words(looks: &[Look]) -> Vec<Found> {
-    looks.iter().map(|look| look.found).collect()
+fn words(checks: &[Check]) -> Vec<Outcome> {
+    checks.iter().map(|check| check.outcome).collect()
 }
 
 #[test]
@@ -41,9 +41,9 @@ fn a_record_proves_without_a_connection() {
         ("_gatebird.shop.example.test", Record::text(VALUE)),
         (NAME, Record::address("127.0.0.1")),
     ]);
-    let looks = prober(&dns, true).look(&challenge(&format!("{NAME}:{}", host.port())), &|_| true);
-    let expected = Look { method: Method::Dns, at: format!("_gatebird.{NAME}"), found: Found::Match };
-    assert_eq!(looks, [expected]);
+    let checks = verifier(&dns, true).verify(&challenge(&format!("{NAME}:{}", host.port())), &|_| true);
+    let expected = Check { method: Method::Dns, at: format!("_gatebird.{NAME}"), outcome: Outcome::Match };
+    assert_eq!(checks, [expected]);
     assert_eq!(host.connections(), 0);
 }
 
@@ -52,36 +52,36 @@ fn a_record_counts_only_when_it_is_exactly_that() {
     let long = "x".repeat(60_000);
     let texts = |texts: &[&str]| texts.iter().map(|text| Record::text(text)).collect::<Vec<_>>();
     let upper = VALUE.to_uppercase();
-    let cases: Vec<(Vec<Record>, Found)> = vec![
-        (texts(&[VALUE]), Found::Match),
-        (texts(&["other", VALUE, "another"]), Found::Match),
+    let cases: Vec<(Vec<Record>, Outcome)> = vec![
+        (texts(&[VALUE]), Outcome::Match),
+        (texts(&["other", VALUE, "another"]), Outcome::Match),
         // The strings of one record are one value, wherever they were cut.
-        (vec![Record::Text(vec![VALUE[..7].into(), VALUE[7..].into()])], Found::Match),
+        (vec![Record::Text(vec![VALUE[..7].into(), VALUE[7..].into()])], Outcome::Match),
         // By TCP, because it does not fit.
-        (texts(&[&long, VALUE]), Found::Match),
-        (texts(&[&long]), Found::OtherValue),
-        (texts(&[TOKEN]), Found::OtherValue),
-        (texts(&[&upper]), Found::OtherValue),
-        (texts(&[&format!("{VALUE} ")]), Found::OtherValue),
-        (texts(&[&format!(" {VALUE}")]), Found::OtherValue),
-        (texts(&[&format!("\"{VALUE}\"")]), Found::OtherValue),
-        (texts(&[&format!("{VALUE}\0")]), Found::OtherValue),
-        (texts(&[&format!("{VALUE};{VALUE}")]), Found::OtherValue),
-        (texts(&[&VALUE[..VALUE.len() - 1]]), Found::OtherValue),
+        (texts(&[&long, VALUE]), Outcome::Match),
+        (texts(&[&long]), Outcome::OtherValue),
+        (texts(&[TOKEN]), Outcome::OtherValue),
+        (texts(&[&upper]), Outcome::OtherValue),
+        (texts(&[&format!("{VALUE} ")]), Outcome::OtherValue),
+        (texts(&[&format!(" {VALUE}")]), Outcome::OtherValue),
+        (texts(&[&format!("\"{VALUE}\"")]), Outcome::OtherValue),
+        (texts(&[&format!("{VALUE}\0")]), Outcome::OtherValue),
+        (texts(&[&format!("{VALUE};{VALUE}")]), Outcome::OtherValue),
+        (texts(&[&VALUE[..VALUE.len() - 1]]), Outcome::OtherValue),
         // The strings of two records are not.
-        (texts(&[&VALUE[..7], &VALUE[7..]]), Found::OtherValue),
-        (vec![Record::Text(vec![Vec::new()])], Found::OtherValue),
-        (vec![Record::Text(vec![vec![0xFF; 255]; 200])], Found::OtherValue),
+        (texts(&[&VALUE[..7], &VALUE[7..]]), Outcome::OtherValue),
+        (vec![Record::Text(vec![Vec::new()])], Outcome::OtherValue),
+        (vec![Record::Text(vec![vec![0xFF; 255]; 200])], Outcome::OtherValue),
     ];
     let dns = Dns::with(&[]);
-    let prober = prober(&dns, false);
+    let verifier = verifier(&dns, false);
     for (records, expected) in cases {
         let shown = format!("{} records", records.len());
         dns.decide(move |name, kind| match (name, kind) {
             ("_gatebird.shop.example.test", Kind::Txt) => Answer::Records(records.clone()),
             _ => Answer::NoSuchName,
         });
-        assert_eq!(words(&prober.look(&challenge(NAME), &|_| true))[0], expected, "{shown}");
+        assert_eq!(words(&verifier.verify(&challenge(NAME), &|_| true))[0], expected, "{shown}");
     }
 }
 
@@ -91,7 +91,7 @@ fn an_alias_leads_to_the_record_that_its_owner_chose() {
         ("_gatebird.shop.example.test", Record::Alias("challenges.example.test".into())),
         ("challenges.example.test", Record::text(VALUE)),
     ]);
-    assert_eq!(words(&prober(&dns, false).look(&challenge(NAME), &|_| true)), [Found::Match]);
+    assert_eq!(words(&verifier(&dns, false).verify(&challenge(NAME), &|_| true)), [Outcome::Match]);
     // The record of the name itself, or of one above or below, is another one's.
     dns.set(&[
         (NAME, Record::text(VALUE)),
@@ -99,22 +99,22 @@ fn an_alias_leads_to_the_record_that_its_owner_chose() {
         ("_gatebird.www.shop.example.test", Record::text(VALUE)),
     ]);
     assert_eq!(
-        words(&prober(&dns, false).look(&challenge(NAME), &|_| true)),
-        [Found::NoRecord, Found::NoAddress, Found::NoAddress]
+        words(&verifier(&dns, false).verify(&challenge(NAME), &|_| true)),
+        [Outcome::NoRecord, Outcome::NoAddress, Outcome::NoAddress]
     );
 }
 
 #[test]
 fn dns_that_fails_is_told_from_dns_that_has_nothing() {
     for (answer, expected) in [
-        ((|| Answer::NoSuchName) as fn() -> Answer, [Found::NoRecord, Found::NoAddress]),
-        (|| Answer::Records(Vec::new()), [Found::NoRecord, Found::NoAddress]),
-        (|| Answer::Failure, [Found::NoAnswer, Found::NoAnswer]),
-        (|| Answer::Nothing, [Found::Timeout, Found::Timeout]),
+        ((|| Answer::NoSuchName) as fn() -> Answer, [Outcome::NoRecord, Outcome::NoAddress]),
+        (|| Answer::Records(Vec::new()), [Outcome::NoRecord, Outcome::NoAddress]),
+        (|| Answer::Failure, [Outcome::NoAnswer, Outcome::NoAnswer]),
+        (|| Answer::Nothing, [Outcome::Timeout, Outcome::Timeout]),
     ] {
         let dns = Dns::start(move |_, _| answer());
-        let looks = prober(&dns, false).look(&challenge(NAME), &|_| true);
-        assert_eq!(words(&looks), [expected[0], expected[1], expected[1]]);
+        let checks = verifier(&dns, false).verify(&challenge(NAME), &|_| true);
+        assert_eq!(words(&checks), [expected[0], expected[1], expected[1]]);
     }
 }
 
@@ -137,10 +137,10 @@ fn the_file_proves_too() {
         let host = Host::answering(answer.clone());
         let dns = Dns::with(&[(NAME, Record::address("127.0.0.1"))]);
         let at = format!("{NAME}:{}", host.port());
-        let looks = prober(&dns, true).look(&challenge(&at), &|_| true);
-        assert_eq!(words(&looks), [Found::NoRecord, Found::Tls, Found::Match], "{answer:?}");
+        let checks = verifier(&dns, true).verify(&challenge(&at), &|_| true);
+        assert_eq!(words(&checks), [Outcome::NoRecord, Outcome::Tls, Outcome::Match], "{answer:?}");
         let url = format!("http://{at}/.well-known/gatebird-challenge");
-        assert_eq!(looks[2], Look { method: Method::File, at: url, found: Found::Match });
+        assert_eq!(checks[2], Check { method: Method::File, at: url, outcome: Outcome::Match });
         // Exactly that path and that name, and nothing of the challenge, which a page could echo.
         let request = host.requests().pop().expect("a request");
         assert!(request.starts_with("GET /.well-known/gatebird-challenge HTTP/1.1\r\n"), "{request}");
@@ -154,66 +154,66 @@ fn any_other_answer_does_not() {
     let head = |status: &str, rest: &str| format!("HTTP/1.1 {status}\r\n{rest}\r\n{VALUE}");
     let with = |headers: &str| head("200 OK", &format!("Content-Length: 51\r\n{headers}"));
     let cases = [
-        (ok(""), Found::OtherValue),
-        (ok(TOKEN), Found::OtherValue),
-        (ok(&format!(" {VALUE}")), Found::OtherValue),
-        (ok(&format!("\u{feff}{VALUE}")), Found::OtherValue),
-        (ok(&VALUE.to_uppercase()), Found::OtherValue),
-        (ok(&format!("{VALUE}{VALUE}")), Found::OtherValue),
-        (ok(&format!("<p>{VALUE}</p>")), Found::OtherValue),
-        (ok(&VALUE[..50]), Found::OtherValue),
-        (with("Content-Encoding: gzip\r\n"), Found::OtherValue),
-        (with("Content-Encoding: br, gzip\r\n"), Found::OtherValue),
-        (head("404 Not Found", "Content-Length: 51\r\n"), Found::Status),
-        (head("500 Oops", ""), Found::Status),
-        (head("204 No Content", ""), Found::Status),
-        (head("206 Partial Content", "Content-Length: 51\r\n"), Found::Status),
-        (head("101 Switching Protocols", "Upgrade: x\r\n"), Found::Status),
-        (head("301 Moved", "Location: /elsewhere\r\n"), Found::Redirect),
-        (head("200 OK", "Content-Length: +51\r\n"), Found::NotHttp),
-        (head("200 OK", "Content-Length: 51, 51\r\n"), Found::NotHttp),
-        (head("200 OK", "Content-Length: -1\r\n"), Found::NotHttp),
-        (head("200 OK", "Content-Length: 99999999999999999999\r\n"), Found::TooLarge),
-        (head("200 OK", "Content-Length: 65537\r\n"), Found::TooLarge),
-        (head("200 OK", "Content-Length: 60\r\n"), Found::Unreachable),
-        (head("200 OK", "Transfer-Encoding: gzip, chunked\r\n"), Found::NotHttp),
-        (head("200 OK", "Transfer-Encoding: chunked\r\n"), Found::NotHttp),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFF\r\n".into(), Found::TooLarge),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\n\r\n".into(), Found::NotHttp),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxyz\r\n0\r\n\r\n".into(), Found::NotHttp),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 51\r\n".into(), Found::NotHttp),
-        ("220 mail.example.test ESMTP\r\n".into(), Found::NotHttp),
-        ("-ERR unknown command 'GET'\r\n".into(), Found::NotHttp),
-        ("SSH-2.0-OpenSSH_9.9\r\n".into(), Found::NotHttp),
-        ("\0\0\0\0".into(), Found::NotHttp),
-        (VALUE.into(), Found::NotHttp),
-        (String::new(), Found::Unreachable),
+        (ok(""), Outcome::OtherValue),
+        (ok(TOKEN), Outcome::OtherValue),
+        (ok(&format!(" {VALUE}")), Outcome::OtherValue),
+        (ok(&format!("\u{feff}{VALUE}")), Outcome::OtherValue),
+        (ok(&VALUE.to_uppercase()), Outcome::OtherValue),
+        (ok(&format!("{VALUE}{VALUE}")), Outcome::OtherValue),
+        (ok(&format!("<p>{VALUE}</p>")), Outcome::OtherValue),
+        (ok(&VALUE[..50]), Outcome::OtherValue),
+        (with("Content-Encoding: gzip\r\n"), Outcome::OtherValue),
+        (with("Content-Encoding: br, gzip\r\n"), Outcome::OtherValue),
+        (head("404 Not Outcome", "Content-Length: 51\r\n"), Outcome::Status),
+        (head("500 Oops", ""), Outcome::Status),
+        (head("204 No Content", ""), Outcome::Status),
+        (head("206 Partial Content", "Content-Length: 51\r\n"), Outcome::Status),
+        (head("101 Switching Protocols", "Upgrade: x\r\n"), Outcome::Status),
+        (head("301 Moved", "Location: /elsewhere\r\n"), Outcome::Redirect),
+        (head("200 OK", "Content-Length: +51\r\n"), Outcome::NotHttp),
+        (head("200 OK", "Content-Length: 51, 51\r\n"), Outcome::NotHttp),
+        (head("200 OK", "Content-Length: -1\r\n"), Outcome::NotHttp),
+        (head("200 OK", "Content-Length: 99999999999999999999\r\n"), Outcome::TooLarge),
+        (head("200 OK", "Content-Length: 65537\r\n"), Outcome::TooLarge),
+        (head("200 OK", "Content-Length: 60\r\n"), Outcome::Unreachable),
+        (head("200 OK", "Transfer-Encoding: gzip, chunked\r\n"), Outcome::NotHttp),
+        (head("200 OK", "Transfer-Encoding: chunked\r\n"), Outcome::NotHttp),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFF\r\n".into(), Outcome::TooLarge),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\n\r\n".into(), Outcome::NotHttp),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxyz\r\n0\r\n\r\n".into(), Outcome::NotHttp),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 51\r\n".into(), Outcome::NotHttp),
+        ("220 mail.example.test ESMTP\r\n".into(), Outcome::NotHttp),
+        ("-ERR unknown command 'GET'\r\n".into(), Outcome::NotHttp),
+        ("SSH-2.0-OpenSSH_9.9\r\n".into(), Outcome::NotHttp),
+        ("\0\0\0\0".into(), Outcome::NotHttp),
+        (VALUE.into(), Outcome::NotHttp),
+        (String::new(), Outcome::Unreachable),
     ];
     let host = Host::answering("");
     let dns = Dns::with(&[(NAME, Record::address("127.0.0.1"))]);
-    let prober = prober(&dns, true);
+    let verifier = verifier(&dns, true);
     let challenge = challenge(&format!("{NAME}:{}", host.port()));
     for (answer, expected) in cases {
         host.answer(answer.clone());
-        assert_eq!(words(&prober.look(&challenge, &|_| true))[2], expected, "{answer:?}");
+        assert_eq!(words(&verifier.verify(&challenge, &|_| true))[2], expected, "{answer:?}");
     }
 }
 
 #[test]
 fn a_port_where_nobody_listens_and_ports_that_no_web_server_has() {
     let dns = Dns::with(&[(NAME, Record::address("127.0.0.1"))]);
-    let prober = prober(&dns, true);
-    for (port, expected) in [(1, Found::Port), (22, Found::Port), (25, Found::Port), (1023, Found::Port)] {
+    let verifier = verifier(&dns, true);
+    for (port, expected) in [(1, Outcome::Port), (22, Outcome::Port), (25, Outcome::Port), (1023, Outcome::Port)] {
         assert_eq!(
-            words(&prober.look(&challenge(&format!("{NAME}:{port}")), &|_| true)),
-            [Found::NoRecord, expected, expected]
+            words(&verifier.verify(&challenge(&format!("{NAME}:{port}")), &|_| true)),
+            [Outcome::NoRecord, expected, expected]
         );
     }
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("bound").port();
     drop(listener);
-    let unreachable = [Found::NoRecord, Found::Unreachable, Found::Unreachable];
-    assert_eq!(words(&prober.look(&challenge(&format!("{NAME}:{port}")), &|_| true)), unreachable);
+    let unreachable = [Outcome::NoRecord, Outcome::Unreachable, Outcome::Unreachable];
+    assert_eq!(words(&verifier.verify(&challenge(&format!("{NAME}:{port}")), &|_| true)), unreachable);
 }
 
 /// A certificate authority of the test's own.
@@ -261,10 +261,10 @@ fn https_comes_first_with_the_name_and_a_certificate_that_is_trusted() {
     let authority = Authority::new();
     let dns = Dns::with(&[(NAME, Record::address("198.41.0.4"))]);
     for (name, roots, expected) in [
-        (NAME, authority.roots(), Found::Match),
-        ("other.example.test", authority.roots(), Found::Tls),
-        (NAME, Authority::new().roots(), Found::Tls),
-        (NAME, RootCertStore::empty(), Found::Tls),
+        (NAME, authority.roots(), Outcome::Match),
+        ("other.example.test", authority.roots(), Outcome::Tls),
+        (NAME, Authority::new().roots(), Outcome::Tls),
+        (NAME, RootCertStore::empty(), Outcome::Tls),
     ] {
         let host = authority.host(name);
         let to = host.address;
@@ -276,16 +276,16 @@ fn https_comes_first_with_the_name_and_a_certificate_that_is_trusted() {
                 other => panic!("port {other}"),
             }
         };
-        let looks = prober(&dns, false).through(Box::new(dial), roots).look(&challenge(NAME), &|_| true);
-        assert_eq!(words(&looks)[..2], [Found::NoRecord, expected], "{name}");
-        assert_eq!(looks[1].at, format!("https://{NAME}/.well-known/gatebird-challenge"));
-        if expected == Found::Match {
-            assert_eq!(looks.len(), 2);
+        let checks = verifier(&dns, false).through(Box::new(dial), roots).verify(&challenge(NAME), &|_| true);
+        assert_eq!(words(&checks)[..2], [Outcome::NoRecord, expected], "{name}");
+        assert_eq!(checks[1].at, format!("https://{NAME}/.well-known/gatebird-challenge"));
+        if expected == Outcome::Match {
+            assert_eq!(checks.len(), 2);
             let request = host.requests().pop().expect("a request");
             assert!(request.starts_with(&format!("{NAME}\nGET ")), "the name is in the handshake: {request}");
             assert!(request.contains(&format!("\r\nHost: {NAME}\r\n")), "{request}");
         } else {
-            assert_eq!(looks[2].found, Found::Unreachable);
+            assert_eq!(checks[2].outcome, Outcome::Unreachable);
         }
     }
 }

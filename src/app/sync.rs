@@ -19,7 +19,7 @@ const PROGRESS_TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_ABANDONED: usize = 4;
 
 /// Starts the synchronisation thread. It ends with the app.
-pub(super) fn keep_fresh(app: Weak<App>, follower: Conn) -> std::result::Result<(), Exit> {
+pub(super) fn start(app: Weak<App>, follower: Conn) -> std::result::Result<(), Exit> {
     let following = move || {
         let mut attempts = Attempts { follower: Some(follower), abandoned: Vec::new() };
         let mut last_failure: Option<String> = None;
@@ -27,7 +27,7 @@ pub(super) fn keep_fresh(app: Weak<App>, follower: Conn) -> std::result::Result<
             std::thread::sleep(REFRESH_INTERVAL);
             let Some(app) = app.upgrade() else { return };
             let failure = attempts.refresh(Arc::clone(&app)).err();
-            if app.directory.is_outdated() && failure == last_failure && app.leave().is_ok() {
+            if app.directory.is_stale() && failure == last_failure && app.leave().is_ok() {
                 return;
             }
             match (&failure, &last_failure) {

@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::{App, upkeep};
+use super::{App, maintenance};
 use crate::db::usage;
 use crate::db::used_assertion::{self, UsedAssertion};
 use crate::error::Result;
@@ -22,8 +22,8 @@ const DOMAIN_BATCH: usize = 500;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Starts the flush thread. It ends with the app.
-pub(super) fn keep(app: Weak<App>) -> std::result::Result<(), Exit> {
-    upkeep::repeat("flush", FLUSH_INTERVAL, app, |app| app.write_ledger())
+pub(super) fn start(app: Weak<App>) -> std::result::Result<(), Exit> {
+    maintenance::repeat("flush", FLUSH_INTERVAL, app, |app| app.flush())
 }
 
 impl App {
@@ -31,7 +31,7 @@ impl App {
     ///
     /// # Errors
     /// When the database does not answer. Records that were not written stay in their buffers.
-    pub fn write_ledger(&self) -> Result<()> {
+    pub fn flush(&self) -> Result<()> {
         // A second caller waits until the records that the first one has taken are written.
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let steps = [self.share_used_assertions(), self.write_failures(), self.write_leaks(), self.write_usage()];
@@ -40,11 +40,11 @@ impl App {
 
     /// Flushes for the last time, and retries failures. This runs on its own thread, so that a database that does not
     /// respond cannot stop the process from exiting.
-    pub(crate) fn close_ledger(self: Arc<App>) {
+    pub(crate) fn final_flush(self: Arc<App>) {
         self.left_out_lines.write();
         let (sender, outcome) = channel();
         std::thread::spawn(move || {
-            while self.write_ledger().and(self.keep_time()).is_err() {
+            while self.flush().and(self.keep_time()).is_err() {
                 std::thread::sleep(FLUSH_INTERVAL / 5);
             }
             sender.send(())

@@ -1,10 +1,10 @@
-//! Verification of hosts: checks that users request, within limits, and daily rechecks of verified hosts.
+//! Verification of hosts: on request of users, within limits, and daily rechecks of verified hosts.
 
 use std::sync::{Arc, Weak};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
-use super::{App, Caller, InForce, upkeep};
+use super::{App, Caller, InForce, maintenance};
 use crate::config::Config;
 use crate::db::Conn;
 use crate::db::audit::{Actor, Audited, Entry};
@@ -13,17 +13,17 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host::Host;
 use crate::id::UserId;
-use crate::proof::{Challenge, Found, Look, Prober, proven_by};
+use crate::proof::{Challenge, Check, Outcome, Verifier, verified_by};
 use crate::shares::{Budget, Holder, Share};
 use actix_web::web;
 use serde_json::json;
 
-/// Checks that may run at once on behalf of users.
-const MAX_CHECKS: usize = 16;
-/// How long a request waits for a permit. A check takes up to 5 seconds.
+/// Verifications that may run at once on behalf of users.
+const MAX_VERIFICATIONS: usize = 16;
+/// How long a request waits for a permit. A verification takes up to 5 seconds.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many other registrations of a verified host one transaction of a request supersedes.
-pub(crate) const OUSTED_AT_ONCE: i64 = 25;
+pub(crate) const SUPERSEDE_BATCH: i64 = 25;
 const DAY: i64 = 86_400;
 /// Seconds for which the challenge may be missing before the host counts as unverified.
 const GRACE_PERIOD: i64 = 7 * DAY;
@@ -36,20 +36,20 @@ const CLAIM_TIMEOUT: i64 = 60;
 const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The state of host verification.
-pub(super) struct Proving {
-    prober: Prober,
-    checks: Share,
+pub(super) struct HostChecks {
+    verifier: Verifier,
+    permits: Share,
 }
 
-impl Proving {
-    pub(super) fn new(config: &Config) -> Proving {
-        Proving { prober: Prober::new(config), checks: Share::new(MAX_CHECKS) }
+impl HostChecks {
+    pub(super) fn new(config: &Config) -> HostChecks {
+        HostChecks { verifier: Verifier::new(config), permits: Share::new(MAX_VERIFICATIONS) }
     }
 }
 
 /// Starts the recheck thread. It ends with the app.
-pub(super) fn keep_looking(app: Weak<App>) -> std::result::Result<(), Exit> {
-    upkeep::repeat("host verification", RECHECK_INTERVAL, app, |app| {
+pub(super) fn start(app: Weak<App>) -> std::result::Result<(), Exit> {
+    maintenance::repeat("host verification", RECHECK_INTERVAL, app, |app| {
         while app.recheck_proofs()? > 0 && !app.is_draining() {}
         Ok(())
     })
@@ -58,22 +58,22 @@ pub(super) fn keep_looking(app: Weak<App>) -> std::result::Result<(), Exit> {
 /// Supersedes at most `rows` other registrations of a verified host. Returns an audit entry for each. Their actor is
 /// the server, because the other owners must not learn who has verified the host.
 pub(crate) fn supersede_some(conn: &mut Conn, host: &str, now: i64, rows: i64) -> Result<Vec<Entry>> {
-    let entry = |(id, owner)| Actor::SERVER.did("domain.ousted", id, Some(owner), now).with(json!({ "host": host }));
+    let entry = |(id, owner)| Actor::SERVER.event("domain.ousted", id, Some(owner), now).with(json!({ "host": host }));
     Ok(proof::supersede_some(conn, host, rows)?.into_iter().map(entry).collect())
 }
 
-fn oust_batch(conn: &mut Conn, host: &str, now: i64, rows: i64) -> Result<Audited<usize>> {
+fn supersede_batch(conn: &mut Conn, host: &str, now: i64, rows: i64) -> Result<Audited<usize>> {
     let entries = supersede_some(conn, host, now, rows)?;
     Ok(Audited::several(entries.len(), entries))
 }
 
 impl App {
     /// Supersedes the remaining registrations of verified hosts that requests have not superseded.
-    pub(super) fn finish_oustings(&self) -> Result<()> {
+    pub(super) fn finish_superseding(&self) -> Result<()> {
         while let Some(host) = self.db.read_now(|conn| Ok(proof::next_superseding_host(conn)?))?
             && !self.is_draining()
         {
-            self.in_batches(|rows| self.write_now(|conn| oust_batch(conn, &host, self.now(), rows)))?;
+            self.in_batches(|rows| self.write_now(|conn| supersede_batch(conn, &host, self.now(), rows)))?;
         }
         Ok(())
     }
@@ -82,38 +82,44 @@ impl App {
     ///
     /// # Errors
     /// `CommitUnknown` when the database does not answer. The removal thread does the rest.
-    pub(crate) async fn oust_others(self: &Arc<App>, caller: Caller, host: &str) -> Result<()> {
+    pub(crate) async fn supersede_others(self: &Arc<App>, caller: Caller, host: &str) -> Result<()> {
         // The host stays verified, also when the caller's token was revoked since.
         let caller = Caller { token: None, ..caller };
         loop {
             let (host, now) = (host.to_owned(), self.now());
             let ousted = self
-                .write(caller, InForce::BeforeAnswer, move |conn| oust_batch(conn, &host, now, OUSTED_AT_ONCE))
+                .write(caller, InForce::BeforeAnswer, move |conn| supersede_batch(conn, &host, now, SUPERSEDE_BATCH))
                 .await;
-            if ousted.map_err(|_| Error::CommitUnknown)? < OUSTED_AT_ONCE as usize {
+            if ousted.map_err(|_| Error::CommitUnknown)? < SUPERSEDE_BATCH as usize {
                 return Ok(());
             }
         }
     }
 
-    /// Checks a user's challenge now. This takes up to 5 seconds.
+    /// Verifies a host for a user now. This takes up to 5 seconds.
     ///
     /// # Errors
-    /// `FailureLimit` after too many checks by that user; `Busy` when the holder's share is exhausted.
-    pub(crate) async fn look(self: &Arc<App>, holder: Holder, user: UserId, challenge: Challenge) -> Result<Vec<Look>> {
+    /// `FailureLimit` after too many verifications by that user; `Busy` when the holder's share is exhausted.
+    pub(crate) async fn verify_host(
+        self: &Arc<App>,
+        holder: Holder,
+        user: UserId,
+        challenge: Challenge,
+    ) -> Result<Vec<Check>> {
         // The limit is by host, not by domain: a domain can be deleted and registered again.
-        for budget in [Budget::ChecksOfHost(user, challenge.host.as_str()), Budget::Checks(user)] {
+        for budget in [Budget::VerificationsOfHost(user, challenge.host.as_str()), Budget::Verifications(user)] {
             self.spend(budget)?;
         }
-        let permit = self.proving.checks.take(holder, PERMIT_TIMEOUT).await.ok_or(Error::Busy)?;
+        let permit = self.host_checks.permits.take(holder, PERMIT_TIMEOUT).await.ok_or(Error::Busy)?;
         let app = Arc::clone(self);
         let looking = web::block(move || {
             let _permit = permit;
             let may_connect = |address| {
-                let budgets = [Budget::ChecksOfAddressByUser(address, user), Budget::ChecksOfAddress(address)];
+                let budgets =
+                    [Budget::VerificationsOfAddressByUser(address, user), Budget::VerificationsOfAddress(address)];
                 budgets.into_iter().all(|budget| app.budgets.spend(budget, app.steady_now()).is_ok())
             };
-            app.proving.prober.look(&challenge, &may_connect)
+            app.host_checks.verifier.verify(&challenge, &may_connect)
         });
         looking.await.map_err(Error::internal)
     }
@@ -148,8 +154,8 @@ impl App {
     ///
     /// # Errors
     /// As [`App::write`]; `Busy` when the share of the other user is exhausted.
-    pub(crate) async fn challenge(self: &Arc<App>, holder: Holder, held: OwnedProof) -> Result<()> {
-        let permit = self.proving.checks.take(holder, PERMIT_TIMEOUT).await.ok_or(Error::Busy)?;
+    pub(crate) async fn recheck_holder(self: &Arc<App>, holder: Holder, held: OwnedProof) -> Result<()> {
+        let permit = self.host_checks.permits.take(holder, PERMIT_TIMEOUT).await.ok_or(Error::Busy)?;
         let app = Arc::clone(self);
         let looking = web::block(move || {
             let _permit = permit;
@@ -167,10 +173,10 @@ impl App {
             return Ok(());
         };
         let challenge = Challenge { host: Host::from_stored(host), token: claimed.token.clone() };
-        let looks = self.proving.prober.look(&challenge, &|_| true);
+        let checks = self.host_checks.verifier.verify(&challenge, &|_| true);
         // Without an answer of DNS, the challenge may still be there.
-        let is_lost = is_challenged && looks.iter().all(|look| look.found != Found::NoAnswer);
-        match (proven_by(&looks), claimed.failing_since) {
+        let is_lost = is_challenged && checks.iter().all(|check| check.outcome != Outcome::NoAnswer);
+        match (verified_by(&checks), claimed.failing_since) {
             (Some(method), _) => {
                 self.db.write_now(|conn| Ok(proof::record_claimed_success(conn, &claimed, method, now)?))
             }
@@ -179,7 +185,7 @@ impl App {
                     if !proof::end_failed(conn, &claimed)? {
                         return Ok(Audited::nothing(()));
                     }
-                    let entry = Actor::SERVER.did("domain.unproven", claimed.domain_id, Some(tenant), now);
+                    let entry = Actor::SERVER.event("domain.unproven", claimed.domain_id, Some(tenant), now);
                     Ok(Audited::new((), entry))
                 })
             }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::App;
-use super::keys::{self, Spare};
+use super::keys::{self, NewKey};
 use super::time::MAX_RESTART;
 use crate::db::audit::{Actor, Audited};
 use crate::db::{dormancy, known_network, proof, revision, revocation, secret, usage, used_assertion};
@@ -31,8 +31,8 @@ pub(crate) const USAGE_DAYS: i64 = 400;
 pub(crate) const KNOWN_NETWORK: i64 = 30 * DAY;
 
 /// Starts the maintenance thread. It ends with the app.
-pub(super) fn keep_up(app: Weak<App>) -> std::result::Result<(), Exit> {
-    repeat("maintenance", MAINTENANCE_INTERVAL, app, App::upkeep)
+pub(super) fn start(app: Weak<App>) -> std::result::Result<(), Exit> {
+    repeat("maintenance", MAINTENANCE_INTERVAL, app, App::maintain)
 }
 
 /// Starts a thread that runs `work` after each `interval`. It ends with the app.
@@ -80,7 +80,7 @@ impl App {
     ///
     /// # Errors
     /// When the database does not answer. The next call does the rest.
-    pub fn upkeep(self: &Arc<App>) -> Result<()> {
+    pub fn maintain(self: &Arc<App>) -> Result<()> {
         self.directory.used_assertions.prune(self.trusted_now());
         self.warn_of_bounds();
         self.budgets.prune(self.steady_now());
@@ -116,7 +116,7 @@ impl App {
         self.in_batches(|rows| {
             self.write_now(|conn| {
                 let (checked, dormant) = dormancy::mark_dormant(conn, now - DORMANT_AFTER, rows)?;
-                let entry = |(id, owner)| Actor::SERVER.did("domain.dormant", id, Some(owner), now);
+                let entry = |(id, owner)| Actor::SERVER.event("domain.dormant", id, Some(owner), now);
                 Ok(Audited::several(checked, dormant.into_iter().map(entry).collect()))
             })
         })?;
@@ -129,9 +129,9 @@ impl App {
         let (keyring, now) = (self.directory.keyring(), wall);
         let period = self.config.key_rotation;
         if keyring.needs_maintenance(period, now) {
-            let spare = if keyring.needs_next_key(period, now) { Spare::new(&keyring) } else { None };
+            let new_key = if keyring.needs_next_key(period, now) { NewKey::new(&keyring) } else { None };
             self.write_now(|conn| {
-                keys::telling(conn, Actor::SERVER, now, |conn| keys::keep_up(conn, &keyring, spare, period, now))
+                keys::audited(conn, Actor::SERVER, now, |conn| keys::maintain(conn, &keyring, new_key, period, now))
             })?;
         }
         Ok(())
