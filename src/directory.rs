@@ -372,7 +372,7 @@ impl Directory {
             Change::Domain(row) if row.dormant => self.remove_domain(&row.id),
             Change::Domain(row) => self.put_domain(row, state),
             Change::Secret(row) if row.dormant => drop(self.secrets.pin().remove(&row.digest)),
-            Change::Secret(secret::Secret { id, digest, domain_id, expires_at, .. }) => {
+            Change::Secret(secret::SecretRow { id, digest, domain_id, expires_at, .. }) => {
                 let domain = slot(&self.domains, domain_id);
                 let expires_at = expires_at.unwrap_or(i64::MAX);
                 self.secrets.pin().insert(digest, Secret { id, domain, expires_at });
@@ -440,7 +440,7 @@ impl Directory {
         Arc::clone(slot)
     }
 
-    fn put_domain(&self, row: domain::Domain, state: &mut ApplyState<'_>) {
+    fn put_domain(&self, row: domain::DomainRow, state: &mut ApplyState<'_>) {
         let slot = slot(&self.domains, row.id);
         let known = slot.0.load();
         let meter = known.as_ref().map(|domain| Arc::clone(&domain.meter));

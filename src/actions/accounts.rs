@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{secrets, taken};
 use crate::app::{App, Caller, InForce, KNOWN_NETWORK};
 use crate::db::audit::Audited;
-use crate::db::user::{self, NewUser, Tenant, User};
+use crate::db::user::{self, NewUser, Tenant, UserRow};
 use crate::db::{Conn, known_network, revocation};
 use crate::error::{Error, Result};
 use crate::id::{TokenId, UserId};
@@ -103,7 +103,7 @@ pub(crate) async fn sign_in(app: &Arc<App>, caller: Caller, username: &str, pass
 
 /// The account of the name in a sign-in, if there is one, with what the check of the password needs.
 struct Candidate {
-    user: Option<User>,
+    user: Option<UserRow>,
     /// See [`user::max_hash_cost`].
     max_hash_cost: u32,
     /// When the user last signed in from this network, in Unix seconds.
@@ -174,7 +174,7 @@ async fn check_owner<'a>(
 async fn remember_sign_in(app: &Arc<App>, found: &Candidate, rehashed: Option<String>, caller: Caller) {
     let now = app.trusted_now();
     let is_noted = found.seen_at.is_some_and(|seen_at| seen_at > now - DAY);
-    let Some(User { tenant, password_hash, .. }) = found.user.as_ref().filter(|_| !is_noted || rehashed.is_some())
+    let Some(UserRow { tenant, password_hash, .. }) = found.user.as_ref().filter(|_| !is_noted || rehashed.is_some())
     else {
         return;
     };

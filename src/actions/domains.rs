@@ -11,7 +11,7 @@ use super::verification::{self, Wanted};
 use super::{OwnDomain, not_found, taken};
 use crate::app::{App, Caller, InForce};
 use crate::db::audit::{Actor, Audited};
-use crate::db::domain::{self, Domain, NewDomain};
+use crate::db::domain::{self, DomainRow, NewDomain};
 use crate::db::{Conn, proof, secret};
 use crate::error::{Error, Result};
 use crate::id::UserId;
@@ -22,7 +22,7 @@ use crate::token::client_keys::ClientKeys;
 
 /// A domain that was registered.
 pub(crate) struct Registered {
-    pub(crate) domain: Domain,
+    pub(crate) domain: DomainRow,
     /// The first client secret, which is stored as a digest only; `None` for a domain with public keys.
     pub(crate) secret: Option<ClientSecret>,
     /// The challenge that verifies the host.
@@ -62,7 +62,7 @@ pub(crate) fn register_row(
     user: UserId,
     new: &NewDomain,
     now: i64,
-) -> Result<Audited<(Domain, Option<ClientSecret>)>> {
+) -> Result<Audited<(DomainRow, Option<ClientSecret>)>> {
     if proof::other_users_proof(conn, new.host.as_str(), user)?.is_some() {
         return Err(Error::Taken { name: "host", problem: Message::HostProvenByOther });
     }
@@ -100,8 +100,8 @@ pub(crate) async fn change(
     app: &Arc<App>,
     own: OwnDomain,
     DomainChange { plan, keys }: DomainChange,
-    check: impl FnOnce(&Domain) -> Result<()> + Send + 'static,
-) -> Result<Domain> {
+    check: impl FnOnce(&DomainRow) -> Result<()> + Send + 'static,
+) -> Result<DomainRow> {
     let (now, self_service) = (app.now(), app.config.self_service_premium);
     let change = move |conn: &mut Conn| {
         let mut domain = own.find_for_change(conn)?;
@@ -134,7 +134,7 @@ pub(crate) async fn change(
 pub(crate) async fn delete(
     app: &Arc<App>,
     own: OwnDomain,
-    check: impl FnOnce(&Domain) -> Result<()> + Send + 'static,
+    check: impl FnOnce(&DomainRow) -> Result<()> + Send + 'static,
 ) -> Result<()> {
     let entry = own.event("domain.deleted", app.now());
     let delete = move |conn: &mut Conn| {

@@ -4,7 +4,7 @@ use super::not_found;
 use crate::app::{App, Caller};
 use crate::db::Conn;
 use crate::db::audit::Entry;
-use crate::db::domain::{self, Domain};
+use crate::db::domain::{self, DomainRow};
 use crate::db::dormancy;
 use crate::error::Result;
 use crate::id::{DomainId, UserId};
@@ -23,7 +23,7 @@ impl OwnDomain {
     ///
     /// # Errors
     /// `NotFound` when the domain is not the user's.
-    pub(crate) fn find(self, conn: &mut Conn) -> Result<Domain> {
+    pub(crate) fn find(self, conn: &mut Conn) -> Result<DomainRow> {
         domain::find(conn, self.user, self.id)?.ok_or_else(not_found)
     }
 
@@ -33,7 +33,7 @@ impl OwnDomain {
     ///
     /// # Errors
     /// As [`OwnDomain::find`].
-    pub(super) fn find_for_change(self, conn: &mut Conn) -> Result<Domain> {
+    pub(super) fn find_for_change(self, conn: &mut Conn) -> Result<DomainRow> {
         let domain = self.find(conn)?;
         dormancy::wake(conn, domain.id)?;
         Ok(domain)
@@ -46,7 +46,7 @@ impl OwnDomain {
     pub(crate) async fn read<T: Send + 'static>(
         self,
         app: &App,
-        work: impl FnOnce(&mut Conn, Domain) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&mut Conn, DomainRow) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let read = move |conn: &mut Conn| {
             let domain = self.find(conn)?;

@@ -8,8 +8,8 @@ use super::{OwnDomain, not_found};
 use crate::app::{App, InForce};
 use crate::db::Conn;
 use crate::db::audit::{Actor, Audited, Entry};
-use crate::db::domain::{self, Domain};
-use crate::db::secret::{self, Shown};
+use crate::db::domain::{self, DomainRow};
+use crate::db::secret::{self, SecretDetails};
 use crate::error::{Error, Result};
 use crate::id::{DomainId, SecretId, UserId};
 use crate::locale::Message;
@@ -29,7 +29,7 @@ pub(crate) const ENDED_BATCH: usize = 25;
 ///
 /// # Errors
 /// A grace that is too long; as [`rotate_row`] and [`App::write`].
-pub(crate) async fn rotate(app: &Arc<App>, own: OwnDomain, grace: i64) -> Result<(Shown, ClientSecret)> {
+pub(crate) async fn rotate(app: &Arc<App>, own: OwnDomain, grace: i64) -> Result<(SecretDetails, ClientSecret)> {
     if !(0..=MAX_GRACE).contains(&grace) {
         return Err(Error::field("graceSeconds", Message::GraceSeconds));
     }
@@ -49,10 +49,10 @@ pub(crate) async fn rotate(app: &Arc<App>, own: OwnDomain, grace: i64) -> Result
 pub(crate) fn rotate_row(
     conn: &mut Conn,
     actor: Actor,
-    domain: &Domain,
+    domain: &DomainRow,
     grace: i64,
     now: i64,
-) -> Result<Audited<(Shown, ClientSecret)>> {
+) -> Result<Audited<(SecretDetails, ClientSecret)>> {
     let id = domain.id;
     if domain.jwks.is_some() {
         return Err(Error::field("id", Message::HasKeys));

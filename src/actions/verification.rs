@@ -9,7 +9,7 @@ use crate::app::verification::{SUPERSEDE_BATCH, supersede_some};
 use crate::app::{App, InForce};
 use crate::db::Conn;
 use crate::db::audit::{Actor, Audited};
-use crate::db::domain::Domain;
+use crate::db::domain::DomainRow;
 use crate::db::proof::{self, Proof};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -48,9 +48,9 @@ pub(crate) fn challenge(conn: &mut Conn, user: UserId, host: &Host, now: i64, tr
 ///
 /// # Errors
 /// As [`OwnDomain::read`].
-pub(crate) async fn state(app: &App, own: OwnDomain) -> Result<(Domain, Option<Wanted>)> {
+pub(crate) async fn state(app: &App, own: OwnDomain) -> Result<(DomainRow, Option<Wanted>)> {
     let trusted = app.trusted_now();
-    let read = move |conn: &mut Conn, domain: Domain| {
+    let read = move |conn: &mut Conn, domain: DomainRow| {
         let host = Host::from_stored(domain.host.clone());
         let wanted = match proof::find(conn, domain.id)? {
             Some(Proof { token, failing_since, .. }) => {
@@ -69,7 +69,7 @@ pub(crate) async fn state(app: &App, own: OwnDomain) -> Result<(Domain, Option<W
 /// What a verification did.
 pub(crate) struct Verified {
     /// The domain as it is now.
-    pub(crate) domain: Domain,
+    pub(crate) domain: DomainRow,
     /// The challenge that was looked for.
     pub(crate) wanted: Wanted,
     /// Where the server looked, and what it found.
@@ -122,11 +122,11 @@ pub(crate) async fn verify(app: &Arc<App>, own: OwnDomain) -> Result<Verified> {
 fn take_over(
     conn: &mut Conn,
     actor: Actor,
-    mut domain: Domain,
+    mut domain: DomainRow,
     method: Method,
     token: &str,
     now: i64,
-) -> Result<Audited<(Domain, usize)>> {
+) -> Result<Audited<(DomainRow, usize)>> {
     let (user, id) = (domain.user_id, domain.id);
     if domain.proven_at.is_some() {
         proof::record_success(conn, id, method, now)?;

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::page::{PageQuery, Part};
 use crate::app::App;
-use crate::db::audit::{self, Row};
+use crate::db::audit::{self, AuditRow};
 use crate::error::Result;
 use crate::gate::bearer::UserToken;
 use crate::id::UserId;
@@ -36,7 +36,7 @@ struct Event {
 
 impl Event {
     /// The row as `tenant` may see it: who took over a host is not shown to the user who lost it.
-    fn of(row: Row, tenant: UserId) -> Event {
+    fn of(row: AuditRow, tenant: UserId) -> Event {
         let is_another = row.actor.starts_with("usr_") && row.actor != tenant.to_string();
         Event {
             at: row.at,

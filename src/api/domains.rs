@@ -16,7 +16,7 @@ use super::{answer, done};
 use crate::actions::OwnDomain;
 use crate::actions::domains::{self, Registered};
 use crate::app::App;
-use crate::db::domain::{self as rows, Domain, NewDomain as NewRow};
+use crate::db::domain::{self as rows, DomainRow, NewDomain as NewRow};
 use crate::error::{Error, Result};
 use crate::gate::bearer::UserToken;
 use crate::gate::body::Json;
@@ -116,8 +116,8 @@ struct DomainView {
     client_secret: Option<String>,
 }
 
-impl From<Domain> for DomainView {
-    fn from(domain: Domain) -> DomainView {
+impl From<DomainRow> for DomainView {
+    fn from(domain: DomainRow) -> DomainView {
         let split = |text: String| text.split(' ').map(str::to_owned).collect();
         DomainView {
             id: domain.id.to_string(),
@@ -235,7 +235,7 @@ pub(crate) async fn change(
 }
 
 /// Checks `If-Match` against the domain.
-fn unchanged(domain: &Domain, if_match: &IfMatch) -> Result<()> {
+fn unchanged(domain: &DomainRow, if_match: &IfMatch) -> Result<()> {
     if if_match.demands() { if_match.check(&DomainView::from(domain.clone())) } else { Ok(()) }
 }
 

@@ -9,8 +9,8 @@ use super::{answer, done};
 use crate::actions::{OwnDomain, not_found, secrets};
 use crate::app::App;
 use crate::db::Conn;
-use crate::db::domain::Domain;
-use crate::db::secret::{self, Shown, Used};
+use crate::db::domain::DomainRow;
+use crate::db::secret::{self, SecretDetails, SecretUse};
 use crate::error::Result;
 use crate::gate::body::Json;
 use crate::id::{DomainId, SecretId};
@@ -64,7 +64,7 @@ struct SecretView {
 }
 
 impl SecretView {
-    fn of(shown: Shown, used: Option<Used>) -> SecretView {
+    fn of(shown: SecretDetails, used: Option<SecretUse>) -> SecretView {
         SecretView {
             id: shown.id.get(),
             hint: shown.hint,
@@ -119,7 +119,7 @@ pub(crate) async fn rotate(
 )]
 #[get("/domains/{id}/secrets")]
 pub(crate) async fn list(own: OwnDomain, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
-    let list = |conn: &mut Conn, domain: Domain| Ok(secret::list(conn, domain.user_id, domain.id)?);
+    let list = |conn: &mut Conn, domain: DomainRow| Ok(secret::list(conn, domain.user_id, domain.id)?);
     let secrets = own.read(&app, list).await?;
     Ok(super::list(secrets.into_iter().map(|(shown, used)| SecretView::of(shown, used)).collect(), None, locale))
 }

@@ -10,7 +10,7 @@ use super::answer;
 use crate::actions::OwnDomain;
 use crate::actions::verification::{self, Verified, Wanted};
 use crate::app::App;
-use crate::db::domain::Domain;
+use crate::db::domain::DomainRow;
 use crate::error::{Error, Result};
 use crate::id::DomainId;
 use crate::locale::{Locale, Message};
@@ -83,7 +83,7 @@ struct Tried {
 
 impl Verification {
     /// The view of a domain without a challenge.
-    fn nothing_wanted(domain: &Domain) -> Verification {
+    fn nothing_wanted(domain: &DomainRow) -> Verification {
         Verification {
             proven: domain.proven_at.is_some(),
             proven_at: domain.proven_at,
@@ -96,7 +96,7 @@ impl Verification {
     }
 
     /// The view of a domain with this challenge.
-    pub(super) fn wanted(domain: &Domain, wanted: &Wanted) -> Verification {
+    pub(super) fn wanted(domain: &DomainRow, wanted: &Wanted) -> Verification {
         let Wanted { challenge, expires_at, failing_since } = wanted;
         let value = challenge.value();
         Verification {

@@ -17,7 +17,7 @@ use super::operator::Operator;
 use crate::app;
 use crate::config;
 use crate::db::audit::chain::{self, Head};
-use crate::db::audit::{self, Actor, Audited, Row, archive};
+use crate::db::audit::{self, Actor, AuditRow, Audited, archive};
 use crate::error::Error;
 use crate::exit::Exit;
 
@@ -145,7 +145,7 @@ fn last_head(path: &Path) -> Result<Option<Head>, Exit> {
     Ok(last.map(|row| Head { id: row.id, hash: row.hash }))
 }
 
-fn rows(path: &Path) -> Result<impl Iterator<Item = io::Result<Row>>, Exit> {
+fn rows(path: &Path) -> Result<impl Iterator<Item = io::Result<AuditRow>>, Exit> {
     let cannot = |error| Exit::usage(format!("cannot read {}: {error}", path.display()));
     let lines = BufReader::new(File::open(path).map_err(cannot)?).lines();
     Ok(lines.map(|line| row_of(&line?).ok_or_else(|| io::Error::other("a line is not a row of the audit log"))))

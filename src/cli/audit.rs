@@ -11,7 +11,7 @@ use super::cannot_write;
 use super::operator::Operator;
 use crate::db::Page;
 use crate::db::audit::chain::{self, Head, Hex};
-use crate::db::audit::{self, Row, archive};
+use crate::db::audit::{self, AuditRow, archive};
 use crate::exit::Exit;
 
 #[derive(Subcommand)]
@@ -99,7 +99,7 @@ impl Operator {
 }
 
 /// The row as JSON. The detail is a string, because the hash covers its text.
-pub(super) fn value(row: &Row) -> Value {
+pub(super) fn value(row: &AuditRow) -> Value {
     json!({
         "id": row.id,
         "at": row.at,
@@ -114,10 +114,10 @@ pub(super) fn value(row: &Row) -> Value {
 }
 
 /// Parses a line that [`value`] wrote.
-pub(super) fn row_of(line: &str) -> Option<Row> {
+pub(super) fn row_of(line: &str) -> Option<AuditRow> {
     let value: Value = serde_json::from_str(line).ok()?;
     let text = |member: &str| value[member].as_str().map(str::to_owned);
-    Some(Row {
+    Some(AuditRow {
         id: value["id"].as_i64()?,
         at: value["at"].as_i64()?,
         actor: text("actor")?,
@@ -130,7 +130,7 @@ pub(super) fn row_of(line: &str) -> Option<Row> {
     })
 }
 
-fn line(row: &Row) -> String {
+fn line(row: &AuditRow) -> String {
     let of = |tenant: i64| format!("usr_{tenant}");
     let columns = [
         row.id.to_string(),

@@ -12,7 +12,7 @@ use crate::app;
 use crate::app::bounds::check_stored;
 use crate::config::{self, Config};
 use crate::db::audit::{Actor, Audited, Entry};
-use crate::db::domain::{Domain, NewDomain};
+use crate::db::domain::{DomainRow, NewDomain};
 use crate::db::{Conn, Db, domain, dormancy, proof, user};
 use crate::error::{Error, Result as Answer};
 use crate::exit::Exit;
@@ -269,7 +269,7 @@ impl Operator {
         )
     }
 
-    pub(super) fn find_user(&self, username: &str) -> Result<user::User, Exit> {
+    pub(super) fn find_user(&self, username: &str) -> Result<user::UserRow, Exit> {
         self.read(|conn| Ok(find_user(conn, username)))?
     }
 
@@ -300,8 +300,8 @@ impl Operator {
                     .iter()
                     .map(|(domain, owner)| {
                         let state = match domain {
-                            Domain { suspended: true, .. } => "suspended",
-                            Domain { dormant: true, .. } => "dormant",
+                            DomainRow { suspended: true, .. } => "suspended",
+                            DomainRow { dormant: true, .. } => "dormant",
                             _ => "active",
                         };
                         format!("{} {:<30} {:<8} {:<20} {state}", domain.id, domain.host, domain.plan.as_str(), owner)
@@ -352,7 +352,7 @@ impl Operator {
                     Ok(Audited::new((scopes, audiences), entry))
                 })?;
                 let shown = |limit: &Option<String>| limit.clone().unwrap_or_else(|| "(all)".to_owned());
-                let Domain { id, host, .. } = domain;
+                let DomainRow { id, host, .. } = domain;
                 let line =
                     format!("{id} ({host}) may have scopes: {}; audiences: {}", shown(&scopes), shown(&audiences));
                 self.out.print_changed(&json!({ "id": id.as_str(), "scopes": scopes, "audiences": audiences }), &line)
@@ -382,8 +382,8 @@ impl Operator {
     fn change_domain<T>(
         &self,
         id: &str,
-        work: impl FnOnce(&mut Conn, &Domain) -> Answer<Audited<T>>,
-    ) -> Result<(Domain, T), Exit> {
+        work: impl FnOnce(&mut Conn, &DomainRow) -> Answer<Audited<T>>,
+    ) -> Result<(DomainRow, T), Exit> {
         let unknown = || Exit::usage(format!("there is no domain {id:?}; see: gatebird domain list"));
         let id = DomainId::parse(id).ok_or_else(unknown)?;
         self.change_all(|conn| {
@@ -404,11 +404,11 @@ impl Operator {
 }
 
 /// An audit entry for an action of the operator on a domain.
-fn event(action: &'static str, domain: &Domain) -> Entry {
+fn event(action: &'static str, domain: &DomainRow) -> Entry {
     Actor::OPERATOR.event(action, domain.id, Some(domain.user_id), app::system_time())
 }
 
-fn find_user(conn: &mut Conn, username: &str) -> Result<user::User, Exit> {
+fn find_user(conn: &mut Conn, username: &str) -> Result<user::UserRow, Exit> {
     let found = user::find_by_name(conn, &Username::key(username)).map_err(failed)?;
     found.ok_or_else(|| Exit::usage(format!("there is no user {username:?}; see: gatebird user list")))
 }

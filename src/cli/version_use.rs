@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::operator::Operator;
 use crate::app;
-use crate::db::usage::{self, User};
+use crate::db::usage::{self, DomainUsage};
 use crate::exit::Exit;
 use crate::id::DomainId;
 use crate::usage::DAY;
@@ -30,7 +30,7 @@ impl Operator {
         let rows = self.read(|conn| Ok(usage::domains_with(conn, &command.version, today - command.days + 1)?))?;
         // The latest day comes first.
         let mut order: Vec<DomainId> = Vec::new();
-        let mut users: BTreeMap<String, User> = BTreeMap::new();
+        let mut users: BTreeMap<String, DomainUsage> = BTreeMap::new();
         for row in rows {
             let id = row.domain;
             match users.get_mut(id.as_str()) {
@@ -41,9 +41,9 @@ impl Operator {
                 }
             }
         }
-        let users: Vec<&User> = order.iter().filter_map(|id| users.get(id.as_str())).collect();
-        let value = |user: &&User| json!({ "id": user.domain.as_str(), "host": user.host, "user": user.username, "lastDay": date(user.day), "requests": user.count });
-        let line = |user: &&User| {
+        let users: Vec<&DomainUsage> = order.iter().filter_map(|id| users.get(id.as_str())).collect();
+        let value = |user: &&DomainUsage| json!({ "id": user.domain.as_str(), "host": user.host, "user": user.username, "lastDay": date(user.day), "requests": user.count });
+        let line = |user: &&DomainUsage| {
             format!("{} {:<30} {:<20} {} {:>9}", user.domain, user.host, user.username, date(user.day), user.count)
         };
         let lines: Vec<String> = users.iter().map(line).collect();

@@ -130,7 +130,7 @@ impl<T> Audited<T> {
 
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = audit)]
-pub struct Row {
+pub struct AuditRow {
     /// Counts from 1 without gaps.
     pub id: i64,
     /// Unix seconds.
@@ -151,33 +151,33 @@ pub struct Row {
 }
 
 /// Returns a page of a tenant's rows.
-pub fn list(conn: &mut Conn, tenant: UserId, page: Page) -> QueryResult<Vec<Row>> {
+pub fn list(conn: &mut Conn, tenant: UserId, page: Page) -> QueryResult<Vec<AuditRow>> {
     list_of(conn, tenant.get(), page)
 }
 
 /// Returns a page of the rows of the user with that number, for the operator. Rows outlive the account.
-pub fn list_of(conn: &mut Conn, number: i64, page: Page) -> QueryResult<Vec<Row>> {
+pub fn list_of(conn: &mut Conn, number: i64, page: Page) -> QueryResult<Vec<AuditRow>> {
     audit::table
         .filter(audit::tenant.eq(number).and(audit::id.lt(page.before())))
         .order(audit::id.desc())
         .limit(page.limit)
-        .select(Row::as_select())
+        .select(AuditRow::as_select())
         .load(conn)
 }
 
 /// Returns a page of all rows, for the operator.
-pub fn list_all(conn: &mut Conn, page: Page) -> QueryResult<Vec<Row>> {
+pub fn list_all(conn: &mut Conn, page: Page) -> QueryResult<Vec<AuditRow>> {
     audit::table
         .filter(audit::id.lt(page.before()))
         .order(audit::id.desc())
         .limit(page.limit)
-        .select(Row::as_select())
+        .select(AuditRow::as_select())
         .load(conn)
 }
 
 /// Returns rows from an id on, in the order in which they were written.
-pub fn list_from(conn: &mut Conn, id: i64, limit: i64) -> QueryResult<Vec<Row>> {
-    audit::table.filter(audit::id.ge(id)).order(audit::id).limit(limit).select(Row::as_select()).load(conn)
+pub fn list_from(conn: &mut Conn, id: i64, limit: i64) -> QueryResult<Vec<AuditRow>> {
+    audit::table.filter(audit::id.ge(id)).order(audit::id).limit(limit).select(AuditRow::as_select()).load(conn)
 }
 
 fn append(conn: &mut Conn, entries: &[Entry]) -> QueryResult<()> {
@@ -188,7 +188,7 @@ fn append(conn: &mut Conn, entries: &[Entry]) -> QueryResult<()> {
     let mut rows = Vec::with_capacity(entries.len());
     for entry in entries {
         last += 1;
-        let mut row = Row {
+        let mut row = AuditRow {
             id: last,
             at: entry.at,
             actor: entry.actor.who.to_string(),
@@ -213,7 +213,7 @@ fn append(conn: &mut Conn, entries: &[Entry]) -> QueryResult<()> {
 /// Rows per statement. Each has nine values, and PostgreSQL takes 65,535 values in a statement.
 const ROWS_PER_STATEMENT: usize = 1_000;
 
-fn insert(conn: &mut Conn, rows: &[Row]) -> QueryResult<()> {
+fn insert(conn: &mut Conn, rows: &[AuditRow]) -> QueryResult<()> {
     match conn {
         Conn::Sqlite(conn) => {
             rows.iter().try_for_each(|row| diesel::insert_into(audit::table).values(row).execute(conn).map(drop))

@@ -11,7 +11,7 @@ use crate::token::client_keys::ClientKeys;
 
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = domains)]
-pub struct Domain {
+pub struct DomainRow {
     /// Also its `client_id`.
     pub id: DomainId,
     /// The owner.
@@ -44,16 +44,16 @@ pub struct Domain {
 pub struct NewDomain {
     pub host: Host,
     pub plan: Plan,
-    /// See [`Domain::scopes`].
+    /// See [`DomainRow::scopes`].
     pub scopes: Option<String>,
-    /// See [`Domain::audiences`].
+    /// See [`DomainRow::audiences`].
     pub audiences: Option<String>,
-    /// See [`Domain::jwks`].
+    /// See [`DomainRow::jwks`].
     pub jwks: Option<ClientKeys>,
 }
 
 /// Registers a domain. Fails with a unique violation if the tenant has the host already.
-pub fn insert(conn: &mut Conn, tenant: UserId, new: &NewDomain, now: i64) -> QueryResult<Domain> {
+pub fn insert(conn: &mut Conn, tenant: UserId, new: &NewDomain, now: i64) -> QueryResult<DomainRow> {
     diesel::insert_into(domains::table)
         .values((
             domains::id.eq(DomainId::random()),
@@ -66,13 +66,13 @@ pub fn insert(conn: &mut Conn, tenant: UserId, new: &NewDomain, now: i64) -> Que
             domains::jwks.eq(&new.jwks),
             domains::jwks_since.eq(new.jwks.as_ref().map(|_| now)),
         ))
-        .returning(columns::<Domain>())
+        .returning(columns::<DomainRow>())
         .get_result(conn)
 }
 
 /// Returns the tenant's domains in order of registration.
-pub fn list(conn: &mut Conn, tenant: UserId) -> QueryResult<Vec<Domain>> {
-    domains::table.filter(domains::user_id.eq(tenant)).order(domains::number).select(Domain::as_select()).load(conn)
+pub fn list(conn: &mut Conn, tenant: UserId) -> QueryResult<Vec<DomainRow>> {
+    domains::table.filter(domains::user_id.eq(tenant)).order(domains::number).select(DomainRow::as_select()).load(conn)
 }
 
 /// Returns the number of the tenant's domains.
@@ -81,28 +81,28 @@ pub fn count(conn: &mut Conn, tenant: UserId) -> QueryResult<i64> {
 }
 
 /// Returns one of the tenant's domains.
-pub fn find(conn: &mut Conn, tenant: UserId, id: DomainId) -> QueryResult<Option<Domain>> {
+pub fn find(conn: &mut Conn, tenant: UserId, id: DomainId) -> QueryResult<Option<DomainRow>> {
     domains::table
         .filter(domains::id.eq(id).and(domains::user_id.eq(tenant)))
-        .select(Domain::as_select())
+        .select(DomainRow::as_select())
         .first(conn)
         .optional()
 }
 
 /// Returns the tenant's domain with that host.
-pub fn find_by_host(conn: &mut Conn, tenant: UserId, host: &Host) -> QueryResult<Option<Domain>> {
+pub fn find_by_host(conn: &mut Conn, tenant: UserId, host: &Host) -> QueryResult<Option<DomainRow>> {
     domains::table
         .filter(domains::user_id.eq(tenant).and(domains::host.eq(host.as_str())))
-        .select(Domain::as_select())
+        .select(DomainRow::as_select())
         .first(conn)
         .optional()
 }
 
 /// Changes the plan of one of the tenant's domains.
-pub fn set_plan(conn: &mut Conn, tenant: UserId, id: DomainId, plan: Plan) -> QueryResult<Option<Domain>> {
+pub fn set_plan(conn: &mut Conn, tenant: UserId, id: DomainId, plan: Plan) -> QueryResult<Option<DomainRow>> {
     diesel::update(domains::table.filter(domains::id.eq(id).and(domains::user_id.eq(tenant))))
         .set(domains::plan.eq(plan))
-        .returning(columns::<Domain>())
+        .returning(columns::<DomainRow>())
         .get_result(conn)
         .optional()
 }
@@ -115,11 +115,11 @@ pub fn set_jwks(
     jwks: &ClientKeys,
     ends_tokens: bool,
     now: i64,
-) -> QueryResult<Option<Domain>> {
+) -> QueryResult<Option<DomainRow>> {
     let generation = domains::generation + i64::from(ends_tokens);
     diesel::update(domains::table.filter(domains::id.eq(id).and(domains::user_id.eq(tenant))))
         .set((domains::jwks.eq(jwks), domains::jwks_since.eq(now), domains::generation.eq(generation)))
-        .returning(columns::<Domain>())
+        .returning(columns::<DomainRow>())
         .get_result(conn)
         .optional()
 }
@@ -152,12 +152,12 @@ pub fn delete(conn: &mut Conn, tenant: UserId, id: DomainId) -> QueryResult<bool
 }
 
 /// Returns every domain with its owner's name, for the operator.
-pub fn list_all(conn: &mut Conn) -> QueryResult<Vec<(Domain, String)>> {
+pub fn list_all(conn: &mut Conn) -> QueryResult<Vec<(DomainRow, String)>> {
     domains::table
         .inner_join(users::table)
         .filter(users::ended.eq(false))
         .order(domains::number)
-        .select((Domain::as_select(), users::username))
+        .select((DomainRow::as_select(), users::username))
         .load(conn)
 }
 
@@ -167,8 +167,8 @@ pub fn count_all(conn: &mut Conn) -> QueryResult<usize> {
 }
 
 /// Returns a domain of any tenant, for the operator.
-pub fn find_any(conn: &mut Conn, id: DomainId) -> QueryResult<Option<Domain>> {
-    domains::table.find(id).select(Domain::as_select()).first(conn).optional()
+pub fn find_any(conn: &mut Conn, id: DomainId) -> QueryResult<Option<DomainRow>> {
+    domains::table.find(id).select(DomainRow::as_select()).first(conn).optional()
 }
 
 /// Suspends or resumes a domain. Suspending revokes all its tokens, also after it is resumed.

@@ -23,7 +23,7 @@ pub const BATCH_SIZE: usize = 1_000;
 
 /// A domain to be registered with an existing secret.
 #[derive(Debug)]
-pub struct Domain {
+pub struct ImportedDomain {
     /// The public id.
     pub id: DomainId,
     /// The owner.
@@ -35,7 +35,7 @@ pub struct Domain {
     pub secret: ClientSecret,
 }
 
-/// The outcome of registering a [`Domain`].
+/// The outcome of registering an [`ImportedDomain`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Landed {
     /// The domain is registered.
@@ -99,7 +99,7 @@ pub fn insert_users(conn: &mut Conn, new: &[NewUser]) -> QueryResult<HashMap<Str
 }
 
 /// Registers domains with their secrets and returns the outcome for each.
-pub fn insert_domains(conn: &mut Conn, new: &[Domain]) -> QueryResult<Vec<Landed>> {
+pub fn insert_domains(conn: &mut Conn, new: &[ImportedDomain]) -> QueryResult<Vec<Landed>> {
     let digests: Vec<SecretDigest> = new.iter().map(|domain| domain.secret.digest()).collect();
     let in_use = secrets::table.filter(secrets::digest.eq_any(&digests)).select(secrets::digest);
     let mut in_use: HashSet<SecretDigest> = in_use.load(conn)?.into_iter().collect();
@@ -111,7 +111,7 @@ pub fn insert_domains(conn: &mut Conn, new: &[Domain]) -> QueryResult<Vec<Landed
             _ => Landed::New,
         })
         .collect();
-    let wanted: Vec<&Domain> =
+    let wanted: Vec<&ImportedDomain> =
         iter::zip(new, &landed).filter(|(_, landed)| **landed == Landed::New).map(|(domain, _)| domain).collect();
     let made = insert_rows(conn, &wanted)?;
     for (domain, landed) in iter::zip(new, &mut landed) {
@@ -125,7 +125,7 @@ pub fn insert_domains(conn: &mut Conn, new: &[Domain]) -> QueryResult<Vec<Landed
 }
 
 /// Returns the users who have verified these hosts, by host.
-fn proven(conn: &mut Conn, new: &[Domain]) -> QueryResult<HashMap<String, UserId>> {
+fn proven(conn: &mut Conn, new: &[ImportedDomain]) -> QueryResult<HashMap<String, UserId>> {
     let hosts: HashSet<&str> = new.iter().map(|domain| domain.host.as_str()).collect();
     let proven = domains::table.inner_join(users::table).filter(domains::host.eq_any(hosts));
     let proven = proven
@@ -134,7 +134,7 @@ fn proven(conn: &mut Conn, new: &[Domain]) -> QueryResult<HashMap<String, UserId
 }
 
 /// Inserts the domains whose host the tenant does not have yet, and returns their ids.
-fn insert_rows(conn: &mut Conn, new: &[&Domain]) -> QueryResult<HashSet<DomainId>> {
+fn insert_rows(conn: &mut Conn, new: &[&ImportedDomain]) -> QueryResult<HashSet<DomainId>> {
     if new.is_empty() {
         return Ok(HashSet::new());
     }
@@ -170,7 +170,7 @@ fn insert_rows(conn: &mut Conn, new: &[&Domain]) -> QueryResult<HashSet<DomainId
     }
 }
 
-fn insert_secrets(conn: &mut Conn, new: Vec<(&Domain, &SecretDigest)>) -> QueryResult<()> {
+fn insert_secrets(conn: &mut Conn, new: Vec<(&ImportedDomain, &SecretDigest)>) -> QueryResult<()> {
     if new.is_empty() {
         return Ok(());
     }

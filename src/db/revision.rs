@@ -15,7 +15,7 @@ use super::schema::{
 };
 use super::used_assertion::UsedAssertion;
 use super::{
-    Conn, batch, domain::Domain, revocation::Revocation, secret::Secret, signing_key::SigningKey, user::Tenant,
+    Conn, batch, domain::DomainRow, revocation::Revocation, secret::SecretRow, signing_key::SigningKey, user::Tenant,
 };
 use crate::id::{DomainId, Stamp, UserId};
 use crate::secret::SecretDigest;
@@ -24,9 +24,9 @@ pub enum Change {
     /// A new or changed user.
     User(Tenant),
     /// A new or changed domain.
-    Domain(Domain),
+    Domain(DomainRow),
     /// A new or changed secret.
-    Secret(Secret),
+    Secret(SecretRow),
     /// A new or changed signing key.
     SigningKey(SigningKey),
     /// A newly revoked token.
@@ -150,10 +150,10 @@ pub fn changes(
         each!(conn, newer!(users), Tenant, |row| hand_on(Change::User(row)));
     }
     if group != TableGroup::AllButDomains {
-        each!(conn, newer!(domains), Domain, |row| hand_on(Change::Domain(row)));
+        each!(conn, newer!(domains), DomainRow, |row| hand_on(Change::Domain(row)));
     }
     if group != TableGroup::Domains {
-        each!(conn, newer!(secrets), Secret, |row| hand_on(Change::Secret(row)));
+        each!(conn, newer!(secrets), SecretRow, |row| hand_on(Change::Secret(row)));
         each!(conn, newer!(signing_keys), SigningKey, |row| hand_on(Change::SigningKey(row)));
         each!(conn, newer!(revocations), Revocation, |row| hand_on(Change::Revocation(row)));
         each!(conn, newer!(used_assertions), UsedAssertion, |row| hand_on(Change::UsedAssertion(row)));

@@ -12,7 +12,7 @@ use crate::secret::{ClientSecret, SecretDigest};
 /// The columns of a client secret that the directory keeps.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = secrets)]
-pub struct Secret {
+pub struct SecretRow {
     pub id: SecretId,
     pub domain_id: DomainId,
     pub digest: SecretDigest,
@@ -25,13 +25,13 @@ pub struct Secret {
 /// The columns of a client secret that its owner may see.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = secrets)]
-pub struct Shown {
+pub struct SecretDetails {
     pub id: SecretId,
     /// The last four characters of the secret.
     pub hint: String,
     /// Unix seconds.
     pub created_at: i64,
-    /// See [`Secret::expires_at`].
+    /// See [`SecretRow::expires_at`].
     pub expires_at: Option<i64>,
     /// The creator, as [`Who`](super::audit::Who) writes it; `None` for a secret from before creators were recorded.
     pub created_by: Option<String>,
@@ -42,7 +42,7 @@ pub struct Shown {
 /// The last use of a secret.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = secret_uses)]
-pub struct Used {
+pub struct SecretUse {
     /// Unix seconds.
     pub used_at: i64,
     /// Network address.
@@ -52,13 +52,13 @@ pub struct Used {
 }
 
 /// Returns the secrets of one of the tenant's domains with their last use, the newest first.
-pub fn list(conn: &mut Conn, tenant: UserId, domain: DomainId) -> QueryResult<Vec<(Shown, Option<Used>)>> {
+pub fn list(conn: &mut Conn, tenant: UserId, domain: DomainId) -> QueryResult<Vec<(SecretDetails, Option<SecretUse>)>> {
     secrets::table
         .inner_join(domains::table)
         .left_join(secret_uses::table)
         .filter(domains::user_id.eq(tenant).and(secrets::domain_id.eq(domain)))
         .order(secrets::id.desc())
-        .select((Shown::as_select(), Option::<Used>::as_select()))
+        .select((SecretDetails::as_select(), Option::<SecretUse>::as_select()))
         .load(conn)
 }
 
@@ -69,7 +69,13 @@ pub fn count_live(conn: &mut Conn, domain: DomainId, now: i64) -> QueryResult<i6
 }
 
 /// Adds a secret that does not expire.
-pub fn insert(conn: &mut Conn, domain: DomainId, secret: &ClientSecret, maker: Actor, now: i64) -> QueryResult<Shown> {
+pub fn insert(
+    conn: &mut Conn,
+    domain: DomainId,
+    secret: &ClientSecret,
+    maker: Actor,
+    now: i64,
+) -> QueryResult<SecretDetails> {
     diesel::insert_into(secrets::table)
         .values((
             secrets::domain_id.eq(domain),
@@ -79,7 +85,7 @@ pub fn insert(conn: &mut Conn, domain: DomainId, secret: &ClientSecret, maker: A
             secrets::created_by.eq(maker.who.to_string()),
             secrets::created_from.eq(maker.address.map(|address| address.to_string())),
         ))
-        .returning(columns::<Shown>())
+        .returning(columns::<SecretDetails>())
         .get_result(conn)
 }
 
@@ -98,7 +104,7 @@ pub fn rotate(
     grace: i64,
     maker: Actor,
     now: i64,
-) -> QueryResult<Shown> {
+) -> QueryResult<SecretDetails> {
     let others = secrets::table.filter(secrets::domain_id.eq(domain));
     if grace == 0 {
         diesel::delete(others).execute(conn)?;

@@ -84,7 +84,7 @@ pub fn list(conn: &mut Conn, tenant: UserId, domain: DomainId, since: i64) -> Re
 
 /// A domain with a count of one kind on one day, for the operator.
 #[derive(Clone, Debug, Queryable)]
-pub struct User {
+pub struct DomainUsage {
     pub domain: DomainId,
     pub host: String,
     /// The owner's name.
@@ -95,7 +95,7 @@ pub struct User {
 }
 
 /// Returns every domain with a count of that kind since the day `since`, one row per domain and day, latest day first.
-pub fn domains_with(conn: &mut Conn, kind: &str, since: i64) -> QueryResult<Vec<User>> {
+pub fn domains_with(conn: &mut Conn, kind: &str, since: i64) -> QueryResult<Vec<DomainUsage>> {
     usage::table
         .inner_join(domains::table.on(domains::id.eq(usage::domain_id)))
         .inner_join(users::table.on(users::id.eq(domains::user_id)))

@@ -37,7 +37,7 @@ pub struct Tenant {
 /// A user with the hash of the password.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = users)]
-pub struct User {
+pub struct UserRow {
     #[diesel(embed)]
     pub tenant: Tenant,
     /// See [`crate::password`].
@@ -99,8 +99,8 @@ pub fn insert(conn: &mut Conn, user: &NewUser) -> QueryResult<Tenant> {
 }
 
 /// Returns the user with that `username_key`.
-pub fn find_by_name(conn: &mut Conn, username_key: &str) -> QueryResult<Option<User>> {
-    users::table.filter(users::username_key.eq(username_key)).select(User::as_select()).first(conn).optional()
+pub fn find_by_name(conn: &mut Conn, username_key: &str) -> QueryResult<Option<UserRow>> {
+    users::table.filter(users::username_key.eq(username_key)).select(UserRow::as_select()).first(conn).optional()
 }
 
 /// Returns the highest bcrypt cost of the stored password hashes; 0 if there is no account.
@@ -134,8 +134,8 @@ pub fn by_public_id(conn: &mut Conn) -> QueryResult<HashMap<String, (UserId, i64
 }
 
 /// Returns the user with that number. A deleted account still has a row, with an empty password hash.
-pub fn find(conn: &mut Conn, id: UserId) -> QueryResult<Option<User>> {
-    users::table.find(id).select(User::as_select()).first(conn).optional()
+pub fn find(conn: &mut Conn, id: UserId) -> QueryResult<Option<UserRow>> {
+    users::table.find(id).select(UserRow::as_select()).first(conn).optional()
 }
 
 /// Returns the number of accounts.
@@ -154,11 +154,11 @@ pub fn any(conn: &mut Conn) -> QueryResult<bool> {
 }
 
 /// Returns all accounts in order of creation, for the operator.
-pub fn list(conn: &mut Conn) -> QueryResult<Vec<User>> {
+pub fn list(conn: &mut Conn) -> QueryResult<Vec<UserRow>> {
     users::table
         .filter(users::ended.eq(false))
         .order((users::created_at, users::id))
-        .select(User::as_select())
+        .select(UserRow::as_select())
         .load(conn)
 }
 

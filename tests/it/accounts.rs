@@ -26,7 +26,7 @@ pub fn set_suspended(gate: &Gate, username: &str, suspended: bool) {
 }
 
 /// A user's row.
-pub fn stored(gate: &Gate, username: &str) -> user::User {
+pub fn stored(gate: &Gate, username: &str) -> user::UserRow {
     let row = gate.app.db.read_now(|conn| Ok(user::find_by_name(conn, &username.to_lowercase())?));
     row.expect("the database answers").expect("there is such a user")
 }

@@ -8,14 +8,14 @@ mod failures;
 mod parallel;
 
 use gatebird::db::audit::chain::{Broken, Head, verify};
-use gatebird::db::audit::{Actor, Audited, Row, Who, list_from};
+use gatebird::db::audit::{Actor, AuditRow, Audited, Who, list_from};
 
 use crate::accounts::stored;
 use crate::harness::{Gate, Value, json};
 use crate::posts::write;
 
 /// Every row, in the order in which they were written.
-pub fn rows(gate: &Gate) -> Vec<Row> {
+pub fn rows(gate: &Gate) -> Vec<AuditRow> {
     gate.app.db.read_now(|conn| Ok(list_from(conn, i64::MIN, 100_000)?)).expect("the database answers")
 }
 

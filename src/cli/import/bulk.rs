@@ -196,7 +196,7 @@ impl Load<'_> {
             rows.push((line, username, secret.is_some()));
             let secret = secret.unwrap_or_else(ClientSecret::random);
             let id = DomainId::random();
-            domains.push(import::Domain { id, user_id, host, plan, created_at: self.now, secret });
+            domains.push(import::ImportedDomain { id, user_id, host, plan, created_at: self.now, secret });
         }
         let landed = import::insert_domains(conn, &domains).map_err(failed)?;
         let mut entries = Vec::with_capacity(domains.len());
@@ -271,7 +271,7 @@ impl Load<'_> {
 
 /// The domain that an earlier import or an earlier row registered for the same row. If the row has a secret, the domain
 /// must have it too.
-fn here(conn: &mut Conn, new: &import::Domain, came: bool) -> Result<Option<domain::Domain>, Exit> {
+fn here(conn: &mut Conn, new: &import::ImportedDomain, came: bool) -> Result<Option<domain::DomainRow>, Exit> {
     let Some(here) = domain::find_by_host(conn, new.user_id, &new.host).map_err(failed)? else {
         return Ok(None);
     };
@@ -295,7 +295,7 @@ impl SecretsFile {
         Ok(secrets)
     }
 
-    fn write(&mut self, username: &str, domain: &import::Domain) -> Result<(), Exit> {
+    fn write(&mut self, username: &str, domain: &import::ImportedDomain) -> Result<(), Exit> {
         self.written += 1;
         self.record([username, domain.host.as_str(), domain.id.as_str(), domain.secret.reveal()])
     }

@@ -209,7 +209,7 @@ impl Moving<'_> {
     }
 
     /// The row to insert, or the reason why the domain is skipped.
-    fn domain(&mut self, domain: export::Domain, owners: &Owners) -> Result<import::Domain, String> {
+    fn domain(&mut self, domain: export::Domain, owners: &Owners) -> Result<import::ImportedDomain, String> {
         if domain.deleted {
             return Err("it was deleted there".to_owned());
         }
@@ -224,10 +224,15 @@ impl Moving<'_> {
             self.report.note("domain", domain.id.into(), &format!("host {:?} is now {host}", domain.host));
         }
         let created_at = domain.created_at.unwrap_or(self.now);
-        Ok(import::Domain { id: DomainId::random(), user_id, host, plan, created_at, secret })
+        Ok(import::ImportedDomain { id: DomainId::random(), user_id, host, plan, created_at, secret })
     }
 
-    fn insert_domains(&mut self, conn: &mut Conn, ids: Vec<u32>, rows: Vec<import::Domain>) -> Result<(), Exit> {
+    fn insert_domains(
+        &mut self,
+        conn: &mut Conn,
+        ids: Vec<u32>,
+        rows: Vec<import::ImportedDomain>,
+    ) -> Result<(), Exit> {
         let landed = import::insert_domains(conn, &rows).map_err(failed)?;
         let mut numbers = Vec::new();
         for ((number, row), landed) in ids.into_iter().zip(rows).zip(landed) {
@@ -255,7 +260,7 @@ impl Moving<'_> {
         &mut self,
         conn: &mut Conn,
         number: u32,
-        row: &import::Domain,
+        row: &import::ImportedDomain,
     ) -> Result<Result<DomainId, String>, Exit> {
         let domain = domain::find_by_host(conn, row.user_id, &row.host).map_err(failed)?;
         let domain = domain.ok_or_else(|| Exit::software("a taken host must have a domain"))?;

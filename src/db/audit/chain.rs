@@ -21,13 +21,13 @@ use diesel::sql_types::BigInt;
 
 use super::super::Conn;
 use super::super::schema::audit_head;
-use super::{Row, archive, list_from};
+use super::{AuditRow, archive, list_from};
 
 /// Rows that are read at once.
 const BATCH_SIZE: i64 = 1_000;
 
 /// Returns the hash of a row that follows a row with the hash `before`.
-pub(super) fn hash(before: &[u8], row: &Row) -> Vec<u8> {
+pub(super) fn hash(before: &[u8], row: &AuditRow) -> Vec<u8> {
     let mut hash = Context::new(&SHA256);
     hash.update(before);
     let (id, at, tenant) = (row.id.to_string(), row.at.to_string(), row.tenant.map(|tenant| tenant.to_string()));
@@ -214,7 +214,7 @@ fn mistyped(conn: &mut Conn) -> QueryResult<Option<i64>> {
 ///
 /// # Errors
 /// If the row does not follow, was edited, or differs from `known`.
-pub fn next_head(reached: &Head, row: Row, known: Option<&Head>) -> Result<Head, Broken> {
+pub fn next_head(reached: &Head, row: AuditRow, known: Option<&Head>) -> Result<Head, Broken> {
     let next = reached.id + 1;
     let broken = |id, problem| Err(Broken { id, problem });
     if row.id < next {

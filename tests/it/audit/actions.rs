@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use gatebird::db::audit::{Row, list_from};
+use gatebird::db::audit::{AuditRow, list_from};
 
 use super::{rows, verified};
 use crate::binary::{Child, gatebird, run, text};
@@ -39,7 +39,7 @@ const ROUTES: &[(&str, &str, &str, &str, &str)] = &[
 ];
 
 /// What a row tells but for when, and for its place in the chain.
-fn told(row: &Row) -> [String; 6] {
+fn told(row: &AuditRow) -> [String; 6] {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let tenant = row.tenant.map(|tenant| tenant.to_string());
     [row.actor.clone(), text(&row.address), text(&tenant), row.action.clone(), row.target.clone(), text(&row.detail)]

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use diesel::connection::SimpleConnection;
-use gatebird::db::audit::Row;
+use gatebird::db::audit::AuditRow;
 use gatebird::db::audit::chain::{Broken, Head, verify};
 use gatebird::error::Error;
 
@@ -121,7 +121,7 @@ fn what_cannot_even_be_read_is_found() {
 }
 
 /// The hash as the documentation of the chain tells it, written again.
-fn hash(before: &[u8], row: &Row) -> Vec<u8> {
+fn hash(before: &[u8], row: &AuditRow) -> Vec<u8> {
     let mut bytes = before.to_vec();
     let number = |number: i64| Some(number.to_string());
     let text = |text: &str| Some(text.to_owned());
@@ -153,7 +153,7 @@ fn literal(hash: &[u8], on_postgres: bool) -> String {
 }
 
 /// Statements by which somebody who knows the chain makes it fit again from a row on.
-fn rewritten(gate: &Gate, from: i64, change: impl Fn(&mut Row)) -> String {
+fn rewritten(gate: &Gate, from: i64, change: impl Fn(&mut AuditRow)) -> String {
     let mut before = Vec::new();
     let mut sql = String::new();
     for mut row in rows(gate) {

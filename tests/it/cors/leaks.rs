@@ -3,7 +3,7 @@
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use gatebird::db::Conn;
-use gatebird::db::audit::Row;
+use gatebird::db::audit::AuditRow;
 use gatebird::db::schema::{audit, secret_uses, secrets};
 
 use super::{HOST, OWN, from, readable, tenant};
@@ -21,12 +21,13 @@ fn exchange(gate: &Gate, domain: &Domain) -> Request {
 }
 
 /// The flags in the database, with the rows of the audit that tell of them.
-fn told(gate: &Gate) -> (Vec<(i64, Option<i64>)>, Vec<Row>) {
+fn told(gate: &Gate) -> (Vec<(i64, Option<i64>)>, Vec<AuditRow>) {
     gate.app.write_leaks().expect("the database answers");
     let read = |conn: &mut Conn| {
         let flags = secret_uses::table.filter(secret_uses::leaked_at.is_not_null());
         let flags = flags.select((secret_uses::used_at, secret_uses::leaked_at)).load(conn)?;
-        let rows = audit::table.filter(audit::action.eq("secret.leaked")).order(audit::id).select(Row::as_select());
+        let rows =
+            audit::table.filter(audit::action.eq("secret.leaked")).order(audit::id).select(AuditRow::as_select());
         Ok((flags, rows.load(conn)?))
     };
     gate.app.db.read_now(read).expect("the database answers")

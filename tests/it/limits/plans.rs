@@ -84,10 +84,10 @@ fn the_operator_grants_plans_and_that_leaves_a_row() {
     assert_eq!(row.detail.as_deref(), Some("{\"type\":\"premium\"}"));
 }
 
-fn last_row(conn: &mut gatebird::db::Conn) -> gatebird::error::Result<gatebird::db::audit::Row> {
+fn last_row(conn: &mut gatebird::db::Conn) -> gatebird::error::Result<gatebird::db::audit::AuditRow> {
     use diesel::prelude::*;
-    use gatebird::db::{audit::Row, schema::audit};
-    Ok(audit::table.order(audit::id.desc()).select(Row::as_select()).first(conn)?)
+    use gatebird::db::{audit::AuditRow, schema::audit};
+    Ok(audit::table.order(audit::id.desc()).select(AuditRow::as_select()).first(conn)?)
 }
 
 #[test]
