@@ -2,22 +2,25 @@
 
 use std::process::ExitCode;
 
-use actix_web::get;
+use actix_web::http::Method;
 use gatebird::gate::bearer::Bearer;
-use gatebird::server::{self, ServiceConfig};
+use gatebird::server::{self, Credentials};
 use gatebird::{Config, process, utoipa};
 
-#[utoipa::path(responses((status = 200, description = "Your orders")), security(("token" = [])))]
-#[get("/orders")]
+#[utoipa::path(get, path = "", responses((status = 200, description = "Your orders")))]
 async fn orders(token: Bearer) -> String {
     format!("orders of user {}", token.tenant().get())
 }
 
-fn routes(config: &mut ServiceConfig<'_>) {
-    server::routes(config);
-    config.service(orders);
-}
+/// Optional: describes the handler in `/openapi.json`.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(orders))]
+struct Description;
 
 fn main() -> ExitCode {
-    process::run(|| server::serve(Config::read()?, routes))
+    process::run(|| {
+        server::serve(Config::read()?, |routes| {
+            routes.add(Method::GET, "/orders", orders, Credentials::Token).describe::<Description>();
+        })
+    })
 }

@@ -82,5 +82,5 @@ pub use config::Config;
 pub use error::Error;
 pub use gate::bearer::{AccessToken, Bearer, Scope, Scoped, UserToken};
 pub use id::UserId;
-/// What the documentation of a route of your own needs; see [`server::Register`].
+/// For the description of an own route; see [`server::Operation::describe`].
 pub use utoipa;

@@ -1,21 +1,21 @@
-//! Read this first: the whole route table, the one middleware around it, and how it is bound and ended.
+//! Read this first: the table of all routes with their facts, and how a server is bound, run and stopped.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::{HttpService, KeepAlive, Request};
-use actix_service::{IntoServiceFactory, Service, ServiceFactoryExt, apply_fn_factory, fn_service, map_config};
+use actix_service::{IntoServiceFactory, Service, ServiceFactoryExt, apply, apply_fn_factory, fn_service, map_config};
 use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, Server, ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{HttpResponse, HttpServer, web};
 use futures_util::FutureExt;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-pub use utoipa_actix_web::service_config::ServiceConfig;
-use utoipa_actix_web::{AppExt, scope};
 
 use crate::api::{
     accounts, audit, domains, issued, openapi, posts, secrets, status, token, usage, verification, verify, well_known,
@@ -24,73 +24,94 @@ use crate::app::App;
 use crate::config::{Config, Database};
 use crate::connections::{Connection, Exchange, capacity_of_worker};
 use crate::exit::Exit;
+use crate::gate::bearer::{PostsRead, PostsWrite, Scope};
 use crate::gate::observe::observe;
-use crate::gate::routes::Routes;
+pub use crate::gate::routes::{Credentials, Kind, Limit, Operation, Routes};
+use crate::gate::versions::Ending;
 use crate::logging;
 
-/// Every route. What each one demands of its caller stands in the handler's parameters. The router asks one after the
-/// other, so what is called most stands first.
-pub fn routes(config: &mut ServiceConfig<'_>) {
-    config
-        .service(token::issue) //            POST   /token
-        .service(issued::introspect) //      POST   /introspect
-        .service(issued::revoke) //          POST   /revoke
-        .service(verify::verify) //          any    /verify
-        .route("/verify/{below:.*}", web::get().to(verify::identity))
-        .service(
-            scope("/v1")
-                .service(token::issue_v1) // POST   /v1/token
-                .service(token::test) //     GET    /v1/test
-                .service(accounts::sign_up) //         POST   /v1/signup
-                .service(accounts::sign_in) //         POST   /v1/signin
-                .service(accounts::sign_out) //        POST   /v1/signout
-                .service(accounts::me) //              GET    /v1/me
-                .service(accounts::delete_account) //  DELETE /v1/me
-                .service(accounts::change_password) // PUT    /v1/me/password
-                .service(audit::list) //       GET    /v1/audit
-                .service(domains::register) // POST   /v1/domains
-                .service(domains::list) //     GET    /v1/domains
-                .service(domains::show) //     GET    /v1/domains/{id}
-                .service(domains::change) //   PATCH  /v1/domains/{id}
-                .service(domains::remove) //   DELETE /v1/domains/{id}
-                .service(secrets::rotate) //   POST   /v1/domains/{id}/secrets
-                .service(secrets::list) //     GET    /v1/domains/{id}/secrets
-                .service(secrets::retire) //   DELETE /v1/domains/{id}/secrets/{secretId}
-                .service(usage::show) //       GET    /v1/domains/{id}/usage
-                .service(verification::show) // GET   /v1/domains/{id}/verification
-                .service(verification::prove) // POST /v1/domains/{id}/verification
-                .service(posts::mine) //       GET    /v1/posts/my
-                .service(posts::by_hashtag) // GET    /v1/posts/hashtag/{title}
-                .service(posts::create) //     POST   /v1/posts
-                .service(posts::show) //       GET    /v1/posts/{id}
-                .service(posts::change) //     PUT    /v1/posts/{id}
-                .service(posts::remove), //    DELETE /v1/posts/{id}
-        )
-        .service(well_known::metadata) //    GET    /.well-known/oauth-authorization-server
-        .service(well_known::openid_configuration) // GET /.well-known/openid-configuration
-        .service(well_known::jwks) //        GET    /.well-known/jwks.json
-        .service(status::healthz) //         GET    /healthz
-        .service(status::readyz) //          GET    /readyz
-        .service(openapi::document); //      GET    /openapi.json
+/// Every route of Gatebird: its method and path, its handler, the credentials that it takes, the limit that a request counts
+/// to, and its kind where it is not plain. The router compares paths in this order, so paths that are called most come first,
+/// and `/v1/posts/my` comes before `/v1/posts/{id}`.
+fn add_routes(routes: &mut Routes) {
+    use Credentials::{Anonymous, Client, Scoped, Secret, Token, UserToken};
+    const READ: Credentials = Scoped(PostsRead::NAME);
+    const WRITE: Credentials = Scoped(PostsWrite::NAME);
+    rows! { routes:
+        POST   "/token",                                   token::issue,                     Client,    Plan;
+        POST   "/v1/token",                                token::issue_v1,                  Secret,    Plan;
+        GET    "/v1/test",                                 token::test,                      Token,     Plan;
+        GET    "/verify",                                  verify::verify,                   Token,     Plan, ProxyCheck;
+        POST   "/introspect",                              issued::introspect,               Client,    Plan;
+        POST   "/revoke",                                  issued::revoke,                   Client,    None;
+
+        POST   "/v1/signup",                               accounts::sign_up,                Anonymous, None;
+        POST   "/v1/signin",                               accounts::sign_in,                Anonymous, None;
+        POST   "/v1/signout",                              accounts::sign_out,               UserToken, Plan;
+        GET    "/v1/me",                                   accounts::me,                     UserToken, Plan;
+        DELETE "/v1/me",                                   accounts::delete_account,         UserToken, Plan;
+        PUT    "/v1/me/password",                          accounts::change_password,        UserToken, Plan;
+        GET    "/v1/audit",                                audit::list,                      UserToken, Plan;
+
+        GET    "/v1/domains",                              domains::list,                    UserToken, Plan;
+        POST   "/v1/domains",                              domains::register,                UserToken, Changes;
+        GET    "/v1/domains/{id}",                         domains::show,                    UserToken, Plan;
+        PATCH  "/v1/domains/{id}",                         domains::change,                  UserToken, Changes;
+        DELETE "/v1/domains/{id}",                         domains::remove,                  UserToken, Plan;
+        GET    "/v1/domains/{id}/secrets",                 secrets::list,                    UserToken, Plan;
+        POST   "/v1/domains/{id}/secrets",                 secrets::rotate,                  UserToken, Changes;
+        DELETE "/v1/domains/{id}/secrets/{secretId}",      secrets::retire,                  UserToken, Plan;
+        GET    "/v1/domains/{id}/usage",                   usage::show,                      UserToken, Plan;
+        GET    "/v1/domains/{id}/verification",            verification::show,               UserToken, Plan;
+        POST   "/v1/domains/{id}/verification",            verification::prove,              UserToken, Changes;
+
+        GET    "/v1/posts/my",                             posts::mine,                      READ,      Plan;
+        GET    "/v1/posts/hashtag/{title}",                posts::by_hashtag,                READ,      Plan;
+        POST   "/v1/posts",                                posts::create,                    WRITE,     Changes;
+        GET    "/v1/posts/{id}",                           posts::show,                      READ,      Plan;
+        PUT    "/v1/posts/{id}",                           posts::change,                    WRITE,     Changes;
+        DELETE "/v1/posts/{id}",                           posts::remove,                    WRITE,     Plan;
+
+        GET    "/.well-known/oauth-authorization-server",  well_known::metadata,             Anonymous, None, Document;
+        GET    "/.well-known/openid-configuration",        well_known::openid_configuration, Anonymous, None, Document;
+        GET    "/.well-known/jwks.json",                   well_known::jwks,                 Anonymous, None, Document;
+        GET    "/openapi.json",                            openapi::document,                Anonymous, None, Document;
+        GET    "/healthz",                                 status::healthz,                  Anonymous, None, Status;
+        GET    "/readyz",                                  status::readyz,                   Anonymous, None, Status;
+    }
 }
 
-/// What registers routes: [`routes`], or a function of a program that uses this library. Such a function calls [`routes`]
-/// and adds routes of its own, which are then treated in every way as ours.
-pub type Register = fn(&mut ServiceConfig<'_>);
+/// Adds rows of a table, each with the description that `#[utoipa::path]` wrote for its handler.
+macro_rules! rows {
+    ($routes:ident: $($method:ident $path:literal, $module:ident::$handler:ident, $credentials:expr, $limit:ident $(, $kind:ident)?;)*) => {
+        $({
+            #[derive(utoipa::OpenApi)]
+            #[openapi(paths($module::$handler))]
+            struct Description;
+            let operation = $routes.add(Method::$method, $path, $module::$handler, $credentials);
+            operation.limit(Limit::$limit)$(.kind(Kind::$kind))?.describe::<Description>();
+        })*
+    };
+}
+use rows;
 
-/// The routes that `register` registers as data, once per process.
-pub fn route_table(config: &Config, register: Register) -> web::Data<Routes> {
-    let (_, mut document) = actix_web::App::new().into_utoipa_app().configure(register).split_for_parts();
-    openapi::complete(&mut document, config);
-    web::Data::new(Routes::of(&document, config))
+/// Gatebird's routes and those that `add` adds, with the data that handlers need beside the [`App`].
+pub fn routes(config: &Config, add: impl FnOnce(&mut Routes)) -> Routes {
+    let mut routes = Routes::default();
+    add_routes(&mut routes);
+    add(&mut routes);
+    let document = openapi::Document::of(&routes, config);
+    routes.app_data(web::Data::new(document));
+    if let Some(ending) = Ending::of_v1(config) {
+        routes.app_data(Arc::new(ending));
+    }
+    routes
 }
 
-/// The actix-web application of one worker: the routes that `register` registers, inside the one middleware. `table` must be
-/// the [`route_table`] of the same `register`.
+/// The actix-web application of one worker.
 pub fn application(
     app: web::Data<App>,
-    table: web::Data<Routes>,
-    register: Register,
+    routes: &Routes,
 ) -> actix_web::App<
     impl ServiceFactory<
         ServiceRequest,
@@ -98,40 +119,35 @@ pub fn application(
         Response = ServiceResponse<BoxBody>,
         Error = actix_web::Error,
         InitError = (),
-    >,
+    > + use<>,
 > {
     actix_web::App::new()
         .app_data(app)
-        .app_data(table)
-        .into_utoipa_app()
-        .configure(register)
-        .into_app()
-        .default_service(web::to(status::unmatched))
-        .wrap(from_fn(observe))
+        .configure(|config| routes.register(config))
+        .default_service(apply(from_fn(observe), web::to(status::unmatched)))
 }
 
-/// Seconds that running requests have to finish after the port is closed. With [`DRAIN`] before, a second of the metrics'
-/// port and two of the ledger's last words after, the promised ten.
-const SHUTDOWN: u64 = 6;
-/// How long `/readyz` answers 503 before the port is closed, so that balancers notice.
-const DRAIN: Duration = Duration::from_secs(1);
+/// Seconds for which running requests may finish after the port is closed. The documentation promises an end within ten
+/// seconds: [`DRAIN_TIME`] comes before, and a second of the metrics' port and two of the last writes come after.
+const SHUTDOWN_TIMEOUT: u64 = 6;
+/// How long `/readyz` answers 503 before the port is closed, so that load balancers notice.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
 
-/// Connections that the kernel keeps until they are accepted.
+/// Connections that wait in the kernel to be accepted.
 const BACKLOG: i32 = 2048;
-/// How long a connection that is being closed reads on, so that the client sees its last answer.
+/// How long a closed connection still reads, so that the client receives its last answer.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes of answers that a connection holds before they are written.
+/// Bytes of answers that a connection collects before it writes.
 const WRITE_BUFFER_SIZE: usize = 16 * 1024;
-/// Bytes that the kernel holds for a connection in each direction. Linux takes twice as much memory for them.
+/// Bytes that the kernel buffers for a connection in each direction. Linux uses twice as much memory.
 const KERNEL_BUFFER_SIZE: usize = 32 * 1024;
 
-/// Serves the routes that `register` registers until SIGTERM or SIGINT. This is all that the binary does: it starts the logs,
-/// takes the addresses, opens the database, greets, serves, and ends well. SIGHUP is ignored, because a server outlives the
-/// terminal that it was started from.
+/// Serves Gatebird's routes, and those that `add` adds, until SIGTERM or SIGINT. Starts the logs, takes the addresses, opens the
+/// database and prints a greeting. SIGHUP is ignored, because a server outlives the terminal that it was started from.
 ///
 /// # Errors
-/// Why the server cannot start, or why it ended, with the exit status.
-pub fn serve(config: Config, register: Register) -> Result<(), Exit> {
+/// If the server cannot start, or ended by itself. The error has the exit status.
+pub fn serve(config: Config, add: impl FnOnce(&mut Routes)) -> Result<(), Exit> {
     logging::start(&config.log_filter);
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     actix_web::rt::System::new().block_on(async {
@@ -142,11 +158,11 @@ pub fn serve(config: Config, register: Register) -> Result<(), Exit> {
         let of_api = cannot_listen(format!("{} (HOST, PORT)", config.listen));
         let of_metrics =
             cannot_listen(config.metrics.map_or_else(String::new, |address| format!("{address} (METRICS_ADDR)")));
-        // A server that cannot listen makes no database.
+        // A server that cannot listen must not create a database.
         let api_socket = take(config.listen).map_err(&of_api)?;
         let metrics_socket = config.metrics.map(take).transpose().map_err(&of_metrics)?;
         let app = App::start(config)?;
-        let (api, address) = api(&app, api_socket, register).map_err(of_api)?;
+        let (api, address) = api(&app, api_socket, add).map_err(of_api)?;
         let metrics = metrics_socket.map(|socket| metrics(&app, socket)).transpose().map_err(of_metrics)?;
         let signals = Signals::take().map_err(failed)?;
         logging::write_line(&greeting(&app, address));
@@ -154,7 +170,7 @@ pub fn serve(config: Config, register: Register) -> Result<(), Exit> {
     })
 }
 
-/// What the server says when it serves.
+/// The lines that a server prints once it serves.
 fn greeting(app: &App, address: SocketAddr) -> String {
     let url = &app.config.public_url;
     let metrics = app.config.metrics.map_or("off".to_owned(), |address| format!("http://{address}/metrics"));
@@ -173,7 +189,7 @@ fn greeting(app: &App, address: SocketAddr) -> String {
     greeting
 }
 
-/// What a newcomer can paste into a shell.
+/// Commands for the shell of a newcomer.
 const FIRST_STEPS: &str = r#"
 Try:
   USER_TOKEN=$(curl -s $URL/v1/signup -H 'Content-Type: application/json' -d '{"username":"bob","password":"correct horse battery staple"}' | sed 's/.*"token":"\([^"]*\)".*/\1/')
@@ -181,20 +197,18 @@ Try:
   curl -s $URL/token -H 'Content-Type: application/json' -d "{\"clientSecret\":\"$SECRET\"}"
 "#;
 
-/// Binds the API without routes of anybody else. It serves as soon as the returned server is polled.
+/// Binds the API, with Gatebird's routes alone. It serves as soon as the returned server is polled.
 ///
 /// # Errors
-/// When the address cannot be bound.
+/// If the address cannot be bound.
 pub fn bind(app: &web::Data<App>) -> io::Result<(Server, Vec<SocketAddr>)> {
-    let (server, address) = api(app, take(app.config.listen)?, routes)?;
+    let (server, address) = api(app, take(app.config.listen)?, |_| {})?;
     Ok((server, vec![address]))
 }
 
-/// The server of the API on that socket.
-///
-/// This builds what `actix_web::HttpServer` builds, with a `Connection` in place of each TCP stream.
-fn api(app: &web::Data<App>, socket: Socket, register: Register) -> io::Result<(Server, SocketAddr)> {
-    let (app, table, workers) = (app.clone(), route_table(&app.config, register), app.config.workers);
+/// The server of the API on a socket: what `actix_web::HttpServer` builds, with a [`Connection`] in place of each TCP stream.
+fn api(app: &web::Data<App>, socket: Socket, add: impl FnOnce(&mut Routes)) -> io::Result<(Server, SocketAddr)> {
+    let (app, routes, workers) = (app.clone(), Arc::new(routes(&app.config, add)), app.config.workers);
     socket.listen(BACKLOG)?;
     let listener = TcpListener::from(socket);
     let address = listener.local_addr()?;
@@ -202,7 +216,7 @@ fn api(app: &web::Data<App>, socket: Socket, register: Register) -> io::Result<(
     let stopping = builder.graceful_shutdown_signal();
     let service = move || {
         let (stopping, accepting) = (stopping.clone(), app.clone());
-        let application = application(app.clone(), table.clone(), register).into_factory();
+        let application = application(app.clone(), &routes).into_factory();
         let application = application.map_err(|error| error.error_response());
         let application = map_config(application, |()| AppConfig::default());
         let http = HttpService::build()
@@ -210,7 +224,7 @@ fn api(app: &web::Data<App>, socket: Socket, register: Register) -> io::Result<(
                 let stopping = stopping.clone();
                 async move { stopping.notified().await }
             })
-            // The connection has timers of its own.
+            // A `Connection` has its own timers.
             .keep_alive(KeepAlive::Os)
             .client_request_timeout(Duration::ZERO)
             .client_disconnect_timeout(LINGER_TIMEOUT)
@@ -232,29 +246,29 @@ fn api(app: &web::Data<App>, socket: Socket, register: Register) -> io::Result<(
     let server = builder
         .workers(workers)
         .max_concurrent_connections(capacity_of_worker(workers))
-        // Database work of one worker's requests, and hashing; both have shorter queues of their own.
+        // Database work and hashing run here. Both have shorter queues of their own.
         .worker_max_blocking_threads(192)
-        .shutdown_timeout(SHUTDOWN)
+        .shutdown_timeout(SHUTDOWN_TIMEOUT)
         .disable_signals()
         .listen("gatebird", listener, service)?;
     Ok((server.run(), address))
 }
 
-/// Takes an address, which may be taken again at once after a restart. Nobody can connect until the socket listens.
+/// Binds an address, without listening yet. A restarted server can bind the address again at once.
 fn take(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    // What the kernel holds for a connection would otherwise grow to several MiB.
+    // By default, the buffers grow to several MiB.
     socket.set_recv_buffer_size(KERNEL_BUFFER_SIZE)?;
     socket.set_send_buffer_size(KERNEL_BUFFER_SIZE)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }
 
-/// Binds `/metrics` on `METRICS_ADDR`, a port of its own that outsiders do not reach.
+/// Binds `/metrics` on `METRICS_ADDR`, a port of its own for monitoring.
 ///
 /// # Errors
-/// When the address cannot be bound.
+/// If the address cannot be bound.
 pub fn bind_metrics(app: &web::Data<App>, address: SocketAddr) -> io::Result<Server> {
     metrics(app, take(address)?)
 }
@@ -270,21 +284,21 @@ fn metrics(app: &web::Data<App>, socket: Socket) -> io::Result<Server> {
     Ok(server.workers(1).shutdown_timeout(1).disable_signals().listen(socket.into())?.run())
 }
 
-/// SIGTERM and SIGINT, which end the process well from here on. To be taken before anybody is told that it serves.
+/// Handlers of SIGTERM and SIGINT. Take them before the greeting: from then on, a signal must not kill the process.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    /// Takes them from the operating system; within a runtime.
+    /// Must be called within a runtime.
     fn take() -> io::Result<Signals> {
         Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 }
 
-/// Serves until SIGTERM or SIGINT, then drains: `/readyz` turns 503, running requests finish, what was counted last is
-/// written, and the database is closed. The exit status is 75 when this node cannot follow the database any more.
+/// Serves until SIGTERM or SIGINT, then drains: `/readyz` answers 503, running requests finish, the last counts are written,
+/// and the database is closed. The exit status is 75 if the database is older than what this node has seen of it.
 async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>, signals: Signals) -> Result<(), Exit> {
     let handles: Vec<ServerHandle> = metrics.iter().chain([&api]).map(Server::handle).collect();
     let draining = app.clone();
@@ -293,7 +307,7 @@ async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>, signals:
         tokio::select! {
             _ = terminate.recv() => {
                 draining.drain();
-                tokio::time::sleep(DRAIN).await;
+                tokio::time::sleep(DRAIN_TIME).await;
             }
             _ = interrupt.recv() => draining.drain(),
             () = draining.must_end() => draining.drain(),

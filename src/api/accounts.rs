@@ -1,7 +1,7 @@
 //! Accounts: sign-up, sign-in, sign-out, and changes of the caller's own account.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, delete, get, post, put, web};
+use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -19,7 +19,7 @@ use crate::token::present;
 /// A new account.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct SignupBody {
+pub(crate) struct SignupBody {
     /// 3 to 40 letters of one script, digits or `. _ - + @`. It must not resemble an id, such as `usr_7`, or another
     /// name.
     #[schema(pattern = "^(?![Uu][Ss][Rr]_[0-9OoIl]+$)[^\\x00-*,/:-?\\[-\\^`{-\\xBF]{3,40}$")]
@@ -36,7 +36,7 @@ struct SignupBody {
 /// The credentials of a user.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct SigninBody {
+pub(crate) struct SigninBody {
     username: String,
     password: String,
 }
@@ -44,7 +44,7 @@ struct SigninBody {
 /// A change of the password.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct PasswordBody {
+pub(crate) struct PasswordBody {
     old_password: String,
     /// 8 to 256 characters, hard to guess.
     #[schema(min_length = 8, max_length = 256)]
@@ -60,7 +60,7 @@ struct PasswordBody {
 /// Options of a sign-out.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct SignoutBody {
+pub(crate) struct SignoutBody {
     /// Revoke every token of the user and of the user's domains.
     #[serde(default)]
     everywhere: bool,
@@ -69,7 +69,7 @@ struct SignoutBody {
 /// A confirmation by password.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ConfirmBody {
+pub(crate) struct ConfirmBody {
     password: String,
 }
 
@@ -112,7 +112,7 @@ fn session(status: StatusCode, message: Message, locale: Locale, app: &App, tena
 
 /// Create an account.
 #[utoipa::path(
-    tag = "accounts",
+    post, path = "", tag = "accounts",
     operation_id = "signUp",
     request_body = SignupBody,
     responses(
@@ -121,9 +121,7 @@ fn session(status: StatusCode, message: Message, locale: Locale, app: &App, tena
         (status = 409, description = "The username is taken", body = crate::error::ErrorBody),
         (status = 429, description = "Too many sign-ups from the network", body = crate::error::ErrorBody),
     ),
-    security(())
 )]
-#[post("/signup")]
 pub(crate) async fn sign_up(
     body: Json<SignupBody>,
     address: Address,
@@ -137,7 +135,7 @@ pub(crate) async fn sign_up(
 
 /// Sign in.
 #[utoipa::path(
-    tag = "accounts",
+    post, path = "", tag = "accounts",
     operation_id = "signIn",
     request_body = SigninBody,
     responses(
@@ -145,9 +143,7 @@ pub(crate) async fn sign_up(
         (status = 401, description = "Unknown user or wrong password", body = crate::error::ErrorBody),
         (status = 429, description = "Too many sign-ins from the network, or too many wrong passwords for the name", body = crate::error::ErrorBody),
     ),
-    security(())
 )]
-#[post("/signin")]
 pub(crate) async fn sign_in(
     body: Json<SigninBody>,
     address: Address,
@@ -161,12 +157,10 @@ pub(crate) async fn sign_in(
 
 /// Show the caller's account.
 #[utoipa::path(
-    tag = "accounts",
+    get, path = "", tag = "accounts",
     operation_id = "showAccount",
     responses((status = 200, description = "The account", body = super::Answer<Account>)),
-    security(("userToken" = []))
 )]
-#[get("/me")]
 pub(crate) async fn me(token: UserToken, locale: Locale) -> HttpResponse {
     answer(StatusCode::OK, Message::Ok, locale, Account::from(token.user()))
 }
@@ -176,13 +170,14 @@ pub(crate) async fn me(token: UserToken, locale: Locale) -> HttpResponse {
 /// Earlier tokens of the user and of the user's domains are revoked. With `endSecretsSince`, client secrets are retired
 /// too.
 #[utoipa::path(
-    tag = "accounts",
+    put, path = "", tag = "accounts",
     operation_id = "changePassword",
     request_body = PasswordBody,
-    responses((status = 200, description = "Changed; sign in again", body = super::Done)),
-    security(("userToken" = []))
+    responses(
+        (status = 200, description = "Changed; sign in again", body = super::Done),
+        (status = 429, description = "Too many wrong passwords, or over the limit of the domain's plan; `reason` tells which", body = crate::error::ErrorBody),
+    ),
 )]
-#[put("/me/password")]
 pub(crate) async fn change_password(
     token: UserToken,
     body: Json<PasswordBody>,
@@ -200,13 +195,11 @@ pub(crate) async fn change_password(
 /// request new tokens with their secrets. A request without a body revokes this token only. `LIMIT_CHANGES` does not
 /// apply.
 #[utoipa::path(
-    tag = "accounts",
+    post, path = "", tag = "accounts",
     operation_id = "signOut",
     request_body = SignoutBody,
     responses((status = 200, description = "Signed out", body = super::Done)),
-    security(("userToken" = []))
 )]
-#[post("/signout")]
 pub(crate) async fn sign_out(
     token: UserToken,
     body: OptionalJson<SignoutBody>,
@@ -222,13 +215,14 @@ pub(crate) async fn sign_out(
 ///
 /// Its tokens are refused at once. Its data is deleted soon after. Its username stays reserved.
 #[utoipa::path(
-    tag = "accounts",
+    delete, path = "", tag = "accounts",
     operation_id = "deleteAccount",
     request_body = ConfirmBody,
-    responses((status = 200, description = "Deleted", body = super::Done)),
-    security(("userToken" = []))
+    responses(
+        (status = 200, description = "Deleted", body = super::Done),
+        (status = 429, description = "Too many wrong passwords, or over the limit of the domain's plan; `reason` tells which", body = crate::error::ErrorBody),
+    ),
 )]
-#[delete("/me")]
 pub(crate) async fn delete_account(
     token: UserToken,
     body: Json<ConfirmBody>,

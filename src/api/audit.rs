@@ -1,6 +1,6 @@
 //! A user's part of the audit log: events of the caller's account, domains and posts.
 
-use actix_web::{HttpResponse, get, web};
+use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -51,13 +51,11 @@ impl Event {
 
 /// List the events of the caller's account, domains and posts, newest first.
 #[utoipa::path(
-    tag = "accounts",
+    get, path = "", tag = "accounts",
     operation_id = "listAudit",
     params(PageQuery),
     responses((status = 200, description = "What was done, the newest first", body = super::List<Event>)),
-    security(("userToken" = []))
 )]
-#[get("/audit")]
 pub(crate) async fn list(
     token: UserToken,
     req: actix_web::HttpRequest,

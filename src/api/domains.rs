@@ -3,7 +3,7 @@
 mod public_keys;
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, delete, get, patch, post, web};
+use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -28,7 +28,7 @@ use crate::token::present;
 /// A domain to register.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct NewDomain {
+pub(crate) struct NewDomain {
     /// A host name such as `shop.example.com`, with an optional port. The default port is dropped. It must be a valid
     /// internationalized name (IDNA) and not a public suffix such as `co.uk`. `localhost` is for local tests only.
     // The pattern: labels of at most 63 characters and 253 in total; `localhost`, or at least two labels, the last of
@@ -59,7 +59,7 @@ struct NewDomain {
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(min_properties = 1)]
-struct DomainChange {
+pub(crate) struct DomainChange {
     #[serde(rename = "type", default, deserialize_with = "present")]
     #[schema(nullable = false, value_type = Option<Plan>)]
     plan: Option<String>,
@@ -140,7 +140,7 @@ impl From<DomainRow> for DomainView {
 
 /// Register a domain. Its client secret is shown in this response only.
 #[utoipa::path(
-    tag = "domains",
+    post, path = "", tag = "domains",
     operation_id = "registerDomain",
     request_body = NewDomain,
     responses(
@@ -148,9 +148,7 @@ impl From<DomainRow> for DomainView {
         (status = 403, description = "The plan is granted by the operator only, or the user or the server has as many domains as is allowed; or the token is of the wrong kind", body = crate::error::ErrorBody),
         (status = 409, description = "The user has this host already, or somebody else has proven it", body = crate::error::ErrorBody),
     ),
-    security(("userToken" = []))
 )]
-#[post("/domains")]
 pub(crate) async fn register(
     token: UserToken,
     body: Json<NewDomain>,
@@ -178,12 +176,10 @@ pub(crate) async fn register(
 
 /// List the caller's domains.
 #[utoipa::path(
-    tag = "domains",
+    get, path = "", tag = "domains",
     operation_id = "listDomains",
     responses((status = 200, description = "In order of registration", body = super::List<DomainView>)),
-    security(("userToken" = []))
 )]
-#[get("/domains")]
 pub(crate) async fn list(token: UserToken, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     let tenant = token.tenant();
     let domains = app.db.read(token.holder(), move |conn| Ok(rows::list(conn, tenant)?)).await?;
@@ -192,13 +188,11 @@ pub(crate) async fn list(token: UserToken, app: web::Data<App>, locale: Locale) 
 
 /// Show a domain.
 #[utoipa::path(
-    tag = "domains",
+    get, path = "", tag = "domains",
     operation_id = "showDomain",
     params(("id" = inline(DomainId), Path, description = "The domain's public id")),
     responses((status = 200, description = "The domain; `ETag` is for `If-Match`", body = super::Answer<DomainView>)),
-    security(("userToken" = []))
 )]
-#[get("/domains/{id}")]
 pub(crate) async fn show(own: OwnDomain, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     let view: DomainView = own.read(&app, |_, domain| Ok(domain)).await?.into();
     Ok(tagged(StatusCode::OK, Message::Ok, locale, view))
@@ -206,7 +200,7 @@ pub(crate) async fn show(own: OwnDomain, app: web::Data<App>, locale: Locale) ->
 
 /// Change a domain's plan or keys.
 #[utoipa::path(
-    tag = "domains",
+    patch, path = "", tag = "domains",
     operation_id = "changeDomain",
     params(("id" = inline(DomainId), Path, description = "The domain's public id"), IfMatch),
     request_body = DomainChange,
@@ -214,9 +208,7 @@ pub(crate) async fn show(own: OwnDomain, app: web::Data<App>, locale: Locale) ->
         (status = 200, description = "The changed domain", body = super::Answer<DomainView>),
         (status = 403, description = "The plan is granted by the operator only; or the token is of the wrong kind", body = crate::error::ErrorBody),
     ),
-    security(("userToken" = []))
 )]
-#[patch("/domains/{id}")]
 pub(crate) async fn change(
     own: OwnDomain,
     body: Json<DomainChange>,
@@ -241,16 +233,14 @@ fn unchanged(domain: &DomainRow, if_match: &IfMatch) -> Result<()> {
 
 /// Delete a domain with its secrets. Its tokens are revoked. A domain that the operator suspended cannot be deleted.
 #[utoipa::path(
-    tag = "domains",
+    delete, path = "", tag = "domains",
     operation_id = "deleteDomain",
     params(("id" = inline(DomainId), Path, description = "The domain's public id"), IfMatch),
     responses(
         (status = 200, description = "Deleted", body = super::Done),
         (status = 403, description = "The operator suspended it (`suspended`); or the token is of the wrong kind", body = crate::error::ErrorBody),
     ),
-    security(("userToken" = []))
 )]
-#[delete("/domains/{id}")]
 pub(crate) async fn remove(
     own: OwnDomain,
     if_match: IfMatch,

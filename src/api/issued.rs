@@ -3,7 +3,7 @@
 //! Introspection has no `username`: it means the resource owner (RFC 7662 §2.2), which the client credentials grant
 //! does not have.
 
-use actix_web::{HttpRequest, HttpResponse, post, web};
+use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -77,15 +77,12 @@ struct Inactive {
 
 /// Introspect a token of the calling client (RFC 7662).
 #[utoipa::path(
-    tag = "token",
+    post, path = "", tag = "token",
     operation_id = "introspectToken",
     request_body(content = TokenHint, content_type = "application/x-www-form-urlencoded"),
     responses((status = 200, description = "What the token says, or that it is not active", body = Introspection)),
-    security(("client" = []), ())
 )]
-#[post("/introspect")]
-pub(crate) async fn introspect(client: FormClient, req: HttpRequest, app: web::Data<App>) -> Result<HttpResponse> {
-    client.spend(&req, &app)?;
+pub(crate) async fn introspect(client: FormClient, app: web::Data<App>) -> Result<HttpResponse> {
     let token = live(&client, &app, app.now())?.filter(|token| is_own(&client, token));
     let Some(token) = token else {
         return Ok(HttpResponse::Ok().json(Inactive { active: false }));
@@ -114,16 +111,14 @@ pub(crate) async fn introspect(client: FormClient, req: HttpRequest, app: web::D
 /// §2.1). Revocation does not count against the plan's limit and has its own share of the database, so that a thief
 /// with a stolen token cannot prevent it.
 #[utoipa::path(
-    tag = "token",
+    post, path = "", tag = "token",
     operation_id = "revokeToken",
     request_body(content = TokenHint, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, description = "The token is revoked, or it was none", body = super::Done),
         (status = 400, description = "Malformed input, or the live token of somebody else", body = crate::error::ErrorBody),
     ),
-    security(("client" = []), ())
 )]
-#[post("/revoke")]
 pub(crate) async fn revoke(client: FormClient, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     // If the clock is ahead, a token that seems expired may still be valid.
     let Some(token) = live(&client, &app, app.trusted_now())? else {

@@ -1,6 +1,8 @@
 //! The HTTP handlers, one file per group of URLs, and the bodies of their responses.
 //!
 //! A handler has its own wire structs. Database rows are never serialized, so a new column cannot leak.
+//!
+//! `#[utoipa::path]` demands a path. It is empty here: the table of routes in [`crate::server`] has the paths.
 
 pub(crate) mod accounts;
 pub(crate) mod audit;

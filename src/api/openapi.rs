@@ -1,71 +1,79 @@
-//! `GET /openapi.json`: what the registration of the handlers wrote, completed with what holds for all of them, so that
-//! no handler has to repeat it.
+//! `GET /openapi.json`. The document joins what each handler's `#[utoipa::path]` describes with what follows from the facts of
+//! its route: path, credentials and refusals.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::CACHE_CONTROL;
-use actix_web::{HttpResponse, get, web};
+use actix_web::http::{Method, StatusCode};
+use actix_web::web::Bytes;
+use actix_web::{HttpResponse, web};
 use utoipa::openapi::info::LicenseBuilder;
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    ContentBuilder, Header, HeaderBuilder, Info, OpenApi, PathItem, Ref, RefOr, Response, ResponseBuilder, Server,
+    ContentBuilder, Header, HeaderBuilder, Info, OpenApi, PathItem, Paths, Ref, RefOr, Response, ResponseBuilder,
+    Server,
 };
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::config::Config;
 use crate::error::ErrorBody;
-use crate::gate::routes::{FOR_PROXIES, PUBLIC_DOCUMENTS, Routes, demands};
+use crate::gate::routes::{self, Credentials, Kind, Limit, Routes};
 use crate::gate::versions::Version;
+
+/// The document as JSON.
+pub(crate) struct Document(Bytes);
+
+impl Document {
+    /// Describes all routes that have a description.
+    pub(crate) fn of(routes: &Routes, config: &Config) -> Document {
+        let mut info = Info::new("Gatebird", env!("CARGO_PKG_VERSION"));
+        info.description = Some("The gate before an API that other people's domains call.".into());
+        // Without an identifier, openapi-generator refuses the document.
+        info.license = Some(LicenseBuilder::new().name("MIT").identifier(Some("MIT")).build());
+        let mut api = OpenApi::new(info, Paths::new());
+        api.servers = Some(vec![Server::new(&config.public_url)]);
+        let components = api.components.get_or_insert_default();
+        components.schemas.insert(ErrorBody::name().into(), ErrorBody::schema());
+        components.schemas.insert(SCOPES.into(), some_of(config.scopes.split(' ')));
+        components.schemas.insert(AUDIENCES.into(), some_of(config.audiences.iter().map(String::as_str)));
+        let bearer = |description: &str| {
+            let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
+            SecurityScheme::Http(scheme.description(Some(description)).build())
+        };
+        components.add_security_scheme(
+            "token",
+            bearer("An access token of `/token`, or a user token, which carries every scope"),
+        );
+        components.add_security_scheme("userToken", bearer("A user token of sign-up or sign-in"));
+        components.add_security_scheme("client", SecurityScheme::Http(Http::new(HttpAuthScheme::Basic)));
+        for route in routes.operations() {
+            let Some(describe) = route.description else { continue };
+            let OpenApi { paths, components: described, .. } = describe();
+            components.schemas.extend(described.unwrap_or_default().schemas);
+            let operation = paths.paths.into_values().find_map(|mut item| of_method(&mut item, &route.method).take());
+            let mut operation = operation.unwrap_or_else(|| panic!("{} is described with another method", route.path));
+            operation.security = Some(security(route.credentials));
+            refusals(route, &mut operation, config, &mut components.responses);
+            *of_method(api.paths.paths.entry(route.path.into()).or_default(), &route.method) = Some(operation);
+        }
+        Document(api.to_json().expect("the document is plain data").into())
+    }
+}
 
 /// Describe this API.
 #[utoipa::path(
-    tag = PUBLIC_DOCUMENTS,
+    get, path = "", tag = "documents",
     operation_id = "openapi",
     responses((status = 200, description = "This document", body = Object)),
-    security(())
 )]
-#[get("/openapi.json")]
-pub(crate) async fn document(routes: web::Data<Routes>) -> HttpResponse {
+pub(crate) async fn document(document: web::Data<Document>) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("application/json")
         .insert_header((CACHE_CONTROL, "no-cache"))
-        .body(routes.document.clone())
-}
-
-/// Completes the collected document.
-pub(crate) fn complete(api: &mut OpenApi, config: &Config) {
-    let mut info = Info::new("Gatebird", env!("CARGO_PKG_VERSION"));
-    info.description = Some("The gate before an API that other people's domains call.".into());
-    // Without an identifier, openapi-generator refuses the document.
-    info.license = Some(LicenseBuilder::new().name("MIT").identifier(Some("MIT")).build());
-    api.info = info;
-    api.servers = Some(vec![Server::new(&config.public_url)]);
-    let components = api.components.get_or_insert_default();
-    components.schemas.insert(ErrorBody::name().into(), ErrorBody::schema());
-    components.schemas.insert(SCOPES.into(), some_of(config.scopes.split(' ')));
-    components.schemas.insert(AUDIENCES.into(), some_of(config.audiences.iter().map(String::as_str)));
-    let bearer = |description: &str| {
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
-        SecurityScheme::Http(scheme.description(Some(description)).build())
-    };
-    components.add_security_scheme(
-        "token",
-        bearer("An access token of `/token`, or a user token, which carries every scope"),
-    );
-    components.add_security_scheme("userToken", bearer("A user token of sign-up or sign-in"));
-    components.add_security_scheme("client", SecurityScheme::Http(Http::new(HttpAuthScheme::Basic)));
-    for (path, item) in &mut api.paths.paths {
-        for (changes, operation) in operations(item) {
-            // A list with an empty requirement demands credentials in the eyes of openapi-python-client.
-            operation.security.take_if(|demands| *demands == [SecurityRequirement::default()]);
-            operation.security.get_or_insert_default();
-            refusals(path, operation, changes, config, &mut components.responses);
-        }
-    }
+        .body(document.0.clone())
 }
 
 const SCOPES: &str = "Scopes";
@@ -87,72 +95,85 @@ fn some_of<'a>(names: impl Iterator<Item = &'a str>) -> RefOr<Schema> {
     Schema::from(ArrayBuilder::new().items(name).min_items(Some(1)).unique_items(true)).into()
 }
 
-/// Each, and whether it may change something.
-fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation)> {
-    let all = [
-        (false, &mut item.get),
-        (true, &mut item.post),
-        (true, &mut item.put),
-        (true, &mut item.patch),
-        (true, &mut item.delete),
-    ];
-    all.into_iter().filter_map(|(changes, operation)| Some((changes, operation.as_mut()?)))
+/// The operation of a method.
+fn of_method<'a>(item: &'a mut PathItem, method: &Method) -> &'a mut Option<Operation> {
+    match *method {
+        Method::GET => &mut item.get,
+        Method::POST => &mut item.post,
+        Method::PUT => &mut item.put,
+        Method::PATCH => &mut item.patch,
+        Method::DELETE => &mut item.delete,
+        Method::OPTIONS => &mut item.options,
+        Method::HEAD => &mut item.head,
+        _ => &mut item.trace,
+    }
 }
 
-/// Takes nothing from a plan's limit.
-const FREE_OF_CHARGE: &str = "/revoke";
+/// The alternatives of credentials. No credentials are an empty list: openapi-python-client reads a list with an empty
+/// requirement as a demand.
+fn security(credentials: Credentials) -> Vec<SecurityRequirement> {
+    let scheme = |name, scope: Option<&str>| SecurityRequirement::new::<&str, _, _>(name, scope);
+    match credentials {
+        Credentials::Anonymous | Credentials::Secret => vec![],
+        // The form can have the credentials instead.
+        Credentials::Client => vec![scheme("client", None), SecurityRequirement::default()],
+        Credentials::Token => vec![scheme("token", None)],
+        Credentials::Scoped(scope) => vec![scheme("token", Some(scope))],
+        Credentials::UserToken => vec![scheme("userToken", None)],
+    }
+}
 
-/// Answers whatever the state of the server is.
-const LIVENESS: &str = "/healthz";
-
-/// Adds every refusal that follows from what an operation takes and demands. Operations share the descriptions in
-/// `components`.
+/// Adds the refusals that follow from the facts of a route and from what its operation takes. Operations share the
+/// descriptions in `components`.
 fn refusals(
-    path: &str,
+    route: &routes::Operation,
     operation: &mut Operation,
-    changes: bool,
     config: &Config,
     components: &mut BTreeMap<String, RefOr<Response>>,
 ) {
-    let demands = |text: &str| demands(operation.security.as_deref(), text);
     let mut add = |status: &str, name: &str, description: &str| {
         if let Entry::Vacant(undescribed) = operation.responses.responses.entry(status.into()) {
             undescribed.insert(Ref::from_response_name(name).into());
             components.entry(name.into()).or_insert_with(|| refusal(status, description));
         }
     };
-    // `/verify` describes its refusals itself: 401 and 403 stand for all.
-    if demands("oken\"") && path != FOR_PROXIES {
-        add("401", "NoToken", "No token, or one that is not valid or revoked");
-        if config.expired_token_status != StatusCode::UNAUTHORIZED {
-            add("419", "Expired", "The token has expired");
+    // Its description has all refusals.
+    let is_proxy_check = route.kind == Kind::ProxyCheck;
+    match route.credentials {
+        Credentials::Token | Credentials::Scoped(_) | Credentials::UserToken if !is_proxy_check => {
+            add("401", "NoToken", "No token, or one that is not valid or revoked");
+            if config.expired_token_status != StatusCode::UNAUTHORIZED {
+                add("419", "Expired", "The token has expired");
+            }
+            match route.limit {
+                Limit::Changes => add(
+                    "429",
+                    "OverAccount",
+                    "Too many changes by the account, or over the limit of the domain's plan; `reason` tells which",
+                ),
+                Limit::Plan => add("429", "OverPlan", "Over the limit of the domain's plan"),
+                Limit::None => {}
+            }
         }
-        match changes {
-            true => add(
-                "429",
-                "OverAccount",
-                "Too many changes by the account, or over the limit of the domain's plan; `reason` tells which",
-            ),
-            false => add("429", "OverPlan", "Over the limit of the domain's plan"),
+        Credentials::Client => {
+            add("401", "NoClient", "No credentials of a client, or wrong ones");
+            match route.limit {
+                Limit::None => add(
+                    "429",
+                    "OverNetwork",
+                    "Too many requests or wrong credentials from the network; `reason` tells which",
+                ),
+                Limit::Plan | Limit::Changes => add(
+                    "429",
+                    "OverLimit",
+                    "Over the limit of the domain's plan, or too many requests or wrong credentials from the network; `reason` tells which",
+                ),
+            }
         }
+        _ => {}
     }
-    if demands("userToken") || demands(":read") || demands(":write") {
+    if matches!(route.credentials, Credentials::Scoped(_) | Credentials::UserToken) {
         add("403", "Forbidden", "The token lacks the scope, or is of the wrong kind");
-    }
-    if demands("\"client\"") {
-        add("401", "NoClient", "No credentials of a client, or wrong ones");
-        match path == FREE_OF_CHARGE {
-            true => add(
-                "429",
-                "OverNetwork",
-                "Too many requests or wrong credentials from the network; `reason` tells which",
-            ),
-            false => add(
-                "429",
-                "OverLimit",
-                "Over the limit of the domain's plan, or too many requests or wrong credentials from the network; `reason` tells which",
-            ),
-        }
     }
     if operation.request_body.is_some() {
         add("400", "Malformed", "Malformed input; `field` names the member");
@@ -163,7 +184,7 @@ fn refusals(
     for parameter in operation.parameters.iter().flatten() {
         match place(parameter) {
             Some(ParameterIn::Path) => add("404", "NotFound", "Not found, or another tenant's"),
-            Some(ParameterIn::Query) if path != FOR_PROXIES => {
+            Some(ParameterIn::Query) if !is_proxy_check => {
                 add("400", "Malformed", "Malformed input; `field` names the member");
             }
             // The only header that is a parameter.
@@ -171,13 +192,13 @@ fn refusals(
             _ => {}
         }
     }
-    if path != LIVENESS {
+    if route.kind != Kind::Status {
         add("503", "Unavailable", "Temporarily unavailable; nothing was changed");
     }
-    if Version::of_path(path) == Some(Version::V1) && config.api_v1.sunset.is_some() {
+    if Version::of_path(route.path) == Some(Version::V1) && config.api_v1.sunset.is_some() {
         add("410", "Gone", "This version of the API is past its sunset");
     }
-    if path != FOR_PROXIES {
+    if !is_proxy_check {
         add("405", "Method", "The path has no such method");
     }
     add("431", "HeadTooLarge", "The head of the request is too large");

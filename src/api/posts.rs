@@ -1,7 +1,7 @@
 //! Posts: data of a tenant, and the model for further resources.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, delete, get, post, put, web};
+use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::ToSchema;
@@ -24,7 +24,7 @@ use crate::locale::{Locale, Message};
 /// The content of a post.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct PostBody {
+pub(crate) struct PostBody {
     /// 1 to 140 characters. `#word` is a hashtag.
     #[schema(pattern = "^[^\\x00-\\x08\\x0B\\x0C\\x0E-\\x1F\\x7F-\\x9F]{1,140}$")]
     content: String,
@@ -90,13 +90,11 @@ fn page(posts: Vec<Post>, part: Part, locale: Locale) -> HttpResponse {
 
 /// List the caller's posts, newest first.
 #[utoipa::path(
-    tag = "posts",
+    get, path = "", tag = "posts",
     operation_id = "listPosts",
     params(PageQuery),
     responses((status = 200, description = "The posts", body = super::List<PostView>)),
-    security(("token" = ["posts:read"]))
 )]
-#[get("/posts/my")]
 pub(crate) async fn mine(
     token: Scoped<PostsRead>,
     req: actix_web::HttpRequest,
@@ -111,13 +109,11 @@ pub(crate) async fn mine(
 
 /// List the caller's posts with a hashtag, newest first.
 #[utoipa::path(
-    tag = "posts",
+    get, path = "", tag = "posts",
     operation_id = "listPostsByHashtag",
     params(("title" = String, Path, description = "The hashtag, without regard to case"), PageQuery),
     responses((status = 200, description = "The posts", body = super::List<PostView>)),
-    security(("token" = ["posts:read"]))
 )]
-#[get("/posts/hashtag/{title}")]
 pub(crate) async fn by_hashtag(
     token: Scoped<PostsRead>,
     title: web::Path<String>,
@@ -136,16 +132,14 @@ pub(crate) async fn by_hashtag(
 
 /// Create a post.
 #[utoipa::path(
-    tag = "posts",
+    post, path = "", tag = "posts",
     operation_id = "createPost",
     request_body = PostBody,
     responses(
         (status = 201, description = "The post", body = super::Answer<PostView>),
         (status = 403, description = "The user has as many posts as is allowed (`quota`); or the token lacks the scope", body = crate::error::ErrorBody),
     ),
-    security(("token" = ["posts:write"]))
 )]
-#[post("/posts")]
 pub(crate) async fn create(
     token: Scoped<PostsWrite>,
     body: Json<PostBody, MOST_OF_POST>,
@@ -173,13 +167,11 @@ pub(crate) async fn create(
 
 /// Show a post.
 #[utoipa::path(
-    tag = "posts",
+    get, path = "", tag = "posts",
     operation_id = "showPost",
     params(("id" = inline(PostId), Path, description = "The post's number")),
     responses((status = 200, description = "The post", body = super::Answer<PostView>)),
-    security(("token" = ["posts:read"]))
 )]
-#[get("/posts/{id}")]
 pub(crate) async fn show(
     token: Scoped<PostsRead>,
     id: web::Path<String>,
@@ -194,14 +186,12 @@ pub(crate) async fn show(
 
 /// Replace the content of a post.
 #[utoipa::path(
-    tag = "posts",
+    put, path = "", tag = "posts",
     operation_id = "changePost",
     params(("id" = inline(PostId), Path, description = "The post's number"), IfMatch),
     request_body = PostBody,
     responses((status = 200, description = "The changed post", body = super::Answer<PostView>)),
-    security(("token" = ["posts:write"]))
 )]
-#[put("/posts/{id}")]
 pub(crate) async fn change(
     token: Scoped<PostsWrite>,
     id: web::Path<String>,
@@ -233,13 +223,11 @@ fn unchanged(conn: &mut Conn, tenant: UserId, id: PostId, if_match: &IfMatch) ->
 
 /// Delete a post.
 #[utoipa::path(
-    tag = "posts",
+    delete, path = "", tag = "posts",
     operation_id = "deletePost",
     params(("id" = inline(PostId), Path, description = "The post's number"), IfMatch),
     responses((status = 200, description = "Deleted", body = super::Done)),
-    security(("token" = ["posts:write"]))
 )]
-#[delete("/posts/{id}")]
 pub(crate) async fn remove(
     token: Scoped<PostsWrite>,
     id: web::Path<String>,

@@ -1,7 +1,7 @@
 //! Client secrets of a domain: rotate, list and retire.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, delete, get, post, web};
+use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -23,7 +23,7 @@ const DEFAULT_GRACE: i64 = 86_400;
 /// Options of a rotation.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Rotation {
+pub(crate) struct Rotation {
     /// Seconds for which the old secrets still work, up to 30 days. Defaults to a day. With 0 they stop working at
     /// once, and every token of the domain is revoked.
     #[serde(default, deserialize_with = "present")]
@@ -85,7 +85,7 @@ impl SecretView {
 /// The old secrets keep working for `graceSeconds`, so that your servers can be updated one by one. After a leak, use
 /// 0: the old secrets stop working at once, and the domain's tokens are revoked.
 #[utoipa::path(
-    tag = "domains",
+    post, path = "", tag = "domains",
     operation_id = "rotateSecret",
     params(("id" = inline(DomainId), Path, description = "The domain's public id")),
     request_body = Rotation,
@@ -93,9 +93,7 @@ impl SecretView {
         (status = 201, description = "The new secret", body = super::Answer<SecretView>),
         (status = 403, description = "Too many secrets work at once", body = crate::error::ErrorBody),
     ),
-    security(("userToken" = []))
 )]
-#[post("/domains/{id}/secrets")]
 pub(crate) async fn rotate(
     own: OwnDomain,
     body: Json<Rotation>,
@@ -111,13 +109,11 @@ pub(crate) async fn rotate(
 
 /// List the client secrets of a domain. Only the last four characters of each are shown.
 #[utoipa::path(
-    tag = "domains",
+    get, path = "", tag = "domains",
     operation_id = "listSecrets",
     params(("id" = inline(DomainId), Path, description = "The domain's public id")),
     responses((status = 200, description = "The newest first", body = super::List<SecretView>)),
-    security(("userToken" = []))
 )]
-#[get("/domains/{id}/secrets")]
 pub(crate) async fn list(own: OwnDomain, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     let list = |conn: &mut Conn, domain: DomainRow| Ok(secret::list(conn, domain.user_id, domain.id)?);
     let secrets = own.read(&app, list).await?;
@@ -126,16 +122,14 @@ pub(crate) async fn list(own: OwnDomain, app: web::Data<App>, locale: Locale) ->
 
 /// Retire one client secret at once. Every token of the domain is revoked.
 #[utoipa::path(
-    tag = "domains",
+    delete, path = "", tag = "domains",
     operation_id = "retireSecret",
     params(
         ("id" = inline(DomainId), Path, description = "The domain's public id"),
         ("secretId" = inline(SecretId), Path, description = "The secret's number"),
     ),
     responses((status = 200, description = "Retired", body = super::Done)),
-    security(("userToken" = []))
 )]
-#[delete("/domains/{id}/secrets/{secretId}")]
 pub(crate) async fn retire(
     own: OwnDomain,
     path: web::Path<(String, String)>,

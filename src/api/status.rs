@@ -2,7 +2,7 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderValue, RETRY_AFTER};
-use actix_web::{HttpResponse, get, web};
+use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -32,27 +32,23 @@ const STALE_AGE: u64 = 5;
 
 /// Check whether the process is up.
 #[utoipa::path(
-    tag = "operations",
+    get, path = "", tag = "operations",
     operation_id = "healthz",
     responses((status = 200, description = "It is", body = super::Done)),
-    security(())
 )]
-#[get("/healthz")]
 pub(crate) async fn healthz(locale: Locale) -> HttpResponse {
     done(Message::Ok, locale)
 }
 
 /// Check whether the process can take traffic. An unreachable database does not matter: tokens are served from memory.
 #[utoipa::path(
-    tag = "operations",
+    get, path = "", tag = "operations",
     operation_id = "readyz",
     responses(
         (status = 200, description = "It may", body = super::Answer<Readiness>),
         (status = 503, description = "It is about to end, or has lost its database", body = super::Answer<Readiness>),
     ),
-    security(())
 )]
-#[get("/readyz")]
 pub(crate) async fn readyz(app: web::Data<App>, locale: Locale) -> HttpResponse {
     let age = app.directory.age().as_secs();
     let checks = Readiness {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use actix_web::http::header::{ContentType, HeaderName};
-use actix_web::{HttpResponse, get, post, web};
+use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -99,7 +99,7 @@ enum GrantType {
 /// Send the credentials by HTTP Basic or in the form, but not both. `POST /v1/token` is the same for JSON. Both paths
 /// accept both kinds of body and respond in kind.
 #[utoipa::path(
-    tag = "token",
+    post, path = "", tag = "token",
     operation_id = "issueToken",
     request_body(
         content = TokenForm,
@@ -111,9 +111,7 @@ enum GrantType {
         (status = 200, description = "The token", body = OAuthIssued),
         (status = 400, description = "Malformed input, or a grant, scope or resource that the client may not have", body = crate::error::ErrorBody),
     ),
-    security(("client" = []), ())
 )]
-#[post("/token")]
 pub(crate) async fn issue(client: Client, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     issued(&client, &app, locale)
 }
@@ -122,7 +120,7 @@ pub(crate) async fn issue(client: Client, app: web::Data<App>, locale: Locale) -
 ///
 /// `POST /token` is the same for OAuth 2.0 libraries. Both paths accept both kinds of body and respond in kind.
 #[utoipa::path(
-    tag = "token",
+    post, path = "", tag = "token",
     operation_id = "issueTokenV1",
     request_body = TokenRequest,
     responses(
@@ -130,9 +128,7 @@ pub(crate) async fn issue(client: Client, app: web::Data<App>, locale: Locale) -
         (status = 401, description = "Unknown client", body = crate::error::ErrorBody),
         (status = 429, description = "Over the limit of the domain's plan, or too many requests or wrong credentials from the network; `reason` tells which", body = crate::error::ErrorBody),
     ),
-    security(())
 )]
-#[post("/token")]
 pub(crate) async fn issue_v1(client: Client, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     issued(&client, &app, locale)
 }
@@ -241,12 +237,10 @@ fn each_once<'a>(asked: impl Iterator<Item = &'a str>, may_have: impl Fn(&'a str
 
 /// Return the claims of the token.
 #[utoipa::path(
-    tag = "token",
+    get, path = "", tag = "token",
     operation_id = "testToken",
     responses((status = 200, description = "The verified claims", body = Claims)),
-    security(("token" = []))
 )]
-#[get("/test")]
 pub(crate) async fn test(token: Bearer) -> HttpResponse {
     let mut body = Vec::with_capacity(640);
     serde_json::to_writer(&mut body, token.claims()).expect("claims are plain JSON");

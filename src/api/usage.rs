@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::{HttpRequest, HttpResponse, get, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -60,13 +60,11 @@ impl Day {
 
 /// Show a domain's tokens, calls and refusals per day. The counters are at most two seconds late.
 #[utoipa::path(
-    tag = "domains",
+    get, path = "", tag = "domains",
     operation_id = "showUsage",
     params(("id" = inline(DomainId), Path, description = "The domain's public id"), Days),
     responses((status = 200, description = "Every day, the latest first", body = super::List<Day>)),
-    security(("userToken" = []))
 )]
-#[get("/domains/{id}/usage")]
 pub(crate) async fn show(
     own: OwnDomain,
     req: HttpRequest,

@@ -1,7 +1,7 @@
 //! Verification of control of a domain's host by a challenge in DNS or in a file on the host.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, get, post, web};
+use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -119,13 +119,11 @@ fn tried(checks: &[Check], locale: Locale) -> Option<Vec<Tried>> {
 
 /// Show how to verify control of the host.
 #[utoipa::path(
-    tag = "domains",
+    get, path = "", tag = "domains",
     operation_id = "showVerification",
     params(("id" = inline(DomainId), Path, description = "The domain's public id")),
     responses((status = 200, description = "What to publish", body = super::Answer<Verification>)),
-    security(("userToken" = []))
 )]
-#[get("/domains/{id}/verification")]
 pub(crate) async fn show(own: OwnDomain, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     let (domain, wanted) = verification::state(&app, own).await?;
     let view = match wanted {
@@ -141,16 +139,14 @@ pub(crate) async fn show(own: OwnDomain, app: web::Data<App>, locale: Locale) ->
 /// host. If another user verified the host before, that user's challenge is checked again: the host is taken over if it
 /// is missing or if the user or the domain is suspended. At most 5 attempts a minute.
 #[utoipa::path(
-    tag = "domains",
+    post, path = "", tag = "domains",
     operation_id = "verifyDomain",
     params(("id" = inline(DomainId), Path, description = "The domain's public id")),
     responses(
         (status = 200, description = "Proven", body = super::Answer<Verification>),
         (status = 409, description = "Not found, with what was looked for and what was found in `payload`; or, with the reason `taken`, somebody else has proven the host", body = crate::error::ErrorBody),
     ),
-    security(("userToken" = []))
 )]
-#[post("/domains/{id}/verification")]
 pub(crate) async fn prove(own: OwnDomain, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     let Verified { domain, wanted, checks, is_verified } = verification::verify(&app, own).await?;
     let view = Verification { tried: tried(&checks, locale), ..Verification::wanted(&domain, &wanted) };

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use std::sync::Once;
 
 use actix_web::http::header::{HeaderMap, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, get, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::form_urlencoded;
 use utoipa::IntoParams;
@@ -26,7 +26,6 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::gate::bearer::Bearer;
 use crate::gate::forwarded;
-use crate::gate::routes::FOR_PROXIES;
 use crate::host::Host;
 use crate::locale::Message;
 
@@ -56,7 +55,7 @@ impl<'a> Demands<'a> {
     /// Reads the requirements in the query, which must not be the caller's.
     fn of_query(req: &'a HttpRequest) -> Result<Demands<'a>> {
         let query = req.query_string();
-        if req.match_info().as_str() != FOR_PROXIES {
+        if forwarded::has_appended_path(req) {
             return if pairs(query.as_bytes()).any(|(name, _)| Demands::default().place(&name).is_some()) {
                 Err(stated_by_caller())
             } else {
@@ -144,7 +143,7 @@ fn stated_by_caller() -> Error {
 /// one behaves alike. The headers `X-Gatebird-Require-Scope`, `-Audience` and `-Host` add to the requirements of the
 /// query.
 #[utoipa::path(
-    tag = "token",
+    get, path = "", tag = "token",
     operation_id = "verifyToken",
     params(Demands),
     responses(
@@ -157,15 +156,8 @@ fn stated_by_caller() -> Error {
             headers(("Retry-After" = u64, description = "Seconds to wait, at least 1, of a domain over its limit")),
         ),
     ),
-    security(("token" = []))
 )]
-#[get("/verify")]
 pub(crate) async fn verify(req: HttpRequest, app: web::Data<App>) -> Result<HttpResponse> {
-    identity(req, app).await
-}
-
-/// The handler of `/verify` and of all paths below it.
-pub(crate) async fn identity(req: HttpRequest, app: web::Data<App>) -> Result<HttpResponse> {
     let bearer = admitted(&req, &app).map_err(|error| Error::AtProxy(Box::new(error)))?;
     let claims = bearer.claims();
     let host = bearer.domain().map_or("", |domain| &domain.host);

@@ -1,13 +1,12 @@
 //! Authorization server metadata (RFC 8414) and the key set (RFC 7517). Nothing in them comes from the request.
 
 use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
-use actix_web::{HttpResponse, get, web};
+use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::config::Algorithm;
-use crate::gate::routes::PUBLIC_DOCUMENTS;
 use crate::token::keyring::JWKS_MAX_AGE;
 
 /// How clients authenticate at every endpoint (RFC 6749 §2.3.1, RFC 7523).
@@ -46,12 +45,10 @@ struct Metadata<'a> {
 
 /// Return the authorization server metadata (RFC 8414).
 #[utoipa::path(
-    tag = PUBLIC_DOCUMENTS,
+    get, path = "", tag = "documents",
     operation_id = "metadata",
     responses((status = 200, description = "Authorization server metadata", body = Metadata)),
-    security(())
 )]
-#[get("/.well-known/oauth-authorization-server")]
 pub(crate) async fn metadata(app: web::Data<App>) -> HttpResponse {
     answer(&app)
 }
@@ -82,12 +79,10 @@ fn answer(app: &App) -> HttpResponse {
 
 /// Return the same metadata at the path where OpenID libraries look for it.
 #[utoipa::path(
-    tag = PUBLIC_DOCUMENTS,
+    get, path = "", tag = "documents",
     operation_id = "openidConfiguration",
     responses((status = 200, description = "Authorization server metadata", body = Metadata)),
-    security(())
 )]
-#[get("/.well-known/openid-configuration")]
 pub(crate) async fn openid_configuration(app: web::Data<App>) -> HttpResponse {
     answer(&app)
 }
@@ -102,12 +97,10 @@ struct KeySet<T> {
 
 /// Return the public keys that verify tokens, with the next one.
 #[utoipa::path(
-    tag = PUBLIC_DOCUMENTS,
+    get, path = "", tag = "documents",
     operation_id = "jwks",
     responses((status = 200, description = "A JWK Set", body = inline(KeySet<Vec<String>>))),
-    security(())
 )]
-#[get("/.well-known/jwks.json")]
 pub(crate) async fn jwks(app: web::Data<App>) -> HttpResponse {
     let keyring = app.directory.keyring();
     HttpResponse::Ok().insert_header(cacheable()).json(KeySet { keys: keyring.published(app.now()) })

@@ -86,7 +86,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> Result<(), Exit> {
         config.warnings.iter().for_each(|warning| drop(writeln!(io::stderr(), "{warning}")));
     }
     match command {
-        Command::Serve => server::serve(config, server::routes),
+        Command::Serve => server::serve(config, |_| {}),
         Command::CheckConfig => check_config(&config, out),
         Command::Migrate => {
             let applied = Db::migrate(&config.database)?;

@@ -1,7 +1,10 @@
-//! `Bearer`: a verified, live token within its domain's limit, as a handler's parameter.
+//! [`Bearer`]: a verified token as a handler's parameter.
+//!
+//! The extractors work in every actix-web application that has the [`App`] as data. [`crate::server::serve`] adds routes to
+//! Gatebird's own instead.
 //!
 //! ```no_run
-//! use actix_web::{HttpServer, get, web};
+//! use actix_web::{HttpServer, get};
 //! use gatebird::gate::bearer::Bearer;
 //! use gatebird::{App, Config};
 //!
@@ -22,7 +25,7 @@
 //! }
 //! ```
 //!
-//! Every extractor's future is [`Ready`]: there is no await in which a query could hide.
+//! The future of every extractor is [`Ready`], so that none can query the database.
 
 use std::future::{Ready, ready};
 use std::marker::PhantomData;
@@ -30,11 +33,11 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::http::Method;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpRequest};
 
 use super::address::Address;
+use super::routes::Limit;
 use super::{app, cors, quota, versions};
 use crate::actions::accounts::SignedIn;
 use crate::app::{Actor, App, Caller, TokenGeneration, Who};
@@ -47,8 +50,8 @@ use crate::shares::{Budget, Holder};
 use crate::token::{self, Authentic, Claims, Subject};
 use crate::usage::Kind;
 
-/// Proof of either kind of token. Refuses with 401, with 419 for a token that is only too old, with 429 over the
-/// plan's limit, or, of a user in person whose request is not a safe one (RFC 9110 §9.2.1), over `LIMIT_CHANGES`.
+/// An access token or a user token that is valid, not revoked and within its limit. Otherwise the answer is 401, 419 for a
+/// token that has only expired, or 429 over the [`Limit`] of the route.
 #[derive(Debug)]
 pub struct Bearer {
     token: Arc<Authentic>,
@@ -58,27 +61,27 @@ pub struct Bearer {
 }
 
 impl Bearer {
-    /// The tenant whose data the caller may see, and no other's.
+    /// The tenant whose data the caller may see.
     pub fn tenant(&self) -> UserId {
         self.tenant.id
     }
 
-    /// The tenant as it is now; the claims tell how it was when the token was issued.
+    /// The tenant as it is now. The claims say what it was when the token was issued.
     pub fn user(&self) -> &Tenant {
         &self.tenant
     }
 
-    /// The domain that calls, when it is not the user in person.
+    /// The domain of an access token. `None` for a user token.
     pub fn domain(&self) -> Option<&Domain> {
         self.domain.as_deref()
     }
 
-    /// What the token says.
+    /// The claims of the token.
     pub fn claims(&self) -> &Claims<'static> {
         &self.token.claims
     }
 
-    /// Whether the token carries that scope.
+    /// Whether the token has that scope.
     pub fn allows(&self, scope: &str) -> bool {
         self.token.allows(scope)
     }
@@ -93,7 +96,7 @@ impl Bearer {
         Holder::account(self.address.network(), self.tenant.id)
     }
 
-    /// Who calls, and from where.
+    /// The caller with its address, for the audit log.
     pub(crate) fn actor(&self) -> Actor {
         let who = self.domain.as_ref().map_or(Who::User(self.tenant.id), |domain| Who::Client(domain.id));
         Actor { who, address: self.address.0 }
@@ -111,15 +114,14 @@ impl Bearer {
     }
 
     fn of(req: &HttpRequest) -> Result<Bearer> {
-        let app = app(req)?;
-        Bearer::presented(req, app, None)
+        Bearer::presented(req, app(req)?, None)
     }
 
-    /// The token of a request, if it is for that audience, or, without one, for this server itself. The cheapest check comes
-    /// first, and the limit last, so that a forged token spends nobody's.
+    /// The token of a request. It must be for `audience`, by default for this server. The cheapest check comes first. The limit
+    /// comes last, so that a forged token spends nothing of it.
     ///
     /// # Errors
-    /// As [`Bearer`] says.
+    /// See [`Bearer`].
     pub(crate) fn presented(req: &HttpRequest, app: &App, audience: Option<&str>) -> Result<Bearer> {
         let token = Bearer::authentic(app, presented(req)?)?;
         let subject = token.subject;
@@ -135,9 +137,7 @@ impl Bearer {
         admitted
     }
 
-    /// The bearer of a token of ours, if it is for whom it was presented to, live and within the limit: of the domain; or,
-    /// where a user in person may change something, of the account. By the method, so that no handler can forget it. What ends
-    /// access is free: whoever stole a token could use the limit up and keep the owner from ending that.
+    /// The bearer of a token with a valid signature, if the token is for `audience`, live and within its limit.
     fn admit(req: &HttpRequest, app: &App, token: Arc<Authentic>, audience: Option<&str>) -> Result<Bearer> {
         if !audience.map_or_else(|| token.is_for_us(&app.config), |audience| token.is_for(audience)) {
             return Err(Error::TokenInvalid);
@@ -145,26 +145,26 @@ impl Bearer {
         let bearer = Bearer { address: Address::of(req, &app.config), ..Bearer::in_time(app, token, app.now())? };
         match &bearer.domain {
             Some(domain) => quota::spend(req, app, domain)?,
-            None if req.method().is_safe() || ends_access(req) => {}
-            None => app.spend(Budget::Changes(bearer.tenant()))?,
+            None if Limit::of(req) == Limit::Changes => app.spend(Budget::Changes(bearer.tenant()))?,
+            None => {}
         }
         Ok(bearer)
     }
 
-    /// Judges a token at the time `now`, wherever it came from and whomever it is for.
+    /// Checks a token at the time `now`, whatever its audience.
     ///
     /// # Errors
-    /// When it is not good.
+    /// If it is invalid, revoked or expired.
     pub(crate) fn judge(app: &App, token: &str, now: i64) -> Result<Bearer> {
         Bearer::in_time(app, Bearer::authentic(app, token)?, now)
     }
 
-    /// A token of ours, whatever became of it since.
+    /// Checks the signature and the claims alone.
     fn authentic(app: &App, token: &str) -> Result<Arc<Authentic>> {
         token::verify(token, &app.directory.keyring(), &app.config, app.now()).ok_or(Error::TokenInvalid)
     }
 
-    /// The bearer of a token that is live, and last of all not expired.
+    /// The bearer of a live token that has not expired. A revoked token is refused as such, even if it has expired as well.
     fn in_time(app: &App, token: Arc<Authentic>, now: i64) -> Result<Bearer> {
         let bearer = Bearer::live(app, token)?;
         match bearer.token.has_expired(now) {
@@ -173,8 +173,9 @@ impl Bearer {
         }
     }
 
-    /// Finds the token's owner, and refuses one that is gone, suspended or past the token's generation, and a token that
-    /// was itself revoked. A generation that this node has not heard of yet is a later one: another node issued the token.
+    /// Finds the owner of a token. Refuses if the owner is deleted, suspended or of a later generation, or if the token itself
+    /// is revoked. A token of a later generation than the owner's is good: another node issued it, and this node has not read
+    /// the change yet.
     fn live(app: &App, token: Arc<Authentic>) -> Result<Bearer> {
         let (tenant, domain, generation) = match token.subject {
             Subject::Domain(id) => {
@@ -197,7 +198,7 @@ impl Bearer {
         }
     }
 
-    /// The refusal of a good token for something else, which is counted as the domain's.
+    /// Counts the refusal of a valid token as its domain's, and returns it.
     pub(crate) fn refused(&self, req: &HttpRequest, error: Error) -> Error {
         if let (Some(domain), Ok(app)) = (&self.domain, app(req)) {
             app.refused(domain.id, &error);
@@ -205,7 +206,7 @@ impl Bearer {
         error
     }
 
-    /// Counts a request that is refused whoever calls, if its token says whose it is.
+    /// Counts a request that is refused whatever its token, if the token is a domain's.
     pub(super) fn count_refused(req: &HttpRequest, app: &App, error: &Error) {
         let token = presented(req).and_then(|token| Bearer::authentic(app, token));
         if let Ok(Subject::Domain(id)) = token.map(|token| token.subject) {
@@ -215,19 +216,13 @@ impl Bearer {
         }
     }
 
-    /// The token's id and `exp`, which is what a revocation needs.
+    /// The token's id and `exp`, for a revocation.
     pub(crate) fn revocable(&self) -> (TokenId, i64) {
         (self.token.id, self.token.claims.exp)
     }
 }
 
-/// Whether a request of a user in person deletes something, of which there is only so much; changes the password, which has
-/// `LIMIT_PASSWORDS`; or signs out, after which the token is no good.
-fn ends_access(req: &HttpRequest) -> bool {
-    req.method() == Method::DELETE || ["/v1/me/password", "/v1/signout"].contains(&req.match_info().as_str())
-}
-
-/// The token in the one `Authorization` header: `Bearer <token>`, the scheme in any case, or the bare token.
+/// The token in the only `Authorization` header: `Bearer <token>`, the scheme in any case, or the token alone.
 fn presented(req: &HttpRequest) -> Result<&str> {
     let mut headers = req.headers().get_all(AUTHORIZATION);
     let header = headers.next().ok_or(Error::TokenMissing)?;
@@ -252,7 +247,7 @@ impl FromRequest for Bearer {
     }
 }
 
-/// Proof of a person: only this manages domains and the account. A client's token is refused with 403.
+/// A user token. Routes that manage domains and the account take no other. An access token is refused with 403.
 #[derive(Debug)]
 pub struct UserToken(Bearer);
 
@@ -284,7 +279,7 @@ impl Deref for UserToken {
     }
 }
 
-/// Proof of a domain. A user's token is refused with 403.
+/// An access token of a domain. A user token is refused with 403.
 #[derive(Debug)]
 pub struct AccessToken {
     bearer: Bearer,
@@ -292,7 +287,7 @@ pub struct AccessToken {
 }
 
 impl AccessToken {
-    /// The domain that calls.
+    /// The calling domain.
     pub fn domain(&self) -> &Domain {
         &self.domain
     }
@@ -323,9 +318,9 @@ impl Deref for AccessToken {
     }
 }
 
-/// A scope that a handler can demand.
+/// A scope that a handler can demand with [`Scoped`].
 pub trait Scope {
-    /// As the token's `scope` spells it.
+    /// The name in the token's `scope`, and in the setting `SCOPES`.
     const NAME: &'static str;
 }
 
@@ -345,7 +340,7 @@ impl Scope for PostsWrite {
     const NAME: &'static str = "posts:write";
 }
 
-/// Proof of a token of either kind that carries the scope `S`; without it the answer is 403.
+/// An access token or a user token with the scope `S`. A token without the scope is refused with 403.
 #[derive(Debug)]
 pub struct Scoped<S>(Bearer, PhantomData<S>);
 

@@ -77,7 +77,7 @@ impl FromRequest for Client {
     }
 }
 
-/// An authenticated client at an endpoint that accepts forms only. The request is not counted yet.
+/// An authenticated client at an endpoint that accepts forms only.
 #[derive(Debug)]
 pub struct FormClient {
     live: ActiveClient,
@@ -101,14 +101,6 @@ impl FormClient {
             token: None,
         };
         Revoker { domain, user, caller }
-    }
-
-    /// Takes one request from the limit of the domain's plan.
-    ///
-    /// # Errors
-    /// If the domain is over its limit.
-    pub fn spend(&self, req: &HttpRequest, app: &App) -> Result<()> {
-        quota::spend(req, app, &self.live.domain).inspect_err(|error| app.refused(self.id(), error))
     }
 
     /// Records that the client revoked a token with this `exp`.
@@ -138,7 +130,9 @@ impl FromRequest for FormClient {
             let form = Form::parse(&bytes)?;
             let Proven { live, proof } = proven(&req, app, address, form.credentials(&req))?;
             note_use(app, &live, &proof, address)?;
-            Ok(FormClient { live, address, form })
+            let client = FormClient { live, address, form };
+            quota::spend(&req, app, &client.live.domain).inspect_err(|error| app.refused(client.id(), error))?;
+            Ok(client)
         }
         .boxed_local()
     }

@@ -1,12 +1,12 @@
-//! Which web page may read an answer (CORS, Fetch standard §3.3): one of the host of the very domain whose token or secret
-//! the request has, and no other. Servers send no `Origin` and get no header of these.
+//! Which web page may read an answer (CORS, Fetch standard §3.3). An answer to a request with a domain's token or secret is
+//! for pages of that domain's host only. Servers send no `Origin` and get none of these headers.
 //!
-//! A pre-flight carries neither token nor secret, and a refusal may come before either is known: those are for the pages
-//! of every registered host. They say nothing that a stranger could not find out. A pre-flight is answered only for a route
-//! that takes a domain's token or secret, so that no page signs its visitors in. Public documents are for every page.
+//! A pre-flight carries no credentials, and a request may be refused before its domain is known. Pages of every registered
+//! host may read those answers, which tell them nothing secret. Only a route that takes credentials of domains answers a
+//! pre-flight, so that no page signs its visitors in. Pages of every origin may read public documents.
 //!
-//! At `/verify`, a pre-flight is the one for an API behind a reverse proxy, which sends it here instead of to the API. A
-//! proxy that asks whether a pre-flight may go on is answered as for any request, since some proxies take 204 for a yes.
+//! A pre-flight of `/verify` belongs to an API behind a reverse proxy, which forwards pre-flights here instead of to the API.
+//! A proxy that asks whether a pre-flight may pass gets the usual answer, because some proxies treat every 2xx as a yes.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
 use super::forwarded;
-use super::routes::{FOR_PROXIES, Pages, Route};
+use super::routes::{Kind, Pages, Route};
 use crate::app::App;
 use crate::directory::Domain;
 use crate::error::{Error, Result};
@@ -26,44 +26,45 @@ use crate::host::Host;
 use crate::id::DomainId;
 use crate::locale::Message;
 
-/// What a page may send beside what every page may.
+/// Headers that a page may send beside the safelisted ones (Fetch standard §2.2.2).
 const REQUEST_HEADERS: HeaderValue =
     HeaderValue::from_static("authorization, content-type, accept-language, if-match, x-request-id");
-/// What a page may read beside what every page may.
+/// Headers that a page may read beside the safelisted ones.
 const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
     "ETag, X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, X-Secret-Expires, WWW-Authenticate, Deprecation, Sunset, Link",
 );
-/// Seconds that a browser may remember a pre-flight.
+/// Seconds for which a browser may cache a pre-flight.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
-/// What a page may send to an API behind a proxy. The wildcard does not cover `Authorization` (Fetch standard §3.3.5).
+/// Headers that a page may send to an API behind a proxy. The wildcard does not cover `Authorization` (Fetch standard §3.3.5).
 const REQUEST_HEADERS_BEHIND_PROXY: HeaderValue =
     HeaderValue::from_static("authorization, content-type, accept-language, if-match, x-request-id, *");
-/// Only the API knows which of these it has.
+/// All methods that an API behind a proxy may have.
 const METHODS_BEHIND_PROXY: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
-/// The origin that stands for every page.
+/// Stands for every origin.
 const EVERY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 
 /// The web page behind a request that has an `Origin`.
 pub(super) struct Page {
-    /// `null`, which is nobody's, where there is more than one or one that is no text.
+    /// `null`, which no domain has, if the request has several origins or one that is not ASCII.
     origin: HeaderValue,
     caller: Caller,
 }
 
-/// The domain whose token or secret the request has, once an extractor has found out; inside, `None` when it is not live.
+/// The domain whose token or secret the request has. An extractor sets it; `None` inside if the domain is not active.
 #[derive(Clone, Default)]
 struct Caller(Rc<OnceCell<Option<Arc<Domain>>>>);
 
-/// Tells whose token or secret a request has, whatever becomes of it. Does nothing for a request without an `Origin`.
+/// Notes the domain whose token or secret a request has, even if the request is refused later. Does nothing for a request
+/// without an `Origin`.
 pub(super) fn note(req: &HttpRequest, app: &App, id: &DomainId) {
     if let Some(Caller(caller)) = req.extensions().get() {
-        // There is one proof in a request, so this is the first.
+        // A request has one domain.
         caller.get_or_init(|| app.directory.by_id(id).map(|live| live.domain));
     }
 }
 
 impl Page {
-    /// The page of a request, if it comes from one; from here on, [`note`] tells of it.
+    /// The page that sent a request. [`note`] finds it in the request's extensions.
     pub(super) fn of(req: &ServiceRequest) -> Option<Page> {
         let mut origins = req.headers().get_all(header::ORIGIN);
         let origin = origins.next()?;
@@ -80,18 +81,18 @@ impl Page {
         if !asks {
             return None;
         }
-        let origin = match route.pages {
+        let origin = match route.pages() {
             Pages::None => return None,
             Pages::All => EVERY_ORIGIN,
             Pages::OfDomains if app.directory.has_active_host(self.origin()) => self.origin.clone(),
             Pages::OfDomains => return Some(Err(self.unknown(app))),
         };
-        let (methods, headers) = match route.pattern {
-            FOR_PROXIES if req.match_info().as_str() != FOR_PROXIES || forwarded::is_question(req.headers()) => {
-                return None;
-            }
-            FOR_PROXIES => (METHODS_BEHIND_PROXY, REQUEST_HEADERS_BEHIND_PROXY),
-            _ => (HeaderValue::try_from(route.methods()).expect("methods are ASCII"), REQUEST_HEADERS),
+        let (methods, headers) = if !route.is(Kind::ProxyCheck) {
+            (HeaderValue::try_from(route.methods()).expect("methods are ASCII"), REQUEST_HEADERS)
+        } else if forwarded::has_appended_path(req.request()) || forwarded::is_question(req.headers()) {
+            return None;
+        } else {
+            (METHODS_BEHIND_PROXY, REQUEST_HEADERS_BEHIND_PROXY)
         };
         let answer = HttpResponse::NoContent()
             .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, origin))
@@ -102,7 +103,7 @@ impl Page {
         Some(Ok(answer))
     }
 
-    /// Lets the page read an answer of that status, if it may.
+    /// Lets the page read an answer, if it may.
     pub(super) fn allow(&self, app: &App, status: StatusCode, headers: &mut HeaderMap) {
         let allowed = match self.caller.0.get() {
             Some(Some(domain)) => Host::from_stored(domain.host.to_string()).matches_origin(self.origin()),
@@ -127,7 +128,7 @@ impl Page {
     }
 }
 
-/// Lets every page read an answer.
+/// Lets pages of every origin read an answer.
 pub(super) fn allow_every_page(headers: &mut HeaderMap) {
     expose(EVERY_ORIGIN, headers);
 }
@@ -137,8 +138,8 @@ fn expose(origin: HeaderValue, headers: &mut HeaderMap) {
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, RESPONSE_HEADERS);
 }
 
-/// Whether a browser sent a request, and not a server. The first header alone does not tell: the `fetch` of Node.js has it
-/// too (`Sec-Fetch-Mode: cors`), but none of the others.
+/// Whether a browser sent a request. `Sec-Fetch-Mode` alone is no evidence: the `fetch` of Node.js sends it as well, but none
+/// of the other headers.
 pub(super) fn is_from_browser(headers: &HeaderMap) -> bool {
     const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
     const OTHERS: [HeaderName; 3] =

@@ -1,5 +1,5 @@
-//! The middleware around every request: request id, answers to errors in the caller's language, security headers,
-//! counters, access log, and a 500 instead of a dropped connection when a handler panics.
+//! The middleware around every route: request id, answers to errors in the caller's language, security headers, counters,
+//! access log, and a 500 instead of a dropped connection when a handler panics.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -28,8 +28,8 @@ use super::address::Address;
 use super::bearer::Bearer;
 use super::cors::{self, Page};
 use super::quota;
-use super::routes::{Pages, Route, Routes};
-use super::versions::Ending;
+use super::routes::{Credentials, Kind, Operation, Pages, Route};
+use super::versions::{self, Ending};
 use crate::app::App;
 use crate::config::{AccessLog, Config};
 use crate::connections::{Exchange, Refusal};
@@ -41,57 +41,50 @@ use crate::shares::{Budget, Network};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Bytes of a body that a connection copies at once.
+/// In bytes.
 const PART_SIZE: usize = 8 * 1024;
 
-/// What is answered even where nothing else can be.
-const STATUS: [&str; 2] = ["/healthz", "/readyz"];
-
-/// What has to be known of a request after it has been handed on.
-struct Seen<'a> {
+/// The facts about a request that are needed after the request was handed on.
+struct Seen {
     started: Instant,
     id: HeaderValue,
     locale: Locale,
     method: &'static str,
-    route: &'static str,
-    pages: Pages,
-    /// The path, only where no route tells it, and the client's address: for the log.
+    /// `None` where no path matches.
+    route: Option<Rc<Route>>,
+    /// For the log, and only where no route has the path.
     path: Option<String>,
+    /// For the log.
     client: Option<IpAddr>,
-    /// The web page that it came from, if it did.
+    /// The web page that sent the request.
     page: Option<Page>,
-    /// The end of the API's version, if it has been set.
-    ending: Option<&'a Ending>,
+    /// The end of the version of the API, if one is set.
+    ending: Option<Arc<Ending>>,
 }
 
-/// Wraps every route; use it with `actix_web::middleware::from_fn`.
+/// Wraps a route, or the service that answers where no route matches.
 ///
 /// # Errors
-/// Only for a handler that panicked, as a complete 500.
-pub async fn observe<B: MessageBody + 'static>(
+/// A complete answer of 500, for a handler that panicked.
+pub(crate) async fn observe(
     mut req: ServiceRequest,
-    next: Next<B>,
+    next: Next<BoxBody>,
 ) -> std::result::Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let (Some(app), Some(routes)) = (req.app_data::<web::Data<App>>(), req.app_data::<web::Data<Routes>>()) else {
-        return Err(Error::internal("web::Data<App> or web::Data<Routes> is missing from app_data").into());
+    let Some(app) = req.app_data::<web::Data<App>>().cloned() else {
+        return Err(Error::internal("web::Data<App> is missing from app_data").into());
     };
-    let (app, routes) = (app.clone(), routes.clone());
-    // As the router reads it, or `/v%31/token` would be a way around what is decided here.
-    let path = req.match_info().as_str();
-    let route = routes.find(path);
-    let seen = Seen::of(&req, &app, route, routes.ending(path));
-    if let Some(answer) = seen.without_handler(&app, &req, route) {
+    let seen = Seen::of(&req, &app);
+    if let Some(answer) = seen.without_handler(&app, &req) {
         let mut response = req.into_response(answer.unwrap_or_else(|error| seen.answer(&app, &error)));
         seen.finish(&app, response.response_mut());
         return Ok(response);
     }
-    // A path without a route here can be one of the program's own.
-    if route.map_or(req.method() == Method::HEAD, |route| route.is_handled_as_get(req.method())) {
-        req.head_mut().method = Method::GET;
+    if let Some(operation) = seen.operation(&req) {
+        req.head_mut().method = operation.method.clone();
     }
     match AssertUnwindSafe(next.call(req)).catch_unwind().await {
         Ok(Ok(response)) => {
-            let mut response = response.map_into_boxed_body().map_body(|_, body| in_parts(body));
+            let mut response = response.map_body(|_, body| in_parts(body));
             if let Some(error) = response.response().error() {
                 let answer = seen.answer_any(&app, error);
                 response = response.into_response(answer);
@@ -108,26 +101,34 @@ pub async fn observe<B: MessageBody + 'static>(
     }
 }
 
-impl<'a> Seen<'a> {
-    fn of(req: &ServiceRequest, app: &App, route: Option<&Route>, ending: Option<&'a Ending>) -> Seen<'a> {
+impl Seen {
+    fn of(req: &ServiceRequest, app: &App) -> Seen {
+        let route = req.app_data::<Rc<Route>>().cloned();
         let logged = app.config.access_log != AccessLog::Off;
         Seen {
             started: Instant::now(),
             id: request_id(req.headers()),
             locale: super::locale(req.request(), app),
             method: known_method(req.method()),
-            // One word for all paths that match none, so that nobody can make labels.
-            route: route.map_or("unmatched", |route| route.pattern),
-            pages: route.map_or(Pages::None, |route| route.pages),
             path: (logged && route.is_none()).then(|| masked(req.path())),
             client: logged.then(|| Address::of(req.request(), &app.config).0).flatten(),
             page: Page::of(req),
-            ending,
+            ending: versions::ending(req.request()),
+            route,
         }
     }
 
-    /// What is answered before a handler is looked for.
-    fn without_handler(&self, app: &App, req: &ServiceRequest, route: Option<&Route>) -> Option<Result<HttpResponse>> {
+    /// The route as metrics and logs name it. All paths without a route have one name: clients must not be able to add labels.
+    fn label(&self) -> &'static str {
+        self.route.as_ref().map_or("unmatched", |route| route.path)
+    }
+
+    fn operation(&self, req: &ServiceRequest) -> Option<&Operation> {
+        self.route.as_ref()?.operation(req.method())
+    }
+
+    /// The answer to a request that needs no handler.
+    fn without_handler(&self, app: &App, req: &ServiceRequest) -> Option<Result<HttpResponse>> {
         if let Some(refusal) = req.conn_data::<Rc<Exchange>>().and_then(|exchange| exchange.refusal()) {
             if refusal == Refusal::Malformed {
                 app.metrics.malformed_heads.inc();
@@ -136,30 +137,29 @@ impl<'a> Seen<'a> {
             log::debug!("refused the head of request {} from {peer}: {refusal}", self.id());
             return Some(Err(of_connection(refusal)));
         }
-        if app.directory.is_stale() && !route.is_some_and(|route| STATUS.contains(&route.pattern)) {
+        if app.directory.is_stale() && !self.route.as_ref().is_some_and(|route| route.is(Kind::Status)) {
             return Some(Err(Error::Busy));
         }
-        let route = route?;
-        // Before the sunset is looked at: a page that may not ask could not read that the version is gone.
+        let route = self.route.as_ref()?;
+        // Before the sunset: a page that may not ask could not read that the version is gone.
         if let Some(answer) = self.page.as_ref().and_then(|page| page.preflight(req, app, route)) {
             return Some(answer);
         }
-        // Whose secret a token request has, its body tells: that one is refused once this is counted.
-        let tells_later = route.pattern == "/v1/token" && req.method() == Method::POST;
-        if !tells_later && self.ending.is_some_and(|ending| ending.is_over(app.now())) {
-            // Those who still call are the ones that the operator wants to know.
+        let operation = self.operation(req);
+        // A secret is in the body. Its extractor counts the request as the domain's, and then refuses it.
+        let has_secret = operation.is_some_and(|operation| operation.credentials == Credentials::Secret);
+        if !has_secret && self.ending.as_ref().is_some_and(|ending| ending.is_over(app.now())) {
             Bearer::count_refused(req.request(), app, &Error::Sunset);
             return Some(Err(Error::Sunset));
         }
-        // Here and not by the router, which would go on to a pattern: `PUT /v1/posts/my` is no `/v1/posts/{id}`.
-        route.refusal(req.method()).map(|allow| Err(Error::Method(allow)))
+        operation.is_none().then(|| Err(Error::Method(route.methods())))
     }
 
     fn id(&self) -> &str {
         self.id.to_str().unwrap_or_default()
     }
 
-    /// The answer to an error of ours or of the framework.
+    /// The answer to an error of a handler or of the framework.
     fn answer_any(&self, app: &App, error: &actix_web::Error) -> HttpResponse {
         match error.as_error::<Error>() {
             Some(error) => self.answer(app, error),
@@ -167,11 +167,11 @@ impl<'a> Seen<'a> {
         }
     }
 
-    /// The answer to an error, which is counted, and logged if it is ours.
+    /// The answer to an error. Counts it, and logs its cause if it is a bug or a fault of the server.
     fn answer(&self, app: &App, error: &Error) -> HttpResponse {
         app.metrics.refused(error.reason());
         if let Some(cause) = error.cause() {
-            log::error!("{} {} failed, request {}: {cause}", self.method, self.route, self.id());
+            log::error!("{} {} failed, request {}: {cause}", self.method, self.label(), self.id());
         }
         let mut answer = error.answer(self.locale, Some(self.id()));
         answer.extensions_mut().insert(error.reason());
@@ -186,16 +186,16 @@ impl<'a> Seen<'a> {
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, self.id.clone());
         secure(headers, &app.config);
-        match (self.pages, &self.page) {
-            (Pages::All, _) => cors::allow_every_page(headers),
+        match (self.route.as_ref().map(|route| route.pages()), &self.page) {
+            (Some(Pages::All), _) => cors::allow_every_page(headers),
             (_, Some(page)) => page.allow(app, status, headers),
             (_, None) => {}
         }
-        if let Some(ending) = self.ending {
+        if let Some(ending) = &self.ending {
             ending.announce(app.now(), headers);
         }
         let took = self.started.elapsed();
-        app.metrics.answered(self.route, self.method, status.as_u16(), took);
+        app.metrics.answered(self.label(), self.method, status.as_u16(), took);
         let wanted = match app.config.access_log {
             AccessLog::All => true,
             AccessLog::Errors => status.as_u16() >= 400,
@@ -211,7 +211,7 @@ impl<'a> Seen<'a> {
         InternalError::from_response("answered", answer).into()
     }
 
-    /// Writes a line, or, where the network has used up its share of the log, counts it.
+    /// Writes a line. Over the network's share of the log, the line is counted instead.
     fn log(&self, app: &App, response: &HttpResponse, took: Duration) {
         let status = response.status();
         let refused = status.is_client_error() || status.is_server_error();
@@ -224,7 +224,7 @@ impl<'a> Seen<'a> {
         }
         logging::access(json!({
             "method": self.method,
-            "route": self.route,
+            "route": self.label(),
             "path": self.path,
             "status": status.as_u16(),
             "reason": response.extensions().get::<Reason>().map(|reason| reason.as_str()),
@@ -235,7 +235,7 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Large bodies are given to the connection in parts: it copies each of them before it writes it.
+/// Splits a large body: the connection copies each part before it writes the part.
 fn in_parts(body: BoxBody) -> BoxBody {
     match body.size() {
         BodySize::Sized(size) if size > PART_SIZE as u64 => match body.try_into_bytes() {
@@ -246,7 +246,7 @@ fn in_parts(body: BoxBody) -> BoxBody {
     }
 }
 
-/// A whole body, handed on in parts of [`PART_SIZE`].
+/// A body in parts of [`PART_SIZE`].
 struct Parts(Bytes);
 
 impl MessageBody for Parts {
@@ -265,7 +265,7 @@ impl MessageBody for Parts {
     }
 }
 
-/// Headers that every answer has. What a handler set already stays.
+/// Adds the headers that every answer has. The handler's own `Cache-Control` stays.
 fn secure(headers: &mut HeaderMap, config: &Config) {
     let fixed = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -284,8 +284,8 @@ fn secure(headers: &mut HeaderMap, config: &Config) {
     }
 }
 
-/// The caller's id if it is well-formed, so that a request can be followed through several services; else a new one. It
-/// goes into the log, so a credential that somebody put there is not well-formed.
+/// The id that the client sent, so that a request can be followed through several services, or a new one. The id is logged,
+/// so one that contains a credential is replaced.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let well_formed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let given = headers.get(&REQUEST_ID).filter(|value| {
@@ -295,12 +295,12 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     given.cloned().unwrap_or_else(new_request_id)
 }
 
-/// Whether a client secret, or the beginning of a token, stands in there.
+/// Whether a text contains a client secret or the beginning of a token.
 fn has_credential(text: &str) -> bool {
     text.contains("gbs_") || text.contains("eyJ")
 }
 
-/// Unique, not secret: a random number of this process and a running one.
+/// A random number of this process and the number of the request. Unique, not secret.
 fn new_request_id() -> HeaderValue {
     static PROCESS: LazyLock<u32> = LazyLock::new(|| {
         let mut random = [0; 4];
@@ -309,11 +309,12 @@ fn new_request_id() -> HeaderValue {
     });
     static REQUESTS: AtomicU64 = AtomicU64::new(1);
     let mut id = String::with_capacity(24);
-    write!(id, "{:08x}-{:x}", *PROCESS, REQUESTS.fetch_add(1, Ordering::Relaxed)).expect("a String takes everything");
+    write!(id, "{:08x}-{:x}", *PROCESS, REQUESTS.fetch_add(1, Ordering::Relaxed))
+        .expect("writing to a String cannot fail");
     HeaderValue::try_from(id).expect("hexadecimal is a header value")
 }
 
-/// The answer to a request that its connection refused.
+/// The error of a request whose head the connection refused.
 fn of_connection(refusal: Refusal) -> Error {
     match refusal {
         Refusal::HeadTooLarge => Error::HeadTooLarge,
@@ -322,7 +323,7 @@ fn of_connection(refusal: Refusal) -> Error {
     }
 }
 
-/// Errors that the framework made by itself, before or instead of a handler.
+/// The error of a request that actix-web refused without a handler.
 fn of_framework(error: &actix_web::Error) -> Error {
     match error.as_response_error().status_code() {
         StatusCode::NOT_FOUND => Error::NotFound(Message::NotFound),
@@ -339,7 +340,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("of an unknown kind")
 }
 
-/// One word for all methods that no route has, so that nobody can make labels.
+/// The method as metrics and logs name it. All others have one name: clients must not be able to add labels.
 fn known_method(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
@@ -353,7 +354,7 @@ fn known_method(method: &Method) -> &'static str {
     }
 }
 
-/// A path for the log: segments that could be a secret or a token that somebody put there are not written.
+/// A path for the log, without the segments that could be a secret or a token.
 fn masked(path: &str) -> String {
     let short: String = path.chars().take(200).collect();
     let segments = short.split('/').map(|segment| match segment.len() > 24 || has_credential(segment) {

@@ -6,6 +6,7 @@ use actix_web::dev::ServiceResponse;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpMessage, HttpRequest};
 
+use super::routes::Limit;
 use crate::app::App;
 use crate::directory::Domain;
 use crate::error::{Error, Result};
@@ -20,9 +21,9 @@ struct Quota {
     left: Left,
 }
 
-/// Takes one request from the limit of the domain's plan.
+/// Takes one request from the limit of the domain's plan, if the route counts to it.
 pub(super) fn spend(req: &HttpRequest, app: &App, domain: &Domain) -> Result<()> {
-    let Some(rule) = app.config.limits.of(domain.plan) else {
+    let Some(rule) = app.config.limits.of(domain.plan).filter(|_| Limit::of(req) != Limit::None) else {
         return Ok(());
     };
     let now = app.steady_now();

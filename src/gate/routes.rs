@@ -1,155 +1,235 @@
-//! The routes as data, read from the OpenAPI document that the registration of the handlers wrote: for labels, for telling
-//! a wrong method from a wrong path, and for deciding which web pages may call what.
+//! Routes with their facts: which credentials a route takes, which limit a request counts to, and what kind of route it is.
+//! The middleware, the extractors and the OpenAPI document read the facts here. The table of all routes is in
+//! [`crate::server`].
 
-use std::collections::HashMap;
+use std::iter;
+use std::rc::Rc;
+use std::sync::Arc;
 
-use actix_web::dev::ResourceDef;
 use actix_web::http::Method;
-use actix_web::web::Bytes;
-use utoipa::openapi::path::Operation;
-use utoipa::openapi::security::SecurityRequirement;
-use utoipa::openapi::{OpenApi, PathItem};
+use actix_web::middleware::from_fn;
+use actix_web::{FromRequest, Handler, HttpRequest, Resource, Responder, web};
+use utoipa::OpenApi;
 
-use super::versions::{Ending, Version};
-use crate::config::Config;
+use super::forwarded::APPENDED_PATH;
+use super::observe::observe;
 
-/// The tag of documents that everybody may read.
-pub const PUBLIC_DOCUMENTS: &str = "documents";
-/// The tag of routes that take a domain's secret or token and are about nothing else.
-const FOR_CLIENTS: &str = "token";
-
-/// Where reverse proxies ask. They keep the method of the request that they ask about, and some append its path.
-pub(crate) const FOR_PROXIES: &str = "/verify";
-
-/// Whose web pages may call a route.
+/// The credentials that a route takes. The handler's parameters check them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pages {
-    /// None: the route takes no credential that a domain has.
+pub enum Credentials {
+    /// None, or some that only the handler checks, such as a password.
+    Anonymous,
+    /// A client secret in a JSON body.
+    Secret,
+    /// Client credentials by HTTP Basic or in a form (RFC 6749 §2.3.1, RFC 7523 §2.2).
+    Client,
+    /// An access token or a user token.
+    Token,
+    /// An access token or a user token with this scope.
+    Scoped(&'static str),
+    /// A user token.
+    UserToken,
+}
+
+/// The limit that a request counts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// None of the following. The handler may have a limit of its own.
     None,
-    /// Those of the domains: the route takes their access tokens or secrets.
+    /// The plan's limit of the calling domain.
+    Plan,
+    /// The plan's limit of the calling domain, or `LIMIT_CHANGES` of the calling user.
+    Changes,
+}
+
+/// What a route is for, where that changes how it is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Served like most.
+    Plain,
+    /// A public document. Web pages of every origin may read it.
+    Document,
+    /// The state of this node. It is answered even when the database is older than what the node has seen of it, which ends
+    /// everything else.
+    Status,
+    /// A question of a reverse proxy about a request. Proxies keep the method of that request, and some append its path: the
+    /// route has every method, and all paths below its own. Proxies know no refusals but 401 and 403.
+    ProxyCheck,
+}
+
+/// One method of one path, with its handler and its facts.
+#[derive(Clone)]
+pub struct Operation {
+    /// GET serves HEAD as well.
+    pub method: Method,
+    /// A pattern of actix-web, such as `/v1/posts/{id}`.
+    pub path: &'static str,
+    pub(crate) credentials: Credentials,
+    pub(crate) limit: Limit,
+    pub(crate) kind: Kind,
+    /// A document that describes this operation alone.
+    pub(crate) description: Option<fn() -> utoipa::openapi::OpenApi>,
+    /// Makes the handler of a worker.
+    handler: Arc<dyn Fn() -> actix_web::Route + Send + Sync>,
+}
+
+impl Operation {
+    /// Sets the limit. By default, a safe method (RFC 9110 §9.2.1) and DELETE count to [`Limit::Plan`], every other method to
+    /// [`Limit::Changes`].
+    pub fn limit(&mut self, limit: Limit) -> &mut Operation {
+        self.limit = limit;
+        self
+    }
+
+    /// Sets the kind. The default is [`Kind::Plain`].
+    pub fn kind(&mut self, kind: Kind) -> &mut Operation {
+        self.kind = kind;
+        self
+    }
+
+    /// Describes the operation in `/openapi.json`, where it is absent by default. `D` must list one handler in its
+    /// `paths(...)`, with the method of the route. The route's path and credentials replace those of the description.
+    pub fn describe<D: OpenApi>(&mut self) -> &mut Operation {
+        self.description = Some(D::openapi);
+        self
+    }
+}
+
+/// The routes of a server, in the order in which the router compares paths.
+#[derive(Default)]
+pub struct Routes {
+    operations: Vec<Operation>,
+    data: Vec<Box<AddData>>,
+}
+
+type AddData = dyn Fn(&mut web::ServiceConfig) + Send + Sync;
+
+impl Routes {
+    /// Adds a handler. `path` is a pattern of actix-web, such as `/orders/{id}`. `credentials` must be those that the
+    /// handler's parameters check.
+    pub fn add<H, P>(
+        &mut self,
+        method: Method,
+        path: &'static str,
+        handler: H,
+        credentials: Credentials,
+    ) -> &mut Operation
+    where
+        H: Handler<P, Output: Responder + 'static> + Send + Sync,
+        P: FromRequest + 'static,
+    {
+        let guard = method.clone();
+        self.operations.push(Operation {
+            limit: Limit::of_method(&method),
+            method,
+            path,
+            credentials,
+            kind: Kind::Plain,
+            description: None,
+            handler: Arc::new(move || web::method(guard.clone()).to(handler.clone())),
+        });
+        self.operations.last_mut().expect("one was pushed")
+    }
+
+    /// Adds data for handlers and extractors, such as a [`web::Data`]; see [`actix_web::App::app_data`].
+    pub fn app_data(&mut self, data: impl Clone + Send + Sync + 'static) {
+        self.data.push(Box::new(move |config| {
+            config.app_data(data.clone());
+        }));
+    }
+
+    /// All operations, in their order.
+    pub fn operations(&self) -> impl Iterator<Item = &Operation> {
+        self.operations.iter()
+    }
+
+    /// Adds the routes to the actix-web application of a worker, each inside the middleware.
+    pub(crate) fn register(&self, config: &mut web::ServiceConfig) {
+        self.data.iter().for_each(|add| add(config));
+        for route in self.by_path().into_iter().map(Rc::new) {
+            let below = route.is(Kind::ProxyCheck).then(|| format!("{}/{{{APPENDED_PATH}:.*}}", route.path));
+            for pattern in iter::once(route.path.to_owned()).chain(below) {
+                let resource = web::resource(pattern).app_data(Rc::clone(&route));
+                let handlers = route.operations.iter().map(|operation| (operation.handler)());
+                config.service(handlers.fold(resource, Resource::route).wrap(from_fn(observe)));
+            }
+        }
+    }
+
+    fn by_path(&self) -> Vec<Route> {
+        let mut routes: Vec<Route> = Vec::new();
+        for operation in self.operations.iter().cloned() {
+            match routes.iter_mut().find(|route| route.path == operation.path) {
+                Some(route) => route.operations.push(operation),
+                None => routes.push(Route { path: operation.path, operations: vec![operation] }),
+            }
+        }
+        routes
+    }
+}
+
+/// The operations of one path. A request has the route that the router chose in its application data.
+pub(super) struct Route {
+    pub(super) path: &'static str,
+    operations: Vec<Operation>,
+}
+
+/// Web pages that may call a route.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pages {
+    /// None, so that no page signs its visitors in.
+    None,
+    /// Those of the domains.
     OfDomains,
-    /// All: the route is a public document.
+    /// All.
     All,
 }
 
-/// One path pattern with the methods that it has.
-#[derive(Debug)]
-pub struct Route {
-    /// Such as `/v1/posts/{id}`.
-    pub pattern: &'static str,
-    methods: Vec<&'static str>,
-    matcher: ResourceDef,
-    pub(super) pages: Pages,
-}
-
-/// All routes, and the document that describes them.
-#[derive(Debug)]
-pub struct Routes {
-    /// The document as JSON.
-    pub document: Bytes,
-    routes: Vec<Route>,
-    /// Routes without parameters, which are the hot ones.
-    plain: HashMap<&'static str, usize>,
-    /// The end of version 1, if it has been set.
-    ending: Option<Ending>,
-}
-
-impl Routes {
-    /// Reads the routes of that document. Called once per process: the patterns live as long as it.
-    pub fn of(document: &OpenApi, config: &Config) -> Routes {
-        let json = document.to_json().expect("the document is plain data");
-        let routes: Vec<Route> = document
-            .paths
-            .paths
-            .iter()
-            .map(|(path, item)| Route {
-                pattern: Box::leak(path.clone().into_boxed_str()),
-                methods: methods(item),
-                matcher: ResourceDef::new(path.as_str()),
-                pages: pages(item),
-            })
-            .collect();
-        let plain = routes.iter().enumerate().filter(|(_, route)| !route.pattern.contains('{'));
-        Routes {
-            plain: plain.map(|(index, route)| (route.pattern, index)).collect(),
-            document: json.into(),
-            ending: Ending::of_v1(config),
-            routes,
-        }
-    }
-
-    /// The end of the version that a path belongs to, if it has been set.
-    pub fn ending(&self, path: &str) -> Option<&Ending> {
-        let ending = self.ending.as_ref()?;
-        Version::of_path(path).map(|Version::V1| ending)
-    }
-
-    /// The route of a path, whatever the method.
-    pub fn find(&self, path: &str) -> Option<&Route> {
-        match self.plain.get(path) {
-            Some(index) => self.routes.get(*index),
-            None if is_below(path, FOR_PROXIES) => self.find(FOR_PROXIES),
-            None => self.routes.iter().find(|route| route.matcher.is_match(path)),
-        }
-    }
-}
-
 impl Route {
-    /// The value of `Allow`, if the route has no such method.
-    pub fn refusal(&self, method: &Method) -> Option<String> {
-        let is_known = self.pattern == FOR_PROXIES || self.methods.contains(&method.as_str());
-        (!is_known).then(|| self.methods())
-    }
-
-    /// The methods that it has, as a list for a header.
-    pub fn methods(&self) -> String {
-        self.methods.join(", ")
-    }
-
-    /// Whether the handler of GET answers that method as well. The answer to HEAD loses its body on its way to the client
+    /// The operation that serves a method. GET serves HEAD as well: the answer to HEAD loses its body on its way to the client
     /// (RFC 9110 §9.3.2).
-    pub(super) fn is_handled_as_get(&self, method: &Method) -> bool {
-        method == Method::HEAD || self.pattern == FOR_PROXIES
+    pub(super) fn operation(&self, method: &Method) -> Option<&Operation> {
+        let method = if method == Method::HEAD { &Method::GET } else { method };
+        self.operations.iter().find(|operation| operation.method == *method || operation.kind == Kind::ProxyCheck)
+    }
+
+    /// The methods, as a list for a header.
+    pub(super) fn methods(&self) -> String {
+        let names = self.operations.iter().map(|operation| match operation.method.as_str() {
+            "GET" => "GET, HEAD",
+            method => method,
+        });
+        names.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether the route is of that kind.
+    pub(super) fn is(&self, kind: Kind) -> bool {
+        self.operations.iter().any(|operation| operation.kind == kind)
+    }
+
+    /// The web pages that may call the route. Those of a domain may where the route takes credentials that a domain has.
+    pub(super) fn pages(&self) -> Pages {
+        let of_domains =
+            |operation: &Operation| !matches!(operation.credentials, Credentials::Anonymous | Credentials::UserToken);
+        if self.is(Kind::Document) {
+            Pages::All
+        } else if self.operations.iter().any(of_domains) {
+            Pages::OfDomains
+        } else {
+            Pages::None
+        }
     }
 }
 
-/// Whether a path continues another one.
-fn is_below(path: &str, other: &str) -> bool {
-    path.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'))
-}
-
-/// The operations of a path by method. A GET is a HEAD as well.
-fn operations(item: &PathItem) -> impl Iterator<Item = (&'static str, &Operation)> {
-    let all = [
-        ("GET", &item.get),
-        ("HEAD", &item.get),
-        ("POST", &item.post),
-        ("PUT", &item.put),
-        ("PATCH", &item.patch),
-        ("DELETE", &item.delete),
-    ];
-    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_ref()?)))
-}
-
-fn methods(item: &PathItem) -> Vec<&'static str> {
-    operations(item).map(|(method, _)| method).collect()
-}
-
-/// Whose pages may call a route follows from the credentials that its operations take.
-fn pages(item: &PathItem) -> Pages {
-    let has_tag = |name| operations(item).any(|(_, operation)| operation.tags.iter().flatten().any(|tag| tag == name));
-    let takes_token = || operations(item).any(|(_, operation)| demands(operation.security.as_deref(), "\"token\""));
-    if has_tag(PUBLIC_DOCUMENTS) {
-        Pages::All
-    } else if has_tag(FOR_CLIENTS) || takes_token() {
-        Pages::OfDomains
-    } else {
-        Pages::None
+impl Limit {
+    fn of_method(method: &Method) -> Limit {
+        // Whoever steals a user token cannot use up what the user needs to delete things.
+        if method.is_safe() || method == Method::DELETE { Limit::Plan } else { Limit::Changes }
     }
-}
 
-/// Whether that text stands in one of these security requirements.
-pub(crate) fn demands(security: Option<&[SecurityRequirement]>, text: &str) -> bool {
-    let json = |requirement| serde_json::to_string(requirement).expect("a requirement is plain data");
-    security.into_iter().flatten().map(json).any(|requirement| requirement.contains(text))
+    /// The limit that a request counts to. In an application without [`Routes`], the method decides.
+    pub(super) fn of(req: &HttpRequest) -> Limit {
+        let operation = req.app_data::<Rc<Route>>().and_then(|route| route.operation(req.method()));
+        operation.map_or_else(|| Limit::of_method(req.method()), |operation| operation.limit)
+    }
 }

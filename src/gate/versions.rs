@@ -1,12 +1,12 @@
-//! Versions of the API, and how one ends: it is announced in the headers of its answers (RFC 9745, RFC 8594), and from its
-//! sunset on it is gone.
+//! Versions of the API and their ends. The headers of every answer of a version announce its end (RFC 9745, RFC 8594). From
+//! its sunset on, the version answers 410.
 
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue, HttpDate};
-use actix_web::{HttpRequest, web};
 
-use super::routes::Routes;
 use crate::app::App;
 use crate::config::Config;
 use crate::id::DomainId;
@@ -18,13 +18,13 @@ const SUNSET: HeaderName = HeaderName::from_static("sunset");
 /// A version of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Version {
-    /// What lies under `/v1/`.
+    /// All paths below `/v1/`.
     V1,
 }
 
 impl Version {
-    /// The version that a path, or the pattern of a route, belongs to. The issuer's own endpoints, such as `/token`, have
-    /// none and do not end.
+    /// The version of a path, or of the pattern of a route: its first segment. Paths without a version, such as `/token`, do
+    /// not end.
     pub fn of_path(path: &str) -> Option<Version> {
         path.starts_with("/v1/").then_some(Version::V1)
     }
@@ -37,22 +37,32 @@ impl Version {
     }
 }
 
-/// Counts a request of that domain for the version that it was for, if for one.
+/// The version of a request. Reads the path as the router does: `/%76%31/test` is below `/v1/`.
+fn version(req: &HttpRequest) -> Option<Version> {
+    Version::of_path(req.match_info().as_str())
+}
+
+/// Counts a request of a domain as use of its version.
 pub(super) fn count(req: &HttpRequest, app: &App, domain: DomainId) {
-    match Version::of_path(req.match_info().as_str()) {
+    match version(req) {
         Some(Version::V1) => app.usage.count(domain, Kind::Version1, app.now()),
         None => {}
     }
 }
 
-/// Whether the version that a request is for is gone.
-pub(super) fn is_over(req: &HttpRequest, app: &App) -> bool {
-    let routes = req.app_data::<web::Data<Routes>>();
-    let ending = routes.and_then(|routes| routes.ending(req.match_info().as_str()));
-    ending.is_some_and(|ending| ending.is_over(app.now()))
+/// The end of the version of a request, if one is set.
+pub(super) fn ending(req: &HttpRequest) -> Option<Arc<Ending>> {
+    let Version::V1 = version(req)?;
+    req.app_data().cloned()
 }
 
-/// The end of a version that has been set, with the headers that announce it.
+/// Whether the version of a request is gone.
+pub(super) fn is_over(req: &HttpRequest, app: &App) -> bool {
+    ending(req).is_some_and(|ending| ending.is_over(app.now()))
+}
+
+/// The end of a version, with the headers that announce it. The application data of a server has it as `Arc<Ending>`, if one
+/// is set.
 #[derive(Debug)]
 pub struct Ending {
     announced_from: i64,
@@ -61,7 +71,7 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// That of version 1; `None` when neither date is set.
+    /// The end of version 1. `None` if neither date is set.
     pub fn of_v1(config: &Config) -> Option<Ending> {
         let life = config.api_v1;
         let announced_from = match (life.deprecated, life.sunset) {
@@ -88,12 +98,12 @@ impl Ending {
         Some(Ending { announced_from, sunset: life.sunset, headers })
     }
 
-    /// Whether the version is gone at that time.
+    /// Whether the version is gone at the time `now`.
     pub fn is_over(&self, now: i64) -> bool {
         self.sunset.is_some_and(|sunset| sunset <= now)
     }
 
-    /// Tells of it in an answer, if it is to be told at that time.
+    /// Adds the headers to an answer, from the date of the deprecation on.
     pub fn announce(&self, now: i64, headers: &mut HeaderMap) {
         if self.announced_from <= now {
             for (name, value) in &self.headers {

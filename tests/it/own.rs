@@ -1,44 +1,47 @@
-//! Routes that a program with this library adds to ours: they are treated in every way as ours.
+//! Routes that a program with this library adds to Gatebird's: they are served in every way like Gatebird's.
 #![allow(non_snake_case, reason = "a test is named after its feature and its condition")]
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use actix_web::dev::ServerHandle;
-use actix_web::{HttpServer, delete, get, post, web};
-use gatebird::gate::bearer::Bearer;
-use gatebird::server::{self, Register, ServiceConfig};
+use actix_web::http::Method;
+use actix_web::{HttpServer, web};
+use gatebird::gate::bearer::{Bearer, UserToken};
+use gatebird::server::{self, Credentials, Limit, Routes};
 use gatebird::utoipa;
 
-use crate::harness::{Gate, Reply};
+use crate::harness::{Gate, Reply, json};
 use crate::http::raw_at;
 
-/// Orders of the caller.
-#[utoipa::path(responses((status = 200)), security(("token" = [])))]
-#[get("/orders")]
 async fn orders(token: Bearer) -> String {
     format!("orders of user {}", token.tenant().get())
 }
 
-#[utoipa::path(responses((status = 200)), security(("token" = [])))]
-#[delete("/orders/{number}")]
+#[utoipa::path(delete, path = "", params(("number" = u32, Path)), responses((status = 200)))]
 async fn cancel(_: Bearer, number: web::Path<u32>) -> String {
     number.to_string()
 }
 
-/// Takes no credential, so that no page may call it.
-#[utoipa::path(responses((status = 200)))]
-#[post("/panics")]
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(cancel))]
+struct Cancel;
+
+async fn count(_: UserToken, counted: web::Data<&'static str>) -> String {
+    counted.to_string()
+}
+
 async fn panics() -> String {
     panic!("the canary-cause of it")
 }
 
-async fn undocumented() -> &'static str {
-    "undocumented"
-}
-
-fn routes(config: &mut ServiceConfig<'_>) {
-    server::routes(config);
-    config.service(orders).service(cancel).service(panics).route("/undocumented", web::get().to(undocumented));
+fn routes(routes: &mut Routes) {
+    routes.app_data(web::Data::new("counted"));
+    routes.add(Method::GET, "/orders", orders, Credentials::Token);
+    routes.add(Method::DELETE, "/orders/{number}", cancel, Credentials::Token).describe::<Cancel>();
+    // Takes no credentials of a domain, so that no page may call it.
+    routes.add(Method::POST, "/panics", panics, Credentials::Anonymous);
+    routes.add(Method::POST, "/counted", count, Credentials::UserToken);
+    routes.add(Method::POST, "/free", count, Credentials::UserToken).limit(Limit::None);
 }
 
 /// A server of a program with routes of its own, around that gate and on a port of its own.
@@ -48,13 +51,13 @@ pub struct Own {
 }
 
 impl Own {
-    pub fn around(gate: &Gate, register: Register) -> Own {
+    pub fn around(gate: &Gate, add: fn(&mut Routes)) -> Own {
         let (sender, receiver) = mpsc::channel();
         let app = gate.app.clone();
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let table = server::route_table(&app.config, register);
-                let server = HttpServer::new(move || server::application(app.clone(), table.clone(), register));
+                let routes = Arc::new(server::routes(&app.config, add));
+                let server = HttpServer::new(move || server::application(app.clone(), &routes));
                 let server = server.workers(1).disable_signals().bind(("127.0.0.1", 0)).expect("a free port");
                 let address = server.addrs()[0].to_string();
                 let server = server.run();
@@ -108,15 +111,39 @@ fn own_route__is_answered_as_ours_whatever_is_asked() {
     own.ask("DELETE", "/orders/x", &bearer).refused(404, "not_found");
     // Ours are still there.
     own.ask("GET", "/v1/test", &bearer).expect(200);
-    assert!(own.ask("GET", "/openapi.json", "").json()["paths"]["/orders/{number}"]["delete"].is_object());
+}
+
+#[test]
+fn own_route__is_documented_if_it_is_described() {
+    let gate = Gate::start();
+    let document = Own::around(&gate, routes).ask("GET", "/openapi.json", "").json();
+    let cancel = &document["paths"]["/orders/{number}"]["delete"];
+    assert_eq!(cancel["security"], json!([{"token": []}]));
+    for status in ["200", "401", "419", "429", "404", "405"] {
+        assert!(cancel["responses"][status].is_object(), "{status}: {cancel}");
+    }
+    assert!(document["paths"]["/orders"].is_null());
+}
+
+#[test]
+fn own_route__counts_to_the_limit_of_its_fact() {
+    let gate = Gate::with(&[("LIMIT_CHANGES", "1/h")]);
+    let user = gate.sign_up("alice");
+    let own = Own::around(&gate, routes);
+    let bearer = format!("Authorization: Bearer {}\r\n", user.token);
+    assert_eq!(own.ask("POST", "/counted", &bearer).text(), "counted");
+    own.ask("POST", "/counted", &bearer).refused(429, "account");
+    assert_eq!(own.ask("POST", "/free", &bearer).status, 200);
 }
 
 #[test]
 fn own_route__a_head_is_its_get() {
     let gate = Gate::start();
+    let (_, _, token) = gate.tenant("alice");
+    let bearer = format!("Authorization: Bearer {token}\r\n");
     let own = Own::around(&gate, routes);
     let ask = |path: &str, rest: &str| format!("HEAD {path} HTTP/1.1\r\nHost: own\r\n{rest}\r\n");
-    let pipelined = [ask("/orders", ""), ask("/undocumented", ""), ask("/panics", "Connection: close\r\n")].concat();
+    let pipelined = [ask("/orders", ""), ask("/orders", &bearer), ask("/panics", "Connection: close\r\n")].concat();
     let mut stream = std::net::TcpStream::connect(&own.address).expect("the server listens");
     std::io::Write::write_all(&mut stream, pipelined.as_bytes()).expect("sent");
     let mut answers = String::new();
@@ -170,6 +197,8 @@ fn own_route__answers_preflights_if_it_takes_a_token() {
     let page = "Origin: https://alice.example.com\r\nAccess-Control-Request-Method: DELETE\r\n";
     let reply = own.ask("OPTIONS", "/orders/7", page);
     assert_eq!((reply.status, reply.header("access-control-allow-methods")), (204, Some("DELETE")));
+    let reply = own.ask("OPTIONS", "/orders", page);
+    assert_eq!((reply.status, reply.header("access-control-allow-methods")), (204, Some("GET, HEAD")));
     own.ask("OPTIONS", "/orders/7", &page.replace("alice", "evil")).refused(403, "origin");
     own.ask("OPTIONS", "/panics", page).refused(405, "method");
 }

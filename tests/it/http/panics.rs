@@ -1,9 +1,10 @@
 //! A handler that panics, or fails in ways no handler of ours does, behind the real middleware: the caller gets a 500 of the usual shape
 //! that tells nothing, and the process goes on.
 
-use actix_web::{HttpResponse, Responder, error, web};
+use actix_web::http::Method;
+use actix_web::{HttpResponse, Responder, error};
 use gatebird::gate::bearer::Bearer;
-use gatebird::server::ServiceConfig;
+use gatebird::server::{Credentials, Routes};
 
 use super::raw_at;
 use crate::harness::{Gate, resigned};
@@ -32,13 +33,12 @@ async fn orders(token: Bearer) -> impl Responder {
     format!("orders of user {}", token.tenant().get())
 }
 
-fn routes(config: &mut ServiceConfig<'_>) {
-    config
-        .route("/panics", web::get().to(panics))
-        .route("/later", web::get().to(panics_later))
-        .route("/fails", web::get().to(fails))
-        .route("/breaks", web::get().to(breaks))
-        .route("/orders", web::get().to(orders));
+fn routes(routes: &mut Routes) {
+    routes.add(Method::GET, "/panics", panics, Credentials::Anonymous);
+    routes.add(Method::GET, "/later", panics_later, Credentials::Anonymous);
+    routes.add(Method::GET, "/fails", fails, Credentials::Anonymous);
+    routes.add(Method::GET, "/breaks", breaks, Credentials::Anonymous);
+    routes.add(Method::GET, "/orders", orders, Credentials::Token);
 }
 
 #[test]
