@@ -70,6 +70,8 @@ where
 {
     fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
         let text = String::from_sql(bytes)?;
-        Algorithm::parse_public(&text).ok_or_else(|| format!("not an algorithm of a stored key: {text:?}").into())
+        Algorithm::parse_public(&text).ok_or_else(|| {
+            format!("a signing key has the algorithm {text:?}, which this gatebird does not know").into()
+        })
     }
 }

@@ -219,6 +219,8 @@ pub(super) fn check_file(conn: &mut Conn, database: &Database, max_size: i64) ->
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     Damaged,
+    /// A row that only a newer version can read.
+    Newer,
     Full,
     Forbidden,
     /// A pooler changes the session between transactions.
@@ -227,7 +229,8 @@ pub(super) enum Refusal {
 }
 
 /// Parts of the messages by which a refusal is recognized.
-const MESSAGES: [(Refusal, &[&str]); 4] = [
+const MESSAGES: [(Refusal, &[&str]); 5] = [
+    (Refusal::Newer, &["which this gatebird does not know"]),
     (Refusal::Damaged, &["not a database", "malformed", "unsupported file format"]),
     (Refusal::Full, &["disk is full", "disk I/O error", "unable to open database file", "No space left on device"]),
     (Refusal::Forbidden, &["readonly database", "permission denied", "must be owner of", "not permitted to log in"]),
@@ -245,6 +248,9 @@ impl Refusal {
     pub(super) fn exit(self, database: &Database, words: &str) -> Exit {
         match self {
             Refusal::Damaged => Exit::data(format!("{database:?} is damaged ({words}); restore it from a backup")),
+            Refusal::Newer => {
+                Exit::data(format!("{database:?} was used by a newer version: {words}; run that version"))
+            }
             Refusal::Full => {
                 Exit::cannot_create(format!("{database:?} cannot be written ({words}); is the disk full?"))
             }

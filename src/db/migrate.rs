@@ -1,11 +1,16 @@
 //! The two embedded migration trees, one per database, with the same names.
+//!
+//! A column that holds one of several words, such as a plan or an algorithm, has no `CHECK` that lists them: a new word then
+//! needs no migration. The SQLite tables are `STRICT`, so that no column holds a value of another type.
 
 use diesel::QueryableByName;
 use diesel::backend::Backend;
 use diesel::connection::SimpleConnection;
-use diesel::migration::{Migration, MigrationSource};
+use diesel::migration::MigrationSource;
+use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, Text};
+use diesel::sqlite::Sqlite;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::Conn;
@@ -53,20 +58,32 @@ struct Version {
 /// Brings the schema up to this binary's version, as far as the policy goes.
 ///
 /// # Errors
-/// 65 when the schema is newer than the binary, 69 or 78 when the policy forbids what is needed, 77 when the database does.
+/// 65 when another version has migrated the database, 69 or 78 when the policy forbids what is needed, 77 when the database
+/// does.
 pub(super) fn run(conn: &mut Conn, database: &Database, policy: Policy) -> Result<Migrated, Exit> {
+    run_from(conn, database, policy, SQLITE, POSTGRES)
+}
+
+fn run_from(
+    conn: &mut Conn,
+    database: &Database,
+    policy: Policy,
+    sqlite: impl MigrationSource<Sqlite>,
+    postgres: impl MigrationSource<Pg>,
+) -> Result<Migrated, Exit> {
     let is_new = !has_tables(conn).map_err(refused(database))?;
     if !is_new && policy != Policy::Keep {
         rights::check(conn, database)?;
     }
     let applied = if is_new { Vec::new() } else { versions(conn).map_err(refused(database))? };
     let known = match conn {
-        Conn::Sqlite(_) => names::<diesel::sqlite::Sqlite>(SQLITE),
-        Conn::Postgres(_) => names::<diesel::pg::Pg>(POSTGRES),
+        Conn::Sqlite(_) => names(&sqlite),
+        Conn::Postgres(_) => names(&postgres),
     };
-    if let Some(newer) = applied.iter().find(|version| !known.contains(version)) {
+    if let Some(unknown) = applied.iter().find(|version| !known.contains(version)) {
         return Err(Exit::data(format!(
-            "the database has migration {newer}, which this gatebird does not know: it was used by a newer version; run that one"
+            "the database has migration {unknown}, which this gatebird does not know: another version, probably a newer one, \
+             has migrated it; run that version"
         )));
     }
     if known.len() == applied.len() {
@@ -88,11 +105,11 @@ pub(super) fn run(conn: &mut Conn, database: &Database, policy: Policy) -> Resul
     }
     rights::check_creation(conn, database)?;
     let applied = match conn {
-        Conn::Sqlite(conn) => apply(conn, SQLITE).map_err(refused(database))?,
+        Conn::Sqlite(conn) => apply(conn, sqlite).map_err(refused(database))?,
         Conn::Postgres(conn) => {
             conn.batch_execute("SET statement_timeout = 0").map_err(refused(database))?;
             conn.batch_execute(&format!("SELECT pg_advisory_lock({ADVISORY_LOCK})")).map_err(refused(database))?;
-            let applied = apply(conn, POSTGRES).map_err(refused(database));
+            let applied = apply(conn, postgres).map_err(refused(database));
             // The connection is closed next; that would give the lock back too.
             conn.batch_execute(&format!("SELECT pg_advisory_unlock({ADVISORY_LOCK})")).map_err(refused(database))?;
             applied?
@@ -117,14 +134,70 @@ fn versions(conn: &mut Conn) -> QueryResult<Vec<String>> {
     Ok(rows.into_iter().map(|row| row.version).collect())
 }
 
-fn names<DB: Backend>(source: EmbeddedMigrations) -> Vec<String> {
-    let known: Vec<Box<dyn Migration<DB>>> = source.migrations().expect("embedded migrations are well-formed");
+fn names<DB: Backend>(source: &impl MigrationSource<DB>) -> Vec<String> {
+    let known = source.migrations().expect("embedded migrations are well-formed");
     known.iter().map(|migration| migration.name().version().to_string()).collect()
 }
 
 fn apply<DB: Backend>(
     conn: &mut impl MigrationHarness<DB>,
-    source: EmbeddedMigrations,
+    source: impl MigrationSource<DB>,
 ) -> diesel::migration::Result<Vec<String>> {
     Ok(conn.run_pending_migrations(source)?.iter().map(ToString::to_string).collect())
+}
+
+#[cfg(test)]
+#[expect(non_snake_case, reason = "a test is named `feature__condition`")]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use diesel_migrations::FileBasedMigrations;
+
+    use super::super::connection::{Access, establish};
+    use super::super::schema::users;
+    use super::*;
+
+    /// Writes the migrations of a later version: this version's, and one more.
+    fn write_later(folder: &Path) {
+        for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite")).expect("a folder") {
+            let entry = entry.expect("a migration");
+            let copy = folder.join(entry.file_name());
+            fs::create_dir_all(&copy).expect("a folder");
+            fs::copy(entry.path().join("up.sql"), copy.join("up.sql")).expect("a copy");
+        }
+        let last = folder.join("9999-01-01-000000_notes");
+        fs::create_dir(&last).expect("a folder");
+        fs::write(last.join("up.sql"), "ALTER TABLE users ADD COLUMN note TEXT").expect("a file");
+    }
+
+    #[test]
+    fn migrate__an_upgrade_keeps_the_rows_and_shuts_out_the_earlier_version() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = Database::Sqlite(folder.path().join("gatebird.db"));
+        let migrations = folder.path().join("later");
+        write_later(&migrations);
+        let later = || FileBasedMigrations::from_path(&migrations).expect("migrations");
+        let conn = &mut establish(&database, Access::Write).expect("a connection");
+        let made = run(conn, &database, Policy::Make).expect("made");
+        assert!(made.is_new && made.applied.len() == 1, "{:?}", made.applied);
+        let user =
+            "INSERT INTO users (username, username_key, nick, password_hash, created_at) VALUES ('a', 'a', 'a', '', 0)";
+        conn.batch_execute(user).expect("a user");
+
+        for policy in [Policy::Keep, Policy::Make] {
+            let exit = run_from(conn, &database, policy, later(), POSTGRES).err().expect("the database is older");
+            assert!(exit.code == 78 && exit.line.contains("older"), "{exit}");
+        }
+        let upgraded = run_from(conn, &database, Policy::Migrate, later(), POSTGRES).expect("upgraded");
+        assert_eq!((upgraded.is_new, upgraded.applied), (false, vec!["99990101000000".to_owned()]));
+        assert_eq!(users::table.count().get_result(conn), Ok(1_i64));
+        let again = run_from(conn, &database, Policy::Keep, later(), POSTGRES).expect("the same version");
+        assert!(!again.is_new && again.applied.is_empty());
+
+        for policy in [Policy::Keep, Policy::Make, Policy::Migrate] {
+            let exit = run(conn, &database, policy).err().expect("the database is newer");
+            assert!(exit.code == 65 && exit.line.contains("99990101000000"), "{exit}");
+        }
+    }
 }

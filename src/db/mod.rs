@@ -541,11 +541,17 @@ impl From<DieselError> for Error {
             DieselError::RollbackErrorOnCommit { .. } => true,
             _ => false,
         };
-        if is_transient {
-            log::warn!("the database is unavailable: {error}");
-            Error::Busy
-        } else {
-            Error::internal(error)
+        match error {
+            error if is_transient => {
+                log::warn!("the database is unavailable: {error}");
+                Error::Busy
+            }
+            // Its own message names the field only.
+            DieselError::DeserializationError(error) => match error.source() {
+                Some(source) => Error::internal(format!("{error}: {source}")),
+                None => Error::internal(error),
+            },
+            error => Error::internal(error),
         }
     }
 }

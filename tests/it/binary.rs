@@ -49,7 +49,7 @@ fn migrate_says_what_it_did_and_may_be_repeated() {
     assert_eq!(run(&mut gatebird(&database, &["migrate"], &[]), "").good(), "nothing to do\n");
     let database = Database::new();
     let lines = run(&mut gatebird(&database, &["migrate"], &[]), "").good();
-    assert!(lines.starts_with("20261122000001\n"), "{lines}");
+    assert!(lines.starts_with("20261129000001\n"), "{lines}");
 }
 
 /// Every key of the contract's table.

@@ -1,5 +1,6 @@
 //! Both migration trees make one and the same schema, the one that `src/db/schema.rs` tells Diesel of; and the triggers
 //! keep count of what changes in the directory's tables, which is what every node's memory relies on.
+#![allow(non_snake_case, reason = "a test is named `feature__condition`")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -54,15 +55,15 @@ const CONSTRAINTS: &[&str] = &[
 /// The schema of a SQLite file, a line per column and constraint.
 const OF_SQLITE: &str = "
 WITH tables AS (
-    SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' AND name NOT LIKE '\\_\\_%' ESCAPE '\\'
+    SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' AND name NOT LIKE '\\_\\_%' ESCAPE '\\'
 ), indexes AS (
     SELECT t.name AS tab, i.origin AS origin, i.\"unique\" AS only_one,
         (SELECT group_concat(name, ', ') FROM (SELECT c.name FROM pragma_index_info(i.name) c ORDER BY c.seqno)) AS columns
     FROM tables t, pragma_index_list(t.name) i WHERE NOT i.partial
 )
 SELECT t.name || '.' || c.name || CASE c.type
-        WHEN 'INTEGER' THEN ' BigInt' WHEN 'BIGINT' THEN ' BigInt' WHEN 'TEXT' THEN ' Text'
-        WHEN 'BLOB' THEN ' Binary' WHEN 'BOOLEAN' THEN ' Bool' ELSE c.type END
+        WHEN 'INTEGER' THEN CASE instr(t.sql, 'CHECK (' || c.name || ' IN (FALSE, TRUE))') WHEN 0 THEN ' BigInt' ELSE ' Bool' END
+        WHEN 'TEXT' THEN ' Text' WHEN 'BLOB' THEN ' Binary' ELSE c.type END
     || CASE c.\"notnull\" WHEN 1 THEN '' ELSE ' null' END AS line
     FROM tables t, pragma_table_info(t.name) c
 UNION ALL
@@ -139,7 +140,12 @@ where
     lines
 }
 
-/// Goes one step down and up again, then all the way, with data in the tables.
+/// The same statement for that database. What are bytes in SQLite, `X'31'`, are bits in PostgreSQL.
+fn in_dialect(statement: &str, on_postgres: bool) -> String {
+    if on_postgres { statement.replace("X'", "'\\x") } else { statement.to_owned() }
+}
+
+/// Goes all the way down and up again, with data in the tables.
 fn there_and_back<C>(conn: &mut C, tree: &str, catalogue: &str)
 where
     C: diesel::connection::LoadConnection + MigrationHarness<C::Backend>,
@@ -150,27 +156,15 @@ where
     let source = || FileBasedMigrations::from_path(migrations(tree)).expect("the migrations");
     assert_eq!(lines(conn, catalogue), expected());
     assert!(!conn.has_pending_migration(source()).expect("the list of migrations"), "the binary embeds an older tree");
-    conn.batch_execute(SOME_DATA).expect("some data");
-    // What a node of the version before does there, and this one again: the triggers of each step fit its tables.
-    conn.revert_last_migration(source()).expect("one step down");
-    conn.batch_execute(EARLIER_CHANGES).expect("changes on the schema of before");
-    conn.run_pending_migrations(source()).expect("one step up");
-    assert_eq!(lines(conn, catalogue), expected());
-    assert_eq!(lines(conn, "SELECT id || ' ' || plan AS line FROM domains"), ["dom_2 premium".to_owned()].into());
-    conn.batch_execute("DELETE FROM domains").expect("a change on the schema of now");
+    let data = in_dialect(SOME_DATA, tree == "postgres");
+    conn.batch_execute(&data).expect("some data");
+    conn.batch_execute("DELETE FROM domains WHERE id = 'dom_2'").expect("a deletion");
     conn.revert_all_migrations(source()).expect("the way down");
     assert_eq!(lines(conn, catalogue), BTreeSet::new());
     conn.run_pending_migrations(source()).expect("the way up");
     assert_eq!(lines(conn, catalogue), expected());
-    conn.batch_execute(SOME_DATA).expect("some data again");
+    conn.batch_execute(&data).expect("some data again");
 }
-
-/// What the first migration's tables and triggers take: a deletion of each kind, and a change.
-const EARLIER_CHANGES: &str = "
-DELETE FROM secrets WHERE digest = '1';
-DELETE FROM domains WHERE id = 'dom_1';
-DELETE FROM users WHERE username_key = 'b';
-UPDATE domains SET plan = 'premium';";
 
 /// Two users, of whom the first has two domains with three secrets, and a post with a hashtag; a signing key, a revoked
 /// token and a used assertion.
@@ -179,14 +173,14 @@ INSERT INTO users (username, username_key, nick, password_hash, created_at) VALU
 INSERT INTO users (username, username_key, nick, password_hash, created_at) VALUES ('B', 'b', 'b', '', 0);
 INSERT INTO domains (id, user_id, host, plan, created_at) VALUES ('dom_1', 1, 'one.example', 'free', 0);
 INSERT INTO domains (id, user_id, host, plan, created_at) VALUES ('dom_2', 1, 'two.example', 'free', 0);
-INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_1', '1', '', 0);
-INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_1', '2', '', 0);
-INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_2', '3', '', 0);
+INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_1', X'31', '', 0);
+INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_1', X'32', '', 0);
+INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_2', X'33', '', 0);
 INSERT INTO posts (user_id, content, created_at, updated_at) VALUES (1, '#x', 0, 0);
 INSERT INTO post_hashtags (user_id, title, post_id) VALUES (1, 'x', 1);
-INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key_1', 'ES256', '', 0, 0);
-INSERT INTO revocations (jti, expires_at) VALUES ('1', 0);
-INSERT INTO used_assertions (fingerprint, tenant, expires_at) VALUES ('1', 1, 0);
+INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key_1', 'ES256', X'', 0, 0);
+INSERT INTO revocations (jti, expires_at) VALUES (X'31', 0);
+INSERT INTO used_assertions (fingerprint, tenant, expires_at) VALUES (X'31', 1, 0);
 INSERT INTO challenges (user_id, host, token, expires_at) VALUES (1, 'one.example', '', 0);
 INSERT INTO proofs (domain_id, method, token, checked_at) VALUES ('dom_1', 'dns', '', 0);
 INSERT INTO secret_uses (secret_id, used_at) VALUES (1, 0);
@@ -222,6 +216,9 @@ fn sqlite_has_the_schema_of_the_source_there_and_back() {
     let path = database.url.strip_prefix("sqlite://").expect("a path");
     let mut conn = SqliteConnection::establish(path).expect("the file opens");
     there_and_back(&mut conn, "sqlite", OF_SQLITE);
+    let not_strict = "SELECT name AS line FROM pragma_table_list
+        WHERE schema = 'main' AND type = 'table' AND NOT strict AND name NOT LIKE 'sqlite%' AND name NOT LIKE '\\_\\_%' ESCAPE '\\'";
+    assert_eq!(lines(&mut conn, not_strict), BTreeSet::new());
 }
 
 /// Only where there is a PostgreSQL.
@@ -241,29 +238,29 @@ fn postgres_has_the_schema_of_the_source_there_and_back() {
 fn every_column_can_be_read_through_diesel() {
     let database = Database::new();
     let db = database.open();
-    db.write_now(|conn| Ok(conn.batch_execute(SOME_DATA)?)).expect("some data");
+    db.write_now(|conn| Ok(conn.batch_execute(&in_dialect(SOME_DATA, database.is_postgres()))?)).expect("some data");
     db.read_now(|conn| {
-        type User = (i64, String, String, String, String, i64, bool, i64, i64, bool);
+        type User = (i64, String, String, String, String, i64, bool, bool, i64, i64);
         type Domain = (
             String,
             i64,
+            i64,
             String,
             String,
-            i64,
-            bool,
-            i64,
-            i64,
             Option<String>,
             Option<String>,
             Option<String>,
             Option<i64>,
+            Option<i64>,
             bool,
             i64,
             bool,
+            bool,
             Option<i64>,
-            Option<i64>,
+            i64,
+            i64,
         );
-        type Secret = (i64, String, Vec<u8>, String, i64, Option<i64>, i64, Option<String>, Option<String>, bool);
+        type Secret = (i64, String, Vec<u8>, String, Option<i64>, bool, i64, Option<String>, Option<String>, i64);
         type SigningKey = (String, String, Vec<u8>, i64, i64, Option<i64>, i64);
         type Tombstone = (i64, Option<i64>, Option<String>, Option<Vec<u8>>, Option<String>, i64);
         assert_eq!(users::table.load::<User>(conn)?.len(), 2);
@@ -327,18 +324,18 @@ const CHANGES: &[(&str, i64, &str)] = &[
     ("DELETE FROM posts WHERE id = 2",                                       0, ""),
     ("INSERT INTO users (username, username_key, nick, password_hash, created_at) VALUES ('C', 'c', 'c', '', 0)", 1, "users WHERE username_key = 'c'"),
     ("INSERT INTO domains (id, user_id, host, plan, created_at) VALUES ('dom_3', 2, 'one.example', 'free', 0)", 1, "domains WHERE id = 'dom_3'"),
-    ("INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_3', '4', '', 0)", 1, "secrets WHERE domain_id = 'dom_3'"),
+    ("INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_3', X'34', '', 0)", 1, "secrets WHERE domain_id = 'dom_3'"),
     ("DELETE FROM secrets WHERE domain_id = 'dom_3'",                        1, "tombstones WHERE secret_digest IS NOT NULL"),
     ("DELETE FROM domains WHERE id = 'dom_3'",                               1, "tombstones WHERE domain_id = 'dom_3'"),
     ("DELETE FROM users WHERE username_key = 'c'",                           1, "tombstones WHERE user_id IS NOT NULL"),
-    ("INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key_2', 'RS256', '', 0, 0)", 1, "signing_keys WHERE kid = 'key_2'"),
+    ("INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key_2', 'RS256', X'', 0, 0)", 1, "signing_keys WHERE kid = 'key_2'"),
     ("DELETE FROM signing_keys WHERE kid = 'key_2'",                         1, "tombstones WHERE kid = 'key_2'"),
     ("DELETE FROM signing_keys WHERE kid = 'key_2'",                         0, ""),
-    ("INSERT INTO revocations (jti, expires_at) VALUES ('2', 0)",            1, "revocations WHERE jti = '2'"),
+    ("INSERT INTO revocations (jti, expires_at) VALUES (X'32', 0)",            1, "revocations WHERE jti = X'32'"),
     // One that has run out is of no use to any node, so nobody need hear of it.
-    ("DELETE FROM revocations WHERE jti = '2'",                              0, ""),
-    ("INSERT INTO used_assertions (fingerprint, tenant, expires_at) VALUES ('2', 1, 0)", 1, "used_assertions WHERE fingerprint = '2'"),
-    ("DELETE FROM used_assertions WHERE fingerprint = '2'",                  0, ""),
+    ("DELETE FROM revocations WHERE jti = X'32'",                              0, ""),
+    ("INSERT INTO used_assertions (fingerprint, tenant, expires_at) VALUES (X'32', 1, 0)", 1, "used_assertions WHERE fingerprint = X'32'"),
+    ("DELETE FROM used_assertions WHERE fingerprint = X'32'",                  0, ""),
     // Cascades: a domain with its two secrets, then a user with the other domain, its secret and the post.
     ("DELETE FROM domains WHERE id = 'dom_1'",                               3, "tombstones"),
     ("DELETE FROM users WHERE id = 1",                                       3, "tombstones"),
@@ -354,7 +351,10 @@ fn what_changes_in_the_directory_is_counted_and_stamped() {
         row.number
     };
     let counter = || number("SELECT value AS number FROM revision");
-    let run = |statement: &str| db.change_now(|conn| Ok(conn.batch_execute(statement)?), |_| Ok(())).expect("a change");
+    let here = |statement: &str| in_dialect(statement, database.is_postgres());
+    let run = |statement: &str| {
+        db.change_now(|conn| Ok(conn.batch_execute(&here(statement))?), |_| Ok(())).expect("a change");
+    };
     run(SOME_DATA);
     assert_eq!(counter(), 10, "two users, two domains, three secrets, a signing key, a revocation, a used assertion");
     for (statement, rise, carriers) in CHANGES {
@@ -364,6 +364,7 @@ fn what_changes_in_the_directory_is_counted_and_stamped() {
         if *rise > 0 {
             let filter = if carriers.contains("WHERE") { "AND" } else { "WHERE" };
             // No two rows share a revision, so as many rows as the counter rose have all that it passed.
+            let carriers = here(carriers);
             let stamped = number(&format!("SELECT count(*) AS number FROM {carriers} {filter} revision > {before}"));
             assert_eq!(stamped, *rise, "{statement}: rows of {carriers} with a new revision");
             let latest = number(&format!("SELECT max(revision) AS number FROM {carriers}"));
@@ -383,10 +384,33 @@ fn what_changes_in_the_directory_is_counted_and_stamped() {
 fn what_is_rolled_back_is_not_counted() {
     let database = Database::new();
     let db = database.open();
-    let broken = |conn: &mut gatebird::db::Conn| Ok(conn.batch_execute(&format!("{SOME_DATA} SELECT * FROM nothing"))?);
+    let broken = in_dialect(SOME_DATA, database.is_postgres()) + " SELECT * FROM nothing";
+    let broken = |conn: &mut gatebird::db::Conn| Ok(conn.batch_execute(&broken)?);
     assert!(db.write_now(broken).is_err());
     let counter: i64 = db.read_now(|conn| Ok(revision::table.select(revision::value).first(conn)?)).expect("a number");
     assert_eq!(counter, 0);
+}
+
+/// Where a column has one of several words, a new word needs no migration.
+#[test]
+fn words_of_a_newer_version__need_no_migration() {
+    let database = Database::new();
+    let db = database.open();
+    let run = |statement: &str| {
+        let statement = in_dialect(statement, database.is_postgres());
+        db.write_now(|conn| Ok(conn.batch_execute(&statement)?))
+            .unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    };
+    run(SOME_DATA);
+    for statement in [
+        "UPDATE domains SET plan = 'enterprise'",
+        "INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key_2', 'ES999', X'', 0, 0)",
+        "UPDATE proofs SET method = 'mail'",
+        "UPDATE usage SET kind = 'invoices'",
+        "INSERT INTO audit (id, at, actor, action, target, hash) VALUES (1, 0, 'robot', 'domain.sold', '', X'')",
+    ] {
+        run(statement);
+    }
 }
 
 /// What the constraints of both databases refuse.
@@ -394,26 +418,25 @@ fn what_is_rolled_back_is_not_counted() {
 fn no_second_row_of_what_is_unique_and_no_orphan() {
     let database = Database::new();
     let db = database.open();
-    db.write_now(|conn| Ok(conn.batch_execute(SOME_DATA)?)).expect("some data");
+    db.write_now(|conn| Ok(conn.batch_execute(&in_dialect(SOME_DATA, database.is_postgres()))?)).expect("some data");
     for statement in [
-        "INSERT INTO revision (id, value) VALUES (2, 0)",
+        "INSERT INTO revision (id, value, forgotten, epoch) SELECT 2, value, forgotten, epoch FROM revision",
         "INSERT INTO users (username, username_key, nick, password_hash, created_at) VALUES ('a', 'a', 'x', '', 0)",
         "INSERT INTO domains (id, user_id, host, plan, created_at) VALUES ('dom_4', 1, 'one.example', 'free', 0)",
         "INSERT INTO domains (id, user_id, host, plan, created_at) VALUES ('dom_1', 2, 'new.example', 'free', 0)",
         "INSERT INTO domains (id, user_id, host, plan, created_at) VALUES ('dom_5', 99, 'new.example', 'free', 0)",
-        "INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_2', '1', '', 0)",
-        "INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_9', '9', '', 0)",
+        "INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_2', X'31', '', 0)",
+        "INSERT INTO secrets (domain_id, digest, hint, created_at) VALUES ('dom_9', X'39', '', 0)",
         "INSERT INTO posts (user_id, content, created_at, updated_at) VALUES (99, 'x', 0, 0)",
         "INSERT INTO post_hashtags (user_id, title, post_id) VALUES (1, 'x', 1)",
         "INSERT INTO post_hashtags (user_id, title, post_id) VALUES (1, 'x', 99)",
-        "INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key_1', 'ES256', '', 0, 0)",
-        "INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key_2', 'HS256', '', 0, 0)",
-        "INSERT INTO revocations (jti, expires_at) VALUES ('1', 5)",
+        "INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key_1', 'ES256', X'', 0, 0)",
+        "INSERT INTO revocations (jti, expires_at) VALUES (X'31', 5)",
         "UPDATE domains SET proven_at = 1; INSERT INTO domains (id, user_id, host, plan, created_at, proven_at) VALUES ('dom_6', 2, 'two.example', 'free', 0, 1)",
-        "INSERT INTO proofs (domain_id, method, token, checked_at) VALUES ('dom_2', 'mail', '', 0)",
-        "INSERT INTO used_assertions (fingerprint, tenant, expires_at) VALUES ('1', 2, 5)",
+        "INSERT INTO used_assertions (fingerprint, tenant, expires_at) VALUES (X'31', 2, 5)",
     ] {
-        let result = db.write_now(|conn| Ok(conn.batch_execute(statement)?));
+        let statement = in_dialect(statement, database.is_postgres());
+        let result = db.write_now(|conn| Ok(conn.batch_execute(&statement)?));
         assert!(result.is_err(), "taken: {statement}");
     }
 }
@@ -428,7 +451,7 @@ fn the_number_of_a_deleted_user_is_not_given_again() {
         let row: Number = db.read_now(|conn| Ok(diesel::sql_query(last).get_result(conn)?)).expect("a number");
         row.number
     };
-    db.write_now(|conn| Ok(conn.batch_execute(SOME_DATA)?)).expect("some data");
+    db.write_now(|conn| Ok(conn.batch_execute(&in_dialect(SOME_DATA, database.is_postgres()))?)).expect("some data");
     let before = last();
     let again = "DELETE FROM users;
         INSERT INTO users (username, username_key, nick, password_hash, created_at) VALUES ('A', 'a', 'a', '', 0)";

@@ -168,18 +168,36 @@ fn a_kept_secret_that_others_could_know_is_refused() {
 }
 
 #[test]
-fn a_schema_of_a_newer_version_is_refused() {
+fn a_schema_of_another_version_is_refused() {
+    // Of a later version, and of an earlier one.
+    for version in ["99990101000000", "20010101000000"] {
+        let database = Database::new();
+        run(&mut gatebird(&database, &["migrate"], &[]), "").good();
+        execute(&database, &format!("INSERT INTO __diesel_schema_migrations (version) VALUES ('{version}')"));
+        for args in [&[][..], &["migrate"], &["user", "list"]] {
+            refused(|| run(&mut gatebird(&database, args, &[]), ""), 65, &[version, "another version", "newer"]);
+        }
+    }
+}
+
+#[test]
+fn a_signing_key_of_a_newer_version_is_refused() {
     let database = Database::new();
     run(&mut gatebird(&database, &["migrate"], &[]), "").good();
-    let newer = "INSERT INTO __diesel_schema_migrations (version) VALUES ('99990101000000')";
+    let sealed = if database.is_postgres() { "''" } else { "x''" };
+    let key = format!(
+        "INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key', 'ES999', {sealed}, 0, 0)"
+    );
+    execute(&database, &key);
+    start_refused(&database, &[], 65, &["ES999", "newer"]);
+}
+
+fn execute(database: &Database, sql: &str) {
     match database.url.strip_prefix("sqlite://") {
-        Some(path) => SqliteConnection::establish(path).expect("a database").batch_execute(newer),
-        None => PgConnection::establish(&database.url).expect("a database").batch_execute(newer),
+        Some(path) => SqliteConnection::establish(path).expect("a database").batch_execute(sql),
+        None => PgConnection::establish(&database.url).expect("a database").batch_execute(sql),
     }
-    .expect("the row goes in");
-    for args in [&[][..], &["migrate"], &["user", "list"]] {
-        refused(|| run(&mut gatebird(&database, args, &[]), ""), 65, &["99990101000000", "newer"]);
-    }
+    .unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
 #[test]

@@ -17,7 +17,6 @@ use std::str::FromStr;
 use aws_lc_rs::digest::{Context, SHA256};
 use diesel::prelude::*;
 use diesel::result::Error as DieselError;
-use diesel::sql_types::BigInt;
 
 use super::super::Conn;
 use super::super::schema::audit_head;
@@ -138,7 +137,6 @@ pub fn verify(conn: &mut Conn, known: Option<&Head>) -> QueryResult<Result<Head,
 }
 
 fn walk(conn: &mut Conn, archived: &Head, known: Option<&Head>) -> QueryResult<Result<Head, Broken>> {
-    let mistyped = mistyped(conn)?;
     let mut reached = archived.clone();
     let mut is_confirmed = archived.id == 0;
     if let Some(known) = known.filter(|known| known.id > 0 && known.id <= archived.id && *known != archived) {
@@ -170,9 +168,6 @@ fn walk(conn: &mut Conn, archived: &Head, known: Option<&Head>) -> QueryResult<R
             return Ok(end_at(reached, end.map(|(id, hash)| Head { id, hash }), known));
         }
         for row in rows {
-            if mistyped == Some(row.id) {
-                return Ok(Err(Broken { id: row.id, problem: "was edited: a value has another type" }));
-            }
             if (1..=archived.id).contains(&row.id) {
                 return Ok(Err(Broken { id: row.id, problem: "is archived, but not deleted: archive again" }));
             }
@@ -183,30 +178,6 @@ fn walk(conn: &mut Conn, archived: &Head, known: Option<&Head>) -> QueryResult<R
             };
         }
         from = reached.id + 1;
-    }
-}
-
-/// Values that SQLite, which keeps anything in any column, would give us as if they were of the column's type, but would not
-/// find: a tenant 7.2 reads as 7, and that user would not see the row.
-const MISTYPED: &str = "SELECT id FROM audit WHERE typeof(id) <> 'integer' OR typeof(at) <> 'integer' \
-    OR typeof(actor) <> 'text' OR typeof(address) NOT IN ('text', 'null') OR typeof(tenant) NOT IN ('integer', 'null') \
-    OR typeof(action) <> 'text' OR typeof(target) <> 'text' OR typeof(detail) NOT IN ('text', 'null') \
-    OR typeof(hash) <> 'blob' ORDER BY audit.id LIMIT 1";
-
-#[derive(QueryableByName)]
-struct Mistyped {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
-}
-
-/// The first row with such a value.
-fn mistyped(conn: &mut Conn) -> QueryResult<Option<i64>> {
-    match conn {
-        Conn::Sqlite(conn) => {
-            let found: Option<Mistyped> = diesel::sql_query(MISTYPED).get_result(conn).optional()?;
-            Ok(found.map(|row| row.id))
-        }
-        Conn::Postgres(_) => Ok(None),
     }
 }
 

@@ -1,1 +1,0 @@
-ALTER TABLE revision DROP COLUMN epoch;

@@ -1,3 +1,0 @@
-DROP TRIGGER revision_moved ON revision;
-DROP FUNCTION stamp_counter();
-DROP TABLE revision_stamps;

@@ -1,1 +1,0 @@
-ALTER TABLE domains DROP COLUMN jwks_since;

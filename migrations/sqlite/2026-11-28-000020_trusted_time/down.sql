@@ -1,1 +1,0 @@
-DROP TABLE trusted_time;

@@ -1,2 +1,0 @@
-DROP TABLE removals;
-ALTER TABLE users DROP COLUMN ended;

@@ -1,2 +1,0 @@
-DROP TRIGGER revision_moved;
-DROP TABLE revision_stamps;
