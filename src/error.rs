@@ -58,6 +58,8 @@ pub enum Error {
         /// What the member must be.
         problem: Message,
     },
+    /// No plan has the name. The value has the names of all plans.
+    UnknownPlan(Vec<&'static str>),
     /// The input as a whole is invalid.
     Malformed(Message),
     /// The body is not JSON. The position is that of the first error.
@@ -260,6 +262,7 @@ impl Error {
             Error::LacksScope => row(S::FORBIDDEN, "insufficient_scope", R::Scope, Message::LacksScope),
             Error::WrongKind(message) => row(S::FORBIDDEN, "insufficient_scope", R::Kind, *message),
             Error::Field { problem, .. } => row(S::BAD_REQUEST, "invalid_request", R::InvalidField, *problem),
+            Error::UnknownPlan(_) => row(S::BAD_REQUEST, "invalid_request", R::InvalidField, Message::UnknownPlan),
             Error::Malformed(message) => row(S::BAD_REQUEST, "invalid_request", R::Malformed, *message),
             Error::Json { .. } => row(S::BAD_REQUEST, "invalid_request", R::Malformed, Message::Json),
             Error::GrantType => row(S::BAD_REQUEST, "unsupported_grant_type", R::GrantType, Message::GrantType),
@@ -308,6 +311,7 @@ impl Error {
         match self {
             Error::AtProxy(error) => error.field_name(),
             Error::Field { name, .. } => Some(name),
+            Error::UnknownPlan(_) => Some("type"),
             Error::Taken { name, .. } => Some(name),
             _ => None,
         }
@@ -317,17 +321,8 @@ impl Error {
     pub fn answer(&self, locale: Locale, request_id: Option<&str>) -> HttpResponse {
         let row = self.row();
         let sentence = |locale| match self.field_name() {
-            Some(name) => format!("{name}: {}", row.message.text(locale)),
-            None => match self {
-                Error::PlanLimit { last_token: Some(seconds), .. } => {
-                    row.message.text(locale).replace("{}", &seconds.to_string())
-                }
-                Error::Json { line, column } => {
-                    let text = row.message.text(locale).replace("{line}", &line.to_string());
-                    text.replace("{column}", &column.to_string())
-                }
-                _ => row.message.text(locale).to_owned(),
-            },
+            Some(name) => format!("{name}: {}", self.text(row.message, locale)),
+            None => self.text(row.message, locale),
         };
         let mut answer = HttpResponse::build(row.status);
         if let Some(challenge) = self.challenge(&row) {
@@ -355,6 +350,19 @@ impl Error {
             },
             request_id,
         })
+    }
+
+    /// The message in that language, with the values of this error filled in.
+    fn text(&self, message: Message, locale: Locale) -> String {
+        let text = message.text(locale);
+        match self {
+            Error::PlanLimit { last_token: Some(seconds), .. } => text.replace("{}", &seconds.to_string()),
+            Error::UnknownPlan(names) => text.replace("{}", &names.join(", ")),
+            Error::Json { line, column } => {
+                text.replace("{line}", &line.to_string()).replace("{column}", &column.to_string())
+            }
+            _ => text.to_owned(),
+        }
     }
 
     /// The value of `WWW-Authenticate` (RFC 6749 §5.2; RFC 6750 §3: no `error` if the request has no token).
@@ -398,7 +406,7 @@ impl Error {
 
 impl Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.row().message.text(Locale::En))
+        f.write_str(&self.text(self.row().message, Locale::En))
     }
 }
 

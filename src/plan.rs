@@ -5,6 +5,7 @@ mod limit;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -14,39 +15,62 @@ use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
 use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::Text;
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 pub use self::limit::{Left, Limit};
 
-/// What a domain may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, AsExpression, FromSqlRow, ToSchema)]
-#[diesel(sql_type = Text)]
-#[schema(rename_all = "lowercase")]
-pub enum Plan {
-    /// `free`, limited by `LIMIT_FREE`.
-    Free,
-    /// `premium`, limited by `LIMIT_PREMIUM`.
-    Premium,
+/// What a plan is called, and its settings.
+#[derive(Debug)]
+pub struct Terms {
+    /// As the wire and the database have it.
+    pub name: &'static str,
+    /// The setting of the limit, and its default.
+    pub limit: (&'static str, &'static str),
+    /// The setting that lets owners choose the plan themselves. Without one, they always may.
+    pub self_service: Option<&'static str>,
 }
 
+/// The plans: a new one is one more row. The first is for every owner, and the last has the highest limit.
+const PLANS: [Terms; 2] = [
+    Terms { name: "free", limit: ("LIMIT_FREE", "60/m"), self_service: None },
+    Terms { name: "premium", limit: ("LIMIT_PREMIUM", "6000/m"), self_service: Some("SELF_SERVICE_PREMIUM") },
+];
+
+/// A plan, which says how many requests a domain may make: an index into the table of plans. The default is the first one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, AsExpression, FromSqlRow)]
+#[diesel(sql_type = Text)]
+pub struct Plan(u8);
+
 impl Plan {
+    /// The plan with the highest limit.
+    pub const HIGHEST: Plan = Plan(PLANS.len() as u8 - 1);
+
+    /// The names of all plans.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        PLANS.iter().map(|terms| terms.name)
+    }
+
     /// Parses the wire's `type`.
     pub fn parse(text: &str) -> Option<Plan> {
-        match text {
-            "free" => Some(Plan::Free),
-            "premium" => Some(Plan::Premium),
-            _ => None,
-        }
+        Plan::names().position(|name| name == text).map(|index| Plan(index as u8))
     }
 
     /// The wire's `type`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Plan::Free => "free",
-            Plan::Premium => "premium",
-        }
+        PLANS[usize::from(self.0)].name
     }
 }
+
+impl PartialSchema for Plan {
+    fn schema() -> RefOr<Schema> {
+        let names = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(Plan::names()));
+        names.description(Some("What a domain may use.")).into()
+    }
+}
+
+impl ToSchema for Plan {}
 
 impl<DB: Backend> ToSql<Text, DB> for Plan
 where
@@ -57,13 +81,23 @@ where
     }
 }
 
+/// A plan of a newer version reads as the first plan. During an upgrade, nodes of both versions share the database, and
+/// those of the earlier version must go on to serve its domains.
 impl<DB: Backend> FromSql<Text, DB> for Plan
 where
     String: FromSql<Text, DB>,
 {
     fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
-        let text = String::from_sql(bytes)?;
-        Plan::parse(&text).ok_or_else(|| format!("not a plan: {text:?}").into())
+        static WARNING: Once = Once::new();
+        let name = String::from_sql(bytes)?;
+        let plan = Plan::parse(&name);
+        if plan.is_none() {
+            let first = Plan::default().as_str();
+            WARNING.call_once(|| {
+                log::warn!("this version does not know the plan {name:?} of some domains: they are {first} here")
+            });
+        }
+        Ok(plan.unwrap_or_default())
     }
 }
 
@@ -76,26 +110,37 @@ pub struct Rule {
     pub policy: HeaderValue,
 }
 
-/// The rule of each plan; `None` is no limit.
+/// The values of a plan's settings.
 #[derive(Clone, Debug)]
-pub struct Limits {
-    free: Option<Rule>,
-    premium: Option<Rule>,
+pub struct PlanSettings {
+    /// `None` is no limit.
+    pub rule: Option<Rule>,
+    /// Whether owners may choose the plan themselves.
+    pub self_service: bool,
 }
 
-impl Limits {
-    /// Of `LIMIT_FREE` and `LIMIT_PREMIUM`.
-    pub fn new(free: Option<Limit>, premium: Option<Limit>) -> Limits {
+/// The values of the settings of every plan.
+#[derive(Clone, Debug)]
+pub struct Plans(Vec<PlanSettings>);
+
+impl Plans {
+    /// Reads the settings of every plan, also after one that cannot be read: all mistakes are reported together.
+    pub fn read(read: impl FnMut(&'static Terms) -> Option<(Option<Limit>, bool)>) -> Option<Plans> {
+        let values: Vec<_> = PLANS.iter().map(read).collect();
         let rule = |limit: Limit| Rule { limit, policy: limit.policy() };
-        Limits { free: free.map(rule), premium: premium.map(rule) }
+        let settings =
+            |(limit, self_service): (Option<Limit>, bool)| PlanSettings { rule: limit.map(rule), self_service };
+        values.into_iter().map(|value| value.map(settings)).collect::<Option<_>>().map(Plans)
     }
 
-    /// The rule of that plan.
-    pub fn of(&self, plan: Plan) -> Option<&Rule> {
-        match plan {
-            Plan::Free => self.free.as_ref(),
-            Plan::Premium => self.premium.as_ref(),
-        }
+    /// The settings of that plan.
+    pub fn of(&self, plan: Plan) -> &PlanSettings {
+        &self.0[usize::from(plan.0)]
+    }
+
+    /// The limit of [`Plan::HIGHEST`], if there is one.
+    pub fn highest_limit(&self) -> Option<Limit> {
+        self.of(Plan::HIGHEST).rule.as_ref().map(|rule| rule.limit)
     }
 }
 

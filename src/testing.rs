@@ -105,7 +105,7 @@ impl TestGate {
         let user = signup.with_hash(String::new(), now);
         let host = format!("{}.example.com", TokenId::random());
         let host = domains::host(&host, self.app.config.local_hosts).expect("a host name");
-        let new = NewDomain { host, plan: Plan::Premium, scopes: None, audiences: None, jwks: None };
+        let new = NewDomain { host, plan: Plan::HIGHEST, scopes: None, audiences: None, jwks: None };
         let insert = |conn: &mut Conn| {
             let user = user::insert(conn, &user)?.id;
             let registered = domains::register_row(conn, Actor::SERVER, user, &new, now)?;

@@ -35,7 +35,7 @@ pub(crate) struct Registered {
 /// A plan that only the operator grants; too many domains; a host that the user has already or that another user has
 /// verified; as [`App::write`].
 pub(crate) async fn register(app: &Arc<App>, caller: Caller, user: UserId, new: NewDomain) -> Result<Registered> {
-    check_plan(new.plan, app.config.self_service_premium)?;
+    check_plan(app.config.plans.of(new.plan).self_service)?;
     app.check_max_domains()?;
     let (now, trusted, max) = (app.now(), app.trusted_now(), app.config.domains_per_user);
     let register = move |conn: &mut Conn| {
@@ -102,7 +102,8 @@ pub(crate) async fn change(
     DomainChange { plan, keys }: DomainChange,
     check: impl FnOnce(&DomainRow) -> Result<()> + Send + 'static,
 ) -> Result<DomainRow> {
-    let (now, self_service) = (app.now(), app.config.self_service_premium);
+    let now = app.now();
+    let self_service = plan.is_none_or(|plan| app.config.plans.of(plan).self_service);
     let change = move |conn: &mut Conn| {
         let mut domain = own.find_for_change(conn)?;
         check(&domain)?;
@@ -112,7 +113,7 @@ pub(crate) async fn change(
             detail["type"] = json!(plan.as_str());
             // The owner may keep a plan that the operator granted.
             if plan != domain.plan {
-                check_plan(plan, self_service)?;
+                check_plan(self_service)?;
                 domain = domain::set_plan(conn, own.user, own.id, plan)?.ok_or_else(not_found)?;
             }
         }
@@ -152,9 +153,6 @@ pub(crate) async fn delete(
 }
 
 /// Refuses a plan that only the operator may assign.
-fn check_plan(plan: Plan, self_service: bool) -> Result<()> {
-    match plan == Plan::Free || self_service {
-        true => Ok(()),
-        false => Err(Error::PlanNotGranted),
-    }
+fn check_plan(self_service: bool) -> Result<()> {
+    if self_service { Ok(()) } else { Err(Error::PlanNotGranted) }
 }

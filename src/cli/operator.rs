@@ -56,7 +56,7 @@ pub(super) enum DomainCommand {
         /// The owner's username.
         #[arg(long)]
         user: String,
-        /// free or premium.
+        /// The plan, such as premium.
         #[arg(long = "type", default_value = "free")]
         plan: String,
         #[command(flatten)]
@@ -74,7 +74,7 @@ pub(super) enum DomainCommand {
     Plan {
         #[command(flatten)]
         domain: ById,
-        /// free or premium.
+        /// The plan, such as premium.
         plan: String,
     },
     /// Restrict the scopes and audiences of a domain's new tokens. An option that is not given is left as it is.
@@ -437,6 +437,7 @@ pub(super) fn exit(error: Error) -> Exit {
         Error::Busy => Exit::unavailable("the database does not answer; try again"),
         Error::Internal(cause) => Exit::software(format!("failed: {cause}")),
         Error::Field { name, .. } => Exit::usage(format!("{name} {error}")),
+        Error::UnknownPlan(_) => Exit::usage(format!("type {error}")),
         Error::Taken { name, .. } => Exit::usage(format!("{name} {error}")),
         _ => Exit::usage(error.to_string()),
     }

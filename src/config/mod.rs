@@ -30,7 +30,7 @@ pub use self::value::{date, grace};
 use crate::exit::Exit;
 use crate::host::LocalHosts;
 use crate::locale::Locale;
-use crate::plan::{Limit, Limits};
+use crate::plan::{Limit, Plans};
 use crate::shares::BudgetLimits;
 
 /// Suffix of the issuer in the audience of user tokens. No API has this audience, so none accepts a user for a client.
@@ -69,12 +69,10 @@ pub struct Config {
     pub default_locale: Locale,
     /// `BCRYPT_COST`: each step doubles the work.
     pub bcrypt_cost: u32,
-    /// `LIMIT_FREE` and `LIMIT_PREMIUM`.
-    pub limits: Limits,
+    /// `LIMIT_FREE`, `LIMIT_PREMIUM` and `SELF_SERVICE_PREMIUM`.
+    pub plans: Plans,
     /// `LIMIT_ADDRESS`, `LIMIT_FAILURES`, `LIMIT_SIGNIN`, `LIMIT_SIGNUP`, `LIMIT_PASSWORDS`, `LIMIT_CHANGES` and `LIMIT_LOG`.
     pub budgets: BudgetLimits,
-    /// `SELF_SERVICE_PREMIUM`: whether owners may choose the plan `premium`.
-    pub self_service_premium: bool,
     /// `DOMAINS_PER_USER`. `None` is no limit.
     pub domains_per_user: Option<i64>,
     /// `POSTS_PER_USER`. `None` is no limit.
@@ -353,11 +351,16 @@ impl Config {
             Ok(cost @ 4..=16) => Ok(cost),
             _ => Err("must be a number from 4 to 16".to_owned()),
         });
-        let free = r.read("LIMIT_FREE", "60/m", limit);
-        let premium = r.read("LIMIT_PREMIUM", "6000/m", limit);
+        let plans = Plans::read(|plan| {
+            let (key, default) = plan.limit;
+            let limit = r.read(key, default, limit);
+            let choice = |key| r.read(key, "true", one_of(&[("true", true), ("false", false)]));
+            let self_service = plan.self_service.map_or(Some(true), choice);
+            Some((limit?, self_service?))
+        });
         // Several domains may share a network.
         let tenfold = |limit: Limit| limit.times(NonZeroU64::new(10).expect("not 0")).to_string();
-        let requests = premium.flatten().map_or("off".to_owned(), tenfold);
+        let requests = plans.as_ref().and_then(Plans::highest_limit).map_or("off".to_owned(), tenfold);
         let requests = r.read("LIMIT_ADDRESS", &requests, limit);
         let failures = r.read("LIMIT_FAILURES", "300/m", limit);
         let sign_ins = r.read("LIMIT_SIGNIN", "300/m", limit);
@@ -365,7 +368,6 @@ impl Config {
         let passwords = r.read("LIMIT_PASSWORDS", "50/d", limit);
         let changes = r.read("LIMIT_CHANGES", "120/m", limit);
         let lines = r.read("LIMIT_LOG", "60/m", limit);
-        let self_service_premium = r.read("SELF_SERVICE_PREMIUM", "true", one_of(&[("true", true), ("false", false)]));
         let domains_per_user = r.read("DOMAINS_PER_USER", "100", at_most);
         let posts_per_user = r.read("POSTS_PER_USER", "10000", at_most);
         let max_users = r.read("MAX_USERS", "1000000", at_most);
@@ -424,7 +426,7 @@ impl Config {
             expired_token_status: expired_token_status?,
             default_locale: default_locale?,
             bcrypt_cost: bcrypt_cost?,
-            limits: Limits::new(free?, premium?),
+            plans: plans?,
             budgets: BudgetLimits {
                 requests: requests?,
                 failures: failures?,
@@ -434,7 +436,6 @@ impl Config {
                 changes: changes?,
                 lines: lines?,
             },
-            self_service_premium: self_service_premium?,
             domains_per_user: domains_per_user?,
             posts_per_user: posts_per_user?,
             max_users: max_users?,

@@ -23,7 +23,7 @@ struct Quota {
 
 /// Takes one request from the limit of the domain's plan, if the route counts to it.
 pub(super) fn spend(req: &HttpRequest, app: &App, domain: &Domain) -> Result<()> {
-    let Some(rule) = app.config.limits.of(domain.plan).filter(|_| Limit::of(req) != Limit::None) else {
+    let Some(rule) = app.config.plans.of(domain.plan).rule.as_ref().filter(|_| Limit::of(req) != Limit::None) else {
         return Ok(());
     };
     let now = app.steady_now();

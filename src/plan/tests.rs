@@ -11,6 +11,15 @@ fn spend_all(meter: &Meter, limit: Limit, now: u64) -> u64 {
 }
 
 #[test]
+#[expect(non_snake_case, reason = "a test is named `feature__condition`")]
+fn plan__every_name_leads_to_its_plan() {
+    for name in Plan::names() {
+        assert_eq!(Plan::parse(name).map(Plan::as_str), Some(name));
+    }
+    assert_eq!((Plan::default().as_str(), Plan::parse("Free")), ("free", None));
+}
+
+#[test]
 fn exactly_the_limit_passes_and_then_it_refills_evenly() {
     let limit = Limit::parse("60/m").expect("a limit");
     let meter = Meter::default();

@@ -37,7 +37,7 @@ fn nodes_see_each_others_changes_in_time() {
             let id = gatebird::id::DomainId::parse(&domain.id).expect("an id");
             gate.app.directory.by_id(&id).map(|live| live.domain.plan)
         };
-        soon("a changed plan", &mut || plan(other) == Some(gatebird::plan::Plan::Premium));
+        soon("a changed plan", &mut || plan(other) == gatebird::plan::Plan::parse("premium"));
 
         let cli = |args: &[&str]| {
             crate::binary::run(&mut gatebird(&here.database, args, &[]), "").good();

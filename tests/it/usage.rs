@@ -217,7 +217,7 @@ fn usage__of_more_domains_than_one_batch() {
     let insert = |conn: &mut Conn| {
         let new = |number: usize| NewDomain {
             host: Host::from_stored(format!("h{number}.example.com")),
-            plan: Plan::Free,
+            plan: Plan::default(),
             scopes: None,
             audiences: None,
             jwks: None,

@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::token::client_keys::{ClientKeys, KeysProblem};
 
 pub(crate) fn plan(text: &str) -> Result<Plan> {
-    Plan::parse(text).ok_or_else(|| Error::field("type", Message::Plan))
+    Plan::parse(text).ok_or_else(|| Error::UnknownPlan(Plan::names().collect()))
 }
 
 pub(crate) fn host(text: &str, local: LocalHosts) -> Result<Host> {

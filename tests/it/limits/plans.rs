@@ -1,4 +1,8 @@
 //! Who grants a plan, and how many domains a user may have.
+#![allow(non_snake_case, reason = "a test is named `feature__condition`")]
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
 
 use gatebird::app::InForce;
 
@@ -37,7 +41,10 @@ fn premium_can_be_the_operators_to_grant() {
     choose(&gate, &user, &domain, "free").expect(200);
     let korean = gate.patch(&format!("/v1/domains/{}", domain.id)).token(&user.token).header("Accept-Language", "ko");
     let korean = korean.json(&json!({"type": "premium"})).send().refused(403, "plan");
-    assert_eq!(korean["message"], "premium은 운영자가 부여합니다. free를 선택한 뒤 운영자에게 요청하세요");
+    assert_eq!(
+        korean["message"],
+        "운영자만 부여할 수 있는 요금제입니다. 다른 요금제를 선택한 뒤 운영자에게 요청하세요"
+    );
     exchange(&gate, &domain).send().expect(200);
     exchange(&gate, &domain).send().refused(429, "plan");
 
@@ -70,7 +77,7 @@ fn the_operator_grants_plans_and_that_leaves_a_row() {
     let user = gate.sign_up("alice");
     let domain = gate.register(&user, "shop.example.com");
     for (id, plan, says) in [
-        (domain.id.as_str(), "gold", "type must be free or premium"),
+        (domain.id.as_str(), "gold", "type must be one of free, premium"),
         ("dom_0000000000000000000000", "free", "dom_"),
         ("x", "free", "\"x\""),
     ] {
@@ -84,8 +91,43 @@ fn the_operator_grants_plans_and_that_leaves_a_row() {
     assert_eq!(row.detail.as_deref(), Some("{\"type\":\"premium\"}"));
 }
 
+/// A node of the version before may serve beside one that knows more plans.
+#[test]
+fn plan__of_a_newer_version_is_treated_as_free() {
+    let gate = Gate::with(&[("LIMIT_FREE", "1/h"), ("LIMIT_PREMIUM", "off")]);
+    let user = gate.sign_up("alice");
+    let domain = gate.register(&user, "shop.example.com");
+    let execute = |sql: &str| {
+        let changed = gate.app.db.change_now(|conn| Ok(conn.batch_execute(sql)?), |_| Ok(()));
+        changed.expect("the database answers");
+        follow(&gate);
+    };
+    let shown = |gate: &Gate| {
+        let domain = gate.get(&format!("/v1/domains/{}", domain.id)).token(&user.token).send().expect(200);
+        domain["payload"]["type"].clone()
+    };
+    execute("UPDATE domains SET plan = 'enterprise'");
+    exchange(&gate, &domain).send().expect(200);
+    exchange(&gate, &domain).send().refused(429, "plan");
+    assert_eq!(shown(&gate), "free");
+    choose(&gate, &user, &domain, "enterprise").refused(400, "invalid_field");
+    // Another change leaves the plan as it is.
+    run(&mut gatebird(&gate.database, &["domain", "allow", &domain.id, "--all"], &[]), "").good();
+    let stored = gate.app.db.read_now(|conn| {
+        use gatebird::db::schema::domains;
+        Ok(domains::table.select(domains::plan).load::<String>(conn)?)
+    });
+    assert_eq!(stored.expect("the database answers"), ["enterprise"]);
+    choose(&gate, &user, &domain, "premium").expect(200);
+    exchange(&gate, &domain).send().expect(200);
+    exchange(&gate, &domain).send().expect(200);
+
+    execute("UPDATE domains SET plan = 'enterprise'");
+    let gate = gate.restart(&[]);
+    assert_eq!(shown(&gate), "free");
+}
+
 fn last_row(conn: &mut gatebird::db::Conn) -> gatebird::error::Result<gatebird::db::audit::AuditRow> {
-    use diesel::prelude::*;
     use gatebird::db::{audit::AuditRow, schema::audit};
     Ok(audit::table.order(audit::id.desc()).select(AuditRow::as_select()).first(conn)?)
 }
