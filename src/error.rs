@@ -42,7 +42,7 @@ pub enum Error {
     /// The current password of the account is wrong.
     WrongPassword,
     /// The object does not match `If-Match`.
-    Changed,
+    PreconditionFailed,
     /// Quota exceeded.
     Quota(Message),
     /// Sign-up is closed (`SIGNUP=closed`).
@@ -70,11 +70,11 @@ pub enum Error {
         column: usize,
     },
     /// The grant type is not `client_credentials` (RFC 6749 §5.2).
-    GrantType,
+    UnsupportedGrantType,
     /// The scope is unknown or not allowed for the domain (RFC 6749 §5.2).
-    Scope,
+    InvalidScope,
     /// The resource is unknown or not allowed for the domain (RFC 8707 §2).
-    Target,
+    InvalidTarget,
     /// The token's domain does not have the required host.
     WrongHost,
     /// The token's domain has the required host, but control of it is not verified.
@@ -84,7 +84,7 @@ pub enum Error {
     /// The object does not exist or is another tenant's.
     NotFound(Message),
     /// The path does not have the method. The value is that of `Allow`.
-    Method(String),
+    MethodNotAllowed(String),
     /// A value that must be unique is in use.
     Taken {
         /// The member with the value.
@@ -97,7 +97,7 @@ pub enum Error {
     /// The request head is over the limit (RFC 6585 §5).
     HeadTooLarge,
     /// The body did not arrive in time.
-    TooSlow,
+    RequestTimeout,
     /// The body has an unsupported type or encoding. The message says what to send.
     MediaType(Message),
     /// No domain is registered for the origin of a web page.
@@ -180,7 +180,7 @@ pub enum ClientProblem {
 }
 
 impl ClientProblem {
-    fn told(self) -> (Reason, Message) {
+    fn reason_and_message(self) -> (Reason, Message) {
         match self {
             ClientProblem::Missing => (Reason::Missing, Message::ClientMissing),
             ClientProblem::Basic => (Reason::UnknownClient, Message::UnreadableBasic),
@@ -250,13 +250,13 @@ impl Error {
             Error::TokenExpired(status) => row(*status, "invalid_token", R::Expired, Message::TokenExpired),
             Error::TokenRevoked => row(S::UNAUTHORIZED, "invalid_token", R::Revoked, Message::TokenRevoked),
             Error::Client { problem, .. } => {
-                let (reason, message) = problem.told();
+                let (reason, message) = problem.reason_and_message();
                 row(S::UNAUTHORIZED, "invalid_client", reason, message)
             }
             Error::OtherClient => row(S::BAD_REQUEST, "unauthorized_client", R::OtherClient, Message::OtherClient),
             Error::WrongCredentials => row(S::UNAUTHORIZED, "invalid_grant", R::Credentials, Message::WrongCredentials),
             Error::WrongPassword => row(S::FORBIDDEN, "access_denied", R::Credentials, Message::WrongPassword),
-            Error::Changed => row(S::PRECONDITION_FAILED, "precondition_failed", R::Changed, Message::Changed),
+            Error::PreconditionFailed => row(S::PRECONDITION_FAILED, "precondition_failed", R::Changed, Message::Changed),
             Error::Quota(message) => row(S::FORBIDDEN, "access_denied", R::Quota, *message),
             Error::SignupClosed => row(S::FORBIDDEN, "access_denied", R::SignupClosed, Message::SignupClosed),
             Error::LacksScope => row(S::FORBIDDEN, "insufficient_scope", R::Scope, Message::LacksScope),
@@ -265,18 +265,18 @@ impl Error {
             Error::UnknownPlan(_) => row(S::BAD_REQUEST, "invalid_request", R::InvalidField, Message::UnknownPlan),
             Error::Malformed(message) => row(S::BAD_REQUEST, "invalid_request", R::Malformed, *message),
             Error::Json { .. } => row(S::BAD_REQUEST, "invalid_request", R::Malformed, Message::Json),
-            Error::GrantType => row(S::BAD_REQUEST, "unsupported_grant_type", R::GrantType, Message::GrantType),
-            Error::Scope => row(S::BAD_REQUEST, "invalid_scope", R::Scope, Message::ScopeTooMuch),
-            Error::Target => row(S::BAD_REQUEST, "invalid_target", R::Target, Message::Target),
+            Error::UnsupportedGrantType => row(S::BAD_REQUEST, "unsupported_grant_type", R::GrantType, Message::GrantType),
+            Error::InvalidScope => row(S::BAD_REQUEST, "invalid_scope", R::Scope, Message::ScopeTooMuch),
+            Error::InvalidTarget => row(S::BAD_REQUEST, "invalid_target", R::InvalidTarget, Message::InvalidTarget),
             Error::WrongHost => row(S::FORBIDDEN, "insufficient_scope", R::Host, Message::WrongHost),
             Error::HostUnverified => row(S::FORBIDDEN, "insufficient_scope", R::Unproven, Message::HostUnverified),
             Error::AtProxy(error) => error.at_proxy(),
             Error::NotFound(message) => row(S::NOT_FOUND, "not_found", R::NotFound, *message),
-            Error::Method(_) => row(S::METHOD_NOT_ALLOWED, "method_not_allowed", R::Method, Message::Method),
+            Error::MethodNotAllowed(_) => row(S::METHOD_NOT_ALLOWED, "method_not_allowed", R::Method, Message::Method),
             Error::Taken { problem, .. } => row(S::CONFLICT, "conflict", R::Taken, *problem),
             Error::TooLarge => row(S::PAYLOAD_TOO_LARGE, "invalid_request", R::TooLarge, Message::TooLarge),
             Error::HeadTooLarge => row(S::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", R::TooLarge, Message::HeadTooLarge),
-            Error::TooSlow => row(S::REQUEST_TIMEOUT, "invalid_request", R::Timeout, Message::TooSlow),
+            Error::RequestTimeout => row(S::REQUEST_TIMEOUT, "invalid_request", R::Timeout, Message::RequestTimeout),
             Error::MediaType(message) => row(S::UNSUPPORTED_MEDIA_TYPE, "invalid_request", R::MediaType, *message),
             Error::PlanLimit { last_token: None, .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", R::Plan, Message::PlanLimit),
             Error::PlanLimit { last_token: Some(_), .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", R::Plan, Message::PlanLimitButToken),
@@ -334,7 +334,7 @@ impl Error {
         if let Error::AtProxy(_) = self {
             answer.insert_header((REASON, row.reason.as_str()));
         }
-        if let Error::Method(allow) = self {
+        if let Error::MethodNotAllowed(allow) = self {
             answer.insert_header((header::ALLOW, allow.as_str()));
         }
         answer.json(ErrorBody {

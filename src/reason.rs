@@ -71,7 +71,7 @@ reasons! {
     /// The grant type is not supported.
     GrantType = "grant_type",
     /// The resource is unknown or not allowed for the domain.
-    Target = "target",
+    InvalidTarget = "target",
     /// The token's domain does not have the required host.
     Host = "host",
     /// The object does not exist or is another tenant's.

@@ -54,11 +54,11 @@ impl IfMatch {
     }
 
     /// # Errors
-    /// [`Error::Changed`] if no tag matches.
+    /// [`Error::PreconditionFailed`] if no tag matches.
     pub(super) fn check(&self, view: &impl Serialize) -> Result<()> {
         let Some(known) = &self.tags else { return Ok(()) };
         let now = tag(view);
-        if known.iter().any(|known| known == "*" || *known == now) { Ok(()) } else { Err(Error::Changed) }
+        if known.iter().any(|known| known == "*" || *known == now) { Ok(()) } else { Err(Error::PreconditionFailed) }
     }
 }
 

@@ -130,7 +130,7 @@ pub(crate) async fn revoke(client: FormClient, app: web::Data<App>, locale: Loca
     }
     let (id, expires_at) = token.revocable();
     app.revoke(client.revoker(), id, expires_at).await?;
-    client.has_revoked(expires_at);
+    client.record_revocation(expires_at);
     Ok(done(Message::Revoked, locale))
 }
 

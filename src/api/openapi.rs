@@ -177,7 +177,7 @@ fn refusals(
     }
     if operation.request_body.is_some() {
         add("400", "Malformed", "Malformed input; `field` names the member");
-        add("408", "TooSlow", "The request did not arrive in time");
+        add("408", "RequestTimeout", "The request did not arrive in time");
         add("413", "TooLarge", "The body is too large");
         add("415", "MediaType", "The content type is not accepted");
     }

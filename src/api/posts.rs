@@ -16,7 +16,7 @@ use crate::db::audit::Audited;
 use crate::db::post::{self, Content, Post};
 use crate::error::{Error, Result};
 use crate::gate::bearer::{PostsRead, PostsWrite, Scoped};
-use crate::gate::body::{Json, MOST_OF_POST};
+use crate::gate::body::{Json, MAX_POST_BYTES};
 use crate::hashtag::{Hashtag, hashtags};
 use crate::id::{PostId, UserId};
 use crate::locale::{Locale, Message};
@@ -142,7 +142,7 @@ pub(crate) async fn by_hashtag(
 )]
 pub(crate) async fn create(
     token: Scoped<PostsWrite>,
-    body: Json<PostBody, MOST_OF_POST>,
+    body: Json<PostBody, MAX_POST_BYTES>,
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
@@ -195,7 +195,7 @@ pub(crate) async fn show(
 pub(crate) async fn change(
     token: Scoped<PostsWrite>,
     id: web::Path<String>,
-    body: Json<PostBody, MOST_OF_POST>,
+    body: Json<PostBody, MAX_POST_BYTES>,
     if_match: IfMatch,
     app: web::Data<App>,
     locale: Locale,

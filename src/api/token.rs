@@ -185,7 +185,7 @@ impl<'a> Grant<'a> {
         match form.map(|form| form.get("grant_type")) {
             None | Some(Some("client_credentials")) => {}
             Some(None) => return Err(Error::field("grant_type", Message::Required)),
-            Some(Some(_)) => return Err(Error::GrantType),
+            Some(Some(_)) => return Err(Error::UnsupportedGrantType),
         }
         Ok(Grant { scope: scope(form, domain, config)?, audiences: audiences(form, domain, config)? })
     }
@@ -200,13 +200,13 @@ fn scope<'a>(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config) -> 
         return Ok(match domain.scopes() {
             None => config.scopes.as_str().into(),
             Some(own) => match own.split(' ').filter(known).collect::<Vec<_>>().join(" ") {
-                none if none.is_empty() => return Err(Error::Scope),
+                none if none.is_empty() => return Err(Error::InvalidScope),
                 left => left.into(),
             },
         });
     }
     let granted = each_once(asked, |scope| known(&scope) && allowed(&scope));
-    Ok(granted.ok_or(Error::Scope)?.join(" ").into())
+    Ok(granted.ok_or(Error::InvalidScope)?.join(" ").into())
 }
 
 fn audiences<'a>(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config) -> Result<Vec<&'a str>> {
@@ -215,10 +215,10 @@ fn audiences<'a>(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config)
     let mut asked = form.into_iter().flat_map(Form::resources).peekable();
     if asked.peek().is_none() {
         // The issuer comes first.
-        return known.next().map(|audience| vec![audience]).ok_or(Error::Target);
+        return known.next().map(|audience| vec![audience]).ok_or(Error::InvalidTarget);
     }
     let known: Vec<&str> = known.collect();
-    each_once(asked, |audience| known.contains(&audience)).ok_or(Error::Target)
+    each_once(asked, |audience| known.contains(&audience)).ok_or(Error::InvalidTarget)
 }
 
 /// The requested names without duplicates. `None` if one of them is not allowed.

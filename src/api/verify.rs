@@ -131,7 +131,7 @@ fn stated_by_caller() -> Error {
              such as /verify? with an empty query, and state requirements in X-Gatebird-Require-Scope, -Audience and -Host"
         );
     });
-    Error::Malformed(Message::DemandOfCaller)
+    Error::Malformed(Message::RequirementOfCaller)
 }
 
 /// Verify a token for a reverse proxy.

@@ -27,7 +27,7 @@ pub struct Address(pub Option<IpAddr>);
 
 impl Address {
     pub(crate) fn of(req: &HttpRequest, config: &Config) -> Address {
-        Address(client(req, config))
+        Address(client_address(req, config))
     }
 
     /// The network for budgets and shares.
@@ -56,7 +56,7 @@ impl FromRequest for Address {
 }
 
 /// Parses an entry of `X-Forwarded-For`. Some proxies add a port, brackets or quotes.
-fn forwarded(entry: &str) -> Option<IpAddr> {
+fn parse_entry(entry: &str) -> Option<IpAddr> {
     let entry = entry.trim().trim_matches('"');
     let address = match entry.parse::<SocketAddr>() {
         Ok(socket) => socket.ip(),
@@ -65,7 +65,7 @@ fn forwarded(entry: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-fn client(req: &HttpRequest, config: &Config) -> Option<IpAddr> {
+fn client_address(req: &HttpRequest, config: &Config) -> Option<IpAddr> {
     let trusted = |address: &IpAddr| config.trusted_proxies.iter().any(|network: &IpNet| network.contains(address));
     // On a dual-stack socket, an IPv4 peer has an IPv4-mapped IPv6 address.
     let peer = req.peer_addr()?.ip().to_canonical();
@@ -77,7 +77,7 @@ fn client(req: &HttpRequest, config: &Config) -> Option<IpAddr> {
     let mut client = peer;
     for hop in hops.iter().rev() {
         // Entries to the left of an invalid one are not trustworthy.
-        let Some(address) = str::from_utf8(hop).ok().and_then(forwarded) else {
+        let Some(address) = str::from_utf8(hop).ok().and_then(parse_entry) else {
             WARNED.call_once(|| {
                 log::warn!(
                     "an entry of X-Forwarded-For from {peer} (TRUSTED_PROXIES) is not an address: such requests count as \

@@ -47,14 +47,14 @@ use crate::id::{TokenId, UserId};
 use crate::locale::Message;
 use crate::plan::Plan;
 use crate::shares::{Budget, Holder};
-use crate::token::{self, Authentic, Claims, Subject};
+use crate::token::{self, Claims, Subject, VerifiedToken};
 use crate::usage::Kind;
 
 /// An access token or a user token that is valid, not revoked and within its limit. Otherwise the answer is 401, 419 for a
 /// token that has only expired, or 429 over the [`Limit`] of the route.
 #[derive(Debug)]
 pub struct Bearer {
-    token: Arc<Authentic>,
+    token: Arc<VerifiedToken>,
     tenant: Arc<Tenant>,
     domain: Option<Arc<Domain>>,
     address: Address,
@@ -123,7 +123,7 @@ impl Bearer {
     /// # Errors
     /// See [`Bearer`].
     pub(crate) fn presented(req: &HttpRequest, app: &App, audience: Option<&str>) -> Result<Bearer> {
-        let token = Bearer::authentic(app, presented(req)?)?;
+        let token = Bearer::verified_token(app, presented(req)?)?;
         let subject = token.subject;
         if let Subject::Domain(id) = &subject {
             cors::note(req, app, id);
@@ -138,7 +138,7 @@ impl Bearer {
     }
 
     /// The bearer of a token with a valid signature, if the token is for `audience`, live and within its limit.
-    fn admit(req: &HttpRequest, app: &App, token: Arc<Authentic>, audience: Option<&str>) -> Result<Bearer> {
+    fn admit(req: &HttpRequest, app: &App, token: Arc<VerifiedToken>, audience: Option<&str>) -> Result<Bearer> {
         if !audience.map_or_else(|| token.is_for_us(&app.config), |audience| token.is_for(audience)) {
             return Err(Error::TokenInvalid);
         }
@@ -156,16 +156,16 @@ impl Bearer {
     /// # Errors
     /// If it is invalid, revoked or expired.
     pub(crate) fn judge(app: &App, token: &str, now: i64) -> Result<Bearer> {
-        Bearer::in_time(app, Bearer::authentic(app, token)?, now)
+        Bearer::in_time(app, Bearer::verified_token(app, token)?, now)
     }
 
     /// Checks the signature and the claims alone.
-    fn authentic(app: &App, token: &str) -> Result<Arc<Authentic>> {
+    fn verified_token(app: &App, token: &str) -> Result<Arc<VerifiedToken>> {
         token::verify(token, &app.directory.keyring(), &app.config, app.now()).ok_or(Error::TokenInvalid)
     }
 
     /// The bearer of a live token that has not expired. A revoked token is refused as such, even if it has expired as well.
-    fn in_time(app: &App, token: Arc<Authentic>, now: i64) -> Result<Bearer> {
+    fn in_time(app: &App, token: Arc<VerifiedToken>, now: i64) -> Result<Bearer> {
         let bearer = Bearer::live(app, token)?;
         match bearer.token.has_expired(now) {
             true => Err(Error::TokenExpired(app.config.expired_token_status)),
@@ -176,7 +176,7 @@ impl Bearer {
     /// Finds the owner of a token. Refuses if the owner is deleted, suspended or of a later generation, or if the token itself
     /// is revoked. A token of a later generation than the owner's is good: another node issued it, and this node has not read
     /// the change yet.
-    fn live(app: &App, token: Arc<Authentic>) -> Result<Bearer> {
+    fn live(app: &App, token: Arc<VerifiedToken>) -> Result<Bearer> {
         let (tenant, domain, generation) = match token.subject {
             Subject::Domain(id) => {
                 let live = app.directory.by_id(&id).ok_or(Error::TokenRevoked)?;
@@ -208,7 +208,7 @@ impl Bearer {
 
     /// Counts a request that is refused whatever its token, if the token is a domain's.
     pub(super) fn count_refused(req: &HttpRequest, app: &App, error: &Error) {
-        let token = presented(req).and_then(|token| Bearer::authentic(app, token));
+        let token = presented(req).and_then(|token| Bearer::verified_token(app, token));
         if let Ok(Subject::Domain(id)) = token.map(|token| token.subject) {
             cors::note(req, app, &id);
             versions::count(req, app, id);

@@ -19,14 +19,14 @@ use crate::error::{Error, Result};
 use crate::locale::Message;
 
 /// The default limit of a body, in bytes.
-pub const MOST: usize = 16 * 1024;
+pub const MAX_BODY_BYTES: usize = 16 * 1024;
 /// The limit of a post's body, in bytes.
-pub const MOST_OF_POST: usize = 64 * 1024;
+pub const MAX_POST_BYTES: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A JSON body of at most `LIMIT` bytes.
 #[derive(Debug)]
-pub struct Json<T, const LIMIT: usize = MOST>(pub T);
+pub struct Json<T, const LIMIT: usize = MAX_BODY_BYTES>(pub T);
 
 impl<T: DeserializeOwned, const LIMIT: usize> FromRequest for Json<T, LIMIT> {
     type Error = Error;
@@ -112,24 +112,24 @@ pub(super) async fn read(headers: &HeaderMap, payload: Payload, limit: usize) ->
     }
     let mut collecting = pin!(collect(payload, limit));
     // Most bodies arrive together with their head and need no timer.
-    if let Some(result) = at_hand(collecting.as_mut()).await {
+    if let Some(result) = poll_twice(collecting.as_mut()).await {
         return result;
     }
     match tokio::time::timeout(BODY_TIMEOUT, collecting).await {
         Ok(result) => result,
-        Err(_elapsed) => Err(Error::TooSlow),
+        Err(_elapsed) => Err(Error::RequestTimeout),
     }
 }
 
 /// Polls a future twice. A body that arrived with its head is ready at the second poll, because the server dispatches a
 /// request before it reads the body.
-async fn at_hand<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
-    let mut looked = false;
+async fn poll_twice<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+    let mut polled = false;
     poll_fn(|context| match future.as_mut().poll(context) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending if looked => Poll::Ready(None),
+        Poll::Pending if polled => Poll::Ready(None),
         Poll::Pending => {
-            looked = true;
+            polled = true;
             context.waker().wake_by_ref();
             Poll::Pending
         }
@@ -160,33 +160,33 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     // Tracking the path doubles the cost, so it is done for errors only.
     serde_json::from_slice(bytes).map_err(|error| {
         if error.is_data() {
-            what_is_wrong::<T>(bytes)
+            data_error::<T>(bytes)
         } else {
             Error::Json { line: error.line(), column: error.column() }
         }
     })
 }
 
-fn what_is_wrong<T: DeserializeOwned>(bytes: &[u8]) -> Error {
+fn data_error<T: DeserializeOwned>(bytes: &[u8]) -> Error {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut json) else {
         return Error::Malformed(Message::Malformed);
     };
     let sentence = error.inner().to_string();
     match error.path().to_string().as_str() {
-        "." | "" | "?" => whole_body(&sentence),
-        path if is_plain(path) => Error::field(path, member_problem(&sentence)),
+        "." | "" | "?" => body_error(&sentence),
+        path if is_printable(path) => Error::field(path, member_problem(&sentence)),
         _ => Error::Malformed(Message::Malformed),
     }
 }
 
 /// Whether the path may be a part of `error_description` (RFC 6749 §5.2).
-fn is_plain(path: &str) -> bool {
+fn is_printable(path: &str) -> bool {
     path.len() <= 64 && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte))
 }
 
 /// The error of the body as a whole. serde names a missing member only in its message.
-fn whole_body(sentence: &str) -> Error {
+fn body_error(sentence: &str) -> Error {
     match sentence.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
         Some((name, _)) => Error::field(name, Message::Required),
         None => Error::Malformed(Message::Malformed),

@@ -23,7 +23,7 @@ use crate::id::{DomainId, SecretId};
 use crate::locale::Message;
 use crate::secret::ClientSecret;
 use crate::shares::{Budget, Holder};
-use crate::token::assertion::{self, Circumstances};
+use crate::token::assertion::{self, AssertionContext};
 use crate::token::replay;
 use crate::usage::Use;
 
@@ -43,7 +43,7 @@ impl FromRequest for Client {
     type Future = LocalBoxFuture<'static, Result<Client>>;
 
     fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let (req, of_request) = (req.clone(), req.clone());
+        let (req, request) = (req.clone(), req.clone());
         let payload = payload.take();
         let client = async move {
             let app = app(&req)?;
@@ -51,18 +51,18 @@ impl FromRequest for Client {
             let (media_type, bytes) = read(&req, payload).await?;
             app.spend(Budget::Requests(address.network()))?;
             let (form, credentials) = match media_type {
-                MediaType::Json => (None, of_json(&req, &bytes)),
+                MediaType::Json => (None, from_json(&req, &bytes)),
                 MediaType::Form => {
                     let form = Form::parse(&bytes)?;
                     let credentials = form.credentials(&req);
                     (Some(form), credentials)
                 }
             };
-            let Proven { live, proof } = proven(&req, app, address, credentials)?;
+            let Authenticated { live, proof } = authenticate(&req, app, address, credentials)?;
             let id = live.domain.id;
             versions::count(&req, app, id);
-            may_have_tokens(&req, app, &live).inspect_err(|error| app.refused(id, error))?;
-            note_use(app, &live, &proof, address)?;
+            check_may_have_token(&req, app, &live).inspect_err(|error| app.refused(id, error))?;
+            record_use(app, &live, &proof, address)?;
             let secret_expires_at = match proof {
                 Proof::Secret { expires_at, .. } => expires_at,
                 Proof::Assertion(_) => None,
@@ -70,10 +70,10 @@ impl FromRequest for Client {
             Ok(Client { live, secret_expires_at, form })
         };
         // For an API version past its sunset, every error is `Sunset`.
-        let told = move |error| {
-            if app(&of_request).is_ok_and(|app| versions::is_over(&of_request, app)) { Error::Sunset } else { error }
+        let or_sunset = move |error| {
+            if app(&request).is_ok_and(|app| versions::is_over(&request, app)) { Error::Sunset } else { error }
         };
-        client.map_err(told).boxed_local()
+        client.map_err(or_sunset).boxed_local()
     }
 }
 
@@ -104,7 +104,7 @@ impl FormClient {
     }
 
     /// Records that the client revoked a token with this `exp`.
-    pub(crate) fn has_revoked(&self, exp: i64) {
+    pub(crate) fn record_revocation(&self, exp: i64) {
         self.live.domain.meter.revoked(self.live.generation(), exp);
     }
 }
@@ -128,8 +128,8 @@ impl FromRequest for FormClient {
             };
             app.spend(Budget::Requests(address.network()))?;
             let form = Form::parse(&bytes)?;
-            let Proven { live, proof } = proven(&req, app, address, form.credentials(&req))?;
-            note_use(app, &live, &proof, address)?;
+            let Authenticated { live, proof } = authenticate(&req, app, address, form.credentials(&req))?;
+            record_use(app, &live, &proof, address)?;
             let client = FormClient { live, address, form };
             quota::spend(&req, app, &client.live.domain).inspect_err(|error| app.refused(client.id(), error))?;
             Ok(client)
@@ -140,7 +140,7 @@ impl FromRequest for FormClient {
 
 /// Checks whether the client may have a token now. The limit comes last, so that other refusals are not counted against
 /// it.
-fn may_have_tokens(req: &HttpRequest, app: &App, live: &ActiveClient) -> Result<()> {
+fn check_may_have_token(req: &HttpRequest, app: &App, live: &ActiveClient) -> Result<()> {
     let domain = &live.domain;
     if versions::is_over(req, app) {
         return Err(Error::Sunset);
@@ -167,10 +167,15 @@ fn with_last_token(error: Error, live: &ActiveClient, now: i64) -> Error {
 /// Valid credentials still work then, so that a client cannot lock out others behind the same address. (A secret has
 /// 190 random bits, so guessing need not be prevented.) Missing credentials are not counted, because clients may wait
 /// for the challenge.
-fn proven(req: &HttpRequest, app: &App, address: Address, credentials: Result<Credentials>) -> Result<Proven> {
-    let proven = credentials.and_then(|credentials| credentials.prove(app, req));
-    match &proven {
-        Ok(Proven { proof: Proof::Secret { id, .. }, .. }) => {
+fn authenticate(
+    req: &HttpRequest,
+    app: &App,
+    address: Address,
+    credentials: Result<Credentials>,
+) -> Result<Authenticated> {
+    let result = credentials.and_then(|credentials| credentials.verify(app, req));
+    match &result {
+        Ok(Authenticated { proof: Proof::Secret { id, .. }, .. }) => {
             app.usage.used(*id, Use { at: app.now(), from: address.0 });
         }
         Err(Error::Client { problem, .. }) if *problem != ClientProblem::Missing => {
@@ -178,13 +183,13 @@ fn proven(req: &HttpRequest, app: &App, address: Address, credentials: Result<Cr
         }
         _ => {}
     }
-    proven
+    result
 }
 
 /// Reads a body of JSON or a form.
 async fn read(req: &HttpRequest, payload: Payload) -> Result<(MediaType, Bytes)> {
     let media_type = MediaType::of(req.headers())?;
-    let bytes = body::read(req.headers(), payload, body::MOST).await?;
+    let bytes = body::read(req.headers(), payload, body::MAX_BODY_BYTES).await?;
     let is_object = bytes.trim_ascii_start().first() == Some(&b'{');
     match media_type {
         // Many tools declare every body as a form, so a JSON object with that type is refused with a helpful message.
@@ -194,7 +199,7 @@ async fn read(req: &HttpRequest, payload: Payload) -> Result<(MediaType, Bytes)>
     }
 }
 
-fn of_json(req: &HttpRequest, bytes: &Bytes) -> Result<Credentials> {
+fn from_json(req: &HttpRequest, bytes: &Bytes) -> Result<Credentials> {
     let parsed = body::parse(bytes).map_err(|error| match error {
         Error::Field { name, problem: Message::Unknown } => Error::field(name, Message::UnknownInTokenRequest),
         error => error,
@@ -235,7 +240,7 @@ enum Credentials {
 }
 
 /// An authenticated client with its valid credentials.
-struct Proven {
+struct Authenticated {
     live: ActiveClient,
     proof: Proof,
 }
@@ -257,27 +262,27 @@ type Identified = (Registered, std::result::Result<Proof, ClientProblem>);
 impl Credentials {
     /// Authenticates the client. A refusal is counted as the client's only after the secret or the signature has
     /// identified it.
-    fn prove(&self, app: &App, req: &HttpRequest) -> Result<Proven> {
+    fn verify(&self, app: &App, req: &HttpRequest) -> Result<Authenticated> {
         let (id, in_form, identified) = match self {
-            Credentials::Secret { id, secret } => (id, id.is_some(), by_secret(app, secret)),
-            Credentials::Assertion { id, assertion } => (id, true, by_assertion(app, assertion, req.path())),
+            Credentials::Secret { id, secret } => (id, id.is_some(), identify_by_secret(app, secret)),
+            Credentials::Assertion { id, assertion } => (id, true, identify_by_assertion(app, assertion, req.path())),
         };
         let refused = |problem| Error::Client { problem, in_form };
         let (client, proof) = identified.map_err(refused)?;
         let domain = client.domain.id;
         cors::note(req, app, &domain);
         let admitted = proof.and_then(|proof| admit(client, id.as_deref(), proof)).map_err(refused);
-        let admitted = admitted.and_then(|proven| match &proven.proof {
+        let admitted = admitted.and_then(|client| match &client.proof {
             Proof::Secret { id, .. } if cors::is_from_browser(req.headers()) => {
-                came_from_browser(app, req, &proven.live, *id).map(|()| proven)
+                record_leak(app, req, &client.live, *id).map(|()| client)
             }
-            _ => Ok(proven),
+            _ => Ok(client),
         });
         admitted.inspect_err(|error| app.refused(domain, error))
     }
 }
 
-fn by_secret(app: &App, text: &str) -> std::result::Result<Identified, ClientProblem> {
+fn identify_by_secret(app: &App, text: &str) -> std::result::Result<Identified, ClientProblem> {
     let secret = ClientSecret::parse(text).ok_or(ClientProblem::MalformedSecret)?;
     let known = app.directory.by_secret(&secret.digest()).ok_or(ClientProblem::UnknownSecret)?;
     let ResolvedSecret { client, secret: id, expires_at } = known;
@@ -285,13 +290,13 @@ fn by_secret(app: &App, text: &str) -> std::result::Result<Identified, ClientPro
     Ok((client, if works { Ok(Proof::Secret { id, expires_at }) } else { Err(ClientProblem::ReplacedSecret) }))
 }
 
-fn by_assertion(app: &App, text: &str, path: &str) -> std::result::Result<Identified, ClientProblem> {
+fn identify_by_assertion(app: &App, text: &str, path: &str) -> std::result::Result<Identified, ClientProblem> {
     let client = assertion::claimed_client(text).and_then(|id| app.directory.registered(&id));
     let client = client.ok_or(ClientProblem::Assertion)?;
     let config = &app.config;
     let endpoint = |path: &str| format!("{}{path}", config.public_url);
     let (token, called) = (endpoint("/token"), endpoint(path));
-    let circumstances = Circumstances {
+    let context = AssertionContext {
         audiences: &[&config.issuer, &config.public_url, &token, &called],
         now: app.now(),
         // This process knows every assertion of a client that was registered after its start, with a delay of two
@@ -299,7 +304,7 @@ fn by_assertion(app: &App, text: &str, path: &str) -> std::result::Result<Identi
         remembers_since: if client.domain.is_from_before() { app.remembers_since() } else { i64::MIN },
     };
     let keys = client.domain.keys().ok_or(ClientProblem::Assertion)?;
-    let judged = assertion::verify(text, &client.domain.id, keys, circumstances).ok_or(ClientProblem::Assertion)?;
+    let judged = assertion::verify(text, &client.domain.id, keys, context).ok_or(ClientProblem::Assertion)?;
     let proof = judged.and_then(|used| {
         if app.directory.used_assertions.contains(&used) {
             Err(ClientProblem::AssertionReplayed)
@@ -311,23 +316,23 @@ fn by_assertion(app: &App, text: &str, path: &str) -> std::result::Result<Identi
 }
 
 /// Checks that the request names the client of the credentials and that the client is neither suspended nor superseded.
-fn admit(client: Registered, id: Option<&str>, proof: Proof) -> std::result::Result<Proven, ClientProblem> {
+fn admit(client: Registered, id: Option<&str>, proof: Proof) -> std::result::Result<Authenticated, ClientProblem> {
     match id {
-        Some(id) if id != client.domain.id.as_str() => Err(other_id(id)),
+        Some(id) if id != client.domain.id.as_str() => Err(id_mismatch(id)),
         _ => {
             let live = client.active().ok_or(ClientProblem::Suspended)?;
-            if live.domain.superseded { Err(ClientProblem::Superseded) } else { Ok(Proven { live, proof }) }
+            if live.domain.superseded { Err(ClientProblem::Superseded) } else { Ok(Authenticated { live, proof }) }
         }
     }
 }
 
 /// The problem of a `client_id` that does not belong to the credentials.
-fn other_id(id: &str) -> ClientProblem {
+fn id_mismatch(id: &str) -> ClientProblem {
     DomainId::parse(id).map_or(ClientProblem::NoId, |_| ClientProblem::OtherId)
 }
 
 /// Records a secret that a browser sent, where anyone can read it. Refuses it if the settings say so.
-fn came_from_browser(app: &App, req: &HttpRequest, live: &ActiveClient, secret: SecretId) -> Result<()> {
+fn record_leak(app: &App, req: &HttpRequest, live: &ActiveClient, secret: SecretId) -> Result<()> {
     let address = Address::of(req, &app.config).0;
     app.leaks.note(Leak { secret, domain: live.domain.id, tenant: live.tenant.id, address, at: app.now() });
     if app.config.refuse_browser_secrets { Err(Error::SecretInBrowser) } else { Ok(()) }
@@ -335,7 +340,7 @@ fn came_from_browser(app: &App, req: &HttpRequest, live: &ActiveClient, secret: 
 
 /// Records the use of an assertion. The caller checks the limits first, so that a client over its limit takes no
 /// memory.
-fn note_use(app: &App, live: &ActiveClient, proof: &Proof, address: Address) -> Result<()> {
+fn record_use(app: &App, live: &ActiveClient, proof: &Proof, address: Address) -> Result<()> {
     let Proof::Assertion(used) = proof else { return Ok(()) };
     let holder = Holder::account(address.network(), live.tenant.id);
     let noted = match app.directory.used_assertions.note(used, holder) {
@@ -387,18 +392,18 @@ impl Form {
     /// The credentials in HTTP Basic or in the form, but not both.
     fn credentials(&self, req: &HttpRequest) -> Result<Credentials> {
         match basic(req)? {
-            None => self.own_credentials(),
+            None => self.form_credentials(),
             Some(_) if Form::CREDENTIALS.iter().any(|name| self.get(name).is_some()) => {
                 Err(Error::Malformed(Message::TwoAuthentications))
             }
             Some((id, secret)) => match self.get("client_id").filter(|named| *named != id) {
-                Some(named) => Err(refused(other_id(named))),
+                Some(named) => Err(refused(id_mismatch(named))),
                 None => Ok(Credentials::Secret { id: Some(id), secret }),
             },
         }
     }
 
-    fn own_credentials(&self) -> Result<Credentials> {
+    fn form_credentials(&self) -> Result<Credentials> {
         let id = self.get("client_id").map(str::to_owned);
         let (assertion, kind) = (self.get("client_assertion"), self.get("client_assertion_type"));
         match (self.get("client_secret"), assertion, kind) {

@@ -89,7 +89,7 @@ pub(crate) async fn observe(
                 let answer = seen.answer_any(&app, error);
                 response = response.into_response(answer);
             }
-            quota::tell(&mut response);
+            quota::add_headers(&mut response);
             seen.finish(&app, response.response_mut());
             Ok(response)
         }
@@ -152,7 +152,7 @@ impl Seen {
             Bearer::count_refused(req.request(), app, &Error::Sunset);
             return Some(Err(Error::Sunset));
         }
-        operation.is_none().then(|| Err(Error::Method(route.methods())))
+        operation.is_none().then(|| Err(Error::MethodNotAllowed(route.methods())))
     }
 
     fn id(&self) -> &str {
@@ -319,7 +319,7 @@ fn of_connection(refusal: Refusal) -> Error {
     match refusal {
         Refusal::HeadTooLarge => Error::HeadTooLarge,
         Refusal::Malformed => Error::Malformed(Message::Malformed),
-        Refusal::HeadTooSlow => Error::TooSlow,
+        Refusal::HeadTooSlow => Error::RequestTimeout,
     }
 }
 
@@ -329,7 +329,7 @@ fn of_framework(error: &actix_web::Error) -> Error {
         StatusCode::NOT_FOUND => Error::NotFound(Message::NotFound),
         StatusCode::PAYLOAD_TOO_LARGE => Error::TooLarge,
         StatusCode::UNSUPPORTED_MEDIA_TYPE => Error::MediaType(Message::SendJson),
-        StatusCode::REQUEST_TIMEOUT => Error::TooSlow,
+        StatusCode::REQUEST_TIMEOUT => Error::RequestTimeout,
         status if status.is_client_error() => Error::Malformed(Message::Malformed),
         _ => Error::internal(error),
     }

@@ -34,7 +34,7 @@ pub(super) fn spend(req: &HttpRequest, app: &App, domain: &Domain) -> Result<()>
 }
 
 /// Adds the headers to a response if the request was counted.
-pub(super) fn tell(response: &mut ServiceResponse<BoxBody>) {
+pub(super) fn add_headers(response: &mut ServiceResponse<BoxBody>) {
     let Some(Quota { policy, left }) = response.request().extensions_mut().remove() else {
         return;
     };

@@ -74,7 +74,7 @@ pub struct AssertionUse {
 
 /// The time and place at which an assertion is verified.
 #[derive(Clone, Copy, Debug)]
-pub struct Circumstances<'a> {
+pub struct AssertionContext<'a> {
     /// Accepted values of `aud`: the issuer and the called endpoint.
     pub audiences: &'a [&'a str],
     /// Unix seconds.
@@ -89,7 +89,7 @@ pub fn verify(
     assertion: &str,
     client: &DomainId,
     keys: &ClientKeys,
-    at: Circumstances<'_>,
+    at: AssertionContext<'_>,
 ) -> Option<Result<AssertionUse, ClientProblem>> {
     let (header, payload, signature) = split(assertion).filter(|_| assertion.len() <= MAX_BYTES)?;
     let message = &assertion[..header.len() + 1 + payload.len()];
@@ -106,7 +106,7 @@ pub fn verify(
 }
 
 impl Claims<'_> {
-    fn judge(&self, client: &DomainId, at: Circumstances<'_>) -> Result<AssertionUse, ClientProblem> {
+    fn judge(&self, client: &DomainId, at: AssertionContext<'_>) -> Result<AssertionUse, ClientProblem> {
         let now = at.now as f64;
         let latest = now + MAX_SKEW as f64;
         let is_ahead = |time: Option<f64>| time.is_some_and(|time| time > latest);

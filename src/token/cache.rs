@@ -12,7 +12,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use quick_cache::sync::Cache;
 
-use super::Authentic;
+use super::VerifiedToken;
 
 /// Maximum number of entries, of one or two kilobytes each.
 const MAX_ENTRIES: usize = 16 * 1024;
@@ -25,7 +25,7 @@ pub(super) fn fingerprint(token: &str) -> Fingerprint {
 }
 
 /// Verified tokens by fingerprint.
-pub(super) struct TokenCache(Cache<Fingerprint, Arc<Authentic>>);
+pub(super) struct TokenCache(Cache<Fingerprint, Arc<VerifiedToken>>);
 
 impl Default for TokenCache {
     fn default() -> TokenCache {
@@ -40,7 +40,7 @@ impl fmt::Debug for TokenCache {
 }
 
 impl TokenCache {
-    pub(super) fn get(&self, token: &Fingerprint, now: i64) -> Option<Arc<Authentic>> {
+    pub(super) fn get(&self, token: &Fingerprint, now: i64) -> Option<Arc<VerifiedToken>> {
         let found = self.0.get(token)?;
         if found.has_expired(now) || now >= found.key_until {
             self.0.remove(token);
@@ -49,7 +49,7 @@ impl TokenCache {
         Some(found)
     }
 
-    pub(super) fn put(&self, token: Fingerprint, verified: &Arc<Authentic>) {
+    pub(super) fn put(&self, token: Fingerprint, verified: &Arc<VerifiedToken>) {
         self.0.insert(token, Arc::clone(verified));
     }
 }

@@ -133,7 +133,7 @@ pub fn issue(keyring: &Keyring, kind: Kind, claims: &Claims<'_>) -> String {
 /// A token with a valid signature, well-formed claims and the right kind. The caller must still check the audience, the
 /// owner, revocation and, last, `exp`.
 #[derive(Debug)]
-pub struct Authentic {
+pub struct VerifiedToken {
     pub kind: Kind,
     pub subject: Subject,
     /// The `jti`.
@@ -151,7 +151,7 @@ pub enum Subject {
     User(i64),
 }
 
-impl Authentic {
+impl VerifiedToken {
     /// Returns whether this server itself may accept the token.
     pub fn is_for_us(&self, config: &Config) -> bool {
         match self.kind {
@@ -179,7 +179,7 @@ impl Authentic {
 
 /// Verifies a token, except for its audience, owner, revocation and `exp`. `None` does not say why a token is refused.
 /// A token that was verified before is found by its digest.
-pub fn verify(token: &str, keyring: &Keyring, config: &Config, now: i64) -> Option<Arc<Authentic>> {
+pub fn verify(token: &str, keyring: &Keyring, config: &Config, now: i64) -> Option<Arc<VerifiedToken>> {
     if token.len() > MAX_BYTES {
         return None;
     }
@@ -192,7 +192,7 @@ pub fn verify(token: &str, keyring: &Keyring, config: &Config, now: i64) -> Opti
     Some(token)
 }
 
-fn verify_uncached(token: &str, keyring: &Keyring, config: &Config, now: i64) -> Option<Authentic> {
+fn verify_uncached(token: &str, keyring: &Keyring, config: &Config, now: i64) -> Option<VerifiedToken> {
     let (header, payload, signature) = split(token)?;
     let message = &token[..header.len() + 1 + payload.len()];
     // Headers of tokens issued here are spelt in one way and are found without parsing.
@@ -207,7 +207,7 @@ fn verify_uncached(token: &str, keyring: &Keyring, config: &Config, now: i64) ->
         && past.contains(&claims.iat)
         && claims.nbf.is_none_or(|nbf| past.contains(&nbf))
         && claims.exp.checked_sub(claims.iat).is_some_and(|life| (1..=kind.ttl(config)).contains(&life));
-    acceptable.then_some(Authentic { kind, subject, id, claims, key_until })
+    acceptable.then_some(VerifiedToken { kind, subject, id, claims, key_until })
 }
 
 /// Reads a header. Returns the kind, the key that must have signed the token, and the Unix seconds from which that key

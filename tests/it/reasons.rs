@@ -157,7 +157,7 @@ const ROWS: &[Row] = &[
         [send(good.replace('}', "")), send(good)]
     }),
     (Reason::GrantType, 400, |on| [on.ask("grant_type=password"), on.ask(GRANT)]),
-    (Reason::Target, 400, |on| {
+    (Reason::InvalidTarget, 400, |on| {
         [on.ask(&format!("{GRANT}&resource=urn:other")), on.ask(&format!("{GRANT}&resource={ISSUER}"))]
     }),
     (Reason::Host, 403, |on| [on.get("/verify?host=other.example.com", &on.token), on.get("/verify", &on.token)]),
