@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{OwnDomain, taken};
+use super::{OwnDomain, conflict_on};
 use crate::app::verification::{SUPERSEDE_BATCH, supersede_some};
 use crate::app::{App, InForce};
 use crate::db::Conn;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::audit::{AT_ONCE, row_of, value};
+use super::audit::{EXPORT_BATCH, row_of, value};
 use super::operator::Operator;
 use crate::app;
 use crate::config;
@@ -36,10 +36,10 @@ impl Operator {
         let now = app::system_time();
         let start = self.read(|conn| Ok(archive::end(conn)?))?;
         let end = if file.exists() {
-            self.made_before(file, &start)?
+            self.existing_archive(file, &start)?
         } else {
             match self.read(|conn| Ok(archive::last_before(conn, *before, now)?))? {
-                Some(last) if last > start.id => Some(self.make(file, &start, last)?),
+                Some(last) if last > start.id => Some(self.write_archive(file, &start, last)?),
                 _ => None,
             }
         };
@@ -61,14 +61,14 @@ impl Operator {
     }
 
     /// Writes the rows after `start` up to row `last`, verifies them, and returns their last head.
-    fn make(&self, path: &Path, start: &Head, last: i64) -> Result<Head, Exit> {
+    fn write_archive(&self, path: &Path, start: &Head, last: i64) -> Result<Head, Exit> {
         let cannot = |error: io::Error| Exit::cannot_create(format!("cannot write {}: {error}", path.display()));
         let unfinished = path.with_added_extension("unfinished");
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
         let mut out = BufWriter::new(file.map_err(cannot)?);
         let mut reached = start.clone();
         while reached.id < last {
-            let most = AT_ONCE.min(last - reached.id);
+            let most = EXPORT_BATCH.min(last - reached.id);
             let rows = self.read(|conn| Ok(audit::list_from(conn, reached.id + 1, most)?))?;
             if rows.is_empty() {
                 return Err(Exit::data("the audit log ends too early; see: gatebird audit verify"));
@@ -88,7 +88,7 @@ impl Operator {
     }
 
     /// The last head of a file that an interrupted command wrote. Any other existing file is refused.
-    fn made_before(&self, path: &Path, start: &Head) -> Result<Option<Head>, Exit> {
+    fn existing_archive(&self, path: &Path, start: &Head) -> Result<Option<Head>, Exit> {
         if last_head(path).is_ok_and(|end| end.as_ref() == Some(start)) {
             return Ok(None);
         }

@@ -40,7 +40,7 @@ pub(super) enum AuditCommand {
 }
 
 /// Rows per query of an export.
-pub(super) const AT_ONCE: i64 = 1_000;
+pub(super) const EXPORT_BATCH: i64 = 1_000;
 
 impl Operator {
     pub(super) fn audit(&self, command: AuditCommand) -> Result<(), Exit> {
@@ -86,7 +86,7 @@ impl Operator {
     fn export(&self, mut out: impl Write) -> Result<io::Result<()>, Exit> {
         let mut from = i64::MIN;
         loop {
-            let rows = self.read(|conn| Ok(audit::list_from(conn, from, AT_ONCE)?))?;
+            let rows = self.read(|conn| Ok(audit::list_from(conn, from, EXPORT_BATCH)?))?;
             let Some(last) = rows.last() else { return Ok(out.flush()) };
             from = last.id.saturating_add(1);
             for row in &rows {

@@ -93,7 +93,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> Result<(), Exit> {
             let lines = if applied.is_empty() { "nothing to do".to_owned() } else { applied.join("\n") };
             out.print(&json!({ "applied": applied }), &lines)
         }
-        Command::User(command) => Operator::open(config, out, command.adds())?.user(command),
+        Command::User(command) => Operator::open(config, out, command.creates())?.user(command),
         Command::Domain(command) => Operator::open(config, out, false)?.domain(command),
         Command::VersionUse(command) => Operator::open(config, out, false)?.version_use(&command),
         Command::Import(command) => Operator::open(config, out, true)?.import(command),

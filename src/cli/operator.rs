@@ -14,7 +14,7 @@ use crate::config::{self, Config};
 use crate::db::audit::{Actor, Audited, Entry};
 use crate::db::domain::{DomainRow, NewDomain};
 use crate::db::{Conn, Db, domain, dormancy, proof, user};
-use crate::error::{Error, Result as Answer};
+use crate::error::{self, Error};
 use crate::exit::Exit;
 use crate::id::DomainId;
 use crate::locale::Message;
@@ -43,7 +43,7 @@ pub(super) enum UserCommand {
 }
 
 impl UserCommand {
-    pub(super) fn adds(&self) -> bool {
+    pub(super) fn creates(&self) -> bool {
         matches!(self, UserCommand::Add { .. })
     }
 }
@@ -60,37 +60,37 @@ pub(super) enum DomainCommand {
         #[arg(long = "type", default_value = "free")]
         plan: String,
         #[command(flatten)]
-        allowed: Allowed,
+        allowed: AllowedArgs,
     },
     /// List all domains.
     List,
     /// Suspend a domain. Revokes its tokens at once.
-    Suspend(ById),
+    Suspend(DomainArg),
     /// Resume a suspended domain. Earlier tokens stay revoked.
-    Resume(ById),
+    Resume(DomainArg),
     /// End the verification of a domain's host. Earlier tokens are revoked. The owner can verify the host again.
-    Unverify(ById),
+    Unverify(DomainArg),
     /// Set a domain's plan, regardless of SELF_SERVICE_PREMIUM.
     Plan {
         #[command(flatten)]
-        domain: ById,
+        domain: DomainArg,
         /// The plan, such as premium.
         plan: String,
     },
     /// Restrict the scopes and audiences of a domain's new tokens. An option that is not given is left as it is.
     Allow {
         #[command(flatten)]
-        domain: ById,
+        domain: DomainArg,
         /// First remove all restrictions.
         #[arg(long)]
         all: bool,
         #[command(flatten)]
-        allowed: Allowed,
+        allowed: AllowedArgs,
     },
     /// Create a new client secret. Prints it once.
     Rotate {
         #[command(flatten)]
-        domain: ById,
+        domain: DomainArg,
         /// How long the old secrets still work, such as 24h. 0 retires them and revokes all earlier tokens at once.
         #[arg(long, default_value = "24h")]
         grace: String,
@@ -98,13 +98,13 @@ pub(super) enum DomainCommand {
 }
 
 #[derive(Args)]
-pub(super) struct ById {
+pub(super) struct DomainArg {
     /// The domain's public id: dom_...
     id: String,
 }
 
 #[derive(Args)]
-pub(super) struct Allowed {
+pub(super) struct AllowedArgs {
     /// Scopes out of SCOPES, separated by spaces.
     #[arg(long)]
     scopes: Option<String>,
@@ -113,8 +113,8 @@ pub(super) struct Allowed {
     audiences: Option<String>,
 }
 
-impl Allowed {
-    fn parse(&self, config: &Config) -> Answer<(Option<String>, Option<String>)> {
+impl AllowedArgs {
+    fn parse(&self, config: &Config) -> error::Result<(Option<String>, Option<String>)> {
         let list = |text: &String| text.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let scopes = self.scopes.as_ref().map(|text| domains::scopes(&list(text), config)).transpose()?;
         let audiences = self.audiences.as_ref().map(|text| domains::audiences(&list(text), config)).transpose()?;
@@ -123,7 +123,7 @@ impl Allowed {
 }
 
 /// The exit status for a database file that a server uses.
-const IN_USE: u8 = 73;
+const FILE_IN_USE: u8 = 73;
 
 /// An open database with the settings and the output format of a command.
 pub(super) struct Operator {
@@ -133,9 +133,9 @@ pub(super) struct Operator {
 }
 
 impl Operator {
-    /// Opens the database without a migration. Creates it only if `may_make`.
-    pub(super) fn open(config: Config, out: Output, may_make: bool) -> Result<Operator, Exit> {
-        let db = if may_make { Db::open(&config.database) } else { Db::open_existing(&config.database) };
+    /// Opens the database without a migration. Creates it only if `create`.
+    pub(super) fn open(config: Config, out: Output, create: bool) -> Result<Operator, Exit> {
+        let db = if create { Db::open(&config.database) } else { Db::open_existing(&config.database) };
         let operator = Operator { db: db?, config, out };
         if operator.db.was_restored_unserved().map_err(failed)? {
             Err(Exit::data(
@@ -149,7 +149,7 @@ impl Operator {
     /// Like [`Operator::open`], for a database that may have been restored. Locks it unless a server uses it.
     pub(super) fn open_restored(config: Config, out: Output) -> Result<Operator, Exit> {
         let db = match Db::serve_existing(&config.database) {
-            Err(exit) if exit.code == IN_USE => Db::open_existing(&config.database)?,
+            Err(exit) if exit.code == FILE_IN_USE => Db::open_existing(&config.database)?,
             served => served?,
         };
         Ok(Operator { config, db, out })
@@ -160,23 +160,26 @@ impl Operator {
         self.db.close().map_err(failed)
     }
 
-    pub(super) fn read<T>(&self, work: impl FnOnce(&mut Conn) -> Answer<T>) -> Result<T, Exit> {
+    pub(super) fn read<T>(&self, work: impl FnOnce(&mut Conn) -> error::Result<T>) -> Result<T, Exit> {
         self.db.read_now(work).map_err(exit)
     }
 
-    pub(super) fn write<T>(&self, work: impl FnOnce(&mut Conn) -> Answer<T>) -> Result<T, Exit> {
+    pub(super) fn write<T>(&self, work: impl FnOnce(&mut Conn) -> error::Result<T>) -> Result<T, Exit> {
         self.db.check_rights()?;
         self.db.write_now(work).map_err(exit)
     }
 
     /// Runs a change with its audit row in one transaction.
-    pub(super) fn change<T>(&self, work: impl FnOnce(&mut Conn) -> Answer<Audited<T>>) -> Result<T, Exit> {
+    pub(super) fn change<T>(&self, work: impl FnOnce(&mut Conn) -> error::Result<Audited<T>>) -> Result<T, Exit> {
         self.db.check_rights()?;
         self.db.change_now(|conn| work(conn)?.record(conn), |_| Ok(())).map_err(exit)
     }
 
     /// Like [`Operator::change`], for work that can fail with an exit message. Nothing is changed then.
-    pub(super) fn change_all<T>(&self, work: impl FnOnce(&mut Conn) -> Result<Audited<T>, Exit>) -> Result<T, Exit> {
+    pub(super) fn change_or_exit<T>(
+        &self,
+        work: impl FnOnce(&mut Conn) -> Result<Audited<T>, Exit>,
+    ) -> Result<T, Exit> {
         let mut end = None;
         let work = |conn: &mut Conn| {
             work(conn).map_err(|exit| {
@@ -255,7 +258,7 @@ impl Operator {
     }
 
     fn set_user(&self, username: &str, suspended: bool) -> Result<(), Exit> {
-        let tenant = self.change_all(|conn| {
+        let tenant = self.change_or_exit(|conn| {
             let tenant = find_user(conn, username)?.tenant;
             let action = if suspended { "user.suspended" } else { "user.resumed" };
             user::set_suspended(conn, tenant.id, suspended).map_err(failed)?;
@@ -281,7 +284,7 @@ impl Operator {
                 let now = app::system_time();
                 let (scopes, audiences) = allowed.parse(&self.config).map_err(exit)?;
                 let new = NewDomain { host, plan, scopes, audiences, jwks: None };
-                let (domain, secret) = self.change_all(|conn| {
+                let (domain, secret) = self.change_or_exit(|conn| {
                     let owner = find_user(conn, &user)?.tenant.id;
                     let added = domains::register_row(conn, Actor::OPERATOR, owner, &new, now).map_err(exit)?;
                     check_stored(conn, &self.config).map_err(exit)?;
@@ -309,9 +312,9 @@ impl Operator {
                     .collect();
                 self.out.print(&json!(values), &lines.join("\n"))
             }
-            DomainCommand::Suspend(ById { id }) => self.set_domain(&id, true),
-            DomainCommand::Resume(ById { id }) => self.set_domain(&id, false),
-            DomainCommand::Unverify(ById { id }) => {
+            DomainCommand::Suspend(DomainArg { id }) => self.set_domain(&id, true),
+            DomainCommand::Resume(DomainArg { id }) => self.set_domain(&id, false),
+            DomainCommand::Unverify(DomainArg { id }) => {
                 let (domain, is_ended) = self.change_domain(&id, |conn, domain| {
                     if proof::end(conn, domain.id)? {
                         Ok(Audited::new(true, event("domain.unproven", domain)))
@@ -382,11 +385,11 @@ impl Operator {
     fn change_domain<T>(
         &self,
         id: &str,
-        work: impl FnOnce(&mut Conn, &DomainRow) -> Answer<Audited<T>>,
+        work: impl FnOnce(&mut Conn, &DomainRow) -> error::Result<Audited<T>>,
     ) -> Result<(DomainRow, T), Exit> {
         let unknown = || Exit::usage(format!("there is no domain {id:?}; see: gatebird domain list"));
         let id = DomainId::parse(id).ok_or_else(unknown)?;
-        self.change_all(|conn| {
+        self.change_or_exit(|conn| {
             let domain = domain::find_any(conn, id).map_err(failed)?.ok_or_else(unknown)?;
             dormancy::wake(conn, id).map_err(failed)?;
             let changed = work(conn, &domain).map_err(exit)?;

@@ -25,7 +25,7 @@ pub(super) struct Restore {
     after: bool,
 }
 
-const NEXT: &str = "Every earlier token is revoked. Clients request new ones, and users must sign in again.";
+const NEXT_STEPS: &str = "Every earlier token is revoked. Clients request new ones, and users must sign in again.";
 
 impl Restore {
     pub(super) fn run(&self, config: Config, out: Output) -> Result<(), Exit> {
@@ -35,7 +35,7 @@ impl Restore {
                 let operator = Operator::open_restored(config, out)?;
                 operator.renew_epoch("restored")?;
                 operator.close()?;
-                out.print_changed(&json!({ "renewed": true }), NEXT)
+                out.print_changed(&json!({ "renewed": true }), NEXT_STEPS)
             }
         }
     }
@@ -63,7 +63,10 @@ fn restore(config: &Config, out: Output, backup: &Path) -> Result<(), Exit> {
                 .to_owned()
         }
     };
-    let lines =
-        format!("{} is restored from {}.\n{accounts}\n{NEXT}\nNow start the server.", path.display(), backup.display());
+    let lines = format!(
+        "{} is restored from {}.\n{accounts}\n{NEXT_STEPS}\nNow start the server.",
+        path.display(),
+        backup.display()
+    );
     out.print_changed(&json!({ "renewed": true, "accountsGone": gone }), &lines)
 }

@@ -47,10 +47,10 @@ impl Operator {
             format!("{} {:<30} {:<20} {} {:>9}", user.domain, user.host, user.username, date(user.day), user.count)
         };
         let lines: Vec<String> = users.iter().map(line).collect();
-        let nobody = format!("no domain called {} in {} days", command.version, command.days);
+        let none = format!("no domain called {} in {} days", command.version, command.days);
         self.out.print(
             &json!(users.iter().map(value).collect::<Vec<_>>()),
-            &if lines.is_empty() { nobody } else { lines.join("\n") },
+            &if lines.is_empty() { none } else { lines.join("\n") },
         )
     }
 }

@@ -37,15 +37,15 @@ pub struct ImportedDomain {
 
 /// The outcome of registering an [`ImportedDomain`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Landed {
+pub enum ImportOutcome {
     /// The domain is registered.
-    New,
+    Inserted,
     /// Nothing was done, because the tenant has the host already.
     HostTaken,
     /// Nothing was done, because the secret is in use or in an earlier row of the same batch.
     SecretTaken,
     /// Nothing was done, because another tenant has verified the host.
-    Proven,
+    HostVerified,
 }
 
 /// Prepares a transaction for many rows: removes the time limits on PostgreSQL, and enlarges the page cache on SQLite.
@@ -99,29 +99,29 @@ pub fn insert_users(conn: &mut Conn, new: &[NewUser]) -> QueryResult<HashMap<Str
 }
 
 /// Registers domains with their secrets and returns the outcome for each.
-pub fn insert_domains(conn: &mut Conn, new: &[ImportedDomain]) -> QueryResult<Vec<Landed>> {
+pub fn insert_domains(conn: &mut Conn, new: &[ImportedDomain]) -> QueryResult<Vec<ImportOutcome>> {
     let digests: Vec<SecretDigest> = new.iter().map(|domain| domain.secret.digest()).collect();
     let in_use = secrets::table.filter(secrets::digest.eq_any(&digests)).select(secrets::digest);
     let mut in_use: HashSet<SecretDigest> = in_use.load(conn)?.into_iter().collect();
     let proven = proven(conn, new)?;
-    let mut landed: Vec<Landed> = iter::zip(new, &digests)
+    let mut outcome: Vec<ImportOutcome> = iter::zip(new, &digests)
         .map(|(domain, digest)| match proven.get(domain.host.as_str()) {
-            Some(owner) if *owner != domain.user_id => Landed::Proven,
-            _ if !in_use.insert(*digest) => Landed::SecretTaken,
-            _ => Landed::New,
+            Some(owner) if *owner != domain.user_id => ImportOutcome::HostVerified,
+            _ if !in_use.insert(*digest) => ImportOutcome::SecretTaken,
+            _ => ImportOutcome::Inserted,
         })
         .collect();
     let wanted: Vec<&ImportedDomain> =
-        iter::zip(new, &landed).filter(|(_, landed)| **landed == Landed::New).map(|(domain, _)| domain).collect();
+        iter::zip(new, &outcome).filter(|(_, outcome)| **outcome == ImportOutcome::Inserted).map(|(domain, _)| domain).collect();
     let made = insert_rows(conn, &wanted)?;
-    for (domain, landed) in iter::zip(new, &mut landed) {
-        if *landed == Landed::New && !made.contains(&domain.id) {
-            *landed = Landed::HostTaken;
+    for (domain, outcome) in iter::zip(new, &mut outcome) {
+        if *outcome == ImportOutcome::Inserted && !made.contains(&domain.id) {
+            *outcome = ImportOutcome::HostTaken;
         }
     }
     let of_made = iter::zip(new, &digests).filter(|(domain, _)| made.contains(&domain.id));
     insert_secrets(conn, of_made.collect())?;
-    Ok(landed)
+    Ok(outcome)
 }
 
 /// Returns the users who have verified these hosts, by host.

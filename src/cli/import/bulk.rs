@@ -18,7 +18,7 @@ use crate::app;
 use crate::app::bounds::check_stored;
 use crate::config::Config;
 use crate::db::audit::{Actor, Audited, Entry};
-use crate::db::import::{self, BATCH_SIZE, Landed};
+use crate::db::import::{self, BATCH_SIZE, ImportOutcome};
 use crate::db::user::NewUser;
 use crate::db::{Conn, domain, secret, user};
 use crate::exit::Exit;
@@ -31,7 +31,7 @@ use crate::secret::ClientSecret;
 
 pub(super) fn import(operator: &Operator, path: &Path, make_users: bool, secrets: Option<&Path>) -> Result<(), Exit> {
     let mut file = Rows::open(path, &operator.config)?;
-    let mut load = Load {
+    let mut state = BulkImport {
         config: &operator.config,
         make_users,
         now: app::system_time(),
@@ -42,32 +42,33 @@ pub(super) fn import(operator: &Operator, path: &Path, make_users: bool, secrets
         already: 0,
         committing: false,
     };
-    let loaded = operator.change_all(|conn| {
+    let result = operator.change_or_exit(|conn| {
         import::begin(conn).map_err(failed)?;
         let mut batch = Vec::with_capacity(BATCH_SIZE);
-        while let Some(row) = file.next(load.secrets.is_some(), &mut load.report)? {
+        while let Some(row) = file.next(state.secrets.is_some(), &mut state.report)? {
             batch.push(row);
             if batch.len() == BATCH_SIZE {
-                load.take(conn, std::mem::take(&mut batch))?;
+                state.insert(conn, std::mem::take(&mut batch))?;
             }
         }
-        load.take(conn, batch)?;
+        state.insert(conn, batch)?;
         check_stored(conn, &operator.config).map_err(failed)?;
-        load.finish()
+        state.finish()
     });
-    if let Some(secrets) = load.secrets.take_if(|secrets| loaded.is_err() && !load.committing || secrets.written == 0) {
+    if let Some(secrets) = state.secrets.take_if(|secrets| result.is_err() && !state.committing || secrets.written == 0)
+    {
         secrets.discard();
     }
-    if let (Err(_), Some(secrets)) = (&loaded, &load.secrets) {
+    if let (Err(_), Some(secrets)) = (&result, &state.secrets) {
         // The connection may have been lost after the commit.
         log::warn!("{} is kept; run the same import again to see whether it was committed", secrets.path.display());
     }
-    loaded?;
-    let Load { users, domains, already, .. } = load;
-    let skipped = load.report.skipped;
+    result?;
+    let BulkImport { users, domains, already, .. } = state;
+    let skipped = state.report.skipped;
     let sums = json!({ "imported": { "users": users, "domains": domains }, "already": already, "skipped": skipped });
     let line = format!("imported {domains} domains, made {users} users; here already {already}; skipped {skipped}");
-    load.report.print(&sums, &line, (users + domains) as u64 + already)
+    state.report.print(&sums, &line, (users + domains) as u64 + already)
 }
 
 /// A valid row of the file.
@@ -161,7 +162,7 @@ fn unreadable(error: &csv::Error) -> Exit {
 const MADE_USERS: &str = "domains";
 
 /// The state of an import.
-struct Load<'a> {
+struct BulkImport<'a> {
     config: &'a Config,
     make_users: bool,
     /// Unix seconds.
@@ -178,8 +179,8 @@ struct Load<'a> {
     committing: bool,
 }
 
-impl Load<'_> {
-    fn take(&mut self, conn: &mut Conn, batch: Vec<Row>) -> Result<(), Exit> {
+impl BulkImport<'_> {
+    fn insert(&mut self, conn: &mut Conn, batch: Vec<Row>) -> Result<(), Exit> {
         let owners = self.owners(conn, &batch)?;
         let (mut rows, mut domains) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for row in batch {
@@ -198,28 +199,30 @@ impl Load<'_> {
             let id = DomainId::random();
             domains.push(import::ImportedDomain { id, user_id, host, plan, created_at: self.now, secret });
         }
-        let landed = import::insert_domains(conn, &domains).map_err(failed)?;
+        let outcome = import::insert_domains(conn, &domains).map_err(failed)?;
         let mut entries = Vec::with_capacity(domains.len());
-        for (((line, username, came), domain), landed) in iter::zip(iter::zip(rows, domains), landed) {
-            let why = match landed {
-                Landed::New => {
+        for (((line, username, has_secret), domain), outcome) in iter::zip(iter::zip(rows, domains), outcome) {
+            let why = match outcome {
+                ImportOutcome::Inserted => {
                     let detail = json!({ "host": domain.host.as_str(), "type": domain.plan.as_str() });
                     entries.push(self.event("domain.imported", domain.id, domain.user_id).with(detail));
-                    if let Some(secrets) = self.secrets.as_mut().filter(|_| !came) {
+                    if let Some(secrets) = self.secrets.as_mut().filter(|_| !has_secret) {
                         secrets.write(&username, &domain)?;
                     }
                     continue;
                 }
-                Landed::HostTaken if came => "the user already has this host with another secret",
-                Landed::HostTaken | Landed::SecretTaken => match here(conn, &domain, came)? {
-                    Some(here) => {
-                        self.already += 1;
-                        self.report.compare("line", line, here.plan, domain.plan);
-                        continue;
+                ImportOutcome::HostTaken if has_secret => "the user already has this host with another secret",
+                ImportOutcome::HostTaken | ImportOutcome::SecretTaken => {
+                    match find_existing(conn, &domain, has_secret)? {
+                        Some(here) => {
+                            self.already += 1;
+                            self.report.compare("line", line, here.plan, domain.plan);
+                            continue;
+                        }
+                        None => "another domain has this clientSecret",
                     }
-                    None => "another domain has this clientSecret",
-                },
-                Landed::Proven => "another user verified this host",
+                }
+                ImportOutcome::HostVerified => "another user verified this host",
             };
             self.report.skip("line", line, why);
         }
@@ -271,11 +274,11 @@ impl Load<'_> {
 
 /// The domain that an earlier import or an earlier row registered for the same row. If the row has a secret, the domain
 /// must have it too.
-fn here(conn: &mut Conn, new: &import::ImportedDomain, came: bool) -> Result<Option<domain::DomainRow>, Exit> {
+fn find_existing(conn: &mut Conn, new: &import::ImportedDomain, has_secret: bool) -> Result<Option<domain::DomainRow>, Exit> {
     let Some(here) = domain::find_by_host(conn, new.user_id, &new.host).map_err(failed)? else {
         return Ok(None);
     };
-    let is_same = !came || secret::find(conn, new.secret.digest()).map_err(failed)? == Some(here.id);
+    let is_same = !has_secret || secret::find(conn, new.secret.digest()).map_err(failed)? == Some(here.id);
     Ok(is_same.then_some(here))
 }
 

@@ -81,7 +81,7 @@ impl Report {
     /// Reports a row that is not imported.
     fn skip(&mut self, place: &str, number: u64, why: &str) {
         self.skipped += 1;
-        self.tell("skipped", place, number, why);
+        self.add("skipped", place, number, why);
     }
 
     /// Reports an already imported row whose plan differs.
@@ -92,16 +92,16 @@ impl Report {
                 here.as_str(),
                 there.as_str()
             );
-            self.tell("different", place, number, &what);
+            self.add("different", place, number, &what);
         }
     }
 
     /// Reports a row that is imported with changes.
     fn note(&mut self, place: &str, number: u64, what: &str) {
-        self.tell("changed", place, number, what);
+        self.add("changed", place, number, what);
     }
 
-    fn tell(&mut self, outcome: &str, place: &str, number: u64, why: &str) {
+    fn add(&mut self, outcome: &str, place: &str, number: u64, why: &str) {
         let line = if self.out.json {
             json!({ "outcome": outcome, place: number, "reason": why }).to_string()
         } else {

@@ -14,7 +14,7 @@ use crate::app;
 use crate::app::bounds::check_stored;
 use crate::config::Config;
 use crate::db::audit::{Actor, Audited, Entry};
-use crate::db::import::{self, BATCH_SIZE, Landed};
+use crate::db::import::{self, BATCH_SIZE, ImportOutcome};
 use crate::db::user::{self, NewUser};
 use crate::db::{Conn, domain, secret};
 use crate::exit::Exit;
@@ -29,36 +29,36 @@ pub(super) fn import(operator: &Operator, path: &Path, source: &str) -> Result<(
         return Err(Exit::usage("--source must have at most 20 letters, digits or . _ - + @"));
     }
     let Export { users, domains } = Export::read(open(path)?)?;
-    let mut moving = Moving {
+    let mut state = NodebirdImport {
         config: &operator.config,
         source,
         now: app::system_time(),
         report: Report::new(operator.out),
         entries: Vec::new(),
-        imported: Sums::default(),
-        already: Sums::default(),
+        imported: Counts::default(),
+        already: Counts::default(),
     };
-    operator.change_all(|conn| {
+    operator.change_or_exit(|conn| {
         import::begin(conn).map_err(failed)?;
-        let owners = moving.users(conn, users)?;
-        moving.domains(conn, domains, &owners)?;
+        let owners = state.users(conn, users)?;
+        state.domains(conn, domains, &owners)?;
         check_stored(conn, &operator.config).map_err(failed)?;
-        Ok(Audited::several((), std::mem::take(&mut moving.entries)))
+        Ok(Audited::several((), std::mem::take(&mut state.entries)))
     })?;
-    let Moving { report, imported, already, .. } = moving;
+    let NodebirdImport { report, imported, already, .. } = state;
     let sums = json!({ "imported": imported.json(), "already": already.json(), "skipped": report.skipped });
     let line = format!("imported {imported}; imported before {already}; skipped {}", report.skipped);
     report.print(&sums, &line, imported.all() + already.all())
 }
 
 #[derive(Default)]
-struct Sums {
+struct Counts {
     users: u64,
     domains: u64,
     secrets: u64,
 }
 
-impl Sums {
+impl Counts {
     fn all(&self) -> u64 {
         self.users + self.domains + self.secrets
     }
@@ -68,7 +68,7 @@ impl Sums {
     }
 }
 
-impl std::fmt::Display for Sums {
+impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} users, {} domains, {} additional secrets", self.users, self.domains, self.secrets)
     }
@@ -78,18 +78,18 @@ impl std::fmt::Display for Sums {
 type Owners = HashMap<u32, Result<UserId, &'static str>>;
 
 /// The state of an import.
-struct Moving<'a> {
+struct NodebirdImport<'a> {
     config: &'a Config,
     source: &'a str,
     /// Unix seconds.
     now: i64,
     report: Report,
     entries: Vec<Entry>,
-    imported: Sums,
-    already: Sums,
+    imported: Counts,
+    already: Counts,
 }
 
-impl Moving<'_> {
+impl NodebirdImport<'_> {
     /// The source in `imports` of a table of the other system.
     fn table(&self, name: &str) -> String {
         format!("{}:{name}", self.source)
@@ -137,7 +137,7 @@ impl Moving<'_> {
                 owners.insert(user.id, Err("its user was skipped"));
                 continue;
             };
-            self.tell_changes(user, &row);
+            self.report_changes(user, &row);
             self.event("user.imported", id, id, user.id);
             numbers.push((user.id.to_string(), id.to_string()));
             owners.insert(user.id, Ok(id));
@@ -165,7 +165,7 @@ impl Moving<'_> {
         named.map_or_else(|| format!("{}-{}", self.source, user.id), |(_, name)| name.clone())
     }
 
-    fn tell_changes(&mut self, user: &export::User, row: &NewUser) {
+    fn report_changes(&mut self, user: &export::User, row: &NewUser) {
         let mut changes = Vec::new();
         if row.username != user.email {
             changes.push(format!("{:?} is not a valid username, which is now {}", user.email, row.username));
@@ -215,12 +215,12 @@ impl Moving<'_> {
         }
         let user = domain.user.and_then(|user| owners.get(&user)).ok_or("it has no user")?;
         let user_id = (*user)?;
-        let bare = bare(&domain.host);
-        let host = Host::parse(bare, self.config.local_hosts);
+        let host_part = host_part(&domain.host);
+        let host = Host::parse(host_part, self.config.local_hosts);
         let host = host.map_err(|error| format!("host {:?}: {error}", domain.host))?;
         let plan = Plan::parse(&domain.plan).ok_or_else(|| format!("there is no type {:?}", domain.plan))?;
         let secret = domain.secret.ok_or("its client secret is not a UUID")?;
-        if bare != domain.host {
+        if host_part != domain.host {
             self.report.note("domain", domain.id.into(), &format!("host {:?} is now {host}", domain.host));
         }
         let created_at = domain.created_at.unwrap_or(self.now);
@@ -233,18 +233,18 @@ impl Moving<'_> {
         ids: Vec<u32>,
         rows: Vec<import::ImportedDomain>,
     ) -> Result<(), Exit> {
-        let landed = import::insert_domains(conn, &rows).map_err(failed)?;
+        let outcome = import::insert_domains(conn, &rows).map_err(failed)?;
         let mut numbers = Vec::new();
-        for ((number, row), landed) in ids.into_iter().zip(rows).zip(landed) {
-            let here = match landed {
-                Landed::New => {
+        for ((number, row), outcome) in ids.into_iter().zip(rows).zip(outcome) {
+            let here = match outcome {
+                ImportOutcome::Inserted => {
                     self.event("domain.imported", row.id, row.user_id, number);
                     self.imported.domains += 1;
                     Ok(row.id)
                 }
-                Landed::HostTaken => self.add_secret(conn, number, &row)?,
-                Landed::SecretTaken => Err("another domain has the same client secret".to_owned()),
-                Landed::Proven => Err(format!("another user verified {}", row.host)),
+                ImportOutcome::HostTaken => self.add_secret(conn, number, &row)?,
+                ImportOutcome::SecretTaken => Err("another domain has the same client secret".to_owned()),
+                ImportOutcome::HostVerified => Err(format!("another user verified {}", row.host)),
             };
             match here {
                 Ok(id) => numbers.push((number.to_string(), id.to_string())),
@@ -284,7 +284,7 @@ impl Moving<'_> {
 }
 
 /// The host of a text such as `http://shop.example.com/`, which the other system accepted.
-fn bare(host: &str) -> &str {
+fn host_part(host: &str) -> &str {
     let host = host.trim();
     let host = ["https://", "http://"].iter().find_map(|scheme| host.strip_prefix(scheme)).unwrap_or(host);
     host.split('/').next().unwrap_or(host)
