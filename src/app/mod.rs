@@ -33,7 +33,7 @@ pub(crate) use self::time::system_time;
 use self::time::{Started, SubstituteTime, SystemClock, TrustedTime};
 use self::verification::HostChecks;
 pub use self::write::{Caller, InForce};
-use crate::config::{ACCOUNT, Config, Database};
+use crate::config::{ACCOUNT_SUFFIX, Config, Database};
 use crate::connections::Connections;
 pub(crate) use crate::db::audit::{Actor, Who};
 pub(crate) use crate::db::revocation::TokenGeneration;
@@ -249,7 +249,7 @@ impl App {
                 Kind::Access => "".into(),
             },
             aud: match kind {
-                Kind::User => vec![[issuer, ACCOUNT].concat().into()],
+                Kind::User => vec![[issuer, ACCOUNT_SUFFIX].concat().into()],
                 Kind::Access => Vec::new(),
             },
             exp: now + kind.ttl(&self.config),

@@ -36,7 +36,7 @@ impl Algorithm {
 
     /// Whether `name` is a name of the algorithm. EdDSA is also called `Ed25519` (RFC 9864), and some libraries know
     /// only that name.
-    pub fn goes_by(self, name: &str) -> bool {
+    pub fn has_name(self, name: &str) -> bool {
         name == self.name() || self == Algorithm::EdDsa && name == "Ed25519"
     }
 
@@ -45,7 +45,7 @@ impl Algorithm {
         Algorithm::PUBLIC.into_iter().find(|algorithm| algorithm.name() == name)
     }
 
-    pub(crate) fn of_library(self) -> jsonwebtoken::Algorithm {
+    pub(crate) fn to_jsonwebtoken(self) -> jsonwebtoken::Algorithm {
         match self {
             Algorithm::Hs256 => jsonwebtoken::Algorithm::HS256,
             Algorithm::Es256 => jsonwebtoken::Algorithm::ES256,

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use super::value::plain;
+use super::value::trimmed;
 
 /// A key for HS256 of at least 32 bytes. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
@@ -15,7 +15,7 @@ impl HmacSecret {
     /// # Errors
     /// A sentence without a subject, to follow the name of the setting.
     pub fn parse(text: &str) -> Result<HmacSecret, String> {
-        let text = plain(text)?;
+        let text = trimmed(text)?;
         if text.contains(char::is_control) {
             return Err("must be one line".to_owned());
         }

@@ -21,10 +21,10 @@ pub use self::algorithm::Algorithm;
 pub use self::hmac_secret::HmacSecret;
 pub use self::postgres_url::PostgresUrl;
 pub use self::sources::Source;
-use self::sources::{Found, SECRETS, Sources};
+use self::sources::{RawValue, SECRETS, Sources};
 use self::value::{
-    at_most, audiences, database, duration, is_loopback_url, issuer, limit, log_filter, networks, one_of,
-    optional_date, optional_secret, optional_url, parsed, plain, public_url, rotation, scopes, with_issuer,
+    audiences, database, duration, is_loopback_url, issuer, limit, log_filter, networks, one_of, optional_date,
+    optional_maximum, optional_secret, optional_url, parsed, public_url, rotation, scopes, trimmed, with_issuer,
 };
 pub use self::value::{date, grace};
 use crate::exit::Exit;
@@ -34,7 +34,7 @@ use crate::plan::{Limit, Plans};
 use crate::shares::BudgetLimits;
 
 /// Suffix of the issuer in the audience of user tokens. No API has this audience, so none accepts a user for a client.
-pub const ACCOUNT: &str = "/account";
+pub const ACCOUNT_SUFFIX: &str = "/account";
 
 /// The parsed settings. `Debug` shows no secret.
 #[derive(Clone, Debug)]
@@ -104,7 +104,7 @@ pub struct Config {
     /// `UNVERIFIED_HOSTS`: whether `/verify` refuses a required host whose control is not verified.
     pub refuse_unverified_hosts: bool,
     /// `API_V1_DEPRECATED` and `API_V1_SUNSET`.
-    pub api_v1: Life,
+    pub api_v1: Lifecycle,
     /// `API_V1_DOCS`: the URL of a page about the end of version 1.
     pub api_v1_docs: Option<String>,
     /// `PROOF`: whether a domain gets no tokens until control of its host is verified.
@@ -177,7 +177,7 @@ pub enum AccessLog {
 
 /// The life cycle of an API version. Dates are the Unix seconds of their midnight in UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Life {
+pub struct Lifecycle {
     /// Deprecated from this date. Not after `sunset`.
     pub deprecated: Option<i64>,
     /// Refused from this date.
@@ -215,7 +215,7 @@ impl From<Problems> for Exit {
 
 /// Reads settings and collects their values and problems.
 struct Reader<'a> {
-    find: &'a dyn Fn(&str) -> Option<Found>,
+    find: &'a dyn Fn(&str) -> Option<RawValue>,
     /// The names of all settings that were read.
     keys: Vec<String>,
     settings: Vec<Setting>,
@@ -242,9 +242,9 @@ impl Reader<'_> {
     ) -> Option<T> {
         self.keys.push(key.to_owned());
         let set = (self.find)(key).filter(|found| !found.text.as_ref().is_ok_and(|text| text.trim().is_empty()));
-        let unset = || Found { text: Ok(default.to_owned()), source: Source::Default };
-        let Found { text, source } = set.unwrap_or_else(unset);
-        let parsed = text.as_deref().map_err(Clone::clone).and_then(plain).and_then(|text| Ok((parse(text)?, text)));
+        let unset = || RawValue { text: Ok(default.to_owned()), source: Source::Default };
+        let RawValue { text, source } = set.unwrap_or_else(unset);
+        let parsed = text.as_deref().map_err(Clone::clone).and_then(trimmed).and_then(|text| Ok((parse(text)?, text)));
         match parsed {
             Ok((value, text)) => {
                 let shown = show(&value, text);
@@ -279,11 +279,11 @@ impl Config {
     /// # Errors
     /// All invalid settings.
     pub fn load(get: impl Fn(&str) -> Option<String>) -> Result<Config, Problems> {
-        let found = |text| Found { text: Ok(text), source: Source::Environment };
+        let found = |text| RawValue { text: Ok(text), source: Source::Environment };
         Config::from_sources(&Sources::default(), |_, key| get(key).map(found))
     }
 
-    fn from_sources(sources: &Sources, find: impl Fn(&Sources, &str) -> Option<Found>) -> Result<Config, Problems> {
+    fn from_sources(sources: &Sources, find: impl Fn(&Sources, &str) -> Option<RawValue>) -> Result<Config, Problems> {
         let find = |key: &str| find(sources, key);
         let mut reader = Reader { find: &find, keys: Vec::new(), settings: Vec::new(), problems: Vec::new() };
         let config = Config::parse(&mut reader);
@@ -368,11 +368,11 @@ impl Config {
         let passwords = r.read("LIMIT_PASSWORDS", "50/d", limit);
         let changes = r.read("LIMIT_CHANGES", "120/m", limit);
         let lines = r.read("LIMIT_LOG", "60/m", limit);
-        let domains_per_user = r.read("DOMAINS_PER_USER", "100", at_most);
-        let posts_per_user = r.read("POSTS_PER_USER", "10000", at_most);
-        let max_users = r.read("MAX_USERS", "1000000", at_most);
-        let max_domains = r.read("MAX_DOMAINS", "1000000", at_most);
-        let connections_per_network = r.read("LIMIT_CONNECTIONS", "1024", at_most);
+        let domains_per_user = r.read("DOMAINS_PER_USER", "100", optional_maximum);
+        let posts_per_user = r.read("POSTS_PER_USER", "10000", optional_maximum);
+        let max_users = r.read("MAX_USERS", "1000000", optional_maximum);
+        let max_domains = r.read("MAX_DOMAINS", "1000000", optional_maximum);
+        let connections_per_network = r.read("LIMIT_CONNECTIONS", "1024", optional_maximum);
         let trusted_proxies = r.read("TRUSTED_PROXIES", "", networks);
         let metrics = r.read("METRICS_ADDR", "127.0.0.1:9002", |text| match text {
             "off" => Ok(None),
@@ -451,7 +451,7 @@ impl Config {
             local_hosts: local_hosts?,
             refuse_browser_secrets: refuse_browser_secrets?,
             refuse_unverified_hosts: refuse_unverified_hosts?,
-            api_v1: Life { deprecated: deprecated?, sunset: sunset? },
+            api_v1: Lifecycle { deprecated: deprecated?, sunset: sunset? },
             api_v1_docs: api_v1_docs?,
             proof_required: proof_required?,
             dns_server: dns_server?,

@@ -51,13 +51,13 @@ impl fmt::Display for Source {
 }
 
 /// An unparsed value.
-pub(super) struct Found {
+pub(super) struct RawValue {
     /// The text, or the reason why it cannot be read.
     pub(super) text: Result<String, String>,
     pub(super) source: Source,
 }
 
-impl Found {
+impl RawValue {
     fn is_empty(&self) -> bool {
         self.text.as_ref().is_ok_and(String::is_empty)
     }
@@ -75,7 +75,7 @@ struct Entry {
 pub(super) struct Sources {
     entries: Vec<Entry>,
     /// The invalid lines of `.env`, each with the text before its `=`.
-    faults: Vec<(usize, String)>,
+    invalid_lines: Vec<(usize, String)>,
     /// The reason why `.env` as a whole cannot be read.
     unreadable: Option<String>,
 }
@@ -115,36 +115,38 @@ impl Sources {
                     sources.entries.push(Entry { key, value: value.replace(DOLLAR, "$"), line: line + 1 });
                 }
                 // The error quotes the line, which may have a secret.
-                Err(_) => sources.faults.push((line + 1, key_of(lines.get(line).copied().unwrap_or_default()))),
+                Err(_) => sources.invalid_lines.push((line + 1, key_of(lines.get(line).copied().unwrap_or_default()))),
             }
         }
     }
 
     /// The value of a setting. The environment takes precedence over `.env`. `KEY` and `KEY_FILE` have equal
     /// precedence: both in the same source are an error.
-    pub(super) fn find(&self, key: &str) -> Option<Found> {
+    pub(super) fn find(&self, key: &str) -> Option<RawValue> {
         let value = self.value(key);
         let file_key = format!("{key}_FILE");
         let file = self.value(&file_key).filter(|file| SECRETS.contains(&key) && !file.is_empty());
         let Some(file) = file else { return value };
         match value.filter(|value| !value.is_empty()) {
-            Some(value) if file.source == Source::Environment && value.source != file.source => Some(in_file(file)),
+            Some(value) if file.source == Source::Environment && value.source != file.source => Some(read_file(file)),
             Some(value) if value.source == Source::Environment && value.source != file.source => Some(value),
-            Some(value) => Some(Found { text: Err(format!("is set beside {file_key}: remove one of them")), ..value }),
-            None => Some(in_file(file)),
+            Some(value) => {
+                Some(RawValue { text: Err(format!("is set beside {file_key}: remove one of them")), ..value })
+            }
+            None => Some(read_file(file)),
         }
     }
 
-    fn value(&self, key: &str) -> Option<Found> {
+    fn value(&self, key: &str) -> Option<RawValue> {
         #[expect(clippy::disallowed_methods, reason = "the one place where settings are looked up")]
         match std::env::var(key) {
-            Ok(text) => Some(Found { text: Ok(text), source: Source::Environment }),
+            Ok(text) => Some(RawValue { text: Ok(text), source: Source::Environment }),
             Err(VarError::NotUnicode(_)) => {
-                Some(Found { text: Err("must be UTF-8".to_owned()), source: Source::Environment })
+                Some(RawValue { text: Err("must be UTF-8".to_owned()), source: Source::Environment })
             }
             Err(VarError::NotPresent) => {
                 let entry = self.entries.iter().rev().find(|entry| entry.key == key)?;
-                Some(Found { text: Ok(entry.value.clone()), source: Source::EnvFile(entry.line) })
+                Some(RawValue { text: Ok(entry.value.clone()), source: Source::EnvFile(entry.line) })
             }
         }
     }
@@ -159,7 +161,7 @@ impl Sources {
                  backslash (.env, line {line})"
             )
         };
-        self.unreadable.iter().cloned().chain(self.faults.iter().map(fault)).collect()
+        self.unreadable.iter().cloned().chain(self.invalid_lines.iter().map(fault)).collect()
     }
 
     /// Messages about keys of `.env` that are not among `keys`, the names of all settings.
@@ -184,11 +186,11 @@ impl Sources {
 }
 
 /// Reads the file that a `KEY_FILE` names.
-fn in_file(named: Found) -> Found {
+fn read_file(named: RawValue) -> RawValue {
     let Ok(path) = named.text else { return named };
     let text = text_of(fs::read(&path))
         .and_then(|text| if text.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(text) });
-    Found { text, source: Source::File(path.into()) }
+    RawValue { text, source: Source::File(path.into()) }
 }
 
 /// The text of a file in UTF-8, with or without a byte order mark.

@@ -168,11 +168,11 @@ fn api_v1__deprecation_must_not_follow_sunset() {
     };
     let (first, second) = (Some(1_801_353_600), Some(1_801_440_000));
     for (deprecated, sunset, good) in [
-        ("", "", Life { deprecated: None, sunset: None }),
-        ("2027-01-31", "", Life { deprecated: first, sunset: None }),
-        ("", "2027-01-31", Life { deprecated: None, sunset: first }),
-        ("2027-01-31", "2027-02-01", Life { deprecated: first, sunset: second }),
-        ("2027-01-31", "2027-01-31", Life { deprecated: first, sunset: first }),
+        ("", "", Lifecycle { deprecated: None, sunset: None }),
+        ("2027-01-31", "", Lifecycle { deprecated: first, sunset: None }),
+        ("", "2027-01-31", Lifecycle { deprecated: None, sunset: first }),
+        ("2027-01-31", "2027-02-01", Lifecycle { deprecated: first, sunset: second }),
+        ("2027-01-31", "2027-01-31", Lifecycle { deprecated: first, sunset: first }),
     ] {
         assert_eq!(life(deprecated, sunset).expect("good dates"), good);
     }

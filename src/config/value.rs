@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use url::{Host, Url};
 
-use super::{ACCOUNT, Database, HmacSecret, PostgresUrl};
+use super::{ACCOUNT_SUFFIX, Database, HmacSecret, PostgresUrl};
 use crate::plan::Limit;
 
 pub(super) fn parsed<T: std::str::FromStr>(problem: &'static str) -> impl FnOnce(&str) -> Result<T, String> {
@@ -89,7 +89,7 @@ pub(super) fn audiences(text: &str, issuer: &str) -> Result<Vec<String>, String>
         return Err("has more than 2048 characters".to_owned());
     }
     let audiences: Vec<String> = text.split_ascii_whitespace().map(audience).collect::<Result<_, _>>()?;
-    if let Some(account) = audiences.iter().find(|audience| audience.strip_prefix(issuer) == Some(ACCOUNT)) {
+    if let Some(account) = audiences.iter().find(|audience| audience.strip_prefix(issuer) == Some(ACCOUNT_SUFFIX)) {
         return Err(format!("has {account:?}, which is the audience of user tokens"));
     }
     let mut seen = HashSet::new();
@@ -128,7 +128,7 @@ pub(super) fn limit(text: &str) -> Result<Option<Limit>, String> {
 }
 
 /// Parses a maximum number, or `off`.
-pub(super) fn at_most(text: &str) -> Result<Option<i64>, String> {
+pub(super) fn optional_maximum(text: &str) -> Result<Option<i64>, String> {
     match (text, text.parse()) {
         ("off", _) => Ok(None),
         (_, Ok(number @ 0..=1_000_000)) => Ok(Some(number)),
@@ -234,7 +234,7 @@ pub(super) fn is_loopback_url(text: &str) -> bool {
 
 /// Trims a value. Refuses quotes around it: the parser of `.env` has already removed them, so these would be part of
 /// the value.
-pub(super) fn plain(text: &str) -> Result<&str, String> {
+pub(super) fn trimmed(text: &str) -> Result<&str, String> {
     const QUOTES: [char; 7] = ['"', '\'', '`', '\u{2018}', '\u{2019}', '\u{201C}', '\u{201D}'];
     let text = text.trim();
     if text.starts_with(QUOTES) || text.ends_with(QUOTES) {

@@ -99,8 +99,9 @@ impl ClientKeys {
     /// key if it is `None`.
     pub(super) fn verify(&self, algorithm: &str, kid: Option<&str>, message: &[u8], signature: &str) -> bool {
         let named = |key: &&ClientKey| kid.is_none_or(|kid| kid == key.name() || kid == key.thumbprint);
-        let fitting = self.keys.iter().filter(named).filter(|key| key.algorithm.goes_by(algorithm));
-        let verifies = |key: &ClientKey| crypto::verify(signature, message, &key.verifying, key.algorithm.of_library());
+        let fitting = self.keys.iter().filter(named).filter(|key| key.algorithm.has_name(algorithm));
+        let verifies =
+            |key: &ClientKey| crypto::verify(signature, message, &key.verifying, key.algorithm.to_jsonwebtoken());
         fitting.map(verifies).any(|result| result.unwrap_or(false))
     }
 }
@@ -112,7 +113,7 @@ impl ClientKey {
         let algorithm = algorithm(&parsed.algorithm)?;
         let verifies =
             value.get("key_ops").is_none_or(|uses| uses.as_array().is_some_and(|uses| uses.contains(&"verify".into())));
-        let named = value.get("alg").is_none_or(|said| said.as_str().is_some_and(|said| algorithm.goes_by(said)));
+        let named = value.get("alg").is_none_or(|said| said.as_str().is_some_and(|said| algorithm.has_name(said)));
         if !says("use", "sig") || !named || !verifies {
             return None;
         }
@@ -125,7 +126,7 @@ impl ClientKey {
         }
         let verifying =
             DecodingKey::from_jwk(&Jwk { common: Default::default(), algorithm: parsed.algorithm.clone() }).ok()?;
-        let mut jwk = Jwk::from_decoding_key(&verifying, Some(algorithm.of_library())).ok()?;
+        let mut jwk = Jwk::from_decoding_key(&verifying, Some(algorithm.to_jsonwebtoken())).ok()?;
         jwk.common.key_id = kid.clone();
         jwk.common.public_key_use = Some(PublicKeyUse::Signature);
         let thumbprint = jwk.thumbprint(ThumbprintHash::SHA256).ok()?;

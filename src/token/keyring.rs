@@ -75,7 +75,7 @@ impl Key {
     pub fn load(algorithm: Algorithm, pkcs8: &[u8]) -> Option<Key> {
         let private = PrivateKey::load(algorithm, pkcs8)?;
         let public = private.public();
-        let mut jwk = Jwk::from_decoding_key(&public, Some(algorithm.of_library())).ok()?;
+        let mut jwk = Jwk::from_decoding_key(&public, Some(algorithm.to_jsonwebtoken())).ok()?;
         let kid = jwk.thumbprint(ThumbprintHash::SHA256).ok()?;
         jwk.common.key_id = Some(kid.clone());
         jwk.common.public_key_use = Some(PublicKeyUse::Signature);
@@ -135,7 +135,7 @@ impl Key {
                 length.is_ok_and(|length| hmac::verify(key, message, &tag[..length]).is_ok())
             }
             Verifying::Public(key) => {
-                crypto::verify(signature, message, key, self.algorithm.of_library()).unwrap_or(false)
+                crypto::verify(signature, message, key, self.algorithm.to_jsonwebtoken()).unwrap_or(false)
             }
         }
     }

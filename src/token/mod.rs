@@ -24,7 +24,7 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::config::{ACCOUNT, Config};
+use crate::config::{ACCOUNT_SUFFIX, Config};
 use crate::id::{DomainId, TokenId};
 use keyring::{Key, Keyring};
 
@@ -156,7 +156,9 @@ impl VerifiedToken {
     pub fn is_for_us(&self, config: &Config) -> bool {
         match self.kind {
             Kind::Access => self.is_for(&config.issuer),
-            Kind::User => self.claims.aud.iter().any(|named| named.strip_prefix(&*config.issuer) == Some(ACCOUNT)),
+            Kind::User => {
+                self.claims.aud.iter().any(|named| named.strip_prefix(&*config.issuer) == Some(ACCOUNT_SUFFIX))
+            }
         }
     }
 
