@@ -24,15 +24,15 @@ pub(crate) fn not_found() -> Error {
 }
 
 /// Maps the error of an insert. A unique violation means that the value of the member `name` is taken.
-pub(crate) fn taken(name: &'static str, problem: Message) -> impl FnOnce(DieselError) -> Error {
+pub(crate) fn conflict_on(name: &'static str, problem: Message) -> impl FnOnce(DieselError) -> Error {
     move |error| match error {
         DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Error::Taken { name, problem },
-        error => owner_gone(error),
+        error => owner_deleted(error),
     }
 }
 
 /// Maps the error of an insert. A missing owner means that the account was deleted a moment ago.
-pub(crate) fn owner_gone(error: DieselError) -> Error {
+pub(crate) fn owner_deleted(error: DieselError) -> Error {
     match error {
         DieselError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => Error::TokenRevoked,
         error => error.into(),

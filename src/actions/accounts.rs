@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{secrets, taken};
+use super::{conflict_on, secrets};
 use crate::app::{App, Caller, InForce, KNOWN_NETWORK};
 use crate::db::audit::Audited;
 use crate::db::user::{self, NewUser, Tenant, UserRow};
@@ -74,7 +74,7 @@ pub(crate) async fn sign_up(
     let hash = app.hasher.hash(caller.holder, password).await?;
     let user = signup.with_hash(hash, app.now());
     let insert = move |conn: &mut Conn| {
-        let tenant = user::insert(conn, &user).map_err(taken("username", Message::UsernameTaken))?;
+        let tenant = user::insert(conn, &user).map_err(conflict_on("username", Message::UsernameTaken))?;
         known_network::remember(conn, tenant.id, caller.network(), user.created_at)?;
         let entry = caller.actor.event("user.signed_up", tenant.id, Some(tenant.id), user.created_at);
         Ok(Audited::new(tenant, entry))
@@ -241,7 +241,7 @@ pub(crate) async fn change_password(
         let (old, hash) = (old.clone(), hash.clone());
         let set = move |conn: &mut Conn| {
             let mut entries = match end_secrets_since {
-                Some(since) => secrets::end_some(conn, actor, id, since, now)?,
+                Some(since) => secrets::end_since(conn, actor, id, since, now)?,
                 None => Vec::new(),
             };
             if entries.len() == secrets::ENDED_BATCH {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 pub(crate) use self::members::{audiences, host, keys, plan, scopes};
-use super::verification::{self, Wanted};
-use super::{OwnDomain, not_found, taken};
+use super::verification::{self, HostChallenge};
+use super::{OwnDomain, conflict_on, not_found};
 use crate::app::{App, Caller, InForce};
 use crate::db::audit::{Actor, Audited};
 use crate::db::domain::{self, DomainRow, NewDomain};
@@ -26,7 +26,7 @@ pub(crate) struct Registered {
     /// The first client secret, which is stored as a digest only; `None` for a domain with public keys.
     pub(crate) secret: Option<ClientSecret>,
     /// The challenge that verifies the host.
-    pub(crate) challenge: Wanted,
+    pub(crate) challenge: HostChallenge,
 }
 
 /// Registers a domain, with its first secret unless it has public keys.
@@ -66,7 +66,7 @@ pub(crate) fn register_row(
     if proof::other_users_proof(conn, new.host.as_str(), user)?.is_some() {
         return Err(Error::Taken { name: "host", problem: Message::HostProvenByOther });
     }
-    let domain = domain::insert(conn, user, new, now).map_err(taken("host", Message::HostTaken))?;
+    let domain = domain::insert(conn, user, new, now).map_err(conflict_on("host", Message::HostTaken))?;
     let secret = if new.jwks.is_some() { None } else { Some(ClientSecret::random()) };
     if let Some(secret) = &secret {
         secret::insert(conn, domain.id, secret, actor, now)?;

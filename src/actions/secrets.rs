@@ -85,7 +85,7 @@ pub(crate) async fn retire(app: &Arc<App>, own: OwnDomain, id: SecretId) -> Resu
 
 /// Ends secrets and public keys of a user's domains that were made or set at the time `since` or later, at most [`ENDED_BATCH`]
 /// of them. Returns an audit row for each.
-pub(super) fn end_some(conn: &mut Conn, actor: Actor, user: UserId, since: i64, now: i64) -> Result<Vec<Entry>> {
+pub(super) fn end_since(conn: &mut Conn, actor: Actor, user: UserId, since: i64, now: i64) -> Result<Vec<Entry>> {
     let some = secret::made_since(conn, user, since, ENDED_BATCH as i64)?;
     for (id, domain) in &some {
         secret::delete(conn, *domain, *id)?;

@@ -22,7 +22,7 @@ const CHALLENGE_LIFE: i64 = 7 * 86_400;
 
 /// The challenge that must be found on a host.
 #[derive(Clone, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct HostChallenge {
     pub(crate) challenge: Challenge,
     /// Unix seconds; `None` once the challenge has verified the host.
     pub(crate) expires_at: Option<i64>,
@@ -30,35 +30,35 @@ pub(crate) struct Wanted {
     pub(crate) failing_since: Option<i64>,
 }
 
-impl Wanted {
-    fn of(challenge: proof::Challenge, host: Host) -> Wanted {
+impl HostChallenge {
+    fn of(challenge: proof::Challenge, host: Host) -> HostChallenge {
         let proof::Challenge { token, expires_at } = challenge;
-        Wanted { challenge: Challenge { host, token }, expires_at: Some(expires_at), failing_since: None }
+        HostChallenge { challenge: Challenge { host, token }, expires_at: Some(expires_at), failing_since: None }
     }
 }
 
 /// The challenge that a user must publish on a host: the one that is good at the trusted time, or a new one.
-pub(crate) fn challenge(conn: &mut Conn, user: UserId, host: &Host, now: i64, trusted: i64) -> Result<Wanted> {
+pub(crate) fn challenge(conn: &mut Conn, user: UserId, host: &Host, now: i64, trusted: i64) -> Result<HostChallenge> {
     let new = proof::Challenge { token: Challenge::random_token(), expires_at: now + CHALLENGE_LIFE };
     let challenge = proof::challenge_or(conn, user, host.as_str(), new, trusted)?;
-    Ok(Wanted::of(challenge, host.clone()))
+    Ok(HostChallenge::of(challenge, host.clone()))
 }
 
 /// The domain, and its challenge if there is one.
 ///
 /// # Errors
 /// As [`OwnDomain::read`].
-pub(crate) async fn state(app: &App, own: OwnDomain) -> Result<(DomainRow, Option<Wanted>)> {
+pub(crate) async fn state(app: &App, own: OwnDomain) -> Result<(DomainRow, Option<HostChallenge>)> {
     let trusted = app.trusted_now();
     let read = move |conn: &mut Conn, domain: DomainRow| {
         let host = Host::from_stored(domain.host.clone());
         let wanted = match proof::find(conn, domain.id)? {
             Some(Proof { token, failing_since, .. }) => {
-                Some(Wanted { challenge: Challenge { host, token }, expires_at: None, failing_since })
+                Some(HostChallenge { challenge: Challenge { host, token }, expires_at: None, failing_since })
             }
             None => {
                 let known = proof::challenge(conn, domain.user_id, host.as_str(), trusted)?;
-                known.map(|challenge| Wanted::of(challenge, host))
+                known.map(|challenge| HostChallenge::of(challenge, host))
             }
         };
         Ok((domain, wanted))
@@ -71,7 +71,7 @@ pub(crate) struct Verified {
     /// The domain as it is now.
     pub(crate) domain: DomainRow,
     /// The challenge that was looked for.
-    pub(crate) wanted: Wanted,
+    pub(crate) wanted: HostChallenge,
     /// Where the server looked, and what it found.
     pub(crate) checks: Vec<Check>,
     /// The challenge was found, and the domain holds the host.
@@ -113,7 +113,7 @@ pub(crate) async fn verify(app: &Arc<App>, own: OwnDomain) -> Result<Verified> {
     if superseded == SUPERSEDE_BATCH as usize {
         app.supersede_others(own.caller, &domain.host).await?;
     }
-    let wanted = Wanted { expires_at: None, failing_since: None, ..wanted };
+    let wanted = HostChallenge { expires_at: None, failing_since: None, ..wanted };
     Ok(Verified { domain, wanted, checks, is_verified: true })
 }
 
@@ -137,7 +137,7 @@ fn take_over(
     }
     let suspended = proof::end_suspended(conn, &domain.host)?;
     let inserted = proof::insert(conn, id, method, token, now);
-    inserted.map_err(taken("host", Message::HostProvenByOther))?;
+    inserted.map_err(conflict_on("host", Message::HostProvenByOther))?;
     (domain.proven_at, domain.ousted) = (Some(now), false);
     let verified = actor.event("domain.proven", id, Some(user), now);
     let mut entries = vec![verified.with(json!({ "host": domain.host, "method": method.as_str() }))];

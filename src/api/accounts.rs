@@ -5,7 +5,7 @@ use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{answer, done};
+use super::{answer, message_response};
 use crate::actions::accounts as actions;
 use crate::app::App;
 use crate::directory::Tenant;
@@ -186,7 +186,7 @@ pub(crate) async fn change_password(
 ) -> Result<HttpResponse> {
     let PasswordBody { old_password, new_password, end_secrets_since } = body.0;
     actions::change_password(&app, token.signed_in(), &old_password, new_password, end_secrets_since).await?;
-    Ok(done(Message::PasswordChanged, locale))
+    Ok(message_response(Message::PasswordChanged, locale))
 }
 
 /// Sign out.
@@ -208,7 +208,7 @@ pub(crate) async fn sign_out(
 ) -> Result<HttpResponse> {
     let everywhere = body.0.everywhere;
     actions::sign_out(&app, token.signed_in(), everywhere).await?;
-    Ok(done(if everywhere { Message::SignedOutEverywhere } else { Message::SignedOut }, locale))
+    Ok(message_response(if everywhere { Message::SignedOutEverywhere } else { Message::SignedOut }, locale))
 }
 
 /// Delete the caller's account with its domains and posts.
@@ -230,5 +230,5 @@ pub(crate) async fn delete_account(
     locale: Locale,
 ) -> Result<HttpResponse> {
     actions::delete(&app, token.signed_in(), &body.0.password).await?;
-    Ok(done(Message::AccountDeleted, locale))
+    Ok(message_response(Message::AccountDeleted, locale))
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::page::{PageQuery, Part};
+use super::page::{PageQuery, PageRequest};
 use crate::app::App;
 use crate::db::audit::{self, AuditRow};
 use crate::error::Result;
@@ -62,7 +62,7 @@ pub(crate) async fn list(
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
-    let part = Part::parse(req.query_string())?;
+    let part = PageRequest::parse(req.query_string())?;
     let tenant = token.tenant();
     let rows = app.db.read(token.holder(), move |conn| Ok(audit::list(conn, tenant, part.page())?)).await?;
     let (rows, next_cursor) = part.cut(rows, |row| row.id);

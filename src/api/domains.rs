@@ -9,10 +9,10 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use self::public_keys::{PresentKeys, PublicKeys};
-use super::etag::{IfMatch, tagged};
+use super::etag::{IfMatch, with_etag};
 use super::openapi::{known_audiences, known_scopes};
 use super::verification::Verification;
-use super::{answer, done};
+use super::{answer, message_response};
 use crate::actions::OwnDomain;
 use crate::actions::domains::{self, Registered};
 use crate::app::App;
@@ -195,7 +195,7 @@ pub(crate) async fn list(token: UserToken, app: web::Data<App>, locale: Locale) 
 )]
 pub(crate) async fn show(own: OwnDomain, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     let view: DomainView = own.read(&app, |_, domain| Ok(domain)).await?.into();
-    Ok(tagged(StatusCode::OK, Message::Ok, locale, view))
+    Ok(with_etag(StatusCode::OK, Message::Ok, locale, view))
 }
 
 /// Change a domain's plan or keys.
@@ -222,13 +222,14 @@ pub(crate) async fn change(
         return Err(Error::field("type", Message::Required));
     }
     let change = domains::DomainChange { plan, keys };
-    let view: DomainView = domains::change(&app, own, change, move |domain| unchanged(domain, &if_match)).await?.into();
-    Ok(tagged(StatusCode::OK, Message::DomainChanged, locale, view))
+    let view: DomainView =
+        domains::change(&app, own, change, move |domain| check_precondition(domain, &if_match)).await?.into();
+    Ok(with_etag(StatusCode::OK, Message::DomainChanged, locale, view))
 }
 
 /// Checks `If-Match` against the domain.
-fn unchanged(domain: &DomainRow, if_match: &IfMatch) -> Result<()> {
-    if if_match.demands() { if_match.check(&DomainView::from(domain.clone())) } else { Ok(()) }
+fn check_precondition(domain: &DomainRow, if_match: &IfMatch) -> Result<()> {
+    if if_match.is_present() { if_match.check(&DomainView::from(domain.clone())) } else { Ok(()) }
 }
 
 /// Delete a domain with its secrets. Its tokens are revoked. A domain that the operator suspended cannot be deleted.
@@ -247,6 +248,6 @@ pub(crate) async fn remove(
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
-    domains::delete(&app, own, move |domain| unchanged(domain, &if_match)).await?;
-    Ok(done(Message::DomainDeleted, locale))
+    domains::delete(&app, own, move |domain| check_precondition(domain, &if_match)).await?;
+    Ok(message_response(Message::DomainDeleted, locale))
 }

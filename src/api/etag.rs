@@ -27,7 +27,7 @@ fn tag(view: &impl Serialize) -> String {
 }
 
 /// A response with one object and its `ETag`.
-pub(super) fn tagged(
+pub(super) fn with_etag(
     status: StatusCode,
     message: Message,
     locale: Locale,
@@ -49,7 +49,7 @@ pub(crate) struct IfMatch {
 }
 
 impl IfMatch {
-    pub(super) fn demands(&self) -> bool {
+    pub(super) fn is_present(&self) -> bool {
         self.tags.is_some()
     }
 

@@ -7,7 +7,7 @@ use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::done;
+use super::message_response;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::gate::bearer::Bearer;
@@ -83,7 +83,7 @@ struct Inactive {
     responses((status = 200, description = "What the token says, or that it is not active", body = Introspection)),
 )]
 pub(crate) async fn introspect(client: FormClient, app: web::Data<App>) -> Result<HttpResponse> {
-    let token = live(&client, &app, app.now())?.filter(|token| is_own(&client, token));
+    let token = active_token(&client, &app, app.now())?.filter(|token| is_own(&client, token));
     let Some(token) = token else {
         return Ok(HttpResponse::Ok().json(Inactive { active: false }));
     };
@@ -121,8 +121,8 @@ pub(crate) async fn introspect(client: FormClient, app: web::Data<App>) -> Resul
 )]
 pub(crate) async fn revoke(client: FormClient, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     // If the clock is ahead, a token that seems expired may still be valid.
-    let Some(token) = live(&client, &app, app.trusted_now())? else {
-        return Ok(done(Message::NothingRevoked, locale));
+    let Some(token) = active_token(&client, &app, app.trusted_now())? else {
+        return Ok(message_response(Message::NothingRevoked, locale));
     };
     if !is_own(&client, &token) {
         app.refused(client.id(), &Error::OtherClient);
@@ -131,11 +131,11 @@ pub(crate) async fn revoke(client: FormClient, app: web::Data<App>, locale: Loca
     let (id, expires_at) = token.revocable();
     app.revoke(client.revoker(), id, expires_at).await?;
     client.record_revocation(expires_at);
-    Ok(done(Message::Revoked, locale))
+    Ok(message_response(Message::Revoked, locale))
 }
 
 /// The form's token, if it is active at `now`.
-fn live(client: &FormClient, app: &App, now: i64) -> Result<Option<Bearer>> {
+fn active_token(client: &FormClient, app: &App, now: i64) -> Result<Option<Bearer>> {
     let token = client.form.get("token").ok_or_else(|| Error::field("token", Message::Required))?;
     Ok(Bearer::judge(app, token, now).ok())
 }

@@ -83,6 +83,6 @@ fn list<T: Serialize + ToSchema>(payload: Vec<T>, next_cursor: Option<String>, l
     HttpResponse::Ok().json(List { code: 200, message: Message::Ok.text(locale), payload, next_cursor })
 }
 
-fn done(message: Message, locale: Locale) -> HttpResponse {
+fn message_response(message: Message, locale: Locale) -> HttpResponse {
     HttpResponse::Ok().json(Done { code: 200, message: message.text(locale) })
 }

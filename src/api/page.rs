@@ -28,13 +28,13 @@ pub(super) struct PageQuery {
 
 /// A requested page.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Part {
+pub(super) struct PageRequest {
     limit: i64,
     after: Option<Cursor>,
 }
 
-impl Part {
-    pub(super) fn parse(query: &str) -> Result<Part> {
+impl PageRequest {
+    pub(super) fn parse(query: &str) -> Result<PageRequest> {
         let query = web::Query::<PageQuery>::from_query(query).map_err(|_| Error::Malformed(Message::Malformed))?;
         let limit = match query.limit.as_deref().map(number) {
             None => 50,
@@ -45,7 +45,7 @@ impl Part {
             .cursor
             .as_deref()
             .map(|text| Cursor::parse(text).ok_or_else(|| Error::field("cursor", Message::Cursor)));
-        Ok(Part { limit, after: cursor.transpose()? })
+        Ok(PageRequest { limit, after: cursor.transpose()? })
     }
 
     pub(super) fn is_first(self) -> bool {

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::ToSchema;
 
-use super::etag::{IfMatch, tagged};
-use super::page::{PageQuery, Part};
-use super::{done, list};
-use crate::actions::{not_found, owner_gone};
+use super::etag::{IfMatch, with_etag};
+use super::page::{PageQuery, PageRequest};
+use super::{list, message_response};
+use crate::actions::{not_found, owner_deleted};
 use crate::app::{App, InForce};
 use crate::db::Conn;
 use crate::db::audit::Audited;
@@ -83,7 +83,7 @@ impl From<Post> for PostView {
     }
 }
 
-fn page(posts: Vec<Post>, part: Part, locale: Locale) -> HttpResponse {
+fn page(posts: Vec<Post>, part: PageRequest, locale: Locale) -> HttpResponse {
     let (posts, next_cursor) = part.cut(posts, |post| post.id.get());
     list(posts.into_iter().map(PostView::from).collect(), next_cursor, locale)
 }
@@ -101,7 +101,7 @@ pub(crate) async fn mine(
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
-    let part = Part::parse(req.query_string())?;
+    let part = PageRequest::parse(req.query_string())?;
     let tenant = token.tenant();
     let posts = app.db.read(token.holder(), move |conn| Ok(post::list(conn, tenant, part.page())?)).await?;
     Ok(page(posts, part, locale))
@@ -121,7 +121,7 @@ pub(crate) async fn by_hashtag(
     app: web::Data<App>,
     locale: Locale,
 ) -> Result<HttpResponse> {
-    let part = Part::parse(req.query_string())?;
+    let part = PageRequest::parse(req.query_string())?;
     let no_results = || Error::NotFound(Message::NoResults);
     let (tenant, hashtag) = (token.tenant(), Hashtag::parse(&title).ok_or_else(no_results)?);
     let read = move |conn: &mut Conn| Ok(post::list_with_hashtag(conn, tenant, &hashtag, part.page())?);
@@ -157,12 +157,12 @@ pub(crate) async fn create(
         {
             return Err(Error::Quota(Message::PostQuota));
         }
-        let post = post::insert(conn, tenant, &content, now).map_err(owner_gone)?;
+        let post = post::insert(conn, tenant, &content, now).map_err(owner_deleted)?;
         let entry = caller.actor.event("post.created", post.id.get(), Some(tenant), now);
         Ok(Audited::new(post, entry))
     };
     let view: PostView = app.write(caller, InForce::AtCommit, insert).await?.into();
-    Ok(tagged(StatusCode::CREATED, Message::PostCreated, locale, view))
+    Ok(with_etag(StatusCode::CREATED, Message::PostCreated, locale, view))
 }
 
 /// Show a post.
@@ -181,7 +181,7 @@ pub(crate) async fn show(
     let (tenant, id) = (token.tenant(), PostId::parse(&id).ok_or_else(not_found)?);
     let found = app.db.read(token.holder(), move |conn| Ok(post::find(conn, tenant, id)?)).await?;
     let view: PostView = found.ok_or_else(not_found)?.into();
-    Ok(tagged(StatusCode::OK, Message::Ok, locale, view))
+    Ok(with_etag(StatusCode::OK, Message::Ok, locale, view))
 }
 
 /// Replace the content of a post.
@@ -204,17 +204,17 @@ pub(crate) async fn change(
     let (content, now) = (body.0.parse()?, app.now());
     let caller = token.caller();
     let set = move |conn: &mut Conn| {
-        unchanged(conn, tenant, id, &if_match)?;
-        let post = post::set_content(conn, tenant, id, &content, now).map_err(owner_gone)?.ok_or_else(not_found)?;
+        check_precondition(conn, tenant, id, &if_match)?;
+        let post = post::set_content(conn, tenant, id, &content, now).map_err(owner_deleted)?.ok_or_else(not_found)?;
         Ok(Audited::new(post, caller.actor.event("post.changed", id.get(), Some(tenant), now)))
     };
     let view: PostView = app.write(caller, InForce::AtCommit, set).await?.into();
-    Ok(tagged(StatusCode::OK, Message::PostChanged, locale, view))
+    Ok(with_etag(StatusCode::OK, Message::PostChanged, locale, view))
 }
 
 /// Checks `If-Match` against the post.
-fn unchanged(conn: &mut Conn, tenant: UserId, id: PostId, if_match: &IfMatch) -> Result<()> {
-    if if_match.demands() {
+fn check_precondition(conn: &mut Conn, tenant: UserId, id: PostId, if_match: &IfMatch) -> Result<()> {
+    if if_match.is_present() {
         if_match.check(&PostView::from(post::find_locked(conn, tenant, id)?.ok_or_else(not_found)?))
     } else {
         Ok(())
@@ -238,7 +238,7 @@ pub(crate) async fn remove(
     let (tenant, id) = (token.tenant(), PostId::parse(&id).ok_or_else(not_found)?);
     let (now, caller) = (app.now(), token.caller());
     let delete = move |conn: &mut Conn| {
-        unchanged(conn, tenant, id, &if_match)?;
+        check_precondition(conn, tenant, id, &if_match)?;
         if post::delete(conn, tenant, id)? {
             Ok(Audited::new((), caller.actor.event("post.deleted", id.get(), Some(tenant), now)))
         } else {
@@ -246,5 +246,5 @@ pub(crate) async fn remove(
         }
     };
     app.write(caller, InForce::AtCommit, delete).await?;
-    Ok(done(Message::PostDeleted, locale))
+    Ok(message_response(Message::PostDeleted, locale))
 }

@@ -5,7 +5,7 @@ use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{answer, done};
+use super::{answer, message_response};
 use crate::actions::{OwnDomain, not_found, secrets};
 use crate::app::App;
 use crate::db::Conn;
@@ -138,5 +138,5 @@ pub(crate) async fn retire(
 ) -> Result<HttpResponse> {
     let secret_id = SecretId::parse(&path.1).ok_or_else(not_found)?;
     secrets::retire(&app, own, secret_id).await?;
-    Ok(done(Message::SecretRetired, locale))
+    Ok(message_response(Message::SecretRetired, locale))
 }

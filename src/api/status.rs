@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{answer, done};
+use super::{answer, message_response};
 use crate::actions::not_found;
 use crate::app::App;
 use crate::error::Result;
@@ -37,7 +37,7 @@ const STALE_AGE: u64 = 5;
     responses((status = 200, description = "It is", body = super::Done)),
 )]
 pub(crate) async fn healthz(locale: Locale) -> HttpResponse {
-    done(Message::Ok, locale)
+    message_response(Message::Ok, locale)
 }
 
 /// Check whether the process can take traffic. An unreachable database does not matter: tokens are served from memory.

@@ -113,7 +113,7 @@ enum GrantType {
     ),
 )]
 pub(crate) async fn issue(client: Client, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
-    issued(&client, &app, locale)
+    respond(&client, &app, locale)
 }
 
 /// Exchange a client secret for an access token, in JSON.
@@ -130,17 +130,17 @@ pub(crate) async fn issue(client: Client, app: web::Data<App>, locale: Locale) -
     ),
 )]
 pub(crate) async fn issue_v1(client: Client, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
-    issued(&client, &app, locale)
+    respond(&client, &app, locale)
 }
 
 /// Issues the requested token. The response has the form of the request: JSON or OAuth 2.0.
-fn issued(client: &Client, app: &App, locale: Locale) -> Result<HttpResponse> {
+fn respond(client: &Client, app: &App, locale: Locale) -> Result<HttpResponse> {
     let domain = &client.live.domain;
     let grant = Grant::of(client.form.as_ref(), domain, &app.config);
     let Grant { scope, audiences } = grant.inspect_err(|error| app.refused(domain.id, error))?;
     let (token, expires_in) = app.access_token(&client.live, &scope, &audiences);
     let mut answer = HttpResponse::Ok();
-    let (token, token_type, secret_expires_at) = (&*quoted(&token), "Bearer", client.secret_expires_at);
+    let (token, token_type, secret_expires_at) = (&*json_string(&token), "Bearer", client.secret_expires_at);
     if let Some(deadline) = secret_expires_at {
         answer.insert_header((SECRET_EXPIRES, deadline));
     }
@@ -163,7 +163,7 @@ fn issued(client: &Client, app: &App, locale: Locale) -> Result<HttpResponse> {
 
 /// The token as a JSON string. It has no character that must be escaped; serde would spend more time on the search for
 /// one than on the rest of the response.
-fn quoted(token: &str) -> Box<RawValue> {
+fn json_string(token: &str) -> Box<RawValue> {
     let quoted = ["\"", token, "\""].concat();
     RawValue::from_string(quoted).expect("base64url and dots")
 }
@@ -205,7 +205,7 @@ fn scope<'a>(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config) -> 
             },
         });
     }
-    let granted = each_once(asked, |scope| known(&scope) && allowed(&scope));
+    let granted = distinct_allowed(asked, |scope| known(&scope) && allowed(&scope));
     Ok(granted.ok_or(Error::InvalidScope)?.join(" ").into())
 }
 
@@ -218,11 +218,14 @@ fn audiences<'a>(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config)
         return known.next().map(|audience| vec![audience]).ok_or(Error::InvalidTarget);
     }
     let known: Vec<&str> = known.collect();
-    each_once(asked, |audience| known.contains(&audience)).ok_or(Error::InvalidTarget)
+    distinct_allowed(asked, |audience| known.contains(&audience)).ok_or(Error::InvalidTarget)
 }
 
 /// The requested names without duplicates. `None` if one of them is not allowed.
-fn each_once<'a>(asked: impl Iterator<Item = &'a str>, may_have: impl Fn(&'a str) -> bool) -> Option<Vec<&'a str>> {
+fn distinct_allowed<'a>(
+    asked: impl Iterator<Item = &'a str>,
+    may_have: impl Fn(&'a str) -> bool,
+) -> Option<Vec<&'a str>> {
     let mut granted = Vec::new();
     for name in asked {
         if !may_have(name) {

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::answer;
 use crate::actions::OwnDomain;
-use crate::actions::verification::{self, Verified, Wanted};
+use crate::actions::verification::{self, HostChallenge, Verified};
 use crate::app::App;
 use crate::db::domain::DomainRow;
 use crate::error::{Error, Result};
@@ -96,8 +96,8 @@ impl Verification {
     }
 
     /// The view of a domain with this challenge.
-    pub(super) fn wanted(domain: &DomainRow, wanted: &Wanted) -> Verification {
-        let Wanted { challenge, expires_at, failing_since } = wanted;
+    pub(super) fn wanted(domain: &DomainRow, wanted: &HostChallenge) -> Verification {
+        let HostChallenge { challenge, expires_at, failing_since } = wanted;
         let value = challenge.value();
         Verification {
             failing_since: *failing_since,

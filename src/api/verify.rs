@@ -35,7 +35,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 /// The operator's requirements for the token.
 #[derive(Default, IntoParams)]
 #[into_params(parameter_in = Query)]
-struct Demands<'a> {
+struct Requirements<'a> {
     /// Scopes that the token must have, separated by spaces.
     #[param(required = false, pattern = "\\S")]
     scope: Option<Cow<'a, str>>,
@@ -49,38 +49,38 @@ struct Demands<'a> {
 }
 
 /// Prefix of the headers in which a proxy states requirements. The name of the query parameter follows.
-const DEMAND_HEADER: &str = "x-gatebird-require-";
+const REQUIREMENT_PREFIX: &str = "x-gatebird-require-";
 
-impl<'a> Demands<'a> {
+impl<'a> Requirements<'a> {
     /// Reads the requirements in the query, which must not be the caller's.
-    fn of_query(req: &'a HttpRequest) -> Result<Demands<'a>> {
+    fn from_query(req: &'a HttpRequest) -> Result<Requirements<'a>> {
         let query = req.query_string();
         if forwarded::has_appended_path(req) {
-            return if pairs(query.as_bytes()).any(|(name, _)| Demands::default().place(&name).is_some()) {
+            return if pairs(query.as_bytes()).any(|(name, _)| Requirements::default().place(&name).is_some()) {
                 Err(stated_by_caller())
             } else {
-                Ok(Demands::default())
+                Ok(Requirements::default())
             };
         }
-        let mut demands = Demands::default();
+        let mut requirements = Requirements::default();
         for pair in pairs(query.as_bytes()) {
             if forwarded::queries(req.headers()).any(|of_caller| pairs(of_caller).any(|other| other == pair)) {
                 return Err(stated_by_caller());
             }
-            demands.add(&pair.0, pair.1)?;
+            requirements.add(&pair.0, pair.1)?;
         }
-        Ok(demands)
+        Ok(requirements)
     }
 
-    fn of_headers(headers: &'a HeaderMap) -> Result<Demands<'a>> {
-        let mut demands = Demands::default();
+    fn from_headers(headers: &'a HeaderMap) -> Result<Requirements<'a>> {
+        let mut requirements = Requirements::default();
         for (header, value) in headers {
-            if let Some(name) = header.as_str().strip_prefix(DEMAND_HEADER) {
+            if let Some(name) = header.as_str().strip_prefix(REQUIREMENT_PREFIX) {
                 let value = value.to_str().map_err(|_| Error::Malformed(Message::Malformed))?;
-                demands.add(name, value.into())?;
+                requirements.add(name, value.into())?;
             }
         }
-        Ok(demands)
+        Ok(requirements)
     }
 
     /// Adds a requirement. An unknown, empty or repeated one is an error, because it must not be ignored.
@@ -145,13 +145,13 @@ fn stated_by_caller() -> Error {
 #[utoipa::path(
     get, path = "", tag = "token",
     operation_id = "verifyToken",
-    params(Demands),
+    params(Requirements),
     responses(
         (status = 200, description = "Go on; the identity is in the headers"),
         (status = 401, description = "No token, or one that is not valid, revoked or expired", body = crate::error::ErrorBody),
         (
             status = 403,
-            description = "The token does not meet the demands, or its domain is over its limit",
+            description = "The token does not meet the requirements, or its domain is over its limit",
             body = crate::error::ErrorBody,
             headers(("Retry-After" = u64, description = "Seconds to wait, at least 1, of a domain over its limit")),
         ),
@@ -181,9 +181,9 @@ pub(crate) async fn verify(req: HttpRequest, app: web::Data<App>) -> Result<Http
 
 /// The caller, if the token meets every requirement.
 fn admitted(req: &HttpRequest, app: &App) -> Result<Bearer> {
-    let (of_query, of_headers) = (Demands::of_query(req)?, Demands::of_headers(req.headers())?);
-    let bearer = Bearer::presented(req, app, of_query.audience.as_deref())?;
-    match of_query.unmet(&bearer, app).or_else(|| of_headers.unmet(&bearer, app)) {
+    let (from_query, from_headers) = (Requirements::from_query(req)?, Requirements::from_headers(req.headers())?);
+    let bearer = Bearer::presented(req, app, from_query.audience.as_deref())?;
+    match from_query.unmet(&bearer, app).or_else(|| from_headers.unmet(&bearer, app)) {
         None => Ok(bearer),
         Some(error) => Err(bearer.refused(req, error)),
     }

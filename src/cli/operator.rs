@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Output;
 use crate::actions::accounts::Signup;
-use crate::actions::{domains, secrets, taken};
+use crate::actions::{conflict_on, domains, secrets};
 use crate::app;
 use crate::app::bounds::check_stored;
 use crate::config::{self, Config};
@@ -204,7 +204,7 @@ impl Operator {
                 let new = signup.with_hash(hash, app::system_time());
                 let tenant = self.change(|conn| {
                     let tenant = user::insert(conn, &new);
-                    let tenant = tenant.map_err(taken("username", Message::UsernameTaken))?;
+                    let tenant = tenant.map_err(conflict_on("username", Message::UsernameTaken))?;
                     check_stored(conn, &self.config)?;
                     let entry = Actor::OPERATOR.event("user.added", tenant.id, Some(tenant.id), new.created_at);
                     Ok(Audited::new(tenant, entry))

@@ -104,24 +104,26 @@ pub fn insert_domains(conn: &mut Conn, new: &[ImportedDomain]) -> QueryResult<Ve
     let in_use = secrets::table.filter(secrets::digest.eq_any(&digests)).select(secrets::digest);
     let mut in_use: HashSet<SecretDigest> = in_use.load(conn)?.into_iter().collect();
     let proven = proven(conn, new)?;
-    let mut outcome: Vec<ImportOutcome> = iter::zip(new, &digests)
+    let mut outcomes: Vec<ImportOutcome> = iter::zip(new, &digests)
         .map(|(domain, digest)| match proven.get(domain.host.as_str()) {
             Some(owner) if *owner != domain.user_id => ImportOutcome::HostVerified,
             _ if !in_use.insert(*digest) => ImportOutcome::SecretTaken,
             _ => ImportOutcome::Inserted,
         })
         .collect();
-    let wanted: Vec<&ImportedDomain> =
-        iter::zip(new, &outcome).filter(|(_, outcome)| **outcome == ImportOutcome::Inserted).map(|(domain, _)| domain).collect();
+    let wanted: Vec<&ImportedDomain> = iter::zip(new, &outcomes)
+        .filter(|(_, outcome)| **outcome == ImportOutcome::Inserted)
+        .map(|(domain, _)| domain)
+        .collect();
     let made = insert_rows(conn, &wanted)?;
-    for (domain, outcome) in iter::zip(new, &mut outcome) {
+    for (domain, outcome) in iter::zip(new, &mut outcomes) {
         if *outcome == ImportOutcome::Inserted && !made.contains(&domain.id) {
             *outcome = ImportOutcome::HostTaken;
         }
     }
     let of_made = iter::zip(new, &digests).filter(|(domain, _)| made.contains(&domain.id));
     insert_secrets(conn, of_made.collect())?;
-    Ok(outcome)
+    Ok(outcomes)
 }
 
 /// Returns the users who have verified these hosts, by host.

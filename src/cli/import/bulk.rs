@@ -199,9 +199,9 @@ impl BulkImport<'_> {
             let id = DomainId::random();
             domains.push(import::ImportedDomain { id, user_id, host, plan, created_at: self.now, secret });
         }
-        let outcome = import::insert_domains(conn, &domains).map_err(failed)?;
+        let outcomes = import::insert_domains(conn, &domains).map_err(failed)?;
         let mut entries = Vec::with_capacity(domains.len());
-        for (((line, username, has_secret), domain), outcome) in iter::zip(iter::zip(rows, domains), outcome) {
+        for (((line, username, has_secret), domain), outcome) in iter::zip(iter::zip(rows, domains), outcomes) {
             let why = match outcome {
                 ImportOutcome::Inserted => {
                     let detail = json!({ "host": domain.host.as_str(), "type": domain.plan.as_str() });
@@ -274,7 +274,11 @@ impl BulkImport<'_> {
 
 /// The domain that an earlier import or an earlier row registered for the same row. If the row has a secret, the domain
 /// must have it too.
-fn find_existing(conn: &mut Conn, new: &import::ImportedDomain, has_secret: bool) -> Result<Option<domain::DomainRow>, Exit> {
+fn find_existing(
+    conn: &mut Conn,
+    new: &import::ImportedDomain,
+    has_secret: bool,
+) -> Result<Option<domain::DomainRow>, Exit> {
     let Some(here) = domain::find_by_host(conn, new.user_id, &new.host).map_err(failed)? else {
         return Ok(None);
     };

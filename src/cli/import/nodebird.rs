@@ -233,9 +233,9 @@ impl NodebirdImport<'_> {
         ids: Vec<u32>,
         rows: Vec<import::ImportedDomain>,
     ) -> Result<(), Exit> {
-        let outcome = import::insert_domains(conn, &rows).map_err(failed)?;
+        let outcomes = import::insert_domains(conn, &rows).map_err(failed)?;
         let mut numbers = Vec::new();
-        for ((number, row), outcome) in ids.into_iter().zip(rows).zip(outcome) {
+        for ((number, row), outcome) in ids.into_iter().zip(rows).zip(outcomes) {
             let here = match outcome {
                 ImportOutcome::Inserted => {
                     self.event("domain.imported", row.id, row.user_id, number);
