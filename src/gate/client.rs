@@ -129,10 +129,9 @@ impl FromRequest for FormClient {
             app.spend(Budget::Requests(address.network()))?;
             let form = Form::parse(&bytes)?;
             let Authenticated { live, proof } = authenticate(&req, app, address, form.credentials(&req))?;
+            quota::spend(&req, app, &live.domain).inspect_err(|error| app.refused(live.domain.id, error))?;
             record_use(app, &live, &proof, address)?;
-            let client = FormClient { live, address, form };
-            quota::spend(&req, app, &client.live.domain).inspect_err(|error| app.refused(client.id(), error))?;
-            Ok(client)
+            Ok(FormClient { live, address, form })
         }
         .boxed_local()
     }

@@ -7,7 +7,7 @@ mod refused;
 use std::time::Duration;
 
 use super::{
-    ClientKey, ENDPOINTS, GRANT, ISSUER, JWT_BEARER, KeyClient, PUBLIC_URL, asserting, by_the_letter, encoded,
+    ClientKey, ENDPOINTS, GRANT, ISSUER, JWT_BEARER, KeyClient, PUBLIC_URL, asserting, by_the_letter, encoded, gate,
     invalid_client, old_gate, rest_of_form, set_suspended, with,
 };
 use crate::binary::{Child, PROMISED, text, within};
@@ -162,6 +162,32 @@ fn a_used_assertion_is_forgotten_when_it_has_expired() {
     assert_eq!(remembered(), 0);
     invalid_client("expired", &client.present("/token", &long));
     assert_eq!(remembered(), 0, "what is refused is not remembered");
+}
+
+/// A client over its plan's limit must not fill the memory of used assertions, and can present the same assertion later.
+#[test]
+fn client_assertion__request_over_the_plans_limit() {
+    let gate = gate(&[("LIMIT_FREE", "2/m")]);
+    gate.clock.advance(1000);
+    let client = KeyClient::register(&gate, &gate.sign_up("alice"), "shop.example.com", ClientKey::es256());
+    let used = || gate.app.directory.used_assertions.count();
+    for path in ["/token", "/v1/token", "/introspect"] {
+        while client.present(path, &client.assertion()).status == 200 {}
+        let (before, assertion) = (used(), client.assertion());
+        for _ in 0..3 {
+            client.present(path, &assertion).refused(429, "plan");
+        }
+        assert_eq!(used(), before, "{path}");
+        // `/revoke` takes nothing from the plan, so its assertions are used whatever is left.
+        let revoking = client.assertion();
+        client.present("/revoke", &revoking).expect(200);
+        client.present("/revoke", &revoking).refused(401, "assertion_replayed");
+        assert_eq!(used(), before + 1, "{path}");
+        gate.clock.advance(30);
+        client.present(path, &assertion).expect(200);
+        client.present(path, &assertion).refused(401, "assertion_replayed");
+        assert_eq!(used(), before + 2, "{path}");
+    }
 }
 
 /// Nobody knows all that was used before a restart: what may be that old is not taken, and a new one has to be made.
