@@ -1,5 +1,7 @@
 //! Verification of hosts: on request of users, within limits, and daily rechecks of verified hosts.
 
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use crate::exit::Exit;
 use crate::host::Host;
 use crate::id::UserId;
 use crate::proof::{Challenge, Check, Outcome, Verifier, verified_by};
-use crate::shares::{Budget, Holder, Share};
+use crate::shares::{Budget, Holder, Network, Share};
 use actix_web::web;
 use serde_json::json;
 
@@ -114,10 +116,12 @@ impl App {
         let app = Arc::clone(self);
         let looking = web::block(move || {
             let _permit = permit;
-            let may_connect = |address| {
-                let budgets =
-                    [Budget::VerificationsOfAddressByUser(address, user), Budget::VerificationsOfAddress(address)];
-                budgets.into_iter().all(|budget| app.budgets.spend(budget, app.steady_now()).is_ok())
+            let may_connect = |addresses: &[IpAddr]| {
+                let networks: HashSet<Network> = addresses.iter().map(|address| Network::of(Some(*address))).collect();
+                let budgets = |network| {
+                    [Budget::VerificationsOfNetworkByUser(network, user), Budget::VerificationsOfNetwork(network)]
+                };
+                networks.into_iter().flat_map(budgets).all(|budget| app.budgets.spend(budget, app.steady_now()).is_ok())
             };
             app.host_checks.verifier.verify(&challenge, &may_connect)
         });

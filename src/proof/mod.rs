@@ -129,7 +129,7 @@ pub enum Outcome {
     TooLarge,
     /// The check took too long.
     Timeout,
-    /// Too many verifications have connected to the address within a minute.
+    /// Too many verifications have connected to the network of an address within a minute.
     Limited,
 }
 
@@ -185,8 +185,8 @@ impl Verifier {
     /// A file by http is sufficient: an attacker who can forge http can forge unsigned DNS too, and a host may not have
     /// a certificate yet.
     ///
-    /// `may_connect` is called once for each address of the host, so that the caller can limit connections per address.
-    pub fn verify(&self, challenge: &Challenge, may_connect: &dyn Fn(IpAddr) -> bool) -> Vec<Check> {
+    /// `may_connect` is called once with the addresses to try, so that the caller can limit connections per network.
+    pub fn verify(&self, challenge: &Challenge, may_connect: &dyn Fn(&[IpAddr]) -> bool) -> Vec<Check> {
         let deadline = Instant::now() + VERIFICATION_TIMEOUT;
         let name = challenge.record_name();
         let (records, addresses) = dns::look_up(self.dns_server, &name, challenge.host.name(), DNS_TIMEOUT);
@@ -222,7 +222,7 @@ impl Verifier {
     fn checked(
         &self,
         mut addresses: Vec<IpAddr>,
-        may_connect: &dyn Fn(IpAddr) -> bool,
+        may_connect: &dyn Fn(&[IpAddr]) -> bool,
     ) -> Result<Vec<IpAddr>, Outcome> {
         let is_allowed = |address: &IpAddr| {
             address::is_public(*address) || (self.local == LocalHosts::Allowed && address.is_loopback())
@@ -231,8 +231,7 @@ impl Verifier {
             return Err(Outcome::PrivateAddress);
         }
         addresses.truncate(MAX_ADDRESSES);
-        let may_connect = addresses.iter().all(|address| may_connect(*address));
-        if may_connect { Ok(addresses) } else { Err(Outcome::Limited) }
+        if may_connect(&addresses) { Ok(addresses) } else { Err(Outcome::Limited) }
     }
 
     /// Fetches the file from the first address that accepts a connection.

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
-use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,10 +37,10 @@ pub enum Budget<'a> {
     Verifications(UserId),
     /// Verifications of one host by one user.
     VerificationsOfHost(UserId, &'a str),
-    /// Verifications that connect to one address, by all users together.
-    VerificationsOfAddress(IpAddr),
-    /// Verifications that connect to one address, by one user: half of the limit of all users.
-    VerificationsOfAddressByUser(IpAddr, UserId),
+    /// Verifications that connect to one network, by all users together.
+    VerificationsOfNetwork(Network),
+    /// Verifications that connect to one network, by one user: half of the limit of all users.
+    VerificationsOfNetworkByUser(Network, UserId),
 }
 
 /// The limit of each budget; `None` is unlimited.
@@ -76,8 +75,8 @@ impl BudgetLimits {
             Budget::Revocations(_) => Some(Limit::per_minute(10_000)),
             Budget::Verifications(_) => Some(Limit::per_minute(30)),
             Budget::VerificationsOfHost(..) => Some(Limit::per_minute(5)),
-            Budget::VerificationsOfAddress(_) => Some(Limit::per_minute(10)),
-            Budget::VerificationsOfAddressByUser(..) => Some(Limit::per_minute(5)),
+            Budget::VerificationsOfNetwork(_) => Some(Limit::per_minute(10)),
+            Budget::VerificationsOfNetworkByUser(..) => Some(Limit::per_minute(5)),
         }
     }
 }

@@ -1,14 +1,14 @@
 //! What one network or account can use up, and what others have left: promise 13 of the security documentation.
 #![allow(non_snake_case, reason = "tests are named <feature>__<condition>")]
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 use gatebird::db::schema::audit;
 
 use crate::harness::{Domain, Gate, PASSWORD, Reply, Request, User, json};
-use crate::proof::dns::{Answer, Dns, Record};
+use crate::proof::dns::{Answer, Dns, Kind, Record};
 use crate::proof::host::Host;
 
 /// A proxy is believed, so that a test can come from anywhere.
@@ -72,7 +72,7 @@ fn hashing__a_known_account_has_a_turn_of_its_own_in_a_crowded_network() {
 fn hashing__a_flood_from_many_networks_leaves_owners_their_turn() {
     let gate = Gate::with(&[("BCRYPT_COST", "10"), ("LIMIT_PASSWORDS", "100000/m"), BEHIND_A_PROXY]);
     from(gate.post("/v1/signup").json(&json!({"username": "alice", "password": PASSWORD})), VICTIM).send().expect(201);
-    let number = std::sync::atomic::AtomicUsize::new(0);
+    let number = AtomicUsize::new(0);
     let flood = || {
         let number = number.fetch_add(1, Ordering::Relaxed) % 128;
         drop(sign_in(&gate, "nobody", &format!("203.0.113.{number}")));
@@ -150,7 +150,7 @@ fn verification__accounts_whose_dns_hangs_leave_others_their_turn() {
 #[test]
 fn verification__one_address_is_met_ten_times_a_minute_whatever_its_names_and_users() {
     let dns = Dns::start(|_, kind| match kind {
-        crate::proof::dns::Kind::A => Answer::Records(vec![Record::address("127.0.0.1")]),
+        Kind::A => Answer::Records(vec![Record::address("127.0.0.1")]),
         _ => Answer::Records(Vec::new()),
     });
     let victim = Host::answering("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
@@ -176,7 +176,7 @@ fn verification__one_address_is_met_ten_times_a_minute_whatever_its_names_and_us
 #[test]
 fn verification__one_user_leaves_half_of_an_address_to_others() {
     let dns = Dns::start(|_, kind| match kind {
-        crate::proof::dns::Kind::A => Answer::Records(vec![Record::address("127.0.0.1")]),
+        Kind::A => Answer::Records(vec![Record::address("127.0.0.1")]),
         _ => Answer::Records(Vec::new()),
     });
     let shared = Host::answering("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
@@ -191,6 +191,41 @@ fn verification__one_user_leaves_half_of_an_address_to_others() {
     let limited = (0..10).filter(|number| verify(&greedy, format!("name{number}"))).count();
     assert_eq!(limited, 5);
     assert!(!verify(&victim, "victim".to_owned()));
+}
+
+/// A host can have every address of its /64. No connection is made to port 22, so the test reaches no other machine.
+#[test]
+fn verification__addresses_of_one_ipv6_network() {
+    let next = AtomicUsize::new(1);
+    let dns = Dns::start(move |name, kind| {
+        let address = |network: u8| {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            Record::address(&format!("2606:4700:0:{network}::{number:x}"))
+        };
+        Answer::Records(match (kind, name.split('.').next()) {
+            (Kind::Aaaa, Some("pair")) => vec![address(0), address(0)],
+            (Kind::Aaaa, Some("far")) => vec![address(1)],
+            (Kind::Aaaa, _) => vec![address(0)],
+            _ => Vec::new(),
+        })
+    });
+    let gate = Gate::with(&[("DNS_SERVER", &dns.address.to_string())]);
+    let verify = |user: &User, name: &str| {
+        let domain = gate.register(user, &format!("{name}.example.test:22"));
+        let reply = gate.post(&format!("/v1/domains/{}/verification", domain.id)).token(&user.token).send();
+        let body = reply.refused(409, "unproven");
+        let last = body["payload"]["tried"].as_array().and_then(|tried| tried.last()).expect("what was tried");
+        last["found"].as_str().expect("a word").to_owned()
+    };
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| gate.sign_up(name));
+    for user in [&alice, &bob] {
+        let found = ["pair", "a", "b", "c", "d", "e"].map(|name| verify(user, name));
+        assert_eq!(found, ["port", "port", "port", "port", "port", "limited"], "one user has half of the network's");
+    }
+    assert_eq!(verify(&carol, "a"), "limited");
+    for user in [&alice, &carol] {
+        assert_eq!(verify(user, "far"), "port", "another network has its own");
+    }
 }
 
 #[test]
