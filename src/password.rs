@@ -14,7 +14,7 @@ use icu_normalizer::ComposingNormalizerBorrowed;
 
 use crate::error::{Error, Result};
 use crate::locale::Message;
-use crate::shares::{Holder, Share};
+use crate::shares::{Holder, ReservedShare, Share};
 
 /// Prefix of stored hashes that tells them from plain bcrypt hashes, which other systems made of the bare password.
 const PREFIX: &str = "gb1";
@@ -110,15 +110,13 @@ pub struct Checked {
 #[derive(Debug)]
 pub struct Hasher {
     cost: u32,
-    permits: Share,
-    /// For holders that are most likely the owners of their accounts; see [`Holder::is_owner`].
-    owner_permits: Share,
+    permits: ReservedShare,
 }
 
 impl Hasher {
     /// A hasher with this bcrypt cost, for a machine with `cores` cores.
     pub fn new(cost: u32, cores: usize) -> Hasher {
-        Hasher { cost, permits: Share::new(cores.max(2)), owner_permits: Share::new((cores / 2).max(1)) }
+        Hasher { cost, permits: ReservedShare::new(Share::new(cores.max(2)), (cores / 2).max(1)) }
     }
 
     /// Runs [`NewPassword::parse`] on a blocking thread.
@@ -161,8 +159,7 @@ impl Hasher {
     }
 
     async fn run<T: Send + 'static>(&self, holder: Holder, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        let permits = if holder.is_owner() { &self.owner_permits } else { &self.permits };
-        let permit = permits.take(holder, PERMIT_TIMEOUT).await.ok_or(Error::Busy)?;
+        let permit = self.permits.take(holder, PERMIT_TIMEOUT).await.ok_or(Error::Busy)?;
         web::block(move || {
             // The work keeps the permit even if its request ends earlier.
             let _permit = permit;

@@ -283,6 +283,26 @@ impl Share {
     }
 }
 
+/// A share with a reserve for owners ([`Holder::is_owner`]), so that a flood from many networks does not keep them waiting.
+#[derive(Debug)]
+pub struct ReservedShare {
+    share: Share,
+    reserve: Share,
+}
+
+impl ReservedShare {
+    /// A share, and a reserve with so many permits.
+    pub fn new(share: Share, reserve: usize) -> ReservedShare {
+        ReservedShare { share, reserve: Share::new(reserve) }
+    }
+
+    /// [`Share::take`], of the reserve for an owner.
+    pub async fn take(&self, holder: Holder, timeout: Duration) -> Option<Permit> {
+        let share = if holder.is_owner() { &self.reserve } else { &self.share };
+        share.take(holder, timeout).await
+    }
+}
+
 impl State {
     /// Gives a permit to the holder if it may have one.
     fn serve(&mut self, holder: Holder) -> bool {

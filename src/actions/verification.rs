@@ -96,13 +96,16 @@ pub(crate) async fn verify(app: &Arc<App>, own: OwnDomain) -> Result<Verified> {
             app.write(own.caller, InForce::BeforeAnswer, make).await?
         }
     };
-    let checks = app.verify_host(own.caller.holder, own.user, wanted.challenge.clone()).await?;
+    // A registration that was verified, or superseded by another user, most likely belongs to the owner of the host.
+    let is_owner = domain.proven_at.is_some() || domain.ousted;
+    let holder = if is_owner { own.caller.holder.ends_theft() } else { own.caller.holder };
+    let checks = app.verify_host(holder, own.user, wanted.challenge.clone()).await?;
     let Some(method) = verified_by(&checks) else {
         return Ok(Verified { domain, wanted, checks, is_verified: false });
     };
     let held = own.read(app, |conn, domain| Ok(proof::other_users_proof(conn, &domain.host, domain.user_id)?)).await?;
     if let Some(held) = held {
-        app.recheck_holder(own.caller.holder, held).await?;
+        app.recheck_holder(own.caller.holder.ends_theft(), held).await?;
     }
     let (now, token) = (app.now(), wanted.challenge.token.clone());
     let take = move |conn: &mut Conn| {

@@ -16,12 +16,16 @@ use crate::exit::Exit;
 use crate::host::Host;
 use crate::id::UserId;
 use crate::proof::{Challenge, Check, Outcome, Verifier, verified_by};
-use crate::shares::{Budget, Holder, Network, Share};
+use crate::shares::{Budget, Holder, Network, ReservedShare, Share};
 use actix_web::web;
 use serde_json::json;
 
-/// Verifications that may run at once on behalf of users.
-const MAX_VERIFICATIONS: usize = 16;
+/// Verifications that may run at once on behalf of users. Each occupies a thread, which mostly waits for a host or its DNS.
+const MAX_VERIFICATIONS: usize = 64;
+/// How many of these one network or account may have, so that only many networks can exhaust them.
+const MAX_VERIFICATIONS_PER_HOLDER: usize = 4;
+/// Further verifications that may run at once on behalf of owners.
+const RESERVED_VERIFICATIONS: usize = 8;
 /// How long a request waits for a permit. A verification takes up to 5 seconds.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many other registrations of a verified host one transaction of a request supersedes.
@@ -40,12 +44,13 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// The state of host verification.
 pub(super) struct HostChecks {
     verifier: Verifier,
-    permits: Share,
+    permits: ReservedShare,
 }
 
 impl HostChecks {
     pub(super) fn new(config: &Config) -> HostChecks {
-        HostChecks { verifier: Verifier::new(config), permits: Share::new(MAX_VERIFICATIONS) }
+        let share = Share::limited(MAX_VERIFICATIONS, MAX_VERIFICATIONS_PER_HOLDER);
+        HostChecks { verifier: Verifier::new(config), permits: ReservedShare::new(share, RESERVED_VERIFICATIONS) }
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod checks;
 pub mod dns;
-mod endpoint;
+pub mod endpoint;
 mod held;
 pub mod host;
 mod outbound;
