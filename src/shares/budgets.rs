@@ -31,6 +31,9 @@ pub enum Budget<'a> {
     /// `LIMIT_CHANGES`: requests with a user token that may change something. Without this budget, one account could
     /// fill the database and the audit log.
     Changes(UserId),
+    /// Changes with the access tokens of all domains of one user. Each change adds a row to the audit log. The budget is far
+    /// above honest use. The limits of plans may be higher.
+    ClientChanges(UserId),
     /// Revocations of single tokens by all domains of one user. To revoke more, the user can retire a secret at once.
     Revocations(UserId),
     /// Verifications of hosts by one user.
@@ -72,6 +75,7 @@ impl BudgetLimits {
             Budget::RefusalLines(_) => self.lines,
             Budget::RequestLines(_) => self.lines.map(|limit| limit.times(REQUEST_LINES)),
             Budget::Changes(_) => self.changes,
+            Budget::ClientChanges(_) => Some(Limit::per_minute(600)),
             Budget::Revocations(_) => Some(Limit::per_minute(10_000)),
             Budget::Verifications(_) => Some(Limit::per_minute(30)),
             Budget::VerificationsOfHost(..) => Some(Limit::per_minute(5)),

@@ -1,6 +1,7 @@
 //! Limits over HTTP: what a domain, a network and an account may ask for, and what answers say of it.
 
 mod changes;
+mod fixed;
 mod former;
 mod networks;
 mod passwords;
