@@ -10,6 +10,7 @@ use gatebird::db::schema::{revocations, secrets, signing_keys, tombstones, usage
 
 use crate::binary::{Child, gatebird, run};
 use crate::harness::{Database, Domain, Gate, json, parts, postgres};
+use crate::logged;
 use crate::oauth::revocation::{is_revoked, works};
 
 const HOUR: i64 = 3600;
@@ -320,4 +321,25 @@ fn the_manual__after_a_wrong_clock() {
     let child = Child::start(&database, &settings);
     child.client.tenant("alice");
     run_section("After a wrong clock", &database, &settings);
+}
+
+/// Whether a line says that at one of the last two seconds of the gate's clock.
+fn is_logged(gate: &Gate, says: impl Fn(i64) -> String) -> bool {
+    let now = gate.clock.now();
+    (now - 2..=now).any(|second| logged::count(&says(second)) > 0)
+}
+
+#[test]
+fn clock_jump__is_logged() {
+    logged::record();
+    for wrong in [HOUR + 1234, -1234] {
+        let (gate, ..) = furnished(&[]);
+        gate.clock.set_wrong(wrong);
+        upkeep(&gate);
+        assert!(is_logged(&gate, |now| format!("WARN the clock says {now}, and ")), "{wrong}");
+        gate.clock.set_wrong(0);
+        upkeep(&gate);
+        let agree = |now| format!("INFO the clock and the time that has passed agree again: {now}");
+        assert!(is_logged(&gate, agree), "{wrong}");
+    }
 }

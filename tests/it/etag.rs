@@ -1,6 +1,9 @@
 //! Of two who change the same, the later one learns of the earlier: `ETag` and `If-Match`.
+#![allow(non_snake_case, reason = "a test is named after its feature and its condition")]
 
 use crate::harness::{Gate, Reply, json};
+use crate::matrix::Cast;
+use crate::openapi::Document;
 
 /// What is changed, and by which request.
 const THINGS: &[(&str, &str, &str)] = &[
@@ -72,4 +75,24 @@ fn anothers_is_not_there_whatever_the_tag() {
         request.json(&json!({"type": "premium"})).send().refused(404, "not_found");
         gate.delete(&path).token(&mallory.token).header("If-Match", tag).send().refused(404, "not_found");
     }
+}
+
+/// Each operation is asked for what it does, with a tag that nothing has.
+#[test]
+fn if_match__documented_where_it_is_taken() {
+    let gate = Gate::start();
+    let document = Document::of(&gate);
+    let mut taken = 0;
+    for (number, (name, operation)) in document.operations().enumerate() {
+        let cast = Cast::new(&gate, number);
+        let request = cast.request(&gate, &name, number).token(&cast.user.token);
+        let reply = request.header("If-Match", "\"other\"").send();
+        let is_taken = reply.status == 412;
+        taken += usize::from(is_taken);
+        let mut parameters = operation["parameters"].as_array().into_iter().flatten();
+        let is_parameter = parameters.any(|parameter| parameter["name"] == "If-Match" && parameter["in"] == "header");
+        let has_status = operation["responses"]["412"].is_object();
+        assert_eq!([is_parameter, has_status], [is_taken; 2], "{name}: {} {}", reply.status, reply.text());
+    }
+    assert_eq!(taken, THINGS.len());
 }

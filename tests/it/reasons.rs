@@ -12,6 +12,8 @@ use gatebird::secret::ClientSecret;
 
 use crate::harness::{Domain, Gate, PASSWORD, Reply, TIMEOUTS, User, Value, json, resigned};
 use crate::http::replies;
+use crate::proof::dns::Dns;
+use crate::proof::endpoint::publish;
 use crate::oauth::{ClientKey, GRANT, ISSUER, KeyClient, form, old_gate, out_of_reach, set_suspended, with};
 
 /// A gate with a user, a domain and an access token.
@@ -105,6 +107,14 @@ const ROWS: &[Row] = &[
         set_suspended(&on.gate, &on.domain.id, false);
         [refused, on.exchange(&on.domain.secret)]
     }),
+    (Reason::Suspended, 403, |_| {
+        let on = Stage::with(&[]);
+        let delete = || on.gate.delete(&format!("/v1/domains/{}", on.domain.id)).token(&on.user.token).send();
+        set_suspended(&on.gate, &on.domain.id, true);
+        let refused = delete();
+        set_suspended(&on.gate, &on.domain.id, false);
+        [refused, delete()]
+    }),
     (Reason::Superseded, 401, |_| {
         let on = Stage::with(&[]);
         let before = on.exchange(&on.domain.secret);
@@ -134,6 +144,13 @@ const ROWS: &[Row] = &[
         };
         [sign_in("a wrong password"), sign_in(PASSWORD)]
     }),
+    (Reason::Credentials, 403, |_| {
+        let on = Stage::with(&[]);
+        let delete = |password: &str| {
+            on.gate.delete("/v1/me").token(&on.user.token).json(&json!({"password": password})).send()
+        };
+        [delete("a wrong password"), delete(PASSWORD)]
+    }),
     (Reason::Changed, 412, |on| [on.set_plan("premium", "\"x\""), on.set_plan("free", "*")]),
     (Reason::Quota, 403, |on| {
         let full = Stage::with(&[("DOMAINS_PER_USER", "1")]);
@@ -146,6 +163,11 @@ const ROWS: &[Row] = &[
         [sign_up(&Gate::with(&[("SIGNUP", "closed")])), sign_up(&on.gate)]
     }),
     (Reason::Scope, 400, |on| [on.ask(&format!("{GRANT}&scope=admin")), on.ask(&format!("{GRANT}&scope=posts:read"))]),
+    (Reason::Scope, 403, |on| {
+        let reader = on.ask(&format!("{GRANT}&scope=posts:read")).expect(200)["access_token"].clone();
+        let write = |token: &str| on.gate.post("/v1/posts").token(token).json(&json!({"content": "x"})).send();
+        [write(reader.as_str().expect("a token")), write(&on.token)]
+    }),
     (Reason::Kind, 403, |on| [on.get("/v1/me", &on.token), on.get("/v1/me", &on.user.token)]),
     (Reason::InvalidField, 400, |on| {
         let body = |host: Value| json!({"host": host, "type": "free"});
@@ -173,6 +195,10 @@ const ROWS: &[Row] = &[
         let ask = |length: usize| on.ask(&format!("{GRANT}&x={}", "x".repeat(length)));
         [ask(17_000), ask(1_000)]
     }),
+    (Reason::TooLarge, 431, |on| {
+        let ask = |length: usize| on.gate.get("/healthz").header("X-Filler", "x".repeat(length)).send();
+        [ask(17_000), ask(1_000)]
+    }),
     (Reason::Timeout, 408, |on| {
         let impatient = Gate::with(&[(TIMEOUTS, "300")]);
         let ask = |gate: &Gate, head: &str| {
@@ -195,6 +221,11 @@ const ROWS: &[Row] = &[
         let on = Stage::with(&[("LIMIT_FREE", "2/h")]);
         twice(&on, |on| on.get("/v1/test", &on.token))
     }),
+    (Reason::Plan, 403, |on| {
+        let free = Stage::with(&[("SELF_SERVICE_PREMIUM", "false")]);
+        let body = json!({"host": "plan.example.com", "type": "premium"});
+        [free.register(body.clone()), on.register(body)]
+    }),
     (Reason::Ip, 429, |on| {
         let limited = Gate::with(&[("LIMIT_ADDRESS", "1/h")]);
         let ask = |gate: &Gate| gate.post("/token").form(GRANT).send();
@@ -215,6 +246,19 @@ const ROWS: &[Row] = &[
         let domain = strict.register(&strict.sign_up("alice"), "alice.example.com");
         let refused = strict.post("/token").json(&json!({"clientSecret": domain.secret})).send();
         [refused, on.exchange(&on.domain.secret)]
+    }),
+    (Reason::Unproven, 403, |on| {
+        [on.get("/verify?host=alice.example.com", &on.token), on.get("/verify", &on.token)]
+    }),
+    (Reason::Unproven, 409, |_| {
+        let dns = Dns::with(&[]);
+        let on = Stage::with(&[("DNS_SERVER", &dns.address.to_string())]);
+        let verify = || {
+            on.gate.post(&format!("/v1/domains/{}/verification", on.domain.id)).token(&on.user.token).send()
+        };
+        let refused = verify();
+        publish(&on.gate, &dns, &on.user, &on.domain, "alice.example.com");
+        [refused, verify()]
     }),
     (Reason::Origin, 403, |on| {
         let ask = |origin: &str| {

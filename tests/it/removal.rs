@@ -8,7 +8,7 @@ use gatebird::id::DomainId;
 use gatebird::proof::Method;
 
 use crate::accounts::{exchange, row_counts, sign_in};
-use crate::binary::{gatebird, run};
+use crate::binary::{PROMISED, gatebird, run, within};
 use crate::harness::{Domain, Gate, PASSWORD, Reply, User, json};
 use crate::writes::{execute, insert_usage, numbers, writes_within};
 
@@ -176,6 +176,21 @@ fn account_deletion__command_line() {
     let add = run(&mut gatebird(&gate.database, &["user", "add", "Alice"], &[]), &format!("{PASSWORD}\n"));
     assert_eq!(add.code, Some(64), "{add:?}");
     assert!(add.stderr.contains("taken"), "{add:?}");
+}
+
+#[test]
+fn suspension__while_a_large_account_is_removed() {
+    let gate = Gate::start();
+    let (_, _, access) = gate.tenant("bob");
+    delete_slowly(&gate, &gate.sign_up("collector"));
+    for command in ["suspend", "resume", "suspend"] {
+        let began = Instant::now();
+        run(&mut gatebird(&gate.database, &["user", command, "bob"], &[]), "").good();
+        assert!(began.elapsed() < PROMISED, "{command} took {:?}", began.elapsed());
+    }
+    assert!(row_counts(&gate)[4] > 0, "the test is too slow: the data was removed before");
+    within(PROMISED, "bob is suspended", || gate.get("/v1/test").token(&access).send().status == 401);
+    gate.get("/v1/test").token(&access).send().refused(401, "revoked");
 }
 
 #[test]

@@ -229,6 +229,24 @@ fn verification__one_user_leaves_half_of_an_address_to_others() {
     assert!(!verify(&victim, "victim".to_owned()));
 }
 
+#[test]
+fn password_change__a_thief_with_a_user_token_floods_it() {
+    let gate = Gate::with(&[("BCRYPT_COST", "9"), BEHIND_A_PROXY]);
+    let alice = gate.sign_up("alice");
+    let own = sign_in(&gate, "alice", VICTIM).expect(200)["token"].as_str().expect("a token").to_owned();
+    let change = |token: &str, address: &str, old: &str| {
+        let body = json!({"oldPassword": old, "newPassword": "another horse battery staple"});
+        from(gate.put("/v1/me/password").token(token).json(&body), address).send()
+    };
+    let flood = || drop(change(&alice.token, ATTACKER, "not the password"));
+    during(40, flood, || {
+        let began = Instant::now();
+        change(&own, VICTIM, PASSWORD).expect(200);
+        assert!(began.elapsed() < Duration::from_secs(3), "it took {:?}", began.elapsed());
+        change(&alice.token, ATTACKER, PASSWORD).refused(401, "revoked");
+    });
+}
+
 /// A host can have every address of its /64. No connection is made to port 22, so the test reaches no other machine.
 #[test]
 fn verification__addresses_of_one_ipv6_network() {

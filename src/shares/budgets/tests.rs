@@ -1,6 +1,8 @@
 //! Budgets: their owners and their memory.
 #![expect(non_snake_case, reason = "a test is named `feature__condition`")]
 
+use std::net::IpAddr;
+
 use super::*;
 
 const SECOND: u64 = 1_000_000_000;

@@ -49,3 +49,32 @@ fn the_access_log__one_network_is_refused_again_and_again() {
         assert_eq!(good, if log == "all" { REFUSED / 50 } else { 0 }, "{log}: its other requests");
     }
 }
+
+/// Requests that are not refused have a hundred times as many lines, which is a budget of their own.
+#[test]
+fn the_access_log__one_network_asks_again_and_again() {
+    const ASKED: usize = 250;
+    let database = Database::new();
+    let settings = [("ACCESS_LOG", "all"), ("LIMIT_LOG", "2/d"), ("TRUSTED_PROXIES", "127.0.0.1")];
+    let child = Child::start(&database, &settings);
+    for number in 0..ASKED {
+        ask(&child, "/healthz", "203.0.113.9");
+        if number % 50 == 0 {
+            ask(&child, "/healthz", "198.51.100.7");
+        }
+    }
+    (0..3).for_each(|_| ask(&child, "/x", "203.0.113.9"));
+    signal("TERM", child.pid());
+    let outcome = child.wait(Duration::from_secs(20));
+    assert_eq!(outcome.code, Some(0));
+    let lines = outcome.stdout.lines().filter(|line| line.starts_with('{'));
+    let lines: Vec<Value> = lines.map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let with_status = |client: &str, status: u64| {
+        lines.iter().filter(|line| line["client"] == client && line["status"].as_u64() == Some(status)).count()
+    };
+    let left_out: u64 = lines.iter().filter_map(|line| line["linesLeftOut"].as_u64()).sum();
+    assert_eq!(with_status("203.0.113.9", 200), 200);
+    assert_eq!(with_status("203.0.113.9", 404), 2, "refusals have their own lines");
+    assert_eq!(left_out as usize, ASKED - 200 + 1);
+    assert_eq!(with_status("198.51.100.7", 200), ASKED / 50, "another network");
+}
