@@ -71,6 +71,7 @@ pub(crate) async fn sign_up(
     let signup = Signup::parse(username, nick)?;
     let password = app.hasher.validate(caller.holder, password, signup.context()).await?;
     let password = password.map_err(|problem| Error::field("password", problem))?;
+    app.spend(Budget::NewAccounts(caller.network()))?;
     let hash = app.hasher.hash(caller.holder, password).await?;
     let user = signup.with_hash(hash, app.now());
     let insert = move |conn: &mut Conn| {

@@ -37,6 +37,7 @@ pub(crate) struct Registered {
 pub(crate) async fn register(app: &Arc<App>, caller: Caller, user: UserId, new: NewDomain) -> Result<Registered> {
     check_plan(app.config.plans.of(new.plan).self_service)?;
     app.check_max_domains()?;
+    app.spend(Budget::Registrations(caller.network()))?;
     let (now, trusted, max) = (app.now(), app.trusted_now(), app.config.domains_per_user);
     let register = move |conn: &mut Conn| {
         // The count is exact, because every change of a domain holds the lock of the revision.

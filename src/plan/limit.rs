@@ -26,6 +26,15 @@ impl Limit {
         Limit { requests: NonZeroU64::new(requests).expect("not 0"), period: Duration::from_secs(60) }
     }
 
+    /// So many requests per day.
+    ///
+    /// # Panics
+    /// When `requests` is 0.
+    #[must_use]
+    pub const fn per_day(requests: u64) -> Limit {
+        Limit { requests: NonZeroU64::new(requests).expect("not 0"), period: Duration::from_secs(86_400) }
+    }
+
     /// Parses `<requests>/<s|m|h|d>`, at most a million requests.
     pub fn parse(text: &str) -> Option<Limit> {
         let (requests, unit) = text.split_once('/')?;

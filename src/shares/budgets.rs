@@ -24,6 +24,11 @@ pub enum Budget<'a> {
     SignIns(Network),
     /// `LIMIT_SIGNUP`: sign-ups.
     SignUps(Network),
+    /// Accounts that are made in a day, unless `LIMIT_SIGNUP` is off. With [`Budget::Registrations`], one network cannot use up
+    /// `MAX_USERS` or `MAX_DOMAINS` before its unused domains are dormant.
+    NewAccounts(Network),
+    /// Domains that are registered in a day, unless `LIMIT_CHANGES` is off.
+    Registrations(Network),
     /// `LIMIT_LOG`: lines of the access log for refused requests.
     RefusalLines(Network),
     /// A hundred times `LIMIT_LOG`: lines of the access log for other requests.
@@ -72,6 +77,8 @@ impl BudgetLimits {
             Budget::Failures(_) => self.failures,
             Budget::SignIns(_) => self.sign_ins,
             Budget::SignUps(_) => self.sign_ups,
+            Budget::NewAccounts(_) => self.sign_ups.map(|_| Limit::per_day(1_000)),
+            Budget::Registrations(_) => self.changes.map(|_| Limit::per_day(10_000)),
             Budget::RefusalLines(_) => self.lines,
             Budget::RequestLines(_) => self.lines.map(|limit| limit.times(REQUEST_LINES)),
             Budget::Changes(_) => self.changes,

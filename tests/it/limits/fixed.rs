@@ -1,23 +1,26 @@
-//! Budgets of an account that no setting changes.
+//! Budgets of an account or a network whose size no setting changes.
 #![allow(non_snake_case, reason = "a test is named after its feature and its condition")]
 
 use gatebird::app::Clock;
 use gatebird::id::{DomainId, UserId};
-use gatebird::shares::Budget;
+use gatebird::shares::{Budget, Network};
 
-use super::retry_after;
+use super::{BEHIND_A_PROXY, from, retry_after};
 use crate::audit::rows;
-use crate::harness::{Domain, Gate, Reply, json};
+use crate::harness::{Domain, Gate, PASSWORD, Reply, json};
 
 /// Seconds from now at which a test uses up a budget, so that none of it comes back while the test runs.
 const AHEAD: u64 = 600;
 
-/// Uses up a budget of the domain's owner and returns how much it was.
-fn use_up(gate: &Gate, domain: &Domain, budget: fn(UserId) -> Budget<'static>) -> usize {
-    let id = DomainId::parse(&domain.id).expect("an id");
-    let owner = gate.app.directory.by_id(&id).expect("a live domain").tenant.id;
+/// Uses up a budget and returns how much it was.
+fn use_up(gate: &Gate, budget: Budget<'_>) -> usize {
     let now = gate.clock.steady() + AHEAD * 1_000_000_000;
-    (0..).take_while(|_| gate.app.budgets.spend(budget(owner), now).is_ok()).count()
+    (0..).take_while(|_| gate.app.budgets.spend(budget, now).is_ok()).count()
+}
+
+fn owner(gate: &Gate, domain: &Domain) -> UserId {
+    let id = DomainId::parse(&domain.id).expect("an id");
+    gate.app.directory.by_id(&id).expect("a live domain").tenant.id
 }
 
 #[test]
@@ -30,7 +33,7 @@ fn changes_by_clients__budget_used_up() {
     let create = |token: &str| gate.post("/v1/posts").token(token).json(&content).send();
     let path = format!("/v1/posts/{}", create(&token).expect(201)["payload"]["id"]);
 
-    assert_eq!(use_up(&gate, &domain, Budget::ClientChanges), 600);
+    assert_eq!(use_up(&gate, Budget::ClientChanges(owner(&gate, &domain))), 600);
     let before = rows(&gate).len();
     for token in [&token, &second] {
         let changes: [Reply; 3] = [
@@ -66,7 +69,7 @@ fn revocations__budget_used_up() {
         gate.post("/revoke").basic(&domain.id, &domain.secret).form(format!("token={token}")).send()
     };
 
-    assert_eq!(use_up(&gate, &domain, Budget::Revocations), 10_000);
+    assert_eq!(use_up(&gate, Budget::Revocations(owner(&gate, &domain))), 10_000);
     for (domain, token) in [(&domain, &token), (&second, &seconds)] {
         let reply = revoke(domain, token);
         assert_eq!(reply.refused(429, "account")["error"], "rate_limited");
@@ -83,4 +86,38 @@ fn revocations__budget_used_up() {
     gate.clock.advance(AHEAD as i64 + 1);
     revoke(&domain, &token).expect(200);
     gate.get("/v1/test").token(&token).send().refused(401, "revoked");
+}
+
+#[test]
+fn new_accounts__budget_of_the_network_used_up() {
+    let (crowd, other) = ("192.0.2.1", "192.0.2.2");
+    let gate = Gate::with(&[("LIMIT_SIGNUP", "1000000/m"), BEHIND_A_PROXY]);
+    let sign_up = |name: &str, address: &str| {
+        let body = json!({"username": name, "password": PASSWORD});
+        from(gate.post("/v1/signup").json(&body), address).send()
+    };
+    let network = Network::of(Some(crowd.parse().expect("an address")));
+    assert_eq!(use_up(&gate, Budget::NewAccounts(network)), 1_000);
+    assert_eq!(sign_up("alice", crowd).refused(429, "ip")["error"], "rate_limited");
+    sign_up("alice", other).expect(201);
+    sign_up("no", crowd).refused(400, "invalid_field");
+    gate.clock.advance(AHEAD as i64 + 90);
+    sign_up("bob", crowd).expect(201);
+}
+
+#[test]
+fn registrations__budget_of_the_network_used_up() {
+    let (crowd, other) = ("192.0.2.1", "192.0.2.2");
+    let gate = Gate::with(&[("LIMIT_CHANGES", "1000000/m"), BEHIND_A_PROXY]);
+    let alice = gate.sign_up("alice");
+    let register = |host: &str, address: &str| {
+        let body = json!({"host": host, "type": "free"});
+        from(gate.post("/v1/domains").token(&alice.token).json(&body), address).send()
+    };
+    let network = Network::of(Some(crowd.parse().expect("an address")));
+    assert_eq!(use_up(&gate, Budget::Registrations(network)), 10_000);
+    assert_eq!(register("one.example.com", crowd).refused(429, "ip")["error"], "rate_limited");
+    register("one.example.com", other).expect(201);
+    gate.clock.advance(AHEAD as i64 + 10);
+    register("two.example.com", crowd).expect(201);
 }
