@@ -24,8 +24,8 @@ pub enum Budget<'a> {
     SignIns(Network),
     /// `LIMIT_SIGNUP`: sign-ups.
     SignUps(Network),
-    /// Accounts that are made in a day, unless `LIMIT_SIGNUP` is off. With [`Budget::Registrations`], one network cannot use up
-    /// `MAX_USERS` or `MAX_DOMAINS` before its unused domains are dormant.
+    /// Accounts that are made in a day, unless `LIMIT_SIGNUP` is off. With this budget and [`Budget::Registrations`], one
+    /// network needs more than 90 days to use up the default `MAX_USERS` or `MAX_DOMAINS`.
     NewAccounts(Network),
     /// Domains that are registered in a day, unless `LIMIT_CHANGES` is off.
     Registrations(Network),
