@@ -18,7 +18,7 @@ use crate::token::keyring::Keyring;
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct Restore {
-    /// The backup that replaces the SQLite database. Stop the server first.
+    /// The backup that replaces the SQLite database. Stop the server first. The copy of an older backup is migrated.
     file: Option<PathBuf>,
     /// Only revoke every earlier token, after the database was restored or failed over by other means.
     #[arg(long)]

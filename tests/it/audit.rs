@@ -1,6 +1,6 @@
 //! The audit log: that each change leaves one row, that nobody can change one unseen, and who may see which.
 
-mod actions;
+pub mod actions;
 mod archive;
 mod chain;
 mod command_line;

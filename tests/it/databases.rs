@@ -3,6 +3,7 @@
 
 mod rights;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -10,6 +11,7 @@ use std::process::Command;
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection, SqliteConnection};
 
+use crate::audit::actions::{command_of, offered_commands};
 use crate::binary::{Child, Outcome, bare, gatebird, run};
 use crate::harness::{Database, JWT_SECRET, PASSWORD, Value};
 
@@ -128,28 +130,48 @@ fn execute(database: &Database, sql: &str) {
     .unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
-/// Every command but `serve` and `migrate`.
-const COMMANDS: &[&[&str]] = &[
-    &["user", "list"],
-    &["user", "add", "bob"],
-    &["user", "suspend", "alice"],
-    &["domain", "list"],
-    &["key", "list"],
-    &["version-use"],
-    &["audit", "list"],
-    &["audit", "verify"],
-    &["audit", "export"],
-    &["restore", "--after"],
-    &["import", "domains", "/dev/null"],
+/// Every command that opens the database and must leave its schema as it is.
+const COMMANDS: &[&str] = &[
+    "user list",
+    "user add bob",
+    "user suspend alice",
+    "user resume alice",
+    "user password alice",
+    "domain list",
+    "domain add shop.example.com --user alice",
+    "domain suspend dom_0000000000000000000000",
+    "domain resume dom_0000000000000000000000",
+    "domain unverify dom_0000000000000000000000",
+    "domain plan dom_0000000000000000000000 premium",
+    "domain allow dom_0000000000000000000000 --all",
+    "domain rotate dom_0000000000000000000000",
+    "key list",
+    "key rotate",
+    "key retire kid",
+    "key replace-all",
+    "version-use",
+    "audit list",
+    "audit verify",
+    "audit archive --before 2000-01-01 archive.jsonl",
+    "audit export",
+    "restore --after",
+    "import domains /dev/null",
+    "import nodebird /dev/null",
 ];
+
+/// The commands that migrate, and the one that opens no database.
+const OTHER_COMMANDS: [&str; 3] = ["serve", "migrate", "check-config"];
 
 #[test]
 fn only_serve_and_migrate_migrate() {
     let database = Database::new();
     run(&mut gatebird(&database, &["migrate"], &[]), "").good();
     let last = age(&database);
-    for args in COMMANDS {
-        let outcome = run(&mut gatebird(&database, args, &[]), PASSWORD);
+    let listed: BTreeSet<String> = COMMANDS.iter().chain(&OTHER_COMMANDS).map(|command| command_of(command)).collect();
+    assert_eq!(listed, offered_commands(), "left: listed here; right: offered");
+    for command in COMMANDS {
+        let args: Vec<&str> = command.split(' ').collect();
+        let outcome = run(&mut gatebird(&database, &args, &[]), PASSWORD);
         ended(&outcome, 78, &["older", "gatebird migrate"]);
     }
     let applied = run(&mut gatebird(&database, &["migrate", "--json"], &[]), "").json();
