@@ -12,9 +12,9 @@ use gatebird::secret::ClientSecret;
 
 use crate::harness::{Domain, Gate, PASSWORD, Reply, TIMEOUTS, User, Value, json, resigned};
 use crate::http::replies;
+use crate::oauth::{ClientKey, GRANT, ISSUER, KeyClient, form, old_gate, out_of_reach, set_suspended, with};
 use crate::proof::dns::Dns;
 use crate::proof::endpoint::publish;
-use crate::oauth::{ClientKey, GRANT, ISSUER, KeyClient, form, old_gate, out_of_reach, set_suspended, with};
 
 /// A gate with a user, a domain and an access token.
 struct Stage {
@@ -146,9 +146,8 @@ const ROWS: &[Row] = &[
     }),
     (Reason::Credentials, 403, |_| {
         let on = Stage::with(&[]);
-        let delete = |password: &str| {
-            on.gate.delete("/v1/me").token(&on.user.token).json(&json!({"password": password})).send()
-        };
+        let delete =
+            |password: &str| on.gate.delete("/v1/me").token(&on.user.token).json(&json!({"password": password})).send();
         [delete("a wrong password"), delete(PASSWORD)]
     }),
     (Reason::Changed, 412, |on| [on.set_plan("premium", "\"x\""), on.set_plan("free", "*")]),
@@ -247,15 +246,12 @@ const ROWS: &[Row] = &[
         let refused = strict.post("/token").json(&json!({"clientSecret": domain.secret})).send();
         [refused, on.exchange(&on.domain.secret)]
     }),
-    (Reason::Unproven, 403, |on| {
-        [on.get("/verify?host=alice.example.com", &on.token), on.get("/verify", &on.token)]
-    }),
+    (Reason::Unproven, 403, |on| [on.get("/verify?host=alice.example.com", &on.token), on.get("/verify", &on.token)]),
     (Reason::Unproven, 409, |_| {
         let dns = Dns::with(&[]);
         let on = Stage::with(&[("DNS_SERVER", &dns.address.to_string())]);
-        let verify = || {
-            on.gate.post(&format!("/v1/domains/{}/verification", on.domain.id)).token(&on.user.token).send()
-        };
+        let verify =
+            || on.gate.post(&format!("/v1/domains/{}/verification", on.domain.id)).token(&on.user.token).send();
         let refused = verify();
         publish(&on.gate, &dns, &on.user, &on.domain, "alice.example.com");
         [refused, verify()]

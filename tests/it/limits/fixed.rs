@@ -36,11 +36,8 @@ fn changes_by_clients__budget_used_up() {
     assert_eq!(use_up(&gate, Budget::ClientChanges(owner(&gate, &domain))), 600);
     let before = rows(&gate).len();
     for token in [&token, &second] {
-        let changes: [Reply; 3] = [
-            create(token),
-            gate.put(&path).token(token).json(&content).send(),
-            gate.delete(&path).token(token).send(),
-        ];
+        let changes: [Reply; 3] =
+            [create(token), gate.put(&path).token(token).json(&content).send(), gate.delete(&path).token(token).send()];
         for reply in changes {
             assert_eq!(reply.refused(429, "account")["error"], "rate_limited");
             assert!(retry_after(&reply) >= 1, "{reply:?}");

@@ -87,9 +87,8 @@ fn max_users_and_max_domains__import_beyond_them() {
         format!(r#"{{"table":"{table}","id":{id},"createdAt":1500000000,"deletedAt":null,{rest}}}"#)
     };
     let user = |id| {
-        let rest = format!(
-            r#""email":"u{id}@example.com","nick":"n","password":null,"provider":"kakao","snsId":"{id}""#
-        );
+        let rest =
+            format!(r#""email":"u{id}@example.com","nick":"n","password":null,"provider":"kakao","snsId":"{id}""#);
         row("users", id, &rest)
     };
     let domain = |id| {
@@ -115,10 +114,9 @@ fn max_users_and_max_domains__import_beyond_them() {
             let settings = settings.each_ref().map(|(key, value)| (*key, value.as_str()));
             run(&mut gatebird(&database, import, &settings), "")
         };
-        for (refused, setting) in [
-            (import(users - 1, domains), "MAX_USERS"),
-            (import(users, domains - 1), "MAX_DOMAINS"),
-        ] {
+        for (refused, setting) in
+            [(import(users - 1, domains), "MAX_USERS"), (import(users, domains - 1), "MAX_DOMAINS")]
+        {
             assert_eq!(refused.code, Some(64), "{refused:?}");
             assert!(refused.stderr.contains(setting), "{refused:?}");
             assert_eq!([count("user"), count("domain")], before, "{setting}");
