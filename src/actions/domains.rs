@@ -18,6 +18,7 @@ use crate::id::UserId;
 use crate::locale::Message;
 use crate::plan::Plan;
 use crate::secret::ClientSecret;
+use crate::shares::Budget;
 use crate::token::client_keys::ClientKeys;
 
 /// A domain that was registered.

@@ -8,7 +8,7 @@ use crate::db::Conn;
 use crate::db::audit::{Actor, Audited};
 use crate::db::revocation::{self, TokenGeneration};
 use crate::error::{Error, Result};
-use crate::shares::{Holder, Network};
+use crate::shares::{Budget, Holder, Network};
 
 /// The party that asks for a change.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +46,7 @@ impl App {
     /// Makes a change for a request.
     ///
     /// # Errors
+    /// `AccountLimit` when the access tokens of the account's domains change too much: each change adds a row to the audit log.
     /// `TokenRevoked` when the caller's token was revoked meanwhile; what `work` returns; `Busy` within 1.5 s when the database
     /// is away, full or slow, or the caller's share is used up: nothing is changed then. `CommitUnknown` when the commit has
     /// begun and its outcome is open, or when a change is committed but not in force here within some seconds.
@@ -55,6 +56,9 @@ impl App {
         in_force: InForce,
         work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<T> {
+        if let Some(TokenGeneration { user, domain: Some(domain), .. }) = caller.token {
+            self.spend(Budget::ClientChanges(user)).inspect_err(|error| self.refused(domain, error))?;
+        }
         let work = move |conn: &mut Conn| match caller.token {
             Some(token) if !revocation::is_current(conn, token)? => Err(Error::TokenRevoked),
             _ => work(conn)?.record(conn),

@@ -36,8 +36,8 @@ pub enum Budget<'a> {
     /// `LIMIT_CHANGES`: requests with a user token that may change something. Without this budget, one account could
     /// fill the database and the audit log.
     Changes(UserId),
-    /// Changes with the access tokens of all domains of one user. Each change adds a row to the audit log. The budget is far
-    /// above honest use. The limits of plans may be higher.
+    /// Changes with the access tokens of all domains of one user. Without this budget, a plan with a high limit could fill
+    /// the audit log.
     ClientChanges(UserId),
     /// Revocations of single tokens by all domains of one user. To revoke more, the user can retire a secret at once.
     Revocations(UserId),

@@ -336,10 +336,10 @@ fn clock_jump__is_logged() {
         let (gate, ..) = furnished(&[]);
         gate.clock.set_wrong(wrong);
         upkeep(&gate);
-        assert!(is_logged(&gate, |now| format!("WARN the clock says {now}, and ")), "{wrong}");
+        assert!(is_logged(&gate, |now| format!("WARN the clock ({now}) disagrees with the trusted time")), "{wrong}");
         gate.clock.set_wrong(0);
         upkeep(&gate);
-        let agree = |now| format!("INFO the clock and the time that has passed agree again: {now}");
+        let agree = |now| format!("INFO the clock agrees with the trusted time again: {now}");
         assert!(is_logged(&gate, agree), "{wrong}");
     }
 }

@@ -53,7 +53,7 @@ fn max_users_and_max_domains__four_fifths_reached() {
     let gate = Gate::with(&[("MAX_USERS", "5"), ("MAX_DOMAINS", "10")]);
     let warnings = || {
         gate.app.upkeep().expect("the database answers");
-        ["WARN 4 of 5 that MAX_USERS allows", "WARN 8 of 10 that MAX_DOMAINS allows"].map(logged::count)
+        ["WARN MAX_USERS: 4 of 5 in use", "WARN MAX_DOMAINS: 8 of 10 in use"].map(logged::count)
     };
     let delete = |path: &str, user: &User| {
         gate.delete(path).token(&user.token).json(&json!({"password": PASSWORD})).send().expect(200);
