@@ -335,10 +335,10 @@ fn clock_jump__is_logged() {
     for wrong in [HOUR + 1234, -1234] {
         let (gate, ..) = furnished(&[]);
         gate.clock.set_wrong(wrong);
-        upkeep(&gate);
+        maintain(&gate);
         assert!(is_logged(&gate, |now| format!("WARN the clock ({now}) disagrees with the trusted time")), "{wrong}");
         gate.clock.set_wrong(0);
-        upkeep(&gate);
+        maintain(&gate);
         let agree = |now| format!("INFO the clock agrees with the trusted time again: {now}");
         assert!(is_logged(&gate, agree), "{wrong}");
     }

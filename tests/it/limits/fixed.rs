@@ -47,7 +47,7 @@ fn changes_by_clients__budget_used_up() {
     assert_eq!(rows(&gate).len(), before, "a refused change leaves no row");
     create(&alice.token).expect(201);
     create(&other).expect(201);
-    gate.app.write_ledger().expect("the database answers");
+    gate.app.flush().expect("the database answers");
     let usage = gate.get(&format!("/v1/domains/{}/usage?days=1", domain.id)).token(&alice.token).send().expect(200);
     assert_eq!(usage["payload"][0]["refused"], json!({"account": 3}), "{usage}");
 

@@ -52,7 +52,7 @@ fn max_users_and_max_domains__four_fifths_reached() {
     logged::record();
     let gate = Gate::with(&[("MAX_USERS", "5"), ("MAX_DOMAINS", "10")]);
     let warnings = || {
-        gate.app.upkeep().expect("the database answers");
+        gate.app.maintain().expect("the database answers");
         ["WARN MAX_USERS: 4 of 5 in use", "WARN MAX_DOMAINS: 8 of 10 in use"].map(logged::count)
     };
     let delete = |path: &str, user: &User| {
