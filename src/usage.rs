@@ -52,7 +52,7 @@ impl Kind {
 /// Seconds of a day. Days are counted from 1970-01-01 in UTC.
 pub const DAY: i64 = 86_400;
 
-/// The date of a day such as `2027-01-31`, from its number since 1970.
+/// The date of a day, such as `2027-01-31`, given the number of days since 1970-01-01.
 pub(crate) fn date(number: i64) -> String {
     let midnight = Timestamp::from_second(number.saturating_mul(DAY)).unwrap_or(Timestamp::MAX);
     midnight.to_zoned(TimeZone::UTC).date().to_string()
@@ -133,7 +133,7 @@ impl Usage {
         lock(&self.0[secret.get() as usize % SHARDS].uses)
     }
 
-    /// Takes out everything.
+    /// Takes all counts and uses.
     pub fn take(&self) -> Taken {
         let mut taken = Taken::default();
         for shard in &self.0 {
@@ -159,7 +159,7 @@ impl Usage {
 }
 
 impl Taken {
-    /// Splits off the counts of at most `size` domains and as many uses. `None` when nothing is left.
+    /// Splits off at most `size` counts and `size` uses; `None` if nothing is left.
     pub fn next_batch(&mut self, size: usize) -> Option<Taken> {
         let counts = self.counts.split_off(self.counts.len().saturating_sub(size));
         let uses = self.uses.split_off(self.uses.len().saturating_sub(size));

@@ -34,7 +34,7 @@ impl App {
     pub fn flush(&self) -> Result<()> {
         // A second caller waits until the records that the first one has taken are written.
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let steps = [self.share_used_assertions(), self.write_failures(), self.write_leaks(), self.write_usage()];
+        let steps = [self.publish_used_assertions(), self.write_failures(), self.write_leaks(), self.write_usage()];
         steps.into_iter().collect()
     }
 
@@ -44,7 +44,7 @@ impl App {
         self.left_out_lines.write();
         let (sender, outcome) = channel();
         std::thread::spawn(move || {
-            while self.flush().and(self.keep_time()).is_err() {
+            while self.flush().and(self.update_trusted_time()).is_err() {
                 std::thread::sleep(FLUSH_INTERVAL / 5);
             }
             sender.send(())
@@ -54,11 +54,11 @@ impl App {
         }
     }
 
-    /// Writes the assertions that were used on this node and are not published to other nodes yet.
+    /// Publishes the assertions that were used on this node to the other nodes, through the database.
     ///
     /// # Errors
     /// When the database does not answer. The next call writes the rest.
-    pub fn share_used_assertions(&self) -> Result<()> {
+    pub fn publish_used_assertions(&self) -> Result<()> {
         let used = &self.directory.used_assertions;
         loop {
             let row = |(fingerprint, tenant, expires_at)| UsedAssertion { fingerprint, tenant, expires_at };
@@ -80,7 +80,8 @@ impl App {
                 self.usage.put_back(taken);
                 return Err(error);
             }
-            // The pools are not fair: without a pause, this thread would get the writer again before the requests that wait.
+            // Connection pools are not fair. Without a pause, this thread would take the writer again before waiting
+            // requests.
             std::thread::sleep(began.elapsed() / 4);
         }
         Ok(())

@@ -85,7 +85,7 @@ impl App {
         self.warn_of_bounds();
         self.budgets.prune(self.steady_now());
         self.directory.prune_former_meters(self.steady_now());
-        self.keep_time()?;
+        self.update_trusted_time()?;
         let (now, wall) = (self.trusted_now(), self.now());
         let past = now - MAX_CLOCK_ERROR;
         if self.directory.used_assertions.is_shared() {

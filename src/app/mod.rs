@@ -150,7 +150,7 @@ impl App {
             config,
             db,
         };
-        app.keep_time().map_err(cannot_read)?;
+        app.update_trusted_time().map_err(cannot_read)?;
         let keyring = app.directory.keyring().clone();
         // A clock behind the stored time is wrong, and would retire the current keys too early.
         let now = now.max(stored);
@@ -165,10 +165,10 @@ impl App {
             Some(cause) => Exit::cannot_create(cause),
             None => cannot_read(error),
         })?;
-        let follower = app.directory.fill(&app.db).map_err(cannot_read)?;
+        let connection = app.directory.fill(&app.db).map_err(cannot_read)?;
         let app = web::Data::new(app);
         let weak = || Arc::downgrade(&app.clone().into_inner());
-        sync::start(weak(), follower)?;
+        sync::start(weak(), connection)?;
         flush::start(weak())?;
         maintenance::start(weak())?;
         removal::start(weak())?;
@@ -182,8 +182,8 @@ impl App {
     }
 
     /// Reads the latest changes and applies them to the directory. Returns the connection for the next call.
-    fn refresh(&self, follower: Option<Conn>) -> Result<Conn> {
-        let mut conn = follower.map_or_else(|| self.db.sync_connection(), Ok)?;
+    fn refresh(&self, connection: Option<Conn>) -> Result<Conn> {
+        let mut conn = connection.map_or_else(|| self.db.sync_connection(), Ok)?;
         if !self.directory.is_up_to_date(&mut conn)? {
             self.directory.catch_up(&mut conn)?;
         }
@@ -284,7 +284,7 @@ impl App {
     ///
     /// # Errors
     /// When the database does not answer. The caller must try again.
-    fn leave(&self) -> Result<()> {
+    fn end_process(&self) -> Result<()> {
         let (keyring, now) = (self.directory.keyring().clone(), self.now());
         let known = Some(keyring.epoch());
         let cause = (Actor::SERVER, "the database went back");

@@ -43,11 +43,11 @@ impl App {
     }
 
     fn remove_account(&self, Removal { user_id, ended_at }: Removal) -> Result<()> {
-        let settled = ended_at <= self.trusted_now() - SETTLING_TIME;
+        let is_settled = ended_at <= self.trusted_now() - SETTLING_TIME;
         self.in_batches(|rows| {
             let remove = |conn: &mut _| {
                 let removed = removal::remove_some(conn, user_id, rows)?;
-                if removed == 0 && settled {
+                if removed == 0 && is_settled {
                     removal::finish(conn, user_id)?;
                 }
                 Ok(removed)

@@ -19,15 +19,15 @@ const PROGRESS_TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_ABANDONED: usize = 4;
 
 /// Starts the synchronisation thread. It ends with the app.
-pub(super) fn start(app: Weak<App>, follower: Conn) -> std::result::Result<(), Exit> {
+pub(super) fn start(app: Weak<App>, connection: Conn) -> std::result::Result<(), Exit> {
     let following = move || {
-        let mut attempts = Attempts { follower: Some(follower), abandoned: Vec::new() };
+        let mut attempts = Attempts { connection: Some(connection), abandoned: Vec::new() };
         let mut last_failure: Option<String> = None;
         loop {
             std::thread::sleep(REFRESH_INTERVAL);
             let Some(app) = app.upgrade() else { return };
             let failure = attempts.refresh(Arc::clone(&app)).err();
-            if app.directory.is_stale() && failure == last_failure && app.leave().is_ok() {
+            if app.directory.is_stale() && failure == last_failure && app.end_process().is_ok() {
                 return;
             }
             match (&failure, &last_failure) {
@@ -47,7 +47,7 @@ pub(super) fn start(app: Weak<App>, follower: Conn) -> std::result::Result<(), E
 /// no time limit that covers every case.
 struct Attempts {
     /// The connection of the previous refresh, if that succeeded.
-    follower: Option<Conn>,
+    connection: Option<Conn>,
     abandoned: Vec<Receiver<Result<Conn>>>,
 }
 
@@ -58,17 +58,17 @@ impl Attempts {
             return Err("the database does not respond".to_owned());
         }
         let (sender, attempt) = channel();
-        let follower = self.follower.take();
+        let connection = self.connection.take();
         let mut revision = app.directory.revision();
         let attempting = Arc::clone(&app);
-        let refresh = move || sender.send(attempting.refresh(follower));
+        let refresh = move || sender.send(attempting.refresh(connection));
         std::thread::Builder::new().spawn(refresh).map_err(|error| format!("cannot start a thread: {error}"))?;
         loop {
             let before = revision;
             match attempt.recv_timeout(PROGRESS_TIMEOUT) {
                 Ok(result) => {
                     let failed = |error: Error| error.cause().unwrap_or("the database does not answer").to_owned();
-                    self.follower = Some(result.map_err(failed)?);
+                    self.connection = Some(result.map_err(failed)?);
                     return Ok(());
                 }
                 Err(RecvTimeoutError::Timeout) => {

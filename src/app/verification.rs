@@ -57,7 +57,7 @@ impl HostChecks {
 /// Starts the recheck thread. It ends with the app.
 pub(super) fn start(app: Weak<App>) -> std::result::Result<(), Exit> {
     maintenance::repeat("host verification", RECHECK_INTERVAL, app, |app| {
-        while app.recheck_proofs()? > 0 && !app.is_draining() {}
+        while app.recheck_hosts()? > 0 && !app.is_draining() {}
         Ok(())
     })
 }
@@ -90,14 +90,14 @@ impl App {
     /// # Errors
     /// `CommitUnknown` when the database does not answer. The removal thread does the rest.
     pub(crate) async fn supersede_others(self: &Arc<App>, caller: Caller, host: &str) -> Result<()> {
-        // The host stays verified, also when the caller's token was revoked since.
+        // The host stays verified even if the caller's token has been revoked meanwhile.
         let caller = Caller { token: None, ..caller };
         loop {
             let (host, now) = (host.to_owned(), self.now());
-            let ousted = self
+            let superseded = self
                 .write(caller, InForce::BeforeAnswer, move |conn| supersede_batch(conn, &host, now, SUPERSEDE_BATCH))
                 .await;
-            if ousted.map_err(|_| Error::CommitUnknown)? < SUPERSEDE_BATCH as usize {
+            if superseded.map_err(|_| Error::CommitUnknown)? < SUPERSEDE_BATCH as usize {
                 return Ok(());
             }
         }
@@ -119,7 +119,7 @@ impl App {
         }
         let permit = self.host_checks.permits.take(holder, PERMIT_TIMEOUT).await.ok_or(Error::Busy)?;
         let app = Arc::clone(self);
-        let looking = web::block(move || {
+        let verification = web::block(move || {
             let _permit = permit;
             let may_connect = |addresses: &[IpAddr]| {
                 let networks: HashSet<Network> = addresses.iter().map(|address| Network::of(Some(*address))).collect();
@@ -130,7 +130,7 @@ impl App {
             };
             app.host_checks.verifier.verify(&challenge, &may_connect)
         });
-        looking.await.map_err(Error::internal)
+        verification.await.map_err(Error::internal)
     }
 
     /// Rechecks a batch of hosts whose last check is a day old, and returns the size of the batch. A host whose
@@ -139,7 +139,7 @@ impl App {
     ///
     /// # Errors
     /// When the database does not answer. Rechecks without a stored result are repeated after a minute.
-    pub fn recheck_proofs(&self) -> Result<usize> {
+    pub fn recheck_hosts(&self) -> Result<usize> {
         // A wrong clock cannot tell whether a day has passed.
         if !self.clock_is_right() {
             return Ok(0);
@@ -166,11 +166,11 @@ impl App {
     pub(crate) async fn recheck_holder(self: &Arc<App>, holder: Holder, held: OwnedProof) -> Result<()> {
         let permit = self.host_checks.permits.take(holder, PERMIT_TIMEOUT).await.ok_or(Error::Busy)?;
         let app = Arc::clone(self);
-        let looking = web::block(move || {
+        let verification = web::block(move || {
             let _permit = permit;
             app.recheck(held, true)
         });
-        looking.await.map_err(Error::internal)?
+        verification.await.map_err(Error::internal)?
     }
 
     /// Rechecks one host, unless another node has claimed it. A host whose challenge is missing becomes unverified

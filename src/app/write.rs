@@ -1,5 +1,5 @@
-//! Changes of the database. A change runs in one transaction with the rows of the audit log that tell of it. The functions
-//! here check the caller's token, so that no handler can forget to.
+//! Changes of the database. A change and its audit rows are written in one transaction. [`App::write`] also checks the
+//! caller's token, so that no handler can forget the check.
 
 use std::sync::Arc;
 
@@ -10,15 +10,14 @@ use crate::db::revocation::{self, TokenGeneration};
 use crate::error::{Error, Result};
 use crate::shares::{Budget, Holder, Network};
 
-/// The party that asks for a change.
+/// The party that requests a change.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller {
-    /// Named in the audit log.
+    /// The actor in the audit log.
     pub actor: Actor,
-    /// Charged for the use of the database.
+    /// The holder of the share of the database that the change uses.
     pub holder: Holder,
-    /// The token that the request was admitted with. It must still be good when the transaction begins, which may be seconds
-    /// later.
+    /// The token of the request. It must still be valid when the transaction begins, which may be seconds later.
     pub token: Option<TokenGeneration>,
 }
 
@@ -29,16 +28,16 @@ impl Caller {
     }
 }
 
-/// When a committed change is in force on this node. Other nodes follow within two seconds.
+/// When a change must be in force on this node. Other nodes apply it within two seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InForce {
-    /// At the commit: the changed tables are not kept in memory. Such a change does not take the lock on the revision.
+    /// At the commit, for tables that are not in the directory. The change does not take the lock on the revision.
     AtCommit,
-    /// Within a second. For a change that takes nothing away, or not soon. Its answer may hold a secret that is shown only
-    /// once, so it must not depend on a node that reads the change back.
+    /// Within a second, for a change that revokes nothing at once. The call succeeds at the commit, even if this node
+    /// has not applied the change yet: the answer may hold a secret that is shown once and must not be lost.
     Soon,
-    /// Before the call returns. For a change that takes something away: nobody may be told of a revocation before the node
-    /// refuses the token. Such a change uses the share that is reserved for ending a theft.
+    /// Before the call returns, for a change that revokes something: a revocation must not be reported before the node
+    /// refuses the token. The change uses the holder's share for actions that end a theft.
     BeforeAnswer,
 }
 
@@ -46,10 +45,12 @@ impl App {
     /// Makes a change for a request.
     ///
     /// # Errors
-    /// `AccountLimit` when the access tokens of the account's domains change too much: each change adds a row to the audit log.
-    /// `TokenRevoked` when the caller's token was revoked meanwhile; what `work` returns; `Busy` within 1.5 s when the database
-    /// is away, full or slow, or the caller's share is used up: nothing is changed then. `CommitUnknown` when the commit has
-    /// begun and its outcome is open, or when a change is committed but not in force here within some seconds.
+    /// - `AccountLimit` when the clients of the account make too many changes: each adds a row to the audit log.
+    /// - `TokenRevoked` when the caller's token was revoked meanwhile.
+    /// - The error of `work`.
+    /// - `Busy` within 1.5 s when the database does not answer, is full or slow, or the caller's share is exhausted.
+    /// - `CommitUnknown` when the commit has begun and its outcome is unknown, or when the change is committed but not
+    ///   in force on this node in time. After the other errors, nothing is changed.
     pub async fn write<T: Send + 'static>(
         self: &Arc<App>,
         caller: Caller,
@@ -72,14 +73,14 @@ impl App {
         let (value, applied) = self.db.change(holder, work, move |conn| app.directory.catch_up(conn)).await?;
         match applied {
             Err(error) if in_force == InForce::BeforeAnswer => return Err(error),
-            Err(error) => log::warn!("a change is not yet in force on this node: {error}"),
+            Err(error) => log::warn!("a change is committed and not yet in force on this node: {error}"),
             Ok(()) => {}
         }
         Ok(value)
     }
 
-    /// Makes a change on this thread, for work that no request waits for. The change is in force on this node before this
-    /// returns.
+    /// Makes a change on this thread, without a time limit, for work that no request waits for. The change is in force
+    /// on this node before this returns.
     ///
     /// # Errors
     /// As [`App::write`].

@@ -32,7 +32,7 @@ fn proven(dns: &Dns, settings: &[(&str, &str)]) -> (Gate, User, Domain) {
 
 /// Looks at what is due, and says how much that was.
 fn recheck(gate: &Gate) -> usize {
-    gate.app.recheck_proofs().expect("the database answers")
+    gate.app.recheck_hosts().expect("the database answers")
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn a_look_that_could_not_be_written_is_taken_again() {
                 _ => Answer::NoSuchName,
             }
         });
-        assert!(gate.app.recheck_proofs().is_err(), "it could not be written");
+        assert!(gate.app.recheck_hosts().is_err(), "it could not be written");
         come_back();
         let failing = |gate: &Gate| !shown(gate, &alice, &domain)["failingSince"].is_null();
         assert_eq!(failing(&gate), is_there, "as it was before");

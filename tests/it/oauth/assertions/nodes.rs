@@ -41,7 +41,7 @@ fn rows(gate: &Gate) -> i64 {
 }
 
 fn share(gate: &Gate) {
-    gate.app.share_used_assertions().expect("the database answers");
+    gate.app.publish_used_assertions().expect("the database answers");
 }
 
 fn heard_of(client: &KeyClient<'_>, gate: &Gate) {
@@ -208,7 +208,7 @@ fn what_was_used_while_the_database_was_away_is_told_later() {
         present(&here, "/token", assertion).expect(200);
         invalid_client("used", &present(&here, "/token", assertion));
     }
-    here.app.share_used_assertions().expect_err("the database is away");
+    here.app.publish_used_assertions().expect_err("the database is away");
     // What expires meanwhile, nobody need hear of.
     for gate in [&here, &there] {
         gate.clock.advance(51);
