@@ -174,14 +174,6 @@ diesel::table! {
 }
 
 diesel::table! {
-    usage_log (id) {
-        id -> BigInt,
-        bucket -> Text,
-        counts -> Text,
-    }
-}
-
-diesel::table! {
     audit (id) {
         id -> BigInt,
         at -> BigInt,
@@ -272,7 +264,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     oustings,
     secret_uses,
     usage,
-    usage_log,
     audit,
     audit_head,
     audit_archive,

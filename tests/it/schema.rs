@@ -14,7 +14,7 @@ use gatebird::db::Db;
 use gatebird::db::schema::{
     audit, audit_archive, audit_head, challenges, deleted_domains, domains, imports, known_networks, oustings,
     post_hashtags, posts, proofs, removals, revision, revision_stamps, revocations, secret_uses, secrets, signing_keys,
-    tombstones, trusted_time, usage, usage_log, used_assertions, users,
+    tombstones, trusted_time, usage, used_assertions, users,
 };
 
 use crate::harness::{Database, config, postgres};
@@ -45,7 +45,6 @@ const CONSTRAINTS: &[&str] = &[
     "secrets UNIQUE (digest)",
     "signing_keys INDEX (revision)",
     "usage INDEX (day)",
-    "usage_log INDEX (bucket)",
     "used_assertions INDEX (expires_at)",
     "used_assertions INDEX (revision)",
     "users INDEX (revision)",
@@ -290,7 +289,6 @@ fn every_column_can_be_read_through_diesel() {
         assert_eq!(proofs::table.load::<(String, String, String, i64, Option<i64>)>(conn)?.len(), 1);
         assert_eq!(secret_uses::table.load::<(i64, i64, Option<String>, Option<i64>)>(conn)?.len(), 1);
         assert_eq!(usage::table.load::<(String, i64, String, i64)>(conn)?.len(), 1);
-        assert_eq!(usage_log::table.load::<(i64, String, String)>(conn)?.len(), 0);
         assert_eq!(audit_archive::table.load::<(i64, i64, Vec<u8>)>(conn)?, [(1, 0, Vec::new())]);
         assert_eq!(trusted_time::table.load::<(i64, i64)>(conn)?, [(1, 0)]);
         assert_eq!(imports::table.load::<(String, String, String)>(conn)?.len(), 1);

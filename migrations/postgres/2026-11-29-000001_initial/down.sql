@@ -5,7 +5,6 @@ DROP TABLE trusted_time;
 DROP TABLE audit_archive;
 DROP TABLE audit_head;
 DROP TABLE audit;
-DROP TABLE usage_log;
 DROP TABLE usage;
 DROP TABLE secret_uses;
 DROP TABLE oustings;

@@ -270,15 +270,6 @@ CREATE TABLE usage (
 ) STRICT;
 CREATE INDEX usage_day ON usage (day);
 
--- Counts (JSON) of too many domains to be added to `usage` at once. They are added bucket by bucket; the end of a domain's
--- id is its bucket.
-CREATE TABLE usage_log (
-    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
-    bucket TEXT NOT NULL,
-    counts TEXT NOT NULL
-) STRICT;
-CREATE INDEX usage_log_bucket ON usage_log (bucket);
-
 -- Who changed what. The hash of each row covers the row before it. No foreign keys: a row outlives what it describes.
 CREATE TABLE audit (
     id INTEGER NOT NULL PRIMARY KEY,
