@@ -203,8 +203,10 @@ fn walk__after_the_lines_of_the_greeting_and_again_in_every_shell() {
 #[test]
 fn own_server__does_all_that_the_binary_does() {
     assert!(
-        LIBRARY.contains(&format!("```rust,no_run
-{OWN_SERVER}```")),
+        LIBRARY.contains(&format!(
+            "```rust,no_run
+{OWN_SERVER}```"
+        )),
         "docs/library.md has examples/own_server.rs"
     );
     let built = Command::new(env!("CARGO"))
