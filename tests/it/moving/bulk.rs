@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, TryRecvError};
 use std::time::Duration;
 
 use diesel::prelude::*;
@@ -176,12 +176,14 @@ fn import_domains__running_server_answers_during_a_large_import() {
     let (_, domain, token) = gate.tenant("alice");
     let rows: String = (0..MANY).map(|number| format!("alice,h{number}.example.com,free\n")).collect();
     write(&database, "domains.csv", format!("username,host,type\n{rows}"));
-    let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let asking = scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                gate.get("/v1/test").token(&token).send().expect(200);
-                gate.access_token(&domain);
+        // A failed test drops the sender, too, and so ends the thread.
+        let (running, ended) = mpsc::channel::<()>();
+        let (gate, domain, token) = (&gate, &domain, &token);
+        let asking = scope.spawn(move || {
+            while ended.try_recv() == Err(TryRecvError::Empty) {
+                gate.get("/v1/test").token(token).send().expect(200);
+                gate.access_token(domain);
             }
         });
         let load = ["import", "domains", "domains.csv", "--secrets", "secrets.csv", "--json"];
@@ -196,7 +198,7 @@ fn import_domains__running_server_answers_during_a_large_import() {
         };
         crate::binary::within(Duration::from_secs(20), "the last secret works", || token(&made[MANY - 1]) == 200);
         assert!(made.iter().step_by(2_999).all(|row| token(row) == 200));
-        over.store(true, Ordering::Relaxed);
+        drop(running);
         asking.join().expect("every request was answered");
     });
 }
