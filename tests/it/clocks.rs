@@ -9,9 +9,10 @@ use diesel::{QueryDsl, RunQueryDsl};
 use gatebird::db::schema::{revocations, secrets, signing_keys, tombstones, usage, used_assertions};
 
 use crate::binary::{Child, gatebird, run};
-use crate::harness::{Database, Domain, Gate, json, parts, postgres};
+use crate::harness::{Database, Domain, Gate, json, needs_postgres, parts};
 use crate::logged;
 use crate::oauth::revocation::{is_revoked, works};
+use crate::programs;
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 86_400;
@@ -220,7 +221,7 @@ fn nodes_with_wrong(clocks: impl Fn(&Gate, &Gate)) -> Nodes {
 /// Only where there is a PostgreSQL.
 #[test]
 fn two_nodes__the_clock_of_the_database_is_wrong() {
-    if postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     for wrong in [2 * HOUR, FAR, -FAR] {
@@ -242,7 +243,7 @@ fn two_nodes__the_clock_of_the_database_is_wrong() {
 /// Only where there is a PostgreSQL.
 #[test]
 fn a_node__works_with_a_wrong_clock_of_its_own() {
-    if postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     for wrong in [2 * HOUR, FAR, -2 * HOUR, -FAR] {
@@ -279,7 +280,7 @@ fn is_revoked_or_expired(gate: &Gate, token: &str) {
 /// Only where there is a PostgreSQL.
 #[test]
 fn two_nodes__the_clock_of_one_is_wrong() {
-    if postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     for wrong in [2 * HOUR, FAR, -FAR] {
@@ -305,7 +306,7 @@ pub fn run_section(title: &str, database: &Database, settings: &[(&str, &str)]) 
     let (_, script) = section.split_once("```sh\n").expect("commands");
     let script = script.split("```").next().expect("their end");
     let binary = Path::new(env!("CARGO_BIN_EXE_gatebird"));
-    let path = format!("{}:/usr/bin:/bin", binary.parent().expect("a folder").display());
+    let path = programs::path_with(binary.parent().expect("a folder"));
     let mut shell = Command::new("sh");
     // The settings of the command line, which the shell hands on.
     let settings_of = gatebird(database, &[], settings);

@@ -9,7 +9,7 @@ use diesel::connection::SimpleConnection;
 use gatebird::error::Error;
 
 use crate::binary::{PROMISED, within};
-use crate::harness::{Gate, beside, holder, json, postgres};
+use crate::harness::{Gate, beside, holder, json, needs_postgres};
 
 /// What follows a commit fails a few times, as where the connection is lost just then, and takes longer than a request may
 /// wait for the commit.
@@ -59,7 +59,7 @@ fn what_a_request_gave_up_is_not_committed() {
 /// Nobody knows then whether it was reached.
 #[test]
 fn a_connection_that_is_lost_at_the_commit_leaves_it_open() {
-    let Some(base) = postgres() else { return };
+    let Some(base) = needs_postgres() else { return };
     let gate = Gate::start();
     let (_, _, token) = gate.tenant("alice");
     let (mut conn, schema) = beside(&gate, &base);
@@ -80,7 +80,7 @@ fn a_connection_that_is_lost_at_the_commit_leaves_it_open() {
 /// The commit itself takes its time: deferred constraints are checked only then.
 #[test]
 fn a_commit_that_has_begun_is_waited_for() {
-    let Some(base) = postgres() else { return };
+    let Some(base) = needs_postgres() else { return };
     let gate = Gate::start();
     let (_, _, token) = gate.tenant("alice");
     let (mut conn, schema) = beside(&gate, &base);
@@ -101,7 +101,7 @@ fn a_commit_that_has_begun_is_waited_for() {
 /// Whoever reads what changed waits, a statement of a pooled connection for too long, and goes on when the lock is given back.
 #[test]
 fn a_change_that_this_node_reads_back_late_is_answered_when_it_is_in_force() {
-    let Some(base) = postgres() else { return };
+    let Some(base) = needs_postgres() else { return };
     let gate = Gate::start();
     let (user, domain, token) = gate.tenant("alice");
     let (mut other, schema) = beside(&gate, &base);

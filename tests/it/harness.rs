@@ -24,6 +24,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 pub use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::programs;
 use crate::proof::dns;
 
 /// The HMAC key of every gate under test.
@@ -72,10 +73,27 @@ pub fn caller() -> Caller {
     Caller { actor: Actor::SERVER, holder: holder(), token: None }
 }
 
-/// The PostgreSQL to test on; without it, tests run on SQLite.
+/// `TEST_DATABASE_URL`: the URL of a PostgreSQL, or `sqlite`.
 #[expect(clippy::disallowed_methods, reason = "this is the tests' own setting")]
-pub fn postgres() -> Option<String> {
+fn test_database() -> Option<String> {
     std::env::var("TEST_DATABASE_URL").ok().filter(|url| !url.is_empty())
+}
+
+/// The PostgreSQL to test on; without it, tests run on SQLite.
+pub fn postgres() -> Option<String> {
+    test_database().filter(|url| url != "sqlite")
+}
+
+/// The PostgreSQL of a test that is about PostgreSQL only. On SQLite, the test is left out and must return.
+///
+/// `TEST_DATABASE_URL=sqlite` says that another run is on PostgreSQL. So nothing is left out of the two.
+pub fn needs_postgres() -> Option<String> {
+    match test_database() {
+        None => programs::leave_out("TEST_DATABASE_URL names no PostgreSQL"),
+        Some(url) if url != "sqlite" => return Some(url),
+        Some(_) => {}
+    }
+    None
 }
 
 /// A database of one test's own, gone with it.

@@ -1,5 +1,6 @@
 //! One binary for all integration tests: real HTTP against the route table that the server runs, on a real SQLite
-//! file each, or, with `TEST_DATABASE_URL=postgres://...`, on a schema each of that PostgreSQL.
+//! file each, or, with `TEST_DATABASE_URL=postgres://...`, on a schema each of that PostgreSQL. Tests run some outside
+//! programs if these are installed: see [`programs`].
 #![allow(unreachable_pub, reason = "the harness is public to its sibling modules only")]
 
 mod accounts;
@@ -36,6 +37,7 @@ mod openapi;
 mod operations;
 mod own;
 mod posts;
+mod programs;
 mod proof;
 mod proxy;
 mod reasons;

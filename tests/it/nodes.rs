@@ -7,7 +7,7 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection;
 
 use crate::binary::{Child, PROMISED, gatebird, within};
-use crate::harness::{Database, Gate, PASSWORD, beside, json, postgres};
+use crate::harness::{Database, Gate, PASSWORD, beside, json, needs_postgres};
 
 mod away;
 pub mod cluster;
@@ -15,7 +15,7 @@ mod swallowed;
 
 #[test]
 fn nodes_see_each_others_changes_in_time() {
-    if postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     let here = Gate::start();
@@ -88,7 +88,7 @@ fn nodes_see_each_others_changes_in_time() {
 
 #[test]
 fn nodes_that_write_at_once_see_everything() {
-    if postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     let here = Gate::start();
@@ -116,7 +116,7 @@ fn nodes_that_write_at_once_see_everything() {
 
 #[test]
 fn changes_of_one_domain_never_wait_for_each_other_in_a_circle() {
-    if postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     let gate = Gate::start();
@@ -146,7 +146,7 @@ fn changes_of_one_domain_never_wait_for_each_other_in_a_circle() {
 
 #[test]
 fn two_nodes_may_start_at_once_on_an_empty_database() {
-    if postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     for round in 0..3 {
@@ -162,7 +162,7 @@ fn two_nodes_may_start_at_once_on_an_empty_database() {
 /// Reading a million domains takes longer than a request may wait; a lock stands for them.
 #[test]
 fn a_directory_that_takes_its_time_is_read_all_the_same() {
-    let Some(base) = postgres() else { return };
+    let Some(base) = needs_postgres() else { return };
     let here = Gate::start();
     let (_, _, token) = here.tenant("alice");
     let (mut conn, schema) = beside(&here, &base);

@@ -17,7 +17,7 @@ use gatebird::db::schema::{
     tombstones, trusted_time, usage, used_assertions, users,
 };
 
-use crate::harness::{Database, config, postgres};
+use crate::harness::{Database, config, needs_postgres};
 
 /// What `table!` does not say of a table: keys to other tables, unique columns, indexes.
 const CONSTRAINTS: &[&str] = &[
@@ -223,7 +223,7 @@ fn sqlite_has_the_schema_of_the_source_there_and_back() {
 /// Only where there is a PostgreSQL.
 #[test]
 fn postgres_has_the_schema_of_the_source_there_and_back() {
-    let Some(base) = postgres() else {
+    let Some(base) = needs_postgres() else {
         return;
     };
     let database = Database::in_schema(&base);

@@ -5,7 +5,7 @@ use gatebird::db::{Conn, secret};
 use gatebird::id::{DomainId, SecretId};
 use gatebird::secret::ClientSecret;
 
-use crate::harness::{Domain, Gate, Reply, User, Value, json};
+use crate::harness::{Domain, Gate, Reply, User, Value, json, needs_postgres};
 
 mod under_load;
 
@@ -207,10 +207,10 @@ fn of_many_at_once_one_is_left() {
 /// What an owner does on one node holds on the other within two seconds; the deadline holds by the clock of each.
 #[test]
 fn every_node_keeps_the_deadline() {
-    let gate = Gate::start();
-    if !gate.database.is_postgres() {
+    if needs_postgres().is_none() {
         return;
     }
+    let gate = Gate::start();
     let other = gate.another_node();
     let (alice, old, _) = gate.tenant("alice");
     let new = rotated(&gate, &alice, &old, 50);

@@ -4,7 +4,7 @@
 use crate::accounts::{exchange, sign_in};
 use crate::audit::rows;
 use crate::binary::{PROMISED, within};
-use crate::harness::{Domain, Gate, PASSWORD, Reply, Request, User, Value, json, postgres};
+use crate::harness::{Domain, Gate, PASSWORD, Reply, Request, User, Value, json, needs_postgres};
 use crate::oauth::{ClientKey, ISSUER, KeyClient};
 
 const NEW_PASSWORD: &str = "paper lantern winter orchard";
@@ -64,7 +64,7 @@ fn known_network__survives_a_restart() {
 
 #[test]
 fn known_network__on_another_node() {
-    if postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     let here = Gate::with(&[("LIMIT_PASSWORDS", "5/d"), BEHIND_A_PROXY]);
@@ -325,7 +325,7 @@ fn sign_out__while_the_account_is_over_its_limit() {
 
 #[test]
 fn sign_out__on_another_node() {
-    if postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     let here = Gate::start();

@@ -1,14 +1,17 @@
-//! What people paste from the README and from the server's greeting runs in their shells as it stands, and the server of
+//! The commands of the README and of the server's greeting run as they stand, with and without a shell; and the server of
 //! docs/library.md does all that the binary does.
+#![allow(non_snake_case, reason = "a test is named after its feature and its condition")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::binary::{Child, free_port, gatebird, run, signal, text, within};
+use crate::binary::{Child, Client, free_port, gatebird, run, signal, text, within};
 use crate::harness::{Database, Gate, PASSWORD, json};
+use crate::programs;
 
 const README: &str = include_str!("../../README.md");
 const LIBRARY: &str = include_str!("../../docs/library.md");
@@ -28,17 +31,78 @@ fn walk(url: &str) -> String {
     walk.replace("http://localhost:8002", url)
 }
 
-/// The shells of this machine; `sh` is on every one, and the continuous integration has all three.
+/// The shells in which the walk can run on this machine.
 fn shells() -> impl Iterator<Item = &'static &'static [&'static str]> {
-    let is_there =
-        |shell: &str| Command::new(shell).args(["-c", "exit 0"]).status().is_ok_and(|status| status.success());
-    SHELLS.iter().filter(move |shell| is_there(shell[0]))
+    SHELLS.iter().filter(|shell| programs::installed(&[shell[0], "curl", "sed"]))
+}
+
+/// Runs the commands of the walk and of the greeting without a shell, and sends the requests of `curl` by ureq. Returns what
+/// the commands print.
+fn run_without_shell(script: &str, date: u32, sleep: impl Fn(i64)) -> String {
+    let mut variables = BTreeMap::<String, String>::new();
+    let mut printed = String::new();
+    let script = script.replace("\\\n", "").replace("$(date +%s)", &date.to_string());
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+        let assignment = line.split_once('=').filter(|(name, _)| is_name(name));
+        let (name, command) = assignment.map_or((None, line), |(name, value)| (Some(name), value));
+        let commands = command.strip_prefix("$(").and_then(|rest| rest.strip_suffix(')')).unwrap_or(command);
+        let mut output = String::new();
+        for command in commands.split(" | ") {
+            let expand = |word| variables.iter().fold(word, |word: String, (name, value)| word.replace(name, value));
+            let words: Vec<_> = shlex::split(command).expect("closed quotes").into_iter().map(expand).collect();
+            output = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+                ["curl", ref arguments @ ..] => curl(arguments),
+                ["sed", pattern] => last_value(pattern, &output),
+                ["printf", "%s", value] => value.to_owned(),
+                ["sleep", seconds] => {
+                    sleep(seconds.parse().expect("seconds"));
+                    String::new()
+                }
+                [value] if name.is_some() => value.to_owned(),
+                _ => panic!("a command that this test does not know: {command}"),
+            };
+        }
+        match name {
+            Some(name) => drop(variables.insert(format!("${name}"), output)),
+            None => printed += &output,
+        }
+    }
+    printed
+}
+
+/// Sends what `curl` sends with these arguments, and returns what it prints.
+fn curl(arguments: &[&str]) -> String {
+    let (mut url, mut headers, mut data, mut format) = ("", Vec::new(), "", "");
+    let mut arguments = arguments.iter().copied();
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().expect("a value");
+        match argument {
+            "-s" => {}
+            "-d" => data = value(),
+            "-w" => format = value(),
+            "-H" => headers.push(value().split_once(": ").expect("a header")),
+            _ if argument.starts_with('-') => panic!("an option that this test does not know: {argument}"),
+            _ => url = argument,
+        }
+    }
+    let method = if data.is_empty() { "GET" } else { "POST" };
+    let reply = Client::new(url).send(method, "", &headers, data).expect("the server answers");
+    reply.text() + &format.replace("%{http_code}", &reply.status.to_string()).replace("\\n", "\n")
+}
+
+/// What `sed 's/.*"member":"\([^"]*\)".*/\1/'` makes of an answer: the last value of that member.
+fn last_value(pattern: &str, answer: &str) -> String {
+    let start = pattern.strip_prefix("s/.*").and_then(|rest| rest.strip_suffix(r#"\([^"]*\)".*/\1/"#));
+    let start = start.unwrap_or_else(|| panic!("a pattern that this test does not know: {pattern}"));
+    let (_, value) = answer.rsplit_once(start).unwrap_or_else(|| panic!("no {start} in {answer}"));
+    value.split('"').next().expect("a value").to_owned()
 }
 
 /// Pastes a script into an interactive shell in that folder.
 fn paste(shell: &[&str], dir: &Path, script: &str) -> std::process::Child {
     let mut command = Command::new(shell[0]);
-    command.args(&shell[1..]).current_dir(dir).env_clear().env("PATH", "/usr/bin:/bin");
+    command.args(&shell[1..]).current_dir(dir).env_clear().env("PATH", programs::path());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = command.spawn().expect("the shell starts");
     let mut stdin = process.stdin.take().expect("a pipe");
@@ -52,26 +116,41 @@ fn statuses(text: &str) -> Vec<&str> {
     text.lines().filter_map(|line| line.rsplit(' ').next()).collect()
 }
 
+/// A gate with the defaults that a newcomer has, but for the port.
+fn newcomers_gate() -> Gate {
+    Gate::with(&[("LIMIT_FREE", "60/m"), ("BCRYPT_COST", "12")])
+}
+
+#[track_caller]
+fn ends_in_419(printed: &str) {
+    assert_eq!(statuses(printed), ["200", "401", "419"], "{printed}");
+    assert!(
+        printed.contains("\"host\":\"shop.example.com\"") && printed.contains("토큰이 만료되었습니다"),
+        "{printed}"
+    );
+}
+
 #[test]
-fn the_walk_of_the_readme_ends_in_419_in_every_shell() {
-    let mut walked = 0;
+fn walk__ends_in_419_without_a_shell() {
+    let gate = newcomers_gate();
+    ends_in_419(&run_without_shell(&walk(&gate.url), 1, |seconds| gate.clock.advance(seconds)));
+}
+
+#[test]
+fn walk__ends_in_419_in_every_shell() {
     for shell in shells() {
-        // The defaults that a newcomer has, but for the port.
-        let gate = Gate::with(&[("LIMIT_FREE", "60/m"), ("BCRYPT_COST", "12")]);
+        let gate = newcomers_gate();
         let dir = tempfile::tempdir().expect("a temporary folder");
         let process = paste(shell, dir.path(), &format!("{SLEEP}\n{}", walk(&gate.url)));
         let seconds = wait_for(&dir.path().join("asleep"));
         gate.clock.advance(seconds.trim().parse().expect("seconds"));
         fs::write(dir.path().join("awake"), "").expect("the walk can go on");
         let output = process.wait_with_output().expect("the walk ends");
-        let text = String::from_utf8(output.stdout).expect("UTF-8");
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(statuses(&text), ["200", "401", "419"], "{shell:?} {text} {errors} (the walk needs curl and sed)");
-        assert!(text.contains("\"host\":\"shop.example.com\"") && text.contains("토큰이 만료되었습니다"), "{text}");
-        assert!(!errors.contains("not found") && !errors.contains("no matches"), "{shell:?} {errors}");
-        walked += 1;
+        eprintln!("{shell:?} {errors}");
+        assert!(!errors.contains("not found") && !errors.contains("no matches"));
+        ends_in_419(&String::from_utf8(output.stdout).expect("UTF-8"));
     }
-    assert!(walked >= 2, "Debian has bash and dash");
 }
 
 /// Waits until the shell has written that file, and reads it.
@@ -86,32 +165,48 @@ fn wait_for(path: &Path) -> String {
     }
 }
 
+/// Runs the lines that a new server says to try, then the walk, then the walk a second later.
+fn try_and_walk_twice(run: impl FnOnce(&Database, &str, &str) -> String) {
+    let database = Database::new();
+    let port = free_port();
+    let child = Child::start(&database, &[("PORT", &port.to_string())]);
+    let greeting = child.stdout();
+    let (_, lines) = greeting.split_once("Try:\n").expect("lines to try");
+    let (lines, _) = lines.split_once("\n\n").expect("an end of the lines");
+    let printed = run(&database, lines, &walk(&format!("http://localhost:{port}")));
+    let first = printed.lines().next().unwrap_or_default();
+    assert!(first.contains("\"token\":\"") && first.contains("\"code\":200"), "{printed}");
+    assert_eq!(printed.matches("} 200\n").count(), 4, "{printed}");
+    assert_eq!(printed.matches("} 401\n").count(), 2, "{printed}");
+}
+
 #[test]
-fn the_walk_works_after_the_lines_of_the_greeting_and_again() {
+fn walk__after_the_lines_of_the_greeting_and_again_without_a_shell() {
+    try_and_walk_twice(|_, lines, walk| {
+        let run = |script: &str, date| run_without_shell(script, date, |_| ());
+        [run(lines, 0), run(walk, 0), run(walk, 1)].concat()
+    });
+}
+
+#[test]
+fn walk__after_the_lines_of_the_greeting_and_again_in_every_shell() {
     for shell in shells() {
-        let database = Database::new();
-        let port = free_port();
-        let child = Child::start(&database, &[("PORT", &port.to_string())]);
-        let greeting = child.stdout();
-        let (_, lines) = greeting.split_once("Try:\n").expect("lines to try");
-        let (lines, _) = lines.split_once("\n\n").expect("an end of the lines");
-        let walk = walk(&format!("http://localhost:{port}"));
-        // The second walk is a second later.
-        let script = format!("sleep() {{ :; }}\n{lines}\n{walk}\ndate() {{ echo 1; }}\n{walk}");
-        let output = paste(shell, database.dir.path(), &script).wait_with_output().expect("it ends");
-        let text = String::from_utf8(output.stdout).expect("UTF-8");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        let first = text.lines().next().unwrap_or_default();
-        assert!(first.contains("\"token\":\"") && first.contains("\"code\":200"), "{shell:?} {text} {errors}");
-        assert_eq!(text.matches("} 200\n").count(), 4, "{shell:?} {text} {errors}");
-        assert_eq!(text.matches("} 401\n").count(), 2, "{shell:?} {text} {errors}");
+        try_and_walk_twice(|database, lines, walk| {
+            let script = format!("sleep() {{ :; }}\n{lines}\n{walk}\ndate() {{ echo 1; }}\n{walk}");
+            let output = paste(shell, database.dir.path(), &script).wait_with_output().expect("it ends");
+            eprintln!("{shell:?} {output:?}");
+            String::from_utf8(output.stdout).expect("UTF-8")
+        });
     }
 }
 
 #[test]
-fn the_own_server_of_the_library_page_does_all_that_the_binary_does() {
+fn own_server__does_all_that_the_binary_does() {
     assert!(
-        LIBRARY.contains(&format!("```rust,no_run\n{OWN_SERVER}```")),
+        LIBRARY.contains(&format!(
+            "```rust,no_run
+{OWN_SERVER}```"
+        )),
         "docs/library.md has examples/own_server.rs"
     );
     let built = Command::new(env!("CARGO"))
@@ -142,7 +237,7 @@ fn the_own_server_of_the_library_page_does_all_that_the_binary_does() {
     let orders = child.client.get("/orders", &token);
     assert_eq!((orders.status, orders.text()), (200, format!("orders of user {}", user.id)));
     child.client.get("/orders", "").refused(401, "missing");
-    let numbers = crate::binary::Client::new(&format!("http://{metrics}")).get("/metrics", "");
+    let numbers = Client::new(&format!("http://{metrics}")).get("/metrics", "");
     assert!(numbers.status == 200 && numbers.text().contains("gatebird_tokens_issued_total 2"), "{}", numbers.text());
     within(Duration::from_secs(5), "a warning", || child.stderr().contains("SIGN_UP"));
     signal("HUP", child.pid());

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::binary::{Child, Client, bare, free_port, gatebird, run, signal, within};
 use crate::harness::{Database, Gate, JWT_SECRET, json};
+use crate::programs;
 
 /// Starts a server whose standard output is made by that shell redirection, and waits until it serves.
 fn start_with_output(database: &Database, redirection: &str) -> (std::process::Child, Client) {
@@ -15,7 +16,7 @@ fn start_with_output(database: &Database, redirection: &str) -> (std::process::C
     let mut shell = Command::new("sh");
     let script = format!("exec \"$0\" {redirection}");
     shell.arg("-c").arg(script).arg(server.get_program()).current_dir(database.dir.path()).env_clear();
-    shell.envs(server.get_envs().filter_map(|(key, value)| Some((key, value?)))).env("PATH", "/usr/bin:/bin");
+    shell.envs(server.get_envs().filter_map(|(key, value)| Some((key, value?)))).env("PATH", programs::path());
     let process = shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("sh starts");
     let client = Client::new(&format!("http://127.0.0.1:{port}"));
     (process, client)
@@ -38,7 +39,7 @@ fn standard_output_that_takes_nothing_is_no_reason_to_stop() {
     let server = gatebird(&database, &[], &[("PORT", &port)]);
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(fill).arg(server.get_program()).current_dir(database.dir.path()).env_clear();
-    shell.envs(server.get_envs().filter_map(|(key, value)| Some((key, value?)))).env("PATH", "/usr/bin:/bin");
+    shell.envs(server.get_envs().filter_map(|(key, value)| Some((key, value?)))).env("PATH", programs::path());
     let mut shell = shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("sh starts");
     let client = Client::new(&format!("http://127.0.0.1:{port}"));
     within(Duration::from_secs(20), "it serves", || client.send("GET", "/readyz", &[], "").is_ok());

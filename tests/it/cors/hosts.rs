@@ -4,7 +4,7 @@ use super::{HOST, OWN, from, readable, tenant};
 use crate::accounts;
 use crate::binary::{PROMISED, within};
 use crate::domains::set_suspended;
-use crate::harness::{Gate, PASSWORD, json, postgres};
+use crate::harness::{Gate, PASSWORD, json, needs_postgres};
 
 /// What a pre-flight of the page is answered.
 fn asked(gate: &Gate, origin: &str) -> u16 {
@@ -118,7 +118,7 @@ fn a_suspended_owners_page_gets_nothing() {
 
 #[test]
 fn other_nodes_know_the_hosts_in_time() {
-    if postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     let here = Gate::start();

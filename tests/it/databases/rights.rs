@@ -12,8 +12,9 @@ use diesel::{Connection, PgConnection};
 
 use super::ended;
 use crate::binary::{Child, free_port, gatebird, run, within};
-use crate::harness::{Database, PASSWORD, postgres};
-use crate::nodes::cluster::{Cluster, somebody_else};
+use crate::harness::{Database, PASSWORD};
+use crate::nodes::cluster::{self, Cluster, somebody_else};
+use crate::programs;
 
 /// A database of its own in that cluster, as that user.
 fn url(cluster: &Cluster, database: &str, user: &str) -> String {
@@ -28,7 +29,7 @@ fn execute(url: &str, sql: &str) {
 
 #[test]
 fn a_role_that_may_only_change_rows_serves_a_migrated_database() {
-    if postgres().is_none() {
+    if !cluster::is_available() {
         return;
     }
     let (cluster, folder) = (Cluster::start(), Database::sqlite());
@@ -70,7 +71,7 @@ fn a_role_that_may_only_change_rows_serves_a_migrated_database() {
 
 #[test]
 fn a_database_that_can_only_be_read_is_refused_by_name_and_read_by_commands() {
-    if postgres().is_none() {
+    if !cluster::is_available() {
         return;
     }
     let (cluster, folder) = (Cluster::start(), Database::sqlite());
@@ -93,7 +94,7 @@ fn a_database_that_can_only_be_read_is_refused_by_name_and_read_by_commands() {
 
 #[test]
 fn a_database_of_another_encoding_is_refused() {
-    if postgres().is_none() {
+    if !cluster::is_available() {
         return;
     }
     let (cluster, folder) = (Cluster::start(), Database::sqlite());
@@ -127,8 +128,8 @@ impl Pooler {
         );
         let file = dir.path().join("pgbouncer.ini");
         fs::write(&file, settings).expect("a file");
-        let mut command = Command::new("pgbouncer");
-        command.env("PATH", "/usr/sbin:/usr/bin:/bin").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut command = Command::new(programs::find("pgbouncer").expect("the test checks that"));
+        command.arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
         if let Some((user, group)) = somebody_else() {
             command.uid(user).gid(group);
         }
@@ -148,7 +149,7 @@ impl Drop for Pooler {
 
 #[test]
 fn a_pooler_that_takes_connections_back_is_refused() {
-    if postgres().is_none() {
+    if !cluster::is_available() || !programs::installed(&["pgbouncer"]) {
         return;
     }
     let (cluster, folder) = (Cluster::start(), Database::sqlite());

@@ -5,7 +5,7 @@
 use diesel::connection::SimpleConnection;
 
 use crate::binary::{PROMISED, gatebird, run, within};
-use crate::harness::{Domain, Gate, PASSWORD, Value, json, postgres};
+use crate::harness::{Domain, Gate, PASSWORD, Value, json, needs_postgres};
 
 const DAY: i64 = 86_400;
 
@@ -141,7 +141,7 @@ fn a_wrong_clock__makes_no_domain_dormant() {
 /// Only where there is a PostgreSQL.
 #[test]
 fn two_nodes__know_of_a_dormant_domain_within_two_seconds() {
-    if postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     let gate = Gate::start();

@@ -8,8 +8,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use super::file::{copy_over, log, sqlite3};
+use super::file::{copy_over, execute, log};
 use super::*;
+use crate::programs;
 
 /// The server is killed before it sees what happens.
 fn kill_after(child: Child, what: impl FnOnce()) {
@@ -53,16 +54,16 @@ const WRITE: &str = "UPDATE users SET nick = nick || '.'";
 #[test]
 fn killed_server__starts_after_a_checkpoint_of_another_process() {
     let ways: [(&str, Step); 6] = [
-        ("whole", |database| sqlite3(database, "PRAGMA wal_checkpoint(PASSIVE)")),
-        ("whole, and the log is emptied", |database| sqlite3(database, "PRAGMA wal_checkpoint(TRUNCATE)")),
+        ("whole", |database| execute(database, "PRAGMA wal_checkpoint(PASSIVE)")),
+        ("whole, and the log is emptied", |database| execute(database, "PRAGMA wal_checkpoint(TRUNCATE)")),
         ("whole, and the log begins anew", |database| {
-            sqlite3(database, &format!("PRAGMA wal_checkpoint(RESTART); {WRITE}"));
+            execute(database, &format!("PRAGMA wal_checkpoint(RESTART); {WRITE}"));
         }),
         ("whole, and the log is emptied and begins anew", |database| {
-            sqlite3(database, &format!("PRAGMA wal_checkpoint(TRUNCATE); {WRITE}"));
+            execute(database, &format!("PRAGMA wal_checkpoint(TRUNCATE); {WRITE}"));
         }),
         ("whole, and the log goes on", |database| {
-            sqlite3(database, &format!("PRAGMA wal_checkpoint(PASSIVE); {WRITE}"));
+            execute(database, &format!("PRAGMA wal_checkpoint(PASSIVE); {WRITE}"));
         }),
         ("only begun", begin_checkpoint),
     ];
@@ -83,6 +84,9 @@ fn killed_server__starts_after_a_checkpoint_of_another_process() {
 /// A command after the server is killed as well, or its process ends while the last connection closes.
 #[test]
 fn killed_command__leaves_a_log_that_belongs_to_the_file() {
+    if !programs::installed(&["sqlite3"]) {
+        return;
+    }
     let checkpoint = "PRAGMA wal_checkpoint(PASSIVE)";
     let last: [&dyn Fn(&Database); 4] = [
         &|database| killed_sqlite3(database, checkpoint),
@@ -106,6 +110,9 @@ fn killed_command__leaves_a_log_that_belongs_to_the_file() {
 /// After a manual restoration, the log is that of the backup.
 #[test]
 fn restored_file__a_later_log_belongs_to_it() {
+    if !programs::installed(&["sqlite3"]) {
+        return;
+    }
     let database = Database::sqlite();
     let child = Child::start(&database, &[]);
     let (_, domain, token) = child.client.tenant("alice");
@@ -131,7 +138,7 @@ fn foreign_log__is_not_replayed_over_a_plain_copy() {
         copy_over(&path(&database), &copy);
         child.client.tenant("mallory");
         if !then.is_empty() {
-            sqlite3(&database, then);
+            execute(&database, then);
         }
         child.kill();
         match way {
@@ -160,7 +167,7 @@ fn killed_server__starts_again_and_again() {
             scope.spawn(|| {
                 let mode = ["PASSIVE", "TRUNCATE", "RESTART"][cycle as usize % 3];
                 while Instant::now() < deadline {
-                    sqlite3(&database, &format!("PRAGMA busy_timeout = 1000; PRAGMA wal_checkpoint({mode})"));
+                    execute(&database, &format!("PRAGMA busy_timeout = 1000; PRAGMA wal_checkpoint({mode})"));
                 }
             });
         });

@@ -1,7 +1,7 @@
 //! A database that goes back under running nodes (B6).
 
 use super::*;
-use crate::harness::postgres;
+use crate::harness::needs_postgres;
 use gatebird::db::audit::Audited;
 
 /// As a failover that lost the last transactions does.
@@ -102,7 +102,7 @@ fn lost_audit_rows__that_others_took_are_noticed() {
 /// The whole way on a real PostgreSQL: the tables are put back as they were, and others write before any node looks.
 #[test]
 fn lost_transactions__that_others_took_end_the_process_and_the_epoch() {
-    if postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     const TABLES: [&str; 7] = ["users", "domains", "secrets", "revocations", "audit", "audit_head", "revision_stamps"];
@@ -136,7 +136,7 @@ fn lost_transactions__that_others_took_end_the_process_and_the_epoch() {
 
 #[test]
 fn several_nodes__renew_the_epoch_once() {
-    if postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     let database = Database::new();

@@ -8,11 +8,11 @@ use super::{jwks, published, retire, rotate};
 use crate::binary::{PROMISED, within};
 use crate::forgery::kid;
 use crate::forgery::signer::kept;
-use crate::harness::{Database, Gate, postgres};
+use crate::harness::{Database, Gate, needs_postgres};
 
 #[test]
 fn nodes_that_start_at_once_make_one_key() {
-    if postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     for algorithm in Algorithm::PUBLIC {
@@ -41,7 +41,7 @@ fn nodes_that_start_at_once_make_one_key() {
 
 #[test]
 fn a_rotation_on_one_node_is_known_on_the_others() {
-    if postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     let here = Gate::with(&[("JWT_ALGORITHM", "ES256")]);

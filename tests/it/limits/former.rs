@@ -2,7 +2,7 @@
 #![allow(non_snake_case, reason = "a test is named after its feature and its condition")]
 
 use super::exchange;
-use crate::harness::{Domain, Gate, User};
+use crate::harness::{Domain, Gate, User, needs_postgres};
 
 fn use_up(gate: &Gate, domain: &Domain) -> usize {
     (0..70).filter(|_| exchange(gate, domain).send().status == 200).count()
@@ -42,7 +42,7 @@ fn meter__domain_registered_again() {
 /// Only where there is a PostgreSQL.
 #[test]
 fn meter__domain_registered_again_at_another_node() {
-    if crate::harness::postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     let gate = Gate::with(&[("LIMIT_FREE", "60/h"), ("USER_TOKEN_TTL", "1d")]);

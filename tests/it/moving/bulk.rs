@@ -1,10 +1,10 @@
-//! Domains out of a CSV file.
+//! Imports of domains from a CSV file.
 
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, TryRecvError};
 use std::time::Duration;
 
 use diesel::prelude::*;
@@ -22,7 +22,7 @@ fn secrets_in(database: &Database, name: &str) -> Vec<csv::StringRecord> {
 }
 
 #[test]
-fn domains_come_from_a_csv_file() {
+fn import_domains__each_row_is_imported_or_reported() {
     let database = Arc::new(Database::new());
     cli(&database, &["user", "add", "alice"], PASSWORD).good();
     let given = uuid(1);
@@ -64,7 +64,7 @@ fn domains_come_from_a_csv_file() {
     let mode = fs::metadata(database.dir.path().join("secrets.csv")).expect("a file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 
-    // Again: nothing, and no file for secrets that nobody made.
+    // A second import changes nothing and makes no file, because it makes no secret.
     ends(&cli(&database, &load, ""), 73, "secrets.csv");
     let again = ["import", "domains", "domains.csv", "--secrets", "again.csv", "--json"];
     let (_, sums) = report(cli(&database, &again, ""));
@@ -80,10 +80,10 @@ fn domains_come_from_a_csv_file() {
 }
 
 #[test]
-fn a_csv_file_that_cannot_be_read_changes_nothing() {
+fn import_domains__unreadable_file_changes_nothing() {
     let database = Database::new();
     cli(&database, &["user", "add", "alice"], PASSWORD).good();
-    // More than one batch before the line that is wrong.
+    // The wrong line comes after the first batch.
     let many: String = (0..1_500).map(|number| format!("alice,h{number}.example.com,free\n")).collect();
     let cases: &[(Vec<u8>, &str)] = &[
         (Vec::new(), "first line"),
@@ -106,10 +106,10 @@ fn a_csv_file_that_cannot_be_read_changes_nothing() {
 }
 
 #[test]
-fn many_domains_of_many_users_come_at_once() {
+fn import_domains__several_batches_of_several_users() {
     let database = Arc::new(Database::new());
     let gate = Gate::on(Arc::clone(&database), &[]);
-    // Three batches; 50 owners, who are met again in each.
+    // Three batches, and each has rows of all 50 owners.
     let rows: String = (0..2_500).map(|number| format!("user-{},h{number}.example.com,free\n", number % 50)).collect();
     write(&database, "domains.csv", format!("username,host,type\n{rows}"));
     let load = ["import", "domains", "domains.csv", "--make-users", "--secrets", "secrets.csv", "--json"];
@@ -126,7 +126,7 @@ fn many_domains_of_many_users_come_at_once() {
         db.read_now(|conn| Ok(secrets::table.select(secrets::revision).load(conn)?)).expect("rows");
     let distinct: HashSet<_> = of_domains.iter().chain(&of_secrets).collect();
     assert_eq!(distinct.len(), 5_000, "no two rows share a revision");
-    // Each of them stands in the audit, with its owner.
+    // Each domain has an audit row with its owner.
     let told: Vec<(String, Option<i64>, String, Option<String>)> = {
         let columns = (audit::action, audit::tenant, audit::target, audit::detail);
         db.read_now(|conn| Ok(audit::table.select(columns).load(conn)?)).expect("rows")
@@ -148,15 +148,17 @@ fn many_domains_of_many_users_come_at_once() {
     assert_eq!((users.len(), told.len()), (50, 2_500));
     assert_eq!(told, expected);
     let head = cli(&database, &["audit", "verify", "--json"], "").json();
-    assert_eq!(head["rows"], json!(2_550), "and nothing else does");
+    assert_eq!(head["rows"], json!(2_550), "the audit log has no other row");
 
-    // The gate that ran all the time has taken them in, once it has looked.
+    // The gate that ran all the time reads the new domains.
     let made = secrets_in(&database, "secrets.csv");
     assert_eq!(made.len(), 2_500);
     let token = |row: &csv::StringRecord| {
         gate.post("/token").basic(&row[2], &row[3]).form("grant_type=client_credentials").send().status
     };
-    crate::binary::within(crate::binary::PROMISED, "it has", || made.iter().step_by(499).all(|row| token(row) == 200));
+    crate::binary::within(crate::binary::PROMISED, "the new secrets work", || {
+        made.iter().step_by(499).all(|row| token(row) == 200)
+    });
     assert_eq!(gate.app.directory.domain_count(), 2_500);
     for password in ["", PASSWORD, "user-1"] {
         let body = json!({"username": "user-1", "password": password});
@@ -164,36 +166,39 @@ fn many_domains_of_many_users_come_at_once() {
     }
 }
 
-/// What comes in at once is learned step by step, and the server answers all the time.
+/// The server reads the new domains in steps, and answers all the time.
 #[test]
-fn a_running_server_takes_in_a_large_import() {
+fn import_domains__running_server_answers_during_a_large_import() {
     const MANY: usize = 30_000;
     let database = Arc::new(Database::new());
-    let gate = Gate::on(Arc::clone(&database), &[]);
+    // The token outlives the import on a slow machine.
+    let gate = Gate::on(Arc::clone(&database), &[("TOKEN_TTL", "1h")]);
     let (_, domain, token) = gate.tenant("alice");
     let rows: String = (0..MANY).map(|number| format!("alice,h{number}.example.com,free\n")).collect();
     write(&database, "domains.csv", format!("username,host,type\n{rows}"));
-    let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let asking = scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                gate.get("/v1/test").token(&token).send().expect(200);
-                gate.access_token(&domain);
+        // A failed test drops the sender, too, and so ends the thread.
+        let (running, ended) = mpsc::channel::<()>();
+        let (gate, domain, token) = (&gate, &domain, &token);
+        let asking = scope.spawn(move || {
+            while ended.try_recv() == Err(TryRecvError::Empty) {
+                gate.get("/v1/test").token(token).send().expect(200);
+                gate.access_token(domain);
             }
         });
         let load = ["import", "domains", "domains.csv", "--secrets", "secrets.csv", "--json"];
         let (_, sums) = report(cli(&database, &load, ""));
         assert_eq!(sums["imported"]["domains"], MANY);
-        crate::binary::within(Duration::from_secs(20), "all are known", || {
+        crate::binary::within(Duration::from_secs(20), "all domains are known", || {
             gate.app.directory.domain_count() == MANY + 1
         });
         let made = secrets_in(&database, "secrets.csv");
         let token = |row: &csv::StringRecord| {
             gate.post("/token").basic(&row[2], &row[3]).form("grant_type=client_credentials").send().status
         };
-        crate::binary::within(Duration::from_secs(20), "the last is", || token(&made[MANY - 1]) == 200);
+        crate::binary::within(Duration::from_secs(20), "the last secret works", || token(&made[MANY - 1]) == 200);
         assert!(made.iter().step_by(2_999).all(|row| token(row) == 200));
-        over.store(true, Ordering::Relaxed);
-        asking.join().expect("it answered");
+        drop(running);
+        asking.join().expect("every request was answered");
     });
 }

@@ -1,13 +1,17 @@
-//! A MariaDB of a test's own: made in a temporary folder, reached by a socket in it, gone with it.
+//! A MariaDB for one test, in a temporary folder. It listens on a socket in that folder only.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::binary::within;
+use crate::programs;
+
+/// The programs that a [`MariaDb`] needs.
+pub const PROGRAMS: &[&str] = &["mariadb-install-db", "mariadbd", "mariadb"];
 
 pub struct MariaDb {
     dir: TempDir,
@@ -15,22 +19,22 @@ pub struct MariaDb {
 }
 
 impl MariaDb {
-    /// With the tables of the original, in a database `nodebird`.
+    /// Starts a server with a database `nodebird`, and runs these statements on it.
     pub fn start(schema: &str) -> MariaDb {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let data = format!("--datadir={}", dir.path().join("data").display());
-        // Whoever owns the folder runs this, and root has to say so.
+        // MariaDB runs as root only if it is told to.
         let is_root = dir.path().metadata().expect("a folder").uid() == 0;
         let user: &[&str] = if is_root { &["--user=root"] } else { &[] };
         let mut install = command("mariadb-install-db");
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", &data]).args(user);
-        done(&install.output().expect("mariadb-install-db of the package mariadb-server"));
+        done(&install.output().expect("mariadb-install-db runs"));
         let mut server = command("mariadbd");
         server.args(["--no-defaults", "--skip-networking", "--skip-log-bin", "--default-time-zone=+09:00", &data]);
         server.args(user).arg(format!("--socket={}", dir.path().join("s").display()));
         server.arg(format!("--pid-file={}", dir.path().join("pid").display()));
         let server = server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let started = MariaDb { dir, server: server.expect("mariadbd of the package mariadb-server") };
+        let started = MariaDb { dir, server: server.expect("mariadbd runs") };
         let answers =
             || started.client("").args(["--execute", "SELECT 1"]).output().is_ok_and(|out| out.status.success());
         within(Duration::from_secs(60), "MariaDB answers", answers);
@@ -59,7 +63,7 @@ impl MariaDb {
         done(&self.client("nodebird").args(["--execute", statements]).output().expect("mariadb"));
     }
 
-    /// What the documented command writes.
+    /// The output of the documented export command.
     pub fn export(&self) -> String {
         let statement = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/nodebird-export.sql");
         let mut export = self.client("nodebird");
@@ -75,11 +79,8 @@ impl Drop for MariaDb {
     }
 }
 
-/// A program of MariaDB. The server stands in a folder that not everybody's PATH has.
 fn command(name: &str) -> Command {
-    let folders = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
-    let found = folders.iter().map(|folder| PathBuf::from(folder).join(name)).find(|path| path.exists());
-    Command::new(found.unwrap_or_else(|| name.into()))
+    Command::new(programs::find(name).expect("a program of MariaDB"))
 }
 
 #[track_caller]

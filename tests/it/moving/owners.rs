@@ -1,5 +1,4 @@
-//! Whose an imported domain is, and what the report and the exit code tell of rows that stay behind.
-#![allow(non_snake_case, reason = "a test is named after its feature and its condition")]
+//! The owner of an imported domain, and the report and exit code for rows that are not imported.
 
 use std::sync::Arc;
 
@@ -15,9 +14,9 @@ fn owners(database: &Database) -> Vec<(String, String)> {
     domains.iter().map(|domain| (text(&domain["host"]), text(&domain["user"]))).collect()
 }
 
-/// Somebody signed up under a customer's name before the customer's domains came.
+/// Another person signed up under a customer's name before the import.
 #[test]
-fn import_domains__of_a_name_that_is_squatted() {
+fn import_domains__username_is_squatted() {
     let database = Arc::new(Database::new());
     let gate = Gate::on(Arc::clone(&database), &[]);
     gate.sign_up("Customer");
@@ -32,7 +31,7 @@ fn import_domains__of_a_name_that_is_squatted() {
     assert!(reason.contains("customer") && reason.contains("without --make-users"), "{reason}");
     assert_eq!(owners(&database), [("new.example.com".into(), "newcomer".into())]);
 
-    // Again: the accounts that a load made are known, also once they have a password.
+    // An account that an import made is recognized, also once it has a password.
     cli(&database, &["user", "password", "newcomer"], PASSWORD).good();
     write(
         &database,
@@ -43,7 +42,7 @@ fn import_domains__of_a_name_that_is_squatted() {
     let (_, sums) = report(cli(&database, &LOAD, ""));
     assert_eq!(sums, json!({"imported": {"users": 0, "domains": 1}, "already": 1, "skipped": 0}));
 
-    // The operator knows better.
+    // Without `--make-users`, the operator vouches for the account.
     write(&database, "domains.csv", "username,host,type\ncustomer,shop.example.com,free\n");
     std::fs::remove_file(database.dir.path().join("secrets.csv")).expect("the file of the second load");
     report(cli(&database, &LOAD[..6], ""));
@@ -51,7 +50,7 @@ fn import_domains__of_a_name_that_is_squatted() {
 }
 
 #[test]
-fn import__no_row_can_be_taken() {
+fn import__no_row_is_imported() {
     let database = Database::new();
     write(&database, "domains.csv", "username,host,type\nnobody,shop.example.com,free\nno one,shop.example.com,free\n");
     let outcome = cli(&database, &LOAD[..6], "");
@@ -67,13 +66,13 @@ fn import__no_row_can_be_taken() {
     assert_eq!(outcome.code, Some(65), "{outcome:?}");
     assert!(outcome.stdout.contains("skipped 1") && outcome.stderr.contains("none of the 1 rows"), "{outcome:?}");
 
-    // What is here already, and an empty file, are no failure.
+    // Existing rows and an empty file are no failure.
     write(&database, "domains.csv", "username,host,type\n");
     cli(&database, &LOAD[..6], "").good();
 }
 
 #[test]
-fn import__a_row_that_is_here_with_another_plan() {
+fn import__existing_row_with_another_plan() {
     let database = Database::new();
     cli(&database, &["user", "add", "alice"], PASSWORD).good();
     let csv = |plan: &str| {
@@ -105,12 +104,12 @@ fn import__a_row_that_is_here_with_another_plan() {
 }
 
 #[test]
-fn import__a_byte_order_mark() {
+fn import__byte_order_mark() {
     let database = Database::new();
     imported(&database, &format!("\u{feff}{}\n{}", user(1, "alice@example.com"), end(1, 0)));
     write(&database, "domains.csv", "\u{feff}username,host,type\nalice@example.com,shop.example.com,free\n");
     report(cli(&database, &LOAD[..6], ""));
-    // One that is no mark of the whole file stays an error.
+    // Elsewhere than at the start of the file, the mark is an error.
     write(&database, "export", format!("{}\n\u{feff}{}", user(2, "bob@example.com"), end(1, 0)));
     ends(&cli(&database, &["import", "nodebird", "export"], ""), 65, "line 2");
 }

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
 
-use super::cluster::Cluster;
+use super::cluster::{self, Cluster};
 use crate::binary::{Child, Client, bare, text, within};
-use crate::harness::{Database, Domain, Gate, JWT_SECRET, PASSWORD, Reply, User, Value, json, postgres};
+use crate::harness::{Database, Domain, Gate, JWT_SECRET, PASSWORD, Reply, User, Value, json};
+use crate::programs;
 
 /// 1.5 s are promised; this machine may be busy with other tests.
 const IN_TIME: Duration = Duration::from_secs(2);
@@ -101,7 +102,7 @@ fn recovered(client: &Client, tenant: &Tenant, attempt: u32) {
 
 /// Each of these is done to the database and undone.
 fn postgres_is_away(away: impl Fn(&mut Cluster), back: impl Fn(&mut Cluster)) {
-    if postgres().is_none() {
+    if !cluster::is_available() {
         return;
     }
     let mut cluster = Cluster::start();
@@ -170,12 +171,15 @@ fn sqlite_may_be_locked() {
 
 #[test]
 fn the_disk_may_be_full() {
+    if !programs::installed(&["prlimit"]) {
+        return;
+    }
     let database = Database::sqlite();
     // A limit on the size of files that the process does not die of, as if the disk were full.
     let binary = bare(database.dir.path(), &[]).get_program().to_owned();
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ; exec prlimit --fsize=700000: \"$0\"", &binary.to_string_lossy()]);
-    command.env_clear().env("PATH", "/usr/bin:/bin").current_dir(database.dir.path());
+    command.env_clear().env("PATH", programs::path()).current_dir(database.dir.path());
     let settings = [("PORT", "0"), ("METRICS_ADDR", "off"), ("BCRYPT_COST", "4"), ("LIMIT_FREE", "off")];
     command.envs(settings).env("JWT_SECRET", JWT_SECRET).env("DATABASE_URL", &database.url);
     let child = Child::spawn(&mut command, "").greeted();

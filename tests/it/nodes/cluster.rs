@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -11,9 +11,17 @@ use diesel::{Connection, PgConnection};
 use tempfile::TempDir;
 
 use crate::binary::{free_port, signal, within};
+use crate::harness::needs_postgres;
+use crate::programs;
 
 /// PostgreSQL refuses to run as root; as root, these are the users to try.
 const USERS: &[&str] = &["postgres", "nobody"];
+
+/// Whether a test can have a [`Cluster`]. If not, it is left out and must return.
+#[must_use]
+pub fn is_available() -> bool {
+    needs_postgres().is_some() && programs::installed(&["initdb", "postgres"])
+}
 
 /// A throw-away cluster, gone with this.
 pub struct Cluster {
@@ -65,7 +73,7 @@ impl Cluster {
     }
 
     fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(program(name));
+        let mut command = Command::new(programs::find(name).expect("a program of PostgreSQL"));
         command.current_dir(self.dir.path()).stdin(Stdio::null());
         if let Some((user, group)) = self.owner {
             command.uid(user).gid(group);
@@ -148,16 +156,6 @@ pub fn somebody_else() -> Option<(u32, u32)> {
         Some((fields.next()??, fields.next()??))
     };
     Some(USERS.iter().find_map(numbers).expect("a user that is not root"))
-}
-
-/// Debian keeps PostgreSQL's programs out of the path.
-fn program(name: &str) -> PathBuf {
-    let mut folders: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
-        .map_or(Vec::new(), |versions| versions.filter_map(|version| Some(version.ok()?.path().join("bin"))).collect());
-    folders.sort();
-    folders.reverse();
-    let path = folders.iter().map(|folder| folder.join(name)).find(|path| Path::exists(path));
-    path.unwrap_or_else(|| name.into())
 }
 
 fn children_of(parent: u32) -> Vec<u32> {

@@ -11,7 +11,7 @@ use diesel::{Connection, PgConnection};
 use url::Url;
 
 use crate::binary::within;
-use crate::harness::{Database, Gate, postgres};
+use crate::harness::{Database, Gate, needs_postgres};
 
 /// A way to PostgreSQL whose connections can be made to swallow everything; new ones are good again.
 struct Middlebox {
@@ -70,7 +70,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, remembered: impl Fn() -> bool) {
 
 #[test]
 fn the_directory_is_followed_on_when_connections_lead_nowhere() {
-    let Some(base) = postgres() else { return };
+    let Some(base) = needs_postgres() else { return };
     let mut database = Database::in_schema(&base);
     let schema = database.url.rsplit("%3D").next().expect("a schema").to_owned();
     let mut url = Url::parse(&database.url).expect("a URL");

@@ -11,8 +11,8 @@ use gatebird::id::DomainId;
 
 use super::super::{ClientKey, ENDPOINTS, ISSUER, KeyClient, asserting, invalid_client, old_gate, rest_of_form, with};
 use crate::binary::{Child, PROMISED, signal, text, within};
-use crate::harness::{Clock, Database, Gate, Reply, json, postgres};
-use crate::nodes::cluster::Cluster;
+use crate::harness::{Clock, Database, Gate, Reply, json, needs_postgres};
+use crate::nodes::cluster::{self, Cluster};
 
 /// Another node on the same database, that has been up for as long.
 fn old_node(gate: &Gate) -> Gate {
@@ -51,7 +51,7 @@ fn heard_of(client: &KeyClient<'_>, gate: &Gate) {
 
 #[test]
 fn what_was_used_on_one_node_is_refused_on_every_other_within_two_seconds() {
-    if postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     let here = old_gate();
@@ -90,7 +90,7 @@ fn what_was_used_on_one_node_is_refused_on_every_other_within_two_seconds() {
 
 #[test]
 fn a_node_that_starts_knows_what_was_used_before() {
-    if postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     let gate = old_gate();
@@ -137,7 +137,7 @@ fn used_and_ended(child: Child, assertion: &str) {
 
 #[test]
 fn what_was_used_is_told_before_the_process_ends() {
-    if postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     let database = Database::new();
@@ -151,7 +151,7 @@ fn what_was_used_is_told_before_the_process_ends() {
 
 #[test]
 fn a_database_that_hangs_does_not_keep_the_process_from_ending() {
-    if postgres().is_none() {
+    if !cluster::is_available() {
         return;
     }
     let cluster = Cluster::start();
@@ -163,7 +163,7 @@ fn a_database_that_hangs_does_not_keep_the_process_from_ending() {
 /// Rows go when no node's clock can take their assertion for a good one; memory as soon as the node's own does not.
 #[test]
 fn what_has_expired_is_forgotten_everywhere() {
-    if postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     let here = old_gate();
@@ -193,7 +193,7 @@ fn what_has_expired_is_forgotten_everywhere() {
 
 #[test]
 fn what_was_used_while_the_database_was_away_is_told_later() {
-    if postgres().is_none() {
+    if !cluster::is_available() {
         return;
     }
     let mut cluster = Cluster::start();

@@ -11,7 +11,7 @@ use gatebird::id::DomainId;
 
 use super::super::{ISSUER, form, gate};
 use crate::binary::{Child, PROMISED, gatebird, run, within};
-use crate::harness::{Database, Gate, postgres};
+use crate::harness::{Database, Gate, needs_postgres};
 
 /// One connection on which request follows answer as fast as can be.
 struct Line(TcpStream, Vec<u8>);
@@ -101,7 +101,7 @@ fn the_very_next_use_is_refused() {
 
 #[test]
 fn other_nodes_know_within_two_seconds() {
-    if postgres().is_none() {
+    if needs_postgres().is_none() {
         return;
     }
     const THREADS: u64 = 8;
