@@ -123,7 +123,8 @@ impl Db {
     /// Opens and migrates the database for a server. A SQLite file is locked against other servers.
     ///
     /// # Errors
-    /// As [`Db::open`]. 73 if another server uses the file, 65 if its write-ahead log belongs to another file.
+    /// As [`Db::open`]. Exit code 73 if another server uses the file, 65 if its write-ahead log belongs to another
+    /// file.
     pub fn serve(database: &Database) -> std::result::Result<Db, Exit> {
         Db::open_locked(database, Policy::Migrate)
     }
@@ -150,8 +151,8 @@ impl Db {
     /// Opens the database. Creates the SQLite file (0600), its folder (0700) and the tables if they are missing.
     ///
     /// # Errors
-    /// 65 if the database is corrupt or of a newer version, 69 if it does not answer, 73 if the file cannot be created,
-    /// 77 if a privilege is missing, 78 if it must be migrated or cannot be used as it is.
+    /// Exit code 65 if the database is corrupt or of a newer version, 69 if it does not answer, 73 if the file cannot
+    /// be created, 77 if a privilege is missing, 78 if it must be migrated or cannot be used as it is.
     pub fn open(database: &Database) -> std::result::Result<Db, Exit> {
         Db::open_beside(database, Policy::Make)
     }
@@ -159,7 +160,7 @@ impl Db {
     /// Opens an existing database of this version.
     ///
     /// # Errors
-    /// As [`Db::open`]. 69 if there is no database.
+    /// As [`Db::open`]. Exit code 69 if there is no database.
     pub fn open_existing(database: &Database) -> std::result::Result<Db, Exit> {
         match database {
             Database::Sqlite(path) if !exists(path)? => Err(Exit::unavailable(format!(
@@ -211,7 +212,7 @@ impl Db {
     /// Checks that rows can be changed.
     ///
     /// # Errors
-    /// 77 if they are read-only.
+    /// Exit code 77 if they are read-only.
     pub(crate) fn check_rights(&self) -> std::result::Result<(), Exit> {
         let mut conn = connection::establish(&self.database, Access::Write).map_err(refused(&self.database))?;
         rights::check(&mut conn, &self.database)
@@ -459,7 +460,7 @@ fn prepare(database: &Database, policy: Policy) -> std::result::Result<Migrated,
 /// counts. SQLite treats a file of one byte as empty.
 ///
 /// # Errors
-/// 65 if the file is empty but a stored secret beside it shows that there was a database.
+/// Exit code 65 if the file is empty but a stored secret beside it shows that there was a database.
 fn exists(path: &Path) -> std::result::Result<bool, Exit> {
     let secret = Database::secret_file(path);
     match fs::metadata(path) {

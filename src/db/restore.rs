@@ -40,7 +40,8 @@ impl Restoration {
     /// Copies and checks the backup. Reads the names and numbers that the present database has assigned.
     ///
     /// # Errors
-    /// 64 if the backup cannot be read, 65 if it is damaged or of a newer version, 73 if a server uses the database.
+    /// Exit code 64 if the backup cannot be read, 65 if it is damaged or of a newer version, 73 if a server uses the
+    /// database.
     pub fn begin(path: &Path, backup: &Path) -> std::result::Result<Restoration, Exit> {
         let replacement = ReplacementFile::begin(path, backup)?;
         let database = Database::Sqlite(replacement.copy.clone());
@@ -78,7 +79,7 @@ impl Restoration {
     /// Replaces the database by the copy.
     ///
     /// # Errors
-    /// 73 if the copy cannot be moved. The present database is then unchanged.
+    /// Exit code 73 if the copy cannot be moved. The present database is then unchanged.
     pub fn finish(self) -> std::result::Result<(), Exit> {
         // Closing the only connection moves the write-ahead log into the copy.
         drop(self.conn);

@@ -1,4 +1,4 @@
-//! Validity of tokens, and rows of `revocations`: individually revoked tokens, until they expire.
+//! Rows of `revocations`: individually revoked tokens, until they expire. Also the validity of a token by the database.
 
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
@@ -15,21 +15,21 @@ pub struct Revocation {
     pub expires_at: i64,
 }
 
-/// A token, with the generation of its user and domain at which it was issued.
+/// A token, and the generation of its user and domain in which it was issued.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenGeneration {
     /// The token's `jti`.
     pub id: TokenId,
-    /// The user whose data the token opens.
+    /// The user to whom the token's data belongs.
     pub user: UserId,
-    /// The domain that the token was issued to, if it is an access token.
+    /// The domain of an access token; `None` for a user token.
     pub domain: Option<DomainId>,
     /// The token's `gen`.
     pub generation: i64,
 }
 
-/// Returns whether a token is still good: neither the token was revoked, nor its user or domain suspended, deleted or moved to a
-/// later generation. The result stays true until the transaction ends if it holds the lock on the revision.
+/// Returns whether a token is valid: it is not revoked, and its user and domain exist, are not suspended and are in its
+/// generation. A `true` holds until the transaction ends if the transaction holds the lock on the revision.
 pub fn is_current(conn: &mut Conn, token: TokenGeneration) -> QueryResult<bool> {
     let user = users::table.find(token.user).filter(users::ended.eq(false));
     let user = user.select((users::generation, users::suspended)).first::<(i64, bool)>(conn).optional()?;
