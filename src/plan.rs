@@ -1,5 +1,4 @@
-//! Plans, how many requests each allows, and the meter that holds a domain to it. No I/O, and
-//! time is passed in.
+//! Plans, their limits, and the meter that counts a domain's requests against a limit. No I/O; time is an argument.
 
 mod limit;
 #[cfg(test)]
@@ -21,10 +20,10 @@ use utoipa::{PartialSchema, ToSchema};
 
 pub use self::limit::{Left, Limit};
 
-/// What a plan is called, and its settings.
+/// The name of a plan and its settings.
 #[derive(Debug)]
 pub struct Terms {
-    /// As the wire and the database have it.
+    /// As in requests, responses and the database.
     pub name: &'static str,
     /// The setting of the limit, and its default.
     pub limit: (&'static str, &'static str),
@@ -32,13 +31,13 @@ pub struct Terms {
     pub self_service: Option<&'static str>,
 }
 
-/// The plans: a new one is one more row. The first is for every owner, and the last has the highest limit.
-const PLANS: [Terms; 2] = [
+/// The plans. A new plan is one more row. Every owner may choose the first plan; the last one has the highest limit.
+const PLANS: &[Terms] = &[
     Terms { name: "free", limit: ("LIMIT_FREE", "60/m"), self_service: None },
     Terms { name: "premium", limit: ("LIMIT_PREMIUM", "6000/m"), self_service: Some("SELF_SERVICE_PREMIUM") },
 ];
 
-/// A plan, which says how many requests a domain may make: an index into the table of plans. The default is the first one.
+/// A plan, which limits the requests of a domain. It is an index into the table of plans; the default is the first plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Text)]
 pub struct Plan(u8);
@@ -101,12 +100,12 @@ where
     }
 }
 
-/// A plan's limit, and how answers name it.
+/// The limit of a plan and its header value.
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// The limit.
     pub limit: Limit,
-    /// `RateLimit-Policy`; made once, cheap to clone.
+    /// The value of `RateLimit-Policy`.
     pub policy: HeaderValue,
 }
 
@@ -124,7 +123,7 @@ pub struct PlanSettings {
 pub struct Plans(Vec<PlanSettings>);
 
 impl Plans {
-    /// Reads the settings of every plan, also after one that cannot be read: all mistakes are reported together.
+    /// Reads the settings of every plan, even after an invalid one, so that all errors are reported together.
     pub fn read(read: impl FnMut(&'static Terms) -> Option<(Option<Limit>, bool)>) -> Option<Plans> {
         let values: Vec<_> = PLANS.iter().map(read).collect();
         let rule = |limit: Limit| Rule { limit, policy: limit.policy() };
@@ -144,14 +143,13 @@ impl Plans {
     }
 }
 
-/// A domain's use of its limit in one atomic word (see [`Limit::take`]), and until when its last token is good.
+/// The state of a domain's limit in one atomic word (see [`Limit::take`]), and the expiry of its last token.
 ///
-/// Why not a limiter crate: the limit belongs to the plan and is passed in with the time, so a
-/// changed plan holds at once and a million meters cost sixteen bytes each.
+/// Why not a limiter crate: the limit is an argument, so a changed plan takes effect at once, and a meter has 16 bytes.
 #[derive(Debug, Default)]
 pub struct Meter {
     full_at: AtomicU64,
-    /// The `exp` of the token issued last, and below it the end of its generation: a token that was ended since is not good.
+    /// The `exp` of the last token, and in the low bits its generation. If they differ from the domain's, the token was revoked.
     last_token_until: AtomicU64,
 }
 
@@ -159,20 +157,20 @@ pub struct Meter {
 const GENERATION: u32 = 24;
 
 impl Meter {
-    /// A meter that is full again at that time, as [`Meter::full_at`] told it.
+    /// A meter with the state that [`Meter::full_at`] returned.
     pub fn with(full_at: u64) -> Meter {
         Meter { full_at: full_at.into(), ..Meter::default() }
     }
 
-    /// When nothing is used any more, in nanoseconds of the clock that requests were taken by; 0 if nothing was ever used.
+    /// When the whole limit is available again, in nanoseconds of the clock of [`Meter::spend`]; 0 if nothing was ever spent.
     pub fn full_at(&self) -> u64 {
         self.full_at.load(Ordering::Relaxed)
     }
 
-    /// Takes one request at `now` (nanoseconds of any steady clock) and says what is left.
+    /// Spends one request at `now` (nanoseconds of a steady clock) and returns what is left.
     ///
     /// # Errors
-    /// How long until one fits.
+    /// The time until the limit allows a request.
     pub fn spend(&self, limit: Limit, now: u64) -> Result<Left, Duration> {
         let mut full_at = self.full_at.load(Ordering::Relaxed);
         loop {
@@ -184,7 +182,7 @@ impl Meter {
         }
     }
 
-    /// What is left now.
+    /// What is left at `now`.
     pub fn left(&self, limit: Limit, now: u64) -> Left {
         limit.left(self.full_at.load(Ordering::Relaxed), now)
     }
@@ -197,15 +195,15 @@ impl Meter {
         lives(before, generation, now).is_some_and(|left| left > life / 2)
     }
 
-    /// How many seconds the last token that this node issued is still good, if it is of that generation.
+    /// For how many seconds the last token that this node issued is still valid. `None` if its generation differs.
     pub fn last_token_lives(&self, generation: i64, now: i64) -> Option<i64> {
         lives(self.last_token_until.load(Ordering::Relaxed), generation, now)
     }
 
-    /// A token with that `exp` was revoked: if it may be the last one, that is good no more.
+    /// Records that a token with that `exp` was revoked, which may be the last one.
     pub fn revoked(&self, generation: i64, until: i64) {
         let token = last_token(generation, until);
-        // Another one that was issued meanwhile stays.
+        // A token that was issued meanwhile stays.
         self.last_token_until.compare_exchange(token, 0, Ordering::Relaxed, Ordering::Relaxed).ok();
     }
 }

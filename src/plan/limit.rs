@@ -1,4 +1,4 @@
-//! A limit, and the arithmetic by which meters are held to one.
+//! A limit and its arithmetic.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use actix_web::http::header::HeaderValue;
 
-/// So many requests per period, written `60/m`.
+/// A number of requests per period, written `60/m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
     pub(super) requests: NonZeroU64,
     period: Duration,
 }
 
-/// The most requests that a limit may have.
-const MOST: u64 = 1_000_000;
+/// The largest number of requests in a limit.
+const MAX_REQUESTS: u64 = 1_000_000;
 
 impl Limit {
-    /// So many requests per minute.
+    /// A limit of `requests` per minute.
     ///
     /// # Panics
     /// When `requests` is 0.
@@ -46,14 +46,14 @@ impl Limit {
             _ => return None,
         };
         let requests: NonZeroU64 = requests.parse().ok()?;
-        (requests.get() <= MOST).then_some(Limit { requests, period: Duration::from_secs(period) })
+        (requests.get() <= MAX_REQUESTS).then_some(Limit { requests, period: Duration::from_secs(period) })
     }
 
-    /// So many times as many requests, but no more than a limit may have.
+    /// The limit with `factor` times as many requests, capped at the largest number.
     #[must_use]
     pub fn times(self, factor: NonZeroU64) -> Limit {
         let requests = self.requests.saturating_mul(factor);
-        Limit { requests: requests.min(NonZeroU64::new(MOST).expect("not 0")), ..self }
+        Limit { requests: requests.min(NonZeroU64::new(MAX_REQUESTS).expect("not 0")), ..self }
     }
 
     /// `RateLimit-Policy` of a plan with this limit (draft-ietf-httpapi-ratelimit-headers-11).
@@ -62,36 +62,33 @@ impl Limit {
         HeaderValue::try_from(policy).expect("digits and ASCII")
     }
 
-    /// Nanoseconds after which one request more fits.
+    /// Nanoseconds in which the limit regains one request.
     fn interval(self) -> u64 {
         self.period.as_nanos() as u64 / self.requests
     }
 
-    /// The generic cell rate algorithm. A meter's word is the time at which nothing is used any more; this gives the word
-    /// after one request at `now`, or how long until one fits.
+    /// The generic cell rate algorithm. The state `full_at` is the time at which the whole limit is available again. Returns
+    /// the state after one request at `now`. All times are nanoseconds of one steady clock.
     ///
-    /// A whole period's worth may come at once and then refills evenly, so that no span of one period sees more than twice
-    /// the limit. All times are nanoseconds of one steady clock.
+    /// The requests of a whole period may come at once. The limit then refills evenly, so no span of one period sees more
+    /// than twice the limit.
     ///
     /// # Errors
-    /// How long until one request fits.
+    /// The time until the limit allows a request.
     pub fn take(self, full_at: u64, now: u64) -> Result<u64, Duration> {
         let interval = self.interval();
         let next = full_at.max(now) + interval;
-        // Not the period: where it cannot be divided evenly, more than the limit would fit into it.
+        // Not the period: if it is no multiple of the interval, more requests than the limit would fit into it.
         let latest = now + interval * self.requests.get();
-        match next <= latest {
-            true => Ok(next),
-            false => Err(Duration::from_nanos(next - latest)),
-        }
+        if next <= latest { Ok(next) } else { Err(Duration::from_nanos(next - latest)) }
     }
 
-    /// The word as if one request had not been.
+    /// The state without one of its requests.
     pub fn give_back(self, full_at: u64) -> u64 {
         full_at.saturating_sub(self.interval())
     }
 
-    /// What a meter with that word has left.
+    /// What a meter with that state has left.
     pub fn left(self, full_at: u64, now: u64) -> Left {
         let used = full_at.saturating_sub(now);
         let free = (self.interval() * self.requests.get()).saturating_sub(used);
@@ -102,9 +99,9 @@ impl Limit {
 /// What is left of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Left {
-    /// So many requests would pass now.
+    /// How many requests are allowed now.
     pub requests: u64,
-    /// After this time nothing is used any more.
+    /// The time until the whole limit is available again.
     pub full_in: Duration,
 }
 
