@@ -117,7 +117,7 @@ fn session(status: StatusCode, message: Message, locale: Locale, app: &App, tena
     request_body = SignupBody,
     responses(
         (status = 201, description = "The account and a user token", body = Session),
-        (status = 403, description = "Sign-up is closed (`signup_closed`), or the server has as many accounts as is allowed (`quota`)", body = crate::error::ErrorBody),
+        (status = 403, description = "Sign-up is closed (`signup_closed`), or the server has the maximum number of accounts (`quota`)", body = crate::error::ErrorBody),
         (status = 409, description = "The username is taken", body = crate::error::ErrorBody),
         (status = 429, description = "Too many sign-ups from the network", body = crate::error::ErrorBody),
     ),

@@ -54,7 +54,7 @@ impl Event {
     get, path = "", tag = "accounts",
     operation_id = "listAudit",
     params(PageQuery),
-    responses((status = 200, description = "What was done, the newest first", body = super::List<Event>)),
+    responses((status = 200, description = "The events, newest first", body = super::List<Event>)),
 )]
 pub(crate) async fn list(
     token: UserToken,

@@ -146,7 +146,7 @@ impl From<DomainRow> for DomainView {
     responses(
         (status = 201, description = "The domain with its client secret", body = super::Answer<DomainView>),
         (status = 403, description = "The plan is granted by the operator only, or the user or the server has as many domains as is allowed; or the token is of the wrong kind", body = crate::error::ErrorBody),
-        (status = 409, description = "The user has this host already, or somebody else has proven it", body = crate::error::ErrorBody),
+        (status = 409, description = "The user already has this host, or another user verified it", body = crate::error::ErrorBody),
     ),
 )]
 pub(crate) async fn register(
@@ -206,7 +206,7 @@ pub(crate) async fn show(own: OwnDomain, app: web::Data<App>, locale: Locale) ->
     request_body = DomainChange,
     responses(
         (status = 200, description = "The changed domain", body = super::Answer<DomainView>),
-        (status = 403, description = "The plan is granted by the operator only; or the token is of the wrong kind", body = crate::error::ErrorBody),
+        (status = 403, description = "Only the operator assigns the plan; or the token is of the wrong kind", body = crate::error::ErrorBody),
     ),
 )]
 pub(crate) async fn change(
@@ -239,7 +239,7 @@ fn check_precondition(domain: &DomainRow, if_match: &IfMatch) -> Result<()> {
     params(("id" = inline(DomainId), Path, description = "The domain's public id"), IfMatch),
     responses(
         (status = 200, description = "Deleted", body = super::Done),
-        (status = 403, description = "The operator suspended it (`suspended`); or the token is of the wrong kind", body = crate::error::ErrorBody),
+        (status = 403, description = "The operator suspended the domain (`suspended`); or the token is of the wrong kind", body = crate::error::ErrorBody),
     ),
 )]
 pub(crate) async fn remove(

@@ -80,7 +80,7 @@ struct Inactive {
     post, path = "", tag = "token",
     operation_id = "introspectToken",
     request_body(content = TokenHint, content_type = "application/x-www-form-urlencoded"),
-    responses((status = 200, description = "What the token says, or that it is not active", body = Introspection)),
+    responses((status = 200, description = "The state of the token", body = Introspection)),
 )]
 pub(crate) async fn introspect(client: FormClient, app: web::Data<App>) -> Result<HttpResponse> {
     let token = active_token(&client, &app, app.now())?.filter(|token| is_own(&client, token));
@@ -115,8 +115,8 @@ pub(crate) async fn introspect(client: FormClient, app: web::Data<App>) -> Resul
     operation_id = "revokeToken",
     request_body(content = TokenHint, content_type = "application/x-www-form-urlencoded"),
     responses(
-        (status = 200, description = "The token is revoked, or it was none", body = super::Done),
-        (status = 400, description = "Malformed input, or the live token of somebody else", body = crate::error::ErrorBody),
+        (status = 200, description = "The token is revoked, or it was not active", body = super::Done),
+        (status = 400, description = "Malformed input, or an active token of another client", body = crate::error::ErrorBody),
     ),
 )]
 pub(crate) async fn revoke(client: FormClient, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {

@@ -137,7 +137,7 @@ pub(crate) async fn by_hashtag(
     request_body = PostBody,
     responses(
         (status = 201, description = "The post", body = super::Answer<PostView>),
-        (status = 403, description = "The user has as many posts as is allowed (`quota`); or the token lacks the scope", body = crate::error::ErrorBody),
+        (status = 403, description = "The user has the maximum number of posts (`quota`); or the token lacks the scope", body = crate::error::ErrorBody),
     ),
 )]
 pub(crate) async fn create(

@@ -91,7 +91,7 @@ impl SecretView {
     request_body = Rotation,
     responses(
         (status = 201, description = "The new secret", body = super::Answer<SecretView>),
-        (status = 403, description = "Too many secrets work at once", body = crate::error::ErrorBody),
+        (status = 403, description = "The domain has too many valid secrets", body = crate::error::ErrorBody),
     ),
 )]
 pub(crate) async fn rotate(

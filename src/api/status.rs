@@ -34,7 +34,7 @@ const STALE_AGE: u64 = 5;
 #[utoipa::path(
     get, path = "", tag = "operations",
     operation_id = "healthz",
-    responses((status = 200, description = "It is", body = super::Done)),
+    responses((status = 200, description = "The process is up", body = super::Done)),
 )]
 pub(crate) async fn healthz(locale: Locale) -> HttpResponse {
     message_response(Message::Ok, locale)
@@ -45,8 +45,8 @@ pub(crate) async fn healthz(locale: Locale) -> HttpResponse {
     get, path = "", tag = "operations",
     operation_id = "readyz",
     responses(
-        (status = 200, description = "It may", body = super::Answer<Readiness>),
-        (status = 503, description = "It is about to end, or has lost its database", body = super::Answer<Readiness>),
+        (status = 200, description = "The process can take traffic", body = super::Answer<Readiness>),
+        (status = 503, description = "The process is shutting down, or has lost its database", body = super::Answer<Readiness>),
     ),
 )]
 pub(crate) async fn readyz(app: web::Data<App>, locale: Locale) -> HttpResponse {

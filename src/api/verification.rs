@@ -143,8 +143,8 @@ pub(crate) async fn show(own: OwnDomain, app: web::Data<App>, locale: Locale) ->
     operation_id = "verifyDomain",
     params(("id" = inline(DomainId), Path, description = "The domain's public id")),
     responses(
-        (status = 200, description = "Proven", body = super::Answer<Verification>),
-        (status = 409, description = "Not found, with what was looked for and what was found in `payload`; or, with the reason `taken`, somebody else has proven the host", body = crate::error::ErrorBody),
+        (status = 200, description = "Verified", body = super::Answer<Verification>),
+        (status = 409, description = "The challenge was not found, with the checks in `payload`; or, with the reason `taken`, another user verified the host", body = crate::error::ErrorBody),
     ),
 )]
 pub(crate) async fn prove(own: OwnDomain, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {

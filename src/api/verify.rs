@@ -147,7 +147,7 @@ fn stated_by_caller() -> Error {
     operation_id = "verifyToken",
     params(Requirements),
     responses(
-        (status = 200, description = "Go on; the identity is in the headers"),
+        (status = 200, description = "The token is valid; the headers state the identity"),
         (status = 401, description = "No token, or one that is not valid, revoked or expired", body = crate::error::ErrorBody),
         (
             status = 403,
