@@ -9,7 +9,7 @@ use diesel::{QueryDsl, RunQueryDsl};
 use gatebird::db::schema::{revocations, secrets, signing_keys, tombstones, usage, used_assertions};
 
 use crate::binary::{Child, gatebird, run};
-use crate::harness::{Database, Domain, Gate, json, needs_postgres, parts};
+use crate::harness::{Database, Domain, Gate, json, needs_postgres, parts, postgres};
 use crate::logged;
 use crate::oauth::revocation::{is_revoked, works};
 use crate::programs;
