@@ -339,7 +339,9 @@ fn clock_jump__is_logged() {
         maintain(&gate);
         if postgres().is_some() {
             // The clock of the database is right, and the node uses it instead.
-            assert!(logged::count("ERROR the clock of this node is wrong; this node uses the clock of the database") > 0);
+            assert!(
+                logged::count("ERROR the clock of this node is wrong; this node uses the clock of the database") > 0
+            );
             gate.clock.set_wrong(0);
             maintain(&gate);
             assert!(logged::count("INFO the clock of this node is right again") > 0);
