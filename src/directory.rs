@@ -131,7 +131,7 @@ impl Registered {
     }
 }
 
-/// A domain and its owner, neither of which is suspended.
+/// A domain that is not suspended, and its owner, who is not suspended either.
 #[derive(Clone, Debug)]
 pub struct ActiveClient {
     pub domain: Arc<Domain>,

@@ -14,9 +14,10 @@ use crate::error::{Error, Result};
 use crate::id::{DomainId, SecretId, UserId};
 use crate::locale::Message;
 use crate::secret::ClientSecret;
+use crate::usage::DAY;
 
 /// The longest time in seconds for which earlier secrets may go on.
-const MAX_GRACE: i64 = 30 * 86_400;
+const MAX_GRACE: i64 = 30 * DAY;
 /// A grace in seconds that may end before this node reads the database again.
 const SHORT_GRACE: i64 = 60;
 /// Secrets of a domain that may work at the same time.

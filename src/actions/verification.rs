@@ -16,9 +16,10 @@ use crate::host::Host;
 use crate::id::UserId;
 use crate::locale::Message;
 use crate::proof::{Challenge, Check, Method, verified_by};
+use crate::usage::DAY;
 
 /// Seconds for which a challenge is good.
-const CHALLENGE_LIFE: i64 = 7 * 86_400;
+const CHALLENGE_LIFE: i64 = 7 * DAY;
 
 /// The challenge that must be found on a host.
 #[derive(Clone, Debug)]
@@ -70,7 +71,7 @@ pub(crate) async fn state(app: &App, own: OwnDomain) -> Result<(DomainRow, Optio
 pub(crate) struct Verified {
     /// The domain as it is now.
     pub(crate) domain: DomainRow,
-    /// The challenge that was looked for.
+    /// The challenge that the server checked for.
     pub(crate) wanted: HostChallenge,
     /// Where the server looked, and what it found.
     pub(crate) checks: Vec<Check>,

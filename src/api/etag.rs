@@ -43,7 +43,7 @@ pub(super) fn with_etag(
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 pub(crate) struct IfMatch {
-    /// One or more `ETag` values, one of which the current version must have, or `*` for any version.
+    /// `ETag` values, or `*` for any version. The current version must have one of the values.
     #[param(rename = "If-Match", value_type = Option<String>, nullable = false)]
     tags: Option<Vec<String>>,
 }

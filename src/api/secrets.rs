@@ -16,9 +16,10 @@ use crate::gate::body::Json;
 use crate::id::{DomainId, SecretId};
 use crate::locale::{Locale, Message};
 use crate::token::present;
+use crate::usage::DAY;
 
 /// Seconds for which earlier secrets work after a rotation, unless the owner says otherwise.
-const DEFAULT_GRACE: i64 = 86_400;
+const DEFAULT_GRACE: i64 = DAY;
 
 /// Options of a rotation.
 #[derive(Deserialize, ToSchema)]

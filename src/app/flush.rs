@@ -80,9 +80,7 @@ impl App {
                 self.usage.put_back(taken);
                 return Err(error);
             }
-            // Connection pools are not fair. Without a pause, this thread would take the writer again before waiting
-            // requests.
-            std::thread::sleep(began.elapsed() / 4);
+            self.let_requests_write(began.elapsed());
         }
         Ok(())
     }

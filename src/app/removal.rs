@@ -67,11 +67,17 @@ impl App {
             }
             let took = began.elapsed();
             rows = next_batch(rows, took);
-            // Connection pools are not fair. Without a pause, this thread would take the writer again before waiting
-            // requests.
-            std::thread::sleep(took / 4);
+            self.let_requests_write(took);
         }
         Ok(())
+    }
+
+    /// Pauses after a transaction that took that long. Connection pools are not fair: without a pause, this thread would take
+    /// the writer again before waiting requests. At shutdown, no request waits.
+    pub(super) fn let_requests_write(&self, took: Duration) {
+        if !self.is_draining() {
+            std::thread::sleep(took / 4);
+        }
     }
 }
 

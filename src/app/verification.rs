@@ -17,6 +17,7 @@ use crate::host::Host;
 use crate::id::UserId;
 use crate::proof::{Challenge, Check, Outcome, Verifier, verified_by};
 use crate::shares::{Budget, Holder, Network, ReservedShare, Share};
+use crate::usage::DAY;
 use actix_web::web;
 use serde_json::json;
 
@@ -30,7 +31,6 @@ const RESERVED_VERIFICATIONS: usize = 8;
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many other registrations of a verified host one transaction of a request supersedes.
 pub(crate) const SUPERSEDE_BATCH: i64 = 25;
-const DAY: i64 = 86_400;
 /// Seconds for which the challenge may be missing before the host counts as unverified.
 const GRACE_PERIOD: i64 = 7 * DAY;
 /// Rechecks that run at once.

@@ -108,7 +108,7 @@ const SQLITE: &[&str] = &[
     "PRAGMA wal_autocheckpoint = 0",
     "PRAGMA foreign_keys = ON",
 ];
-/// A slow database must not hold a request or a lock for longer than its client is told to wait.
+/// A request must end within the time that its client is told to wait, and so must a lock, even when the database is slow.
 const POSTGRES: &[&str] = &["SET statement_timeout = '1200ms'", "SET idle_in_transaction_session_timeout = '5s'"];
 
 /// By default libpq waits forever, even for a server that vanished. Two seconds is the minimum for `connect_timeout`.

@@ -1,4 +1,4 @@
-//! Rows of `secrets`: digests of client secrets, of which a domain may have several.
+//! Rows of `secrets`: digests of client secrets. A domain may have several secrets.
 
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;

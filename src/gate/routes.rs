@@ -223,7 +223,7 @@ impl Route {
 
 impl Limit {
     fn of_method(method: &Method) -> Limit {
-        // Whoever steals a user token cannot use up what the user needs to delete things.
+        // A thief with a user token must not be able to use up the limit that the user needs for deletions.
         if method.is_safe() || method == Method::DELETE { Limit::Plan } else { Limit::Changes }
     }
 
