@@ -10,8 +10,6 @@
 //! before it answers, and because every node reads the changes of the others twice a second (see
 //! [`crate::db::revision`]).
 
-#![allow(missing_docs, reason = "an internal module: most fields say all by their names")]
-
 mod hosts;
 mod sync;
 
@@ -65,6 +63,7 @@ pub struct Domain {
     owner: Arc<Slot<Tenant>>,
     /// Stored inline if it is short, as most hosts are.
     pub host: CompactString,
+    /// The plan, which sets the limit.
     pub plan: Plan,
     /// The requests that the domain has used of its limit. Kept when the domain changes.
     pub meter: Arc<Meter>,
@@ -119,6 +118,7 @@ impl Domain {
 /// A domain with its owner. Either may be suspended.
 #[derive(Clone, Debug)]
 pub struct Registered {
+    /// The domain.
     pub domain: Arc<Domain>,
     tenant: Arc<Tenant>,
 }
@@ -134,6 +134,7 @@ impl Registered {
 /// A domain that is not suspended, and its owner, who is not suspended either.
 #[derive(Clone, Debug)]
 pub struct ActiveClient {
+    /// The domain.
     pub domain: Arc<Domain>,
     /// The owner.
     pub tenant: Arc<Tenant>,
@@ -150,7 +151,9 @@ impl ActiveClient {
 /// A secret that was found, valid or expired, with its domain.
 #[derive(Debug)]
 pub struct ResolvedSecret {
+    /// The domain of the secret, and its owner.
     pub client: Registered,
+    /// The number of the secret.
     pub secret: SecretId,
     /// When the secret expires or expired, in Unix seconds; `None` if it does not expire.
     pub expires_at: Option<i64>,
@@ -231,6 +234,7 @@ impl ApplyState<'_> {
     }
 }
 
+/// Users, domains, secrets, keys and revocations in memory.
 #[derive(Debug)]
 pub struct Directory {
     tenants: HashMap<i64, Arc<Slot<Tenant>>>,
@@ -275,6 +279,7 @@ impl Directory {
         }
     }
 
+    /// Returns the current keyring.
     pub fn keyring(&self) -> arc_swap::Guard<Arc<Keyring>> {
         self.keyring.load()
     }
@@ -284,6 +289,7 @@ impl Directory {
         self.revoked.pin().contains_key(token)
     }
 
+    /// Returns the number of revoked tokens in memory.
     pub fn revoked_count(&self) -> usize {
         self.revoked.len()
     }
@@ -311,6 +317,7 @@ impl Directory {
         Some(ResolvedSecret { client: registered(&secret.domain)?, secret: secret.id, expires_at })
     }
 
+    /// Finds a domain by its id, also if it is suspended.
     pub fn registered(&self, id: &DomainId) -> Option<Registered> {
         registered(self.domains.pin().get(id)?)
     }
@@ -352,6 +359,7 @@ impl Directory {
         self.started.elapsed().saturating_sub(fresh_at)
     }
 
+    /// Returns the number of users.
     pub fn user_count(&self) -> usize {
         self.tenants.len()
     }

@@ -19,6 +19,7 @@ use crate::id::{DomainId, UserId};
 /// Who made a change, and from where.
 #[derive(Clone, Copy, Debug)]
 pub struct Actor {
+    /// The party.
     pub who: Who,
     /// Network address of the request; `None` for the command line and the server.
     pub address: Option<IpAddr>,
@@ -36,10 +37,12 @@ impl Actor {
     }
 }
 
+/// A party that changes something.
 #[derive(Clone, Copy, Debug)]
 pub enum Who {
     /// A client without an account, which signs up or tries to sign in.
     Anyone,
+    /// A user, by a user token.
     User(UserId),
     /// A domain, which authenticates as an OAuth client.
     Client(DomainId),
@@ -67,6 +70,7 @@ impl fmt::Display for Who {
 pub struct Entry {
     /// Unix seconds.
     pub at: i64,
+    /// The party that made the change.
     pub actor: Actor,
     /// The user who may see the row.
     pub tenant: Option<UserId>,
@@ -109,6 +113,7 @@ impl<T> Audited<T> {
         Audited { value, entries: Vec::new() }
     }
 
+    /// Replaces the value, and keeps the rows.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Audited<U> {
         Audited { value: change(self.value), entries: self.entries }
     }
@@ -128,6 +133,7 @@ impl<T> Audited<T> {
     }
 }
 
+/// A row of the audit log as it is stored.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = audit)]
 pub struct AuditRow {
@@ -137,6 +143,7 @@ pub struct AuditRow {
     pub at: i64,
     /// See [`Who`].
     pub actor: String,
+    /// The network address of the request, as text.
     pub address: Option<String>,
     /// See [`Entry::tenant`].
     pub tenant: Option<i64>,

@@ -1,4 +1,5 @@
 //! A connection to either database: opening, settings, transactions and checks at the start.
+#![allow(missing_docs, reason = "the derived MultiConnection has items without")]
 
 use std::fmt;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use crate::id::{DomainId, UserId};
 use crate::plan::Plan;
 use crate::token::client_keys::ClientKeys;
 
+/// A stored domain.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = domains)]
 pub struct DomainRow {
@@ -18,6 +19,7 @@ pub struct DomainRow {
     pub user_id: UserId,
     /// As [`Host`] writes it.
     pub host: String,
+    /// The plan, which sets the limit.
     pub plan: Plan,
     /// Rises with each change that revokes the domain's tokens, such as a suspension.
     pub generation: i64,
@@ -40,9 +42,12 @@ pub struct DomainRow {
     pub dormant: bool,
 }
 
+/// A domain to insert.
 #[derive(Debug)]
 pub struct NewDomain {
+    /// The parsed host.
     pub host: Host,
+    /// The plan, which sets the limit.
     pub plan: Plan,
     /// See [`DomainRow::scopes`].
     pub scopes: Option<String>,

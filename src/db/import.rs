@@ -28,10 +28,13 @@ pub struct ImportedDomain {
     pub id: DomainId,
     /// The owner.
     pub user_id: UserId,
+    /// The parsed host.
     pub host: Host,
+    /// The plan, which sets the limit.
     pub plan: Plan,
     /// Unix seconds.
     pub created_at: i64,
+    /// The client secret. The database stores only its digest.
     pub secret: ClientSecret,
 }
 

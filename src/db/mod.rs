@@ -6,8 +6,6 @@
 //! SQLite has one writer, so it gets two pools: writers queue in order for the one writing connection instead of
 //! failing with `SQLITE_BUSY`, and readers never wait for them (WAL).
 
-#![allow(missing_docs, reason = "rows and queries of an internal module: most fields say all by their names")]
-
 pub mod audit;
 mod batch;
 pub mod connection;

@@ -8,11 +8,13 @@ use super::{Conn, Page, columns};
 use crate::hashtag::Hashtag;
 use crate::id::{PostId, UserId};
 
+/// A stored post.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = posts)]
 pub struct Post {
     /// Rises from post to post.
     pub id: PostId,
+    /// The text.
     pub content: String,
     /// URL of a picture.
     pub img: Option<String>,
@@ -24,6 +26,7 @@ pub struct Post {
 
 /// The part of a post that its author writes.
 pub struct Content {
+    /// The text.
     pub text: String,
     /// URL of a picture.
     pub img: Option<String>,

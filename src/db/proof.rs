@@ -22,6 +22,7 @@ pub struct Challenge {
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = proofs)]
 pub struct Proof {
+    /// The verified domain.
     pub domain_id: DomainId,
     /// The published value, which must stay there.
     pub token: String,

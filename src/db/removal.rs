@@ -10,6 +10,7 @@ use crate::id::{DomainId, UserId};
 /// A deleted account whose rows are not yet removed.
 #[derive(Clone, Copy, Debug, Queryable)]
 pub struct Removal {
+    /// The deleted account.
     pub user_id: UserId,
     /// When the account was deleted, in Unix seconds.
     pub ended_at: i64,

@@ -20,6 +20,7 @@ use super::{
 use crate::id::{DomainId, Stamp, UserId};
 use crate::secret::SecretDigest;
 
+/// A change of a table of the directory.
 pub enum Change {
     /// A new or changed user.
     User(Tenant),
@@ -41,9 +42,13 @@ pub enum Change {
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = tombstones)]
 pub struct Tombstone {
+    /// A deleted user.
     pub user_id: Option<UserId>,
+    /// A deleted domain.
     pub domain_id: Option<DomainId>,
+    /// The digest of a deleted secret.
     pub secret_digest: Option<SecretDigest>,
+    /// The id of a deleted signing key.
     pub kid: Option<String>,
 }
 
@@ -52,13 +57,16 @@ pub struct Tombstone {
 pub enum TableGroup {
     /// All tables except that of domains.
     AllButDomains,
+    /// The table of domains.
     Domains,
+    /// All tables.
     All,
 }
 
 /// A revision with its random stamp. If a change was lost and another one got its revision, the stamps differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Queryable)]
 pub struct Stamped {
+    /// The number of the revision.
     pub revision: i64,
     stamp: i64,
 }
@@ -99,6 +107,7 @@ pub struct Counter {
     pub stamped: Stamped,
 }
 
+/// Reads the counter of revisions with its epoch.
 pub fn counter(conn: &mut Conn) -> QueryResult<Counter> {
     let columns = (revision::value, revision::forgotten, revision::epoch);
     let (value, forgotten, epoch) = revision::table.select(columns).first(conn)?;

@@ -7,9 +7,11 @@ use super::schema::{domains, revocations, users};
 use super::{Conn, batch};
 use crate::id::{DomainId, TokenId, UserId};
 
+/// A revoked token.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = revocations)]
 pub struct Revocation {
+    /// The token's `jti`.
     pub jti: TokenId,
     /// The token's `exp`.
     pub expires_at: i64,

@@ -13,8 +13,11 @@ use crate::secret::{ClientSecret, SecretDigest};
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = secrets)]
 pub struct SecretRow {
+    /// The number of the secret.
     pub id: SecretId,
+    /// The domain of the secret.
     pub domain_id: DomainId,
+    /// The digest by which the secret is found.
     pub digest: SecretDigest,
     /// Unix seconds; `None` if the secret does not expire.
     pub expires_at: Option<i64>,
@@ -26,6 +29,7 @@ pub struct SecretRow {
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = secrets)]
 pub struct SecretDetails {
+    /// The number of the secret.
     pub id: SecretId,
     /// The last four characters of the secret.
     pub hint: String,

@@ -13,6 +13,7 @@ use crate::token::keyring::KeyTimes;
 pub struct SigningKey {
     /// The RFC 7638 thumbprint.
     pub kid: String,
+    /// The algorithm of the key.
     pub algorithm: Algorithm,
     /// The private key. See [`crate::token::seal`].
     pub sealed: Vec<u8>,
@@ -25,6 +26,7 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
+    /// Returns when the key signs.
     pub fn times(&self) -> KeyTimes {
         KeyTimes { signs_from: self.signs_from, signs_until: self.signs_until }
     }
@@ -35,6 +37,7 @@ pub fn list(conn: &mut Conn) -> QueryResult<Vec<SigningKey>> {
     signing_keys::table.order((signing_keys::signs_from, signing_keys::kid)).select(SigningKey::as_select()).load(conn)
 }
 
+/// Inserts a key.
 pub fn insert(conn: &mut Conn, key: &SigningKey) -> QueryResult<()> {
     diesel::insert_into(signing_keys::table).values(key).execute(conn).map(drop)
 }
@@ -49,6 +52,7 @@ pub fn set_sealed(conn: &mut Conn, kid: &str, sealed: &[u8]) -> QueryResult<()> 
     diesel::update(signing_keys::table.find(kid)).set(signing_keys::sealed.eq(sealed)).execute(conn).map(drop)
 }
 
+/// Sets the time from which a key signs, in Unix seconds.
 pub fn set_signs_from(conn: &mut Conn, kid: &str, signs_from: i64) -> QueryResult<()> {
     diesel::update(signing_keys::table.find(kid)).set(signing_keys::signs_from.eq(signs_from)).execute(conn).map(drop)
 }

@@ -71,6 +71,7 @@ pub struct DailyCount {
     pub day: i64,
     /// See [`crate::usage::Kind`].
     pub kind: String,
+    /// The count of the day.
     pub count: i64,
 }
 
@@ -85,12 +86,15 @@ pub fn list(conn: &mut Conn, tenant: UserId, domain: DomainId, since: i64) -> Re
 /// A domain with a count of one kind on one day, for the operator.
 #[derive(Clone, Debug, Queryable)]
 pub struct DomainUsage {
+    /// The domain's id.
     pub domain: DomainId,
+    /// The domain's host.
     pub host: String,
     /// The owner's name.
     pub username: String,
     /// Days since 1970-01-01.
     pub day: i64,
+    /// The count of the day.
     pub count: i64,
 }
 

@@ -8,6 +8,7 @@ use super::{Conn, batch};
 use crate::id::UserId;
 use crate::token::replay::Fingerprint;
 
+/// A client assertion that was used.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = used_assertions)]
 pub struct UsedAssertion {

@@ -19,6 +19,7 @@ use crate::name::Name;
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = users)]
 pub struct Tenant {
+    /// The user's number.
     pub id: UserId,
     /// With the letter case that the user chose.
     #[diesel(deserialize_as = String)]
@@ -38,6 +39,7 @@ pub struct Tenant {
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = users)]
 pub struct UserRow {
+    /// The part of the account that the directory keeps.
     #[diesel(embed)]
     pub tenant: Tenant,
     /// See [`crate::password`].
@@ -46,6 +48,7 @@ pub struct UserRow {
     pub created_at: i64,
 }
 
+/// An account to insert.
 #[derive(Insertable)]
 #[diesel(table_name = users)]
 pub struct NewUser {

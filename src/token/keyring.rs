@@ -204,9 +204,12 @@ fn verifies_until(end: i64, max_lifetime: i64) -> i64 {
     end + max_lifetime + 12 * MAX_SKEW
 }
 
+/// A key that the database stores.
 #[derive(Clone, Debug)]
 pub struct StoredKey {
+    /// The key.
     pub key: Arc<Key>,
+    /// The times of the key.
     pub times: KeyTimes,
 }
 

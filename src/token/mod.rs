@@ -4,8 +4,6 @@
 //! in it, `crit`, any `typ`), and it reports an expired token before it has checked the rest. This module checks the
 //! parts in the order of their cost and uses the library for signatures only.
 
-#![allow(missing_docs, reason = "an internal module: most fields say all by their names")]
-
 pub mod assertion;
 mod cache;
 pub mod client_keys;
@@ -134,10 +132,13 @@ pub fn issue(keyring: &Keyring, kind: Kind, claims: &Claims<'_>) -> String {
 /// owner, revocation and, last, `exp`.
 #[derive(Debug)]
 pub struct VerifiedToken {
+    /// The kind of the token.
     pub kind: Kind,
+    /// The domain or user that the token was issued to.
     pub subject: Subject,
     /// The `jti`.
     pub id: TokenId,
+    /// The claims.
     pub claims: Claims<'static>,
     /// Unix seconds from which the key no longer verifies.
     key_until: i64,
@@ -146,6 +147,7 @@ pub struct VerifiedToken {
 /// The owner of a token.
 #[derive(Clone, Copy, Debug)]
 pub enum Subject {
+    /// A domain.
     Domain(DomainId),
     /// A user's number.
     User(i64),

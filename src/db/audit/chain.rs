@@ -111,6 +111,7 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
 /// The first row that differs from what was written.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Broken {
+    /// The number of the row.
     pub id: i64,
     /// Continues the sentence "row 17: it ...".
     pub problem: &'static str,
