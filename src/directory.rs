@@ -70,7 +70,7 @@ pub struct Domain {
     /// Boxed, because few domains have any: the others pay eight bytes.
     extras: Option<Box<Extras>>,
     /// Whether the host is verified.
-    pub proven: bool,
+    pub host_verified: bool,
     /// Whether another domain has verified the host. Such a domain gets no tokens.
     pub superseded: bool,
     generation: i64,
@@ -463,8 +463,8 @@ impl Directory {
             extras: (row.scopes.is_some() || row.audiences.is_some() || row.jwks.is_some()).then(|| {
                 Box::new(Extras { from_before, scopes: row.scopes, audiences: row.audiences, keys: row.jwks })
             }),
-            proven: row.proven_at.is_some(),
-            superseded: row.ousted,
+            host_verified: row.verified_at.is_some(),
+            superseded: row.superseded,
             generation: row.generation,
             suspended: row.suspended,
         };

@@ -129,9 +129,9 @@ pub enum Error {
     /// Only the operator assigns this plan (`SELF_SERVICE_PREMIUM=false`).
     PlanNotGranted,
     /// The domain gets no tokens, because control of its host is not verified (`PROOF=required`).
-    Unproven,
+    DomainUnverified,
     /// The challenge was not found on the host. The value has the checks and their results.
-    NotProven(Box<Value>),
+    VerificationFailed(Box<Value>),
     /// The server is overloaded or the database is unavailable. Nothing was changed.
     Busy,
     /// The change may be committed, but it is not certain to be in force on this node.
@@ -269,7 +269,7 @@ impl Error {
             Error::InvalidScope => row(S::BAD_REQUEST, "invalid_scope", R::Scope, Message::ScopeTooMuch),
             Error::InvalidTarget => row(S::BAD_REQUEST, "invalid_target", R::InvalidTarget, Message::InvalidTarget),
             Error::WrongHost => row(S::FORBIDDEN, "insufficient_scope", R::Host, Message::WrongHost),
-            Error::HostUnverified => row(S::FORBIDDEN, "insufficient_scope", R::Unproven, Message::HostUnverified),
+            Error::HostUnverified => row(S::FORBIDDEN, "insufficient_scope", R::Unverified, Message::HostUnverified),
             Error::AtProxy(error) => error.at_proxy(),
             Error::NotFound(message) => row(S::NOT_FOUND, "not_found", R::NotFound, *message),
             Error::MethodNotAllowed(_) => row(S::METHOD_NOT_ALLOWED, "method_not_allowed", R::Method, Message::Method),
@@ -285,8 +285,8 @@ impl Error {
             Error::FailureLimit { message, .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", R::Failures, *message),
             Error::Suspended(message) => row(S::FORBIDDEN, "access_denied", R::Suspended, *message),
             Error::PlanNotGranted => row(S::FORBIDDEN, "access_denied", R::Plan, Message::PlanNotGranted),
-            Error::Unproven => row(S::BAD_REQUEST, "unauthorized_client", R::Unproven, Message::Unproven),
-            Error::NotProven(_) => row(S::CONFLICT, "conflict", R::Unproven, Message::NotProven),
+            Error::DomainUnverified => row(S::BAD_REQUEST, "unauthorized_client", R::Unverified, Message::DomainUnverified),
+            Error::VerificationFailed(_) => row(S::CONFLICT, "conflict", R::Unverified, Message::VerificationFailed),
             Error::Origin(message) => row(S::FORBIDDEN, "access_denied", R::Origin, *message),
             Error::SecretInBrowser => row(S::BAD_REQUEST, "unauthorized_client", R::Browser, Message::SecretInBrowser),
             Error::Sunset => row(S::GONE, "gone", R::Sunset, Message::Sunset),
@@ -345,7 +345,7 @@ impl Error {
             reason: row.reason.as_str(),
             field: self.field_name(),
             payload: match self {
-                Error::NotProven(payload) => Some(payload),
+                Error::VerificationFailed(payload) => Some(payload),
                 _ => None,
             },
             request_id,

@@ -34,7 +34,7 @@
 //! Imports flow strictly down; a test reads them:
 //!
 //! ```text
-//! main > cli, testing > server, process > api > gate > actions > app > directory > db > token, password, proof, connections > config
+//! main > cli, testing > server, process > api > gate > actions > app > directory > db > token, password, verification, connections > config
 //!      > secret, host, name, hashtag, logging > shares > plan, usage, metrics > id > error, exit > reason, locale
 //! ```
 
@@ -66,7 +66,6 @@ pub mod name;
 pub mod password;
 pub mod plan;
 pub mod process;
-pub mod proof;
 pub mod reason;
 pub mod secret;
 pub mod server;
@@ -74,6 +73,7 @@ pub mod shares;
 pub mod testing;
 pub mod token;
 pub mod usage;
+pub mod verification;
 
 mod api;
 

@@ -108,7 +108,7 @@ impl Default for Metrics {
         registry.register("refusals", "Refused requests by reason", metrics.refusals.clone());
         registry.register("tokens_issued", "Access tokens issued", metrics.tokens_issued.clone());
         registry.register(
-            "tokens_needless",
+            "tokens_redundant",
             "Access tokens issued while the domain had one with more than half of its lifetime left",
             metrics.tokens_redundant.clone(),
         );

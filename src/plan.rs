@@ -188,7 +188,7 @@ impl Meter {
     }
 
     /// Remembers that a token of that generation was issued `now`, good for `life` seconds (all Unix seconds). Whether it
-    /// was needless: the one before had more than half of such a life left. Only this node's tokens are known, and
+    /// was redundant: the one before had more than half of such a life left. Only this node's tokens are known, and
     /// whoever needs tokens for several audiences at once cannot do without.
     pub fn issued(&self, generation: i64, now: i64, life: i64) -> bool {
         let before = self.last_token_until.swap(last_token(generation, now + life), Ordering::Relaxed);

@@ -95,7 +95,7 @@ reasons! {
     /// Too many attempts failed.
     Failures = "failures",
     /// Control of the host is not verified.
-    Unproven = "unproven",
+    Unverified = "unverified",
     /// No domain is registered for the web page's origin.
     Origin = "origin",
     /// A browser sent a client secret.

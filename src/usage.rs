@@ -27,7 +27,7 @@ pub enum Kind {
 }
 
 /// The names of the kinds in the database, without those of refusals, which are `refused.` and the reason.
-const NAMES: [&str; 4] = ["tokens", "needless", "calls", "v1"];
+const NAMES: [&str; 4] = ["tokens", "redundant", "calls", "v1"];
 const KINDS: usize = NAMES.len() + Reason::ALL.len();
 
 impl Kind {

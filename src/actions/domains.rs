@@ -12,7 +12,7 @@ use super::{OwnDomain, conflict_on, not_found};
 use crate::app::{App, Caller, InForce};
 use crate::db::audit::{Actor, Audited};
 use crate::db::domain::{self, DomainRow, NewDomain};
-use crate::db::{Conn, proof, secret};
+use crate::db::{Conn, secret, verified_host};
 use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::locale::Message;
@@ -65,8 +65,8 @@ pub(crate) fn register_row(
     new: &NewDomain,
     now: i64,
 ) -> Result<Audited<(DomainRow, Option<ClientSecret>)>> {
-    if proof::other_users_proof(conn, new.host.as_str(), user)?.is_some() {
-        return Err(Error::Taken { name: "host", problem: Message::HostProvenByOther });
+    if verified_host::of_other_user(conn, new.host.as_str(), user)?.is_some() {
+        return Err(Error::Taken { name: "host", problem: Message::HostVerifiedByOther });
     }
     let domain = domain::insert(conn, user, new, now).map_err(conflict_on("host", Message::HostTaken))?;
     let secret = if new.jwks.is_some() { None } else { Some(ClientSecret::random()) };

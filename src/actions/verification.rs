@@ -1,4 +1,4 @@
-//! Verification of a host: the user publishes a challenge, and the server checks for it.
+//! VerifiedHost of a host: the user publishes a challenge, and the server checks for it.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use crate::app::{App, InForce};
 use crate::db::Conn;
 use crate::db::audit::{Actor, Audited};
 use crate::db::domain::DomainRow;
-use crate::db::proof::{self, Proof};
+use crate::db::verified_host::{self, VerifiedHost};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::id::UserId;
 use crate::locale::Message;
-use crate::proof::{Challenge, Check, Method, verified_by};
 use crate::usage::DAY;
+use crate::verification::{Challenge, Check, Method, verified_by};
 
 /// Seconds for which a challenge is good.
 const CHALLENGE_LIFE: i64 = 7 * DAY;
@@ -32,16 +32,16 @@ pub(crate) struct HostChallenge {
 }
 
 impl HostChallenge {
-    fn of(challenge: proof::Challenge, host: Host) -> HostChallenge {
-        let proof::Challenge { token, expires_at } = challenge;
+    fn of(challenge: verified_host::Challenge, host: Host) -> HostChallenge {
+        let verified_host::Challenge { token, expires_at } = challenge;
         HostChallenge { challenge: Challenge { host, token }, expires_at: Some(expires_at), failing_since: None }
     }
 }
 
 /// The challenge that a user must publish on a host: the one that is good at the trusted time, or a new one.
 pub(crate) fn challenge(conn: &mut Conn, user: UserId, host: &Host, now: i64, trusted: i64) -> Result<HostChallenge> {
-    let new = proof::Challenge { token: Challenge::random_token(), expires_at: now + CHALLENGE_LIFE };
-    let challenge = proof::challenge_or(conn, user, host.as_str(), new, trusted)?;
+    let new = verified_host::Challenge { token: Challenge::random_token(), expires_at: now + CHALLENGE_LIFE };
+    let challenge = verified_host::challenge_or(conn, user, host.as_str(), new, trusted)?;
     Ok(HostChallenge::of(challenge, host.clone()))
 }
 
@@ -53,12 +53,12 @@ pub(crate) async fn state(app: &App, own: OwnDomain) -> Result<(DomainRow, Optio
     let trusted = app.trusted_now();
     let read = move |conn: &mut Conn, domain: DomainRow| {
         let host = Host::from_stored(domain.host.clone());
-        let wanted = match proof::find(conn, domain.id)? {
-            Some(Proof { token, failing_since, .. }) => {
+        let wanted = match verified_host::find(conn, domain.id)? {
+            Some(VerifiedHost { token, failing_since, .. }) => {
                 Some(HostChallenge { challenge: Challenge { host, token }, expires_at: None, failing_since })
             }
             None => {
-                let known = proof::challenge(conn, domain.user_id, host.as_str(), trusted)?;
+                let known = verified_host::challenge(conn, domain.user_id, host.as_str(), trusted)?;
                 known.map(|challenge| HostChallenge::of(challenge, host))
             }
         };
@@ -98,13 +98,14 @@ pub(crate) async fn verify(app: &Arc<App>, own: OwnDomain) -> Result<Verified> {
         }
     };
     // A registration that was verified, or superseded by another user, most likely belongs to the owner of the host.
-    let is_owner = domain.proven_at.is_some() || domain.ousted;
+    let is_owner = domain.verified_at.is_some() || domain.superseded;
     let holder = if is_owner { own.caller.holder.ends_theft() } else { own.caller.holder };
     let checks = app.verify_host(holder, own.user, wanted.challenge.clone()).await?;
     let Some(method) = verified_by(&checks) else {
         return Ok(Verified { domain, wanted, checks, is_verified: false });
     };
-    let held = own.read(app, |conn, domain| Ok(proof::other_users_proof(conn, &domain.host, domain.user_id)?)).await?;
+    let held =
+        own.read(app, |conn, domain| Ok(verified_host::of_other_user(conn, &domain.host, domain.user_id)?)).await?;
     if let Some(held) = held {
         app.recheck_holder(own.caller.holder.ends_theft(), held).await?;
     }
@@ -132,23 +133,24 @@ fn take_over(
     now: i64,
 ) -> Result<Audited<(DomainRow, usize)>> {
     let (user, id) = (domain.user_id, domain.id);
-    if domain.proven_at.is_some() {
-        proof::record_success(conn, id, method, now)?;
+    if domain.verified_at.is_some() {
+        verified_host::record_success(conn, id, method, now)?;
         return Ok(Audited::nothing((domain, 0)));
     }
-    if proof::other_users_proof(conn, &domain.host, user)?.is_some() {
-        return Err(Error::Taken { name: "host", problem: Message::HostProvenByOther });
+    if verified_host::of_other_user(conn, &domain.host, user)?.is_some() {
+        return Err(Error::Taken { name: "host", problem: Message::HostVerifiedByOther });
     }
-    let suspended = proof::end_suspended(conn, &domain.host)?;
-    let inserted = proof::insert(conn, id, method, token, now);
-    inserted.map_err(conflict_on("host", Message::HostProvenByOther))?;
-    (domain.proven_at, domain.ousted) = (Some(now), false);
-    let verified = actor.event("domain.proven", id, Some(user), now);
+    let suspended = verified_host::end_suspended(conn, &domain.host)?;
+    let inserted = verified_host::insert(conn, id, method, token, now);
+    inserted.map_err(conflict_on("host", Message::HostVerifiedByOther))?;
+    (domain.verified_at, domain.superseded) = (Some(now), false);
+    let verified = actor.event("domain.verified", id, Some(user), now);
     let mut entries = vec![verified.with(json!({ "host": domain.host, "method": method.as_str() }))];
     let superseded = supersede_some(conn, &domain.host, now, SUPERSEDE_BATCH)?;
     let count = superseded.len();
     entries.extend(superseded);
-    entries
-        .extend(suspended.into_iter().map(|(id, owner)| Actor::SERVER.event("domain.unproven", id, Some(owner), now)));
+    entries.extend(
+        suspended.into_iter().map(|(id, owner)| Actor::SERVER.event("domain.unverified", id, Some(owner), now)),
+    );
     Ok(Audited::several((domain, count), entries))
 }

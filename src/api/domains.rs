@@ -96,13 +96,13 @@ struct DomainView {
     #[schema(nullable = false, value_type = Option<PresentKeys>)]
     jwks: Option<Value>,
     /// Whether control of the host is verified.
-    proven: bool,
+    host_verified: bool,
     /// When control of the host was verified, in Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    proven_at: Option<i64>,
+    verified_at: Option<i64>,
     /// Whether another user verified the host. The domain gets no tokens.
-    ousted: bool,
+    superseded: bool,
     /// Whether the domain was neither verified nor used for 90 days. It gets no tokens until its owner changes it,
     /// creates a secret or verifies the host, or until the operator changes it.
     dormant: bool,
@@ -128,9 +128,9 @@ impl From<DomainRow> for DomainView {
             scopes: domain.scopes.map(split),
             audiences: domain.audiences.map(split),
             jwks: domain.jwks.map(|keys| serde_json::from_str(keys.as_json()).expect("stored keys are JSON")),
-            proven: domain.proven_at.is_some(),
-            proven_at: domain.proven_at,
-            ousted: domain.ousted,
+            host_verified: domain.verified_at.is_some(),
+            verified_at: domain.verified_at,
+            superseded: domain.superseded,
             dormant: domain.dormant,
             verification: None,
             client_secret: None,

@@ -32,7 +32,7 @@ struct Day {
     /// Issued access tokens.
     tokens: i64,
     /// Access tokens that were issued while the previous one had most of its lifetime left.
-    needless: i64,
+    redundant: i64,
     /// Accepted tokens.
     calls: i64,
     /// Refused requests by `reason`. Only requests of identified clients count.
@@ -43,14 +43,21 @@ struct Day {
 
 impl Day {
     fn of(number: i64) -> Day {
-        Day { day: date(number), tokens: 0, needless: 0, calls: 0, refused: BTreeMap::new(), versions: BTreeMap::new() }
+        Day {
+            day: date(number),
+            tokens: 0,
+            redundant: 0,
+            calls: 0,
+            refused: BTreeMap::new(),
+            versions: BTreeMap::new(),
+        }
     }
 
     fn add(&mut self, counted: DailyCount) {
         let DailyCount { kind, count, .. } = counted;
         match (kind.as_str(), kind.strip_prefix("refused.")) {
             ("tokens", _) => self.tokens += count,
-            ("needless", _) => self.needless += count,
+            ("redundant", _) => self.redundant += count,
             ("calls", _) => self.calls += count,
             (_, Some(reason)) => *self.refused.entry(reason.to_owned()).or_default() += count,
             (version, None) => *self.versions.entry(version.to_owned()).or_default() += count,

@@ -14,18 +14,18 @@ use crate::db::domain::DomainRow;
 use crate::error::{Error, Result};
 use crate::id::DomainId;
 use crate::locale::{Locale, Message};
-use crate::proof::Check;
+use crate::verification::Check;
 
 /// The state of a host's verification. To verify the host, publish the record or the file, then `POST` to this URL.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Verification {
     /// Whether control of the host is verified.
-    proven: bool,
+    host_verified: bool,
     /// When control of the host was verified, in Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    proven_at: Option<i64>,
+    verified_at: Option<i64>,
     /// Since when the challenge is no longer found, in Unix seconds. After 7 days the verification ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -85,8 +85,8 @@ impl Verification {
     /// The view of a domain without a challenge.
     fn nothing_wanted(domain: &DomainRow) -> Verification {
         Verification {
-            proven: domain.proven_at.is_some(),
-            proven_at: domain.proven_at,
+            host_verified: domain.verified_at.is_some(),
+            verified_at: domain.verified_at,
             failing_since: None,
             expires_at: None,
             dns: None,
@@ -151,7 +151,7 @@ pub(crate) async fn prove(own: OwnDomain, app: web::Data<App>, locale: Locale) -
     let Verified { domain, wanted, checks, is_verified } = verification::verify(&app, own).await?;
     let view = Verification { tried: tried(&checks, locale), ..Verification::wanted(&domain, &wanted) };
     if !is_verified {
-        return Err(Error::NotProven(Box::new(json!(view))));
+        return Err(Error::VerificationFailed(Box::new(json!(view))));
     }
-    Ok(answer(StatusCode::OK, Message::HostProven, locale, view))
+    Ok(answer(StatusCode::OK, Message::HostVerified, locale, view))
 }

@@ -111,7 +111,7 @@ impl<'a> Requirements<'a> {
         let host = self.host.as_ref()?;
         match bearer.domain() {
             Some(domain) if Host::from_stored(domain.host.to_string()).is_named(host) => {
-                (!domain.proven && app.config.refuse_unverified_hosts).then_some(Error::HostUnverified)
+                (!domain.host_verified && app.config.refuse_unverified_hosts).then_some(Error::HostUnverified)
             }
             _ => Some(Error::WrongHost),
         }
@@ -161,7 +161,7 @@ pub(crate) async fn verify(req: HttpRequest, app: web::Data<App>) -> Result<Http
     let bearer = admitted(&req, &app).map_err(|error| Error::AtProxy(Box::new(error)))?;
     let claims = bearer.claims();
     let host = bearer.domain().map_or("", |domain| &domain.host);
-    let is_verified = bearer.domain().is_some_and(|domain| domain.proven);
+    let is_verified = bearer.domain().is_some_and(|domain| domain.host_verified);
     let nick = utf8_percent_encode(&claims.nick, ENCODED);
     let headers = [
         ("X-Gatebird-User", claims.id.to_string().into()),

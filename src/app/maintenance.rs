@@ -8,7 +8,7 @@ use super::App;
 use super::keys::{self, NewKey};
 use super::time::MAX_RESTART;
 use crate::db::audit::{Actor, Audited};
-use crate::db::{dormancy, known_network, proof, revision, revocation, secret, usage, used_assertion};
+use crate::db::{dormancy, known_network, revision, revocation, secret, usage, used_assertion, verified_host};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::usage::DAY;
@@ -109,7 +109,7 @@ impl App {
         self.in_batches(|rows| self.db.write_now(|conn| Ok(revision::prune_stamps(conn, rows)?)))?;
         let first_day = now.div_euclid(DAY) - USAGE_DAYS;
         self.in_batches(|rows| self.db.write_now(|conn| Ok(usage::prune(conn, first_day, rows)?)))?;
-        self.in_batches(|rows| self.db.write_now(|conn| Ok(proof::prune_challenges(conn, now, rows)?)))?;
+        self.in_batches(|rows| self.db.write_now(|conn| Ok(verified_host::prune_challenges(conn, now, rows)?)))?;
         self.in_batches(|rows| {
             self.write_now(|conn| Ok(Audited::nothing(dormancy::record_activity(conn, now, rows)?)))
         })?;

@@ -198,7 +198,7 @@ impl App {
             sub: id.into(),
             client_id: Some(id.into()),
             host: Some((&*domain.host).into()),
-            host_verified: Some(domain.proven),
+            host_verified: Some(domain.host_verified),
             scope: scope.into(),
             aud: audiences.iter().map(|audience| (*audience).into()).collect(),
             generation: client.generation(),

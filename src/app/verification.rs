@@ -10,14 +10,14 @@ use super::{App, Caller, InForce, maintenance};
 use crate::config::Config;
 use crate::db::Conn;
 use crate::db::audit::{Actor, Audited, Entry};
-use crate::db::proof::{self, OwnedProof};
+use crate::db::verified_host::{self, OwnedVerifiedHost};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host::Host;
 use crate::id::UserId;
-use crate::proof::{Challenge, Check, Outcome, Verifier, verified_by};
 use crate::shares::{Budget, Holder, Network, ReservedShare, Share};
 use crate::usage::DAY;
+use crate::verification::{Challenge, Check, Outcome, Verifier, verified_by};
 use actix_web::web;
 use serde_json::json;
 
@@ -65,8 +65,9 @@ pub(super) fn start(app: Weak<App>) -> std::result::Result<(), Exit> {
 /// Supersedes at most `rows` other registrations of a verified host. Returns an audit entry for each. Their actor is
 /// the server, because the other owners must not learn who has verified the host.
 pub(crate) fn supersede_some(conn: &mut Conn, host: &str, now: i64, rows: i64) -> Result<Vec<Entry>> {
-    let entry = |(id, owner)| Actor::SERVER.event("domain.ousted", id, Some(owner), now).with(json!({ "host": host }));
-    Ok(proof::supersede_some(conn, host, rows)?.into_iter().map(entry).collect())
+    let entry =
+        |(id, owner)| Actor::SERVER.event("domain.superseded", id, Some(owner), now).with(json!({ "host": host }));
+    Ok(verified_host::supersede_some(conn, host, rows)?.into_iter().map(entry).collect())
 }
 
 fn supersede_batch(conn: &mut Conn, host: &str, now: i64, rows: i64) -> Result<Audited<usize>> {
@@ -77,7 +78,7 @@ fn supersede_batch(conn: &mut Conn, host: &str, now: i64, rows: i64) -> Result<A
 impl App {
     /// Supersedes the remaining registrations of verified hosts that requests have not superseded.
     pub(super) fn finish_superseding(&self) -> Result<()> {
-        while let Some(host) = self.db.read_now(|conn| Ok(proof::next_superseding_host(conn)?))?
+        while let Some(host) = self.db.read_now(|conn| Ok(verified_host::next_superseding_host(conn)?))?
             && !self.is_draining()
         {
             self.in_batches(|rows| self.write_now(|conn| supersede_batch(conn, &host, self.now(), rows)))?;
@@ -144,7 +145,7 @@ impl App {
         if !self.clock_is_right() {
             return Ok(0);
         }
-        let due = self.db.read_now(|conn| Ok(proof::due(conn, self.now() - DAY, RECHECK_BATCH)?))?;
+        let due = self.db.read_now(|conn| Ok(verified_host::due(conn, self.now() - DAY, RECHECK_BATCH)?))?;
         let count = due.len();
         std::thread::scope(|scope| {
             let rechecks: Vec<_> = due.into_iter().map(|due| scope.spawn(move || self.recheck(due, false))).collect();
@@ -163,7 +164,7 @@ impl App {
     ///
     /// # Errors
     /// As [`App::write`]; `Busy` when the share of the other user is exhausted.
-    pub(crate) async fn recheck_holder(self: &Arc<App>, holder: Holder, held: OwnedProof) -> Result<()> {
+    pub(crate) async fn recheck_holder(self: &Arc<App>, holder: Holder, held: OwnedVerifiedHost) -> Result<()> {
         let permit = self.host_checks.permits.take(holder, PERMIT_TIMEOUT).await.ok_or(Error::Busy)?;
         let app = Arc::clone(self);
         let verification = web::block(move || {
@@ -175,10 +176,10 @@ impl App {
 
     /// Rechecks one host, unless another node has claimed it. A host whose challenge is missing becomes unverified
     /// after the grace period, or at once if it `is_challenged` by another user.
-    fn recheck(&self, (proof, host, tenant): OwnedProof, is_challenged: bool) -> Result<()> {
+    fn recheck(&self, (verification, host, tenant): OwnedVerifiedHost, is_challenged: bool) -> Result<()> {
         let now = self.now();
         let due_again = now - DAY + CLAIM_TIMEOUT;
-        let Some(claimed) = self.db.write_now(|conn| Ok(proof::claim(conn, &proof, due_again)?))? else {
+        let Some(claimed) = self.db.write_now(|conn| Ok(verified_host::claim(conn, &verification, due_again)?))? else {
             return Ok(());
         };
         let challenge = Challenge { host: Host::from_stored(host), token: claimed.token.clone() };
@@ -187,21 +188,21 @@ impl App {
         let is_lost = is_challenged && checks.iter().all(|check| check.outcome != Outcome::NoAnswer);
         match (verified_by(&checks), claimed.failing_since) {
             (Some(method), _) => {
-                self.db.write_now(|conn| Ok(proof::record_claimed_success(conn, &claimed, method, now)?))
+                self.db.write_now(|conn| Ok(verified_host::record_claimed_success(conn, &claimed, method, now)?))
             }
             (None, since) if is_lost || since.is_some_and(|since| now - since >= GRACE_PERIOD) => {
                 self.write_now(|conn| {
-                    if !proof::end_failed(conn, &claimed)? {
+                    if !verified_host::end_failed(conn, &claimed)? {
                         return Ok(Audited::nothing(()));
                     }
-                    let entry = Actor::SERVER.event("domain.unproven", claimed.domain_id, Some(tenant), now);
+                    let entry = Actor::SERVER.event("domain.unverified", claimed.domain_id, Some(tenant), now);
                     Ok(Audited::new((), entry))
                 })
             }
             (None, since) => {
                 // A start that a wrong clock has dated into the future is corrected to now.
                 let since = since.map_or(now, |since| since.min(now));
-                self.db.write_now(|conn| Ok(proof::record_failure(conn, &claimed, since, now)?))
+                self.db.write_now(|conn| Ok(verified_host::record_failure(conn, &claimed, since, now)?))
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::app::bounds::check_stored;
 use crate::config::{self, Config};
 use crate::db::audit::{Actor, Audited, Entry};
 use crate::db::domain::{DomainRow, NewDomain};
-use crate::db::{Conn, Db, domain, dormancy, proof, user};
+use crate::db::{Conn, Db, domain, dormancy, user, verified_host};
 use crate::error::{self, Error};
 use crate::exit::Exit;
 use crate::id::DomainId;
@@ -316,8 +316,8 @@ impl Operator {
             DomainCommand::Resume(DomainArg { id }) => self.set_domain(&id, false),
             DomainCommand::Unverify(DomainArg { id }) => {
                 let (domain, is_ended) = self.change_domain(&id, |conn, domain| {
-                    if proof::end(conn, domain.id)? {
-                        Ok(Audited::new(true, event("domain.unproven", domain)))
+                    if verified_host::end(conn, domain.id)? {
+                        Ok(Audited::new(true, event("domain.unverified", domain)))
                     } else {
                         Ok(Audited::nothing(false))
                     }

@@ -108,7 +108,7 @@ pub struct Config {
     /// `API_V1_DOCS`: the URL of a page about the end of version 1.
     pub api_v1_docs: Option<String>,
     /// `PROOF`: whether a domain gets no tokens until control of its host is verified.
-    pub proof_required: bool,
+    pub verification_required: bool,
     /// `DNS_SERVER`: the server for verifications. `None` is the machine's resolver.
     pub dns_server: Option<SocketAddr>,
     /// Every setting in order, with secrets masked, for `check-config`.
@@ -405,7 +405,7 @@ impl Config {
             (sunset, _) => Ok(sunset),
         });
         let api_v1_docs = r.read("API_V1_DOCS", "", optional_url);
-        let proof_required = r.read("PROOF", "optional", one_of(&[("optional", false), ("required", true)]));
+        let verification_required = r.read("PROOF", "optional", one_of(&[("optional", false), ("required", true)]));
         let dns_server = r.read("DNS_SERVER", "", |text| match text {
             "" => Ok(None),
             _ => parsed("must be an address such as 9.9.9.9:53")(text).map(Some),
@@ -453,7 +453,7 @@ impl Config {
             refuse_unverified_hosts: refuse_unverified_hosts?,
             api_v1: Lifecycle { deprecated: deprecated?, sunset: sunset? },
             api_v1_docs: api_v1_docs?,
-            proof_required: proof_required?,
+            verification_required: verification_required?,
             dns_server: dns_server?,
             settings: Vec::new(),
             warnings: Vec::new(),

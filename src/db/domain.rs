@@ -34,9 +34,9 @@ pub struct DomainRow {
     /// The JWK Set of a domain that authenticates with `private_key_jwt` instead of a secret.
     pub jwks: Option<ClientKeys>,
     /// When the host was verified, in Unix seconds.
-    pub proven_at: Option<i64>,
+    pub verified_at: Option<i64>,
     /// Another domain has verified the host, so this one gets no tokens.
-    pub ousted: bool,
+    pub superseded: bool,
     /// Neither verified nor used for long: the domain gets no tokens until its owner changes it. See
     /// [`super::dormancy`].
     pub dormant: bool,

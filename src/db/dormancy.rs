@@ -16,7 +16,7 @@ use crate::usage::DAY;
 /// Done by the server and not together with the change, because the command line may make the change under a wrong
 /// clock.
 pub fn record_activity(conn: &mut Conn, now: i64, rows: i64) -> QueryResult<usize> {
-    let changed = domains::active_at.is_null().and(domains::proven_at.is_null());
+    let changed = domains::active_at.is_null().and(domains::verified_at.is_null());
     let changed = domains::table.filter(domains::dormant.eq(false)).filter(changed);
     let ids: Vec<DomainId> = changed.select(domains::id).limit(rows).load(conn)?;
     diesel::update(domains::table.filter(domains::id.eq_any(ids))).set(domains::active_at.eq(now)).execute(conn)
@@ -25,7 +25,7 @@ pub fn record_activity(conn: &mut Conn, now: i64, rows: i64) -> QueryResult<usiz
 /// Examines at most `rows` domains without recorded activity since `before`. A domain that was used since gets the time
 /// of its use; the others become dormant. Returns the number of examined domains, and the newly dormant ones.
 pub fn mark_dormant(conn: &mut Conn, before: i64, rows: i64) -> QueryResult<(usize, Vec<(DomainId, UserId)>)> {
-    let idle = domains::active_at.lt(before).and(domains::proven_at.is_null());
+    let idle = domains::active_at.lt(before).and(domains::verified_at.is_null());
     let idle = domains::table.filter(domains::dormant.eq(false)).filter(idle);
     let idle: Vec<(DomainId, UserId)> = idle.select((domains::id, domains::user_id)).limit(rows).load(conn)?;
     let uses = last_uses(conn, idle.iter().map(|(id, _)| *id).collect())?;

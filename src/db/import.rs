@@ -106,9 +106,9 @@ pub fn insert_domains(conn: &mut Conn, new: &[ImportedDomain]) -> QueryResult<Ve
     let digests: Vec<SecretDigest> = new.iter().map(|domain| domain.secret.digest()).collect();
     let in_use = secrets::table.filter(secrets::digest.eq_any(&digests)).select(secrets::digest);
     let mut in_use: HashSet<SecretDigest> = in_use.load(conn)?.into_iter().collect();
-    let proven = proven(conn, new)?;
+    let verified = verified(conn, new)?;
     let mut outcomes: Vec<ImportOutcome> = iter::zip(new, &digests)
-        .map(|(domain, digest)| match proven.get(domain.host.as_str()) {
+        .map(|(domain, digest)| match verified.get(domain.host.as_str()) {
             Some(owner) if *owner != domain.user_id => ImportOutcome::HostVerified,
             _ if !in_use.insert(*digest) => ImportOutcome::SecretTaken,
             _ => ImportOutcome::Inserted,
@@ -130,12 +130,12 @@ pub fn insert_domains(conn: &mut Conn, new: &[ImportedDomain]) -> QueryResult<Ve
 }
 
 /// Returns the users who have verified these hosts, by host.
-fn proven(conn: &mut Conn, new: &[ImportedDomain]) -> QueryResult<HashMap<String, UserId>> {
+fn verified(conn: &mut Conn, new: &[ImportedDomain]) -> QueryResult<HashMap<String, UserId>> {
     let hosts: HashSet<&str> = new.iter().map(|domain| domain.host.as_str()).collect();
-    let proven = domains::table.inner_join(users::table).filter(domains::host.eq_any(hosts));
-    let proven = proven
-        .filter(domains::proven_at.is_not_null().and(domains::suspended.eq(false)).and(users::suspended.eq(false)));
-    Ok(proven.select((domains::host, domains::user_id)).load(conn)?.into_iter().collect())
+    let verified = domains::table.inner_join(users::table).filter(domains::host.eq_any(hosts));
+    let verified = verified
+        .filter(domains::verified_at.is_not_null().and(domains::suspended.eq(false)).and(users::suspended.eq(false)));
+    Ok(verified.select((domains::host, domains::user_id)).load(conn)?.into_iter().collect())
 }
 
 /// Inserts the domains whose host the tenant does not have yet, and returns their ids.

@@ -17,12 +17,12 @@ pub mod import;
 pub mod known_network;
 mod migrate;
 pub mod post;
-pub mod proof;
 pub mod removal;
 pub mod restore;
 pub mod revision;
 pub mod revocation;
 mod rights;
+pub mod verified_host;
 #[rustfmt::skip]
 pub mod schema;
 pub mod secret;

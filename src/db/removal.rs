@@ -16,7 +16,7 @@ pub struct Removal {
     pub ended_at: i64,
 }
 
-/// Each domain takes its secrets and its proof with it, and each of those rows is a change of the directory. So a batch
+/// Each domain takes its secrets and its verification with it, and each of those rows is a change of the directory. So a batch
 /// has few domains.
 const DOMAIN_BATCH_SIZE: i64 = 10;
 

@@ -43,8 +43,8 @@ diesel::table! {
         audiences -> Nullable<Text>,
         jwks -> Nullable<Text>,
         jwks_since -> Nullable<BigInt>,
-        proven_at -> Nullable<BigInt>,
-        ousted -> Bool,
+        verified_at -> Nullable<BigInt>,
+        superseded -> Bool,
         generation -> BigInt,
         suspended -> Bool,
         dormant -> Bool,
@@ -140,7 +140,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    proofs (domain_id) {
+    verified_hosts (domain_id) {
         domain_id -> Text,
         method -> Text,
         token -> Text,
@@ -150,7 +150,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    oustings (host) {
+    supersedings (host) {
         host -> Text,
     }
 }
@@ -241,7 +241,7 @@ diesel::joinable!(domains -> users (user_id));
 diesel::joinable!(secrets -> domains (domain_id));
 diesel::joinable!(known_networks -> users (user_id));
 diesel::joinable!(challenges -> users (user_id));
-diesel::joinable!(proofs -> domains (domain_id));
+diesel::joinable!(verified_hosts -> domains (domain_id));
 diesel::joinable!(secret_uses -> secrets (secret_id));
 diesel::joinable!(posts -> users (user_id));
 diesel::joinable!(post_hashtags -> posts (post_id));
@@ -260,8 +260,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     removals,
     deleted_domains,
     challenges,
-    proofs,
-    oustings,
+    verified_hosts,
+    supersedings,
     secret_uses,
     usage,
     audit,

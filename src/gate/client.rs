@@ -144,8 +144,8 @@ fn check_may_have_token(req: &HttpRequest, app: &App, live: &ActiveClient) -> Re
     if versions::is_over(req, app) {
         return Err(Error::Sunset);
     }
-    if app.config.proof_required && !domain.proven {
-        return Err(Error::Unproven);
+    if app.config.verification_required && !domain.host_verified {
+        return Err(Error::DomainUnverified);
     }
     quota::spend(req, app, domain).map_err(|error| with_last_token(error, live, app.now()))
 }

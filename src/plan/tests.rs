@@ -84,7 +84,7 @@ fn what_is_left_is_told() {
 #[test]
 fn a_token_is_needless_while_more_than_half_of_the_last_ones_life_is_left() {
     let meter = Meter::default();
-    for (at, generation, needless) in [
+    for (at, generation, redundant) in [
         (1000, 0, false),
         (1000, 0, true),
         (1029, 0, true),
@@ -95,7 +95,7 @@ fn a_token_is_needless_while_more_than_half_of_the_last_ones_life_is_left() {
         (1090, 1, true),
         (2000, 1, false),
     ] {
-        assert_eq!(meter.issued(generation, at, 60), needless, "{at}");
+        assert_eq!(meter.issued(generation, at, 60), redundant, "{at}");
     }
     assert_eq!(meter.last_token_lives(1, 2017), Some(43));
     assert_eq!(meter.last_token_lives(1, 2060), None, "dead at its exp");

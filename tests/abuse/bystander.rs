@@ -24,8 +24,8 @@ pub(crate) const NAME: &str = "bystander";
 const OPERATIONS_PER_CONNECTION: u64 = 20;
 /// An operation that is so late has failed without being sent, or a server that hangs would hold up the battery.
 const TOO_LATE: Duration = Duration::from_secs(10);
-/// Domains whose hosts are proven in turn: a host may be looked at five times a minute, and a user may ask for 30 looks.
-const PROVEN_IN_TURN: usize = 6;
+/// Domains whose hosts are verified in turn: a host may be looked at five times a minute, and a user may ask for 30 looks.
+const VERIFIED_IN_TURN: usize = 6;
 
 /// What the bystander does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,7 +83,7 @@ pub(crate) struct Bystander {
     key: Key,
     /// Its secret is rotated.
     rotated: Domain,
-    proven: Vec<Domain>,
+    verified: Vec<Domain>,
     /// The newest access token.
     token: Mutex<String>,
 }
@@ -95,11 +95,11 @@ impl Bystander {
         let key = Key::generate()?;
         let with_key = account.register("key.bystander.example.com", "premium", Some(key.public()))?;
         let rotated = account.register("rotated.bystander.example.com", "premium", None)?;
-        let proven = (0..PROVEN_IN_TURN)
+        let verified = (0..VERIFIED_IN_TURN)
             .map(|number| account.register(&format!("p{number}.bystander.example.com"), "free", None))
             .collect::<Result<_>>()?;
         let token = Mutex::new(domain.token(server, ADDRESS)?);
-        Ok(Self { account, domain, with_key, key, rotated, proven, token })
+        Ok(Self { account, domain, with_key, key, rotated, verified, token })
     }
 
     /// Does everything from `start` to `end`, and returns what was due in that time.
@@ -153,7 +153,7 @@ impl Worker<'_> {
         if due.elapsed() > TOO_LATE {
             return Sample { operation, latency: due.elapsed(), failure: Some("not sent".to_owned()) };
         }
-        let Bystander { account, domain, with_key, key, rotated, proven, .. } = self.bystander;
+        let Bystander { account, domain, with_key, key, rotated, verified, .. } = self.bystander;
         let user = Some(account.token.as_str());
         // A token to revoke is got before the revocation is due.
         let to_revoke = match operation {
@@ -179,7 +179,7 @@ impl Worker<'_> {
             }
             // Nothing is published, and the server must say so.
             Operation::Prove => {
-                let domain = &proven[number as usize % proven.len()];
+                let domain = &verified[number as usize % verified.len()];
                 (request::without_body("POST", &format!("/v1/domains/{}/verification", domain.id), user), 409)
             }
         };

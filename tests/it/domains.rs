@@ -43,7 +43,7 @@ fn a_domain_is_registered_shown_changed_and_deleted() {
     let id = view["id"].as_str().expect("a string").to_owned();
     let created = view["createdAt"].as_i64().expect("a number");
     assert!((now..now + 30).contains(&created), "{created}");
-    let expected = |plan| json!({"id": id, "host": "shop.example.com:8443", "type": plan, "suspended": false, "createdAt": created, "proven": false, "ousted": false, "dormant": false});
+    let expected = |plan| json!({"id": id, "host": "shop.example.com:8443", "type": plan, "suspended": false, "createdAt": created, "hostVerified": false, "superseded": false, "dormant": false});
     assert_eq!(view, expected("premium"));
     let domain = Domain { id: id.clone(), secret: secret.as_str().expect("a string").into() };
 

@@ -25,7 +25,7 @@ pub use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::programs;
-use crate::proof::dns;
+use crate::verification::dns;
 
 /// The HMAC key of every gate under test.
 pub const JWT_SECRET: &str = "kJ8s0dP2mQ7xV4nB1zR6tY9wL3cF5gH0uE2a";

@@ -61,7 +61,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("GET /v1/domains/{id}/verification",
                                      "missing invalid expired expired revoked revoked  kind      not_found kind      kind      kind      200"),
     ("POST /v1/domains/{id}/verification",
-                                     "missing invalid expired expired revoked revoked  kind      not_found kind      kind      kind      unproven"),
+                                     "missing invalid expired expired revoked revoked  kind      not_found kind      kind      kind      unverified"),
     ("POST /v1/posts",               "missing invalid expired expired revoked revoked  201       201       scope     201       201       201"),
     ("GET /v1/posts/my",             "missing invalid expired expired revoked revoked  200       200       200       scope     200       200"),
     ("GET /v1/posts/hashtag/{title}","missing invalid expired expired revoked revoked  not_found not_found 200       scope     200       200"),
@@ -100,7 +100,7 @@ fn status(operation: &str, cell: &str) -> u16 {
         "expired" => 419,
         "kind" | "scope" => 403,
         "not_found" => 404,
-        "unproven" => 409,
+        "unverified" => 409,
         number => number.parse().expect("a reason of this list or a status"),
     }
 }

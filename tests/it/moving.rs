@@ -353,8 +353,8 @@ fn import__domains_of_other_users_stay_theirs() {
     imported(&database, &first);
     let bob = gate.sign_up("bob");
     gate.register(&bob, "shop.example.com");
-    let proven = diesel::update(domains::table).set(domains::proven_at.eq(Some(1_i64)));
-    gate.app.db.change_now(|conn| Ok(proven.execute(conn)?), |_| Ok(())).expect("a proof");
+    let verified = diesel::update(domains::table).set(domains::verified_at.eq(Some(1_i64)));
+    gate.app.db.change_now(|conn| Ok(verified.execute(conn)?), |_| Ok(())).expect("a proof");
     let body = json!({"username": "alice@example.com", "password": OLD_PASSWORD});
     let alice = text(&gate.post("/v1/signin").json(&body).send().expect(200)["token"]);
     within(PROMISED, "she is known", || gate.get("/v1/me").token(&alice).send().status == 200);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::harness::{Gate, PASSWORD, Reply, Request, Value, json};
 use crate::matrix::{Cast, FORM, good_body, media_type, with_body};
-use crate::proof::dns::{Dns, Record};
+use crate::verification::dns::{Dns, Record};
 
 const METHODS: &[&str] = &["get", "post", "put", "patch", "delete", "head", "options", "trace"];
 

@@ -6,15 +6,15 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use diesel::connection::SimpleConnection;
-use gatebird::db::{Conn, proof};
+use gatebird::db::{Conn, verified_host};
 use gatebird::reason::Reason;
 use gatebird::secret::ClientSecret;
 
 use crate::harness::{Domain, Gate, PASSWORD, Reply, TIMEOUTS, User, Value, json, resigned};
 use crate::http::replies;
 use crate::oauth::{ClientKey, GRANT, ISSUER, KeyClient, form, old_gate, out_of_reach, set_suspended, with};
-use crate::proof::dns::Dns;
-use crate::proof::endpoint::publish;
+use crate::verification::dns::Dns;
+use crate::verification::endpoint::publish;
 
 /// A gate with a user, a domain and an access token.
 struct Stage {
@@ -118,7 +118,7 @@ const ROWS: &[Row] = &[
     (Reason::Superseded, 401, |_| {
         let on = Stage::with(&[]);
         let before = on.exchange(&on.domain.secret);
-        let end = |conn: &mut Conn| Ok(proof::supersede_some(conn, "alice.example.com", 1)?);
+        let end = |conn: &mut Conn| Ok(verified_host::supersede_some(conn, "alice.example.com", 1)?);
         on.gate.app.db.change_now(end, |conn| on.gate.app.directory.catch_up(conn)).expect("the database answers");
         [on.exchange(&on.domain.secret), before]
     }),
@@ -240,14 +240,14 @@ const ROWS: &[Row] = &[
         let on = Stage::with(&[("LIMIT_FAILURES", "1/h")]);
         twice(&on, |on| on.exchange(ClientSecret::random().reveal()))
     }),
-    (Reason::Unproven, 400, |on| {
+    (Reason::Unverified, 400, |on| {
         let strict = Gate::with(&[("PROOF", "required")]);
         let domain = strict.register(&strict.sign_up("alice"), "alice.example.com");
         let refused = strict.post("/token").json(&json!({"clientSecret": domain.secret})).send();
         [refused, on.exchange(&on.domain.secret)]
     }),
-    (Reason::Unproven, 403, |on| [on.get("/verify?host=alice.example.com", &on.token), on.get("/verify", &on.token)]),
-    (Reason::Unproven, 409, |_| {
+    (Reason::Unverified, 403, |on| [on.get("/verify?host=alice.example.com", &on.token), on.get("/verify", &on.token)]),
+    (Reason::Unverified, 409, |_| {
         let dns = Dns::with(&[]);
         let on = Stage::with(&[("DNS_SERVER", &dns.address.to_string())]);
         let verify =

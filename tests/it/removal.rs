@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use gatebird::db::{Conn, proof};
+use gatebird::db::{Conn, verified_host};
 use gatebird::id::DomainId;
-use gatebird::proof::Method;
+use gatebird::verification::Method;
 
 use crate::accounts::{exchange, row_counts, sign_in};
 use crate::binary::{PROMISED, gatebird, run, within};
@@ -144,8 +144,8 @@ fn account_deletion__host_is_free_before_the_data_is_removed() {
     let prove = |domain: &Domain| {
         let id = DomainId::parse(&domain.id).expect("an id");
         let insert = move |conn: &mut Conn| {
-            proof::end_suspended(conn, "shop.example.com")?;
-            Ok(proof::insert(conn, id, Method::Dns, "x", 1)?)
+            verified_host::end_suspended(conn, "shop.example.com")?;
+            Ok(verified_host::insert(conn, id, Method::Dns, "x", 1)?)
         };
         gate.app.db.change_now(insert, |_| Ok(()))
     };

@@ -12,9 +12,9 @@ use diesel::sql_types::{BigInt, Text};
 use diesel_migrations::{FileBasedMigrations, MigrationHarness};
 use gatebird::db::Db;
 use gatebird::db::schema::{
-    audit, audit_archive, audit_head, challenges, deleted_domains, domains, imports, known_networks, oustings,
-    post_hashtags, posts, proofs, removals, revision, revision_stamps, revocations, secret_uses, secrets, signing_keys,
-    tombstones, trusted_time, usage, used_assertions, users,
+    audit, audit_archive, audit_head, challenges, deleted_domains, domains, imports, known_networks, post_hashtags,
+    posts, removals, revision, revision_stamps, revocations, secret_uses, secrets, signing_keys, supersedings,
+    tombstones, trusted_time, usage, used_assertions, users, verified_hosts,
 };
 
 use crate::harness::{Database, config, needs_postgres};
@@ -25,7 +25,7 @@ const CONSTRAINTS: &[&str] = &[
     "challenges FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
     "challenges INDEX (expires_at)",
     "domains FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
-    "domains INDEX (host, ousted)",
+    "domains INDEX (host, superseded)",
     "domains INDEX (revision)",
     "domains UNIQUE (user_id, host)",
     "known_networks FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
@@ -34,8 +34,6 @@ const CONSTRAINTS: &[&str] = &[
     "post_hashtags INDEX (post_id)",
     "posts FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
     "posts INDEX (user_id, id)",
-    "proofs FOREIGN KEY (domain_id) REFERENCES domains(id) ON DELETE CASCADE",
-    "proofs INDEX (checked_at)",
     "revocations INDEX (expires_at)",
     "revocations INDEX (revision)",
     "secret_uses FOREIGN KEY (secret_id) REFERENCES secrets(id) ON DELETE CASCADE",
@@ -49,6 +47,8 @@ const CONSTRAINTS: &[&str] = &[
     "used_assertions INDEX (revision)",
     "users INDEX (revision)",
     "users UNIQUE (username_key)",
+    "verified_hosts FOREIGN KEY (domain_id) REFERENCES domains(id) ON DELETE CASCADE",
+    "verified_hosts INDEX (checked_at)",
 ];
 
 /// The schema of a SQLite file, a line per column and constraint.
@@ -181,13 +181,13 @@ INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES
 INSERT INTO revocations (jti, expires_at) VALUES (X'31', 0);
 INSERT INTO used_assertions (fingerprint, tenant, expires_at) VALUES (X'31', 1, 0);
 INSERT INTO challenges (user_id, host, token, expires_at) VALUES (1, 'one.example', '', 0);
-INSERT INTO proofs (domain_id, method, token, checked_at) VALUES ('dom_1', 'dns', '', 0);
+INSERT INTO verified_hosts (domain_id, method, token, checked_at) VALUES ('dom_1', 'dns', '', 0);
 INSERT INTO secret_uses (secret_id, used_at) VALUES (1, 0);
 INSERT INTO usage (domain_id, day, kind, count) VALUES ('dom_1', 0, 'tokens', 1);
 INSERT INTO known_networks (user_id, network, seen_at) VALUES (1, '192.0.2.1', 0);
 INSERT INTO removals (user_id, ended_at) VALUES (2, 0);
 INSERT INTO deleted_domains (domain_id) VALUES ('dom_0');
-INSERT INTO oustings (host) VALUES ('one.example');
+INSERT INTO supersedings (host) VALUES ('one.example');
 INSERT INTO imports (source, number, target) VALUES ('x', '1', 'usr_1');";
 
 #[test]
@@ -285,8 +285,8 @@ fn every_column_can_be_read_through_diesel() {
         assert_eq!(known_networks::table.load::<(i64, String, i64)>(conn)?.len(), 1);
         assert_eq!(removals::table.load::<(i64, i64)>(conn)?, [(2, 0)]);
         assert_eq!(deleted_domains::table.select(deleted_domains::domain_id).load::<String>(conn)?, ["dom_0"]);
-        assert_eq!(oustings::table.select(oustings::host).load::<String>(conn)?, ["one.example"]);
-        assert_eq!(proofs::table.load::<(String, String, String, i64, Option<i64>)>(conn)?.len(), 1);
+        assert_eq!(supersedings::table.select(supersedings::host).load::<String>(conn)?, ["one.example"]);
+        assert_eq!(verified_hosts::table.load::<(String, String, String, i64, Option<i64>)>(conn)?.len(), 1);
         assert_eq!(secret_uses::table.load::<(i64, i64, Option<String>, Option<i64>)>(conn)?.len(), 1);
         assert_eq!(usage::table.load::<(String, i64, String, i64)>(conn)?.len(), 1);
         assert_eq!(audit_archive::table.load::<(i64, i64, Vec<u8>)>(conn)?, [(1, 0, Vec::new())]);
@@ -403,7 +403,7 @@ fn words_of_a_newer_version__need_no_migration() {
     for statement in [
         "UPDATE domains SET plan = 'enterprise'",
         "INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key_2', 'ES999', X'', 0, 0)",
-        "UPDATE proofs SET method = 'mail'",
+        "UPDATE verified_hosts SET method = 'mail'",
         "UPDATE usage SET kind = 'invoices'",
         "INSERT INTO audit (id, at, actor, action, target, hash) VALUES (1, 0, 'robot', 'domain.sold', '', X'')",
     ] {
@@ -430,7 +430,7 @@ fn no_second_row_of_what_is_unique_and_no_orphan() {
         "INSERT INTO post_hashtags (user_id, title, post_id) VALUES (1, 'x', 99)",
         "INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key_1', 'ES256', X'', 0, 0)",
         "INSERT INTO revocations (jti, expires_at) VALUES (X'31', 5)",
-        "UPDATE domains SET proven_at = 1; INSERT INTO domains (id, user_id, host, plan, created_at, proven_at) VALUES ('dom_6', 2, 'two.example', 'free', 0, 1)",
+        "UPDATE domains SET verified_at = 1; INSERT INTO domains (id, user_id, host, plan, created_at, verified_at) VALUES ('dom_6', 2, 'two.example', 'free', 0, 1)",
         "INSERT INTO used_assertions (fingerprint, tenant, expires_at) VALUES (X'31', 2, 5)",
     ] {
         let statement = in_dialect(statement, database.is_postgres());

@@ -8,9 +8,9 @@ use diesel::prelude::*;
 use gatebird::db::schema::audit;
 
 use crate::harness::{Domain, Gate, PASSWORD, Reply, Request, User, json};
-use crate::proof::dns::{Answer, Dns, Kind, Record};
-use crate::proof::endpoint::publish;
-use crate::proof::host::Host;
+use crate::verification::dns::{Answer, Dns, Kind, Record};
+use crate::verification::endpoint::publish;
+use crate::verification::host::Host;
 
 /// A proxy is believed, so that a test can come from anywhere.
 const BEHIND_A_PROXY: (&str, &str) = ("TRUSTED_PROXIES", "127.0.0.1");
@@ -141,7 +141,7 @@ fn while_dns_hangs(gate: &Gate, dns: &Dns, networks: usize, accounts: usize, act
 /// Verifies a host that is not verified, and says how long that took.
 fn failed_verification(gate: &Gate, user: &User, domain: &Domain) -> Duration {
     let began = Instant::now();
-    verify(gate, user, domain, VICTIM).refused(409, "unproven");
+    verify(gate, user, domain, VICTIM).refused(409, "unverified");
     began.elapsed()
 }
 
@@ -197,7 +197,7 @@ fn verification__one_address_is_met_ten_times_a_minute_whatever_its_names_and_us
         let user = gate.sign_up(&format!("user{number}"));
         let domain = gate.register(&user, &format!("name{number}.example.test:{}", victim.address.port()));
         let body = gate.post(&format!("/v1/domains/{}/verification", domain.id)).token(&user.token).send();
-        let body = body.refused(409, "unproven");
+        let body = body.refused(409, "unverified");
         let last = body["payload"]["tried"].as_array().and_then(|tried| tried.last()).expect("what was tried");
         outcomes.push(last["found"].as_str().expect("a word").to_owned());
     }
@@ -206,7 +206,7 @@ fn verification__one_address_is_met_ten_times_a_minute_whatever_its_names_and_us
     let user = gate.sign_up("later");
     let domain = gate.register(&user, &format!("later.example.test:{}", victim.address.port()));
     let body = gate.post(&format!("/v1/domains/{}/verification", domain.id)).token(&user.token).send();
-    assert!(!body.refused(409, "unproven").to_string().contains("limited"));
+    assert!(!body.refused(409, "unverified").to_string().contains("limited"));
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn verification__one_user_leaves_half_of_an_address_to_others() {
     let verify = |user: &User, name: String| {
         let domain = gate.register(user, &format!("{name}.example.test:{}", shared.address.port()));
         let reply = gate.post(&format!("/v1/domains/{}/verification", domain.id)).token(&user.token).send();
-        reply.refused(409, "unproven").to_string().contains("limited")
+        reply.refused(409, "unverified").to_string().contains("limited")
     };
     let (greedy, victim) = (gate.sign_up("greedy"), gate.sign_up("victim"));
     let limited = (0..10).filter(|number| verify(&greedy, format!("name{number}"))).count();
@@ -267,7 +267,7 @@ fn verification__addresses_of_one_ipv6_network() {
     let verify = |user: &User, name: &str| {
         let domain = gate.register(user, &format!("{name}.example.test:22"));
         let reply = gate.post(&format!("/v1/domains/{}/verification", domain.id)).token(&user.token).send();
-        let body = reply.refused(409, "unproven");
+        let body = reply.refused(409, "unverified");
         let last = body["payload"]["tried"].as_array().and_then(|tried| tried.last()).expect("what was tried");
         last["found"].as_str().expect("a word").to_owned()
     };

@@ -20,7 +20,7 @@ const TEXTS: &[(Message, &str, &str)] = &[
     (Message::HostUnverified,
         "Control of the token's host is not verified: the domain's owner must verify it",
         "토큰의 호스트 소유권이 확인되지 않았습니다. 도메인 소유자가 먼저 확인해야 합니다"),
-    (Message::HostProvenByOther,
+    (Message::HostVerifiedByOther,
         "was verified by another user: if the host is yours, ask the operator",
         "다른 사용자가 이미 소유권을 확인한 호스트입니다. 본인의 호스트라면 운영자에게 문의하세요"),
 ];

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::domains::set_suspended;
 use crate::harness::{Gate, PASSWORD, Reply, Request, Value, json};
 use crate::matrix::aged;
-use crate::proof::dns::{Dns, Record};
+use crate::verification::dns::{Dns, Record};
 
 /// The name of what is redacted, if it is well-formed; else the thing itself, which no snapshot has.
 fn named(content: Content, name: &str, good: bool) -> Content {
@@ -81,7 +81,7 @@ fn snapshot(name: &str, value: &impl Serialize) {
         (&["id", "client_id", "sub", "actor", "target", "x-gatebird-domain"], id),
         (&["x-gatebird-user"], user),
         (&["value", "content"], challenge),
-        (&["createdAt", "updatedAt", "expiresAt", "provenAt", "at", "iat", "exp", "x-gatebird-token-expires"], time),
+        (&["createdAt", "updatedAt", "expiresAt", "verifiedAt", "at", "iat", "exp", "x-gatebird-token-expires"], time),
         (&["jti"], jti),
     ];
     for (members, redaction) in redactions {
@@ -155,7 +155,7 @@ fn successes() {
         let value = show["payload"]["dns"]["value"].as_str().expect("a value");
         dns.set(&[("_gatebird.shop.example.com", Record::text(value))]);
         walk.ask("POST /v1/domains/{id}/verification", gate.post(&verification).token(token));
-        walk.ask("GET /v1/domains/{id}, proven", gate.get(&path).token(token));
+        walk.ask("GET /v1/domains/{id}, verified", gate.get(&path).token(token));
 
         let plain = json!({"clientSecret": secret});
         let access = walk.ask("POST /token as JSON", gate.post("/token").json(&plain));
@@ -288,14 +288,14 @@ fn refusals() {
         walk.ask("409 taken username", gate.post("/v1/signup").json(&account("ALICE")));
 
         let verify = || gate.post(&format!("/v1/domains/{}/verification", domain.id)).token(&alice.token);
-        walk.ask("409 unproven", verify());
+        walk.ask("409 unverified", verify());
         for _ in 0..4 {
-            verify().send().refused(409, "unproven");
+            verify().send().refused(409, "unverified");
         }
         walk.ask("429 failures", verify());
         let required = Gate::with(&[("PROOF", "required")]);
-        let unproven = required.register(&required.sign_up("alice"), "shop.example.com");
-        walk.ask("400 unproven", required.post("/token").json(&json!({"clientSecret": unproven.secret})));
+        let unverified = required.register(&required.sign_up("alice"), "shop.example.com");
+        walk.ask("400 unverified", required.post("/token").json(&json!({"clientSecret": unverified.secret})));
 
         walk.ask("404 not_found", gate.get("/nowhere"));
         walk.ask("404 post", gate.get("/v1/posts/99").token(&access));

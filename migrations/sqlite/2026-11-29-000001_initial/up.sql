@@ -60,9 +60,9 @@ CREATE TABLE domains (
     jwks TEXT,
     jwks_since INTEGER,
     -- When its owner verified control of the host. NULL: unverified.
-    proven_at INTEGER,
+    verified_at INTEGER,
     -- Another registration has verified the host. This one gets no tokens.
-    ousted INTEGER NOT NULL DEFAULT FALSE CHECK (ousted IN (FALSE, TRUE)),
+    superseded INTEGER NOT NULL DEFAULT FALSE CHECK (superseded IN (FALSE, TRUE)),
     -- Tokens of an earlier generation are revoked.
     generation INTEGER NOT NULL DEFAULT 0,
     suspended INTEGER NOT NULL DEFAULT FALSE CHECK (suspended IN (FALSE, TRUE)),
@@ -75,10 +75,10 @@ CREATE TABLE domains (
     UNIQUE (user_id, host)
 ) STRICT;
 CREATE INDEX domains_revision ON domains (revision);
-CREATE INDEX domains_host ON domains (host, ousted);
+CREATE INDEX domains_host ON domains (host, superseded);
 -- At most one registration of a host is verified.
-CREATE UNIQUE INDEX domains_proven_host ON domains (host) WHERE proven_at IS NOT NULL;
-CREATE INDEX domains_activity ON domains (dormant, active_at) WHERE proven_at IS NULL;
+CREATE UNIQUE INDEX domains_verified_host ON domains (host) WHERE verified_at IS NOT NULL;
+CREATE INDEX domains_activity ON domains (dormant, active_at) WHERE verified_at IS NULL;
 
 CREATE TABLE secrets (
     id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
@@ -238,17 +238,17 @@ CREATE TABLE challenges (
 CREATE INDEX challenges_expires_at ON challenges (expires_at);
 
 -- How a domain's host was verified. It is checked again every day; `failing_since` is set while the check fails.
-CREATE TABLE proofs (
+CREATE TABLE verified_hosts (
     domain_id TEXT NOT NULL PRIMARY KEY REFERENCES domains (id) ON DELETE CASCADE,
     method TEXT NOT NULL,
     token TEXT NOT NULL,
     checked_at INTEGER NOT NULL,
     failing_since INTEGER
 ) STRICT;
-CREATE INDEX proofs_checked_at ON proofs (checked_at);
+CREATE INDEX verified_hosts_checked_at ON verified_hosts (checked_at);
 
 -- Verified hosts with other registrations that are not superseded yet.
-CREATE TABLE oustings (
+CREATE TABLE supersedings (
     host TEXT NOT NULL PRIMARY KEY
 ) STRICT;
 

@@ -7,7 +7,7 @@ use super::harmless;
 use super::line::Line;
 use crate::binary::{Child, signal};
 use crate::harness::{Database, Value, json};
-use crate::proof::dns;
+use crate::verification::dns;
 
 const METHODS: &[&str] =
     &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "QUERY", "BOGUS", "get"];

@@ -109,7 +109,7 @@ fn a_used_or_verified_domain__is_not_dormant() {
     let (owner, used, _) = gate.tenant("alice");
     let [changed, verified, counted, idle] =
         ["changed", "verified", "counted", "idle"].map(|name| gate.register(&owner, &format!("{name}.example.com")));
-    execute(&gate, &format!("UPDATE domains SET proven_at = 1 WHERE id = '{}'", verified.id));
+    execute(&gate, &format!("UPDATE domains SET verified_at = 1 WHERE id = '{}'", verified.id));
     pass(&gate, 60);
     assert!(works(&gate, &used));
     let path = format!("/v1/domains/{}", changed.id);

@@ -164,15 +164,15 @@ fn a_token_that_was_ended_is_not_said_to_be_good() {
 #[test]
 fn tokens_that_nobody_needed_are_counted() {
     let gate = Gate::with(&[("TOKEN_TTL", "1m")]);
-    let needless = || {
+    let redundant = || {
         let text = gate.app.metrics_text();
-        let line = text.lines().find(|line| line.starts_with("gatebird_tokens_needless_total "));
+        let line = text.lines().find(|line| line.starts_with("gatebird_tokens_redundant_total "));
         line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).expect("the counter")
     };
     let (_, domain, _) = gate.tenant("alice");
     for (seconds, total) in [(0, 1), (10, 2), (40, 2), (20, 3), (61, 3)] {
         gate.clock.advance(seconds);
         gate.access_token(&domain);
-        assert_eq!(needless(), total, "after {seconds} s");
+        assert_eq!(redundant(), total, "after {seconds} s");
     }
 }

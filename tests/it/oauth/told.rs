@@ -2,7 +2,7 @@
 //! domain's own refusal stands in the usage of that domain.
 #![allow(non_snake_case, reason = "a test is named `feature__condition`")]
 
-use gatebird::db::{Conn, proof};
+use gatebird::db::{Conn, verified_host};
 use gatebird::secret::ClientSecret;
 
 use super::{
@@ -30,7 +30,7 @@ fn refusals(gate: &Gate, owner: &User, id: &str) -> Value {
 }
 
 fn supersede(gate: &Gate, host: &str) {
-    let end = |conn: &mut Conn| Ok(proof::supersede_some(conn, host, 1)?);
+    let end = |conn: &mut Conn| Ok(verified_host::supersede_some(conn, host, 1)?);
     gate.app.db.change_now(end, |conn| gate.app.directory.catch_up(conn)).expect("the database answers");
 }
 

@@ -193,7 +193,7 @@ fn verify__headers_add_to_the_demands_and_never_weaken_them() {
 /// Makes the control of every host verified.
 fn verify_hosts(gate: &Gate) {
     let verify = |conn: &mut gatebird::db::Conn| {
-        Ok(diesel::update(domains::table).set(domains::proven_at.eq(Some(1_i64))).execute(conn)?)
+        Ok(diesel::update(domains::table).set(domains::verified_at.eq(Some(1_i64))).execute(conn)?)
     };
     gate.app.db.change_now(verify, |conn| gate.app.directory.catch_up(conn)).expect("the database answers");
 }
@@ -217,7 +217,7 @@ fn host_verified__is_always_told_and_a_demanded_host_must_be() {
             match allowed {
                 true => assert_eq!(told(request).as_deref(), Some("false")),
                 false => {
-                    let body = refused("unverified", &request.send(), 403, "unproven");
+                    let body = refused("unverified", &request.send(), 403, "unverified");
                     assert_eq!(
                         body["message"],
                         "Control of the token's host is not verified: the domain's owner must verify it"

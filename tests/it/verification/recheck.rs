@@ -1,12 +1,12 @@
-//! What was proven is looked at again each day, and ends when it is missing for a week.
+//! What was verified is looked at again each day, and ends when it is missing for a week.
 #![allow(non_snake_case, reason = "a test is named `feature__condition`")]
 
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
-use gatebird::db::proof;
+use gatebird::db::verified_host;
 use gatebird::id::DomainId;
-use gatebird::proof::Method;
+use gatebird::verification::Method;
 use serde_json::json;
 
 use super::dns::{Answer, Dns, Kind, Record};
@@ -18,8 +18,8 @@ use crate::harness::{Domain, Gate, User};
 const NAME: &str = "shop.example.test";
 const DAY: i64 = 86_400;
 
-/// A proven domain, by DNS.
-fn proven(dns: &Dns, settings: &[(&str, &str)]) -> (Gate, User, Domain) {
+/// A verified domain, by DNS.
+fn verified(dns: &Dns, settings: &[(&str, &str)]) -> (Gate, User, Domain) {
     let settings: Vec<_> = settings.iter().copied().chain([("USER_TOKEN_TTL", "30d")]).collect();
     let gate = gate_asking(dns, &settings);
     let alice = gate.sign_up("alice");
@@ -38,7 +38,7 @@ fn recheck(gate: &Gate) -> usize {
 #[test]
 fn a_proof_is_looked_at_once_a_day() {
     let dns = Dns::with(&[]);
-    let (gate, alice, domain) = proven(&dns, &[]);
+    let (gate, alice, domain) = verified(&dns, &[]);
     gate.clock.advance(DAY - 60);
     assert_eq!(recheck(&gate), 0);
     gate.clock.advance(60);
@@ -48,20 +48,20 @@ fn a_proof_is_looked_at_once_a_day() {
     let texts = dns.asked().into_iter().filter(|(_, kind)| *kind == Kind::Txt).count();
     assert_eq!(texts, 1);
     let shown = shown(&gate, &alice, &domain);
-    assert_eq!((&shown["proven"], &shown["failingSince"]), (&json!(true), &json!(null)));
+    assert_eq!((&shown["hostVerified"], &shown["failingSince"]), (&json!(true), &json!(null)));
 }
 
 #[test]
 fn a_proof_that_is_missing_for_seven_days_ends() {
     let dns = Dns::with(&[]);
-    let (gate, alice, domain) = proven(&dns, &[("PROOF", "required")]);
+    let (gate, alice, domain) = verified(&dns, &[("PROOF", "required")]);
     dns.set(&[]);
     gate.clock.advance(DAY);
     let since = gate.clock.now();
     for _ in 0..7 {
         recheck(&gate);
         let shown = shown(&gate, &alice, &domain);
-        assert_eq!(shown["proven"], json!(true));
+        assert_eq!(shown["hostVerified"], json!(true));
         let failing = shown["failingSince"].as_i64().expect("seconds");
         assert!((since..since + 30).contains(&failing), "the first time counts");
         assert!(shown["dns"]["value"].is_string(), "what is missing can be published again");
@@ -69,17 +69,17 @@ fn a_proof_that_is_missing_for_seven_days_ends() {
         gate.clock.advance(DAY);
     }
     recheck(&gate);
-    assert_eq!(shown(&gate, &alice, &domain)["proven"], json!(false));
-    ask_token(&gate, &domain).refused(400, "unproven");
+    assert_eq!(shown(&gate, &alice, &domain)["hostVerified"], json!(false));
+    ask_token(&gate, &domain).refused(400, "unverified");
     let last = told(&gate).pop().expect("a row");
-    assert_eq!(last, ("server".into(), Some(alice.id), "domain.unproven".into(), domain.id.clone()));
+    assert_eq!(last, ("server".into(), Some(alice.id), "domain.unverified".into(), domain.id.clone()));
     gate.clock.advance(DAY);
     assert_eq!(recheck(&gate), 0, "there is nothing left to look at");
 
     // Somebody else may have it now; and so may she, once more.
     let bob = gate.sign_up("bob");
     gate.register(&bob, NAME);
-    verify(&gate, &alice, &domain).refused(409, "unproven");
+    verify(&gate, &alice, &domain).refused(409, "unverified");
     publish(&gate, &dns, &alice, &domain, NAME);
     verify(&gate, &alice, &domain).expect(200);
     gate.access_token(&domain);
@@ -107,14 +107,14 @@ fn a_proof_that_comes_back_in_time_goes_on() {
         gate.clock.advance(DAY);
         assert_eq!(recheck(&gate), 1);
         let shown = shown(&gate, &alice, &domain);
-        assert_eq!(shown["proven"], json!(true), "day {day}");
+        assert_eq!(shown["hostVerified"], json!(true), "day {day}");
         assert_eq!(shown["failingSince"].is_null(), day == 6, "day {day}");
     }
     // By a try of the owner's own, too.
     publish(&gate, &dns, &alice, &domain, NAME);
     verify(&gate, &alice, &domain).expect(200);
     assert!(shown(&gate, &alice, &domain)["failingSince"].is_null());
-    assert_eq!(told(&gate).len(), 1, "it was proven all the time");
+    assert_eq!(told(&gate).len(), 1, "the domain was verified all the time");
 }
 
 #[test]
@@ -153,18 +153,18 @@ fn whoever_looks_at_once_each_proof_is_looked_at_by_one() {
 #[test]
 fn a_look_that_was_overtaken_changes_nothing() {
     let dns = Dns::with(&[]);
-    let (gate, alice, domain) = proven(&dns, &[]);
+    let (gate, alice, domain) = verified(&dns, &[]);
     gate.clock.advance(DAY);
     let (app, now) = (gate.app.clone(), gate.clock.now());
     let id = DomainId::parse(&domain.id).expect("an id");
     dns.decide(move |_, _| {
-        let found = app.db.write_now(|conn| Ok(proof::record_success(conn, id, Method::Dns, now)?));
+        let found = app.db.write_now(|conn| Ok(verified_host::record_success(conn, id, Method::Dns, now)?));
         found.expect("the database answers");
         Answer::NoSuchName
     });
     assert_eq!(recheck(&gate), 1);
     let shown = shown(&gate, &alice, &domain);
-    assert_eq!((&shown["proven"], &shown["failingSince"]), (&json!(true), &json!(null)));
+    assert_eq!((&shown["hostVerified"], &shown["failingSince"]), (&json!(true), &json!(null)));
 }
 
 /// One that takes its time does not hold up the others.
@@ -195,7 +195,7 @@ fn several_are_looked_at_at_once() {
 #[test]
 fn a_look_that_could_not_be_written_is_taken_again() {
     let dns = Dns::with(&[]);
-    let (gate, alice, domain) = proven(&dns, &[]);
+    let (gate, alice, domain) = verified(&dns, &[]);
     let rename = |from: &'static str, to: &'static str| {
         let app = gate.app.clone();
         move || {
@@ -204,10 +204,10 @@ fn a_look_that_could_not_be_written_is_taken_again() {
             renamed.expect("the database answers");
         }
     };
-    let come_back = rename("proofs_away", "proofs");
+    let come_back = rename("verified_hosts_away", "verified_hosts");
     for is_there in [false, true] {
         gate.clock.advance(DAY);
-        let mut go_away = Some(rename("proofs", "proofs_away"));
+        let mut go_away = Some(rename("verified_hosts", "verified_hosts_away"));
         let value = super::value(&gate, &alice, &domain);
         dns.decide(move |_, kind| {
             if let Some(go_away) = go_away.take() {
@@ -237,7 +237,7 @@ fn a_look_that_could_not_be_written_is_taken_again() {
 #[test]
 fn a_proof__clock_ahead_for_some_seconds() {
     let dns = Dns::with(&[]);
-    let (gate, alice, domain) = proven(&dns, &[]);
+    let (gate, alice, domain) = verified(&dns, &[]);
     gate.app.maintain().expect("the database answers");
     dns.set(&[]);
     gate.clock.advance(DAY);
@@ -246,7 +246,7 @@ fn a_proof__clock_ahead_for_some_seconds() {
         gate.clock.set_wrong(wrong);
         recheck(&gate);
         gate.clock.set_wrong(0);
-        assert_eq!(shown(&gate, &alice, &domain)["proven"], json!(true), "{wrong}");
+        assert_eq!(shown(&gate, &alice, &domain)["hostVerified"], json!(true), "{wrong}");
     }
     publish(&gate, &dns, &alice, &domain, NAME);
     gate.clock.advance(DAY);
@@ -269,7 +269,7 @@ fn a_challenge__clock_ahead_for_some_seconds() {
     verify(&gate, &alice, &domain).expect(200);
     gate.clock.set_wrong(0);
     assert_eq!(value(&gate, &alice, &domain), before);
-    // What was proven while the clock was ahead is looked at again all the same.
+    // What was verified while the clock was ahead is looked at again all the same.
     gate.clock.advance(DAY);
     assert_eq!(recheck(&gate), 1);
 }

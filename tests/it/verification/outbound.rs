@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use gatebird::proof::Outcome;
+use gatebird::verification::Outcome;
 use rustls::RootCertStore;
 
 use super::checks::{VALUE, challenge, verifier};
@@ -50,7 +50,7 @@ fn a_private_address_is_refused_without_a_connection() {
         dns.set(&records);
         // Each try is in a minute of its own.
         gate.clock.advance(60);
-        let reply = verify(&gate, &alice, &domain).refused(409, "unproven");
+        let reply = verify(&gate, &alice, &domain).refused(409, "unverified");
         assert_eq!(found(&reply), ["noRecord", "privateAddress", "privateAddress"], "{addresses:?}");
     }
     assert_eq!(host.connections(), 0);
@@ -256,7 +256,7 @@ fn nothing_of_what_was_received_is_told() {
             host.answer(answer);
         }
         let reply = verify(&gate, &alice, &domain);
-        assert_eq!(found(&reply.refused(409, "unproven"))[0], "otherValue");
+        assert_eq!(found(&reply.refused(409, "unverified"))[0], "otherValue");
         assert!(!format!("{reply:?}{}", reply.text()).contains("canary"), "{}", reply.text());
     }
     assert!(host.connections() >= 6, "it was asked");

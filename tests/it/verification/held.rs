@@ -1,4 +1,4 @@
-//! Who holds a proven host, when somebody else proves it, and when the operator steps in.
+//! Who holds a verified host, when somebody else proves it, and when the operator steps in.
 #![allow(non_snake_case, reason = "a test is named after its feature and its condition")]
 
 use serde_json::json;
@@ -11,7 +11,7 @@ use crate::harness::{Domain, Gate, User};
 
 const NAME: &str = "shop.example.test";
 
-/// Alice, who has proven the host, and Bob, who has registered it.
+/// Alice, who has verified the host, and Bob, who has registered it.
 fn holder_and_challenger(gate: &Gate, dns: &Dns) -> [(User, Domain); 2] {
     let [alice, bob] = ["alice", "bob"].map(|name| {
         let user = gate.sign_up(name);
@@ -30,8 +30,8 @@ fn publish_both(gate: &Gate, dns: &Dns, alice: &(User, Domain), bob: &(User, Dom
     dns.set(&both.map(|value| (record.as_str(), value)));
 }
 
-fn is_proven(gate: &Gate, (user, domain): &(User, Domain)) -> bool {
-    shown(gate, user, domain)["proven"] == json!(true)
+fn is_verified(gate: &Gate, (user, domain): &(User, Domain)) -> bool {
+    shown(gate, user, domain)["hostVerified"] == json!(true)
 }
 
 /// Who had control of a host for a minute loses it as soon as the owner proves it again.
@@ -44,18 +44,21 @@ fn holder__whose_proof_is_gone_when_another_proves() {
 
     publish(&gate, &dns, &bob.0, &bob.1, NAME);
     verify(&gate, &bob.0, &bob.1).expect(200);
-    assert!(!is_proven(&gate, &alice) && is_proven(&gate, &bob));
+    assert!(!is_verified(&gate, &alice) && is_verified(&gate, &bob));
     gate.get("/v1/test").token(&hers).send().refused(401, "revoked");
 
     // A minute later Alice has her host again.
     publish(&gate, &dns, &alice.0, &alice.1, NAME);
     verify(&gate, &alice.0, &alice.1).expect(200);
-    assert!(is_proven(&gate, &alice) && !is_proven(&gate, &bob));
+    assert!(is_verified(&gate, &alice) && !is_verified(&gate, &bob));
     gate.access_token(&alice.1);
     let bobs: Vec<_> = told(&gate).into_iter().filter(|(_, tenant, ..)| *tenant == Some(bob.0.id)).collect();
     let actions: Vec<_> = bobs.iter().map(|(actor, _, action, _)| (actor.as_str(), action.as_str())).collect();
     let me = format!("usr_{}", bob.0.id);
-    assert_eq!(actions[..3], [("server", "domain.ousted"), (&*me, "domain.proven"), ("server", "domain.unproven")]);
+    assert_eq!(
+        actions[..3],
+        [("server", "domain.superseded"), (&*me, "domain.verified"), ("server", "domain.unverified")]
+    );
 }
 
 #[test]
@@ -65,7 +68,7 @@ fn holder__whose_proof_is_there_when_another_proves() {
     let [alice, bob] = holder_and_challenger(&gate, &dns);
     publish_both(&gate, &dns, &alice, &bob);
     verify(&gate, &bob.0, &bob.1).refused(409, "taken");
-    assert!(is_proven(&gate, &alice));
+    assert!(is_verified(&gate, &alice));
     gate.access_token(&alice.1);
 }
 
@@ -85,11 +88,11 @@ fn holder__who_is_suspended() {
         gate.access_token(&bob.1);
         run(&mut gatebird(&gate.database, &[suspended, "resume", name], &[]), "").good();
         let ends = told(&gate).into_iter().filter(|(_, tenant, ..)| *tenant == Some(alice.0.id)).map(|row| row.2);
-        assert!(ends.collect::<Vec<_>>().contains(&"domain.unproven".to_owned()), "{suspended}");
+        assert!(ends.collect::<Vec<_>>().contains(&"domain.unverified".to_owned()), "{suspended}");
         crate::binary::within(crate::binary::PROMISED, "she is back", || {
             ask_token(&gate, &alice.1).json()["reason"] == "superseded"
         });
-        assert!(is_proven(&gate, &bob));
+        assert!(is_verified(&gate, &bob));
     }
 }
 
@@ -104,9 +107,9 @@ fn operator__ends_a_proof() {
     assert!(line.contains(NAME), "{line}");
     crate::binary::within(crate::binary::PROMISED, "no token", || ask_token(&gate, &alice.1).status == 400);
     gate.get("/v1/test").token(&token).send().refused(401, "revoked");
-    assert!(!is_proven(&gate, &alice));
+    assert!(!is_verified(&gate, &alice));
     let last = told(&gate).pop().expect("a row");
-    assert_eq!(last, ("operator".into(), Some(alice.0.id), "domain.unproven".into(), alice.1.id.clone()));
+    assert_eq!(last, ("operator".into(), Some(alice.0.id), "domain.unverified".into(), alice.1.id.clone()));
 
     let again = unverify(&alice.1.id);
     assert_eq!(again.code, Some(64), "{again:?}");

@@ -6,10 +6,10 @@ use std::sync::Barrier;
 use serde_json::json;
 
 use diesel::prelude::*;
-use gatebird::db::proof;
 use gatebird::db::schema::domains;
+use gatebird::db::verified_host;
 use gatebird::id::DomainId;
-use gatebird::proof::Method;
+use gatebird::verification::Method;
 
 use super::dns::{Dns, Record};
 use super::endpoint::{ask_token, publish, told};
@@ -45,8 +45,8 @@ fn proving_takes_the_host_over_from_who_has_not_proven_it() {
     gate.get("/v1/test").token(&his).send().refused(401, "revoked");
     let refusal = ask_token(&gate, &bob.1).refused(401, "superseded");
     assert_eq!(refusal["error"], json!("invalid_client"));
-    assert_eq!(view(&gate, &bob)["ousted"], json!(true));
-    assert_eq!(view(&gate, &alice)["ousted"], json!(false));
+    assert_eq!(view(&gate, &bob)["superseded"], json!(true));
+    assert_eq!(view(&gate, &alice)["superseded"], json!(false));
     gate.access_token(&alice.1);
     gate.get("/v1/test").token(&his_other).send().expect(200);
     gate.access_token(&other);
@@ -68,11 +68,11 @@ fn proving_takes_the_host_over_from_who_has_not_proven_it() {
         }
         gate.register(user, "www.shop.example.test");
     }
-    assert_eq!(shown(&gate, &alice.0, &alice.1)["proven"], json!(true));
+    assert_eq!(shown(&gate, &alice.0, &alice.1)["hostVerified"], json!(true));
 
-    // Who was ousted sees that he was, and not by whom.
-    let alices = (format!("usr_{}", alice.0.id), Some(alice.0.id), "domain.proven".into(), alice.1.id.clone());
-    let bobs = ("server".into(), Some(bob.0.id), "domain.ousted".into(), bob.1.id.clone());
+    // Who was superseded sees that he was, and not by whom.
+    let alices = (format!("usr_{}", alice.0.id), Some(alice.0.id), "domain.verified".into(), alice.1.id.clone());
+    let bobs = ("server".into(), Some(bob.0.id), "domain.superseded".into(), bob.1.id.clone());
     assert_eq!(told(&gate), [alices, bobs]);
 }
 
@@ -85,7 +85,7 @@ fn who_was_ousted_stays_so_until_he_proves_the_host_himself() {
     verify(&gate, &alice.0, &alice.1).expect(200);
     gate.delete(&format!("/v1/domains/{}", alice.1.id)).token(&alice.0.token).send().expect(200);
     ask_token(&gate, &bob.1).refused(401, "superseded");
-    verify(&gate, &bob.0, &bob.1).refused(409, "unproven");
+    verify(&gate, &bob.0, &bob.1).refused(409, "unverified");
     ask_token(&gate, &bob.1).refused(401, "superseded");
     // Whoever registers it now has what anybody has who has proven nothing.
     let carol = gate.sign_up("carol");
@@ -96,7 +96,7 @@ fn who_was_ousted_stays_so_until_he_proves_the_host_himself() {
     verify(&gate, &bob.0, &bob.1).expect(200);
     let token = gate.access_token(&bob.1);
     gate.get("/v1/test").token(&token).send().expect(200);
-    assert_eq!(view(&gate, &bob)["ousted"], json!(false));
+    assert_eq!(view(&gate, &bob)["superseded"], json!(false));
     ask_token(&gate, &hers).refused(401, "superseded");
 }
 
@@ -151,8 +151,8 @@ fn of_fifty_who_prove_a_host_at_once_one_has_it() {
     let with_tokens = users.iter().filter(|(_, domain)| ask_token(&gate, domain).status == 200).count();
     assert_eq!(with_tokens, 1);
     let told = told(&gate);
-    assert_eq!(told.iter().filter(|(_, _, action, _)| action == "domain.proven").count(), 1);
-    assert_eq!(told.iter().filter(|(_, _, action, _)| action == "domain.ousted").count(), 49);
+    assert_eq!(told.iter().filter(|(_, _, action, _)| action == "domain.verified").count(), 1);
+    assert_eq!(told.iter().filter(|(_, _, action, _)| action == "domain.superseded").count(), 49);
 }
 
 /// Should two ever come through at the same instant: the database itself has room for one.
@@ -160,7 +160,8 @@ fn of_fifty_who_prove_a_host_at_once_one_has_it() {
 fn the_database_has_one_proven_registration_of_a_host() {
     let gate = gate_asking(&Dns::with(&[]), &[]);
     let ids = two_registrations(&gate).map(|(_, domain)| DomainId::parse(&domain.id).expect("an id"));
-    let prove = |id| gate.app.db.change_now(|conn| Ok(proof::insert(conn, id, Method::Dns, "x", 1)?), |_| Ok(()));
+    let prove =
+        |id| gate.app.db.change_now(|conn| Ok(verified_host::insert(conn, id, Method::Dns, "x", 1)?), |_| Ok(()));
     prove(ids[0]).expect("the first");
     prove(ids[1]).expect_err("a second");
 }
@@ -183,7 +184,7 @@ fn insert_registrations(gate: &Gate) {
 }
 
 fn registrations_with_tokens(gate: &Gate) -> i64 {
-    let others = domains::table.filter(domains::ousted.eq(false).and(domains::generation.eq(0)));
+    let others = domains::table.filter(domains::superseded.eq(false).and(domains::generation.eq(0)));
     gate.app.db.read_now(|conn| Ok(others.count().get_result(conn)?)).expect("the database answers")
 }
 
@@ -213,8 +214,8 @@ fn takeover__request_ends_before_all_registrations_of_the_host() {
     gate.app.drain();
     let id = DomainId::parse(&alice.1.id).expect("an id");
     let first_transaction = |conn: &mut _| {
-        proof::insert(conn, id, Method::Dns, "x", 1)?;
-        Ok(proof::supersede_some(conn, NAME, 10)?.len())
+        verified_host::insert(conn, id, Method::Dns, "x", 1)?;
+        Ok(verified_host::supersede_some(conn, NAME, 10)?.len())
     };
     assert_eq!(gate.app.db.change_now(first_transaction, |_| Ok(())).expect("the database answers"), 10);
     let gate = gate.restart(&[]);

@@ -1,18 +1,18 @@
-//! Rows of `challenges` and `proofs`: the value that a user must publish to verify a host, and the verified hosts.
+//! Rows of `challenges` and `verified_hosts`: the value that a user must publish to verify a host, and the verified hosts.
 
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
-use super::schema::{challenges, domains, oustings, proofs, users};
+use super::schema::{challenges, domains, supersedings, users, verified_hosts};
 use super::{Conn, batch, columns};
 use crate::id::{DomainId, UserId};
-use crate::proof::Method;
+use crate::verification::Method;
 
 /// A value that a user must publish on a host to verify it.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = challenges)]
 pub struct Challenge {
-    /// See [`crate::proof::Challenge::token`].
+    /// See [`crate::verified_host::Challenge::token`].
     pub token: String,
     /// Unix seconds.
     pub expires_at: i64,
@@ -20,8 +20,8 @@ pub struct Challenge {
 
 /// The verification of a domain's host.
 #[derive(Clone, Debug, Queryable, Selectable)]
-#[diesel(table_name = proofs)]
-pub struct Proof {
+#[diesel(table_name = verified_hosts)]
+pub struct VerifiedHost {
     /// The verified domain.
     pub domain_id: DomainId,
     /// The published value, which must stay there.
@@ -65,31 +65,32 @@ pub fn prune_challenges(conn: &mut Conn, now: i64, rows: i64) -> QueryResult<usi
     batch::delete_some::<BigInt, _>(conn, "challenges", "expires_at <= $1", now, rows)
 }
 
-/// Returns the proof of a domain.
-pub fn find(conn: &mut Conn, domain: DomainId) -> QueryResult<Option<Proof>> {
-    proofs::table.find(domain).select(Proof::as_select()).first(conn).optional()
+/// Returns the verified host of a domain.
+pub fn find(conn: &mut Conn, domain: DomainId) -> QueryResult<Option<VerifiedHost>> {
+    verified_hosts::table.find(domain).select(VerifiedHost::as_select()).first(conn).optional()
 }
 
-/// A proof with the host and the owner of its domain.
-pub type OwnedProof = (Proof, String, UserId);
+/// A verified host with its name and the owner of its domain.
+pub type OwnedVerifiedHost = (VerifiedHost, String, UserId);
 
-/// Returns another user's proof of a host. Proofs of suspended or deleted users and of suspended domains do not count.
-pub fn other_users_proof(conn: &mut Conn, host: &str, than: UserId) -> QueryResult<Option<OwnedProof>> {
-    proofs::table
+/// Returns the verification of a host by another user. Verifications of suspended or deleted users and of suspended
+/// domains do not count.
+pub fn of_other_user(conn: &mut Conn, host: &str, than: UserId) -> QueryResult<Option<OwnedVerifiedHost>> {
+    verified_hosts::table
         .inner_join(domains::table.inner_join(users::table))
-        .filter(domains::host.eq(host).and(domains::proven_at.is_not_null()).and(domains::user_id.ne(than)))
+        .filter(domains::host.eq(host).and(domains::verified_at.is_not_null()).and(domains::user_id.ne(than)))
         .filter(domains::suspended.eq(false).and(users::suspended.eq(false)))
-        .select((Proof::as_select(), domains::host, domains::user_id))
+        .select((VerifiedHost::as_select(), domains::host, domains::user_id))
         .first(conn)
         .optional()
 }
 
-/// Ends the proofs of a host that belong to suspended domains, or to suspended or deleted users. Returns those domains
+/// Ends the verifications of a host that belong to suspended domains, or to suspended or deleted users. Returns those domains
 /// with their owners.
 pub fn end_suspended(conn: &mut Conn, host: &str) -> QueryResult<Vec<(DomainId, UserId)>> {
     let holders: Vec<(DomainId, UserId)> = domains::table
         .inner_join(users::table)
-        .filter(domains::host.eq(host).and(domains::proven_at.is_not_null()))
+        .filter(domains::host.eq(host).and(domains::verified_at.is_not_null()))
         .filter(domains::suspended.eq(true).or(users::suspended.eq(true)))
         .select((domains::id, domains::user_id))
         .load(conn)?;
@@ -102,14 +103,14 @@ pub fn end_suspended(conn: &mut Conn, host: &str) -> QueryResult<Vec<(DomainId, 
 /// Records that a domain's host is verified. Fails with a unique violation if another domain has verified the same
 /// host.
 pub fn insert(conn: &mut Conn, domain: DomainId, method: Method, token: &str, now: i64) -> QueryResult<()> {
-    let set = (domains::proven_at.eq(now), domains::ousted.eq(false));
+    let set = (domains::verified_at.eq(now), domains::superseded.eq(false));
     diesel::update(domains::table.find(domain)).set(set).execute(conn)?;
-    diesel::insert_into(proofs::table)
+    diesel::insert_into(verified_hosts::table)
         .values((
-            proofs::domain_id.eq(domain),
-            proofs::method.eq(method.as_str()),
-            proofs::token.eq(token),
-            proofs::checked_at.eq(now),
+            verified_hosts::domain_id.eq(domain),
+            verified_hosts::method.eq(method.as_str()),
+            verified_hosts::token.eq(token),
+            verified_hosts::checked_at.eq(now),
         ))
         .execute(conn)
         .map(drop)
@@ -118,91 +119,107 @@ pub fn insert(conn: &mut Conn, domain: DomainId, method: Method, token: &str, no
 /// Supersedes at most `rows` other registrations of a verified host, which revokes their tokens, and returns them. If
 /// more may be left, the host is recorded for the next call.
 pub fn supersede_some(conn: &mut Conn, host: &str, rows: i64) -> QueryResult<Vec<(DomainId, UserId)>> {
-    let others =
-        domains::table.filter(domains::host.eq(host).and(domains::ousted.eq(false)).and(domains::proven_at.is_null()));
+    let others = domains::table
+        .filter(domains::host.eq(host).and(domains::superseded.eq(false)).and(domains::verified_at.is_null()));
     let some: Vec<(DomainId, UserId)> = others.select((domains::id, domains::user_id)).limit(rows).load(conn)?;
     diesel::update(domains::table.filter(domains::id.eq_any(some.iter().map(|(id, _)| id))))
-        .set((domains::ousted.eq(true), domains::generation.eq(domains::generation + 1)))
+        .set((domains::superseded.eq(true), domains::generation.eq(domains::generation + 1)))
         .execute(conn)?;
-    diesel::delete(oustings::table.find(host)).execute(conn)?;
+    diesel::delete(supersedings::table.find(host)).execute(conn)?;
     if some.len() as i64 == rows {
-        diesel::insert_into(oustings::table).values(oustings::host.eq(host)).execute(conn)?;
+        diesel::insert_into(supersedings::table).values(supersedings::host.eq(host)).execute(conn)?;
     }
     Ok(some)
 }
 
 /// Returns a verified host with other registrations that are not yet superseded.
 pub fn next_superseding_host(conn: &mut Conn) -> QueryResult<Option<String>> {
-    oustings::table.select(oustings::host).first(conn).optional()
+    supersedings::table.select(supersedings::host).first(conn).optional()
 }
 
 /// Seconds after `since` from which the time of a check is considered wrong: correct clocks never differ by two days.
 const MAX_CLOCK_ERROR: i64 = 3 * 86_400;
 
-/// Returns at most `limit` proofs that were last checked at `since` or before, the oldest check first. A check dated in
+/// Returns at most `limit` verified hosts that were last checked at `since` or before, the oldest check first. A check dated in
 /// the far future by a wrong clock is due too.
-pub fn due(conn: &mut Conn, since: i64, limit: i64) -> QueryResult<Vec<OwnedProof>> {
-    proofs::table
+pub fn due(conn: &mut Conn, since: i64, limit: i64) -> QueryResult<Vec<OwnedVerifiedHost>> {
+    verified_hosts::table
         .inner_join(domains::table)
-        .filter(proofs::checked_at.le(since).or(proofs::checked_at.gt(since + MAX_CLOCK_ERROR)))
-        .order(proofs::checked_at)
+        .filter(verified_hosts::checked_at.le(since).or(verified_hosts::checked_at.gt(since + MAX_CLOCK_ERROR)))
+        .order(verified_hosts::checked_at)
         .limit(limit)
-        .select((Proof::as_select(), domains::host, domains::user_id))
+        .select((VerifiedHost::as_select(), domains::host, domains::user_id))
         .load(conn)
 }
 
-/// Claims the check of a proof, unless another node has claimed it, by setting `checked_at`. Returns the updated proof.
+/// Claims the check of a verification, unless another node has claimed it, by setting `checked_at`. Returns the updated verification.
 ///
 /// The new value must be later than the old one, and early enough for the check to become due again soon if no
 /// result is recorded.
-pub fn claim(conn: &mut Conn, proof: &Proof, checked_at: i64) -> QueryResult<Option<Proof>> {
-    diesel::update(proofs::table.find(proof.domain_id).filter(proofs::checked_at.eq(proof.checked_at)))
-        .set(proofs::checked_at.eq(checked_at))
-        .returning(columns::<Proof>())
-        .get_result(conn)
-        .optional()
+pub fn claim(conn: &mut Conn, verification: &VerifiedHost, checked_at: i64) -> QueryResult<Option<VerifiedHost>> {
+    diesel::update(
+        verified_hosts::table
+            .find(verification.domain_id)
+            .filter(verified_hosts::checked_at.eq(verification.checked_at)),
+    )
+    .set(verified_hosts::checked_at.eq(checked_at))
+    .returning(columns::<VerifiedHost>())
+    .get_result(conn)
+    .optional()
 }
 
 /// Records a successful check that the owner requested.
 pub fn record_success(conn: &mut Conn, domain: DomainId, method: Method, now: i64) -> QueryResult<()> {
-    diesel::update(proofs::table.find(domain))
-        .set((proofs::method.eq(method.as_str()), proofs::checked_at.eq(now), proofs::failing_since.eq(None::<i64>)))
+    diesel::update(verified_hosts::table.find(domain))
+        .set((
+            verified_hosts::method.eq(method.as_str()),
+            verified_hosts::checked_at.eq(now),
+            verified_hosts::failing_since.eq(None::<i64>),
+        ))
         .execute(conn)
         .map(drop)
 }
 
 /// Records that a claimed check succeeded, unless there was another check since.
-pub fn record_claimed_success(conn: &mut Conn, claimed: &Proof, method: Method, now: i64) -> QueryResult<()> {
-    diesel::update(proofs::table.find(claimed.domain_id).filter(proofs::checked_at.eq(claimed.checked_at)))
-        .set((proofs::method.eq(method.as_str()), proofs::checked_at.eq(now), proofs::failing_since.eq(None::<i64>)))
-        .execute(conn)
-        .map(drop)
+pub fn record_claimed_success(conn: &mut Conn, claimed: &VerifiedHost, method: Method, now: i64) -> QueryResult<()> {
+    diesel::update(
+        verified_hosts::table.find(claimed.domain_id).filter(verified_hosts::checked_at.eq(claimed.checked_at)),
+    )
+    .set((
+        verified_hosts::method.eq(method.as_str()),
+        verified_hosts::checked_at.eq(now),
+        verified_hosts::failing_since.eq(None::<i64>),
+    ))
+    .execute(conn)
+    .map(drop)
 }
 
 /// Records that a claimed check failed, and that checks have failed since `since`, unless there was another check
 /// meanwhile.
-pub fn record_failure(conn: &mut Conn, claimed: &Proof, since: i64, now: i64) -> QueryResult<()> {
-    diesel::update(proofs::table.find(claimed.domain_id).filter(proofs::checked_at.eq(claimed.checked_at)))
-        .set((proofs::checked_at.eq(now), proofs::failing_since.eq(since)))
-        .execute(conn)
-        .map(drop)
+pub fn record_failure(conn: &mut Conn, claimed: &VerifiedHost, since: i64, now: i64) -> QueryResult<()> {
+    diesel::update(
+        verified_hosts::table.find(claimed.domain_id).filter(verified_hosts::checked_at.eq(claimed.checked_at)),
+    )
+    .set((verified_hosts::checked_at.eq(now), verified_hosts::failing_since.eq(since)))
+    .execute(conn)
+    .map(drop)
 }
 
-/// Ends the proof of a claimed check that failed for too long. Returns `false` if there was another check since.
-pub fn end_failed(conn: &mut Conn, claimed: &Proof) -> QueryResult<bool> {
-    if find(conn, claimed.domain_id)?.is_some_and(|proof| proof.checked_at == claimed.checked_at) {
+/// Ends the verification of a claimed check that failed for too long. Returns `false` if there was another check since.
+pub fn end_failed(conn: &mut Conn, claimed: &VerifiedHost) -> QueryResult<bool> {
+    if find(conn, claimed.domain_id)?.is_some_and(|verification| verification.checked_at == claimed.checked_at) {
         end(conn, claimed.domain_id)
     } else {
         Ok(false)
     }
 }
 
-/// Ends the proof of a domain and revokes the domain's tokens, which say that the host is verified. Returns `false` if
+/// Ends the verification of a domain and revokes the domain's tokens, which say that the host is verified. Returns `false` if
 /// there is none.
 pub fn end(conn: &mut Conn, domain: DomainId) -> QueryResult<bool> {
-    diesel::delete(proofs::table.find(domain)).execute(conn)?;
-    diesel::update(domains::table.find(domain).filter(domains::proven_at.is_not_null()))
-        .set((domains::proven_at.eq(None::<i64>), domains::generation.eq(domains::generation + 1)))
+    diesel::delete(verified_hosts::table.find(domain)).execute(conn)?;
+    diesel::update(domains::table.find(domain).filter(domains::verified_at.is_not_null()))
+        .set((domains::verified_at.eq(None::<i64>), domains::generation.eq(domains::generation + 1)))
         .execute(conn)
         .map(|rows| rows > 0)
 }

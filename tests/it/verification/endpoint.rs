@@ -15,7 +15,7 @@ const DAY: i64 = 86_400;
 /// Actor, owner, action and target of the audit's rows about proofs, in order.
 pub fn told(gate: &Gate) -> Vec<(String, Option<i64>, String, String)> {
     let rows = audit::table
-        .filter(audit::action.eq_any(["domain.proven", "domain.unproven", "domain.ousted"]))
+        .filter(audit::action.eq_any(["domain.verified", "domain.unverified", "domain.superseded"]))
         .order(audit::id)
         .select((audit::actor, audit::tenant, audit::action, audit::target));
     gate.app.db.read_now(move |conn| Ok(rows.load(conn)?)).expect("the database answers")
@@ -39,7 +39,7 @@ fn the_challenge_is_shown_at_registration_and_at_its_own_url() {
     let now = gate.clock.now();
     let body = json!({"host": "Shop.Example.com:8443", "type": "free"});
     let registered = gate.post("/v1/domains").token(&alice.token).json(&body).send().expect(201)["payload"].clone();
-    assert_eq!((&registered["proven"], &registered["ousted"]), (&json!(false), &json!(false)));
+    assert_eq!((&registered["hostVerified"], &registered["superseded"]), (&json!(false), &json!(false)));
     let verification = &registered["verification"];
     let value = verification["dns"]["value"].as_str().expect("a value");
     let token = value.strip_prefix("gatebird-challenge=").expect("says what it is");
@@ -47,7 +47,7 @@ fn the_challenge_is_shown_at_registration_and_at_its_own_url() {
     let expires = verification["expiresAt"].as_i64().expect("seconds");
     assert!((now + 7 * DAY..now + 7 * DAY + 30).contains(&expires));
     let expected = json!({
-        "proven": false,
+        "hostVerified": false,
         "expiresAt": expires,
         "dns": {"name": "_gatebird.shop.example.com", "type": "TXT", "value": value},
         "file": {
@@ -64,7 +64,7 @@ fn the_challenge_is_shown_at_registration_and_at_its_own_url() {
     assert_eq!(shown(&gate, &alice, &domain), expected);
     // Not in the domain's own view, nor to anybody else.
     let view = gate.get(&format!("/v1/domains/{id}")).token(&alice.token).send();
-    assert!(!view.text().contains(token) && view.expect(200)["payload"]["proven"] == json!(false));
+    assert!(!view.text().contains(token) && view.expect(200)["payload"]["hostVerified"] == json!(false));
     for request in [gate.get(&path(&domain)), gate.post(&path(&domain))] {
         request.token(&bob.token).send().refused(404, "not_found");
     }
@@ -121,7 +121,7 @@ fn a_try_tells_exactly_what_was_looked_for_and_what_was_found() {
         ),
     ] {
         let request = gate.post(&path(&domain)).token(&alice.token).header("Accept-Language", language);
-        let refusal = request.send().refused(409, "unproven");
+        let refusal = request.send().refused(409, "unverified");
         assert_eq!(refusal["error"], json!("conflict"));
         let mut expected = before.clone();
         expected["tried"] = json!([
@@ -152,15 +152,18 @@ fn either_method_proves_and_tokens_tell() {
         }
         let now = gate.clock.now();
         let answer = verify(&gate, &alice, &domain).expect(200)["payload"].clone();
-        let proven_at = answer["provenAt"].as_i64().expect("seconds");
-        assert!((now..now + 30).contains(&proven_at));
-        assert_eq!((&answer["proven"], &answer["expiresAt"]), (&json!(true), &Value::Null));
+        let verified_at = answer["verifiedAt"].as_i64().expect("seconds");
+        assert!((now..now + 30).contains(&verified_at));
+        assert_eq!((&answer["hostVerified"], &answer["expiresAt"]), (&json!(true), &Value::Null));
         let last = answer["tried"].as_array().and_then(|tried| tried.last()).expect("a look").clone();
         assert_eq!((&last["method"], &last["found"]), (&json!(method), &json!("match")));
 
-        assert_eq!(shown(&gate, &alice, &domain)["proven"], json!(true));
+        assert_eq!(shown(&gate, &alice, &domain)["hostVerified"], json!(true));
         let view = gate.get(&format!("/v1/domains/{}", domain.id)).token(&alice.token).send().expect(200);
-        assert_eq!((&view["payload"]["proven"], &view["payload"]["provenAt"]), (&json!(true), &json!(proven_at)));
+        assert_eq!(
+            (&view["payload"]["hostVerified"], &view["payload"]["verifiedAt"]),
+            (&json!(true), &json!(verified_at))
+        );
         let token = gate.access_token(&domain);
         assert_eq!(claims(&token)["host_verified"], json!(true));
         assert_eq!(parts(&token).1["host_verified"], json!(true));
@@ -170,7 +173,7 @@ fn either_method_proves_and_tokens_tell() {
 
         // Once more is no change.
         verify(&gate, &alice, &domain).expect(200);
-        let row = (format!("usr_{}", alice.id), Some(alice.id), "domain.proven".to_owned(), domain.id.clone());
+        let row = (format!("usr_{}", alice.id), Some(alice.id), "domain.verified".to_owned(), domain.id.clone());
         assert_eq!(told(&gate), [row]);
     }
 }
@@ -188,13 +191,13 @@ fn the_challenge_of_another_user_or_host_proves_nothing() {
         ("_gatebird.shop.example.test", other(&mallory, &theirs)),
         ("_gatebird.shop.example.test", other(&alice, &sibling)),
     ]);
-    let reply = verify(&gate, &alice, &domain).refused(409, "unproven");
+    let reply = verify(&gate, &alice, &domain).refused(409, "unverified");
     assert_eq!(found(&reply)[0], "otherValue");
-    let reply = verify(&gate, &alice, &sibling).refused(409, "unproven");
+    let reply = verify(&gate, &alice, &sibling).refused(409, "unverified");
     assert_eq!(found(&reply)[0], "noRecord");
     // Hers it is that mallory published, or somebody for her: it proves her registration and not alice's.
     verify(&gate, &mallory, &theirs).expect(200);
-    assert_eq!(shown(&gate, &alice, &domain)["proven"], json!(false));
+    assert_eq!(shown(&gate, &alice, &domain)["hostVerified"], json!(false));
 }
 
 #[test]
@@ -208,9 +211,9 @@ fn a_challenge_is_good_for_seven_days() {
     gate.clock.advance(7 * DAY - 30);
     assert_eq!(value(&gate, &alice, &domain), first);
     gate.clock.advance(31);
-    assert_eq!(shown(&gate, &alice, &domain), json!({"proven": false}), "it ran out");
+    assert_eq!(shown(&gate, &alice, &domain), json!({"hostVerified": false}), "it ran out");
     gate.app.maintain().expect("it is forgotten");
-    let reply = verify(&gate, &alice, &domain).refused(409, "unproven");
+    let reply = verify(&gate, &alice, &domain).refused(409, "unverified");
     assert_eq!(found(&reply)[0], "otherValue", "there is the old one");
     assert_ne!(reply["payload"]["dns"]["value"], json!(first));
     assert_eq!(json!(value(&gate, &alice, &domain)), reply["payload"]["dns"]["value"]);
@@ -227,10 +230,10 @@ fn where_proof_is_required_an_unproven_domain_gets_no_tokens_and_spends_nothing(
     let form = "grant_type=client_credentials";
     for path in ["/token", "/v1/token"] {
         let json = json!({"clientSecret": domain.secret});
-        let refusal = gate.post(path).json(&json).send().refused(400, "unproven");
+        let refusal = gate.post(path).json(&json).send().refused(400, "unverified");
         assert_eq!(refusal["error"], json!("unauthorized_client"));
         let oauth = gate.post(path).basic(&domain.id, &domain.secret).form(form).send();
-        assert_eq!(oauth.refused(400, "unproven")["error"], json!("unauthorized_client"));
+        assert_eq!(oauth.refused(400, "unverified")["error"], json!("unauthorized_client"));
     }
     // Who has no secret does not learn of it.
     let other = gate.register(&alice, "other.example.test");
@@ -249,7 +252,7 @@ fn introspection_and_revocation_need_no_proof() {
     let domain = gate.register(&alice, "shop.example.test");
     let token = gate.access_token(&domain);
     let gate = gate.restart(&[("PROOF", "required")]);
-    ask_token(&gate, &domain).refused(400, "unproven");
+    ask_token(&gate, &domain).refused(400, "unverified");
     let form = format!("token={token}");
     let call = |path| gate.post(path).basic(&domain.id, &domain.secret).form(form.clone()).send();
     assert_eq!(call("/introspect").expect(200)["active"], json!(true));
@@ -263,7 +266,7 @@ fn five_tries_a_minute_of_one_user_for_one_host() {
     let (alice, bob) = (gate.sign_up("alice"), gate.sign_up("bob"));
     let mut domain = gate.register(&alice, "shop.example.test");
     for number in 0..5 {
-        verify(&gate, &alice, &domain).refused(409, "unproven");
+        verify(&gate, &alice, &domain).refused(409, "unverified");
         if number == 2 {
             // A domain that is registered anew does not begin anew.
             gate.delete(&format!("/v1/domains/{}", domain.id)).token(&alice.token).send().expect(200);
@@ -274,10 +277,10 @@ fn five_tries_a_minute_of_one_user_for_one_host() {
     reply.refused(429, "failures");
     let wait: i64 = reply.header("retry-after").and_then(|seconds| seconds.parse().ok()).expect("seconds");
     assert!((1..=12).contains(&wait), "{wait}");
-    verify(&gate, &bob, &gate.register(&bob, "shop.example.test")).refused(409, "unproven");
-    verify(&gate, &alice, &gate.register(&alice, "other.example.test")).refused(409, "unproven");
+    verify(&gate, &bob, &gate.register(&bob, "shop.example.test")).refused(409, "unverified");
+    verify(&gate, &alice, &gate.register(&alice, "other.example.test")).refused(409, "unverified");
     gate.clock.advance(wait);
-    verify(&gate, &alice, &domain).refused(409, "unproven");
+    verify(&gate, &alice, &domain).refused(409, "unverified");
 }
 
 #[test]
