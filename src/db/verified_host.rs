@@ -1,4 +1,5 @@
-//! Rows of `challenges` and `verified_hosts`: the value that a user must publish to verify a host, and the verified hosts.
+//! Rows of `challenges` and `verified_hosts`: the value that a user must publish to verify a host, and the hosts that
+//! have been verified.
 
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
@@ -85,8 +86,8 @@ pub fn of_other_user(conn: &mut Conn, host: &str, than: UserId) -> QueryResult<O
         .optional()
 }
 
-/// Ends the verifications of a host that belong to suspended domains, or to suspended or deleted users. Returns those domains
-/// with their owners.
+/// Ends the verifications of a host that belong to suspended domains, or to suspended or deleted users. Returns
+/// those domains with their owners.
 pub fn end_suspended(conn: &mut Conn, host: &str) -> QueryResult<Vec<(DomainId, UserId)>> {
     let holders: Vec<(DomainId, UserId)> = domains::table
         .inner_join(users::table)
@@ -140,8 +141,8 @@ pub fn next_superseding_host(conn: &mut Conn) -> QueryResult<Option<String>> {
 /// Seconds after `since` from which the time of a check is considered wrong: correct clocks never differ by two days.
 const MAX_CLOCK_ERROR: i64 = 3 * 86_400;
 
-/// Returns at most `limit` verified hosts that were last checked at `since` or before, the oldest check first. A check dated in
-/// the far future by a wrong clock is due too.
+/// Returns at most `limit` verified hosts that were last checked at `since` or before, the oldest check first. A
+/// check dated in the far future by a wrong clock is due too.
 pub fn due(conn: &mut Conn, since: i64, limit: i64) -> QueryResult<Vec<OwnedVerifiedHost>> {
     verified_hosts::table
         .inner_join(domains::table)
@@ -152,7 +153,8 @@ pub fn due(conn: &mut Conn, since: i64, limit: i64) -> QueryResult<Vec<OwnedVeri
         .load(conn)
 }
 
-/// Claims the check of a verification, unless another node has claimed it, by setting `checked_at`. Returns the updated verification.
+/// Claims the check of a verification, unless another node has claimed it, by setting `checked_at`. Returns the
+/// updated verification.
 ///
 /// The new value must be later than the old one, and early enough for the check to become due again soon if no
 /// result is recorded.
@@ -214,8 +216,8 @@ pub fn end_failed(conn: &mut Conn, claimed: &VerifiedHost) -> QueryResult<bool> 
     }
 }
 
-/// Ends the verification of a domain and revokes the domain's tokens, which say that the host is verified. Returns `false` if
-/// there is none.
+/// Ends the verification of a domain and revokes the domain's tokens, which say that the host is verified. Returns
+/// `false` if there is none.
 pub fn end(conn: &mut Conn, domain: DomainId) -> QueryResult<bool> {
     diesel::delete(verified_hosts::table.find(domain)).execute(conn)?;
     diesel::update(domains::table.find(domain).filter(domains::verified_at.is_not_null()))
