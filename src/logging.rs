@@ -4,11 +4,13 @@
 mod left_out;
 
 use std::io::{self, Write};
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use env_filter::Filter;
+use log::{LevelFilter, Log, Metadata, Record};
 use serde_json::{Value, json};
 
 pub use self::left_out::LeftOut;
@@ -17,17 +19,16 @@ pub use self::left_out::LeftOut;
 const BUFFER_SIZE: usize = 4096;
 
 static DROPPED: AtomicI64 = AtomicI64::new(0);
-static DIAGNOSTICS: OnceLock<Lines> = OnceLock::new();
-static ACCESS: OnceLock<Lines> = OnceLock::new();
+static DIAGNOSTICS: LazyLock<Lines> = LazyLock::new(|| Lines::to(io::stderr()));
+static ACCESS: LazyLock<Lines> = LazyLock::new(|| Lines::to(io::stdout()));
 
 enum Item {
-    Line(Vec<u8>),
+    Line(String),
     /// The thread answers once all lines before this are written.
     Flush(SyncSender<()>),
 }
 
 /// The sending end of a buffer.
-#[derive(Clone)]
 struct Lines(SyncSender<Item>);
 
 impl Lines {
@@ -40,7 +41,9 @@ impl Lines {
         Lines(sender)
     }
 
-    fn send(&self, line: Vec<u8>) {
+    /// Hands a line over to the thread, or counts it as dropped.
+    fn send(&self, mut line: String) {
+        line.push('\n');
         if self.0.try_send(Item::Line(line)).is_err() {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
@@ -51,7 +54,7 @@ fn write_all(items: &Receiver<Item>, mut out: impl Write) {
     for item in items {
         match item {
             // The server keeps running without its output.
-            Item::Line(line) => drop(out.write_all(&line)),
+            Item::Line(line) => drop(out.write_all(line.as_bytes())),
             Item::Flush(written) => {
                 drop(out.flush());
                 let _ = written.send(());
@@ -60,46 +63,46 @@ fn write_all(items: &Receiver<Item>, mut out: impl Write) {
     }
 }
 
-/// The output of `env_logger`, which writes one whole line at a time.
-impl Write for Lines {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.send(line.to_vec());
-        Ok(line.len())
+/// Writes the records of the crate `log` to standard error.
+struct Logger(Filter);
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn log(&self, record: &Record<'_>) {
+        if !self.0.matches(record) || may_quote_requests(record) {
+            return;
+        }
+        let line = json!({
+            "time": unix_time(),
+            "level": record.level().as_str(),
+            "target": record.target(),
+            "message": record.args().to_string(),
+        });
+        DIAGNOSTICS.send(line.to_string());
+    }
+
+    fn flush(&self) {
+        flush();
     }
 }
 
-/// Starts `env_logger` on standard error with this filter, and logs panics too. Later calls have no effect.
+/// Starts to log to standard error what this filter of `RUST_LOG` selects, and panics too. Later calls have no effect.
 pub fn start(filter: &str) {
-    let lines = DIAGNOSTICS.get_or_init(|| Lines::to(io::stderr()));
-    let started = env_logger::Builder::new()
-        .filter_module("actix_server", log::LevelFilter::Warn)
-        .parse_filters(filter)
-        .target(env_logger::Target::Pipe(Box::new(lines.clone())))
-        .format(|out, record| {
-            if may_quote_requests(record) {
-                return Ok(());
-            }
-            let line = json!({
-                "time": unix_time(),
-                "level": record.level().as_str(),
-                "target": record.target(),
-                "message": record.args().to_string(),
-            });
-            writeln!(out, "{line}")
-        })
-        .try_init();
-    drop(started);
+    let filter = env_filter::Builder::new().filter_module("actix_server", LevelFilter::Warn).parse(filter).build();
+    let max_level = filter.filter();
+    if log::set_boxed_logger(Box::new(Logger(filter))).is_ok() {
+        log::set_max_level(max_level);
+    }
     // A panic becomes one line of JSON instead of several plain ones.
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
 }
 
 /// Whether a record of the framework may quote what a client sent, which can be a secret. Such records are never
 /// logged, whatever the filter: Gatebird itself answers, counts and logs these requests.
-fn may_quote_requests(record: &log::Record<'_>) -> bool {
+fn may_quote_requests(record: &Record<'_>) -> bool {
     let is_of = |name: &str| record.target().starts_with(name);
     is_of("actix_http") || (is_of("actix_") && record.level() > log::Level::Info)
 }
@@ -107,12 +110,12 @@ fn may_quote_requests(record: &log::Record<'_>) -> bool {
 /// Writes one line of the access log to standard output.
 pub fn access(mut line: Value) {
     line["time"] = unix_time().into();
-    write_line(&line.to_string());
+    ACCESS.send(line.to_string());
 }
 
 /// Writes text to standard output between lines of the access log. This never blocks.
-pub fn write_line(text: &str) {
-    ACCESS.get_or_init(|| Lines::to(io::stdout())).send(format!("{text}\n").into_bytes());
+pub fn write_line(text: String) {
+    ACCESS.send(text);
 }
 
 /// The number of lines dropped so far.
@@ -122,7 +125,7 @@ pub fn dropped() -> i64 {
 
 /// Waits until all lines so far are written, for at most one second per output. Call it before the process exits.
 pub fn flush() {
-    for lines in [DIAGNOSTICS.get(), ACCESS.get()].into_iter().flatten() {
+    for lines in [LazyLock::get(&DIAGNOSTICS), LazyLock::get(&ACCESS)].into_iter().flatten() {
         let (written, done) = sync_channel(1);
         if lines.0.try_send(Item::Flush(written)).is_ok() {
             let _ = done.recv_timeout(Duration::from_secs(1));

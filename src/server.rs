@@ -165,7 +165,7 @@ pub fn serve(config: Config, add: impl FnOnce(&mut Routes)) -> Result<(), Exit> 
         let (api, address) = api(&app, api_socket, add).map_err(of_api)?;
         let metrics = metrics_socket.map(|socket| metrics(&app, socket)).transpose().map_err(of_metrics)?;
         let signals = Signals::take().map_err(failed)?;
-        logging::write_line(&greeting(&app, address));
+        logging::write_line(greeting(&app, address));
         run(app, api, metrics, signals).await
     })
 }

@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use time::{Date, UtcDateTime};
 
 use crate::id::{DomainId, SecretId};
 use crate::reason::Reason;
@@ -54,8 +53,8 @@ pub const DAY: i64 = 86_400;
 
 /// The date of a day, such as `2027-01-31`, given the number of days since 1970-01-01.
 pub(crate) fn date(number: i64) -> String {
-    let midnight = Timestamp::from_second(number.saturating_mul(DAY)).unwrap_or(Timestamp::MAX);
-    midnight.to_zoned(TimeZone::UTC).date().to_string()
+    let midnight = UtcDateTime::from_unix_timestamp(number.saturating_mul(DAY));
+    midnight.map_or(Date::MAX, UtcDateTime::date).to_string()
 }
 
 type Counts = HashMap<(DomainId, i64), [u32; KINDS]>;

@@ -1,14 +1,14 @@
 //! Entity tags: a client can make a change conditional on the version that it read, with `If-Match` (RFC 9110 §13.1.1),
 //! so that concurrent changes are not lost.
 
-use std::fmt::Write;
 use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ETAG, IF_MATCH};
+use actix_web::http::header::{self, ETAG, EntityTag, Header, IF_MATCH, TryIntoHeaderValue};
 use actix_web::{FromRequest, HttpRequest, HttpResponse};
 use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -17,13 +17,9 @@ use crate::error::{Error, Result};
 use crate::locale::{Locale, Message};
 
 /// The entity tag of a representation: the first 128 bits of the SHA-256 of its JSON.
-fn tag(view: &impl Serialize) -> String {
+fn tag(view: &impl Serialize) -> EntityTag {
     let json = serde_json::to_vec(view).expect("a view is plain data");
-    let mut tag = String::from('"');
-    for byte in &digest(&SHA256, &json).as_ref()[..16] {
-        write!(tag, "{byte:02x}").expect("a String takes everything");
-    }
-    tag + "\""
+    EntityTag::new_strong(HEXLOWER.encode(&digest(&SHA256, &json).as_ref()[..16]))
 }
 
 /// A response with one object and its `ETag`.
@@ -33,9 +29,9 @@ pub(super) fn with_etag(
     locale: Locale,
     view: impl Serialize + ToSchema,
 ) -> HttpResponse {
-    let tag = tag(&view);
+    let tag = tag(&view).try_into_value().expect("hexadecimal in quotes is a header value");
     let mut answer = answer(status, message, locale, view);
-    answer.headers_mut().insert(ETAG, tag.try_into().expect("hexadecimal in quotes is a header value"));
+    answer.headers_mut().insert(ETAG, tag);
     answer
 }
 
@@ -45,7 +41,7 @@ pub(super) fn with_etag(
 pub(crate) struct IfMatch {
     /// `ETag` values, or `*` for any version. The current version must have one of the values.
     #[param(rename = "If-Match", value_type = Option<String>, nullable = false)]
-    tags: Option<Vec<String>>,
+    tags: Option<header::IfMatch>,
 }
 
 impl IfMatch {
@@ -56,9 +52,14 @@ impl IfMatch {
     /// # Errors
     /// [`Error::PreconditionFailed`] if no tag matches.
     pub(super) fn check(&self, view: &impl Serialize) -> Result<()> {
-        let Some(known) = &self.tags else { return Ok(()) };
-        let now = tag(view);
-        if known.iter().any(|known| known == "*" || *known == now) { Ok(()) } else { Err(Error::PreconditionFailed) }
+        let is_match = match &self.tags {
+            None | Some(header::IfMatch::Any) => true,
+            Some(header::IfMatch::Items(known)) => {
+                let now = tag(view);
+                known.iter().any(|known| known.strong_eq(&now))
+            }
+        };
+        if is_match { Ok(()) } else { Err(Error::PreconditionFailed) }
     }
 }
 
@@ -67,9 +68,9 @@ impl FromRequest for IfMatch {
     type Future = Ready<Result<IfMatch>>;
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let headers = req.headers().get_all(IF_MATCH).map(|value| value.to_str().unwrap_or_default());
-        let tags = |value: &str| value.split(',').map(|tag| tag.trim().to_owned()).collect::<Vec<_>>();
-        let tags = headers.map(tags).reduce(|all, more| [all, more].concat());
+        // A header that is not text has no tag that can match.
+        let parse = || header::IfMatch::parse(req).unwrap_or(header::IfMatch::Items(Vec::new()));
+        let tags = req.headers().contains_key(IF_MATCH).then(parse);
         ready(Ok(IfMatch { tags }))
     }
 }

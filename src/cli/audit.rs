@@ -4,13 +4,14 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde_json::{Value, json};
 
 use super::archive::Archive;
 use super::cannot_write;
 use super::operator::Operator;
 use crate::db::Page;
-use crate::db::audit::chain::{self, Head, Hex};
+use crate::db::audit::chain::{self, Head};
 use crate::db::audit::{self, AuditRow, archive};
 use crate::exit::Exit;
 
@@ -109,7 +110,7 @@ pub(super) fn value(row: &AuditRow) -> Value {
         "action": row.action,
         "target": row.target,
         "detail": row.detail,
-        "hash": Hex(&row.hash).to_string(),
+        "hash": HEXLOWER.encode(&row.hash),
     })
 }
 
@@ -126,7 +127,7 @@ pub(super) fn row_of(line: &str) -> Option<AuditRow> {
         action: text("action")?,
         target: text("target")?,
         detail: text("detail"),
-        hash: chain::unhex(value["hash"].as_str()?)?,
+        hash: HEXLOWER_PERMISSIVE.decode(value["hash"].as_str()?.as_bytes()).ok()?,
     })
 }
 

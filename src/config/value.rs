@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use time::Date;
 use url::{Host, Url};
 
 use super::{ACCOUNT_SUFFIX, Database, HmacSecret, PostgresUrl};
@@ -174,23 +175,12 @@ pub(super) fn optional_date(text: &str) -> Result<Option<i64>, String> {
 }
 
 fn midnight(text: &str) -> Option<i64> {
-    let number = |part: &str, digits| {
-        let plain = part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit());
-        part.parse::<i64>().ok().filter(|_| plain)
-    };
     let (year, rest) = text.split_once('-')?;
     let (month, day) = rest.split_once('-')?;
-    let (year, month, day) = (number(year, 4)?, number(month, 2)?, number(day, 2)?);
-    let leap = |year: i64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let february = if leap(year) { 29 } else { 28 };
-    let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let before = months.get(..usize::try_from(month - 1).ok()?)?;
-    if year < 1970 || !(1..=*months.get(before.len())?).contains(&day) {
-        return None;
-    }
-    let leap_days = (1970..year).filter(|year| leap(*year)).count() as i64;
-    let days = (year - 1970) * 365 + leap_days + before.iter().sum::<i64>() + day - 1;
-    Some(days * 86_400)
+    let month: u8 = month.parse().ok()?;
+    let date = Date::from_calendar_date(year.parse().ok()?, month.try_into().ok()?, day.parse().ok()?).ok()?;
+    let has_canonical_form = date.to_string() == text;
+    Some(date.midnight().as_utc().unix_timestamp()).filter(|seconds| has_canonical_form && *seconds >= 0)
 }
 
 pub(super) fn issuer(text: &str) -> Result<String, String> {

@@ -14,6 +14,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use data_encoding::HEXLOWER;
 use rustls::RootCertStore;
 
 use self::tls::Tls;
@@ -44,7 +45,7 @@ impl Challenge {
     pub fn random_token() -> String {
         let mut random = [0; 16];
         aws_lc_rs::rand::fill(&mut random).expect("the system's random source works");
-        format!("{:032x}", u128::from_be_bytes(random))
+        HEXLOWER.encode(&random)
     }
 
     /// The value of the TXT record, and the content of the file.

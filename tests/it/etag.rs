@@ -42,7 +42,10 @@ fn of_many_with_the_same_tag_one_wins() {
         if *method != "DELETE" {
             let now = tag(&gate.get(&path).token(&alice.token).send());
             assert_ne!(now, seen, "{path}");
-            change(&format!("{seen}, {now}")).expect(200);
+            // Entity tags are compared by the strong comparison (RFC 9110 §13.1.1).
+            change(&format!("W/{now}")).refused(412, "changed");
+            change(now.trim_matches('"')).refused(412, "changed");
+            change(&format!("no tag, W/\"x\", {seen}, {now}")).expect(200);
             change("*").expect(200);
         }
     }

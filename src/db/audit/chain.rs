@@ -15,6 +15,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use diesel::prelude::*;
 use diesel::result::Error as DieselError;
 
@@ -73,7 +74,7 @@ impl Head {
 
 impl fmt::Display for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.id, Hex(&self.hash))
+        write!(f, "{}:{}", self.id, HEXLOWER.encode_display(&self.hash))
     }
 }
 
@@ -81,8 +82,9 @@ impl FromStr for Head {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Head, &'static str> {
-        let parsed =
-            text.split_once(':').and_then(|(id, hash)| Some(Head { id: id.parse().ok()?, hash: unhex(hash)? }));
+        let parsed = text.split_once(':').and_then(|(id, hash)| {
+            Some(Head { id: id.parse().ok()?, hash: HEXLOWER_PERMISSIVE.decode(hash.as_bytes()).ok()? })
+        });
         let whole =
             |head: &Head| if head.id == 0 { head.hash.is_empty() } else { head.id > 0 && head.hash.len() == 32 };
         parsed.filter(whole).ok_or("must be ID:HASH, a number and 64 hexadecimal digits, as `audit verify` shows them")
@@ -90,23 +92,6 @@ impl FromStr for Head {
 }
 
 const REWRITTEN: &str = "or an earlier row was rewritten since that head was recorded";
-
-/// Displays bytes as hexadecimal digits.
-pub struct Hex<'a>(pub &'a [u8]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-/// Returns the bytes that hexadecimal digits stand for.
-pub fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text.chars().map(|digit| digit.to_digit(16).map(|value| value as u8)).collect();
-    digits
-        .filter(|digits| digits.len() % 2 == 0)
-        .map(|digits| digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
-}
 
 /// The first row that differs from what was written.
 #[derive(Debug, PartialEq, Eq)]
@@ -228,7 +213,7 @@ mod tests {
         let head = Head { id: 17, hash: (0..32).map(|byte| byte * 7).collect() };
         assert_eq!(head.to_string().parse(), Ok(head.clone()));
         assert_eq!("0:".parse(), Ok(Head::default()));
-        let hash = Hex(&head.hash).to_string();
+        let hash = HEXLOWER.encode(&head.hash);
         for text in [
             "",
             ":",
