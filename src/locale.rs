@@ -10,35 +10,24 @@ pub enum Locale {
 }
 
 impl Locale {
-    /// Parses a value of `DEFAULT_LOCALE`.
-    pub fn parse(text: &str) -> Option<Locale> {
-        match text {
-            "en" => Some(Locale::En),
-            "ko" => Some(Locale::Ko),
-            _ => None,
-        }
-    }
-
     /// The available language of highest weight in an `Accept-Language` value (RFC 9110 §12.5.4). The first one wins a
     /// tie.
+    ///
+    /// This does not use `actix_web::http::header::AcceptLanguage`, which allocates for each language of each request.
     pub fn negotiate(accept_language: &str) -> Option<Locale> {
-        let mut best: Option<(Locale, f32)> = None;
-        for range in accept_language.split(',').take(16) {
-            let mut parts = range.split(';');
-            let tag = parts.next().unwrap_or_default().trim();
-            let primary = tag.split('-').next().unwrap_or_default();
-            let weight = parts
-                .find_map(|parameter| parameter.trim().strip_prefix("q="))
-                .map_or(1.0, |q| q.parse().unwrap_or(0.0));
-            let Some(locale) = Locale::parse(&primary.to_ascii_lowercase()) else {
-                continue;
-            };
-            if weight > best.map_or(0.0, |(_, weight)| weight) {
-                best = Some((locale, weight));
-            }
-        }
-        best.map(|(locale, _)| locale)
+        let ranges = accept_language.split(',').take(16).filter_map(weighted);
+        ranges.reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(locale, _)| locale)
     }
+}
+
+/// The language and weight of a range such as `ko-KR;q=0.9`; `None` if the language is not available or refused.
+fn weighted(range: &str) -> Option<(Locale, f32)> {
+    let mut parts = range.split(';').map(str::trim);
+    let primary = parts.next()?.split('-').next()?;
+    let is_named = |(name, _): &(&str, Locale)| primary.eq_ignore_ascii_case(name);
+    let (_, locale) = [("en", Locale::En), ("ko", Locale::Ko)].into_iter().find(is_named)?;
+    let weight = parts.find_map(|parameter| parameter.strip_prefix("q=")).map_or(Ok(1.0), str::parse).ok()?;
+    (weight > 0.0).then_some((locale, weight))
 }
 
 /// A text for people.
@@ -401,8 +390,16 @@ mod tests {
             ("en;q=0.5, ko;q=0.9", Some(Locale::Ko)),
             ("fr, de;q=0.9", None),
             ("fr, ko;q=0.1", Some(Locale::Ko)),
+            ("en, ko", Some(Locale::En)),
+            ("ko, en", Some(Locale::Ko)),
+            ("en ; x=y ; q=0.5, KO-kr;q=0.6", Some(Locale::Ko)),
             ("ko;q=0", None),
+            ("ko;q=0.0, en;q=0.1", Some(Locale::En)),
             ("ko;q=x, en", Some(Locale::En)),
+            ("ko;q=NaN, en;q=0.1", Some(Locale::En)),
+            ("kor, eng", None),
+            ("x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,ko", Some(Locale::Ko)),
+            ("x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,x,ko", None),
             ("", None),
             (",,;;q=,", None),
         ] {

@@ -41,7 +41,7 @@ use crate::shares::{Budget, Network};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// In bytes.
+/// Size in bytes of the parts of a large body.
 const PART_SIZE: usize = 8 * 1024;
 
 /// The facts about a request that are needed after the request was handed on.
@@ -141,12 +141,12 @@ impl Seen {
             return Some(Err(Error::Busy));
         }
         let route = self.route.as_ref()?;
-        // Before the sunset: a page that may not ask could not read that the version is gone.
+        // Before the sunset is checked: a page whose pre-flight fails cannot read that the version is gone.
         if let Some(answer) = self.page.as_ref().and_then(|page| page.preflight(req, app, route)) {
             return Some(answer);
         }
         let operation = self.operation(req);
-        // A secret is in the body. Its extractor counts the request as the domain's, and then refuses it.
+        // The extractor of a secret reads the body, counts the request for the domain, and then refuses it.
         let has_secret = operation.is_some_and(|operation| operation.credentials == Credentials::Secret);
         if !has_secret && self.ending.as_ref().is_some_and(|ending| ending.is_over(app.now())) {
             Bearer::count_refused(req.request(), app, &Error::Sunset);

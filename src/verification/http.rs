@@ -1,7 +1,8 @@
 //! A minimal HTTP/1.1 client for one GET request: no redirects, no content codings, one deadline, at most 64 KiB.
 //!
-//! A client library would work around the deadline, the limits and the chosen address, with its proxies, pools and
-//! retries.
+//! The client of `ureq` 3 does not keep these limits. It discards interim responses and trailers without a bound, and it
+//! reports a `Content-Length` that is too large like a malformed one. Its connectors, which could add the limits, are
+//! not covered by semantic versioning.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
