@@ -59,7 +59,7 @@ fn delete_account(gate: &Gate, user: &User, password: &str) -> Reply {
 }
 
 #[test]
-fn a_new_account_is_shown_as_it_was_made() {
+fn sign_up__shows_the_new_account() {
     let gate = Gate::start();
     let long = "x".repeat(40);
     let hangul = "가".repeat(40);
@@ -100,7 +100,7 @@ fn a_new_account_is_shown_as_it_was_made() {
 
 /// What every domain's server may read of a user: in tokens, at introspection and behind a proxy.
 #[test]
-fn a_name_that_may_be_an_email_address_stays_out_of_tokens() {
+fn claims__names_with_an_at_sign_are_replaced_by_the_public_id() {
     let gate = Gate::start();
     let sign_up = |username: &str, nick: &str| {
         let body = json!({"username": username, "password": PASSWORD, "nick": nick});
@@ -141,7 +141,7 @@ fn a_name_that_may_be_an_email_address_stays_out_of_tokens() {
 }
 
 #[test]
-fn sign_up_refuses_what_is_no_account_and_names_the_member() {
+fn sign_up__invalid_member_is_named() {
     let gate = Gate::start();
     let with = |member: &str, value: Value| {
         let mut body = json!({"username": "newcomer", "password": PASSWORD});
@@ -220,7 +220,7 @@ fn sign_up_refuses_what_is_no_account_and_names_the_member() {
 
 /// Tokens say `usr_7` of one whose name they do not show: of nobody else, whenever the name was chosen.
 #[test]
-fn nobody_passes_for_another_by_a_public_id() {
+fn claims__username_like_a_public_id_is_replaced() {
     let gate = Gate::start();
     let alice = gate.sign_up("alice@example.com");
     let alices = format!("usr_{}", alice.id);
@@ -239,7 +239,7 @@ fn nobody_passes_for_another_by_a_public_id() {
 }
 
 #[test]
-fn a_body_that_is_no_json_object_is_malformed() {
+fn sign_up_and_sign_in__malformed_body() {
     let gate = Gate::start();
     gate.sign_up("alice");
     let credentials = [json!("alice"), json!(PASSWORD)];
@@ -278,7 +278,7 @@ fn a_body_that_is_no_json_object_is_malformed() {
 }
 
 #[test]
-fn a_username_is_unique_without_regard_to_case() {
+fn username__is_unique_without_regard_to_case() {
     let gate = Gate::start();
     gate.sign_up("Alice");
     for username in ["Alice", "alice", "ALICE", "aLiCe"] {
@@ -292,7 +292,7 @@ fn a_username_is_unique_without_regard_to_case() {
 }
 
 #[test]
-fn sign_up_can_be_closed() {
+fn sign_up__closed_by_the_operator() {
     let gate = Gate::with(&[("SIGNUP", "closed")]);
     let body = json!({"username": "alice", "password": PASSWORD});
     gate.post("/v1/signup").json(&body).send().refused(403, "signup_closed");
@@ -302,7 +302,7 @@ fn sign_up_can_be_closed() {
 }
 
 #[test]
-fn a_suspension_shuts_out_the_user_and_ends_earlier_tokens_for_good() {
+fn user_suspension__revokes_earlier_tokens_for_good() {
     let gate = Gate::start();
     let (alice, domain, access) = gate.tenant("alice");
     set_suspended(&gate, "alice", true);
@@ -324,7 +324,7 @@ fn a_suspension_shuts_out_the_user_and_ends_earlier_tokens_for_good() {
 }
 
 #[test]
-fn deleting_an_account_takes_everything_of_it_and_nothing_else() {
+fn account_deletion__removes_all_rows_of_the_account_and_no_others() {
     let gate = Gate::start();
     let (alice, domain, access) = gate.tenant("alice");
     let (bob, bobs, _) = gate.tenant("bob");

@@ -6,8 +6,8 @@
 //! Wycheproof's vectors for ECDSA in IEEE P1363 form, Ed25519, RSA PKCS#1 v1.5 and JWS are made here with keys of our own,
 //! as far as that goes without arithmetic on curve points or raw RSA.
 
-mod cached;
 mod signatures;
+mod token_cache;
 
 use aws_lc_rs::signature::{KeyPair, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256};
 use base64::Engine;
@@ -76,7 +76,7 @@ fn decoded(text: &str) -> Vec<u8> {
 
 /// RFC 8725 §2.1: a verifier that lets the token choose the algorithm would take the public key for the secret.
 #[test]
-fn a_public_key_is_no_hmac_key() {
+fn algorithm_confusion__public_key_as_hmac_key() {
     for algorithm in Algorithm::PUBLIC {
         let target = Target::of(algorithm);
         let own = kid(&target.token);
@@ -118,7 +118,7 @@ fn with_a_key_of_each() -> (Gate, Vec<(String, Signer)>) {
 
 /// RFC 8725 §3.1: of every key, every name and every algorithm, only what belongs together is accepted.
 #[test]
-fn a_key_is_used_with_its_own_name_and_algorithm_only() {
+fn algorithm_confusion__key_kid_and_alg_must_belong_together() {
     let (gate, keys) = with_a_key_of_each();
     let body = json!({"username": "alice", "password": crate::harness::PASSWORD});
     let token = gate.post("/v1/signin").json(&body).send().expect(200)["token"].as_str().expect("a token").to_owned();
@@ -143,7 +143,7 @@ fn a_key_is_used_with_its_own_name_and_algorithm_only() {
 
 /// The key pair is right and so is its type; the algorithm is another one of the family.
 #[test]
-fn rs256_is_pkcs_1_with_sha_256() {
+fn rs256__accepts_only_pkcs1_with_sha256() {
     let target = Target::of(Algorithm::Rs256);
     let Signer::Rs256(key) = &target.key else { panic!("RS256") };
     for (name, padding) in [
@@ -163,7 +163,7 @@ fn rs256_is_pkcs_1_with_sha_256() {
 
 /// RFC 8725 §3.10: a token does not bring the key that proves it.
 #[test]
-fn a_key_that_comes_with_the_token_proves_nothing() {
+fn token_header__key_inside_the_token_is_ignored() {
     for algorithm in Algorithm::PUBLIC {
         let target = Target::of(algorithm);
         let stranger = Signer::random(algorithm);

@@ -1,14 +1,14 @@
 //! What an attacker tries, as rows: between tenants, with numbers, in logs and metrics, at the process itself, and a hunt
 //! for panics. Each case that has a file of its own elsewhere stays there.
 
-mod hunt;
-mod line;
+mod disclosure;
+mod fuzz;
+mod idor;
+mod keep_alive;
 mod logs;
-mod neighbours;
-mod numbers;
+mod numeric_input;
 mod process;
 mod races;
-mod told;
 
 use crate::harness::Reply;
 

@@ -34,7 +34,7 @@ fn actions(page: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn a_user_sees_the_own_rows_and_nobody_elses() {
+fn audit_log__user_sees_only_own_rows() {
     let gate = Gate::start();
     let (alice, domain, access) = gate.tenant("alice");
     let bob = gate.sign_up("bob");
@@ -61,7 +61,7 @@ fn a_user_sees_the_own_rows_and_nobody_elses() {
 }
 
 #[test]
-fn what_others_did_is_told_without_who_they_are() {
+fn audit_log__other_actors_are_anonymous() {
     let gate = Gate::start();
     let (alice, domain, _) = gate.tenant("alice");
     gate.sign_up("bob");
@@ -85,7 +85,7 @@ fn what_others_did_is_told_without_who_they_are() {
 }
 
 #[test]
-fn the_log_is_read_in_parts_that_neither_skip_nor_repeat() {
+fn audit_log__pages_neither_skip_nor_repeat() {
     let gate = Gate::start();
     let (alice, _, _) = gate.tenant("alice");
     let bob = gate.sign_up("bob");
@@ -109,7 +109,7 @@ fn the_log_is_read_in_parts_that_neither_skip_nor_repeat() {
 }
 
 #[test]
-fn the_rows_of_a_deleted_account_stay() {
+fn audit_log__rows_of_a_deleted_account_stay() {
     let gate = Gate::start();
     let (alice, _, _) = gate.tenant("alice");
     let confirm = json!({"password": crate::harness::PASSWORD});
@@ -123,7 +123,7 @@ fn the_rows_of_a_deleted_account_stay() {
 }
 
 #[test]
-fn the_address_is_the_one_that_trusted_proxies_tell() {
+fn audit_log__address_from_trusted_proxies() {
     let forwarded = |gate: &Gate, name: &str| {
         let body = json!({"username": name, "password": crate::harness::PASSWORD});
         let request = gate.post("/v1/signup").json(&body);

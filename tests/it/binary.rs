@@ -7,12 +7,12 @@ use crate::harness::{Database, PASSWORD, json};
 
 mod child;
 mod operator;
-mod unheard;
+mod output_failure;
 
 pub(super) use child::{Child, Client, Outcome, PROMISED, bare, free_port, gatebird, run, signal, text, within};
 
 #[test]
-fn wrong_usage_is_told_apart_from_help() {
+fn command_line__usage_error_and_help_differ() {
     let database = Database::new();
     let cases: &[(&[&str], i32, &str)] = &[
         (&["--help"], 0, "check-config"),
@@ -40,7 +40,7 @@ fn wrong_usage_is_told_apart_from_help() {
 }
 
 #[test]
-fn migrate_says_what_it_did_and_may_be_repeated() {
+fn migrate__prints_applied_migrations_and_is_idempotent() {
     let database = Database::new();
     let applied = run(&mut gatebird(&database, &["migrate", "--json"], &[]), "").json();
     assert!(applied["applied"].as_array().is_some_and(|names| !names.is_empty()), "{applied}");
@@ -91,7 +91,7 @@ const KEYS: &[&str] = &[
 ];
 
 #[test]
-fn check_config_tells_every_setting_and_its_source_and_no_secret() {
+fn check_config__shows_each_setting_with_its_source_and_no_secret() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let secret = "Tc4nary8s0dP2mQ7xV4nB1zR6tY9wL3cF5g";
     let previous = "Pc4nary8s0dP2mQ7xV4nB1zR6tY9wL3cF5g";
@@ -132,7 +132,7 @@ fn check_config_tells_every_setting_and_its_source_and_no_secret() {
 }
 
 #[test]
-fn a_broken_env_file_is_refused_without_quoting_it() {
+fn env_file__syntax_error_is_refused_without_a_quotation() {
     for line in ["JWT_SECRET=c4nary with spaces", "c4nary", "KEY='c4nary", "=c4nary", "2c4nary=x"] {
         let dir = tempfile::tempdir().expect("a temporary folder");
         fs::write(dir.path().join(".env"), format!("PORT=0\n{line}\n")).expect("a file");
@@ -148,7 +148,7 @@ fn a_broken_env_file_is_refused_without_quoting_it() {
 }
 
 #[test]
-fn a_reader_that_has_read_enough_is_no_failure() {
+fn command_line__closed_pipe_is_no_failure() {
     let database = Database::new();
     run(&mut gatebird(&database, &["user", "add", "alice"], &[]), PASSWORD).good();
     for args in [&["user", "list"][..], &["domain", "list"], &["check-config"], &["--help"], &["migrate"]] {

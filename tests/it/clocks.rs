@@ -1,6 +1,5 @@
 //! A wall clock that is wrong: ahead, behind, at the start or while the gate runs, on one node or in the database. Nothing
 //! may be forgotten or ended by it that real time has not ended.
-#![allow(non_snake_case, reason = "a test is named `feature__condition`")]
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +9,7 @@ use gatebird::db::schema::{revocations, secrets, signing_keys, tombstones, usage
 
 use crate::binary::{Child, gatebird, run};
 use crate::harness::{Database, Domain, Gate, json, needs_postgres, parts, postgres};
-use crate::logged;
+use crate::log_recorder;
 use crate::oauth::revocation::{is_revoked, works};
 use crate::programs;
 
@@ -59,7 +58,7 @@ fn furnished(settings: &[(&str, &str)]) -> (Gate, Domain, String) {
 }
 
 #[test]
-fn a_revoked_token__clock_ahead_for_some_seconds() {
+fn revocation__clock_ahead_for_some_seconds() {
     for ahead in [HOUR + 60, 2 * HOUR, 40 * DAY] {
         let (gate, domain, token) = furnished(&[]);
         gate.clock.set_wrong(ahead);
@@ -79,7 +78,7 @@ fn a_revoked_token__clock_ahead_for_some_seconds() {
 }
 
 #[test]
-fn a_revoked_token__revoked_while_the_clock_is_ahead() {
+fn revocation__made_while_the_clock_is_ahead() {
     let (gate, domain, _) = furnished(&[]);
     let token = gate.access_token(&domain);
     gate.clock.set_wrong(2 * HOUR);
@@ -89,7 +88,7 @@ fn a_revoked_token__revoked_while_the_clock_is_ahead() {
 }
 
 #[test]
-fn nothing_is_deleted__clock_500_days_ahead() {
+fn maintenance__clock_500_days_ahead_deletes_nothing() {
     let (gate, domain, token) = furnished(&[]);
     let before = rows(&gate);
     gate.clock.set_wrong(FAR);
@@ -109,7 +108,7 @@ fn nothing_is_deleted__clock_500_days_ahead() {
 }
 
 #[test]
-fn nothing_is_deleted__clock_wrong_at_the_start() {
+fn maintenance__clock_wrong_at_the_start_deletes_nothing() {
     for wrong in [2 * HOUR, FAR] {
         let (gate, domain, token) = furnished(&[]);
         let before = rows(&gate);
@@ -127,7 +126,7 @@ fn nothing_is_deleted__clock_wrong_at_the_start() {
 }
 
 #[test]
-fn nothing_is_deleted__clock_in_1970() {
+fn maintenance__clock_in_1970_deletes_nothing() {
     let (gate, domain, token) = furnished(&[]);
     let before = rows(&gate);
     gate.clock.set_wrong(1000 - gate.clock.now());
@@ -148,7 +147,7 @@ fn nothing_is_deleted__clock_in_1970() {
 }
 
 #[test]
-fn keys_follow_each_other__one_was_made_while_the_clock_was_ahead() {
+fn key_rotation__key_made_while_the_clock_was_ahead() {
     for restarted in [false, true] {
         let gate = Gate::with(&[("KEY_ROTATION", "30d")]);
         let (_, domain, _) = gate.tenant("alice");
@@ -169,7 +168,7 @@ fn keys_follow_each_other__one_was_made_while_the_clock_was_ahead() {
 }
 
 #[test]
-fn a_changed_clock__is_believed_after_a_day_and_shown_until_then() {
+fn trusted_time__follows_a_changed_clock_after_a_day() {
     let (gate, _, token) = furnished(&[]);
     let offset = || {
         let text = gate.app.metrics_text();
@@ -220,7 +219,7 @@ fn nodes_with_wrong(clocks: impl Fn(&Gate, &Gate)) -> Nodes {
 
 /// Only where there is a PostgreSQL.
 #[test]
-fn two_nodes__the_clock_of_the_database_is_wrong() {
+fn maintenance__database_clock_wrong_on_two_nodes() {
     if needs_postgres().is_none() {
         return;
     }
@@ -242,7 +241,7 @@ fn two_nodes__the_clock_of_the_database_is_wrong() {
 
 /// Only where there is a PostgreSQL.
 #[test]
-fn a_node__works_with_a_wrong_clock_of_its_own() {
+fn node_clock__wrong_on_one_node_tokens_still_verify() {
     if needs_postgres().is_none() {
         return;
     }
@@ -279,7 +278,7 @@ fn is_revoked_or_expired(gate: &Gate, token: &str) {
 
 /// Only where there is a PostgreSQL.
 #[test]
-fn two_nodes__the_clock_of_one_is_wrong() {
+fn maintenance__clock_of_one_node_wrong() {
     if needs_postgres().is_none() {
         return;
     }
@@ -316,7 +315,7 @@ pub fn run_section(title: &str, database: &Database, settings: &[(&str, &str)]) 
 }
 
 #[test]
-fn the_manual__after_a_wrong_clock() {
+fn operations_page__after_a_wrong_clock() {
     let database = Database::new();
     let settings = [("JWT_ALGORITHM", "ES256")];
     let child = Child::start(&database, &settings);
@@ -327,12 +326,12 @@ fn the_manual__after_a_wrong_clock() {
 /// Whether a line says that at one of the last two seconds of the gate's clock.
 fn is_logged(gate: &Gate, says: impl Fn(i64) -> String) -> bool {
     let now = gate.clock.now();
-    (now - 2..=now).any(|second| logged::count(&says(second)) > 0)
+    (now - 2..=now).any(|second| log_recorder::count(&says(second)) > 0)
 }
 
 #[test]
 fn clock_jump__is_logged() {
-    logged::record();
+    log_recorder::record();
     for wrong in [HOUR + 1234, -1234] {
         let (gate, ..) = furnished(&[]);
         gate.clock.set_wrong(wrong);
@@ -340,11 +339,12 @@ fn clock_jump__is_logged() {
         if postgres().is_some() {
             // The clock of the database is right, and the node uses it instead.
             assert!(
-                logged::count("ERROR the clock of this node is wrong; this node uses the clock of the database") > 0
+                log_recorder::count("ERROR the clock of this node is wrong; this node uses the clock of the database")
+                    > 0
             );
             gate.clock.set_wrong(0);
             maintain(&gate);
-            assert!(logged::count("INFO the clock of this node is right again") > 0);
+            assert!(log_recorder::count("INFO the clock of this node is right again") > 0);
             continue;
         }
         assert!(is_logged(&gate, |now| format!("WARN the clock ({now}) disagrees with the trusted time")), "{wrong}");

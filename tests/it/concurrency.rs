@@ -52,7 +52,7 @@ fn until_refused(over: &AtomicBool, send: impl Fn() -> Reply) {
 /// Each of a tenant's writes beside the end of its account. None may be answered 503: nothing here is overloaded, so
 /// that would be two transactions that had waited for each other.
 #[test]
-fn what_is_written_while_the_account_is_deleted_goes_with_it() {
+fn account_deletion__concurrent_writes_leave_no_orphans() {
     let gate = Gate::start();
     for round in 0..50 {
         let name = format!("user{round}");
@@ -89,7 +89,7 @@ fn what_is_written_while_the_account_is_deleted_goes_with_it() {
 }
 
 #[test]
-fn of_many_rotations_at_once_one_wins() {
+fn secret_rotation__one_of_twenty_concurrent_rotations_wins() {
     let gate = Gate::start();
     let (_, domain, token) = gate.tenant("alice");
     let id = DomainId::parse(&domain.id).expect("an id");
@@ -126,7 +126,7 @@ fn of_many_rotations_at_once_one_wins() {
 
 /// The first request after a change is answered sees it, also while other changes are under way.
 #[test]
-fn nothing_revoked_is_accepted_late() {
+fn revocation__first_request_afterwards_is_refused() {
     let gate = Gate::start();
     let late = AtomicUsize::new(0);
     let trials = |thread: usize| {
@@ -169,7 +169,7 @@ fn nothing_revoked_is_accepted_late() {
 }
 
 #[test]
-fn parallel_writers_all_succeed() {
+fn post_creation__parallel_writers_all_succeed() {
     let gate = Gate::start();
     let tenants: Vec<_> = (0..8).map(|number| gate.tenant(&format!("user{number}"))).collect();
     std::thread::scope(|scope| {
@@ -190,7 +190,7 @@ fn parallel_writers_all_succeed() {
 
 /// Accounts come and go while others register domains: changes to the directory never wait for each other in a ring.
 #[test]
-fn registrations_and_deletions_do_not_lock_each_other_out() {
+fn directory_changes__concurrent_accounts_do_not_deadlock() {
     let gate = Gate::start();
     std::thread::scope(|scope| {
         for thread in 0..6 {

@@ -1,8 +1,8 @@
 //! Where settings come from, and what is said of those that cannot be used: key, line, value and source, together, and no
 //! secret.
 
+mod env_file;
 mod start;
-mod written;
 
 use std::fs;
 use std::path::Path;
@@ -45,7 +45,7 @@ fn refused(outcome: &Outcome, lines: usize, words: &[&str]) {
 }
 
 #[test]
-fn a_bad_value_is_told_with_its_key_value_source_and_line() {
+fn setting__invalid_value_is_reported_with_key_source_and_line() {
     let file =
         "# a comment with an apostrophe: it's\n\nTOKEN_TTL=1y\nexport SIGNUP=no\r\nSCOPES=\"a\nb,c\"\nWORKERS=0\n";
     let outcome = check_file(file, &[("PORT", "80o2"), ("METRICS_ADDR", "9002")]);
@@ -67,7 +67,7 @@ fn a_bad_value_is_told_with_its_key_value_source_and_line() {
 }
 
 #[test]
-fn a_bad_secret_is_told_without_its_value() {
+fn setting__invalid_secret_is_reported_without_its_value() {
     let file = "JWT_SECRET=c4nary\nJWT_SECRET_PREVIOUS=c4nary\nDATABASE_URL=mysql://u:c4nary@h/db\n";
     refused(
         &check_file(file, &[]),
@@ -79,7 +79,7 @@ fn a_bad_secret_is_told_without_its_value() {
 }
 
 #[test]
-fn an_unknown_key_of_the_file_is_told_with_the_key_that_is_meant() {
+fn env_file__unknown_key_is_reported_with_a_suggestion() {
     for (key, meant) in [
         ("SIGN_UP", "SIGNUP"),
         ("TOKEN_TLL", "TOKEN_TTL"),
@@ -112,7 +112,7 @@ fn an_unknown_key_of_the_file_is_told_with_the_key_that_is_meant() {
 }
 
 #[test]
-fn an_env_file_of_any_editor_is_read() {
+fn env_file__byte_order_mark_and_line_ends() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     for file in [
         "\u{feff}PORT=8123\nTOKEN_TTL=5m\n",
@@ -129,7 +129,7 @@ fn an_env_file_of_any_editor_is_read() {
 }
 
 #[test]
-fn an_env_file_that_cannot_be_read_is_named_for_what_it_is() {
+fn env_file__wrong_encoding_or_a_directory() {
     let text = format!("PORT=8123\nJWT_SECRET={JWT_SECRET}\n");
     let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
@@ -144,7 +144,7 @@ fn an_env_file_that_cannot_be_read_is_named_for_what_it_is() {
 }
 
 #[test]
-fn a_line_that_cannot_be_read_is_told_with_its_number_and_key() {
+fn env_file__syntax_error_is_reported_with_line_and_key() {
     let before = "# 1\n\nPORT=0\nSCOPES=\"a\n b\"\n";
     for (line, words) in [
         ("JWT_SECRET=c4nary with blanks", &["line 6", "JWT_SECRET"][..]),
@@ -164,7 +164,7 @@ fn a_line_that_cannot_be_read_is_told_with_its_number_and_key() {
 }
 
 #[test]
-fn a_secret_is_the_same_wherever_it_comes_from() {
+fn secret_setting__equal_from_environment_and_file() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let expected = format!("(set, {} bytes)", JWT_SECRET.len());
     for end in ["", "\n", "\r\n", " ", "\t\n\n"] {
@@ -193,7 +193,7 @@ fn a_secret_is_the_same_wherever_it_comes_from() {
 }
 
 #[test]
-fn a_file_can_hold_a_secret() {
+fn secret_setting__read_from_a_file() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("a file");
     write("url", "postgres://gatebird:c4nary@localhost/db\n");
@@ -225,7 +225,7 @@ fn a_file_can_hold_a_secret() {
 }
 
 #[test]
-fn an_empty_variable_overrides_the_file() {
+fn environment__empty_variable_overrides_the_file() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     fs::write(dir.path().join(".env"), "SIGNUP=closed\nTOKEN_TTL=5m\n").expect("a file");
     assert_eq!(told(dir.path(), &[("SIGNUP", "")], "SIGNUP"), ("open".into(), "default".into()));
@@ -233,7 +233,7 @@ fn an_empty_variable_overrides_the_file() {
 }
 
 #[test]
-fn lists_are_separated_by_spaces() {
+fn list_setting__separated_by_spaces() {
     for (key, value) in [
         ("SCOPES", "posts:read,posts:write"),
         ("SCOPES", "posts:read, posts:write"),

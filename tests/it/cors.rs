@@ -5,10 +5,10 @@ use crate::harness::{Domain, Gate, Reply, Request, User, json, resigned};
 use crate::matrix::aged;
 use crate::oauth::out_of_reach;
 
+mod browser_secrets;
 mod hosts;
-mod leaks;
 mod preflight;
-mod reach;
+mod routes;
 
 /// A user with a domain of that host, and a token of it.
 fn tenant(gate: &Gate, name: &str, host: &str) -> (User, Domain, String) {
@@ -114,7 +114,7 @@ fn not_own() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn only_the_exact_origin_is_its_own() {
+fn cors__only_the_exact_origin_is_allowed() {
     let gate = Gate::start();
     let (_, domain, token) = tenant(&gate, "alice", HOST);
     let secret = json!({"clientSecret": domain.secret});
@@ -148,7 +148,7 @@ fn only_the_exact_origin_is_its_own() {
 
 /// A server sends no `Origin`, and all goes its way.
 #[test]
-fn nothing_is_asked_of_servers() {
+fn cors__requests_without_an_origin() {
     let gate = Gate::start();
     let (user, domain, token) = tenant(&gate, "alice", HOST);
     for (name, request, status) in [
@@ -166,7 +166,7 @@ fn nothing_is_asked_of_servers() {
 /// What a page of [`HOST`] asks, whose domain has that token: the status, and whether the domain is known when the answer
 /// is made. If it is, nobody else's page reads it.
 #[test]
-fn errors_can_be_read_and_never_by_the_wrong_page() {
+fn cors__errors_are_readable_by_the_right_page_only() {
     let gate = Gate::start();
     let limited = Gate::with(&[("LIMIT_FREE", "1/h")]);
     let broken = Gate::start();
@@ -248,7 +248,7 @@ fn rename_posts(conn: &mut gatebird::db::Conn) -> gatebird::error::Result<()> {
 
 /// What is anybody's, or a person's, is no page's of a domain.
 #[test]
-fn a_success_that_is_no_domains_is_read_by_no_page() {
+fn cors__answers_to_users_are_readable_by_no_page() {
     let gate = Gate::start();
     let (user, _, _) = tenant(&gate, "alice", HOST);
     let credentials = |name: &str| json!({"username": name, "password": crate::harness::PASSWORD});

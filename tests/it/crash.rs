@@ -292,7 +292,7 @@ fn check_file(database: &Database) {
 }
 
 #[test]
-fn what_was_acknowledged_survives_kill_9_and_nothing_is_half_there() {
+fn crash__acknowledged_writes_survive_and_none_is_partial() {
     let seed = seed();
     println!("TEST_CRASH_SEED={seed}");
     let mut random = Random(seed);
@@ -342,7 +342,7 @@ fn what_was_acknowledged_survives_kill_9_and_nothing_is_half_there() {
 }
 
 #[test]
-fn a_revocation_survives_kill_9() {
+fn crash__revocations_survive() {
     let database = Database::sqlite();
     let settings = [("TOKEN_TTL", "1h"), ("USER_TOKEN_TTL", "1h")];
     let mut child = Child::start(&database, &settings);

@@ -27,7 +27,7 @@ fn ended(outcome: &Outcome, code: i32, words: &[&str]) {
 }
 
 #[test]
-fn what_is_wrong_in_a_postgres_url_is_named_and_no_part_of_the_password() {
+fn postgres_url__error_is_named_without_the_password() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let check = |url: &str| {
         let environment = [("DATABASE_URL", url), ("JWT_SECRET", JWT_SECRET)];
@@ -96,7 +96,7 @@ fn what_is_wrong_in_a_postgres_url_is_named_and_no_part_of_the_password() {
 }
 
 #[test]
-fn a_host_list_that_nobody_answers_on_is_told_without_the_password() {
+fn postgres_url__unreachable_hosts_are_reported_without_the_password() {
     let database = Database::sqlite();
     for url in [
         "postgres://u:c4nary@127.0.0.1:1,localhost:2/db",
@@ -164,7 +164,7 @@ const COMMANDS: &[&str] = &[
 const OTHER_COMMANDS: [&str; 3] = ["serve", "migrate", "check-config"];
 
 #[test]
-fn only_serve_and_migrate_migrate() {
+fn migrations__applied_only_by_serve_and_migrate() {
     let database = Database::new();
     run(&mut gatebird(&database, &["migrate"], &[]), "").good();
     let last = age(&database);
@@ -185,7 +185,7 @@ fn only_serve_and_migrate_migrate() {
 }
 
 #[test]
-fn a_command_that_only_looks_makes_no_tables() {
+fn migrations__reading_command_creates_no_tables() {
     let database = Database::new();
     let file = database.dir.path().join("data/gatebird.db");
     fs::create_dir(database.dir.path().join("data")).expect("a folder");
@@ -214,7 +214,7 @@ fn first_start(limit: &str, folder: &Path) -> Outcome {
 }
 
 #[test]
-fn a_disk_that_is_full_at_the_first_start_is_no_damage() {
+fn disk_full__first_start_leaves_no_damage() {
     if !programs::installed(&["prlimit"]) {
         return;
     }

@@ -18,7 +18,7 @@ const OPERATIONS: &str = include_str!("../../docs/operations.md");
 const ENV_EXAMPLE: &str = include_str!("../../.env.example");
 
 #[test]
-fn the_example_lists_every_setting_with_its_default() {
+fn env_example__lists_every_setting_with_its_default() {
     let settings = Config::load(|_| None).expect("the defaults are good").settings;
     let is_key =
         |text: &str| text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
@@ -115,7 +115,7 @@ impl Drop for Installation {
 }
 
 #[test]
-fn every_block_of_the_operations_page_is_run() {
+fn operations_page__every_block_is_run() {
     let blocks: Vec<&str> =
         OPERATIONS.split("<!-- run: ").skip(1).filter_map(|rest| rest.split(" -->").next()).collect();
     assert_eq!(blocks, ["back up", "restore", "failover", "leak", "maintain"]);
@@ -125,7 +125,7 @@ fn every_block_of_the_operations_page_is_run() {
 }
 
 #[test]
-fn the_operations_page_restores_a_backup() {
+fn operations_page__restores_a_backup() {
     if !programs::installed(&["sqlite3"]) {
         return;
     }
@@ -143,7 +143,7 @@ fn the_operations_page_restores_a_backup() {
 }
 
 #[test]
-fn the_operations_page_maintains_the_file() {
+fn operations_page__maintains_the_file() {
     if !programs::installed(&["sqlite3"]) {
         return;
     }
@@ -161,7 +161,7 @@ fn the_operations_page_maintains_the_file() {
 }
 
 #[test]
-fn the_operations_page_follows_a_failover() {
+fn operations_page__follows_a_failover() {
     let installation = Installation::new(Database::new());
     let (user, domain, token) = installation.client.tenant("alice");
     installation.follow("failover");
@@ -173,7 +173,7 @@ fn the_operations_page_follows_a_failover() {
 }
 
 #[test]
-fn the_operations_page_recovers_from_a_leak() {
+fn operations_page__recovers_from_a_leak() {
     let installation = Installation::new(Database::sqlite());
     let secret = installation.database.dir.path().join("data/jwt_secret");
     let leaked = fs::read_to_string(&secret).expect("a secret");

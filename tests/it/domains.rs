@@ -32,7 +32,7 @@ fn path(domain: &Domain) -> String {
 }
 
 #[test]
-fn a_domain_is_registered_shown_changed_and_deleted() {
+fn domain__registered_shown_changed_and_deleted() {
     let gate = Gate::start();
     let alice = gate.sign_up("alice");
     let now = gate.clock.now();
@@ -71,7 +71,7 @@ fn a_domain_is_registered_shown_changed_and_deleted() {
 }
 
 #[test]
-fn the_secret_is_shown_once_and_only_its_digest_is_stored() {
+fn client_secret__shown_once_and_stored_as_a_digest() {
     let gate = Gate::start();
     let alice = gate.sign_up("alice");
     let reply = register(&gate, &alice, &json!({"host": "shop.example.com", "type": "free"}));
@@ -134,7 +134,7 @@ fn rows_as_text(conn: &mut Conn) -> QueryResult<String> {
 
 /// A sample; the parser has its own tables.
 #[test]
-fn hosts_are_normalised_or_refused() {
+fn host__normalised_or_refused() {
     let gate = Gate::with(&[("ALLOW_LOCAL_HOSTS", "false")]);
     let alice = gate.sign_up("alice");
     for (host, stored) in [
@@ -216,7 +216,7 @@ fn hosts_are_normalised_or_refused() {
 }
 
 #[test]
-fn localhost_needs_a_local_gate_or_permission() {
+fn host__localhost_needs_a_local_server_or_a_setting() {
     for (settings, is_allowed) in [
         (vec![("ALLOW_LOCAL_HOSTS", "true"), ("PUBLIC_URL", "https://gate.example.com")], true),
         (vec![("ALLOW_LOCAL_HOSTS", "false"), ("PUBLIC_URL", "http://localhost:8002")], false),
@@ -236,7 +236,7 @@ fn localhost_needs_a_local_gate_or_permission() {
 }
 
 #[test]
-fn other_members_than_host_and_type_are_refused_by_name() {
+fn domain__invalid_member_is_named() {
     let gate = Gate::start();
     let alice = gate.sign_up("alice");
     let domain = gate.register(&alice, "shop.example.com");
@@ -272,7 +272,7 @@ fn other_members_than_host_and_type_are_refused_by_name() {
 }
 
 #[test]
-fn a_host_is_one_domain_per_user_and_open_to_other_users() {
+fn host__unique_per_user() {
     let gate = Gate::start();
     let (alice, bob) = (gate.sign_up("alice"), gate.sign_up("bob"));
     let first = gate.register(&alice, "bücher.example");
@@ -300,7 +300,7 @@ fn a_host_is_one_domain_per_user_and_open_to_other_users() {
 }
 
 #[test]
-fn another_tenants_domain_is_as_if_it_did_not_exist() {
+fn domain__of_another_tenant_is_not_found() {
     let gate = Gate::start();
     let (alice, mallory) = (gate.sign_up("alice"), gate.sign_up("mallory"));
     let domain = gate.register(&alice, "shop.example.com");
@@ -329,7 +329,7 @@ fn another_tenants_domain_is_as_if_it_did_not_exist() {
 }
 
 #[test]
-fn a_deleted_or_suspended_domain_is_shut_out_at_once() {
+fn domain__deleted_or_suspended_is_refused_at_once() {
     let gate = Gate::start();
     let (alice, domain, token) = gate.tenant("alice");
     let other = gate.register(&alice, "other.example.com");
@@ -359,7 +359,7 @@ fn a_deleted_or_suspended_domain_is_shut_out_at_once() {
 }
 
 #[test]
-fn a_suspended_domain_stays_so_after_a_restart() {
+fn domain_suspension__survives_a_restart() {
     let database = Arc::new(Database::new());
     let gate = Gate::on(Arc::clone(&database), &[]);
     let (_, domain, token) = gate.tenant("alice");
@@ -382,7 +382,7 @@ fn wait_for_file(database: &Database) {
 }
 
 #[test]
-fn domains_are_listed_in_order_of_registration() {
+fn domain_list__in_order_of_registration() {
     let gate = Gate::start();
     let user = gate.sign_up("alice");
     let hosts: Vec<String> = (0..12).map(|number| format!("host{}.example.com", number * 7 % 12)).collect();

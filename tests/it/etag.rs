@@ -1,5 +1,4 @@
 //! Of two who change the same, the later one learns of the earlier: `ETag` and `If-Match`.
-#![allow(non_snake_case, reason = "a test is named after its feature and its condition")]
 
 use crate::harness::{Gate, Reply, json};
 use crate::matrix::Cast;
@@ -18,7 +17,7 @@ fn tag(reply: &Reply) -> String {
 }
 
 #[test]
-fn of_many_with_the_same_tag_one_wins() {
+fn if_match__one_of_many_concurrent_changes_wins() {
     let gate = Gate::start();
     for (number, (method, path, body)) in THINGS.iter().enumerate() {
         let (alice, domain, _) = gate.tenant(&format!("alice{number}"));
@@ -52,7 +51,7 @@ fn of_many_with_the_same_tag_one_wins() {
 }
 
 #[test]
-fn a_change_without_a_tag_is_taken_as_it_is() {
+fn if_match__optional() {
     let gate = Gate::start();
     let (alice, domain, _) = gate.tenant("alice");
     let path = format!("/v1/domains/{}", domain.id);
@@ -67,7 +66,7 @@ fn a_change_without_a_tag_is_taken_as_it_is() {
 
 /// What is another's has no tag, and If-Match does not tell that it exists.
 #[test]
-fn anothers_is_not_there_whatever_the_tag() {
+fn if_match__resource_of_another_tenant_is_not_found() {
     let gate = Gate::start();
     let (alice, domain, _) = gate.tenant("alice");
     let mallory = gate.sign_up("mallory");

@@ -3,11 +3,11 @@
 //! Here are the parts that the tables share; the tables are in the modules, and those that are about one algorithm in
 //! [`crate::algorithms`].
 
+mod authorization_header;
 mod claims;
 mod encoding;
 mod header;
 mod keys;
-mod presented;
 pub mod revoked;
 pub mod signer;
 pub mod time;

@@ -1,15 +1,15 @@
 //! What every answer has in common: its shape, its language, its headers, its request id; also when the framework, a
 //! malformed request or a panic is the cause.
 
-mod connected;
+mod connections;
 mod flood;
-mod get;
-mod heads;
+mod head_method;
 mod hostile;
+mod malformed_head;
 mod panics;
 mod raw;
+mod request_head;
 mod smuggling;
-mod unreadable;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -20,7 +20,7 @@ pub use raw::{raw, raw_at, replies};
 use crate::harness::{Gate, PASSWORD, Reply, Request, json, resigned};
 
 #[test]
-fn unknown_paths_are_404_for_everybody() {
+fn routing__unknown_path_is_404() {
     let gate = Gate::start();
     let (user, _, _) = gate.tenant("alice");
     for path in [
@@ -68,7 +68,7 @@ fn unknown_paths_are_404_for_everybody() {
 }
 
 #[test]
-fn a_wrong_method_is_405_and_told_the_right_ones() {
+fn routing__wrong_method_is_405_with_allow() {
     let gate = Gate::start();
     for (path, allowed) in [
         ("/token", "POST"),
@@ -111,7 +111,7 @@ fn a_wrong_method_is_405_and_told_the_right_ones() {
 }
 
 #[test]
-fn bodies_that_are_no_json_are_400() {
+fn json_body__malformed_or_of_another_type() {
     let gate = Gate::start();
     let behind = json!({"username": "alice", "password": PASSWORD}).to_string() + "}";
     let invalid: [&[u8]; 12] = [
@@ -157,7 +157,7 @@ fn bodies_that_are_no_json_are_400() {
 }
 
 #[test]
-fn a_member_that_is_to_blame_is_named() {
+fn json_body__invalid_member_is_named() {
     let gate = Gate::start();
     for (body, field) in [
         (json!({"password": PASSWORD}), "username"),
@@ -174,7 +174,7 @@ fn a_member_that_is_to_blame_is_named() {
 }
 
 #[test]
-fn a_path_is_decoded_once_or_not_found() {
+fn path__decoded_once() {
     let gate = Gate::start();
     let user = gate.sign_up("alice");
     for segment in ["%zz", "%", "%F", "%FF", "%00", "%C0%AE", "%25%46%46", "%0d%0aX-Injected:%201", "%e2%80%ae"] {
@@ -188,7 +188,7 @@ fn a_path_is_decoded_once_or_not_found() {
 }
 
 #[test]
-fn a_head_over_16_kib_is_refused() {
+fn request_head__over_16_kib_is_refused() {
     let gate = Gate::start();
     let (user, _, _) = gate.tenant("alice");
     let filled = |size: usize| gate.get("/v1/me").token(&user.token).header("X-Filler", "a".repeat(size)).send();
@@ -208,7 +208,7 @@ fn a_head_over_16_kib_is_refused() {
 }
 
 #[test]
-fn a_client_that_goes_away_does_no_harm() {
+fn connection__client_disconnects_mid_request() {
     let gate = Gate::start();
     let address = gate.url.strip_prefix("http://").expect("plain HTTP");
     for part in [
@@ -227,7 +227,7 @@ fn a_client_that_goes_away_does_no_harm() {
 
 /// In real time: ten seconds are waited for once.
 #[test]
-fn a_body_that_does_not_come_is_408() {
+fn body_timeout__incomplete_body_is_408() {
     const HEAD: &str =
         "POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 60\r\n\r\n";
     let gate = Gate::start();
@@ -267,7 +267,7 @@ fn a_body_that_does_not_come_is_408() {
 }
 
 #[test]
-fn a_well_formed_request_id_is_kept() {
+fn request_id__well_formed_one_is_kept() {
     let gate = Gate::start();
     for id in ["a", "req-1_2.3", "0af7651916cd43dd8448eb211c80319c", &"x".repeat(64)] {
         let reply = gate.get("/v1/test").header("X-Request-Id", id).send();
@@ -287,7 +287,7 @@ fn a_well_formed_request_id_is_kept() {
 }
 
 #[test]
-fn people_read_their_language_and_programs_always_the_same() {
+fn messages__language_by_accept_language() {
     const EN: &str = "The token is not valid: send a token of this server, as it was issued";
     const KO: &str = "유효하지 않은 토큰입니다. 이 서버에서 발급한 토큰을 그대로 보내세요";
     for (default, rows) in [
@@ -338,7 +338,7 @@ fn people_read_their_language_and_programs_always_the_same() {
 }
 
 #[test]
-fn every_answer_has_the_headers_of_safety() {
+fn security_headers__on_every_answer() {
     let gate = Gate::start();
     let (_, domain, token) = gate.tenant("alice");
     let replies = [
@@ -376,7 +376,7 @@ fn every_answer_has_the_headers_of_safety() {
 }
 
 #[test]
-fn each_401_and_419_has_its_challenge() {
+fn www_authenticate__on_every_401_and_419() {
     let gate = Gate::start();
     let (user, domain, token) = gate.tenant("alice");
     let challenge = |reply: &Reply| reply.header("www-authenticate").expect("a challenge").to_owned();

@@ -1,11 +1,10 @@
 //! Nobody inherits another life: after a restored backup, a failover that lost transactions or a leaked secret, every
 //! earlier token is refused, and no id, name or number is given a second time.
-#![allow(non_snake_case, reason = "a test's name is its feature, two underscores and its condition")]
 
-mod file;
-mod killed;
-mod nodes;
+mod crash_recovery;
+mod failover;
 mod restore;
+mod sqlite_file;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -68,7 +67,7 @@ fn goes_on(client: &Client, domain: &Domain) {
 }
 
 #[test]
-fn user_numbers__are_random_and_safe_in_javascript() {
+fn user_ids__random_and_safe_in_javascript() {
     let gate = Gate::start();
     let ids: Vec<i64> = (0..20).map(|number| gate.sign_up(&format!("user{number}")).id).collect();
     assert!(ids.iter().all(|id| (1 << 52..1 << 53).contains(id)), "{ids:?}");
@@ -120,7 +119,7 @@ fn restore_after__beside_running_servers() {
 
 /// The emergency: somebody has JWT_SECRET and signs tokens with it.
 #[test]
-fn leaked_secret__is_worth_nothing_after_the_change() {
+fn leaked_jwt_secret__signs_no_valid_token_after_the_change() {
     const NEW: (&str, &str) = ("JWT_SECRET", "T9vX2mK7pQ4sW8zB5nR1cF6yH3jL0dG-new-key");
     for algorithm in ["HS256", "ES256"] {
         let database = Database::new();

@@ -5,7 +5,7 @@ mod algorithm_changes;
 mod command_line;
 mod discovery;
 mod nodes;
-mod sealed;
+mod sealing;
 mod under_load;
 
 use gatebird::app::keys::{self, NewKey};
@@ -112,7 +112,7 @@ impl Target {
 }
 
 #[test]
-fn the_first_key_signs_at_once() {
+fn signing_key__first_one_signs_at_once() {
     for algorithm in Algorithm::PUBLIC {
         let target = Target::of(algorithm);
         let kept = kept(&target.gate);
@@ -129,7 +129,7 @@ fn the_first_key_signs_at_once() {
 
 /// To the second: published, signing, verifying only, gone.
 #[test]
-fn a_key_is_published_before_it_signs_and_verifies_after() {
+fn signing_key__published_before_it_signs_and_verifies_after() {
     let target = Target::of(Algorithm::Es256);
     let gate = &target.gate;
     let old = kid(&target.token);
@@ -166,7 +166,7 @@ fn a_key_is_published_before_it_signs_and_verifies_after() {
 
 /// Nothing that may take a second happens while others wait for the lock.
 #[test]
-fn a_key_that_was_not_made_before_is_the_next_times() {
+fn key_rotation__without_a_prepared_key_waits_for_the_next_run() {
     let target = Target::of(Algorithm::Es256);
     let gate = &target.gate;
     let (keyring, period) = (gate.app.directory.keyring().clone(), 86_400);
@@ -178,7 +178,7 @@ fn a_key_that_was_not_made_before_is_the_next_times() {
 }
 
 #[test]
-fn rotating_again_makes_no_second_next_key() {
+fn key_rotation__repeated_makes_no_second_pending_key() {
     let target = Target::of(Algorithm::Es256);
     let gate = &target.gate;
     let next = rotate(gate, false);
@@ -202,7 +202,7 @@ fn rotating_again_makes_no_second_next_key() {
 }
 
 #[test]
-fn keys_follow_each_other_by_the_calendar() {
+fn key_rotation__by_schedule() {
     for (setting, period) in [("1h", 3600), ("30d", 30 * 86_400), ("", 30 * 86_400)] {
         let gate = Gate::with(&[("JWT_ALGORITHM", "EdDSA"), ("KEY_ROTATION", setting)]);
         let target = Target::at(gate, Algorithm::EdDsa);
@@ -233,7 +233,7 @@ fn keys_follow_each_other_by_the_calendar() {
 }
 
 #[test]
-fn rotation_can_be_off_and_hs256_has_none() {
+fn key_rotation__off_or_hs256() {
     for (algorithm, setting) in [("ES256", "off"), ("HS256", "1h"), ("HS256", "off")] {
         let gate = Gate::with(&[("JWT_ALGORITHM", algorithm), ("KEY_ROTATION", setting)]);
         let (_, domain, token) = gate.tenant("alice");
@@ -246,7 +246,7 @@ fn rotation_can_be_off_and_hs256_has_none() {
 }
 
 #[test]
-fn a_retired_key_is_nobodys_at_once_and_another_signs() {
+fn key_retirement__tokens_are_refused_and_another_key_signs() {
     let target = Target::of(Algorithm::Es256);
     let gate = &target.gate;
     let first = kid(&target.token);
@@ -279,7 +279,7 @@ fn a_retired_key_is_nobodys_at_once_and_another_signs() {
 
 /// A second is one key's. Otherwise its name would decide which one signs, and what the other one signed would be lost.
 #[test]
-fn of_two_keys_made_in_one_second_the_later_one_follows() {
+fn key_rotation__twice_in_one_second() {
     for _ in 0..8 {
         let target = Target::of(Algorithm::EdDsa);
         let gate = &target.gate;
@@ -295,7 +295,7 @@ fn of_two_keys_made_in_one_second_the_later_one_follows() {
 
 /// Whoever changes JWT_ALGORITHM just after the first start has given tokens away as well.
 #[test]
-fn a_key_that_signed_for_less_than_a_second_verifies_what_it_signed() {
+fn signing_key__used_for_less_than_a_second_still_verifies() {
     for _ in 0..20 {
         let before = Target::of(Algorithm::Es256);
         let (token, user) = (before.token.clone(), before.user.token.clone());
@@ -313,7 +313,7 @@ fn a_key_that_signed_for_less_than_a_second_verifies_what_it_signed() {
 /// The HMAC key verifies for others of JWT_ALGORITHM what was signed before the change, and no longer; whatever happens
 /// to the keys that came after it.
 #[test]
-fn the_hmac_key_does_not_come_back() {
+fn hmac_key__does_not_return_after_its_retention() {
     let end_now: fn(&Target) = |target| assert!(retire(&target.gate, &target.signs()));
     let replace: fn(&Target) = |target| {
         let old = target.signs();
@@ -342,7 +342,7 @@ fn the_hmac_key_does_not_come_back() {
 
 /// HS256 has one key to sign with and one to look back.
 #[test]
-fn hs256_rotates_through_the_previous_secret() {
+fn hs256__rotation_by_the_previous_secret() {
     const NEW: &str = "T9vX2mK7pQ4sW8zB5nR1cF6yH3jL0dG-new-key";
     let target = Target::new();
     let (domain, user, old) = (target.domain, target.user, target.token);

@@ -92,7 +92,7 @@ fn first_parts(paths: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_reader_of_imports_reads_them_all() {
+fn test_parser__reads_every_import() {
     for (code, expected) in [
         ("use crate::app::App;", "app"),
         ("use crate::{logging, password, server};", "logging password server"),
@@ -108,14 +108,14 @@ fn the_reader_of_imports_reads_them_all() {
 }
 
 #[test]
-fn every_module_has_a_level_and_every_level_has_modules() {
+fn layers__every_module_has_a_level() {
     let listed: BTreeSet<String> = levels().into_keys().collect();
     let existing: BTreeSet<String> = files().iter().map(|file| file.module().to_owned()).collect();
     assert_eq!(listed, existing, "left: listed in src/lib.rs; right: in src");
 }
 
 #[test]
-fn imports_flow_down() {
+fn layers__imports_flow_down() {
     let levels = levels();
     let mut wrong = Vec::new();
     for file in files() {
@@ -140,7 +140,7 @@ fn imports_flow_down() {
 
 /// The hot path must not reach the database: not by its module, and not through the `App` that holds it.
 #[test]
-fn the_hot_path_cannot_query() {
+fn layers__hot_path_has_no_database_access() {
     let hot = |file: &File| {
         ["token", "gate", "plan", "shares", "secret", "host", "metrics"].contains(&file.module())
             || ["api/token.rs", "api/verify.rs", "api/well_known.rs"].contains(&file.path.as_str())
@@ -168,7 +168,7 @@ fn the_hot_path_cannot_query() {
 }
 
 #[test]
-fn sql_is_written_in_db_only() {
+fn layers__sql_only_in_db() {
     for file in files().iter().filter(|file| file.module() != "db") {
         for word in ["diesel::prelude", "diesel::dsl", "sql_query", "batch_execute", "db::schema"] {
             assert!(!file.code().contains(word), "{} has {word}", file.path);
@@ -177,7 +177,7 @@ fn sql_is_written_in_db_only() {
 }
 
 #[test]
-fn every_file_says_what_it_is() {
+fn layers__every_file_has_a_header() {
     for file in files() {
         let header = file.text.lines().next().unwrap_or_default();
         assert!(header.len() > 10 && header.starts_with("//! "), "{} opens with {header:?}", file.path);
@@ -186,8 +186,7 @@ fn every_file_says_what_it_is() {
 
 /// Rules are shared below the handlers, so that the command line and pages need no handler.
 #[test]
-#[expect(non_snake_case, reason = "tests are named <feature>__<condition>")]
-fn layers__no_other_front_uses_the_handlers() {
+fn layers__only_the_server_uses_the_handlers() {
     let uses_handlers =
         |file: &File| file.module() != "api" && file.module() != "server" && named(&file.code()).contains("api");
     let wrong: Vec<String> = files().into_iter().filter(uses_handlers).map(|file| file.path).collect();

@@ -1,12 +1,12 @@
 //! Limits over HTTP: what a domain, a network and an account may ask for, and what answers say of it.
 
 mod changes;
-mod fixed;
-mod former;
+mod fixed_budgets;
+mod headers;
 mod networks;
 mod passwords;
 mod plans;
-mod told;
+mod reregistration;
 mod totals;
 
 use crate::harness::{Domain, Gate, Reply, Request, json};

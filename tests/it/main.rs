@@ -1,6 +1,7 @@
 //! One binary for all integration tests: real HTTP against the route table that the server runs, on a real SQLite
 //! file each, or, with `TEST_DATABASE_URL=postgres://...`, on a schema each of that PostgreSQL. Tests run some outside
 //! programs if these are installed: see [`programs`].
+#![allow(non_snake_case, reason = "a test is named `feature__condition`")]
 #![allow(unreachable_pub, reason = "the harness is public to its sibling modules only")]
 
 mod accounts;
@@ -9,51 +10,51 @@ mod attacks;
 mod audit;
 mod binary;
 mod clocks;
-mod committed;
+mod commit_outcome;
 mod concurrency;
 mod configuration;
 mod cors;
 mod crash;
+mod custom_routes;
 mod databases;
-mod difference;
+mod deferred_deletion;
+mod directory_sync;
 mod documents;
 mod domains;
 mod etag;
+mod fair_shares;
 mod forgery;
 mod harness;
 mod http;
 mod identity;
+mod import;
 mod keys;
-mod late;
 mod layers;
 mod limits;
-mod logged;
+mod log_recorder;
 mod matrix;
-mod moving;
-mod names;
+mod message_texts;
 mod nodes;
 mod oauth;
 mod openapi;
+mod openapi_strictness;
 mod operations;
-mod own;
 mod posts;
 mod programs;
 mod proxy;
+mod readme_walk;
 mod reasons;
-mod removal;
+mod revoked_mid_request;
 mod schema;
 mod secrets;
-mod shares;
 mod smoke;
 mod start_up;
-mod strictness;
 mod tenancy;
-mod texts;
 mod theft;
 mod token;
 mod usage;
+mod usernames;
 mod verification;
 mod versions;
-mod walks;
 mod wire;
-mod writes;
+mod write_duration;

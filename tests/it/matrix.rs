@@ -224,7 +224,7 @@ fn cell(reply: &Reply) -> String {
 }
 
 #[test]
-fn every_identity_gets_what_the_table_says() {
+fn authorization__every_identity_on_every_route() {
     let gate = Gate::start();
     let document = Document::of(&gate);
     let mut cast = Cast::new(&gate, 0);
@@ -266,7 +266,7 @@ fn every_identity_gets_what_the_table_says() {
 }
 
 #[test]
-fn the_table_has_every_route_and_no_other() {
+fn authorization__table_has_exactly_the_served_routes() {
     let gate = Gate::start();
     let routes = gatebird::server::routes(&gate.app.config, |_| {});
     let served: BTreeSet<String> =
@@ -282,7 +282,7 @@ fn the_table_has_every_route_and_no_other() {
 
 /// Whoever calls: not with a token of their own, and not with the one that they ask about.
 #[test]
-fn a_token_is_no_authentication_of_a_client() {
+fn client_authentication__token_is_no_credential() {
     let gate = Gate::start();
     let cast = Cast::new(&gate, 0);
     for path in ["/token", "/introspect", "/revoke"] {
@@ -298,7 +298,7 @@ fn a_token_is_no_authentication_of_a_client() {
 }
 
 #[test]
-fn every_other_method_is_refused_with_those_that_there_are() {
+fn routing__every_other_method_is_405_with_allow() {
     let gate = Gate::start();
     let document = Document::of(&gate);
     let cast = Cast::new(&gate, 0);

@@ -9,12 +9,12 @@ use diesel::connection::SimpleConnection;
 use crate::binary::{Child, PROMISED, gatebird, within};
 use crate::harness::{Database, Gate, PASSWORD, beside, json, needs_postgres};
 
-mod away;
 pub mod cluster;
-mod swallowed;
+mod db_outage;
+mod half_open;
 
 #[test]
-fn nodes_see_each_others_changes_in_time() {
+fn nodes__changes_reach_other_nodes_in_time() {
     if needs_postgres().is_none() {
         return;
     }
@@ -87,7 +87,7 @@ fn nodes_see_each_others_changes_in_time() {
 }
 
 #[test]
-fn nodes_that_write_at_once_see_everything() {
+fn nodes__concurrent_writes_are_all_seen() {
     if needs_postgres().is_none() {
         return;
     }
@@ -115,7 +115,7 @@ fn nodes_that_write_at_once_see_everything() {
 }
 
 #[test]
-fn changes_of_one_domain_never_wait_for_each_other_in_a_circle() {
+fn nodes__changes_of_one_domain_do_not_deadlock() {
     if needs_postgres().is_none() {
         return;
     }
@@ -145,7 +145,7 @@ fn changes_of_one_domain_never_wait_for_each_other_in_a_circle() {
 }
 
 #[test]
-fn two_nodes_may_start_at_once_on_an_empty_database() {
+fn nodes__concurrent_start_on_an_empty_database() {
     if needs_postgres().is_none() {
         return;
     }
@@ -161,7 +161,7 @@ fn two_nodes_may_start_at_once_on_an_empty_database() {
 
 /// Reading a million domains takes longer than a request may wait; a lock stands for them.
 #[test]
-fn a_directory_that_takes_its_time_is_read_all_the_same() {
+fn directory_load__slow_read_succeeds() {
     let Some(base) = needs_postgres() else { return };
     let here = Gate::start();
     let (_, _, token) = here.tenant("alice");

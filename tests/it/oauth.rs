@@ -2,12 +2,12 @@
 //! stands what the endpoints share: authentication, refusals, and clients with keys of their own.
 
 mod assertions;
-mod bodies;
 mod client_keys;
 mod grants;
 mod introspection;
+mod refusals;
+mod request_bodies;
 pub mod revocation;
-mod told;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -242,7 +242,7 @@ pub fn out_of_reach(gate: &Gate) {
 /// RFC 6749 §2.3 and §3.2, RFC 7009 §2.1, RFC 7662 §2.1: one way at a time, each parameter once, one without a value is
 /// none, one that is not known is ignored.
 #[test]
-fn clients_prove_themselves_the_same_way_everywhere() {
+fn client_authentication__same_at_every_endpoint() {
     type Row<'a> = (&'a str, &'a str, &'a dyn Fn(Request) -> Request, u16);
     let gate = gate(&[]);
     let (user, domain, token) = gate.tenant("alice");
@@ -333,7 +333,7 @@ fn clients_prove_themselves_the_same_way_everywhere() {
 }
 
 #[test]
-fn introspection_and_revocation_take_forms_and_posts_only() {
+fn introspection_and_revocation__only_posted_forms() {
     let gate = gate(&[]);
     let (_, domain, token) = gate.tenant("alice");
     let Domain { id, secret } = &domain;
@@ -370,7 +370,7 @@ fn introspection_and_revocation_take_forms_and_posts_only() {
 
 /// RFC 6749 §5.2: whatever was sent, what comes back can stand in a header.
 #[test]
-fn no_value_comes_back() {
+fn oauth_errors__do_not_echo_the_request() {
     let gate = gate(&[]);
     let (_, domain, _) = gate.tenant("alice");
     let hostile = [

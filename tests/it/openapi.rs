@@ -147,7 +147,7 @@ fn each_object(value: &Value, visit: &mut impl FnMut(&Value)) {
 }
 
 #[test]
-fn it_is_openapi_3_1_as_json() {
+fn openapi__version_3_1_as_json() {
     let gate = Gate::with(&[("PUBLIC_URL", "https://gate.example.com")]);
     let reply = gate.get("/openapi.json").send();
     let document = reply.expect(200);
@@ -158,7 +158,7 @@ fn it_is_openapi_3_1_as_json() {
 }
 
 #[test]
-fn every_operation_is_complete() {
+fn openapi__every_operation_is_complete() {
     let document = Document::of(&Gate::start());
     let mut ids = BTreeSet::new();
     let schemes = document.0["components"]["securitySchemes"].as_object().expect("security schemes");
@@ -181,7 +181,7 @@ fn every_operation_is_complete() {
 }
 
 #[test]
-fn every_reference_leads_somewhere() {
+fn openapi__every_reference_resolves() {
     let document = Document::of(&Gate::start());
     let mut seen = 0;
     each_object(&document.0, &mut |object| {
@@ -193,7 +193,7 @@ fn every_reference_leads_somewhere() {
 
 /// A client that is generated from the document must not have to expect what never comes.
 #[test]
-fn a_member_of_an_answer_is_always_there_or_never_null() {
+fn openapi__response_member_is_required_or_not_nullable() {
     let document = Document::of(&Gate::start());
     let mut wrong = BTreeSet::new();
     for (name, operation) in document.operations() {
@@ -216,13 +216,13 @@ fn a_member_of_an_answer_is_always_there_or_never_null() {
 
 /// openapi-generator and orval refuse a document without it.
 #[test]
-fn the_license_has_its_identifier() {
+fn openapi__license_identifier() {
     assert_eq!(Document::of(&Gate::start()).0["info"]["license"], json!({"name": "MIT", "identifier": "MIT"}));
 }
 
 /// Generators make one method of an operation, with one type of body and one answer.
 #[test]
-fn an_operation_has_one_type_of_body_and_a_requirement_one_kind_of_credentials() {
+fn openapi__one_body_type_and_one_credential_per_requirement() {
     let document = Document::of(&Gate::start());
     for (name, operation) in document.operations() {
         let types = operation["requestBody"]["content"].as_object().map_or(0, |content| content.len());
@@ -238,7 +238,7 @@ fn an_operation_has_one_type_of_body_and_a_requirement_one_kind_of_credentials()
 
 /// openapi-python-client takes a list with an empty requirement alone for a demand.
 #[test]
-fn what_demands_nothing_has_no_requirement() {
+fn openapi__no_empty_security_requirement() {
     let document = Document::of(&Gate::start());
     for (name, operation) in document.operations() {
         assert_ne!(operation["security"], json!([{}]), "{name}");
@@ -248,7 +248,7 @@ fn what_demands_nothing_has_no_requirement() {
 }
 
 #[test]
-fn a_server_without_419_does_not_document_it() {
+fn openapi__status_419_only_if_used() {
     let document = Document::of(&Gate::with(&[("EXPIRED_TOKEN_STATUS", "401")]));
     for (name, operation) in document.operations() {
         assert!(operation["responses"]["419"].is_null(), "{name}");
@@ -256,7 +256,7 @@ fn a_server_without_419_does_not_document_it() {
 }
 
 #[test]
-fn a_variant_is_a_reference_and_nothing_else() {
+fn openapi__variant_is_a_plain_reference() {
     let document = Document::of(&Gate::start());
     each_object(&document.0, &mut |object| {
         for variant in object["oneOf"].as_array().into_iter().flatten().filter(|variant| variant["$ref"].is_string()) {
@@ -266,7 +266,7 @@ fn a_variant_is_a_reference_and_nothing_else() {
 }
 
 #[test]
-fn the_bounds_of_a_page_are_documented() {
+fn openapi__page_limits_are_documented() {
     let document = Document::of(&Gate::start());
     for name in ["GET /v1/posts/my", "GET /v1/posts/hashtag/{title}", "GET /v1/audit"] {
         let (_, operation) = document.operations().find(|(operation, _)| operation == name).expect("the operation");
@@ -280,7 +280,7 @@ fn the_bounds_of_a_page_are_documented() {
 const NOT_PROVOKED: &[&str] = &["408", "500", "503"];
 
 #[test]
-fn every_answer_is_documented_and_every_documented_status_is_answered() {
+fn openapi__statuses_match_the_answers() {
     let dns = Dns::with(&[]);
     let gate = Gate::with(&[("DNS_SERVER", &dns.address.to_string())]);
     let once = ["LIMIT_FREE", "LIMIT_FAILURES", "LIMIT_SIGNIN", "LIMIT_SIGNUP"].map(|key| (key, "1/h"));

@@ -31,7 +31,7 @@ fn sample(text: &str, name: &str, labels: &[&str]) -> f64 {
 }
 
 #[test]
-fn health_and_readiness() {
+fn health_and_readiness__running_server() {
     let database = Database::new();
     let child = Child::start(&database, &[]);
     let client = &child.client;
@@ -50,7 +50,7 @@ fn health_and_readiness() {
 }
 
 #[test]
-fn metrics_stand_on_their_own_port_only() {
+fn metrics__on_their_own_port_only() {
     let database = Database::new();
     let (child, metrics) = with_metrics(&database, &[]);
     assert!(child.stdout().contains(&format!("{}/metrics", metrics.url)), "{}", child.stdout());
@@ -65,7 +65,7 @@ fn metrics_stand_on_their_own_port_only() {
 }
 
 #[test]
-fn metrics_count_what_happened() {
+fn metrics__count_requests_and_refusals() {
     let database = Database::new();
     let (child, metrics) = with_metrics(&database, &[]);
     let client = &child.client;
@@ -111,7 +111,7 @@ pub fn series(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn nobody_can_make_series() {
+fn metrics__callers_cannot_create_series() {
     let database = Database::new();
     let (child, metrics) = with_metrics(&database, &[]);
     let client = &child.client;
@@ -140,7 +140,7 @@ pub fn access_lines(child: &Child) -> Vec<Value> {
 }
 
 #[test]
-fn the_access_log_has_a_line_per_request_that_it_should_have() {
+fn access_log__lines_by_setting() {
     for (setting, expected) in [("all", &["a1", "a2", "a3", "a4"][..]), ("errors", &["a2", "a3", "a4"]), ("off", &[])] {
         let database = Database::new();
         let child = Child::start(&database, &[("ACCESS_LOG", setting)]);
@@ -168,7 +168,7 @@ fn the_access_log_has_a_line_per_request_that_it_should_have() {
 }
 
 #[test]
-fn nobody_can_make_lines_of_the_log() {
+fn access_log__callers_cannot_inject_lines() {
     let database = Database::new();
     let child = Child::start(&database, &[("ACCESS_LOG", "all"), ("RUST_LOG", "debug")]);
     let forged = "x\",\"status\":200,\"requestId\":\"forged";
@@ -217,7 +217,7 @@ pub fn send_raw(child: &Child, request: &str) -> String {
 }
 
 #[test]
-fn a_reader_of_the_log_that_stalls_or_goes_away_holds_up_nobody() {
+fn access_log__stalled_reader_blocks_no_request() {
     let database = Database::new();
     let address = format!("127.0.0.1:{}", free_port());
     let settings = [("METRICS_ADDR", &*address), ("ACCESS_LOG", "all"), ("RUST_LOG", "trace")];
@@ -250,7 +250,7 @@ fn a_reader_of_the_log_that_stalls_or_goes_away_holds_up_nobody() {
 }
 
 #[test]
-fn the_command_line_does_not_disturb_a_running_server() {
+fn command_line__beside_a_running_server() {
     let database = Database::new();
     let child = Child::start(&database, &[]);
     let (user, _, _) = child.client.tenant("alice");

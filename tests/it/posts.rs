@@ -22,7 +22,7 @@ pub fn scoped(gate: &Gate, domain: &Domain, scope: &str) -> String {
 }
 
 #[test]
-fn a_post_is_written_shown_changed_and_deleted() {
+fn post__created_shown_changed_and_deleted() {
     let gate = Gate::start();
     let (alice, _, access) = gate.tenant("alice");
     let img = "https://img.example.com/a.png";
@@ -56,7 +56,7 @@ fn a_post_is_written_shown_changed_and_deleted() {
 }
 
 #[test]
-fn what_a_post_may_say() {
+fn post__valid_content() {
     let gate = Gate::start();
     let (_, _, token) = gate.tenant("alice");
     // Characters are counted, not bytes, UTF-16 units or what looks like one.
@@ -93,7 +93,7 @@ fn what_a_post_may_say() {
 }
 
 #[test]
-fn what_a_post_may_not_say() {
+fn post__invalid_content() {
     let gate = Gate::start();
     let (alice, _, _) = gate.tenant("alice");
     let token = &alice.token;
@@ -176,7 +176,7 @@ fn what_a_post_may_not_say() {
 }
 
 #[test]
-fn a_body_may_have_64_kib_here() {
+fn post__body_of_up_to_64_kib() {
     let gate = Gate::start();
     let (alice, _, _) = gate.tenant("alice");
     let body = |length: usize| {
@@ -196,7 +196,7 @@ fn a_body_may_have_64_kib_here() {
 }
 
 #[test]
-fn a_malformed_id_is_no_post() {
+fn post__malformed_id_is_not_found() {
     let gate = Gate::start();
     let (alice, _, _) = gate.tenant("alice");
     let id = write(&gate, &alice.token, "x");
@@ -237,7 +237,7 @@ fn a_malformed_id_is_no_post() {
 }
 
 #[test]
-fn a_token_does_only_what_its_scope_allows() {
+fn post__scope_decides_access() {
     let gate = Gate::start();
     let (alice, domain, _) = gate.tenant("alice");
     let path = format!("/v1/posts/{}", write(&gate, &alice.token, "#x"));

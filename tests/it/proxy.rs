@@ -1,7 +1,7 @@
 //! `GET /verify`, as a reverse proxy asks it: who calls, whether it may go on, and why not. What nginx makes of the
 //! answers is tried with nginx itself in `tests/proxy`.
 
-mod demands;
+mod requirements;
 
 use diesel::{ExpressionMethods, RunQueryDsl};
 use gatebird::db::schema::users;
@@ -72,7 +72,7 @@ fn sign_up(gate: &Gate, username: &str, nick: &str) -> User {
 }
 
 #[test]
-fn a_good_token_is_answered_with_its_identity() {
+fn verify__good_token_yields_its_identity() {
     let names = [
         ("korean", "앨리스 킴", "%EC%95%A8%EB%A6%AC%EC%8A%A4%20%ED%82%B4"),
         ("alice", "alice", "alice"),
@@ -116,7 +116,7 @@ fn a_good_token_is_answered_with_its_identity() {
 
 /// No name can end its line, not even one that came past the checks into the database.
 #[test]
-fn no_name_makes_a_header() {
+fn verify__nick_cannot_inject_a_header() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
     for (nick, encoded) in [
@@ -140,7 +140,7 @@ fn no_name_makes_a_header() {
 }
 
 #[test]
-fn what_the_caller_says_of_itself_changes_nothing() {
+fn verify__spoofed_headers_are_ignored() {
     let gate = Gate::start();
     let (user, _, token) = gate.tenant("alice");
     let (_, domain, _) = gate.tenant("victim");
@@ -197,7 +197,7 @@ fn what_the_caller_says_of_itself_changes_nothing() {
 }
 
 #[test]
-fn whatever_is_wrong_with_a_token_is_401_and_says_what() {
+fn verify__bad_token_is_401_with_its_reason() {
     for status in ["419", "401"] {
         let gate = Gate::with(&[("EXPIRED_TOKEN_STATUS", status), ("AUDIENCES", "urn:example:api")]);
         let (user, domain, token) = gate.tenant("alice");
@@ -268,7 +268,7 @@ fn whatever_is_wrong_with_a_token_is_401_and_says_what() {
 }
 
 #[test]
-fn a_demand_is_met_or_refused() {
+fn verify__requirements_in_the_query() {
     let gate = Gate::with(&[
         ("SCOPES", "posts:read posts:write orders"),
         ("AUDIENCES", "https://api.example.com/v1 urn:example:api"),
@@ -370,7 +370,7 @@ fn a_demand_is_met_or_refused() {
 }
 
 #[test]
-fn over_the_limit_is_403_and_says_when() {
+fn verify__over_the_plan_limit_is_403_with_retry_after() {
     let gate = Gate::with(&[("LIMIT_FREE", "5/h")]);
     let (user, _, token) = gate.tenant("alice");
     // Who is refused as nobody spends nothing.
@@ -398,7 +398,7 @@ fn over_the_limit_is_403_and_says_when() {
 }
 
 #[test]
-fn the_proxy_is_answered_without_a_database() {
+fn verify__needs_no_database() {
     let gate = Gate::with(&[("JWT_ALGORITHM", "ES256")]);
     let (user, domain, token) = gate.tenant("alice");
     let revoked = gate.access_token(&domain);
@@ -418,7 +418,7 @@ fn the_proxy_is_answered_without_a_database() {
 }
 
 #[test]
-fn refusals_speak_both_languages() {
+fn verify__refusals_are_localised() {
     let gate = Gate::with(&[("LIMIT_FREE", "1/h")]);
     let (user, _, token) = gate.tenant("alice");
     let expired = resigned(&user.token, |_, claims| {

@@ -306,7 +306,7 @@ const ROWS: &[Row] = &[
 ];
 
 #[test]
-fn each_reason_has_its_own_cause() {
+fn refusal_reasons__each_has_its_own_cause() {
     let stage = Stage::with(&[]);
     for (reason, status, requests) in ROWS {
         let [refused, other] = requests(&stage);

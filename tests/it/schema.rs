@@ -1,6 +1,5 @@
 //! Both migration trees make one and the same schema, the one that `src/db/schema.rs` tells Diesel of; and the triggers
 //! keep count of what changes in the directory's tables, which is what every node's memory relies on.
-#![allow(non_snake_case, reason = "a test is named `feature__condition`")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -191,7 +190,7 @@ INSERT INTO supersedings (host) VALUES ('one.example');
 INSERT INTO imports (source, number, target) VALUES ('x', '1', 'usr_1');";
 
 #[test]
-fn both_trees_have_the_same_migrations() {
+fn migrations__both_trees_have_the_same() {
     let names = |tree: &str| {
         let folder = fs::read_dir(migrations(tree)).expect("a migration tree");
         let folders = folder.map(|entry| entry.expect("an entry").path());
@@ -209,7 +208,7 @@ fn both_trees_have_the_same_migrations() {
 }
 
 #[test]
-fn sqlite_has_the_schema_of_the_source_there_and_back() {
+fn migrations__sqlite_schema_matches_the_source() {
     let database = Database::sqlite();
     Db::migrate(&config(&database, &[]).database).expect("migrated");
     let path = database.url.strip_prefix("sqlite://").expect("a path");
@@ -222,7 +221,7 @@ fn sqlite_has_the_schema_of_the_source_there_and_back() {
 
 /// Only where there is a PostgreSQL.
 #[test]
-fn postgres_has_the_schema_of_the_source_there_and_back() {
+fn migrations__postgres_schema_matches_the_source() {
     let Some(base) = needs_postgres() else {
         return;
     };
@@ -234,7 +233,7 @@ fn postgres_has_the_schema_of_the_source_there_and_back() {
 }
 
 #[test]
-fn every_column_can_be_read_through_diesel() {
+fn schema__every_column_is_readable() {
     let database = Database::new();
     let db = database.open();
     db.write_now(|conn| Ok(conn.batch_execute(&in_dialect(SOME_DATA, database.is_postgres()))?)).expect("some data");
@@ -341,7 +340,7 @@ const CHANGES: &[(&str, i64, &str)] = &[
 ];
 
 #[test]
-fn what_changes_in_the_directory_is_counted_and_stamped() {
+fn revision_triggers__count_and_stamp_every_directory_change() {
     let database = Database::new();
     let db = database.open();
     let number = |query: &str| {
@@ -379,7 +378,7 @@ fn what_changes_in_the_directory_is_counted_and_stamped() {
 }
 
 #[test]
-fn what_is_rolled_back_is_not_counted() {
+fn revision_triggers__rollback_is_not_counted() {
     let database = Database::new();
     let db = database.open();
     let broken = in_dialect(SOME_DATA, database.is_postgres()) + " SELECT * FROM nothing";
@@ -391,7 +390,7 @@ fn what_is_rolled_back_is_not_counted() {
 
 /// Where a column has one of several words, a new word needs no migration.
 #[test]
-fn words_of_a_newer_version__need_no_migration() {
+fn schema__unknown_enum_values_need_no_migration() {
     let database = Database::new();
     let db = database.open();
     let run = |statement: &str| {
@@ -413,7 +412,7 @@ fn words_of_a_newer_version__need_no_migration() {
 
 /// What the constraints of both databases refuse.
 #[test]
-fn no_second_row_of_what_is_unique_and_no_orphan() {
+fn schema__constraints_refuse_duplicates_and_orphans() {
     let database = Database::new();
     let db = database.open();
     db.write_now(|conn| Ok(conn.batch_execute(&in_dialect(SOME_DATA, database.is_postgres()))?)).expect("some data");
@@ -441,7 +440,7 @@ fn no_second_row_of_what_is_unique_and_no_orphan() {
 
 /// A token names its user by number, so a number must never come back.
 #[test]
-fn the_number_of_a_deleted_user_is_not_given_again() {
+fn schema__user_ids_are_never_reused() {
     let database = Database::new();
     let db = database.open();
     let last = "SELECT max(id) AS number FROM users";

@@ -29,7 +29,7 @@ fn try_secret(gate: &Gate, secret: &str) -> Reply {
 }
 
 #[test]
-fn with_an_overlap_both_work_until_the_deadline_to_the_second() {
+fn secret_rotation__both_secrets_work_until_the_deadline() {
     let gate = Gate::start();
     let (alice, old, token) = gate.tenant("alice");
     let new = rotated(&gate, &alice, &old, 100);
@@ -46,7 +46,7 @@ fn with_an_overlap_both_work_until_the_deadline_to_the_second() {
 }
 
 #[test]
-fn at_once_ends_the_old_secrets_and_every_token() {
+fn secret_rotation__without_grace_ends_old_secrets_and_tokens() {
     let gate = Gate::start();
     let (alice, first, _) = gate.tenant("alice");
     let second = rotated(&gate, &alice, &first, 3600);
@@ -63,7 +63,7 @@ fn at_once_ends_the_old_secrets_and_every_token() {
 }
 
 #[test]
-fn a_caller_with_a_retiring_secret_is_told_so_and_nobody_else() {
+fn secret_rotation__caller_with_a_retiring_secret_is_warned() {
     let gate = Gate::start();
     let (alice, old, _) = gate.tenant("alice");
     assert_eq!(try_secret(&gate, &old.secret).header("x-secret-expires"), None);
@@ -83,7 +83,7 @@ fn a_caller_with_a_retiring_secret_is_told_so_and_nobody_else() {
 }
 
 #[test]
-fn the_overlap_is_a_day_unless_the_owner_says_otherwise() {
+fn secret_rotation__default_and_bounds_of_the_grace() {
     let gate = Gate::start();
     let (alice, domain, _) = gate.tenant("alice");
     rotate(&gate, &alice, &domain, &json!({})).expect(201);
@@ -99,7 +99,7 @@ fn the_overlap_is_a_day_unless_the_owner_says_otherwise() {
 }
 
 #[test]
-fn a_nearer_deadline_stays() {
+fn secret_rotation__nearer_deadline_is_kept() {
     let gate = Gate::start();
     let (alice, first, _) = gate.tenant("alice");
     rotated(&gate, &alice, &first, 10);
@@ -112,7 +112,7 @@ fn a_nearer_deadline_stays() {
 }
 
 #[test]
-fn one_can_be_retired_by_itself() {
+fn secret_retirement__single_secret() {
     let gate = Gate::start();
     let (alice, first, token) = gate.tenant("alice");
     let second = rotated(&gate, &alice, &first, 3600);
@@ -136,7 +136,7 @@ fn one_can_be_retired_by_itself() {
 }
 
 #[test]
-fn the_list_has_the_last_use_and_no_secret() {
+fn secret_list__last_use_and_no_secret() {
     let gate = Gate::with(&[("TRUSTED_PROXIES", "127.0.0.1")]);
     let (alice, domain, _) = gate.tenant("alice");
     let before = list(&gate, &alice, &domain);
@@ -152,7 +152,7 @@ fn the_list_has_the_last_use_and_no_secret() {
 }
 
 #[test]
-fn two_hundred_at_once_are_the_most() {
+fn secret_quota__two_hundred_for_a_domain() {
     let gate = Gate::start();
     let (alice, domain, _) = gate.tenant("alice");
     for _ in 1..200 {
@@ -178,7 +178,7 @@ fn sign_in(gate: &Gate, name: &str) -> String {
 }
 
 #[test]
-fn a_domain_with_keys_has_no_secret_to_rotate() {
+fn secret_rotation__domain_with_keys_is_refused() {
     let gate = Gate::start();
     let alice = gate.sign_up("alice");
     let key = json!({"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","kid":"a"});
@@ -192,7 +192,7 @@ fn a_domain_with_keys_has_no_secret_to_rotate() {
 
 /// Whoever is last wins: one secret is left, and it is one that was answered.
 #[test]
-fn of_many_at_once_one_is_left() {
+fn secret_rotation__concurrent_rotations_leave_one_secret() {
     let gate = Gate::start();
     let (alice, domain, _) = gate.tenant("alice");
     let made: Vec<Domain> = std::thread::scope(|scope| {
@@ -206,7 +206,7 @@ fn of_many_at_once_one_is_left() {
 
 /// What an owner does on one node holds on the other within two seconds; the deadline holds by the clock of each.
 #[test]
-fn every_node_keeps_the_deadline() {
+fn secret_rotation__deadline_holds_on_every_node() {
     if needs_postgres().is_none() {
         return;
     }
@@ -234,7 +234,7 @@ fn write(app: &std::sync::Arc<App>) {
 }
 
 #[test]
-fn a_use_is_remembered_across_a_restart() {
+fn secret_list__last_use_survives_a_restart() {
     let gate = Gate::start();
     let (alice, domain, _) = gate.tenant("alice");
     write(&gate.app);
@@ -244,7 +244,7 @@ fn a_use_is_remembered_across_a_restart() {
 
 /// As when an import brings a secret that its owner had deleted a moment ago: this node learns of both at once.
 #[test]
-fn a_secret_that_was_deleted_and_brought_back_is_there() {
+fn directory_sync__secret_deleted_and_restored_in_one_change() {
     let gate = Gate::start();
     let (alice, domain, _) = gate.tenant("alice");
     let id = DomainId::parse(&domain.id).expect("an id");

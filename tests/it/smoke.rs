@@ -3,7 +3,7 @@
 use crate::harness::{Gate, json};
 
 #[test]
-fn a_domain_gets_a_token_that_shows_its_owners_data_only() {
+fn smoke__domain_token_shows_its_owners_data_only() {
     let gate = Gate::start();
     let alice = gate.sign_up("alice");
     let domain = gate.register(&alice, "shop.example.com");

@@ -42,7 +42,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn settings_that_cannot_be_safe_are_refused() {
+fn start_up__unsafe_settings_are_refused() {
     let database = Database::sqlite();
     let urls: &[(&str, i32, &[&str])] = &[
         ("postgres://gatebird:c4nary@db.example.com/db", 78, &["DATABASE_URL", "DATABASE_PLAINTEXT"]),
@@ -94,7 +94,7 @@ fn settings_that_cannot_be_safe_are_refused() {
 }
 
 #[test]
-fn all_bad_settings_are_told_together() {
+fn start_up__all_invalid_settings_are_reported_together() {
     let database = Database::sqlite();
     let bad = [("PORT", "x"), ("TOKEN_TTL", "1y"), ("LIMIT_FREE", "many"), ("JWT_SECRET", "c4nary"), ("SIGNUP", "no")];
     let outcome = run(&mut gatebird(&database, &[], &bad), "");
@@ -105,7 +105,7 @@ fn all_bad_settings_are_told_together() {
 }
 
 #[test]
-fn a_setting_that_is_no_text_is_not_taken_for_absent() {
+fn start_up__setting_that_is_not_utf8_is_refused() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
     let database = Database::sqlite();
@@ -117,7 +117,7 @@ fn a_setting_that_is_no_text_is_not_taken_for_absent() {
 }
 
 #[test]
-fn the_first_start_makes_everything_for_its_owner_only_and_later_ones_keep_it() {
+fn start_up__first_start_creates_private_files() {
     let database = Database::sqlite();
     let dir = database.dir.path();
     // As a newcomer: no database, no secret, a relative path.
@@ -149,7 +149,7 @@ fn the_first_start_makes_everything_for_its_owner_only_and_later_ones_keep_it() 
 }
 
 #[test]
-fn a_kept_secret_that_others_could_know_is_refused() {
+fn stored_secret__readable_by_others_is_refused() {
     let database = Database::sqlite();
     let path = database.dir.path().join("data/jwt_secret");
     fs::create_dir(database.dir.path().join("data")).expect("a folder");
@@ -168,7 +168,7 @@ fn a_kept_secret_that_others_could_know_is_refused() {
 }
 
 #[test]
-fn a_schema_of_another_version_is_refused() {
+fn schema_version__other_versions_are_refused() {
     // Of a later version, and of an earlier one.
     for version in ["99990101000000", "20010101000000"] {
         let database = Database::new();
@@ -181,7 +181,7 @@ fn a_schema_of_another_version_is_refused() {
 }
 
 #[test]
-fn a_signing_key_of_a_newer_version_is_refused() {
+fn signing_key__of_a_newer_version_is_refused() {
     let database = Database::new();
     run(&mut gatebird(&database, &["migrate"], &[]), "").good();
     let sealed = if database.is_postgres() { "''" } else { "x''" };
@@ -201,7 +201,7 @@ fn execute(database: &Database, sql: &str) {
 }
 
 #[test]
-fn a_file_that_another_server_uses_is_refused_under_any_name() {
+fn database_file__in_use_is_refused_under_any_name() {
     let database = Database::sqlite();
     let child = Child::start(&database, &[]);
     let (_, _, token) = child.client.tenant("alice");
@@ -243,7 +243,7 @@ fn filled() -> Database {
 }
 
 #[test]
-fn a_damaged_file_is_refused() {
+fn database_file__damaged_is_refused() {
     let good = filled();
     let path = good.dir.path().join("data/gatebird.db");
     let bytes = fs::read(&path).expect("a file");
@@ -275,7 +275,7 @@ fn a_damaged_file_is_refused() {
 }
 
 #[test]
-fn a_file_that_cannot_be_made_is_refused() {
+fn database_file__cannot_be_created() {
     let database = Database::sqlite();
     fs::write(database.dir.path().join("file"), "").expect("a file");
     fs::create_dir(database.dir.path().join("folder")).expect("a folder");
@@ -294,7 +294,7 @@ fn a_file_that_cannot_be_made_is_refused() {
 }
 
 #[test]
-fn a_port_in_use_is_refused() {
+fn port_in_use__is_refused() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("an address");
     let database = Database::new();
@@ -307,7 +307,7 @@ fn a_port_in_use_is_refused() {
 }
 
 #[test]
-fn an_env_file_configures_the_server() {
+fn env_file__configures_the_server() {
     let database = Database::new();
     let file = format!(
         "PORT=0\nMETRICS_ADDR=off\nBCRYPT_COST=4\nJWT_SECRET={JWT_SECRET}\nDATABASE_URL='{}'\nTOKEN_TTL=7m\nSIGNUP=closed\n",

@@ -66,7 +66,7 @@ fn attempts(gate: &Gate, path: &str) -> Vec<(String, Request)> {
 }
 
 #[test]
-fn what_is_anothers_answers_as_what_does_not_exist() {
+fn tenancy__resources_of_another_tenant_are_not_found() {
     let gate = Gate::start();
     let (alice, domain, _) = gate.tenant("alice");
     let (mallory, _, mallorys_access) = gate.tenant("mallory");
@@ -106,7 +106,7 @@ fn contents(list: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn a_hashtag_and_a_cursor_lead_to_own_posts_only() {
+fn tenancy__hashtag_and_cursor_show_own_posts_only() {
     let gate = Gate::start();
     let (alice, _, alices) = gate.tenant("alice");
     let (bob, _, bobs) = gate.tenant("bob");
@@ -137,7 +137,7 @@ fn a_hashtag_and_a_cursor_lead_to_own_posts_only() {
 }
 
 #[test]
-fn claims_that_name_another_tenant_are_no_token() {
+fn tenancy__claims_of_another_tenant_are_refused() {
     let gate = Gate::start();
     let (alice, alices, _) = gate.tenant("alice");
     let (mallory, mallorys, access) = gate.tenant("mallory");
@@ -166,7 +166,7 @@ fn claims_that_name_another_tenant_are_no_token() {
 }
 
 #[test]
-fn two_identities_in_one_request_are_none() {
+fn tenancy__two_identities_in_one_request_are_refused() {
     let gate = Gate::start();
     let (alice, _, _) = gate.tenant("alice");
     let (bob, _, _) = gate.tenant("bob");
@@ -181,7 +181,7 @@ fn two_identities_in_one_request_are_none() {
 }
 
 #[test]
-fn a_tokens_domain_may_change_within_its_life() {
+fn tenancy__domain_changes_within_the_life_of_a_token() {
     let gate = Gate::with(&[("LIMIT_FREE", "3/h"), ("LIMIT_PREMIUM", "off")]);
     let owner = gate.sign_up("owner");
     let body = json!({"host": "shop.example.com", "type": "premium"});
@@ -212,7 +212,7 @@ fn a_tokens_domain_may_change_within_its_life() {
 }
 
 #[test]
-fn a_tenants_data_is_for_no_cache_and_the_operators_for_no_tenant() {
+fn tenancy__no_caching_and_no_operator_routes() {
     let gate = Gate::start();
     let (alice, domain, access) = gate.tenant("alice");
     let post = format!("/v1/posts/{}", write(&gate, &alice.token, "#x"));

@@ -1,5 +1,4 @@
 //! What an owner can do about a stolen password, token or client secret.
-#![allow(non_snake_case, reason = "a test is named after its feature and its condition")]
 
 use crate::accounts::{exchange, sign_in};
 use crate::audit::rows;
@@ -75,7 +74,7 @@ fn known_network__on_another_node() {
 }
 
 #[test]
-fn known_network__unused_for_a_month() {
+fn known_network__forgotten_after_a_month() {
     let gate = Gate::with(&[("LIMIT_PASSWORDS", "5/d"), BEHIND_A_PROXY]);
     for name in ["alice", "bob"] {
         from(gate.post("/v1/signup").json(&json!({"username": name, "password": PASSWORD})), HOME).send().expect(201);
@@ -250,9 +249,9 @@ fn password_change__ends_many_secrets() {
     for _ in 0..150 {
         make_secret(&gate, &alice.token, &domain, HOME);
     }
-    let earlier = crate::writes::long_writes(&gate);
+    let earlier = crate::write_duration::long_writes(&gate);
     change_password(&gate, &alice.token, &json!({"oldPassword": PASSWORD, "endSecretsSince": 0})).expect(200);
-    assert_eq!(crate::writes::long_writes(&gate) - earlier, 0);
+    assert_eq!(crate::write_duration::long_writes(&gate) - earlier, 0);
     let token = token_of(&sign_in(&gate, "alice", NEW_PASSWORD));
     assert_eq!(secrets(&gate, &token, &domain).len(), 0);
 }

@@ -41,7 +41,7 @@ fn members(value: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn json_in_json_out() {
+fn token_endpoint__json() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
     for path in ["/token", "/v1/token"] {
@@ -61,7 +61,7 @@ fn json_in_json_out() {
 }
 
 #[test]
-fn a_form_in_and_rfc_6749_out() {
+fn token_endpoint__form() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
     for path in ["/token", "/v1/token"] {
@@ -82,7 +82,7 @@ fn a_form_in_and_rfc_6749_out() {
 }
 
 #[test]
-fn media_types_may_have_parameters() {
+fn token_endpoint__media_type_parameters() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
     let body = json!({"clientSecret": domain.secret}).to_string();
@@ -97,7 +97,7 @@ fn media_types_may_have_parameters() {
 }
 
 #[test]
-fn the_token_says_what_the_contract_says() {
+fn access_token__claims() {
     for (setting, seconds) in [("30s", 30), ("1m", 60), ("1h", 3600), ("1d", 86_400)] {
         let gate = Gate::with(&[("TOKEN_TTL", setting)]);
         let (user, domain, _) = gate.tenant("alice");
@@ -149,7 +149,7 @@ fn the_token_says_what_the_contract_says() {
 }
 
 #[test]
-fn a_user_token_says_whose_it_is() {
+fn user_token__claims() {
     let gate = Gate::with(&[("USER_TOKEN_TTL", "1d"), ("TOKEN_TTL", "30s")]);
     let user = gate.sign_up("alice");
     let (header, claims) = parts(&user.token);
@@ -163,7 +163,7 @@ fn a_user_token_says_whose_it_is() {
 
 /// `/v1/test` shows the verified claims as they are, without a wrapping.
 #[test]
-fn the_test_route_shows_the_claims() {
+fn test_route__shows_the_claims() {
     let gate = Gate::start();
     let (user, _, token) = gate.tenant("alice");
     for token in [&token, &user.token] {
@@ -172,7 +172,7 @@ fn the_test_route_shows_the_claims() {
 }
 
 #[test]
-fn no_two_tokens_have_one_id() {
+fn jti_claim__unique() {
     let gate = Gate::start();
     let (_, domain, token) = gate.tenant("alice");
     let id = DomainId::parse(&domain.id).expect("an id");
@@ -188,7 +188,7 @@ fn no_two_tokens_have_one_id() {
 }
 
 #[test]
-fn a_form_may_ask_for_less() {
+fn scope_and_resource__narrowed() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
     for (asked, granted) in [
@@ -221,7 +221,7 @@ fn a_form_may_ask_for_less() {
 }
 
 #[test]
-fn a_form_cannot_ask_for_more() {
+fn scope_and_resource__widened_is_refused() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
     for (asked, error, reason) in [
@@ -250,7 +250,7 @@ fn a_form_cannot_ask_for_more() {
 }
 
 #[test]
-fn the_grant_is_client_credentials() {
+fn grant_type__only_client_credentials() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
     let credentials = format!("client_id={}&client_secret={}", domain.id, domain.secret);
@@ -288,7 +288,7 @@ fn the_grant_is_client_credentials() {
 }
 
 #[test]
-fn basic_credentials_may_be_form_encoded() {
+fn basic_credentials__form_encoded() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
     let all = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
@@ -312,7 +312,7 @@ fn encoded(scheme: &str, domain: &Domain) -> String {
 }
 
 #[test]
-fn basic_credentials_that_are_not_right() {
+fn basic_credentials__wrong() {
     use base64::Engine;
     use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
     let gate = Gate::start();
@@ -366,7 +366,7 @@ fn basic_credentials_that_are_not_right() {
 }
 
 #[test]
-fn one_way_of_authentication_at_a_time() {
+fn client_authentication__two_methods_in_one_request() {
     let gate = Gate::start();
     let (_, domain, token) = gate.tenant("alice");
     let (_, other, _) = gate.tenant("mallory");
@@ -402,7 +402,7 @@ fn one_way_of_authentication_at_a_time() {
 
 /// Neither issuing nor verifying needs the database: its tables may be out of reach.
 #[test]
-fn tokens_need_no_sql() {
+fn tokens__issued_and_verified_without_sql() {
     use diesel::connection::SimpleConnection;
     let gate = Gate::start();
     let (user, domain, token) = gate.tenant("alice");

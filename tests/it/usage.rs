@@ -1,5 +1,4 @@
 //! What owners see of the use of their domains, and operators of the use of a version.
-#![allow(non_snake_case, reason = "tests are named <feature>__<condition>")]
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +23,7 @@ fn usage(gate: &Gate, owner: &User, domain: &Domain, days: i64) -> Vec<Value> {
 }
 
 #[test]
-fn each_request_is_counted_once_as_what_it_was() {
+fn usage__each_request_is_counted_once() {
     let gate = Gate::with(&[("LIMIT_FREE", "8/h")]);
     let (alice, domain, token) = gate.tenant("alice");
     let form = |form: &str| gate.post("/token").basic(&domain.id, &domain.secret).form(form).send();
@@ -51,7 +50,7 @@ fn each_request_is_counted_once_as_what_it_was() {
 }
 
 #[test]
-fn days_are_those_of_utc_and_all_of_them_are_there() {
+fn usage__days_are_utc_and_complete() {
     let gate = Gate::start();
     let alice = gate.sign_up("alice");
     let domain = gate.register(&alice, "alice.example.com");
@@ -72,7 +71,7 @@ fn days_are_those_of_utc_and_all_of_them_are_there() {
 }
 
 #[test]
-fn how_many_days_has_to_be_a_number_that_is_kept() {
+fn usage__days_parameter_is_bounded() {
     let gate = Gate::start();
     let (alice, domain, _) = gate.tenant("alice");
     let ask = |days: &str| gate.get(&format!("/v1/domains/{}/usage?days={days}", domain.id)).token(&alice.token).send();
@@ -86,7 +85,7 @@ fn how_many_days_has_to_be_a_number_that_is_kept() {
 
 /// DailyCount from many threads while it is written again and again: not one more or less.
 #[test]
-fn it_is_exact() {
+fn usage__exact_under_concurrency() {
     let gate = Gate::start();
     let (alice, domain, token) = gate.tenant("alice");
     std::thread::scope(|scope| {
@@ -106,7 +105,7 @@ fn it_is_exact() {
 
 /// What could not be written is kept.
 #[test]
-fn a_database_that_is_away_loses_nothing() {
+fn usage__database_outage_loses_nothing() {
     let gate = Gate::start();
     let (alice, domain, token) = gate.tenant("alice");
     let rename = |from: &str, to: &str| {
@@ -123,7 +122,7 @@ fn a_database_that_is_away_loses_nothing() {
 
 /// A domain that is deleted while its counts wait takes nobody else's with it.
 #[test]
-fn a_domain_that_is_gone_is_left_out() {
+fn usage__deleted_domain_is_skipped() {
     let gate = Gate::start();
     let (alice, domain, token) = gate.tenant("alice");
     let other = gate.register(&alice, "other.example.com");
@@ -136,7 +135,7 @@ fn a_domain_that_is_gone_is_left_out() {
 
 /// After the end of a version, the operator still sees who calls it, and the owner does too.
 #[test]
-fn who_calls_a_version_that_is_gone_is_known() {
+fn usage__calls_of_an_ended_version() {
     let gate = Gate::start();
     let (alice, domain, token) = gate.tenant("alice");
     let gate = gate.restart(&[("API_V1_SUNSET", "2000-01-01")]);
@@ -152,7 +151,7 @@ fn who_calls_a_version_that_is_gone_is_known() {
 /// Under load until the end: what was answered is counted, not one more or less. After kill -9, at most the last second of it
 /// is missing.
 #[test]
-fn a_drain_loses_nothing_and_a_crash_at_most_a_second() {
+fn usage__shutdown_loses_nothing_and_a_crash_at_most_a_second() {
     let database = Database::new();
     let seen = |child: &Child, owner: &str, domain: &str| {
         let reply = child.client.get(&format!("/v1/domains/{domain}/usage?days=2"), owner).expect(200);
@@ -188,7 +187,7 @@ fn a_drain_loses_nothing_and_a_crash_at_most_a_second() {
 }
 
 #[test]
-fn the_operator_sees_who_calls_a_version() {
+fn version_use__lists_the_callers_of_a_version() {
     let database = Database::new();
     let child = Child::start(&database, &[]);
     let (_, domain, token) = child.client.tenant("alice");
@@ -269,7 +268,7 @@ struct Number {
 
 /// However much there is of one day.
 #[test]
-fn what_is_too_old_is_forgotten() {
+fn usage__old_rows_are_deleted() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
     gate.app.flush().expect("the database answers");

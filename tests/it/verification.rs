@@ -3,11 +3,11 @@
 mod checks;
 pub mod dns;
 pub mod endpoint;
-mod held;
 pub mod host;
 mod outbound;
 mod recheck;
 mod takeover;
+mod verified_host;
 
 use self::dns::Dns;
 use crate::harness::{Domain, Gate, Reply, User, Value};

@@ -80,7 +80,7 @@ fn unversioned(gate: &Gate, domain: &Domain) -> Vec<(Request, u16)> {
 }
 
 #[test]
-fn nothing_is_said_where_nothing_is_set() {
+fn api_version__no_dates_set() {
     let gate = gate(&[]);
     let (_, domain, _) = gate.tenant("alice");
     turn(&gate, SUNSET.1 + 1);
@@ -91,7 +91,7 @@ fn nothing_is_said_where_nothing_is_set() {
 }
 
 #[test]
-fn the_end_is_announced_from_its_date_on_everywhere_under_the_version() {
+fn api_version__deprecation_is_announced() {
     let dates = [("API_V1_DEPRECATED", DEPRECATED.0), ("API_V1_SUNSET", SUNSET.0)];
     let (both, first, second) = (&dates[..], &dates[..1], &dates[1..]);
     let day_before = DEPRECATED.1 - 60;
@@ -125,7 +125,7 @@ fn the_end_is_announced_from_its_date_on_everywhere_under_the_version() {
 
 /// No link leads to a page that nobody named.
 #[test]
-fn without_a_page_that_tells_of_the_end_there_is_no_link() {
+fn api_version__no_link_without_a_page() {
     let gate = Gate::with(&[("API_V1_DEPRECATED", DEPRECATED.0), ("API_V1_SUNSET", SUNSET.0)]);
     turn(&gate, SUNSET.1 - 60);
     let reply = gate.get("/v1/test").send();
@@ -140,7 +140,7 @@ fn without_a_page_that_tells_of_the_end_there_is_no_link() {
 }
 
 #[test]
-fn after_its_sunset_the_version_is_gone_and_nothing_is_done_any_more() {
+fn api_version__gone_after_its_sunset() {
     for settings in [
         &[("API_V1_DEPRECATED", DEPRECATED.0), ("API_V1_SUNSET", SUNSET.0)][..],
         &[("API_V1_SUNSET", SUNSET.0)],
@@ -191,7 +191,7 @@ fn after_its_sunset_the_version_is_gone_and_nothing_is_done_any_more() {
 
 /// A page that may ask nothing could not read that the version is gone, nor could anybody read it in their language.
 #[test]
-fn whoever_still_calls_can_read_that_it_is_gone() {
+fn api_version__refusal_after_the_sunset_is_readable() {
     let gate = gate(&[("API_V1_SUNSET", SUNSET.0)]);
     let (_, _, token) = gate.tenant("alice");
     turn(&gate, SUNSET.1);

@@ -123,7 +123,7 @@ impl Walk<'_> {
 }
 
 #[test]
-fn successes() {
+fn wire_format__successes() {
     for language in LANGUAGES {
         let dns = Dns::with(&[]);
         let server = dns.address.to_string();
@@ -220,7 +220,7 @@ fn successes() {
 }
 
 #[test]
-fn refusals() {
+fn wire_format__refusals() {
     for language in LANGUAGES {
         let gate = Gate::start();
         let (alice, domain, access) = gate.tenant("alice");
@@ -378,7 +378,7 @@ const FIELDS: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn refused_members() {
+fn wire_format__refused_members() {
     for language in LANGUAGES {
         let gate = Gate::with(&[("PUBLIC_URL", "https://gate.example.com")]);
         let (alice, domain, _) = gate.tenant("alice");
@@ -397,7 +397,7 @@ fn refused_members() {
 
 /// A change waits for the one that is under way, but not for ever.
 #[test]
-fn refusals_while_the_database_is_busy() {
+fn wire_format__refusal_while_the_database_is_busy() {
     let gate = Gate::start();
     let alice = gate.sign_up("alice");
     let mut walk = Walk { language: "ko", answers: BTreeMap::new() };
@@ -428,7 +428,7 @@ fn head(reply: &Reply) -> Value {
 }
 
 #[test]
-fn headers() {
+fn wire_format__headers() {
     let gate = Gate::with(&[("PUBLIC_URL", "https://gate.example.com")]);
     let (alice, domain, access) = gate.tenant("alice");
     let limited = Gate::with(&[("LIMIT_FREE", "1/m")]);

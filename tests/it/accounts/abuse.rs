@@ -8,7 +8,7 @@ use crate::harness::{Gate, PASSWORD, Reply, json};
 use crate::tenancy::indistinct;
 
 #[test]
-fn a_refused_sign_in_does_not_tell_why() {
+fn sign_in__refusals_are_indistinguishable() {
     let gate = Gate::start();
     gate.sign_up("alice");
     gate.sign_up("suspended");
@@ -59,7 +59,7 @@ fn assert_alike(gate: &Gate, names: &[&str]) {
 }
 
 #[test]
-fn an_unknown_user_takes_as_long_as_a_wrong_password() {
+fn sign_in__unknown_user_takes_as_long_as_a_wrong_password() {
     let gate = Gate::with(&[("BCRYPT_COST", "10")]);
     gate.sign_up("alice");
     gate.sign_up("suspended");
@@ -69,7 +69,7 @@ fn an_unknown_user_takes_as_long_as_a_wrong_password() {
 
 /// Neither accounts of before a change of `BCRYPT_COST` nor imported ones can be told by the time of a refusal.
 #[test]
-fn every_kind_of_hash_takes_as_long() {
+fn sign_in__every_kind_of_hash_takes_equally_long() {
     let gate = Gate::with(&[("BCRYPT_COST", "5")]);
     gate.sign_up("current");
     for (name, cost) in [("cheaper", 4), ("dearer", 11)] {
@@ -102,7 +102,7 @@ fn count(replies: &[Reply], status: u16, others: &[u16]) -> usize {
 }
 
 #[test]
-fn one_of_many_who_want_the_same_name_at_once_gets_it() {
+fn sign_up__one_of_many_concurrent_requests_gets_the_username() {
     let gate = Gate::start();
     let body = json!({"username": "Wanted", "password": PASSWORD});
     let replies = at_once(50, || gate.post("/v1/signup").json(&body).send());
@@ -135,7 +135,7 @@ fn verification_during<T>(gate: &Gate, token: &str, work: impl FnOnce() -> T) ->
 }
 
 #[test]
-fn a_flood_of_sign_ins_is_shed_and_leaves_verification_quick() {
+fn sign_in__flood_is_shed_and_verification_stays_fast() {
     let gate = Gate::with(&[("BCRYPT_COST", "10")]);
     let (_, _, token) = gate.tenant("alice");
     let flood = || at_once(100, || sign_in(&gate, "alice", "wrong password"));
@@ -148,7 +148,7 @@ fn a_flood_of_sign_ins_is_shed_and_leaves_verification_quick() {
 
 /// Judging a password's strength costs time as well: look-alike characters make for many readings.
 #[test]
-fn passwords_that_are_slow_to_judge_leave_verification_quick() {
+fn sign_up__passwords_that_are_slow_to_estimate_leave_verification_fast() {
     let gate = Gate::start();
     let (_, _, token) = gate.tenant("alice");
     let slow: String = "4@8({[<369!|1i7l0$5+%2z".chars().cycle().take(256).collect();

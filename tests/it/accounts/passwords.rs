@@ -38,7 +38,7 @@ fn change_password(gate: &Gate, token: &str, old: &str, new: &str) -> Reply {
 }
 
 #[test]
-fn weak_and_overlong_passwords_are_refused() {
+fn password__weak_or_too_long_is_refused() {
     let gate = Gate::start();
     let alice = gate.sign_up("alice");
     let seven = "xK9#mQ2";
@@ -72,7 +72,7 @@ fn weak_and_overlong_passwords_are_refused() {
 
 /// Each of these is strong for somebody else.
 #[test]
-fn words_that_everybody_knows_of_a_user_make_no_password() {
+fn password__guessable_from_the_account_is_refused() {
     let gate = Gate::start();
     for (number, (username, nick, password)) in CONTEXT.iter().enumerate() {
         let refusal = sign_up(&gate, username, nick, password).refused(400, "invalid_field");
@@ -98,7 +98,7 @@ const CONTEXT: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-fn any_unicode_may_be_a_password_and_every_character_counts() {
+fn password__any_unicode_and_every_character_counts() {
     let gate = Gate::start();
     let hangul: String = (0..100).filter_map(|n| char::from_u32(0xac00 + n * 97 % 11172)).collect();
     let longest: String = (0..256).filter_map(|n| char::from_u32(0x4e00 + n * 131 % 20000)).collect();
@@ -126,7 +126,7 @@ fn any_unicode_may_be_a_password_and_every_character_counts() {
 }
 
 #[test]
-fn composed_and_decomposed_spellings_are_one_password() {
+fn password__composed_and_decomposed_spellings_are_equal() {
     let gate = Gate::start();
     let composed = "caf\u{e9} \u{d55c}\u{ad6d} \u{c5ec}\u{d589}";
     let decomposed =
@@ -141,7 +141,7 @@ fn composed_and_decomposed_spellings_are_one_password() {
 }
 
 #[test]
-fn a_password_change_ends_earlier_tokens_of_the_user_and_of_the_domains() {
+fn password_change__revokes_earlier_tokens_of_user_and_domains() {
     let gate = Gate::start();
     let (alice, domain, access) = gate.tenant("alice");
     let (bob, _, bobs_access) = gate.tenant("bob");
@@ -173,7 +173,7 @@ fn a_password_change_ends_earlier_tokens_of_the_user_and_of_the_domains() {
 }
 
 #[test]
-fn a_hash_of_another_system_or_cost_is_replaced_at_the_next_sign_in() {
+fn password_hash__of_another_system_or_cost_is_replaced_at_sign_in() {
     let gate = Gate::start();
     let plain = bcrypt::non_truncating_hash(PASSWORD, 4).expect("hashes");
     let current = hash(PASSWORD, 4);
@@ -203,7 +203,7 @@ fn a_hash_of_another_system_or_cost_is_replaced_at_the_next_sign_in() {
 
 /// As many do at once when all have just moved in, and perhaps while a load of domains holds the writer.
 #[test]
-fn a_sign_in_needs_no_write() {
+fn sign_in__succeeds_while_the_writer_is_locked() {
     let gate = Gate::on(Arc::new(Database::sqlite()), &[]);
     let old = bcrypt::non_truncating_hash(PASSWORD, 4).expect("hashes");
     insert_user(&gate, "alice", old.clone());

@@ -70,7 +70,7 @@ fn der_integer(number: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn es256_takes_numbers_of_the_right_range_only() {
+fn es256__r_and_s_must_be_in_range() {
     let target = Target::of(Algorithm::Es256);
     let (message, good) = signed(&target.token);
     let order = hex(P256_ORDER);
@@ -102,7 +102,7 @@ fn es256_takes_numbers_of_the_right_range_only() {
 
 /// RFC 7518 §3.4: two numbers of 32 bytes each and nothing else.
 #[test]
-fn es256_has_one_encoding() {
+fn es256__only_the_fixed_length_encoding() {
     let target = Target::of(Algorithm::Es256);
     let (message, good) = signed(&target.token);
     let (r, s) = good.split_at(32);
@@ -131,7 +131,7 @@ fn es256_has_one_encoding() {
 /// Of an ECDSA signature (r, s), anybody can make (r, n - s). That is ECDSA, and nobody gains by it: a token is known by
 /// its `jti`, not by its bytes.
 #[test]
-fn the_twin_of_an_es256_signature_is_the_same_token() {
+fn es256__malleated_signature_is_the_same_token() {
     let target = Target::of(Algorithm::Es256);
     let twin = |token: &str| {
         let (message, good) = signed(token);
@@ -158,7 +158,7 @@ fn the_twin_of_an_es256_signature_is_the_same_token() {
 
 /// RFC 8032 §5.1.7 and §8.4: S has to be below the order; and a point of small order proves nothing.
 #[test]
-fn ed25519_takes_s_below_the_order_and_no_point_of_small_order() {
+fn ed25519__s_below_the_order_and_no_small_order_point() {
     let target = Target::of(Algorithm::EdDsa);
     let Signer::EdDsa(key) = &target.key else { panic!("EdDSA") };
     let (message, good) = signed(&target.token);
@@ -216,7 +216,7 @@ fn ed25519_takes_s_below_the_order_and_no_point_of_small_order() {
 
 /// RFC 8017 §8.2.2: as long as the modulus and below it.
 #[test]
-fn an_rsa_signature_is_below_the_modulus_and_as_long() {
+fn rs256__signature_below_the_modulus_and_of_its_length() {
     let target = Target::of(Algorithm::Rs256);
     let Signer::Rs256(key) = &target.key else { panic!("RS256") };
     let modulus = key.public_key().modulus().big_endian_without_leading_zero().to_vec();
@@ -246,7 +246,7 @@ fn an_rsa_signature_is_below_the_modulus_and_as_long() {
 }
 
 #[test]
-fn the_arithmetic_of_these_tables_is_right() {
+fn test_arithmetic__big_integers_and_der() {
     let (one, order) = ([vec![0; 31], vec![1]].concat(), hex(P256_ORDER));
     let below = minus(&order, &one);
     assert_eq!(below[31], 0x50);

@@ -31,7 +31,7 @@ const FORGERIES: &[&str] = &[
 ];
 
 #[test]
-fn each_event_is_one_line_of_json_whatever_a_header_says() {
+fn log_injection__each_event_stays_one_json_line() {
     let database = Database::new();
     let settings = [("ACCESS_LOG", "all"), ("RUST_LOG", "trace"), ("TOKEN_TTL", "1h")];
     let child = Child::start(&database, &settings);

@@ -50,7 +50,7 @@ fn read(pid: u32, file: &str) -> bool {
 }
 
 #[test]
-fn nobody_reads_its_memory_or_its_environment() {
+fn process__memory_and_environment_are_unreadable() {
     let database = Database::sqlite();
     let child = started(&database, "exec \"$1\"", &[("JWT_SECRET", JWT_SECRET)]);
     let other = Child::spawn(unprivileged(&mut Command::new("sleep")).arg("60"), "");
@@ -68,7 +68,7 @@ fn nobody_reads_its_memory_or_its_environment() {
 }
 
 #[test]
-fn what_it_writes_is_its_owners_whatever_the_umask() {
+fn process__files_are_private_under_every_umask() {
     for mask in ["0", "022", "077"] {
         let database = Database::sqlite();
         let child = started(&database, &format!("umask {mask}; exec \"$1\""), &[]);
@@ -88,7 +88,7 @@ fn what_it_writes_is_its_owners_whatever_the_umask() {
 
 /// What the operator wrote into `.env` or left to us is in no place that tools show.
 #[test]
-fn secrets_of_files_are_not_in_the_environment() {
+fn process__secrets_from_files_stay_out_of_the_environment() {
     let database = Database::sqlite();
     let dir = database.dir.path();
     fs::write(dir.join(".env"), format!("JWT_SECRET={JWT_SECRET}\nPORT=0\nMETRICS_ADDR=off\nBCRYPT_COST=4\n"))

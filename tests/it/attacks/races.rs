@@ -12,7 +12,7 @@ use crate::limits::at_once;
 /// Two hundred times: posts of a domain's token while the domain is deleted. What was answered 201 is there, what came after
 /// the deletion was answered is refused, and nothing is left over.
 #[test]
-fn no_post_is_lost_or_written_late_while_its_domain_is_deleted() {
+fn domain_deletion__concurrent_posts_are_kept_or_refused() {
     let gate = Gate::start();
     let user = gate.sign_up("alice");
     let (mut made, mut refused) = (0, 0);
@@ -52,7 +52,7 @@ fn no_post_is_lost_or_written_late_while_its_domain_is_deleted() {
 
 /// The last place that a user has left, fought over by fifty, several times.
 #[test]
-fn one_of_fifty_gets_the_last_domain() {
+fn domain_quota__one_of_fifty_concurrent_registrations_gets_the_last_place() {
     let gate = Gate::with(&[("DOMAINS_PER_USER", "4")]);
     let user = gate.sign_up("alice");
     for number in 0..3 {

@@ -46,7 +46,7 @@ fn told(row: &AuditRow) -> [String; 6] {
 }
 
 #[test]
-fn every_change_over_http_leaves_one_row() {
+fn audit_row__every_change_over_http_leaves_one() {
     let gate = Gate::start();
     let mut secrets = vec![PASSWORD.to_owned(), format!("other {PASSWORD}"), "gb1$".to_owned()];
     for (number, (operation, by, action, target, detail)) in ROUTES.iter().enumerate() {
@@ -99,7 +99,7 @@ fn every_change_over_http_leaves_one_row() {
 }
 
 #[test]
-fn no_route_that_could_change_something_is_missing() {
+fn audit_row__every_writing_route_is_listed() {
     let document = Document::of(&Gate::start());
     let served: BTreeSet<String> =
         document.operations().map(|(name, _)| name).filter(|name| !name.starts_with("GET ")).collect();
@@ -149,7 +149,7 @@ const COMMANDS: &[(&str, &[Left])] = &[
 ];
 
 #[test]
-fn every_change_by_command_leaves_its_rows() {
+fn audit_row__every_change_by_command_leaves_its_rows() {
     let database = Database::new();
     let algorithm = [("JWT_ALGORITHM", "EdDSA")];
     let child = Child::start(&database, &algorithm);
@@ -212,7 +212,7 @@ pub fn offered_commands() -> BTreeSet<String> {
 }
 
 #[test]
-fn no_command_is_missing() {
+fn audit_row__every_command_is_listed() {
     let mut listed: BTreeSet<String> = COMMANDS.iter().map(|(command, _)| command_of(command)).collect();
     // What they leave, `archive`, `moving` and `proof` have.
     listed.extend(["audit archive", "import domains", "import nodebird", "domain unverify"].map(str::to_owned));
@@ -229,7 +229,7 @@ pub fn command_of(text: &str) -> String {
 
 /// Who calls the database's own way to write could forget the row. Those who do are listed, and how often.
 #[test]
-fn whatever_writes_says_what_it_did() {
+fn audit_row__direct_writes_are_listed() {
     const DIRECT: &[(&str, usize)] = &[
         // The start, and the end of an epoch.
         ("src/app/mod.rs", 2),
@@ -279,7 +279,7 @@ fn whatever_writes_says_what_it_did() {
 
 /// A domain's owner is told what the operator did to it.
 #[test]
-fn what_the_operator_did_to_a_domain_its_owner_sees() {
+fn audit_log__owner_sees_what_the_operator_did() {
     let database = Database::new();
     let child = Child::start(&database, &[]);
     let (user, domain, _) = child.client.tenant("alice");

@@ -1,5 +1,4 @@
 //! `gatebird audit archive`: the oldest rows go to a file, none is lost, and the chain is whole over files and database.
-#![allow(non_snake_case, reason = "a test is named `feature__condition`")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -63,7 +62,7 @@ fn suspend(database: &Database, command: &str) {
 }
 
 #[test]
-fn an_archive__takes_the_oldest_rows_and_the_chain_goes_on() {
+fn audit_archive__oldest_rows_move_and_the_chain_continues() {
     let database = written();
     let (first, second) = (file(&database, "1.jsonl"), file(&database, "2.jsonl"));
     let before = cli(&database, &["export"]).good();
@@ -103,7 +102,7 @@ fn an_archive__takes_the_oldest_rows_and_the_chain_goes_on() {
 }
 
 #[test]
-fn an_archive__by_the_time_of_the_rows() {
+fn audit_archive__by_the_time_of_the_rows() {
     let database = Database::new();
     run(&mut gatebird(&database, &["user", "add", "bob"], &[]), PASSWORD).good();
     execute(&database, "DELETE FROM audit; UPDATE audit_head SET last = 0, hash = substr(hash, 1, 0)");
@@ -119,7 +118,7 @@ fn an_archive__by_the_time_of_the_rows() {
 
 /// Whenever the process ends, the same command can be given again, and no row is lost.
 #[test]
-fn an_archive__interrupted() {
+fn audit_archive__interrupted() {
     for second in [false, true] {
         let database = written();
         let (earlier, path) = (file(&database, "1.jsonl"), file(&database, "2.jsonl"));
@@ -159,7 +158,7 @@ fn an_archive__interrupted() {
 }
 
 #[test]
-fn an_archive__replaces_no_file() {
+fn audit_archive__replaces_no_file() {
     let database = written();
     let path = file(&database, "taken");
     let before = cli(&database, &["export"]).good();
@@ -180,7 +179,7 @@ fn an_archive__replaces_no_file() {
 }
 
 #[test]
-fn an_archive__changed_or_missing() {
+fn audit_archive__changed_or_missing_file() {
     let database = written();
     let (first, second) = (file(&database, "1.jsonl"), file(&database, "2.jsonl"));
     archive(&database, ALL, &first).good();
@@ -216,7 +215,7 @@ fn an_archive__changed_or_missing() {
 }
 
 #[test]
-fn the_manual__archiving() {
+fn operations_page__archiving_the_audit_log() {
     let database = written();
     crate::clocks::run_section("Archiving the audit log", &database, &[]);
     assert_eq!(left(&database), [8]);

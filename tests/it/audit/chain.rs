@@ -1,5 +1,4 @@
 //! Whatever somebody with access to the database does to the log, `verify` finds it and says where.
-#![allow(non_snake_case, reason = "a test is named `feature__condition`")]
 
 use aws_lc_rs::digest::{SHA256, digest};
 use diesel::connection::SimpleConnection;
@@ -82,7 +81,7 @@ const TAMPERED: &[(&str, i64, &str)] = &[
 ];
 
 #[test]
-fn whatever_is_done_to_a_row_is_found_there() {
+fn audit_verify__every_tampering_is_found_at_its_row() {
     let gate = written();
     let whole = verified(&gate, None).expect("whole");
     assert_eq!(whole.id, 6);
@@ -178,7 +177,7 @@ fn rewritten(gate: &Gate, from: i64, change: impl Fn(&mut AuditRow)) -> String {
 }
 
 #[test]
-fn a_chain_that_was_made_to_fit_again_is_found_by_a_head_that_was_noted() {
+fn audit_verify__recomputed_chain_is_found_by_a_noted_head() {
     let gate = written();
     let noted = verified(&gate, None).expect("whole");
     let mut before = Vec::new();

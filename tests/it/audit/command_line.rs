@@ -34,7 +34,7 @@ fn written_by() -> (Database, [String; 2]) {
 }
 
 #[test]
-fn the_operator_lists_everybody_or_one() {
+fn audit_list__all_users_or_one() {
     let (database, [alice, bob]) = written_by();
     let actions = |args: &[&str]| -> Vec<String> {
         let rows = cli(&database, &[args, &["--json"]].concat()).json();
@@ -67,7 +67,7 @@ fn the_operator_lists_everybody_or_one() {
 }
 
 #[test]
-fn verify_names_the_head_or_the_first_bad_row() {
+fn audit_verify__prints_the_head_or_the_first_bad_row() {
     let database = written();
     let good = cli(&database, &["verify"]).good();
     let head = good.trim_end().strip_prefix("3 rows, head ").unwrap_or_else(|| panic!("{good}")).to_owned();
@@ -93,7 +93,7 @@ fn verify_names_the_head_or_the_first_bad_row() {
 }
 
 #[test]
-fn an_export_has_every_row_and_ends_with_the_head() {
+fn audit_export__every_row_up_to_the_head() {
     let database = written();
     // More than are read at once; the chain is not what this is about.
     let many =
@@ -114,7 +114,7 @@ fn an_export_has_every_row_and_ends_with_the_head() {
 }
 
 #[test]
-fn a_reader_that_has_read_enough_is_no_failure() {
+fn audit_output__closed_pipe_is_no_failure() {
     let database = written();
     for args in [&["audit", "list"][..], &["audit", "verify"], &["audit", "export"]] {
         let mut command = gatebird(&database, args, &[]);

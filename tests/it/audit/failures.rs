@@ -15,7 +15,7 @@ fn failures(gate: &Gate) -> Vec<(String, Option<String>, String)> {
 }
 
 #[test]
-fn a_refused_sign_in_of_an_account_that_there_is_leaves_a_row() {
+fn audit_row__failed_sign_in_of_an_existing_account() {
     let gate = Gate::start();
     let alice = gate.sign_up("alice");
     let suspended = gate.sign_up("suspended");
@@ -47,7 +47,7 @@ fn a_refused_sign_in_of_an_account_that_there_is_leaves_a_row() {
 }
 
 #[test]
-fn a_wrong_password_of_who_is_signed_in_leaves_a_row() {
+fn audit_row__failed_confirmation_by_a_signed_in_user() {
     let gate = Gate::start();
     let alice = gate.sign_up("alice");
     let user = format!("usr_{}", alice.id);
@@ -60,7 +60,7 @@ fn a_wrong_password_of_who_is_signed_in_leaves_a_row() {
 
 /// It is no write of the request: that one answers while nobody can write, and is in the log once somebody can.
 #[test]
-fn what_cannot_be_written_now_is_written_later_and_once() {
+fn audit_row__failed_sign_in_while_the_log_is_locked() {
     let gate = Gate::start();
     gate.sign_up("alice");
     let locked = |conn: &mut gatebird::db::Conn| {
@@ -76,7 +76,7 @@ fn what_cannot_be_written_now_is_written_later_and_once() {
 }
 
 #[test]
-fn a_server_that_ends_writes_what_it_had() {
+fn audit_row__failed_sign_ins_are_written_at_shutdown() {
     let database = Database::new();
     let child = Child::start(&database, &[]);
     child.client.tenant("alice");

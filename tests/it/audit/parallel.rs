@@ -6,7 +6,7 @@ use super::{rows, verified};
 use crate::harness::{Gate, PASSWORD, Reply, json};
 
 #[test]
-fn two_thousand_mixed_changes_leave_two_thousand_rows() {
+fn audit_log__two_thousand_concurrent_changes() {
     const THREADS: usize = 8;
     const EACH: usize = 250;
     let gate = Gate::start();
@@ -96,7 +96,7 @@ fn retried(send: impl Fn() -> Reply) -> Reply {
 /// The end of the chain is locked last in each transaction: none may be answered 503, which would be two that had waited
 /// for each other.
 #[test]
-fn writing_deleting_and_revoking_do_not_lock_each_other_out() {
+fn audit_log__concurrent_writers_do_not_deadlock() {
     let gate = Gate::start();
     let (other, _, _) = gate.tenant("other");
     let content = json!({"content": "#a #b"});

@@ -22,7 +22,7 @@ fn refused(outcome: Outcome, says: &str) {
 }
 
 #[test]
-fn users_are_added_with_a_password_from_standard_input() {
+fn user_add__password_from_standard_input() {
     let database = Database::new();
     let added =
         cli(&database, &["user", "add", "alice", "--nick", "앨리스", "--json"], &format!("{PASSWORD}\n")).json();
@@ -56,7 +56,7 @@ fn users_are_added_with_a_password_from_standard_input() {
 }
 
 #[test]
-fn what_does_not_exist_is_wrong_usage() {
+fn command_line__unknown_user_or_domain_is_a_usage_error() {
     let database = Database::new();
     cli(&database, &["user", "add", "alice"], PASSWORD).good();
     let cases: &[(&[&str], &str)] = &[
@@ -81,7 +81,7 @@ fn what_does_not_exist_is_wrong_usage() {
 }
 
 #[test]
-fn users_change_beside_a_running_server() {
+fn user_commands__take_effect_in_a_running_server() {
     let database = Database::new();
     let child = Child::start(&database, &[]);
     let client = &child.client;
@@ -109,7 +109,7 @@ fn users_change_beside_a_running_server() {
 }
 
 #[test]
-fn domains_change_beside_a_running_server() {
+fn domain_commands__take_effect_in_a_running_server() {
     let database = Database::new();
     let child = Child::start(&database, &[]);
     let client = &child.client;
@@ -149,7 +149,7 @@ fn rotated(database: &Database, id: &str, grace: &[&str]) -> String {
 }
 
 #[test]
-fn rotation_ends_the_old_secret_when_it_is_told_to() {
+fn domain_rotate__old_secret_ends_after_its_grace() {
     let database = Database::new();
     let child = Child::start(&database, &[]);
     let client = &child.client;
@@ -203,7 +203,7 @@ fn beside(gate: &Gate, args: &[&str], change: impl FnOnce(&mut Conn) -> gatebird
 }
 
 #[test]
-fn a_command_changes_what_is_there_and_not_what_it_saw_before() {
+fn operator_commands__concurrent_change_is_not_overwritten() {
     let gate = Gate::start();
     let (user, first, _) = gate.tenant("alice");
     let limited = DomainId::parse(&first.id).expect("an id");

@@ -23,7 +23,7 @@ fn start_with_output(database: &Database, redirection: &str) -> (std::process::C
 }
 
 #[test]
-fn standard_output_that_takes_nothing_is_no_reason_to_stop() {
+fn serve__standard_output_fails_or_blocks() {
     let database = Database::new();
     for redirection in [">/dev/full", ">&-", "2>&- >&-", "<&- >/dev/full 2>/dev/full"] {
         let (mut process, client) = start_with_output(&database, redirection);
@@ -58,7 +58,7 @@ fn kill_children(parent: u32, name: &str) {
 }
 
 #[test]
-fn a_hangup_does_not_end_the_server() {
+fn serve__sighup_does_not_end_the_server() {
     let database = Database::new();
     let mut child = Child::start(&database, &[]);
     for _ in 0..3 {
@@ -72,7 +72,7 @@ fn a_hangup_does_not_end_the_server() {
 }
 
 #[test]
-fn the_greeting_tells_a_new_database_with_its_absolute_path() {
+fn greeting__names_a_new_database_by_its_absolute_path() {
     let database = Database::sqlite();
     let dir = database.dir.path().canonicalize().expect("a folder");
     let relative = [("DATABASE_URL", "sqlite://data/gatebird.db")];
@@ -85,7 +85,7 @@ fn the_greeting_tells_a_new_database_with_its_absolute_path() {
 }
 
 #[test]
-fn an_empty_file_beside_a_kept_secret_is_refused() {
+fn database_file__empty_beside_a_stored_secret_is_refused() {
     let database = Database::sqlite();
     let own = [("JWT_SECRET", "")];
     let child = Child::start(&database, &own);
@@ -115,7 +115,7 @@ fn an_empty_file_beside_a_kept_secret_is_refused() {
 }
 
 #[test]
-fn a_port_in_use_makes_no_database() {
+fn port_in_use__no_database_is_created() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("an address");
     for (key, value) in [("PORT", address.port().to_string()), ("METRICS_ADDR", address.to_string())] {
@@ -128,7 +128,7 @@ fn a_port_in_use_makes_no_database() {
 }
 
 #[test]
-fn the_server_warns_of_unknown_keys_of_the_file() {
+fn env_file__unknown_key_is_a_warning_at_the_start() {
     let database = Database::sqlite();
     let file = format!("PORT=0\nMETRICS_ADDR=off\nJWT_SECRET={JWT_SECRET}\nSIGN_UP=closed\n");
     fs::write(database.dir.path().join(".env"), file).expect("a file");
@@ -153,7 +153,7 @@ fn served(entry: &str) -> usize {
 }
 
 #[test]
-fn a_forwarded_address_may_have_a_port_and_brackets() {
+fn forwarded_address__port_and_brackets() {
     for entry in [
         "203.0.113.{}",
         "203.0.113.{}:51234",
@@ -172,7 +172,7 @@ fn a_forwarded_address_may_have_a_port_and_brackets() {
 }
 
 #[test]
-fn a_forwarded_address_that_cannot_be_read_is_warned_of_once() {
+fn forwarded_address__unreadable_one_is_logged_once() {
     let database = Database::new();
     let child = Child::start(&database, &[("TRUSTED_PROXIES", "127.0.0.1")]);
     for _ in 0..3 {

@@ -14,7 +14,7 @@ fn asked(gate: &Gate, origin: &str) -> u16 {
 }
 
 #[test]
-fn a_host_has_the_origins_that_browsers_make_of_it() {
+fn cors__origins_of_a_host() {
     let gate = Gate::start();
     let all = ["https://a.example.com", "https://a.example.com:8443", "http://localhost", "https://localhost:3000"];
     for (number, (host, own)) in [
@@ -45,7 +45,7 @@ fn a_host_has_the_origins_that_browsers_make_of_it() {
 }
 
 #[test]
-fn another_tenants_page_reads_nothing_of_mine() {
+fn cors__page_of_another_tenant_reads_nothing() {
     let gate = Gate::start();
     let (_, mine, token) = tenant(&gate, "alice", HOST);
     let (_, _, their_token) = tenant(&gate, "mallory", "mallory.example.org");
@@ -66,7 +66,7 @@ fn another_tenants_page_reads_nothing_of_mine() {
 }
 
 #[test]
-fn a_host_counts_as_long_as_a_live_domain_has_it() {
+fn cors__host_is_allowed_while_an_active_domain_has_it() {
     let gate = Gate::start();
     assert_eq!(asked(&gate, OWN), 403);
     let (alice, first, token) = tenant(&gate, "alice", HOST);
@@ -107,7 +107,7 @@ fn a_host_counts_as_long_as_a_live_domain_has_it() {
 
 /// A pre-flight names nobody; what a suspended owner's page asks then is refused.
 #[test]
-fn a_suspended_owners_page_gets_nothing() {
+fn cors__page_of_a_suspended_owner_gets_nothing() {
     let gate = Gate::start();
     let (_, domain, token) = tenant(&gate, "alice", HOST);
     accounts::set_suspended(&gate, "alice", true);
@@ -117,7 +117,7 @@ fn a_suspended_owners_page_gets_nothing() {
 }
 
 #[test]
-fn other_nodes_know_the_hosts_in_time() {
+fn cors__hosts_reach_other_nodes_in_time() {
     if needs_postgres().is_none() {
         return;
     }

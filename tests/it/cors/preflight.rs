@@ -17,7 +17,7 @@ fn list<'a>(reply: &'a Reply, name: &str) -> BTreeSet<&'a str> {
 }
 
 #[test]
-fn a_registered_page_is_told_the_methods_that_there_are() {
+fn preflight__registered_page_gets_the_allowed_methods() {
     let gate = Gate::start();
     tenant(&gate, "bob", HOST);
     let cast = Cast::new(&gate, 0);
@@ -51,7 +51,7 @@ fn a_registered_page_is_told_the_methods_that_there_are() {
 
 /// Without both headers it is no pre-flight, and there is no OPTIONS here; and where no route is, there is nothing to ask.
 #[test]
-fn what_is_no_preflight_is_answered_as_ever() {
+fn preflight__incomplete_preflight_is_an_ordinary_request() {
     let gate = Gate::start();
     let (_, _, token) = tenant(&gate, "alice", HOST);
     for path in ["/token", "/v1/test", "/v1/posts/1", "/v1/signin", "/healthz"] {
@@ -76,7 +76,7 @@ fn what_is_no_preflight_is_answered_as_ever() {
 }
 
 #[test]
-fn a_preflight_asks_no_database_and_spends_no_limit() {
+fn preflight__needs_no_database_and_spends_no_limit() {
     let gate = Gate::with(&[("LIMIT_FREE", "2/h")]);
     let (_, _, token) = tenant(&gate, "alice", HOST);
     out_of_reach(&gate);
@@ -90,7 +90,7 @@ fn a_preflight_asks_no_database_and_spends_no_limit() {
 }
 
 #[test]
-fn a_refused_page_is_told_why_in_its_language() {
+fn preflight__refusal_is_localised() {
     let gate = Gate::start();
     let ask = |language| {
         from(preflight(&gate, "/token", "POST"), OWN).header("Accept-Language", language).send().refused(403, "origin")

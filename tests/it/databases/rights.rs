@@ -28,7 +28,7 @@ fn execute(url: &str, sql: &str) {
 }
 
 #[test]
-fn a_role_that_may_only_change_rows_serves_a_migrated_database() {
+fn postgres_role__row_rights_suffice_after_migration() {
     if !cluster::is_available() {
         return;
     }
@@ -70,7 +70,7 @@ fn a_role_that_may_only_change_rows_serves_a_migrated_database() {
 }
 
 #[test]
-fn a_database_that_can_only_be_read_is_refused_by_name_and_read_by_commands() {
+fn read_only_database__refused_by_serve_and_read_by_commands() {
     if !cluster::is_available() {
         return;
     }
@@ -93,7 +93,7 @@ fn a_database_that_can_only_be_read_is_refused_by_name_and_read_by_commands() {
 }
 
 #[test]
-fn a_database_of_another_encoding_is_refused() {
+fn postgres_encoding__other_than_utf8_is_refused() {
     if !cluster::is_available() {
         return;
     }
@@ -148,7 +148,7 @@ impl Drop for Pooler {
 }
 
 #[test]
-fn a_pooler_that_takes_connections_back_is_refused() {
+fn postgres_pooler__transaction_pooling_is_refused() {
     if !cluster::is_available() || !programs::installed(&["pgbouncer"]) {
         return;
     }
@@ -167,7 +167,7 @@ fn a_pooler_that_takes_connections_back_is_refused() {
 }
 
 #[test]
-fn a_file_that_may_not_be_written_is_no_damage() {
+fn sqlite_file__without_permission_is_not_reported_as_damage() {
     let database = Database::sqlite();
     run(&mut gatebird(&database, &["user", "add", "alice"], &[]), PASSWORD).good();
     let dir = database.dir.path();

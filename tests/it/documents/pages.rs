@@ -1,5 +1,4 @@
 //! The README is short, the pages of `docs/` can be reached from it, their links lead somewhere, and every setting is listed.
-#![allow(non_snake_case, reason = "a test is named `feature__condition`")]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,6 +1,5 @@
 //! Domains that are neither verified nor used for 90 days leave the memory of every node, until their owner or the operator
 //! changes something of them.
-#![allow(non_snake_case, reason = "a test is named `feature__condition`")]
 
 use diesel::connection::SimpleConnection;
 
@@ -41,7 +40,7 @@ fn execute(gate: &Gate, statement: &str) {
 }
 
 #[test]
-fn an_unused_domain__is_dormant_after_90_days() {
+fn dormancy__unused_domain_after_90_days() {
     let gate = Gate::start();
     let (_, domain, access) = gate.tenant("alice");
     pass(&gate, 89);
@@ -68,7 +67,7 @@ type Act<'a> = &'a dyn Fn(&Gate, &Domain);
 
 /// By its owner's or the operator's change.
 #[test]
-fn a_dormant_domain__is_woken_by_a_change() {
+fn dormancy__ended_by_a_change() {
     let by_change = |gate: &Gate, domain: &Domain| {
         let path = format!("/v1/domains/{}", domain.id);
         let shown = gate.get(&path).token(token(gate)).send();
@@ -104,7 +103,7 @@ fn a_dormant_domain__is_woken_by_a_change() {
 }
 
 #[test]
-fn a_used_or_verified_domain__is_not_dormant() {
+fn dormancy__not_for_a_used_or_verified_domain() {
     let gate = Gate::start();
     let (owner, used, _) = gate.tenant("alice");
     let [changed, verified, counted, idle] =
@@ -126,7 +125,7 @@ fn a_used_or_verified_domain__is_not_dormant() {
 }
 
 #[test]
-fn a_wrong_clock__makes_no_domain_dormant() {
+fn dormancy__not_by_a_wrong_clock() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
     pass(&gate, 0);
@@ -140,7 +139,7 @@ fn a_wrong_clock__makes_no_domain_dormant() {
 
 /// Only where there is a PostgreSQL.
 #[test]
-fn two_nodes__know_of_a_dormant_domain_within_two_seconds() {
+fn dormancy__reaches_other_nodes_within_two_seconds() {
     if needs_postgres().is_none() {
         return;
     }

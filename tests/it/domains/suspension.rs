@@ -13,7 +13,7 @@ use crate::audit::rows;
 use crate::harness::{Gate, json};
 
 #[test]
-fn an_owner_cannot_shed_a_suspension() {
+fn domain_suspension__owner_cannot_end_it_by_deletion() {
     let gate = Gate::start();
     let (alice, domain, _) = gate.tenant("alice");
     set_suspended(&gate, &domain.id, true);
@@ -43,7 +43,7 @@ fn an_owner_cannot_shed_a_suspension() {
 
 /// The deletion comes while the suspension is being committed, and waits for it.
 #[test]
-fn a_suspension_and_a_deletion_come_one_after_the_other() {
+fn domain_suspension__concurrent_deletion_waits() {
     let gate = Gate::start();
     let (alice, domain, _) = gate.tenant("alice");
     let id = DomainId::parse(&domain.id).expect("an id");

@@ -9,7 +9,7 @@ fn mistyped() -> Vec<Value> {
 }
 
 #[test]
-fn every_claim_is_there_and_of_its_type() {
+fn claims__missing_or_mistyped() {
     let target = Target::new();
     let required =
         ["iss", "sub", "client_id", "aud", "exp", "iat", "jti", "scope", "id", "nick", "username", "host", "gen"];
@@ -35,7 +35,7 @@ fn every_claim_is_there_and_of_its_type() {
 }
 
 #[test]
-fn the_issuer_is_exactly_ours() {
+fn iss_claim__must_match_exactly() {
     let target = Target::new();
     for issuer in [
         "",
@@ -68,7 +68,7 @@ fn the_issuer_is_exactly_ours() {
 }
 
 #[test]
-fn the_audience_is_a_list_with_us_in_it() {
+fn aud_claim__must_be_a_list_with_the_issuer() {
     let target = Target::new();
     let us = "https://gate.test";
     for audience in [
@@ -91,7 +91,7 @@ fn the_audience_is_a_list_with_us_in_it() {
 }
 
 #[test]
-fn a_client_stays_the_client_it_is() {
+fn client_token__claims_of_another_client() {
     let target = Target::new();
     let (mallory, foreign, _) = target.gate.tenant("mallory");
     let own = target.gate.register(&target.user, "second.example.com");
@@ -128,7 +128,7 @@ fn a_client_stays_the_client_it_is() {
 }
 
 #[test]
-fn a_user_stays_the_user_it_is() {
+fn user_token__claims_of_another_user() {
     let target = Target::new();
     let mallory = target.gate.sign_up("mallory");
     let gets = |name: &str, verdict, change: fn(&mut Value, i64)| {
@@ -162,14 +162,14 @@ fn a_user_stays_the_user_it_is() {
 }
 
 #[test]
-fn the_token_id_has_a_length() {
+fn jti_claim__length_is_bounded() {
     let target = Target::new();
     target.claims_get("empty", INVALID, |claims| claims["jti"] = "".into());
     target.claims_get("129 characters", INVALID, |claims| claims["jti"] = "a".repeat(129).into());
 }
 
 #[test]
-fn no_claim_stands_twice() {
+fn claims__repeated_member() {
     let target = Target::new();
     let (header, claims) = texts(&target.token);
     let now = target.gate.clock.now();
@@ -197,7 +197,7 @@ fn no_claim_stands_twice() {
 }
 
 #[test]
-fn claims_are_one_json_object() {
+fn claims__not_one_json_object() {
     let target = Target::new();
     let (header, claims) = texts(&target.token);
     let deep = |depth: usize| append(&claims, &format!("\"x\":{}{}", "[".repeat(depth), "]".repeat(depth)));

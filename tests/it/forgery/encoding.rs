@@ -17,7 +17,7 @@ fn verifies(target: &Target, text: &str) -> bool {
 }
 
 #[test]
-fn no_bit_can_be_flipped() {
+fn token__flipped_bit() {
     Target::each(|target| {
         assert!(verifies(target, &target.token));
         let parts = split(&target.token).map(|part| URL_SAFE_NO_PAD.decode(part).expect("base64url"));
@@ -49,7 +49,7 @@ fn no_bit_can_be_flipped() {
 }
 
 #[test]
-fn nothing_can_be_left_out_or_added() {
+fn token__truncated_or_extended() {
     Target::each(|target| {
         for position in 0..target.token.len() {
             let (before, after) = target.token.split_at(position);
@@ -63,7 +63,7 @@ fn nothing_can_be_left_out_or_added() {
 }
 
 #[test]
-fn each_part_is_canonical_base64url() {
+fn token__non_canonical_base64url() {
     Target::each(|target| {
         let (header, claims) = texts(&target.token);
         // One to three more bytes, so that each part ends in each of the three ways that base64 has.
@@ -128,7 +128,7 @@ impl Target {
 }
 
 #[test]
-fn a_signature_has_its_length() {
+fn token__signature_of_another_length() {
     Target::each(|target| {
         let [header, payload, signature] = split(&target.token);
         let good = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
@@ -154,7 +154,7 @@ fn a_signature_has_its_length() {
 }
 
 #[test]
-fn a_token_has_three_parts() {
+fn token__not_three_parts() {
     Target::each(|target| {
         target.refuses(&[
             ("one part", |t| split(&t.token)[0].into()),
@@ -200,7 +200,7 @@ fn a_token_has_three_parts() {
 }
 
 #[test]
-fn size_is_looked_at_before_anything_else() {
+fn token__too_large() {
     let target = Target::new();
     let (header, claims) = texts(&target.token);
     let of_length = |length: usize| {
@@ -233,7 +233,7 @@ fn size_is_looked_at_before_anything_else() {
 }
 
 #[test]
-fn no_string_verifies_or_panics() {
+fn token__random_string() {
     let target = Target::new();
     let header = texts(&target.token).0;
     let json = "[ -~]{0,40}|\\{\"[a-z]{1,4}\":[0-9\"\\[\\{]{0,8}[\\]\\}]{0,3}\\}";
@@ -250,7 +250,7 @@ fn no_string_verifies_or_panics() {
 
 /// The same over HTTP: whatever a header value can hold.
 #[test]
-fn no_byte_of_a_header_value_is_an_error_of_ours() {
+fn authorization_header__any_byte_is_handled() {
     let target = Target::new();
     let answers = |gate: &Gate, value: &[u8]| {
         let head = b"GET /v1/test HTTP/1.1\r\nHost: gate\r\nConnection: close\r\nAuthorization: ";

@@ -10,7 +10,7 @@ use super::{GOOD, INVALID, Target, append, kid, prepend, split, texts};
 use crate::harness::{JWT_SECRET, Value, json, mint_with, parts};
 
 #[test]
-fn the_algorithm_is_the_keys_own() {
+fn alg_header__must_be_the_keys_own() {
     Target::each(|target| {
         let names = [
             "none",
@@ -67,7 +67,7 @@ fn the_algorithm_is_the_keys_own() {
 
 /// Truly signed with the gate's key, but by the longer hash.
 #[test]
-fn hmac_is_with_sha_256() {
+fn hs256__longer_hashes_are_refused() {
     let target = Target::new();
     for (name, algorithm) in [("HS384", hmac::HMAC_SHA384), ("HS512", hmac::HMAC_SHA512)] {
         for alg in [name, "HS256"] {
@@ -81,7 +81,7 @@ fn hmac_is_with_sha_256() {
 }
 
 #[test]
-fn a_header_is_read_strictly() {
+fn token_header__malformed() {
     let target = Target::new();
     target.refuses(&[
         ("alg missing", |t| t.with_header(|header| drop(header.as_object_mut().expect("object").remove("alg")))),
@@ -110,7 +110,7 @@ fn a_header_is_read_strictly() {
 }
 
 #[test]
-fn no_member_stands_twice_in_a_header() {
+fn token_header__repeated_member() {
     let target = Target::new();
     let (header, claims) = texts(&target.token);
     for member in [
@@ -137,7 +137,7 @@ fn no_member_stands_twice_in_a_header() {
 }
 
 #[test]
-fn the_kid_is_a_name_and_nothing_is_done_with_it() {
+fn kid_header__injection_attempts() {
     Target::each(|target| {
         let before = rows(target);
         let own = kid(&target.token);
@@ -202,7 +202,7 @@ fn rows(target: &Target) -> (i64, i64) {
 
 /// Members that would change how a token is read, or by which key: refused even under our own signature, and nothing is fetched.
 #[test]
-fn no_member_changes_how_a_token_is_read() {
+fn token_header__members_that_change_the_meaning() {
     Target::each(|target| {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.set_nonblocking(true).expect("a socket of ours");
@@ -245,7 +245,7 @@ fn no_member_changes_how_a_token_is_read() {
 }
 
 #[test]
-fn each_kind_of_token_has_its_own_type() {
+fn typ_header__of_another_kind_of_token() {
     let target = Target::new();
     let types = [
         "",

@@ -40,7 +40,7 @@ fn hmac(target: &Target, key: impl AsRef<[u8]>) -> String {
 }
 
 #[test]
-fn no_other_key_signs() {
+fn signature__by_another_key() {
     Target::each(|target| {
         // They could only be an HMAC key; of the others' a few have to do.
         let tried = if target.algorithm == Algorithm::Hs256 { WEAK.len() } else { 5 };
@@ -73,7 +73,7 @@ fn no_other_key_signs() {
 /// RFC 2104 pads a short key with zero bytes, so a key and the same with zero bytes behind it are one key. That is HMAC,
 /// not a hole; a zero byte cannot come in by an environment variable.
 #[test]
-fn the_padding_of_hmac_is_the_only_other_spelling_of_the_key() {
+fn hs256__zero_padded_key_is_equal() {
     let target = Target::new();
     target.gets("the key", &hmac(&target, JWT_SECRET), GOOD);
     target.gets("zero byte behind", &hmac(&target, format!("{JWT_SECRET}\0")), GOOD);
@@ -81,7 +81,7 @@ fn the_padding_of_hmac_is_the_only_other_spelling_of_the_key() {
 }
 
 #[test]
-fn what_was_signed_cannot_be_changed() {
+fn signature__over_changed_parts() {
     Target::each(|target| {
         let other = target.gate.access_token(&target.domain);
         let escalated = target.gate.post("/token").form(format!(
@@ -119,7 +119,7 @@ const OLD: &str = "B4nM8kJ1hG5fD9sA2qW6eR3tY7uI0oP-old-key";
 const THIRD: &str = "Z1xC5vB9nM3aS7dF2gH6jK0lQ4wE8rT-third";
 
 #[test]
-fn the_previous_key_verifies_and_only_the_new_one_signs() {
+fn previous_secret__verifies_and_does_not_sign() {
     let database = Arc::new(Database::new());
     let header_under =
         |name: &str, key: &str| texts(&Gate::on(Arc::clone(&database), &[("JWT_SECRET", key)]).tenant(name).2).0;
@@ -152,7 +152,7 @@ fn the_previous_key_verifies_and_only_the_new_one_signs() {
 
 /// Two gates that share a key by mistake still tell their tokens apart.
 #[test]
-fn another_issuer_with_the_same_key_is_another_issuer() {
+fn iss_claim__other_issuer_with_the_same_key() {
     Target::each(|target| {
         let other = Gate::with(&[
             ("JWT_ISSUER", "https://other.test"),

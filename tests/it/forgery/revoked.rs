@@ -36,7 +36,7 @@ fn sign_in(gate: &Gate, username: &str, password: &str) -> User {
 }
 
 #[test]
-fn a_token_says_its_generation_and_lies_in_vain() {
+fn gen_claim__forged() {
     let target = Target::new();
     target.claims_get("an earlier one", REVOKED, |claims| {
         claims["gen"] = json!(claims["gen"].as_i64().expect("a number") - 1)
@@ -48,7 +48,7 @@ fn a_token_says_its_generation_and_lies_in_vain() {
 }
 
 #[test]
-fn a_new_password_ends_what_was_issued_before() {
+fn password_change__revokes_earlier_tokens() {
     let target = Target::new();
     let (gate, new) = (&target.gate, "another correct horse battery staple");
     let body = json!({"oldPassword": PASSWORD, "newPassword": new});
@@ -61,7 +61,7 @@ fn a_new_password_ends_what_was_issued_before() {
 }
 
 #[test]
-fn a_suspension_ends_tokens_for_good() {
+fn suspension__revokes_tokens_for_good() {
     let target = Target::new();
     let gate = &target.gate;
     let id = domain_id(&target.domain);
@@ -87,7 +87,7 @@ fn a_suspension_ends_tokens_for_good() {
 }
 
 #[test]
-fn a_secret_retired_at_once_ends_the_tokens_it_got() {
+fn secret_rotation__without_grace_revokes_tokens() {
     let target = Target::new();
     let gate = &target.gate;
     let second = rotate(gate, &target.domain, 3600);
@@ -101,7 +101,7 @@ fn a_secret_retired_at_once_ends_the_tokens_it_got() {
 }
 
 #[test]
-fn nothing_outlives_its_domain_or_account() {
+fn deletion__revokes_tokens_of_domain_and_account() {
     let target = Target::new();
     let gate = &target.gate;
     let other = gate.register(&target.user, "other.example.com");

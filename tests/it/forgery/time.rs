@@ -19,7 +19,7 @@ pub fn at<T>(gate: &Gate, second: i64, mut ask: impl FnMut() -> T) -> T {
 }
 
 #[test]
-fn a_token_is_dead_at_its_exp_second() {
+fn exp_claim__expires_to_the_second() {
     let target = Target::new();
     let exp = parts(&target.token).1["exp"].as_i64().expect("a number");
     let status = |second| at(&target.gate, second, || target.gate.get("/v1/test").token(&target.token).send().status);
@@ -39,7 +39,7 @@ fn a_token_is_dead_at_its_exp_second() {
 }
 
 #[test]
-fn exp_has_no_leeway() {
+fn exp_claim__no_leeway() {
     let target = Target::new();
     let now = target.gate.clock.now();
     for offset in -120..=5 {
@@ -53,7 +53,7 @@ fn exp_has_no_leeway() {
 }
 
 #[test]
-fn iat_and_nbf_have_five_seconds() {
+fn iat_and_nbf_claims__five_seconds_of_leeway() {
     let target = Target::new();
     let now = target.gate.clock.now();
     for (name, member, offset, status) in [
@@ -78,7 +78,7 @@ fn iat_and_nbf_have_five_seconds() {
 }
 
 #[test]
-fn times_are_sane_numbers() {
+fn time_claims__malformed_or_inconsistent() {
     let target = Target::new();
     let (header, claims) = texts(&target.token);
     let object: Value = serde_json::from_str(&claims).expect("JSON");
@@ -142,7 +142,7 @@ fn times_are_sane_numbers() {
 
 /// "Expired" would tell that all the rest of a token is right.
 #[test]
-fn expired_is_said_of_nothing_else() {
+fn token_expiry__reported_only_for_otherwise_valid_tokens() {
     let target = Target::new();
     let other = target.gate.sign_up("mallory");
     let past = |claims: &mut Value| {
@@ -194,7 +194,7 @@ fn expired_is_said_of_nothing_else() {
 }
 
 #[test]
-fn the_operator_chooses_the_status_of_expired_tokens() {
+fn token_expiry__status_by_setting() {
     let gate = Gate::with(&[("EXPIRED_TOKEN_STATUS", "401")]);
     let (_, _, token) = gate.tenant("alice");
     gate.clock.advance(61);

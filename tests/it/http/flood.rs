@@ -1,5 +1,4 @@
 //! What a connection may cost, whatever its client sends and however little of the answers it reads.
-#![allow(non_snake_case, reason = "a test is named after its feature and its condition")]
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -82,7 +81,7 @@ fn cost(server: &Child, mut streams: Vec<TcpStream>, bytes: &[u8]) -> (usize, us
 }
 
 #[test]
-fn memory_of_a_connection__whatever_is_sent() {
+fn connection_memory__bounded_for_every_input() {
     let (_database, server) = server();
     let body = json!({"username": "alice", "password": PASSWORD}).to_string();
     let (user, _, _) = server.client.tenant("bob");

@@ -82,7 +82,7 @@ fn bodies() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn rubbish_is_never_our_fault() {
+fn fuzz__no_request_is_a_server_error() {
     let gate = Gate::start();
     let (user, _, token) = gate.tenant("alice");
     let signing_out = gate.sign_up("carol");

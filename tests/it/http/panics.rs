@@ -7,8 +7,8 @@ use gatebird::gate::bearer::Bearer;
 use gatebird::server::{Credentials, Routes};
 
 use super::raw_at;
+use crate::custom_routes::Own;
 use crate::harness::{Gate, resigned};
-use crate::own::Own;
 
 async fn panics() -> HttpResponse {
     panic!("the canary-cause of it")
@@ -42,7 +42,7 @@ fn routes(routes: &mut Routes) {
 }
 
 #[test]
-fn a_panic_is_a_500_and_the_process_lives_on() {
+fn handler_panic__is_a_500_and_the_server_continues() {
     let gate = Gate::start();
     let (user, _, token) = gate.tenant("alice");
     let own = Own::around(&gate, routes);
@@ -69,7 +69,7 @@ fn a_panic_is_a_500_and_the_process_lives_on() {
 
 /// One parameter protects a route of somebody's own application.
 #[test]
-fn a_route_of_ones_own_is_protected_by_one_parameter() {
+fn custom_route__protected_by_one_parameter() {
     let gate = Gate::start();
     let (_, _, token) = gate.tenant("alice");
     let own = Own::around(&gate, routes);

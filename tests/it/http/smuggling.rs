@@ -8,7 +8,7 @@ use super::{raw, replies};
 use crate::harness::{Gate, json};
 
 #[test]
-fn nothing_is_smuggled_in() {
+fn request_smuggling__ambiguous_framing_is_refused() {
     let gate = Gate::start();
     let (user, domain, token) = gate.tenant("alice");
     let body = json!({"content": "smuggled"}).to_string();
@@ -99,7 +99,7 @@ fn nothing_is_smuggled_in() {
 }
 
 #[test]
-fn pipelined_answers_come_in_order_and_to_the_right_identity() {
+fn pipelining__answers_keep_order_and_identity() {
     let gate = Gate::start();
     let (alice, bob) = (gate.sign_up("alice"), gate.sign_up("bob"));
     let names = ["alice", "bob", "bob", "nobody"].repeat(5);
@@ -134,7 +134,7 @@ fn pipelined_answers_come_in_order_and_to_the_right_identity() {
 }
 
 #[test]
-fn expect_is_answered_before_the_body() {
+fn expect_100_continue__answered_before_the_body() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
     let body = json!({"clientSecret": domain.secret}).to_string();
@@ -165,7 +165,7 @@ fn expect_is_answered_before_the_body() {
 }
 
 #[test]
-fn a_host_header_decides_nothing() {
+fn host_header__is_ignored() {
     let gate = Gate::start();
     let (_, _, token) = gate.tenant("alice");
     for host in ["Host: evil.test\r\n", "Host: evil.test\r\nX-Forwarded-Host: evil.test\r\n", "Host: \r\n"] {

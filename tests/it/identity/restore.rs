@@ -6,7 +6,7 @@ use super::*;
 
 /// B1: the number of somebody who signed up after the backup must not be another one's after it was restored.
 #[test]
-fn restored_backup__gives_nobody_the_life_of_another() {
+fn restored_backup__reuses_no_user_id() {
     let database = Database::sqlite();
     let child = Child::start(&database, &[]);
     let (alice, domain, token) = child.client.tenant("alice");
@@ -36,7 +36,7 @@ fn restored_backup__gives_nobody_the_life_of_another() {
 
 /// B2: a generation that was reached twice.
 #[test]
-fn restored_backup__brings_no_generation_back() {
+fn restored_backup__revives_no_earlier_token() {
     let database = Database::sqlite();
     let child = Child::start(&database, &[]);
     let (mut alice, ..) = child.client.tenant("alice");
@@ -167,7 +167,7 @@ fn restore_command__refuses_what_is_no_backup() {
 
 /// The command line does not write to a database whose tokens may be of another life.
 #[test]
-fn command_line__refuses_a_restored_file_until_that_is_told() {
+fn command_line__restored_file_is_refused_until_confirmed() {
     let database = Database::sqlite();
     let child = Child::start(&database, &[]);
     let (_, domain, token) = child.client.tenant("alice");

@@ -17,7 +17,7 @@ fn names(algorithm: Algorithm, kid: &str) -> Option<String> {
 }
 
 #[test]
-fn of_each_change_old_tokens_hold_until_they_expire() {
+fn algorithm_change__old_tokens_are_valid_until_they_expire() {
     let others = |from| ALGORITHMS.into_iter().filter(move |to| *to != from).map(move |to| (from, to));
     for (from, to) in ALGORITHMS.into_iter().flat_map(others) {
         println!("from {from:?} to {to:?}");
@@ -75,7 +75,7 @@ fn of_each_change_old_tokens_hold_until_they_expire() {
 }
 
 #[test]
-fn a_change_taken_back_leaves_nothing() {
+fn algorithm_change__reverted() {
     let target = Target::of(Algorithm::Es256);
     let first = kid(&target.token);
     let before = target.token.clone();
@@ -120,7 +120,7 @@ fn a_change_taken_back_leaves_nothing() {
 
 /// The key that takes over from a retired one is of JWT_ALGORITHM, whatever else is kept.
 #[test]
-fn no_key_of_another_algorithm_takes_over() {
+fn key_retirement__successor_has_the_configured_algorithm() {
     let target = Target::of(Algorithm::Es256).restart(&[("JWT_ALGORITHM", "EdDSA")]);
     target.gate.clock.advance(900);
     let token = target.gate.access_token(&target.domain);

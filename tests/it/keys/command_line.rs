@@ -37,7 +37,7 @@ fn tells(value: &Value, kid: &str, phase: &str) -> (i64, i64, Option<i64>) {
 }
 
 #[test]
-fn keys_are_listed_rotated_and_retired_beside_a_running_server() {
+fn key_commands__beside_a_running_server() {
     let database = Database::new();
     let child = Child::start(&database, ES256);
     let client = &child.client;
@@ -97,7 +97,7 @@ fn keys_are_listed_rotated_and_retired_beside_a_running_server() {
 }
 
 #[test]
-fn what_cannot_be_done_is_wrong_usage() {
+fn key_commands__usage_errors() {
     let database = Database::new();
     let child = Child::start(&database, ES256);
     let (_, _, token) = child.client.tenant("alice");
@@ -129,7 +129,7 @@ fn what_cannot_be_done_is_wrong_usage() {
 }
 
 #[test]
-fn hs256_has_nothing_to_rotate() {
+fn key_rotate__hs256_is_a_usage_error() {
     let database = Database::new();
     // A key is left over from before.
     let child = Child::start(&database, ES256);
@@ -154,7 +154,7 @@ fn hs256_has_nothing_to_rotate() {
 
 /// A key that the servers cannot use, or do not want, would be the next one all the same.
 #[test]
-fn a_command_with_other_settings_than_the_servers_changes_nothing() {
+fn key_commands__settings_mismatch_changes_nothing() {
     const NEW: &str = "T9vX2mK7pQ4sW8zB5nR1cF6yH3jL0dG-new-key";
     let (another, look_back) = (("JWT_SECRET", NEW), ("JWT_SECRET_PREVIOUS", JWT_SECRET));
     let database = Database::new();
@@ -200,7 +200,7 @@ fn a_command_with_other_settings_than_the_servers_changes_nothing() {
 
 /// One thumbprint in 64 looks like an option.
 #[test]
-fn a_name_may_begin_with_a_hyphen() {
+fn key_retire__kid_that_begins_with_a_hyphen() {
     let database = Database::new();
     let child = Child::start(&database, ES256);
     let db = database.open();
@@ -237,7 +237,7 @@ fn a_name_may_begin_with_a_hyphen() {
 
 /// For verifiers that read a file instead of a JWKS.
 #[test]
-fn public_keys_are_printed_in_pem() {
+fn key_list__public_keys_in_pem() {
     for algorithm in Algorithm::PUBLIC {
         let database = Database::new();
         let settings = [("JWT_ALGORITHM", algorithm.name())];

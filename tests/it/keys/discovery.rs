@@ -92,7 +92,7 @@ fn proofs<'a>(
 }
 
 #[test]
-fn everything_that_the_metadata_lists_works() {
+fn metadata__everything_listed_works() {
     let gate = reachable(&[("JWT_ALGORITHM", "ES256"), ("SCOPES", "posts:read posts:write orders:read")]);
     let reply = gate.get(METADATA).send();
     let metadata = reply.expect(200);
@@ -162,7 +162,7 @@ fn everything_that_the_metadata_lists_works() {
 }
 
 #[test]
-fn urls_come_from_the_configuration_alone() {
+fn metadata__urls_come_from_the_configuration() {
     let settings = [
         ("JWT_ALGORITHM", "EdDSA"),
         ("PUBLIC_URL", "https://gate.example.com/auth/"),
@@ -232,7 +232,7 @@ fn is_public(target: &Target) {
 }
 
 #[test]
-fn the_key_set_has_public_keys_by_thumbprint_and_nothing_else() {
+fn jwks__public_keys_by_thumbprint_only() {
     for algorithm in Algorithm::PUBLIC {
         let target = Target::of(algorithm);
         is_public(&target);
@@ -257,7 +257,7 @@ fn the_key_set_has_public_keys_by_thumbprint_and_nothing_else() {
 
 /// The examples of RFC 7638 §3.1 and RFC 8037 appendix A.3: what the tables compare with is right.
 #[test]
-fn thumbprints_here_are_those_of_the_rfcs() {
+fn test_thumbprint__examples_of_the_rfcs() {
     let rsa = json!({"kty": "RSA", "e": "AQAB", "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"});
     assert_eq!(thumbprint(&rsa), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
     let ed25519 = json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});

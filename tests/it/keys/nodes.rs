@@ -11,7 +11,7 @@ use crate::forgery::signer::kept;
 use crate::harness::{Database, Gate, needs_postgres};
 
 #[test]
-fn nodes_that_start_at_once_make_one_key() {
+fn signing_key__nodes_that_start_together_make_one() {
     if needs_postgres().is_none() {
         return;
     }
@@ -40,7 +40,7 @@ fn nodes_that_start_at_once_make_one_key() {
 }
 
 #[test]
-fn a_rotation_on_one_node_is_known_on_the_others() {
+fn key_rotation__reaches_other_nodes() {
     if needs_postgres().is_none() {
         return;
     }

@@ -103,7 +103,7 @@ fn work(gate: &Gate, secret: &str, worker: usize, rounds: &Rounds, over: &Atomic
 }
 
 #[test]
-fn a_hundred_rotations_refuse_nobody() {
+fn key_rotation__a_hundred_under_load_refuse_no_token() {
     let settings = [("JWT_ALGORITHM", "ES256"), ("TOKEN_TTL", "1h"), ("KEY_ROTATION", "off")];
     let gate = Gate::with(&settings);
     let (_, domain, token) = gate.tenant("alice");

@@ -11,7 +11,7 @@ fn nothing(gate: &Gate, user: &User) -> Reply {
 }
 
 #[test]
-fn exactly_the_budget_is_changed_in_parallel() {
+fn change_budget__exact_under_concurrency() {
     let gate = Gate::with(&[("LIMIT_CHANGES", "10/h"), ("USER_TOKEN_TTL", "1d")]);
     let (alice, bob) = (gate.sign_up("alice"), gate.sign_up("bob"));
     assert_eq!(passed(&at_once(50, || nothing(&gate, &alice)), 400, "account"), 10);
@@ -38,7 +38,7 @@ fn exactly_the_budget_is_changed_in_parallel() {
 
 /// Whatever a user in person may change; and nothing that only reads or ends something, or that a domain does.
 #[test]
-fn every_change_by_a_user_spends_and_nothing_else_does() {
+fn change_budget__spent_by_every_change_of_a_user_only() {
     let gate = Gate::with(&[("LIMIT_CHANGES", "1/d")]);
     let document = Document::of(&gate);
     let mut changes = 0;
@@ -73,7 +73,7 @@ fn every_change_by_a_user_spends_and_nothing_else_does() {
 
 /// Whoever stole a token may use the limit up, and the owner can still end that.
 #[test]
-fn what_ends_access_is_never_held_up() {
+fn change_budget__not_spent_by_deletion_or_password_change() {
     let gate = Gate::with(&[("LIMIT_CHANGES", "5/d"), ("BCRYPT_COST", "4")]);
     let (thief, domain, _) = gate.tenant("alice");
     while nothing(&gate, &thief).status != 429 {}
@@ -86,7 +86,7 @@ fn what_ends_access_is_never_held_up() {
 }
 
 #[test]
-fn a_domain_spends_its_plan_and_not_its_owners_budget() {
+fn change_budget__not_spent_by_clients() {
     let gate = Gate::with(&[("LIMIT_CHANGES", "2/d")]);
     let (user, _, token) = gate.tenant("alice");
     let write = |token: &str| gate.post("/v1/posts").token(token).json(&json!({"content": "x"})).send();
@@ -99,7 +99,7 @@ fn a_domain_spends_its_plan_and_not_its_owners_budget() {
 }
 
 #[test]
-fn the_budget_can_be_off() {
+fn change_budget__off() {
     let gate = Gate::with(&[("LIMIT_CHANGES", "off")]);
     let user = gate.sign_up("alice");
     for _ in 0..150 {

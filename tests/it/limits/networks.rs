@@ -20,7 +20,7 @@ fn eight(trusted: &str, lines: &dyn Fn(usize) -> Vec<Vec<u8>>) -> usize {
 }
 
 #[test]
-fn a_network_is_told_by_the_right_most_hop_that_is_no_proxy_of_ours() {
+fn network_limit__client_is_the_rightmost_untrusted_hop() {
     type Lines = &'static dyn Fn(usize) -> Vec<Vec<u8>>;
     fn line(text: String) -> Vec<Vec<u8>> {
         vec![text.into_bytes()]
@@ -74,7 +74,7 @@ fn a_network_is_told_by_the_right_most_hop_that_is_no_proxy_of_ours() {
 }
 
 #[test]
-fn exactly_the_ceiling_passes_in_parallel() {
+fn network_limit__exact_under_concurrency() {
     let gate = Gate::with(&[("LIMIT_ADDRESS", "10/h")]);
     let user = gate.sign_up("alice");
     let domain = gate.register(&user, "shop.example.com");
@@ -94,7 +94,7 @@ fn exactly_the_ceiling_passes_in_parallel() {
 
 /// Whatever is sent there counts, in whatever spelling of the path that is answered at all.
 #[test]
-fn spellings_of_a_path_share_one_ceiling() {
+fn network_limit__spellings_of_a_path_share_one_budget() {
     let gate = Gate::with(&[("LIMIT_ADDRESS", "5/h")]);
     let user = gate.sign_up("alice");
     let domain = gate.register(&user, "shop.example.com");
@@ -114,7 +114,7 @@ fn spellings_of_a_path_share_one_ceiling() {
 }
 
 #[test]
-fn who_is_refused_by_network_spends_nothing_of_the_domains() {
+fn network_limit__refused_request_spends_no_plan_limit() {
     let gate = Gate::with(&[("LIMIT_ADDRESS", "5/h"), ("LIMIT_FREE", "10/h"), BEHIND_A_PROXY]);
     let user = gate.sign_up("alice");
     let domain = gate.register(&user, "shop.example.com");
@@ -144,7 +144,7 @@ fn wrong(gate: &Gate, domain: &Domain, other: &Domain) -> Vec<Request> {
 }
 
 #[test]
-fn wrong_credentials_have_a_budget_and_right_ones_are_still_right() {
+fn failure_budget__used_up_right_credentials_still_work() {
     let settings = [("LIMIT_FAILURES", "9/h"), ("LIMIT_FREE", "10/h"), BEHIND_A_PROXY];
     let gate = Gate::with(&settings);
     let (user, other, _) = gate.tenant("alice");
@@ -181,7 +181,7 @@ fn wrong_credentials_have_a_budget_and_right_ones_are_still_right() {
 }
 
 #[test]
-fn brute_force_is_told_off_at_each_address() {
+fn failure_budget__separate_for_each_address() {
     let gate = Gate::with(&[("LIMIT_FAILURES", "30/h"), BEHIND_A_PROXY]);
     let user = gate.sign_up("alice");
     let domain = gate.register(&user, "shop.example.com");
@@ -196,7 +196,7 @@ fn brute_force_is_told_off_at_each_address() {
 }
 
 #[test]
-fn a_budget_can_be_off() {
+fn network_limits__off() {
     let off = [("LIMIT_ADDRESS", "off"), ("LIMIT_FAILURES", "off"), ("LIMIT_FREE", "off"), ("LIMIT_PREMIUM", "1/h")];
     let gate = Gate::with(&off);
     let user = gate.sign_up("alice");

@@ -22,7 +22,7 @@ fn guess(gate: &Gate, username: &str, address: &str) -> Reply {
 
 /// NIST SP 800-63B: at most 100 consecutive wrong passwords for an account, from wherever; with the default.
 #[test]
-fn brute_force_on_one_account_ends_soon_and_never_shuts_out_the_owner() {
+fn password_budget__brute_force_does_not_lock_out_the_owner() {
     let gate = Gate::with(&[("LIMIT_PASSWORDS", "50/d"), BEHIND_A_PROXY]);
     sign_up_at(&gate, "alice", HOME).expect(201);
     let from_one: Vec<Reply> = (0..300).map(|_| guess(&gate, "Alice", "203.0.113.1")).collect();
@@ -51,7 +51,7 @@ fn brute_force_on_one_account_ends_soon_and_never_shuts_out_the_owner() {
 }
 
 #[test]
-fn exactly_the_budget_is_tried_in_parallel() {
+fn password_budget__exact_under_concurrency() {
     let gate = Gate::with(&[("LIMIT_PASSWORDS", "10/d"), BEHIND_A_PROXY]);
     sign_up_at(&gate, "alice", HOME).expect(201);
     let replies = at_once(50, || guess(&gate, "alice", "203.0.113.1"));
@@ -62,7 +62,7 @@ fn exactly_the_budget_is_tried_in_parallel() {
 }
 
 #[test]
-fn a_name_that_nobody_has_is_limited_like_any_other() {
+fn password_budget__unknown_username_is_limited_alike() {
     let gate = Gate::with(&[("LIMIT_PASSWORDS", "5/d"), BEHIND_A_PROXY]);
     sign_up_at(&gate, "alice", HOME).expect(201);
     let answers = |name: &str| -> Vec<String> {
@@ -79,7 +79,7 @@ fn a_name_that_nobody_has_is_limited_like_any_other() {
 
 /// Over the budget no password is hashed, whoever's it is.
 #[test]
-fn what_is_refused_costs_nothing() {
+fn password_budget__refused_try_is_not_hashed() {
     let gate = Gate::with(&[("LIMIT_PASSWORDS", "1/d"), ("BCRYPT_COST", "13"), BEHIND_A_PROXY]);
     sign_up_at(&gate, "alice", HOME).expect(201);
     for name in ["alice", "nobody"] {
@@ -97,7 +97,7 @@ fn what_is_refused_costs_nothing() {
 
 /// A stolen token is no way to try more.
 #[test]
-fn confirming_by_password_is_a_try_too() {
+fn password_budget__spent_by_confirmations() {
     let gate = Gate::with(&[("LIMIT_PASSWORDS", "5/d"), ("USER_TOKEN_TTL", "1d")]);
     let user = gate.sign_up("alice");
     let change = |old: &str| {
@@ -119,7 +119,7 @@ fn confirming_by_password_is_a_try_too() {
 }
 
 #[test]
-fn sign_ins_of_a_network_are_limited_right_or_wrong() {
+fn sign_in_limit__right_and_wrong_passwords_count() {
     let gate = Gate::with(&[("LIMIT_SIGNIN", "10/h"), BEHIND_A_PROXY]);
     sign_up_at(&gate, "alice", HOME).expect(201);
     let replies = at_once(50, || from(sign_in(&gate, "alice", PASSWORD), HOME).send());
@@ -132,7 +132,7 @@ fn sign_ins_of_a_network_are_limited_right_or_wrong() {
 }
 
 #[test]
-fn sign_ups_of_a_network_are_limited_made_or_not() {
+fn sign_up_limit__refused_sign_ups_count() {
     let gate = Gate::with(&[("LIMIT_SIGNUP", "5/h"), BEHIND_A_PROXY]);
     sign_up_at(&gate, "alice", HOME).expect(201);
     sign_up_at(&gate, "alice", HOME).refused(409, "taken");

@@ -1,5 +1,4 @@
 //! Who grants a plan, and how many domains a user may have.
-#![allow(non_snake_case, reason = "a test is named `feature__condition`")]
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -30,7 +29,7 @@ fn follow(gate: &Gate) {
 }
 
 #[test]
-fn premium_can_be_the_operators_to_grant() {
+fn premium_plan__granted_by_the_operator_only() {
     let gate = Gate::with(&[("SELF_SERVICE_PREMIUM", "false"), ("LIMIT_FREE", "1/h")]);
     let user = gate.sign_up("alice");
     let refused = register(&gate, &user, "gold.example.com", "premium");
@@ -72,7 +71,7 @@ fn premium_can_be_the_operators_to_grant() {
 }
 
 #[test]
-fn the_operator_grants_plans_and_that_leaves_a_row() {
+fn domain_plan_command__leaves_an_audit_row() {
     let gate = Gate::start();
     let user = gate.sign_up("alice");
     let domain = gate.register(&user, "shop.example.com");
@@ -133,7 +132,7 @@ fn last_row(conn: &mut gatebird::db::Conn) -> gatebird::error::Result<gatebird::
 }
 
 #[test]
-fn exactly_as_many_domains_as_a_user_may_have() {
+fn domain_quota__exact_under_concurrency() {
     let gate = Gate::with(&[("DOMAINS_PER_USER", "3")]);
     let user = gate.sign_up("alice");
     let numbers = std::sync::atomic::AtomicUsize::new(0);

@@ -1,12 +1,11 @@
 //! How many accounts and domains there may be in all.
-#![allow(non_snake_case, reason = "a test is named after its feature and its condition")]
 
 use std::fs;
 use std::sync::Arc;
 
 use crate::binary::{gatebird, run};
 use crate::harness::{Database, Gate, PASSWORD, User, json};
-use crate::logged;
+use crate::log_recorder;
 
 #[test]
 fn max_users__reached() {
@@ -49,11 +48,11 @@ fn max_domains__reached() {
 
 #[test]
 fn max_users_and_max_domains__four_fifths_reached() {
-    logged::record();
+    log_recorder::record();
     let gate = Gate::with(&[("MAX_USERS", "5"), ("MAX_DOMAINS", "10")]);
     let warnings = || {
         gate.app.maintain().expect("the database answers");
-        ["WARN MAX_USERS: 4 of 5 in use", "WARN MAX_DOMAINS: 8 of 10 in use"].map(logged::count)
+        ["WARN MAX_USERS: 4 of 5 in use", "WARN MAX_DOMAINS: 8 of 10 in use"].map(log_recorder::count)
     };
     let delete = |path: &str, user: &User| {
         gate.delete(path).token(&user.token).json(&json!({"password": PASSWORD})).send().expect(200);

@@ -1,5 +1,4 @@
 //! `private_key_jwt` (RFC 7523 §2.2 and §3): which of a client's own signatures prove it, and that each does so once.
-#![allow(non_snake_case, reason = "a test is named `feature__condition`")]
 
 mod nodes;
 mod refused;
@@ -39,7 +38,7 @@ fn changed(client: &KeyClient<'_>, change: &Change<'_>) -> String {
 }
 
 #[test]
-fn a_good_assertion_proves_its_client_at_every_endpoint() {
+fn client_assertion__valid_at_every_endpoint() {
     let gate = old_gate();
     let user = gate.sign_up("alice");
     for (number, key) in ClientKey::each().into_iter().enumerate() {
@@ -95,7 +94,7 @@ fn a_good_assertion_proves_its_client_at_every_endpoint() {
 }
 
 #[test]
-fn an_assertion_counts_once() {
+fn client_assertion__used_twice() {
     let gate = old_gate();
     let user = gate.sign_up("alice");
     for (number, key) in ClientKey::each().into_iter().enumerate() {
@@ -135,7 +134,7 @@ fn an_assertion_counts_once() {
 }
 
 #[test]
-fn a_used_assertion_is_forgotten_when_it_has_expired() {
+fn used_assertions__deleted_after_expiry() {
     let gate = old_gate();
     let user = gate.sign_up("alice");
     let client = KeyClient::register(&gate, &user, "shop.example.com", ClientKey::es256());
@@ -192,7 +191,7 @@ fn client_assertion__request_over_the_plans_limit() {
 
 /// Nobody knows all that was used before a restart: what may be that old is not taken, and a new one has to be made.
 #[test]
-fn a_restart_lets_no_assertion_count_twice() {
+fn client_assertion__used_before_a_restart() {
     let gate = old_gate();
     let user = gate.sign_up("alice");
     let client = KeyClient::register(&gate, &user, "h.example.com", ClientKey::es256());
@@ -228,7 +227,7 @@ fn a_restart_lets_no_assertion_count_twice() {
 
 /// Secrets are for clients with secrets, and signatures for clients with keys; RFC 7521 §4.2.
 #[test]
-fn a_client_has_one_way_to_prove_itself() {
+fn client_authentication__one_method_per_client() {
     let gate = old_gate();
     let (user, domain, _) = gate.tenant("alice");
     let client = KeyClient::register(&gate, &user, "keys.example.com", ClientKey::es256());
@@ -304,7 +303,7 @@ fn a_client_has_one_way_to_prove_itself() {
 }
 
 #[test]
-fn a_suspended_or_deleted_client_proves_nothing() {
+fn client_assertion__suspended_or_deleted_client() {
     let gate = old_gate();
     let user = gate.sign_up("alice");
     let client = KeyClient::register(&gate, &user, "keys.example.com", ClientKey::ed_dsa());
@@ -327,7 +326,7 @@ fn a_suspended_or_deleted_client_proves_nothing() {
 
 /// What proved a client stands nowhere afterwards.
 #[test]
-fn no_assertion_comes_out_anywhere() {
+fn client_assertion__never_in_logs_or_files() {
     let database = Database::new();
     let settings = [("RUST_LOG", "trace"), ("ACCESS_LOG", "all"), ("PUBLIC_URL", PUBLIC_URL), ("JWT_ISSUER", ISSUER)];
     let child = Child::start(&database, &settings);
@@ -384,7 +383,7 @@ fn no_assertion_comes_out_anywhere() {
 
 /// After a start, the gate refuses what it may have taken before; by whatever clock it started.
 #[test]
-fn a_used_assertion__restart_with_a_clock_that_is_behind() {
+fn client_assertion__restart_with_a_clock_that_is_behind() {
     let gate = old_gate();
     let user = gate.sign_up("alice");
     let client = KeyClient::register(&gate, &user, "shop.example.com", ClientKey::es256());

@@ -16,7 +16,7 @@ fn registered(gate: &Gate, user: &User, host: &str, keys: Value) -> Value {
 }
 
 #[test]
-fn a_domain_with_keys_has_no_secret() {
+fn client_keys__domain_gets_no_secret() {
     let gate = gate(&[]);
     let user = gate.sign_up("alice");
     for (number, key) in ClientKey::each().iter().enumerate() {
@@ -51,7 +51,7 @@ fn a_domain_with_keys_has_no_secret() {
 }
 
 #[test]
-fn only_good_public_keys_are_taken() {
+fn client_keys__invalid_key_set_is_refused() {
     let gate = gate(&[]);
     let user = gate.sign_up("alice");
     let (key, other, ed) = (ClientKey::es256(), ClientKey::es256(), ClientKey::ed_dsa());
@@ -180,7 +180,7 @@ fn only_good_public_keys_are_taken() {
 }
 
 #[test]
-fn keys_are_replaced_by_their_owner() {
+fn client_keys__replaced_by_the_owner() {
     let gate = old_gate();
     let user = gate.sign_up("alice");
     let mallory = gate.sign_up("mallory");
@@ -247,7 +247,7 @@ fn keys_are_replaced_by_their_owner() {
 
 /// A generation that rises by the command line ends what a key was given too.
 #[test]
-fn a_generation_ends_the_tokens_of_keys() {
+fn client_keys__raised_generation_revokes_tokens() {
     let gate = old_gate();
     let user = gate.sign_up("alice");
     let client = KeyClient::register(&gate, &user, "keys.example.com", ClientKey::es256());
@@ -260,7 +260,7 @@ fn a_generation_ends_the_tokens_of_keys() {
 
 /// Nobody can hand in a key by way of a registration that is refused, or of a host that is taken.
 #[test]
-fn a_refused_registration_leaves_no_key() {
+fn client_keys__refused_registration_stores_none() {
     let gate = old_gate();
     let user = gate.sign_up("alice");
     let (first, second) = (ClientKey::es256(), ClientKey::es256());

@@ -31,7 +31,7 @@ fn refused(name: &str, reply: &Reply, error: &str) {
 }
 
 #[test]
-fn settings_that_no_request_could_name_are_refused() {
+fn scopes_and_audiences_settings__invalid() {
     let many = |count: usize, of: &str| (0..count).map(|number| format!("{of}{number} ")).collect::<String>();
     let load = |key: &str, value: &str| {
         Config::load(|name| if name == key { Some(value.to_owned()) } else { None })
@@ -93,7 +93,7 @@ fn settings_that_no_request_could_name_are_refused() {
 }
 
 #[test]
-fn a_token_has_the_scopes_that_were_asked_for_and_allowed() {
+fn scope__requested_and_allowed() {
     let gate = gate(&SETTINGS);
     let user = gate.sign_up("alice");
     let any = gate.register(&user, "any.example.com");
@@ -152,7 +152,7 @@ fn a_token_has_the_scopes_that_were_asked_for_and_allowed() {
 }
 
 #[test]
-fn a_token_is_for_the_resources_that_were_asked_for_and_allowed() {
+fn resource__requested_and_allowed() {
     let gate = gate(&SETTINGS);
     let user = gate.sign_up("alice");
     let any = gate.register(&user, "any.example.com");
@@ -216,7 +216,7 @@ fn a_token_is_for_the_resources_that_were_asked_for_and_allowed() {
 }
 
 #[test]
-fn a_token_counts_only_where_it_is_for() {
+fn aud_claim__token_is_valid_only_for_its_audience() {
     let gate = gate(&SETTINGS);
     let (_, domain, plain) = gate.tenant("alice");
     let elsewhere = granted(&gate, &domain, &format!("&resource={}", encoded(URN)));
@@ -249,7 +249,7 @@ fn a_token_counts_only_where_it_is_for() {
 
 /// RFC 9068 §2.
 #[test]
-fn an_access_token_has_the_profile_of_rfc_9068() {
+fn access_token__profile_of_rfc_9068() {
     for algorithm in ["HS256", "ES256", "EdDSA", "RS256"] {
         let gate = gate(&[SETTINGS[0], SETTINGS[1], ("JWT_ALGORITHM", algorithm), ("TOKEN_TTL", "30s")]);
         let (_, domain, _) = gate.tenant("alice");
@@ -279,7 +279,7 @@ fn an_access_token_has_the_profile_of_rfc_9068() {
 }
 
 #[test]
-fn what_a_domain_may_have_is_set_at_its_registration() {
+fn domain_scopes_and_audiences__set_at_registration() {
     let gate = gate(&SETTINGS);
     let user = gate.sign_up("alice");
     let good = [
@@ -342,7 +342,7 @@ fn what_a_domain_may_have_is_set_at_its_registration() {
 }
 
 #[test]
-fn what_a_domain_may_have_is_set_by_the_command_line() {
+fn domain_scopes_and_audiences__set_by_the_operator() {
     let database = Database::new();
     let settings = [SETTINGS[0], SETTINGS[1], ("JWT_ISSUER", ISSUER)];
     let child = Child::start(&database, &settings);
@@ -416,7 +416,7 @@ fn what_a_domain_may_have_is_set_by_the_command_line() {
 /// A domain's limit outlives a change of SCOPES and AUDIENCES; a token never has what they do not name any more, and
 /// never nothing at all.
 #[test]
-fn what_the_operator_takes_away_no_domain_keeps() {
+fn domain_scopes_and_audiences__removed_from_the_settings() {
     let first = gate(&SETTINGS);
     let user = first.sign_up("alice");
     let any = first.register(&user, "any.example.com");

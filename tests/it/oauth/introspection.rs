@@ -21,7 +21,7 @@ fn inactive(name: &str, reply: &Reply) {
 }
 
 #[test]
-fn a_live_token_says_what_rfc_7662_lists_and_its_host() {
+fn introspection__active_token() {
     for algorithm in ["HS256", "ES256", "EdDSA", "RS256"] {
         let gate = gate(&[("JWT_ALGORITHM", algorithm), ("AUDIENCES", "urn:example:api")]);
         let (user, domain, plain) = gate.tenant("alice");
@@ -61,7 +61,7 @@ fn a_live_token_says_what_rfc_7662_lists_and_its_host() {
 }
 
 #[test]
-fn of_anything_else_a_client_learns_nothing() {
+fn introspection__other_tokens_are_inactive() {
     let gate = gate(&[]);
     let (user, domain, token) = gate.tenant("alice");
     let (mallory, other, others) = gate.tenant("mallory");
@@ -141,7 +141,7 @@ fn of_anything_else_a_client_learns_nothing() {
 }
 
 #[test]
-fn what_ends_a_token_ends_its_activity() {
+fn introspection__revoked_token_is_inactive() {
     let gate = gate(&[]);
     let (user, domain, token) = gate.tenant("alice");
     let id = DomainId::parse(&domain.id).expect("an id");
@@ -161,7 +161,7 @@ fn what_ends_a_token_ends_its_activity() {
 }
 
 #[test]
-fn introspection_spends_the_plans_limit() {
+fn introspection__spends_the_plan_limit() {
     let gate = gate(&[("LIMIT_FREE", "10/h")]);
     let (_, domain, token) = gate.tenant("alice");
     let (_, mallory, _) = gate.tenant("mallory");
@@ -180,7 +180,7 @@ fn introspection_spends_the_plans_limit() {
 }
 
 #[test]
-fn introspection_needs_no_database() {
+fn introspection__needs_no_database() {
     let gate = gate(&[("JWT_ALGORITHM", "ES256")]);
     let (user, domain, token) = gate.tenant("alice");
     let client = KeyClient::register(&gate, &user, "keys.example.com", ClientKey::rs256());

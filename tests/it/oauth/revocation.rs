@@ -48,7 +48,7 @@ fn shown(reply: &Reply) -> (u16, String, Vec<(String, String)>) {
 }
 
 #[test]
-fn a_client_ends_its_own_tokens_and_no_others() {
+fn revocation__own_tokens_only() {
     for algorithm in ["HS256", "ES256", "EdDSA", "RS256"] {
         let gate = gate(&[("JWT_ALGORITHM", algorithm), ("AUDIENCES", "urn:example:api")]);
         let (user, domain, token) = gate.tenant("alice");
@@ -117,7 +117,7 @@ fn a_client_ends_its_own_tokens_and_no_others() {
 
 /// Whoever stole a token may have used up the plan's limit with it.
 #[test]
-fn revoking_is_possible_over_the_limit() {
+fn revocation__over_the_plan_limit() {
     let gate = gate(&[("LIMIT_FREE", "3/h")]);
     let (_, domain, token) = gate.tenant("alice");
     while gate.get("/v1/test").token(&token).send().status == 200 {}
@@ -130,7 +130,7 @@ fn revoking_is_possible_over_the_limit() {
 }
 
 #[test]
-fn a_revocation_outlives_the_process() {
+fn revocation__survives_a_restart() {
     let first = gate(&[("TOKEN_TTL", "1h")]);
     let (user, domain, token) = first.tenant("alice");
     let sibling = first.access_token(&domain);
@@ -145,7 +145,7 @@ fn a_revocation_outlives_the_process() {
 
 /// Tokens are revoked on several connections when the process dies; who was told 200 was told the truth.
 #[test]
-fn an_answered_revocation_survives_kill_9() {
+fn revocation__survives_kill_9() {
     let database = Database::new();
     let settings = [("TOKEN_TTL", "1h")];
     let mut child = Child::start(&database, &settings);
@@ -202,7 +202,7 @@ fn an_answered_revocation_survives_kill_9() {
 }
 
 #[test]
-fn what_has_expired_is_forgotten_and_nothing_sooner() {
+fn revocation__row_is_deleted_after_expiry() {
     let first = gate(&[("TOKEN_TTL", "1m")]);
     let (_, domain, early) = first.tenant("alice");
     first.clock.advance(45);
@@ -284,7 +284,7 @@ impl Locked {
 }
 
 #[test]
-fn rows_that_could_not_be_deleted_in_time_are_deleted_later() {
+fn revocation__deletion_is_retried() {
     let gate = gate(&[]);
     let (_, domain, token) = gate.tenant("alice");
     revoke(&gate, &domain, &token).expect(200);
@@ -299,7 +299,7 @@ fn rows_that_could_not_be_deleted_in_time_are_deleted_later() {
 
 /// RFC 7009 §2.2.1: the client has to know that the token is still there.
 #[test]
-fn what_cannot_be_kept_is_not_said_to_be_revoked() {
+fn revocation__failed_write_is_503() {
     let gate = gate(&[]);
     let (_, domain, token) = gate.tenant("alice");
     let (_, mallory, _) = gate.tenant("mallory");
@@ -332,7 +332,7 @@ fn what_cannot_be_kept_is_not_said_to_be_revoked() {
 
 /// What a revocation names is the token's id, which is the token's own.
 #[test]
-fn no_two_tokens_share_a_revocation() {
+fn revocation__affects_one_token() {
     let gate = gate(&[]);
     let (_, domain, _) = gate.tenant("alice");
     let tokens: Vec<String> = (0..8).map(|_| granted(&gate, &domain, "")).collect();

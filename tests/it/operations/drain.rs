@@ -54,7 +54,7 @@ impl Halfway {
 }
 
 #[test]
-fn sigterm_drains() {
+fn shutdown__sigterm_drains() {
     let database = Database::new();
     // A slow hash: about a second in a debug build.
     let child = Child::start(&database, &[("BCRYPT_COST", "12"), ("ACCESS_LOG", "all")]);
@@ -91,7 +91,7 @@ fn sigterm_drains() {
 }
 
 #[test]
-fn sigint_finishes_running_requests() {
+fn shutdown__sigint_finishes_running_requests() {
     let database = Database::new();
     let child = Child::start(&database, &[]);
     child.client.tenant("alice");
@@ -110,7 +110,7 @@ fn sigint_finishes_running_requests() {
 }
 
 #[test]
-fn a_request_that_never_ends_does_not_keep_the_process() {
+fn shutdown__unfinished_request_is_cut_off() {
     let never = |name: &str| {
         let database = Database::new();
         let child = Child::start(&database, &[]);
@@ -127,7 +127,7 @@ fn a_request_that_never_ends_does_not_keep_the_process() {
 }
 
 #[test]
-fn a_second_signal_does_no_harm() {
+fn shutdown__repeated_signals() {
     let database = Database::new();
     let child = Child::start(&database, &[]);
     for name in ["TERM", "TERM", "INT"] {

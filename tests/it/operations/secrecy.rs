@@ -30,7 +30,7 @@ pub fn free_of(canaries: &[(&str, String)], place: &str, bytes: &[u8]) {
 }
 
 #[test]
-fn no_secret_comes_out_anywhere() {
+fn secrecy__no_secret_in_logs_metrics_or_files() {
     let database = Database::new();
     let settings = [("RUST_LOG", "trace"), ("ACCESS_LOG", "all")];
     let (child, metrics) = with_metrics(&database, &settings);
@@ -136,7 +136,7 @@ fn no_secret_comes_out_anywhere() {
 }
 
 #[test]
-fn the_database_password_is_not_shown() {
+fn secrecy__database_password_is_not_shown() {
     if needs_postgres().is_none() {
         return;
     }

@@ -1,5 +1,4 @@
 //! The volume of the access log: one network can neither fill the disk nor hide what others do.
-#![allow(non_snake_case, reason = "a test is named `feature__condition`")]
 
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ fn ask(child: &Child, path: &str, network: &str) {
 
 /// Refused requests of one network beyond its share are summed up; requests of others are logged in full.
 #[test]
-fn the_access_log__one_network_is_refused_again_and_again() {
+fn access_log_limit__many_refusals_of_one_network() {
     let database = Database::new();
     for log in ["errors", "all"] {
         let settings = [("ACCESS_LOG", log), ("LIMIT_LOG", "60/h"), ("TRUSTED_PROXIES", "127.0.0.1")];
@@ -52,7 +51,7 @@ fn the_access_log__one_network_is_refused_again_and_again() {
 
 /// Requests that are not refused have a hundred times as many lines, which is a budget of their own.
 #[test]
-fn the_access_log__one_network_asks_again_and_again() {
+fn access_log_limit__many_requests_of_one_network() {
     const ASKED: usize = 250;
     let database = Database::new();
     let settings = [("ACCESS_LOG", "all"), ("LIMIT_LOG", "2/d"), ("TRUSTED_PROXIES", "127.0.0.1")];

@@ -18,7 +18,7 @@ fn encoded(title: &str) -> String {
 }
 
 #[test]
-fn a_hashtag_is_found_in_every_spelling_of_it() {
+fn hashtag__found_in_every_spelling() {
     let gate = Gate::start();
     let (_, _, token) = gate.tenant("alice");
     let korean = write(&gate, &token, "제주도 #여행 좋다");
@@ -73,7 +73,7 @@ fn a_hashtag_is_found_in_every_spelling_of_it() {
 }
 
 #[test]
-fn hashtags_follow_the_content() {
+fn hashtag__follows_the_content() {
     let gate = Gate::start();
     let (_, _, token) = gate.tenant("alice");
     let made = create(&gate, &token, &json!({"content": "#Rust #rust #여행 #a#b"})).expect(201);
@@ -102,7 +102,7 @@ fn hashtags_follow_the_content() {
 }
 
 #[test]
-fn limits_and_cursors_have_to_be_ones() {
+fn post_list__invalid_limit_or_cursor() {
     let gate = Gate::start();
     let (_, _, token) = gate.tenant("alice");
     for _ in 0..3 {
@@ -146,7 +146,7 @@ fn limits_and_cursors_have_to_be_ones() {
 }
 
 #[test]
-fn a_page_has_50_posts_and_the_last_one_says_so() {
+fn post_list__pages_of_50() {
     let gate = Gate::start();
     let (_, _, token) = gate.tenant("alice");
     let written: Vec<i64> = (0..51).map(|_| write(&gate, &token, "#x")).collect();
@@ -168,7 +168,7 @@ fn a_page_has_50_posts_and_the_last_one_says_so() {
 }
 
 #[test]
-fn a_walk_neither_skips_nor_repeats_while_posts_come_and_go() {
+fn post_list__pages_neither_skip_nor_repeat() {
     let gate = Gate::start();
     for (username, list) in [("alice", "/v1/posts/my"), ("bob", "/v1/posts/hashtag/walk")] {
         let (_, _, token) = gate.tenant(username);

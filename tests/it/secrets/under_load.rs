@@ -10,7 +10,7 @@ use crate::harness::{Gate, Reply};
 const GRACE: i64 = 30;
 
 #[test]
-fn a_hundred_rotations_under_load() {
+fn secret_rotation__a_hundred_under_load() {
     let gate = Gate::start();
     let (alice, domain, _) = gate.tenant("alice");
     let (done, calls) = (AtomicBool::new(false), AtomicU32::new(0));

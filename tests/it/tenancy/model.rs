@@ -47,7 +47,7 @@ fn one<Id: Ord>(request: Request, table: &Table<Id>, id: &Id, tenant: usize) -> 
 }
 
 #[test]
-fn tenants_see_what_a_model_of_them_sees() {
+fn tenancy__random_requests_match_a_model() {
     let gate = Gate::start();
     let tenants: Vec<_> = ["alice", "bob", "carol"].iter().map(|name| gate.tenant(name)).collect();
     let mut posts: Table<i64> = BTreeMap::new();

@@ -18,7 +18,7 @@ fn set_plan(gate: &Gate, owner: &str, domain: &Domain, plan: &str) {
 }
 
 #[test]
-fn exactly_the_limit_passes_in_parallel() {
+fn plan_limit__exact_under_concurrency() {
     let gate = Gate::with(&[("LIMIT_FREE", "10/m")]);
     let user = gate.sign_up("alice");
     let domain = gate.register(&user, "shop.example.com");
@@ -47,7 +47,7 @@ fn exactly_the_limit_passes_in_parallel() {
 }
 
 #[test]
-fn issuing_and_calling_share_one_budget() {
+fn plan_limit__shared_by_issuing_and_calling() {
     let gate = Gate::with(&[("LIMIT_FREE", "10/h")]);
     let (_, domain, token) = gate.tenant("alice");
     for _ in 0..5 {
@@ -65,7 +65,7 @@ fn issuing_and_calling_share_one_budget() {
 }
 
 #[test]
-fn nobody_else_spends_a_domains_budget() {
+fn plan_limit__spent_by_the_domain_only() {
     let gate = Gate::with(&[("LIMIT_FREE", "10/h"), ("LIMIT_PREMIUM", "off")]);
     let (user, domain, _) = gate.tenant("alice");
     set_plan(&gate, &user.token, &domain, "premium");
@@ -103,7 +103,7 @@ fn nobody_else_spends_a_domains_budget() {
 }
 
 #[test]
-fn a_change_of_plan_holds_at_once_and_forgives_nothing() {
+fn plan_limit__change_of_plan_keeps_what_was_spent() {
     let gate = Gate::with(&[("LIMIT_FREE", "10/h"), ("LIMIT_PREMIUM", "100/h")]);
     let user = gate.sign_up("alice");
     let domain = gate.register(&user, "shop.example.com");

@@ -14,7 +14,7 @@ fn describes_itself_safely(name: &str, reply: &Reply) {
 }
 
 #[test]
-fn json_that_is_no_token_request() {
+fn token_request__malformed_json() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
     let secret = &domain.secret;
@@ -88,7 +88,7 @@ fn json_that_is_no_token_request() {
 }
 
 #[test]
-fn secrets_that_are_nearly_right() {
+fn client_secret__nearly_right() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
     let secret = domain.secret.as_str();
@@ -156,7 +156,7 @@ fn secrets_that_are_nearly_right() {
 }
 
 #[test]
-fn a_client_id_is_the_secrets_own() {
+fn client_id__of_another_secret() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
     let (_, other, _) = gate.tenant("mallory");
@@ -181,7 +181,7 @@ fn a_client_id_is_the_secrets_own() {
 }
 
 #[test]
-fn forms_are_read_by_the_letter() {
+fn token_request__form_syntax() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
     let good = form(&domain, "");
@@ -243,7 +243,7 @@ fn forms_are_read_by_the_letter() {
 }
 
 #[test]
-fn only_json_and_forms_are_read() {
+fn token_request__other_content_types() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
     let body = json!({"clientSecret": domain.secret}).to_string();
@@ -283,7 +283,7 @@ fn only_json_and_forms_are_read() {
 }
 
 #[test]
-fn a_secret_in_the_address_counts_nothing() {
+fn client_secret__in_the_url_is_ignored() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
     let Domain { id, secret } = &domain;
@@ -304,7 +304,7 @@ fn a_secret_in_the_address_counts_nothing() {
 }
 
 #[test]
-fn bodies_end_at_16_kib_however_they_come() {
+fn token_request__body_of_up_to_16_kib() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
     let padded = |size: usize| {

@@ -13,7 +13,7 @@ fn exchange(gate: &Gate, domain: &Domain) -> Reply {
 }
 
 #[test]
-fn a_retired_secret_works_until_its_deadline() {
+fn client_secret__retiring_works_until_its_deadline() {
     let gate = Gate::start();
     let (_, first, token) = gate.tenant("alice");
     let now = gate.clock.now();
@@ -34,7 +34,7 @@ fn a_retired_secret_works_until_its_deadline() {
 }
 
 #[test]
-fn a_nearer_deadline_stays() {
+fn client_secret__nearer_deadline_is_kept() {
     let gate = Gate::start();
     let (_, first, _) = gate.tenant("alice");
     let now = gate.clock.now();
@@ -47,7 +47,7 @@ fn a_nearer_deadline_stays() {
 }
 
 #[test]
-fn a_secret_retired_at_once_is_retired_at_once() {
+fn client_secret__rotated_without_grace_ends_at_once() {
     let gate = Gate::start();
     let (_, first, _) = gate.tenant("alice");
     let second = rotate(&gate, &first, 600);
@@ -59,7 +59,7 @@ fn a_secret_retired_at_once_is_retired_at_once() {
 
 /// Never issued, deleted at once, or of a domain or an account that is gone: nothing is left that could tell them apart.
 #[test]
-fn what_is_gone_is_like_what_never_was() {
+fn client_secret__former_and_unknown_are_indistinguishable() {
     let gate = Gate::start();
     let (user, deleted, _) = gate.tenant("alice");
     let named = |host: &str| gate.register(&user, host);
@@ -94,7 +94,7 @@ fn what_is_gone_is_like_what_never_was() {
 }
 
 #[test]
-fn a_suspended_domain_gets_tokens_again_when_resumed() {
+fn domain_suspension__resumed_domain_gets_tokens() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
     let id = domain_id(&domain);
@@ -105,7 +105,7 @@ fn a_suspended_domain_gets_tokens_again_when_resumed() {
 }
 
 #[test]
-fn a_secret_is_nowhere_but_in_the_answer_that_made_it() {
+fn client_secret__shown_only_when_created() {
     let gate = Gate::start();
     let (user, domain, token) = gate.tenant("alice");
     for path in ["/v1/domains".to_owned(), format!("/v1/domains/{}", domain.id)] {

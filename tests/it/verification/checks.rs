@@ -34,7 +34,7 @@ fn words(checks: &[Check]) -> Vec<Outcome> {
 }
 
 #[test]
-fn a_record_proves_without_a_connection() {
+fn dns_check__matching_record_needs_no_connection() {
     let host = Host::answering(ok(VALUE));
     let dns = Dns::with(&[
         ("_gatebird.shop.example.test", Record::text("v=spf1 -all")),
@@ -48,7 +48,7 @@ fn a_record_proves_without_a_connection() {
 }
 
 #[test]
-fn a_record_counts_only_when_it_is_exactly_that() {
+fn dns_check__record_must_match_exactly() {
     let long = "x".repeat(60_000);
     let texts = |texts: &[&str]| texts.iter().map(|text| Record::text(text)).collect::<Vec<_>>();
     let upper = VALUE.to_uppercase();
@@ -86,7 +86,7 @@ fn a_record_counts_only_when_it_is_exactly_that() {
 }
 
 #[test]
-fn an_alias_leads_to_the_record_that_its_owner_chose() {
+fn dns_check__alias_is_followed() {
     let dns = Dns::with(&[
         ("_gatebird.shop.example.test", Record::Alias("challenges.example.test".into())),
         ("challenges.example.test", Record::text(VALUE)),
@@ -105,7 +105,7 @@ fn an_alias_leads_to_the_record_that_its_owner_chose() {
 }
 
 #[test]
-fn dns_that_fails_is_told_from_dns_that_has_nothing() {
+fn dns_check__failure_and_absence_differ() {
     for (answer, expected) in [
         ((|| Answer::NoSuchName) as fn() -> Answer, [Outcome::NoRecord, Outcome::NoAddress]),
         (|| Answer::Records(Vec::new()), [Outcome::NoRecord, Outcome::NoAddress]),
@@ -119,7 +119,7 @@ fn dns_that_fails_is_told_from_dns_that_has_nothing() {
 }
 
 #[test]
-fn the_file_proves_too() {
+fn file_check__matching_file() {
     let chunked = format!(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\n{}\r\n2e\r\n{}\r\n0\r\nA: b\r\n\r\n",
         &VALUE[..5],
@@ -150,7 +150,7 @@ fn the_file_proves_too() {
 }
 
 #[test]
-fn any_other_answer_does_not() {
+fn file_check__other_responses() {
     let head = |status: &str, rest: &str| format!("HTTP/1.1 {status}\r\n{rest}\r\n{VALUE}");
     let with = |headers: &str| head("200 OK", &format!("Content-Length: 51\r\n{headers}"));
     let cases = [
@@ -200,7 +200,7 @@ fn any_other_answer_does_not() {
 }
 
 #[test]
-fn a_port_where_nobody_listens_and_ports_that_no_web_server_has() {
+fn file_check__closed_or_forbidden_port() {
     let dns = Dns::with(&[(NAME, Record::address("127.0.0.1"))]);
     let verifier = verifier(&dns, true);
     for (port, expected) in [(1, Outcome::Port), (22, Outcome::Port), (25, Outcome::Port), (1023, Outcome::Port)] {
@@ -257,7 +257,7 @@ impl Authority {
 
 /// By https, on port 443 of a public address: what is dialled there leads to the test's own host.
 #[test]
-fn https_comes_first_with_the_name_and_a_certificate_that_is_trusted() {
+fn file_check__https_first_with_a_trusted_certificate() {
     let authority = Authority::new();
     let dns = Dns::with(&[(NAME, Record::address("198.41.0.4"))]);
     for (name, roots, expected) in [

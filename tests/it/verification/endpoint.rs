@@ -33,7 +33,7 @@ pub fn publish(gate: &Gate, dns: &Dns, owner: &User, domain: &Domain, name: &str
 }
 
 #[test]
-fn the_challenge_is_shown_at_registration_and_at_its_own_url() {
+fn challenge__shown_at_registration_and_at_its_url() {
     let gate = Gate::start();
     let (alice, bob) = (gate.sign_up("alice"), gate.sign_up("bob"));
     let now = gate.clock.now();
@@ -71,7 +71,7 @@ fn the_challenge_is_shown_at_registration_and_at_its_own_url() {
 }
 
 #[test]
-fn a_challenge_belongs_to_one_user_and_one_host() {
+fn challenge__one_for_each_user_and_host() {
     let gate = Gate::start();
     let (alice, bob) = (gate.sign_up("alice"), gate.sign_up("bob"));
     let hosts = ["shop.example.com", "shop.example.com:8443", "other.example.com"];
@@ -92,7 +92,7 @@ fn a_challenge_belongs_to_one_user_and_one_host() {
 }
 
 #[test]
-fn a_try_tells_exactly_what_was_looked_for_and_what_was_found() {
+fn host_verification__refusal_lists_each_check() {
     let host = Host::answering("HTTP/1.1 404 Not Outcome\r\n\r\n");
     let name = "shop.example.test";
     let dns = Dns::with(&[(name, Record::address("127.0.0.1"))]);
@@ -135,7 +135,7 @@ fn a_try_tells_exactly_what_was_looked_for_and_what_was_found() {
 }
 
 #[test]
-fn either_method_proves_and_tokens_tell() {
+fn host_verification__by_dns_or_file_shows_in_tokens() {
     let name = "shop.example.test";
     for method in ["dns", "file"] {
         let host = Host::answering("");
@@ -179,7 +179,7 @@ fn either_method_proves_and_tokens_tell() {
 }
 
 #[test]
-fn the_challenge_of_another_user_or_host_proves_nothing() {
+fn challenge__of_another_user_or_host() {
     let (name, dns) = ("shop.example.test", Dns::with(&[]));
     let gate = gate_asking(&dns, &[]);
     let (alice, mallory) = (gate.sign_up("alice"), gate.sign_up("mallory"));
@@ -201,7 +201,7 @@ fn the_challenge_of_another_user_or_host_proves_nothing() {
 }
 
 #[test]
-fn a_challenge_is_good_for_seven_days() {
+fn challenge__valid_for_seven_days() {
     let (name, dns) = ("shop.example.test", Dns::with(&[]));
     let gate = gate_asking(&dns, &[("USER_TOKEN_TTL", "30d")]);
     let alice = gate.sign_up("alice");
@@ -222,7 +222,7 @@ fn a_challenge_is_good_for_seven_days() {
 }
 
 #[test]
-fn where_proof_is_required_an_unproven_domain_gets_no_tokens_and_spends_nothing() {
+fn host_verification__required_for_tokens() {
     let (name, dns) = ("shop.example.test", Dns::with(&[]));
     let gate = gate_asking(&dns, &[("PROOF", "required"), ("LIMIT_FREE", "1/h")]);
     let alice = gate.sign_up("alice");
@@ -245,7 +245,7 @@ fn where_proof_is_required_an_unproven_domain_gets_no_tokens_and_spends_nothing(
 }
 
 #[test]
-fn introspection_and_revocation_need_no_proof() {
+fn host_verification__not_required_for_introspection_and_revocation() {
     let dns = Dns::with(&[]);
     let gate = gate_asking(&dns, &[("TOKEN_TTL", "1h")]);
     let alice = gate.sign_up("alice");
@@ -261,7 +261,7 @@ fn introspection_and_revocation_need_no_proof() {
 }
 
 #[test]
-fn five_tries_a_minute_of_one_user_for_one_host() {
+fn host_verification__five_attempts_a_minute() {
     let gate = gate_asking(&Dns::with(&[]), &[]);
     let (alice, bob) = (gate.sign_up("alice"), gate.sign_up("bob"));
     let mut domain = gate.register(&alice, "shop.example.test");
@@ -284,7 +284,7 @@ fn five_tries_a_minute_of_one_user_for_one_host() {
 }
 
 #[test]
-fn tokens_from_before_the_claim_are_good_and_malformed_ones_are_not() {
+fn host_verified_claim__absent_or_malformed() {
     let gate = Gate::start();
     let (alice, _, token) = gate.tenant("alice");
     let with = |token: &str, value: Option<Value>| {

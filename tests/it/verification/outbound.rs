@@ -20,7 +20,7 @@ const NAME: &str = "shop.example.test";
 const PUBLIC: &str = "198.41.0.4";
 
 #[test]
-fn a_private_address_is_refused_without_a_connection() {
+fn outbound__private_address_is_refused_without_a_connection() {
     let host = Host::answering(ok(VALUE));
     let dns = Dns::with(&[]);
     let gate = gate_asking(&dns, &[("ALLOW_LOCAL_HOSTS", "false")]);
@@ -57,7 +57,7 @@ fn a_private_address_is_refused_without_a_connection() {
 }
 
 #[test]
-fn with_local_hosts_loopback_is_allowed_and_nothing_else() {
+fn outbound__local_hosts_allow_loopback_only() {
     let dns = Dns::with(&[]);
     let dialled = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&dialled);
@@ -93,7 +93,7 @@ fn with_local_hosts_loopback_is_allowed_and_nothing_else() {
 /// 500 times over: each question for an address is answered otherwise than the one before, with no time to live. Whatever
 /// is connected to is what was judged: the name is asked for once in each try.
 #[test]
-fn a_name_that_changes_its_address_between_two_questions_gains_nothing() {
+fn outbound__dns_rebinding() {
     let answers = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&answers);
     let dns = Dns::start(move |name, kind| match (name, kind) {
@@ -124,7 +124,7 @@ fn a_name_that_changes_its_address_between_two_questions_gains_nothing() {
 }
 
 #[test]
-fn the_first_address_that_answers_is_asked_and_only_four_are_tried() {
+fn outbound__at_most_four_addresses() {
     let dns = Dns::start(|name, kind| match (name, kind) {
         (NAME, Kind::A) => {
             let address = |last| Record::Address(Ipv4Addr::new(198, 41, 0, last).into());
@@ -145,7 +145,7 @@ fn the_first_address_that_answers_is_asked_and_only_four_are_tried() {
 }
 
 #[test]
-fn no_redirect_is_followed() {
+fn outbound__redirects_are_not_followed() {
     let target = Host::answering(ok(VALUE));
     let dns = Dns::with(&[(NAME, Record::address("127.0.0.1"))]);
     for status in [300, 301, 302, 303, 307, 308, 399] {
@@ -166,7 +166,7 @@ fn no_redirect_is_followed() {
 
 /// Whatever a host does, the try is over in 5 seconds, and 64 KiB were read at most.
 #[test]
-fn hosts_that_drip_stall_or_never_end_are_left() {
+fn outbound__slow_or_endless_response_is_cut_off() {
     let drip = |prefix: &'static str| {
         Host::behaving(move |stream, _| {
             drop(stream.write_all(prefix.as_bytes()));
@@ -221,7 +221,7 @@ fn hosts_that_drip_stall_or_never_end_are_left() {
 }
 
 #[test]
-fn a_connection_that_hangs_leaves_time_for_http() {
+fn outbound__hanging_https_leaves_time_for_http() {
     let dns = Dns::with(&[(NAME, Record::address(PUBLIC))]);
     let host = Host::answering(ok(VALUE));
     let to = host.address;
@@ -241,7 +241,7 @@ fn a_connection_that_hangs_leaves_time_for_http() {
 }
 
 #[test]
-fn nothing_of_what_was_received_is_told() {
+fn outbound__response_is_not_disclosed() {
     const CANARY: &str = "canary-of-an-inner-service";
     let host =
         Host::answering(format!("HTTP/1.1 200 {CANARY}\r\n{CANARY}: {CANARY}\r\nContent-Length: 26\r\n\r\n{CANARY}"));

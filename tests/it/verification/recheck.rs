@@ -1,5 +1,4 @@
 //! What was verified is looked at again each day, and ends when it is missing for a week.
-#![allow(non_snake_case, reason = "a test is named `feature__condition`")]
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +35,7 @@ fn recheck(gate: &Gate) -> usize {
 }
 
 #[test]
-fn a_proof_is_looked_at_once_a_day() {
+fn recheck__once_a_day() {
     let dns = Dns::with(&[]);
     let (gate, alice, domain) = verified(&dns, &[]);
     gate.clock.advance(DAY - 60);
@@ -52,7 +51,7 @@ fn a_proof_is_looked_at_once_a_day() {
 }
 
 #[test]
-fn a_proof_that_is_missing_for_seven_days_ends() {
+fn recheck__verification_ends_after_seven_days_of_failures() {
     let dns = Dns::with(&[]);
     let (gate, alice, domain) = verified(&dns, &[("PROOF", "required")]);
     dns.set(&[]);
@@ -86,7 +85,7 @@ fn a_proof_that_is_missing_for_seven_days_ends() {
 }
 
 #[test]
-fn a_proof_that_comes_back_in_time_goes_on() {
+fn recheck__recovered_challenge_resets_the_deadline() {
     let host = Host::answering("");
     let dns = Dns::with(&[]);
     let gate = gate_asking(&dns, &[("USER_TOKEN_TTL", "30d")]);
@@ -118,7 +117,7 @@ fn a_proof_that_comes_back_in_time_goes_on() {
 }
 
 #[test]
-fn whoever_looks_at_once_each_proof_is_looked_at_by_one() {
+fn recheck__concurrent_nodes_check_each_host_once() {
     let dns = Dns::with(&[]);
     let gate = gate_asking(&dns, &[]);
     let alice = gate.sign_up("alice");
@@ -151,7 +150,7 @@ fn whoever_looks_at_once_each_proof_is_looked_at_by_one() {
 
 /// What the owner's own try found meanwhile is newer than what the look before it finds.
 #[test]
-fn a_look_that_was_overtaken_changes_nothing() {
+fn recheck__outdated_result_is_dropped() {
     let dns = Dns::with(&[]);
     let (gate, alice, domain) = verified(&dns, &[]);
     gate.clock.advance(DAY);
@@ -169,7 +168,7 @@ fn a_look_that_was_overtaken_changes_nothing() {
 
 /// One that takes its time does not hold up the others.
 #[test]
-fn several_are_looked_at_at_once() {
+fn recheck__hosts_are_checked_in_parallel() {
     const AT_ONCE: usize = 8;
     let dns = Dns::with(&[]);
     let gate = gate_asking(&dns, &[("USER_TOKEN_TTL", "30d")]);
@@ -193,7 +192,7 @@ fn several_are_looked_at_at_once() {
 
 /// The database was away when the look was over: another is taken a minute later, not a day.
 #[test]
-fn a_look_that_could_not_be_written_is_taken_again() {
+fn recheck__failed_write_is_retried_after_a_minute() {
     let dns = Dns::with(&[]);
     let (gate, alice, domain) = verified(&dns, &[]);
     let rename = |from: &'static str, to: &'static str| {
@@ -235,7 +234,7 @@ fn a_look_that_could_not_be_written_is_taken_again() {
 /// A proof that is missing on one day is not ended by a clock that is wrong for a moment, and is looked at again each day
 /// afterwards.
 #[test]
-fn a_proof__clock_ahead_for_some_seconds() {
+fn recheck__clock_ahead_for_some_seconds() {
     let dns = Dns::with(&[]);
     let (gate, alice, domain) = verified(&dns, &[]);
     gate.app.maintain().expect("the database answers");
@@ -256,7 +255,7 @@ fn a_proof__clock_ahead_for_some_seconds() {
 
 /// What was looked for while the clock was ahead is found the same afterwards.
 #[test]
-fn a_challenge__clock_ahead_for_some_seconds() {
+fn challenge__clock_ahead_for_some_seconds() {
     let dns = Dns::with(&[]);
     let gate = gate_asking(&dns, &[("USER_TOKEN_TTL", "30d")]);
     let alice = gate.sign_up("alice");

@@ -1,5 +1,4 @@
 //! Two users may register a host, one of them can prove it.
-#![allow(non_snake_case, reason = "a test is named after its feature and its condition")]
 
 use std::sync::Barrier;
 
@@ -15,7 +14,7 @@ use super::dns::{Dns, Record};
 use super::endpoint::{ask_token, publish, told};
 use super::{gate_asking, shown, value, verify};
 use crate::harness::{Domain, Gate, User};
-use crate::writes::{execute, long_writes, numbers};
+use crate::write_duration::{execute, long_writes, numbers};
 
 const NAME: &str = "shop.example.test";
 
@@ -32,7 +31,7 @@ fn view(gate: &Gate, (owner, domain): &(User, Domain)) -> crate::harness::Value 
 }
 
 #[test]
-fn proving_takes_the_host_over_from_who_has_not_proven_it() {
+fn host_takeover__verification_ends_unverified_registrations() {
     let dns = Dns::with(&[]);
     let gate = gate_asking(&dns, &[]);
     let [alice, bob] = two_registrations(&gate);
@@ -77,7 +76,7 @@ fn proving_takes_the_host_over_from_who_has_not_proven_it() {
 }
 
 #[test]
-fn who_was_ousted_stays_so_until_he_proves_the_host_himself() {
+fn host_takeover__lasts_until_the_loser_verifies() {
     let dns = Dns::with(&[]);
     let gate = gate_asking(&dns, &[]);
     let [alice, bob] = two_registrations(&gate);
@@ -102,7 +101,7 @@ fn who_was_ousted_stays_so_until_he_proves_the_host_himself() {
 
 /// It survives a start, and reaches other nodes.
 #[test]
-fn proven_and_ousted_are_known_to_every_process() {
+fn host_takeover__survives_a_restart() {
     let dns = Dns::with(&[]);
     let gate = gate_asking(&dns, &[("PROOF", "required")]);
     let [alice, bob] = two_registrations(&gate);
@@ -114,7 +113,7 @@ fn proven_and_ousted_are_known_to_every_process() {
 }
 
 #[test]
-fn of_fifty_who_prove_a_host_at_once_one_has_it() {
+fn host_takeover__one_of_fifty_concurrent_verifications_wins() {
     let dns = Dns::with(&[]);
     let gate = gate_asking(&dns, &[]);
     let users: Vec<(User, Domain)> = (0..50)
@@ -157,7 +156,7 @@ fn of_fifty_who_prove_a_host_at_once_one_has_it() {
 
 /// Should two ever come through at the same instant: the database itself has room for one.
 #[test]
-fn the_database_has_one_proven_registration_of_a_host() {
+fn host_takeover__database_allows_one_verified_registration() {
     let gate = gate_asking(&Dns::with(&[]), &[]);
     let ids = two_registrations(&gate).map(|(_, domain)| DomainId::parse(&domain.id).expect("an id"));
     let prove =
@@ -189,7 +188,7 @@ fn registrations_with_tokens(gate: &Gate) -> i64 {
 }
 
 #[test]
-fn takeover__many_registrations_of_the_host() {
+fn host_takeover__many_registrations_of_the_host() {
     let dns = Dns::with(&[]);
     let gate = gate_asking(&dns, &[]);
     let [alice, bob] = two_registrations(&gate);
@@ -206,7 +205,7 @@ fn takeover__many_registrations_of_the_host() {
 }
 
 #[test]
-fn takeover__request_ends_before_all_registrations_of_the_host() {
+fn host_takeover__request_ends_before_all_registrations_of_the_host() {
     let dns = Dns::with(&[]);
     let gate = gate_asking(&dns, &[]);
     let [alice, bob] = two_registrations(&gate);

@@ -50,7 +50,7 @@ fn heard_of(client: &KeyClient<'_>, gate: &Gate) {
 }
 
 #[test]
-fn what_was_used_on_one_node_is_refused_on_every_other_within_two_seconds() {
+fn client_assertion__used_on_another_node() {
     if needs_postgres().is_none() {
         return;
     }
@@ -89,7 +89,7 @@ fn what_was_used_on_one_node_is_refused_on_every_other_within_two_seconds() {
 }
 
 #[test]
-fn a_node_that_starts_knows_what_was_used_before() {
+fn used_assertions__known_to_a_new_node() {
     if needs_postgres().is_none() {
         return;
     }
@@ -136,7 +136,7 @@ fn used_and_ended(child: Child, assertion: &str) {
 }
 
 #[test]
-fn what_was_used_is_told_before_the_process_ends() {
+fn used_assertions__published_at_shutdown() {
     if needs_postgres().is_none() {
         return;
     }
@@ -150,7 +150,7 @@ fn what_was_used_is_told_before_the_process_ends() {
 }
 
 #[test]
-fn a_database_that_hangs_does_not_keep_the_process_from_ending() {
+fn shutdown__database_hangs() {
     if !cluster::is_available() {
         return;
     }
@@ -162,7 +162,7 @@ fn a_database_that_hangs_does_not_keep_the_process_from_ending() {
 
 /// Rows go when no node's clock can take their assertion for a good one; memory as soon as the node's own does not.
 #[test]
-fn what_has_expired_is_forgotten_everywhere() {
+fn used_assertions__deleted_after_expiry_on_every_node() {
     if needs_postgres().is_none() {
         return;
     }
@@ -192,7 +192,7 @@ fn what_has_expired_is_forgotten_everywhere() {
 }
 
 #[test]
-fn what_was_used_while_the_database_was_away_is_told_later() {
+fn used_assertions__published_after_a_database_outage() {
     if !cluster::is_available() {
         return;
     }

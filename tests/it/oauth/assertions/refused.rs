@@ -10,7 +10,7 @@ use super::{Change, changed, claims, header, without};
 use crate::harness::{Value, json, mint_with};
 
 #[test]
-fn any_other_assertion_proves_nobody() {
+fn client_assertion__invalid() {
     let gate = old_gate();
     let (user, domain, token) = gate.tenant("alice");
     for (number, key) in ClientKey::each().into_iter().enumerate() {

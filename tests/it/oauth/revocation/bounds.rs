@@ -56,7 +56,7 @@ impl Line {
 /// On the node that answered, not one request after the answer is let through; through whichever door, and whether or
 /// not the token was verified before. A build without optimisation stops when its time is over.
 #[test]
-fn the_very_next_use_is_refused() {
+fn revocation__in_force_for_the_next_request() {
     const THREADS: usize = 8;
     const TRIALS: u64 = 10_000;
     let patience = Duration::from_secs(if cfg!(debug_assertions) { 4 } else { 60 });
@@ -100,7 +100,7 @@ fn the_very_next_use_is_refused() {
 }
 
 #[test]
-fn other_nodes_know_within_two_seconds() {
+fn revocation__reaches_other_nodes_within_two_seconds() {
     if needs_postgres().is_none() {
         return;
     }
@@ -164,7 +164,7 @@ fn resident(child: &Child) -> usize {
 
 /// One revision for all, in a table without the trigger that would number them one by one.
 #[test]
-fn a_revocation_costs_no_more_than_64_bytes() {
+fn revocation__memory_at_most_64_bytes() {
     const COUNT: usize = 1_000_000;
     let database = Database::new();
     run(&mut gatebird(&database, &["migrate"], &[]), "").good();

@@ -1,0 +1,136 @@
+//! Another tenant's things below a domain, tried with every method; and numbers tried one after the other.
+
+use super::harmless;
+use super::keep_alive::Line;
+use crate::accounts::row_counts;
+use crate::harness::{Gate, Reply, User, json};
+use crate::matrix::{Cast, good_body};
+use crate::openapi::Document;
+use crate::posts::write;
+use crate::tenancy::indistinct;
+
+/// Every method that a route, a cache or a proxy could know, with bodies that a route would take and such that none does.
+const ASKED: &[(&str, &str)] = &[
+    ("GET", ""),
+    ("HEAD", ""),
+    ("OPTIONS", ""),
+    ("QUERY", ""),
+    ("TRACE", ""),
+    ("BOGUS", ""),
+    ("POST", ""),
+    ("POST", "{}"),
+    ("POST", r#"{"graceSeconds":0}"#),
+    ("POST", r#"{"graceSeconds":-1}"#),
+    ("POST", "{"),
+    ("PUT", r#"{"content":"stolen"}"#),
+    ("PATCH", r#"{"type":"premium"}"#),
+    ("PATCH", r#"{"type":"gold"}"#),
+    ("DELETE", ""),
+    ("DELETE", "{}"),
+];
+
+fn asked(gate: &Gate, path: &str, token: &str) -> Vec<(String, Reply)> {
+    let send = |(method, body): &(&str, &str)| {
+        let request = gate.request(method, path).token(token);
+        let request = if body.is_empty() { request } else { request.body("application/json", *body) };
+        (format!("{method} {path} {body}"), request.send())
+    };
+    ASKED.iter().map(send).collect()
+}
+
+/// All that the owner sees of a domain.
+fn seen(gate: &Gate, owner: &User, domain: &str) -> Vec<String> {
+    let places = ["", "/secrets", "/verification", "/usage?days=1"].map(|rest| format!("/v1/domains/{domain}{rest}"));
+    let places = places.iter().map(String::as_str).chain(["/v1/domains", "/v1/posts/my", "/v1/audit", "/v1/me"]);
+    places.map(|place| gate.get(place).token(&owner.token).send().expect(200)["payload"].to_string()).collect()
+}
+
+#[test]
+fn idor__resources_of_another_tenants_domain_are_not_found() {
+    let gate = Gate::start();
+    let document = Document::of(&gate);
+    let cast = Cast::new(&gate, 0);
+    let mallory = gate.sign_up("eve");
+    let own = gate.register(&mallory, "eve.example.com").id;
+    let nobodys = "dom_0123456789ABCDEFGHIJkl";
+    // What was counted shows as soon as it is written.
+    gate.app.flush().expect("the database answers");
+    let before = (seen(&gate, &cast.user, &cast.domain.id), row_counts(&gate));
+    let mut paths: Vec<String> =
+        document.operations().map(|(name, _)| name.split(' ').nth(1).unwrap_or("").into()).collect();
+    paths.sort();
+    paths.dedup();
+    let mut tried = 0;
+    for path in paths.iter().filter(|path| path.starts_with("/v1/domains/{id}")) {
+        let filled = |domain: &str, secret: &str| path.replace("{id}", domain).replace("{secretId}", secret);
+        // Their domain against none; and, where there is a second number, theirs below a domain of one's own.
+        let mut pairs = vec![(filled(&cast.domain.id, &cast.secret), filled(nobodys, &cast.secret))];
+        if path.contains("{secretId}") {
+            pairs.push((filled(&own, &cast.secret), filled(&own, "4611686018427387904")));
+            pairs.push((filled(&cast.domain.id, "4611686018427387904"), filled(nobodys, "4611686018427387904")));
+        }
+        for (theirs, none) in pairs {
+            for ((what, one), (_, other)) in
+                asked(&gate, &theirs, &mallory.token).into_iter().zip(asked(&gate, &none, &mallory.token))
+            {
+                assert!((400..500).contains(&one.status), "{what}: {one:?}");
+                assert_eq!(indistinct(&one), indistinct(&other), "{what}");
+                assert!(!one.text().contains(&cast.name), "{what}: {}", one.text());
+                harmless(&what, &one);
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried >= 100, "{tried}");
+    assert_eq!((seen(&gate, &cast.user, &cast.domain.id), row_counts(&gate)), before);
+    // What the bodies of good requests would have done is what was refused.
+    assert!(!good_body("POST /v1/domains/{id}/secrets").is_empty());
+    gate.get("/v1/test").token(&cast.client).send().expect(200);
+}
+
+#[test]
+fn idor__audit_cursor_of_another_tenant_shows_own_rows() {
+    let gate = Gate::start();
+    let (alice, domain, _) = gate.tenant("alice");
+    let (mallory, _, _) = gate.tenant("mallory");
+    for _ in 0..5 {
+        write(&gate, &alice.token, "x");
+    }
+    let page = gate.get("/v1/audit?limit=2").token(&alice.token).send().expect(200);
+    let cursor = page["nextCursor"].as_str().expect("there is more").to_owned();
+    let theirs = gate.get(&format!("/v1/audit?cursor={cursor}")).token(&mallory.token).send();
+    let text = theirs.expect(200).to_string();
+    assert!(!text.contains(&domain.id) && !text.contains(&format!("usr_{}", alice.id)), "{text}");
+    assert!(!theirs.expect(200)["payload"].to_string().contains("post.created"), "{text}");
+    for request in [gate.get("/v1/audit/1"), gate.delete("/v1/audit/1"), gate.get("/v1/audit/")] {
+        request.token(&mallory.token).send().refused(404, "not_found");
+    }
+    for method in ["POST", "PUT", "PATCH", "DELETE"] {
+        gate.request(method, "/v1/audit").token(&mallory.token).json(&json!({})).send().refused(405, "method");
+    }
+}
+
+/// Posts have numbers that can be guessed: each of another tenant's answers as one that there never was.
+#[test]
+fn idor__enumerating_post_ids_reveals_nothing() {
+    let gate = Gate::start();
+    let (alice, _, _) = gate.tenant("alice");
+    let (mallory, _, _) = gate.tenant("mallory");
+    let posts: Vec<i64> = (0..50).map(|number| write(&gate, &alice.token, &format!("canary {number} #x"))).collect();
+    let mut line = Line::to(&gate.url);
+    let head = |number: &i64| {
+        format!("GET /v1/posts/{number} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n", mallory.token)
+    };
+    let missing = gate.get("/v1/posts/4611686018427387904").token(&mallory.token).send();
+    let first = posts[0] - 100;
+    let numbers: Vec<i64> = (first.max(1)..first.max(1) + 10_000).collect();
+    assert!(posts.iter().all(|post| numbers.contains(post)), "{posts:?}");
+    for part in numbers.chunks(250) {
+        let heads: Vec<String> = part.iter().map(head).collect();
+        for (number, reply) in part.iter().zip(line.ask_all(&heads)) {
+            assert_eq!(indistinct(&reply), indistinct(&missing), "{number}");
+        }
+    }
+    let own = gate.get("/v1/posts/my?limit=100").token(&alice.token).send().expect(200);
+    assert_eq!(own["payload"].as_array().map(Vec::len), Some(50));
+}
