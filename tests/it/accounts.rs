@@ -1,4 +1,4 @@
-//! Accounts over HTTP: signing up and in, the own account, suspension and deletion.
+//! Accounts over HTTP: sign-up, sign-in, the user's own account, suspension and deletion.
 
 mod abuse;
 mod passwords;
@@ -12,7 +12,7 @@ use gatebird::error::Result;
 
 use crate::harness::{Domain, Gate, PASSWORD, Reply, User, Value, caller, json, parts};
 
-/// Changes the directory's tables as the operator's commands do, but through the running gate.
+/// Changes the directory's tables in the running server.
 pub fn change<T: Send + 'static>(gate: &Gate, work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static) -> T {
     actix_web::rt::System::new()
         .block_on(gate.app.write(caller(), InForce::BeforeAnswer, |conn| Ok(Audited::nothing(work(conn)?))))
@@ -31,7 +31,7 @@ pub fn stored(gate: &Gate, username: &str) -> user::UserRow {
     row.expect("the database answers").expect("there is such a user")
 }
 
-/// How many accounts there are, and how many rows of domains, secrets, posts and hashtags of posts.
+/// The number of accounts, and of rows of domains, secrets, posts and hashtags of posts.
 pub fn row_counts(gate: &Gate) -> [i64; 5] {
     let count = |conn: &mut Conn| {
         Ok([
@@ -98,7 +98,7 @@ fn sign_up__shows_the_new_account() {
     }
 }
 
-/// What every domain's server may read of a user: in tokens, at introspection and behind a proxy.
+/// These names are visible to the server of every domain: in tokens, at introspection and behind a proxy.
 #[test]
 fn claims__names_with_an_at_sign_are_replaced_by_the_public_id() {
     let gate = Gate::start();
@@ -134,7 +134,7 @@ fn claims__names_with_an_at_sign_are_replaced_by_the_public_id() {
         assert_eq!(behind.header("x-gatebird-user"), Some(user.id.to_string().as_str()));
         let words = format!("{told} {:?}", behind.headers);
         assert!(!words.contains('@') && !words.contains("%40"), "{words}");
-        // The user's own view has it all.
+        // The user's own view shows the full names.
         let own = gate.get("/v1/me").token(&user.token).send().expect(200)["payload"].clone();
         assert_eq!((&own["username"], &own["nick"]), (&json!(username), &json!(nick)));
     }
@@ -189,8 +189,8 @@ fn sign_up__invalid_member_is_named() {
         "\u{ff41}lice",      // a fullwidth ａ
         "a\u{200b}lice",     // a zero-width space
         "ali\u{202e}ce",     // right-to-left from here
-        "a@b.com\r\nBcc: x", // a header, if anybody mails it
-        "usr_1",             // what tokens say of somebody
+        "a@b.com\r\nBcc: x", // a header, if it is sent by e-mail
+        "usr_1",             // the form of a public id
         "USR_7",
         "Usr_007",
         "usr_99999999999999999999",
@@ -218,7 +218,7 @@ fn sign_up__invalid_member_is_named() {
     }
 }
 
-/// Tokens say `usr_7` of one whose name they do not show: of nobody else, whenever the name was chosen.
+/// A token shows `usr_7` instead of a hidden name. No other user may show the same text, whenever the name was chosen.
 #[test]
 fn claims__username_like_a_public_id_is_replaced() {
     let gate = Gate::start();
@@ -352,7 +352,7 @@ fn account_deletion__removes_all_rows_of_the_account_and_no_others() {
     assert_eq!(row_counts(&gate), [1, 1, 1, 1, 2], "bob's are left");
     exchange(&gate, &bobs).expect(200);
 
-    // Tokens and other servers may know the account by its name: nobody else gets it.
+    // Tokens and other servers may know the account by its name. The name is never given to another account.
     for name in ["alice", "ALICE"] {
         let body = json!({"username": name, "password": PASSWORD});
         assert_eq!(gate.post("/v1/signup").json(&body).send().refused(409, "taken")["field"], "username");

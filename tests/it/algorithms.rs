@@ -1,10 +1,9 @@
-//! Attacks that are about one algorithm, or about having several: a public key taken for an HMAC key, a key of one
-//! algorithm under the name of another's, a key that the token brings along; signatures that a library might wave
-//! through; and what the memory of verified tokens must not make possible. What is the same for all algorithms stands in
-//! [`crate::forgery`].
+//! Attacks on one algorithm or on the choice between several: a public key used as an HMAC key, a key under the name of
+//! another algorithm, a key inside the token, signatures that a library might accept, and the cache of verified tokens.
+//! Attacks that are the same for all algorithms are in [`crate::forgery`].
 //!
-//! Wycheproof's vectors for ECDSA in IEEE P1363 form, Ed25519, RSA PKCS#1 v1.5 and JWS are made here with keys of our own,
-//! as far as that goes without arithmetic on curve points or raw RSA.
+//! Wycheproof's vectors for ECDSA in IEEE P1363 form, Ed25519, RSA PKCS#1 v1.5 and JWS are generated here with keys of
+//! the tests, as far as that needs no arithmetic on curve points and no raw RSA.
 
 mod signatures;
 mod token_cache;
@@ -18,7 +17,7 @@ use crate::forgery::signer::{Signer, hmac_kid, message, rsa, with_signature};
 use crate::forgery::{ALGORITHMS, GOOD, INVALID, Target, kid};
 use crate::harness::{Gate, JWT_SECRET, Value, json, mint_with, parts};
 
-/// Everything that somebody could take for "the key" of a verifier, in every way in which it is written down.
+/// Everything that could pass for "the key" of a verifier, in every notation.
 fn public_forms(target: &Target) -> Vec<(&'static str, Vec<u8>)> {
     let spki = target.key.spki();
     let base64 = STANDARD.encode(&spki);
@@ -74,7 +73,7 @@ fn decoded(text: &str) -> Vec<u8> {
     base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).expect("base64url")
 }
 
-/// RFC 8725 §2.1: a verifier that lets the token choose the algorithm would take the public key for the secret.
+/// RFC 8725 §2.1: a verifier that lets the token choose the algorithm would use the public key as the secret.
 #[test]
 fn algorithm_confusion__public_key_as_hmac_key() {
     for algorithm in Algorithm::PUBLIC {
@@ -95,14 +94,14 @@ fn algorithm_confusion__public_key_as_hmac_key() {
     }
 }
 
-/// A gate that has signed with each algorithm in the last hour, with a key of each that verifies.
+/// A server that has signed with each algorithm within the last hour, and a key of each that still verifies.
 fn with_a_key_of_each() -> (Gate, Vec<(String, Signer)>) {
     let mut gate = Gate::start();
     let mut keys = Vec::new();
     let mut user = gate.sign_up("alice");
     for algorithm in ALGORITHMS {
         gate = gate.restart(&[("JWT_ALGORITHM", algorithm.name())]);
-        // After HS256 the next key signs at once; after another it has to be published first.
+        // After HS256 the next key signs at once. After another algorithm the next key is published first.
         gate.clock.advance(if algorithm == Algorithm::Hs256 { 0 } else { 900 });
         let body = json!({"username": "alice", "password": crate::harness::PASSWORD});
         let answer = gate.post("/v1/signin").json(&body).send().expect(200);
@@ -116,7 +115,7 @@ fn with_a_key_of_each() -> (Gate, Vec<(String, Signer)>) {
     (gate, keys)
 }
 
-/// RFC 8725 §3.1: of every key, every name and every algorithm, only what belongs together is accepted.
+/// RFC 8725 §3.1: of all combinations of key, name and algorithm, only matching ones are accepted.
 #[test]
 fn algorithm_confusion__key_kid_and_alg_must_belong_together() {
     let (gate, keys) = with_a_key_of_each();
@@ -141,7 +140,7 @@ fn algorithm_confusion__key_kid_and_alg_must_belong_together() {
     assert_eq!(accepted, 4);
 }
 
-/// The key pair is right and so is its type; the algorithm is another one of the family.
+/// The key pair and its type are right; the algorithm is another one of the family.
 #[test]
 fn rs256__accepts_only_pkcs1_with_sha256() {
     let target = Target::of(Algorithm::Rs256);
@@ -161,7 +160,7 @@ fn rs256__accepts_only_pkcs1_with_sha256() {
     target.gets("the good token", &target.token, GOOD);
 }
 
-/// RFC 8725 §3.10: a token does not bring the key that proves it.
+/// RFC 8725 §3.10: a key inside the token does not verify it.
 #[test]
 fn token_header__key_inside_the_token_is_ignored() {
     for algorithm in Algorithm::PUBLIC {
@@ -179,7 +178,7 @@ fn token_header__key_inside_the_token_is_ignored() {
             ("jku", url.clone().into()),
             ("jku", "https://evil.test/jwks.json".into()),
             ("x5u", url.into()),
-            // Not a certificate, but nobody may get so far as to see that.
+            // Not a certificate, but the verifier must not get as far as parsing it.
             ("x5c", json!([certificate])),
         ];
         for (member, value) in brought {

@@ -1,5 +1,5 @@
-//! What an attacker tries, as rows: between tenants, with numbers, in logs and metrics, at the process itself, and a hunt
-//! for panics. Each case that has a file of its own elsewhere stays there.
+//! Attacks as table rows: between tenants, with numbers, on logs and metrics, on the process, and fuzzing. Attacks on
+//! one feature are in the file of that feature.
 
 mod disclosure;
 mod fuzz;
@@ -12,7 +12,7 @@ mod races;
 
 use crate::harness::Reply;
 
-/// What no answer may show: the words of a database, of the file system, of a panic.
+/// Text that no answer may contain: words of a database, of the file system, of a panic.
 const LEAKS: &[&str] = &[
     "sqlite",
     "postgres",
@@ -30,7 +30,7 @@ const LEAKS: &[&str] = &[
     "constraint",
 ];
 
-/// What holds for every answer, whatever was asked: no fault of ours but an honest 503, and [`worded`].
+/// Checks what holds for every answer: no server error except a 503 with `Retry-After`, and [`worded`].
 #[track_caller]
 pub fn harmless(what: &str, reply: &Reply) {
     assert!(reply.status < 500 || reply.status == 503, "{what}: {} {}", reply.status, reply.text());
@@ -40,7 +40,7 @@ pub fn harmless(what: &str, reply: &Reply) {
     worded(what, reply);
 }
 
-/// A refusal has our own words in the one shape, and nobody else's.
+/// Checks that a refusal has the usual shape and reveals nothing internal.
 #[track_caller]
 pub fn worded(what: &str, reply: &Reply) {
     if reply.status < 400 || reply.body.is_empty() {

@@ -1,4 +1,4 @@
-//! The audit log: that each change leaves one row, that nobody can change one unseen, and who may see which.
+//! The audit log: each change leaves one row, tampering is found, and users see only their own rows.
 
 pub mod actions;
 mod archive;
@@ -14,7 +14,7 @@ use crate::accounts::stored;
 use crate::harness::{Gate, Value, json};
 use crate::posts::write;
 
-/// Every row, in the order in which they were written.
+/// Every row in the order of writing.
 pub fn rows(gate: &Gate) -> Vec<AuditRow> {
     gate.app.db.read_now(|conn| Ok(list_from(conn, i64::MIN, 100_000)?)).expect("the database answers")
 }
@@ -23,7 +23,7 @@ fn verified(gate: &Gate, known: Option<&Head>) -> Result<Head, Broken> {
     gate.app.db.read_now(|conn| Ok(verify(conn, known)?)).expect("the database answers")
 }
 
-/// A page of the own log.
+/// A page of the user's own log.
 fn page(gate: &Gate, token: &str, query: &str) -> Value {
     gate.get(&format!("/v1/audit{query}")).token(token).send().expect(200)
 }
@@ -49,14 +49,14 @@ fn audit_log__user_sees_only_own_rows() {
     assert!(seen.get("nextCursor").is_none(), "{seen}");
     assert_eq!(actions(&page(&gate, &bob.token, "")), ["user.signed_up"]);
 
-    // Nor does the cursor of another one lead to them: it is a place, and no right.
+    // The cursor of another user does not lead to that user's rows: it is a position and grants nothing.
     for _ in 0..3 {
         write(&gate, &alice.token, "more");
     }
     let cursor = page(&gate, &alice.token, "?limit=1")["nextCursor"].as_str().expect("there is more").to_owned();
     let places = page(&gate, &bob.token, &format!("?cursor={cursor}"));
     assert_eq!(actions(&places), ["user.signed_up"]);
-    // A domain's token is not the user in person, whatever its scopes.
+    // A domain's token does not act as the user, whatever its scopes.
     gate.get("/v1/audit").token(&access).send().refused(403, "kind");
 }
 

@@ -1,4 +1,4 @@
-//! The command line of the real binary; and, for the other tests, [`Child`], which runs that binary.
+//! The command line of the real binary; and [`Child`], which runs that binary for other tests.
 
 use std::fs;
 use std::process::Stdio;
@@ -24,7 +24,7 @@ fn command_line__usage_error_and_help_differ() {
         (&["user"], 64, "Usage"),
         (&["user", "add"], 64, "USERNAME"),
         (&["domain", "rotate"], 64, "ID"),
-        // A password is never an argument: other users of the machine see those.
+        // A password is never an argument, because other users of the machine can see arguments.
         (&["user", "add", "alice", PASSWORD], 64, "unexpected argument"),
         (&["user", "add", "alice", "--password", PASSWORD], 64, "unexpected argument"),
     ];
@@ -52,7 +52,7 @@ fn migrate__prints_applied_migrations_and_is_idempotent() {
     assert!(lines.starts_with("20261129000001\n"), "{lines}");
 }
 
-/// Every key of the contract's table.
+/// Every setting of the contract.
 const KEYS: &[&str] = &[
     "HOST",
     "PORT",
@@ -158,7 +158,7 @@ fn command_line__closed_pipe_is_no_failure() {
         let output = process.wait_with_output().expect("it ends");
         assert!(output.status.success() && output.stderr.is_empty(), "{args:?} {output:?}");
     }
-    // Nor does the code depend on whether anybody hears why.
+    // The exit code does not depend on whether standard error is open.
     let mut command = gatebird(&database, &["nonsense"], &[]);
     let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
     drop(process.stderr.take());

@@ -1,5 +1,5 @@
-//! A wall clock that is wrong: ahead, behind, at the start or while the gate runs, on one node or in the database. Nothing
-//! may be forgotten or ended by it that real time has not ended.
+//! A wrong wall clock: ahead or behind, at the start or later, on one node or in the database. It must not delete or
+//! end anything before its real time.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +15,7 @@ use crate::programs;
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 86_400;
-/// Long enough for everything that upkeep deletes.
+/// Longer than any retention of the maintenance.
 const FAR: i64 = 500 * DAY;
 
 fn maintain(gate: &Gate) {
@@ -26,7 +26,7 @@ fn revoke(gate: &Gate, domain: &Domain, token: &str) {
     gate.post("/revoke").basic(&domain.id, &domain.secret).form(format!("token={token}")).send().expect(200);
 }
 
-/// The rows of everything that upkeep deletes from.
+/// The number of rows in each table that the maintenance deletes from.
 fn rows(gate: &Gate) -> Vec<(&'static str, i64)> {
     macro_rules! count {
         ($($table:ident)*) => {
@@ -36,7 +36,7 @@ fn rows(gate: &Gate) -> Vec<(&'static str, i64)> {
     count!(revocations secrets signing_keys tombstones usage used_assertions).expect("the database answers")
 }
 
-/// A gate with something of everything that upkeep deletes, and a revoked token.
+/// A server with rows in every table that the maintenance deletes from, and a revoked token.
 fn furnished(settings: &[(&str, &str)]) -> (Gate, Domain, String) {
     let common = [("TOKEN_TTL", "1h"), ("JWT_ALGORITHM", "ES256"), ("KEY_ROTATION", "30d")];
     let gate = Gate::with(&[&common, settings].concat());
@@ -49,10 +49,10 @@ fn furnished(settings: &[(&str, &str)]) -> (Gate, Domain, String) {
     gate.delete(&format!("/v1/domains/{}", gone.id)).token(&user.token).send().expect(200);
     works(&gate, &token);
     revoke(&gate, &domain, &token);
-    // Whatever the tests count later has its row already.
+    // The rows that the tests count later exist from here on.
     is_revoked(&gate, &token);
     gate.app.flush().expect("the database answers");
-    // From the first upkeep on, the gate knows what time it is.
+    // The server knows the time from the first maintenance on.
     maintain(&gate);
     (gate, Domain { id: domain.id, secret }, token)
 }
@@ -69,7 +69,7 @@ fn revocation__clock_ahead_for_some_seconds() {
         let gate = gate.restart(&[]);
         is_revoked(&gate, &token);
         works(&gate, &gate.access_token(&domain));
-        // By the time that really passes, it is forgotten.
+        // It is deleted once the real time has passed.
         gate.clock.advance(HOUR + 200);
         maintain(&gate);
         assert_eq!(gate.app.directory.revoked_count(), 0);
@@ -101,7 +101,7 @@ fn maintenance__clock_500_days_ahead_deletes_nothing() {
     assert_eq!(rows(&gate), before);
     is_revoked(&gate, &token);
     works(&gate, &gate.access_token(&domain));
-    // Keys go on to follow each other when it is time.
+    // Keys are still rotated on time.
     gate.clock.advance(30 * DAY);
     maintain(&gate);
     assert_eq!(rows(&gate)[2], ("signing_keys", 2));
@@ -139,7 +139,7 @@ fn maintenance__clock_in_1970_deletes_nothing() {
     assert_eq!(rows(&gate), before);
     is_revoked(&gate, &token);
     works(&gate, &gate.access_token(&domain));
-    // Upkeep goes on at once.
+    // The maintenance continues at once.
     gate.clock.advance(30 * DAY);
     maintain(&gate);
     assert_eq!(rows(&gate)[0], ("revocations", 0));
@@ -189,18 +189,18 @@ fn trusted_time__follows_a_changed_clock_after_a_day() {
     assert!(offset().abs() <= 1, "{}", offset());
 }
 
-/// Two nodes on a database that has something of everything that upkeep deletes.
+/// Two nodes with rows in every table that the maintenance deletes from.
 struct Nodes {
     gate: Gate,
     other: Gate,
-    /// The rows of [`rows`].
+    /// The result of [`rows`].
     before: Vec<(&'static str, i64)>,
     domain: Domain,
-    /// A revoked one.
+    /// A revoked token.
     token: String,
 }
 
-/// Two nodes that have deleted nothing while clocks are wrong.
+/// Two nodes that deleted nothing while clocks were wrong.
 #[track_caller]
 fn nodes_with_wrong(clocks: impl Fn(&Gate, &Gate)) -> Nodes {
     let (gate, domain, token) = furnished(&[]);
@@ -217,7 +217,7 @@ fn nodes_with_wrong(clocks: impl Fn(&Gate, &Gate)) -> Nodes {
     Nodes { gate, other, before, domain, token }
 }
 
-/// Only where there is a PostgreSQL.
+/// Only on PostgreSQL.
 #[test]
 fn maintenance__database_clock_wrong_on_two_nodes() {
     if needs_postgres().is_none() {
@@ -239,7 +239,7 @@ fn maintenance__database_clock_wrong_on_two_nodes() {
     }
 }
 
-/// Only where there is a PostgreSQL.
+/// Only on PostgreSQL.
 #[test]
 fn node_clock__wrong_on_one_node_tokens_still_verify() {
     if needs_postgres().is_none() {
@@ -263,7 +263,7 @@ fn node_clock__wrong_on_one_node_tokens_still_verify() {
             listed["payload"].as_array().expect("secrets").iter().filter_map(|one| one["expiresAt"].as_i64()).collect();
         let expected = gate.clock.now() + HOUR;
         assert!(deadlines.len() == 1 && (deadlines[0] - expected).abs() < 30, "{wrong}: {listed}");
-        // It goes on to be right when its clock is set right.
+        // It still works after its clock has been corrected.
         other.clock.set_wrong(0);
         works(&gate, &other.access_token(&domain));
         maintain(&other);
@@ -276,7 +276,7 @@ fn is_revoked_or_expired(gate: &Gate, token: &str) {
     assert!([401, 419].contains(&status), "{status}");
 }
 
-/// Only where there is a PostgreSQL.
+/// Only on PostgreSQL.
 #[test]
 fn maintenance__clock_of_one_node_wrong() {
     if needs_postgres().is_none() {
@@ -284,7 +284,7 @@ fn maintenance__clock_of_one_node_wrong() {
     }
     for wrong in [2 * HOUR, FAR, -FAR] {
         let Nodes { gate, other, before, domain, token } = nodes_with_wrong(|_, other| other.clock.set_wrong(wrong));
-        // Also one that starts with a wrong clock.
+        // The same for a node that starts with a wrong clock.
         let other = other.restart(&[]);
         maintain(&other);
         maintain(&gate);
@@ -307,7 +307,7 @@ pub fn run_section(title: &str, database: &Database, settings: &[(&str, &str)]) 
     let binary = Path::new(env!("CARGO_BIN_EXE_gatebird"));
     let path = programs::path_with(binary.parent().expect("a folder"));
     let mut shell = Command::new("sh");
-    // The settings of the command line, which the shell hands on.
+    // The settings of the command line, which the shell passes on.
     let settings_of = gatebird(database, &[], settings);
     shell.envs(settings_of.get_envs().filter_map(|(key, value)| Some((key, value?))));
     shell.env("PATH", path).current_dir(&database.dir).args(["-euc", script]);
@@ -323,7 +323,7 @@ fn operations_page__after_a_wrong_clock() {
     run_section("After a wrong clock", &database, &settings);
 }
 
-/// Whether a line says that at one of the last two seconds of the gate's clock.
+/// Whether the line was logged for one of the last two seconds of the server's clock.
 fn is_logged(gate: &Gate, says: impl Fn(i64) -> String) -> bool {
     let now = gate.clock.now();
     (now - 2..=now).any(|second| log_recorder::count(&says(second)) > 0)

@@ -1,4 +1,4 @@
-//! A change that is committed is not answered as one that was not made, however slow the database is from then on.
+//! A committed change is never answered as failed, however slow the database is afterwards.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,8 +11,8 @@ use gatebird::error::Error;
 use crate::binary::{PROMISED, within};
 use crate::harness::{Gate, beside, holder, json, needs_postgres};
 
-/// What follows a commit fails a few times, as where the connection is lost just then, and takes longer than a request may
-/// wait for the commit.
+/// The steps after a commit fail a few times, as after a lost connection, and take longer than a request may wait for
+/// the commit.
 #[test]
 fn apply_after_commit__is_retried_and_awaited() {
     let gate = Gate::start();
@@ -49,14 +49,14 @@ fn write_timeout__abandoned_write_is_not_committed() {
     };
     let given_up = System::new().block_on(gate.app.db.write(holder(), late));
     assert!(matches!(given_up, Err(Error::Busy)), "{given_up:?}");
-    // Once another write is through, the late one has come to its end.
+    // The late write has ended once another write has been committed.
     std::thread::sleep(Duration::from_millis(500));
     let body = json!({"host": "later.example.com", "type": "free"});
     gate.post("/v1/domains").token(&user.token).json(&body).send().expect(201);
     assert_eq!(gate.get("/v1/me").token(&user.token).send().expect(200)["payload"]["nick"], "alice");
 }
 
-/// Nobody knows then whether it was reached.
+/// It is unknown then whether the commit succeeded.
 #[test]
 fn commit__connection_lost_is_answered_as_unknown() {
     let Some(base) = needs_postgres() else { return };
@@ -77,7 +77,7 @@ fn commit__connection_lost_is_answered_as_unknown() {
     post("certainly").expect(201);
 }
 
-/// The commit itself takes its time: deferred constraints are checked only then.
+/// The commit itself is slow: deferred constraints are checked at that point.
 #[test]
 fn commit__slow_commit_is_awaited() {
     let Some(base) = needs_postgres() else { return };
@@ -98,14 +98,14 @@ fn commit__slow_commit_is_awaited() {
     reply.expect(201);
 }
 
-/// Whoever reads what changed waits, a statement of a pooled connection for too long, and goes on when the lock is given back.
+/// Reading back a change waits for a lock. The statement times out, and is retried until the lock is released.
 #[test]
 fn apply_after_commit__slow_read_delays_the_answer() {
     let Some(base) = needs_postgres() else { return };
     let gate = Gate::start();
     let (user, domain, token) = gate.tenant("alice");
     let (mut other, schema) = beside(&gate, &base);
-    // What nobody here changes.
+    // A table that these requests do not change.
     let lock = format!("BEGIN; LOCK TABLE {schema}.used_assertions IN ACCESS EXCLUSIVE MODE");
     other.batch_execute(&lock).expect("a lock");
     std::thread::scope(|scope| {
@@ -129,7 +129,7 @@ fn apply_after_commit__failed_read_is_an_error_only_for_revocations() {
     let secrets = format!("/v1/domains/{}/secrets", domain.id);
     let rotate = |grace: i64| gate.post(&secrets).token(&user.token).json(&json!({"graceSeconds": grace})).send();
     let run = |statement| gate.app.db.write_now(|conn| Ok(conn.batch_execute(statement)?)).expect("a statement");
-    // What nobody here changes, but whoever reads what changed wants to read.
+    // A table that these requests do not change, but that reading back reads.
     run("ALTER TABLE used_assertions RENAME TO out_of_reach");
     let added = std::thread::scope(|scope| {
         let added = scope.spawn(|| rotate(60).expect(201)["payload"]["clientSecret"].as_str().map(str::to_owned));
@@ -145,7 +145,7 @@ fn apply_after_commit__failed_read_is_an_error_only_for_revocations() {
         added.join().expect("it is answered").expect("a secret")
     });
     std::thread::scope(|scope| {
-        // The other ends the old secrets sooner than this node may hear of it.
+        // The request with 59 seconds ends the old secrets earlier than before, so it revokes, too.
         for grace in [0, 59] {
             scope.spawn(move || rotate(grace).refused(500, "commit_unknown"));
         }

@@ -1,4 +1,4 @@
-//! What happens at the same time: every interleaving ends in one of the allowed ways.
+//! Concurrent requests: every interleaving ends in one of the allowed results.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ fn delete_account(gate: &Gate, user: &User) -> Reply {
     gate.delete("/v1/me").token(&user.token).json(&json!({ "password": PASSWORD })).send()
 }
 
-/// Rows whose owner is gone.
+/// Rows whose owner is missing.
 pub fn orphans(gate: &Gate) -> [i64; 4] {
     use schema::{domains, post_hashtags, posts, secrets, users};
     let count = |conn: &mut Conn| {
@@ -38,7 +38,7 @@ pub fn orphans(gate: &Gate) -> [i64; 4] {
     gate.app.db.read_now(count).expect("the database answers")
 }
 
-/// Sends the request until it is refused, for no other reason than that its sender is gone.
+/// Sends the request until it is refused. The only allowed reason is that its sender is gone.
 fn until_refused(over: &AtomicBool, send: impl Fn() -> Reply) {
     while !over.load(Ordering::Relaxed) {
         let reply = send();
@@ -49,8 +49,8 @@ fn until_refused(over: &AtomicBool, send: impl Fn() -> Reply) {
     }
 }
 
-/// Each of a tenant's writes beside the end of its account. None may be answered 503: nothing here is overloaded, so
-/// that would be two transactions that had waited for each other.
+/// Every kind of write of a tenant during the deletion of its account. A 503 would mean that two transactions waited
+/// for each other, because nothing is overloaded.
 #[test]
 fn account_deletion__concurrent_writes_leave_no_orphans() {
     let gate = Gate::start();
@@ -76,7 +76,7 @@ fn account_deletion__concurrent_writes_leave_no_orphans() {
             scope.spawn(|| until_refused(&over, register));
             let deleted = delete_account(&gate, &user);
             let first = gate.get("/v1/test").token(&access).send();
-            // Before anything can fail: the others wait for it.
+            // Before any check can fail, because the threads wait for the flag.
             over.store(true, Ordering::Relaxed);
             deleted.expect(200);
             first.refused(401, "revoked");
@@ -100,7 +100,7 @@ fn secret_rotation__one_of_twenty_concurrent_rotations_wins() {
         let secret = new.reveal().to_owned();
         together.wait();
         change(&gate, move |conn| Ok(secret::rotate(conn, id, &new, 0, gatebird::db::audit::Actor::SERVER, now)?));
-        // Even the winner's may be gone already, but a token of an earlier one never outlives it.
+        // Even the winner's secret may have ended already, but a token of an earlier secret never outlives it.
         let domain = Domain { id: domain.id.clone(), secret };
         let token = exchange(&gate, &domain).json()["token"].as_str().map(str::to_owned);
         (domain, token)
@@ -124,7 +124,7 @@ fn secret_rotation__one_of_twenty_concurrent_rotations_wins() {
     assert_eq!(row_counts(&gate)[2], 1);
 }
 
-/// The first request after a change is answered sees it, also while other changes are under way.
+/// The first request after the answer to a change sees the change, also during other changes.
 #[test]
 fn revocation__first_request_afterwards_is_refused() {
     let gate = Gate::start();
@@ -188,7 +188,7 @@ fn post_creation__parallel_writers_all_succeed() {
     assert_eq!(row_counts(&gate)[3..], [200, 200]);
 }
 
-/// Accounts come and go while others register domains: changes to the directory never wait for each other in a ring.
+/// Accounts come and go while others register domains: changes of the directory do not deadlock.
 #[test]
 fn directory_changes__concurrent_accounts_do_not_deadlock() {
     let gate = Gate::start();

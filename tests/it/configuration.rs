@@ -1,5 +1,4 @@
-//! Where settings come from, and what is said of those that cannot be used: key, line, value and source, together, and no
-//! secret.
+//! Sources of settings, and the report of invalid ones: key, line, value and source, all together and without secrets.
 
 mod env_file;
 mod start;
@@ -10,7 +9,7 @@ use std::path::Path;
 use crate::binary::{Outcome, bare, run, text};
 use crate::harness::{JWT_SECRET, Value, json};
 
-/// Runs a command in that folder with nothing but these variables in its environment.
+/// Runs a command in that folder with only these variables in its environment.
 fn command(dir: &Path, args: &[&str], environment: &[(&str, &str)]) -> Outcome {
     run(bare(dir, args).envs(environment.iter().copied()), "")
 }
@@ -26,7 +25,7 @@ fn check_file(file: impl AsRef<[u8]>, environment: &[(&str, &str)]) -> Outcome {
     check(dir.path(), environment)
 }
 
-/// The value and the source that `check-config` shows of a key.
+/// The value and the source that `check-config` shows for a key.
 fn told(dir: &Path, environment: &[(&str, &str)], key: &str) -> (String, String) {
     let rows = command(dir, &["check-config", "--json"], environment).json();
     let row = rows.as_array().expect("an array").iter().find(|row| row["key"] == json!(key)).cloned();
@@ -99,14 +98,14 @@ fn env_file__unknown_key_is_reported_with_a_suggestion() {
     }
     let outcome = check_file("FRUIT=apple\n", &[]);
     assert!(outcome.stderr.contains("FRUIT") && !outcome.stderr.contains('?'), "{outcome:?}");
-    // The second line of a secret looks like a key.
+    // The second line of a secret can look like a key.
     let outcome = check_file("c4nary==\n", &[]);
     assert!(outcome.code == Some(0) && !outcome.stderr.contains("c4nary"), "{outcome:?}");
     assert!(outcome.stderr.contains(".env, line 1"), "{outcome:?}");
-    // The environment has variables of others.
+    // The environment has variables of other programs.
     let outcome = check_file("PORT=0\nJWT_SECRET_FILE=\n", &[("HOSTNAME", "web-1"), ("SIGN_UP", "closed")]);
     assert!(outcome.code == Some(0) && outcome.stderr.is_empty(), "{outcome:?}");
-    // Beside bad values, because the unknown key may be the reason.
+    // Reported beside the invalid value, because the unknown key may be its cause.
     let outcome = check_file("JWT_SECERT=c4nary\nDATABASE_URL=postgres://localhost/db\n", &[]);
     refused(&outcome, 2, &["JWT_SECRET is required", "JWT_SECERT", "JWT_SECRET?"]);
 }
@@ -136,7 +135,7 @@ fn env_file__wrong_encoding_or_a_directory() {
     for file in [[b"\xff\xfe", &little[..]].concat(), [b"\xfe\xff", &big[..]].concat(), little, big] {
         refused(&check_file(file, &[]), 1, &[".env", "UTF-16", "UTF-8"]);
     }
-    // A Korean editor's old encoding.
+    // An old Korean encoding.
     refused(&check_file(b"PORT=8123\n# \xbc\xb3\xc1\xa4\n", &[]), 1, &[".env", "line 2", "UTF-8"]);
     let dir = tempfile::tempdir().expect("a temporary folder");
     fs::create_dir(dir.path().join(".env")).expect("a folder");
@@ -158,7 +157,7 @@ fn env_file__syntax_error_is_reported_with_line_and_key() {
         let outcome = check_file(format!("{before}{line}\n"), &[]);
         refused(&outcome, 1, words);
     }
-    // All of them at once, and bad values beside them.
+    // All errors at once, together with invalid values.
     let outcome = check_file("PORT=8 0\nTOKEN_TTL=1y\nSIGNUP=c4nary c4nary\n", &[]);
     refused(&outcome, 3, &["line 1", "PORT", "line 2", "TOKEN_TTL", "line 3", "SIGNUP"]);
 }
@@ -188,7 +187,7 @@ fn secret_setting__equal_from_environment_and_file() {
         fs::write(dir.path().join("secret"), &quoted).expect("a file");
         refused(&check(dir.path(), &[("JWT_SECRET_FILE", "secret")]), 1, &["JWT_SECRET", "quotes"]);
     }
-    // What docker's --env-file does to any value.
+    // docker's --env-file keeps the quotes of a value.
     refused(&check(dir.path(), &[("JWT_ISSUER", "\"https://gate.example.com\"")]), 1, &["JWT_ISSUER", "quotes"]);
 }
 
@@ -205,7 +204,7 @@ fn secret_setting__read_from_a_file() {
     assert_eq!(told(dir.path(), &files, "JWT_SECRET").0, format!("(set, {} bytes)", JWT_SECRET.len()));
     write(".env", "JWT_SECRET_FILE=secret\n");
     assert!(told(dir.path(), &[], "JWT_SECRET").1.contains("secret"));
-    // The environment wins, also with another form of the same key.
+    // The environment wins, also with the other form of the same key.
     assert_eq!(told(dir.path(), &[("JWT_SECRET", JWT_SECRET)], "JWT_SECRET").1, "environment");
 
     let one = |name: &str, words: &[&str]| {

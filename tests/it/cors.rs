@@ -1,5 +1,5 @@
-//! Which web page may read which answer: the one of the very domain whose token or secret it is, whatever the answer, and
-//! no other; of a refusal that came before any was known, the page of each registered host.
+//! Which web page may read which answer: the page of the domain whose token or secret the request has. An answer to a
+//! request of no known domain may be read by the page of each registered host.
 
 use crate::harness::{Domain, Gate, Reply, Request, User, json, resigned};
 use crate::matrix::aged;
@@ -18,7 +18,7 @@ fn tenant(gate: &Gate, name: &str, host: &str) -> (User, Domain, String) {
     (user, domain, token)
 }
 
-/// Whether the page of that origin may read the answer. Checks what has to hold of every answer, however that is.
+/// Whether the page of that origin may read the answer. Also checks what holds for every answer.
 #[track_caller]
 fn readable(reply: &Reply, origin: &str) -> bool {
     let vary: Vec<&str> = reply.header("vary").expect("Vary on every answer").split(", ").collect();
@@ -43,7 +43,7 @@ fn from(request: Request, origin: impl AsRef<[u8]>) -> Request {
 const HOST: &str = "shop.example.com";
 const OWN: &str = "https://shop.example.com";
 
-/// What is not the origin of [`HOST`], however near it comes.
+/// Texts that are close to the origin of [`HOST`], but not equal.
 fn not_own() -> Vec<Vec<u8>> {
     let mut origins: Vec<Vec<u8>> = [
         "null",
@@ -146,7 +146,7 @@ fn cors__only_the_exact_origin_is_allowed() {
     }
 }
 
-/// A server sends no `Origin`, and all goes its way.
+/// A server sends no `Origin` and needs none.
 #[test]
 fn cors__requests_without_an_origin() {
     let gate = Gate::start();
@@ -163,8 +163,8 @@ fn cors__requests_without_an_origin() {
     }
 }
 
-/// What a page of [`HOST`] asks, whose domain has that token: the status, and whether the domain is known when the answer
-/// is made. If it is, nobody else's page reads it.
+/// Requests of a page of [`HOST`], whose domain has that token: the status, and whether the domain is known when the
+/// answer is made. If it is, no other page can read the answer.
 #[test]
 fn cors__errors_are_readable_by_the_right_page_only() {
     let gate = Gate::start();
@@ -223,7 +223,7 @@ fn cors__errors_are_readable_by_the_right_page_only() {
         ("a user's error", &|| gate.get("/v1/posts/1000000").token(&user.token), 404, false),
         ("wrong credentials", &|| gate.post("/v1/signin").json(&json!({"username": "x", "password": "y"})), 401, false),
     ];
-    // The posts that are to fail.
+    // The posts, which are to fail.
     broken.app.db.write_now(rename_posts).expect("the database answers");
     for (name, request, status, known) in rows {
         for (origin, expected) in
@@ -246,7 +246,7 @@ fn rename_posts(conn: &mut gatebird::db::Conn) -> gatebird::error::Result<()> {
     Ok(diesel::connection::SimpleConnection::batch_execute(conn, "ALTER TABLE posts RENAME TO posts_away")?)
 }
 
-/// What is anybody's, or a person's, is no page's of a domain.
+/// Answers that belong to no domain are readable by no page.
 #[test]
 fn cors__answers_to_users_are_readable_by_no_page() {
     let gate = Gate::start();

@@ -1,5 +1,5 @@
-//! kill -9 at random moments under concurrent writes: what was acknowledged is there afterwards, nothing is half there.
-//! The seed of a failed run is in its output; give it as `TEST_CRASH_SEED` to try those moments again.
+//! SIGKILL at random moments under concurrent writes: acknowledged writes survive, and none is partial. The seed of a
+//! failed run is in its output; `TEST_CRASH_SEED` repeats it.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -35,7 +35,7 @@ fn seed() -> u64 {
     given.unwrap_or_else(|| RandomState::new().hash_one(0))
 }
 
-/// What a client was told about something; what it was not told may be either way.
+/// What a client knows about a thing. Without an answer it may or may not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
     Made,
@@ -55,7 +55,7 @@ struct Post {
     told: Told,
 }
 
-/// One user of one writer with all that it was told.
+/// A user of one writer, and everything that was acknowledged.
 struct Account {
     name: String,
     password: String,
@@ -65,11 +65,11 @@ struct Account {
     told: Told,
     domains: BTreeMap<String, Domain>,
     posts: BTreeMap<i64, Post>,
-    /// Written to since it was checked.
+    /// Written to since the last check.
     touched: bool,
 }
 
-/// The 2xx answer, or nothing when the server is gone. Anything else is a failure: no other answer is due here.
+/// The 2xx answer, or `None` when the server is gone. Any other answer fails the test.
 #[track_caller]
 fn acknowledged(reply: Result<Reply, Box<ureq::Error>>) -> Option<Value> {
     let reply = reply.ok()?;
@@ -93,7 +93,7 @@ impl Account {
         })
     }
 
-    /// One write. `None` when the server is gone.
+    /// Makes one write. `None` when the server is gone.
     fn write(&mut self, client: &Client, random: &mut Random, number: u64) -> Option<()> {
         self.touched = true;
         match random.below(20) {
@@ -101,7 +101,7 @@ impl Account {
                 let body = json!({"host": format!("h{number}.example.com"), "type": "free"});
                 let answer = acknowledged(client.try_call("POST", "/v1/domains", &self.token, &body))?;
                 let (id, secret) = (text(&answer["payload"]["id"]), text(&answer["payload"]["clientSecret"]));
-                // From here on it was told; a token of it is wanted for later.
+                // The registration is acknowledged from here on. The token is needed later.
                 let domain = Domain { secret: secret.clone(), token: String::new(), told: Told::Made };
                 self.domains.insert(id.clone(), domain);
                 let answer = acknowledged(client.try_call("POST", "/token", "", &json!({"clientSecret": secret})))?;
@@ -140,7 +140,7 @@ impl Account {
                 (self.password, self.other_password) = (new, None);
                 let body = json!({"username": self.name, "password": self.password});
                 self.token = text(&acknowledged(client.try_call("POST", "/v1/signin", "", &body))?["token"]);
-                // Earlier tokens ended with the earlier password.
+                // The change of the password revoked earlier tokens.
                 for domain in self.domains.values_mut().filter(|domain| domain.told == Told::Made) {
                     client.get_revoked(&domain.token)?;
                     domain.token.clear();
@@ -156,11 +156,11 @@ impl Account {
         Some(())
     }
 
-    /// Checks all of it against a server that has been started again, and signs in for the next round.
+    /// Checks everything against a restarted server, and signs in for the next round.
     fn check(&mut self, client: &Client) {
         self.touched = false;
         let name = &self.name;
-        // Before anything else: nothing revoked is accepted while the server is young.
+        // First of all: a young server accepts nothing that was revoked.
         for (id, domain) in &self.domains {
             if domain.told == Told::Gone && !domain.token.is_empty() {
                 assert_eq!(client.get("/v1/test", &domain.token).status, 401, "{name}: a token of the deleted {id}");
@@ -212,7 +212,7 @@ impl Account {
 }
 
 impl Client {
-    /// `None` when the server is gone; a token that is accepted all the same is a failure.
+    /// `None` when the server is gone. An accepted token fails the test.
     fn get_revoked(&self, token: &str) -> Option<()> {
         if !token.is_empty() {
             let reply = self.try_call("GET", "/v1/test", token, &Value::Null).ok()?;
@@ -222,7 +222,7 @@ impl Client {
     }
 }
 
-/// Writes until the server is gone, and counts what was acknowledged.
+/// Writes until the server is gone, and counts the acknowledged writes.
 fn write_on(client: &Client, accounts: &mut Vec<Account>, random: &mut Random, first: u64, count: &AtomicU64) {
     for number in first.. {
         let live = accounts.iter().position(|account| account.told == Told::Made);
@@ -249,7 +249,7 @@ struct Integrity {
     integrity_check: String,
 }
 
-/// What may stand in the file at no time.
+/// States that the file may never have.
 const HALF_THERE: &[(&str, &str)] = &[
     ("broken references", "SELECT count(*) AS count FROM pragma_foreign_key_check"),
     (
@@ -312,7 +312,7 @@ fn crash__acknowledged_writes_survive_and_none_is_partial() {
                 let (first, count) = ((cycle * WRITERS + writer as u64) * 16_000, &count);
                 scope.spawn(move || write_on(&client, accounts, &mut random, first, count));
             }
-            // The first writes of a process take longer; most cycles are to hit the middle of it.
+            // The first writes of a process take longer; most cycles are to hit later ones.
             if cycle % 5 > 0 {
                 within(Duration::from_secs(10), "a write", || count.load(Ordering::Relaxed) > before);
             }
@@ -322,7 +322,7 @@ fn crash__acknowledged_writes_survive_and_none_is_partial() {
         child = Child::start(&database, &settings);
         std::thread::scope(|scope| {
             for accounts in &mut ledgers {
-                // The whole ledger at the end; in between, what this cycle has touched.
+                // Everything at the end; in other cycles only what was touched.
                 let due = move |account: &&mut Account| account.touched || cycle + 1 == CYCLES;
                 let client = &child.client;
                 scope.spawn(move || accounts.iter_mut().filter(due).for_each(|account| account.check(client)));

@@ -1,4 +1,4 @@
-//! Routes that a program with this library adds to Gatebird's: they are served in every way like Gatebird's.
+//! Routes that a program adds with the library are served like Gatebird's own.
 
 use std::sync::{Arc, mpsc};
 
@@ -37,13 +37,13 @@ fn routes(routes: &mut Routes) {
     routes.app_data(web::Data::new("counted"));
     routes.add(Method::GET, "/orders", orders, Credentials::Token);
     routes.add(Method::DELETE, "/orders/{number}", cancel, Credentials::Token).describe::<Cancel>();
-    // Takes no credentials of a domain, so that no page may call it.
+    // Takes no credentials of a domain, so pages cannot call it.
     routes.add(Method::POST, "/panics", panics, Credentials::Anonymous);
     routes.add(Method::POST, "/counted", count, Credentials::UserToken);
     routes.add(Method::POST, "/free", count, Credentials::UserToken).limit(Limit::None);
 }
 
-/// A server of a program with routes of its own, around that gate and on a port of its own.
+/// A server with routes of its own around the app of `gate`, on another port.
 pub struct Own {
     pub address: String,
     handle: ServerHandle,
@@ -108,7 +108,7 @@ fn custom_route__answered_like_built_in_routes() {
         own.ask("GET", path, &bearer).refused(404, "not_found");
     }
     own.ask("DELETE", "/orders/x", &bearer).refused(404, "not_found");
-    // Ours are still there.
+    // Gatebird's own routes still work.
     own.ask("GET", "/v1/test", &bearer).expect(200);
 }
 
@@ -187,7 +187,7 @@ fn custom_route__counted_by_its_pattern() {
     }
 }
 
-/// A page may call a route that takes its domain's token, and no other.
+/// A page can call a route that takes its domain's token, and no other.
 #[test]
 fn custom_route__answers_preflights_if_it_takes_a_token() {
     let gate = Gate::start();

@@ -1,5 +1,5 @@
-//! Databases that refuse: what their URL says wrong, the rights that are missing, versions, full disks, poolers. The exit
-//! code tells which, and 65 is only for damage and for a newer version.
+//! Databases that refuse: invalid URLs, missing rights, versions, full disks and poolers. The exit code tells them
+//! apart; 65 means damage or a newer version only.
 
 mod rights;
 
@@ -107,7 +107,7 @@ fn postgres_url__unreachable_hosts_are_reported_without_the_password() {
     }
 }
 
-/// Reverts the last migration, as if the database were of the version before.
+/// Reverts the last migration, as if the database were of the previous version.
 fn age(database: &Database) -> String {
     let tree = if database.is_postgres() { "postgres" } else { "sqlite" };
     let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(tree);
@@ -131,7 +131,7 @@ fn execute(database: &Database, sql: &str) {
     .unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
-/// Every command that opens the database and must leave its schema as it is.
+/// Commands that open the database and must leave its schema unchanged.
 const COMMANDS: &[&str] = &[
     "user list",
     "user add bob",
@@ -203,7 +203,7 @@ fn migrations__reading_command_creates_no_tables() {
     assert!(applied["applied"].as_array().is_some_and(|applied| applied.len() == 1), "{applied}");
 }
 
-/// A first start whose files can have no more than so many bytes.
+/// A first start whose files cannot exceed that many bytes.
 fn first_start(limit: &str, folder: &Path) -> Outcome {
     let binary = bare(folder, &[]).get_program().to_owned();
     let mut command = Command::new("sh");
@@ -223,7 +223,7 @@ fn disk_full__first_start_leaves_no_damage() {
         let outcome = first_start(limit, dir.path());
         assert_eq!(outcome.code, Some(73), "{limit}: {outcome:?}");
         assert!(outcome.stderr.contains("gatebird.db") || outcome.stderr.contains("jwt_secret"), "{outcome:?}");
-        // With room, it goes on.
+        // With enough space it starts.
         let mut command = bare(dir.path(), &[]);
         drop(Child::spawn(command.env("PORT", "0").env("METRICS_ADDR", "off"), "").greeted());
     }

@@ -1,4 +1,4 @@
-//! Deletion is short whatever is deleted: the data of a deleted account is removed afterwards, in batches.
+//! A deletion is short, however much there is to delete: the data of a deleted account is removed later, in batches.
 
 use std::time::{Duration, Instant};
 
@@ -11,19 +11,19 @@ use crate::binary::{PROMISED, gatebird, run, within};
 use crate::harness::{Domain, Gate, PASSWORD, Reply, User, json};
 use crate::write_duration::{execute, insert_usage, numbers, writes_within};
 
-/// A tenth of 40,000, which once took a minute in one transaction; already more than a request may take.
+/// A tenth of 40,000, which took a minute in one transaction. Even this many take longer than a request may.
 const POSTS: i64 = 4_000;
 const HASHTAGS: i64 = 70;
 const DOMAINS: usize = 100;
 const USAGE_DAYS: i64 = 400;
-/// A batch of posts is inserted within the statement timeout of PostgreSQL.
+/// PostgreSQL inserts this many within its statement timeout.
 const POSTS_PER_BATCH: i64 = 100;
 
 fn delete_account(gate: &Gate, user: &User) -> Reply {
     gate.delete("/v1/me").token(&user.token).json(&json!({ "password": PASSWORD })).send()
 }
 
-/// Inserts posts with hashtags, without HTTP.
+/// Inserts posts with hashtags directly.
 fn insert_posts(gate: &Gate, user: &User, posts: i64, hashtags: i64) {
     let user = user.id;
     let mut left = posts;
@@ -45,7 +45,7 @@ fn insert_posts(gate: &Gate, user: &User, posts: i64, hashtags: i64) {
     }
 }
 
-/// An account that owns as much as one can, with one of its domains.
+/// A large account, and one of its domains.
 fn large_account(gate: &Gate, name: &str) -> (User, Domain) {
     let user = gate.sign_up(name);
     let mut domains: Vec<Domain> =
@@ -55,7 +55,7 @@ fn large_account(gate: &Gate, name: &str) -> (User, Domain) {
     (user, domains.remove(0))
 }
 
-/// The time below which 99 of 100 are.
+/// The 99th percentile.
 fn p99(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times[times.len() * 99 / 100]
@@ -116,7 +116,7 @@ fn account_deletion__restart_before_the_data_is_removed() {
     let user = gate.sign_up("alice");
     gate.register(&user, "shop.example.com");
     insert_posts(&gate, &user, 300, 20);
-    // A server that ends removes nothing, so all is left to the next one.
+    // A stopping server removes nothing, so the next one does all.
     gate.app.drain();
     delete_account(&gate, &user).expect(200);
     gate.app.remove_leftovers().expect("the database answers");
@@ -131,7 +131,7 @@ fn account_deletion__restart_before_the_data_is_removed() {
     assert_eq!(gate.app.directory.user_count(), 0);
 }
 
-/// Inserts what takes the removal a while, so that the domains of a deleted account are still there.
+/// Deletes an account whose removal takes a while, so that its domains still exist afterwards.
 fn delete_slowly(gate: &Gate, user: &User) {
     insert_posts(gate, user, 1_000, 70);
     delete_account(gate, user).expect(200);

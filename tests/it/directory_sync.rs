@@ -1,5 +1,5 @@
-//! A directory that follows the database step by step comes to the same as one that reads everything: whatever the step,
-//! whoever else takes steps, and with what is forgotten.
+//! Following the database in steps gives the same directory as reading everything: for every step, for concurrent
+//! steps, and after deletions of tombstones.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -20,10 +20,10 @@ use gatebird::token::replay::UsedAssertions;
 use crate::binary::{Child, PROMISED, within};
 use crate::harness::{Database, Gate, JWT_SECRET};
 
-/// Seconds after which what was deleted is forgotten.
+/// Seconds after which a tombstone is deleted.
 const TOLD_AS_GONE: i64 = 7 * 86_400;
 
-/// A node's directory that nobody but the test lets follow.
+/// A node's directory that only the test updates.
 fn node(gate: &Gate) -> Directory {
     let secret = HmacSecret::parse(JWT_SECRET).expect("a good secret");
     let directory = Directory::new(
@@ -38,7 +38,7 @@ fn run(gate: &Gate, statement: &str) {
     gate.app.db.change_now(|conn| Ok(conn.batch_execute(statement)?), |_| Ok(())).expect("the database answers");
 }
 
-/// Deletes the secret, and brings it back if there is that domain.
+/// Deletes the secret, and restores it if the domain exists.
 fn moved(gate: &Gate, secret: &ClientSecret, domain: DomainId) {
     use schema::{domains, secrets};
     let moved = |conn: &mut Conn| {
@@ -51,7 +51,7 @@ fn moved(gate: &Gate, secret: &ClientSecret, domain: DomainId) {
     gate.app.db.change_now(moved, |_| Ok(())).expect("the database answers");
 }
 
-/// Random numbers of which a failure can be repeated.
+/// Reproducible random numbers.
 struct Dice(u64);
 
 impl Dice {
@@ -118,7 +118,7 @@ fn directory_sync__steps_of_any_length_are_equivalent() {
     }
 }
 
-/// A directory that is empty has nothing to forget, but by the time its difference is applied, another may have been.
+/// An empty directory has nothing to delete, but it may no longer be empty when the difference is applied.
 #[test]
 fn directory_sync__initial_load_includes_tombstones() {
     let gate = Gate::start();
@@ -135,7 +135,7 @@ fn directory_sync__initial_load_includes_tombstones() {
     assert_eq!((gone(TableGroup::AllButDomains), gone(TableGroup::Domains)), (0, 0), "these fill an empty directory");
 }
 
-/// A failover to a copy that lacks the end of a view of which some was applied.
+/// A failover to a copy that lacks the end of a view, after a part of it was applied.
 #[test]
 fn directory_sync__database_that_lost_revisions_is_refused() {
     let gate = Gate::start();
@@ -143,7 +143,7 @@ fn directory_sync__database_that_lost_revisions_is_refused() {
     let directory = node(&gate);
     let seen = directory.revision();
     run(&gate, &format!("UPDATE users SET nick = 'x' WHERE id = {user}"));
-    // Nobody can read this one: the step before it is applied, and the one with it is not.
+    // This row cannot be read: the step before it is applied, and its own step is not.
     run(
         &gate,
         &format!("INSERT INTO domains (id, user_id, host, plan, created_at) VALUES ('?', {user}, 'x', 'free', 0)"),
@@ -155,7 +155,7 @@ fn directory_sync__database_that_lost_revisions_is_refused() {
     let refused = follow(1).expect_err("it lacks the end");
     let tells = |refused: &Error| refused.cause().is_some_and(|cause| cause.contains("must be restarted"));
     assert!(tells(&refused), "{refused:?}");
-    // What others write from there on has revisions that this node has seen something else under.
+    // Later writes reuse revisions under which this node has seen other changes.
     for ahead in 1..4 {
         run(&gate, &format!("UPDATE revision SET value = {}", seen + ahead));
         let refused = follow(1).expect_err("the end is another one");
@@ -165,7 +165,7 @@ fn directory_sync__database_that_lost_revisions_is_refused() {
     }
 }
 
-/// A node that cannot know what it missed does not say that a revocation is in force.
+/// A node that may have missed changes does not confirm that a revocation is in force.
 #[test]
 fn directory_sync__stale_node_confirms_no_revocation() {
     let gate = Gate::start();
@@ -177,7 +177,7 @@ fn directory_sync__stale_node_confirms_no_revocation() {
     };
     write(1);
     gate.app.db.read_now(|conn| gate.app.directory.catch_up(conn)).expect_err("it is older");
-    // Others have written since: as much as was lost, and more.
+    // Later writes: as many as were lost, and more.
     write(revision);
     let asked = gate.app.db.read_now(|conn| gate.app.directory.is_up_to_date(conn)).expect("the database answers");
     assert!(!asked, "it takes itself for up to date");
@@ -186,7 +186,7 @@ fn directory_sync__stale_node_confirms_no_revocation() {
     gate.post("/revoke").form(body).send().refused(503, "busy");
 }
 
-/// Whoever only asks whether there is anything new notices too.
+/// A mere check for changes notices it, too.
 #[test]
 fn directory_sync__up_to_date_check_notices_an_older_database() {
     let gate = Gate::start();
@@ -202,7 +202,7 @@ fn directory_sync__up_to_date_check_notices_an_older_database() {
     gate.app.db.read_now(|conn| directory.catch_up(conn)).expect_err("it was older");
 }
 
-/// The log tells it, though another failure went before, and the process ends.
+/// It is logged although another failure came before, and the process ends.
 #[test]
 fn directory_sync__restart_is_demanded_after_other_failures() {
     let database = Database::new();
@@ -220,7 +220,7 @@ fn directory_sync__restart_is_demanded_after_other_failures() {
     assert_eq!(outcome.stderr.matches("must be restarted").count(), 1, "{outcome:?}");
 }
 
-/// Whoever changed something and has caught up knows of it, though others change the same meanwhile and take other steps.
+/// A caller that made a change and caught up sees it, although others change the same rows and catch up concurrently.
 #[test]
 fn directory_sync__catching_up_includes_own_changes() {
     let gate = Gate::start();
@@ -232,7 +232,7 @@ fn directory_sync__catching_up_includes_own_changes() {
     let (started, over, mut missed) = (Instant::now(), AtomicBool::new(false), 0);
     std::thread::scope(|scope| {
         let (gate, ids, directory, over) = (&gate, &ids, &directory, &over);
-        // Another node, which changes the same and does not apply it here.
+        // Another node, which changes the same rows and does not apply the change here.
         let others = scope.spawn(move || {
             let mut dice = Dice(9);
             while !over.load(Ordering::Relaxed) && started.elapsed() < Duration::from_secs(60) {
@@ -240,7 +240,7 @@ fn directory_sync__catching_up_includes_own_changes() {
                 drop(gate.app.db.change_now(|conn| Ok(raise(conn, id)?), |_| Ok(())));
             }
         });
-        // Whoever reads less than others have applied does not take it back.
+        // A slower reader never reverts what others applied.
         let watching = scope.spawn(move || {
             let mut known = [0; 3];
             while !over.load(Ordering::Relaxed) && started.elapsed() < Duration::from_secs(60) {
@@ -252,13 +252,13 @@ fn directory_sync__catching_up_includes_own_changes() {
             }
         });
         for round in 0..10 {
-            // Many steps, so that those of one come between those of another.
+            // Many steps, so that the steps of different callers interleave.
             let many = |conn: &mut Conn| Ok((0..150).try_for_each(|number| raise(conn, ids[number % 3]).map(drop))?);
             gate.app.db.change_now(many, |_| Ok(())).expect("the database answers");
             let catches_up = |number: u64| {
                 let id = ids[Dice(round * 4 + number).below(3) as usize];
                 let mut conn = gate.app.db.sync_connection().expect("the database answers");
-                // A database that is very busy makes no change, and nothing has to be known of it.
+                // A very busy database refuses the change, which then needs not be seen.
                 let Ok(raised) = gate.app.db.change_now(|conn| Ok(raise(conn, id)?), |_| Ok(())) else { return true };
                 directory.catch_up_in_steps(&mut conn, 1).expect("the database answers");
                 let known = directory.by_id(&id).expect("it lives").generation();
@@ -278,7 +278,7 @@ fn directory_sync__catching_up_includes_own_changes() {
     });
 }
 
-/// Raises a domain's generation, and returns it.
+/// Increments a domain's generation, and returns it.
 fn raise(conn: &mut Conn, id: DomainId) -> QueryResult<i64> {
     use schema::domains;
     diesel::update(domains::table.find(id))
@@ -287,7 +287,7 @@ fn raise(conn: &mut Conn, id: DomainId) -> QueryResult<i64> {
         .get_result(conn)
 }
 
-/// A clock that was ahead, or still is, has dated more tombstones than are forgotten at once.
+/// A clock that was ahead dated more tombstones than one run deletes.
 #[test]
 fn tombstones__dated_by_a_wrong_clock_are_deleted() {
     let gate = Gate::start();
@@ -306,7 +306,7 @@ fn tombstones__dated_by_a_wrong_clock_are_deleted() {
     assert_eq!(tombstones(&gate), 0);
 }
 
-/// A node that comes back after that cannot compare what it has seen, and goes on.
+/// A node that returns later cannot compare its last revision, and continues.
 #[test]
 fn revision_stamps__old_ones_are_deleted() {
     let gate = Gate::start();
@@ -357,14 +357,14 @@ fn tombstones__deleted_after_a_week() {
     follow(&last).expect("all that was missed is there");
     assert!(last.by_id(&id).is_none() && away.by_id(&id).is_some());
 
-    // More than are pruned at once; older than the two, and of no use.
+    // More than one batch; older than the two, and without content.
     let many = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 6000)
         INSERT INTO tombstones (revision) SELECT -x FROM n";
     run(&gate, many);
     gate.clock.advance(120);
     gate.app.maintain().expect("the database answers");
     assert_eq!(tombstones(&gate), 0);
-    // Whoever knows of it goes on; whoever was away must not go on as if nothing had been deleted.
+    // A node that has seen it continues. A node that was away must not continue as if nothing had been deleted.
     run(&gate, "UPDATE users SET nick = 'x'");
     follow(&last).expect("nothing that it has not seen is forgotten");
     let refused = follow(&away).expect_err("it cannot know what is gone");

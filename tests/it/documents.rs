@@ -1,5 +1,5 @@
-//! What the documents say is what the code does: `docs/configuration.md` and `.env.example` list every setting with its
-//! default, links lead somewhere, and every block of the operations page is run.
+//! The documents match the code: `docs/configuration.md` and `.env.example` list every setting with its default, links
+//! resolve, and every block of the operations page is run.
 
 mod pages;
 
@@ -25,13 +25,13 @@ fn env_example__lists_every_setting_with_its_default() {
     let lines = ENV_EXAMPLE.lines().map(|line| line.trim_start_matches("# "));
     let assignments: Vec<&str> =
         lines.filter(|line| line.split_once('=').is_some_and(|(key, _)| is_key(key))).collect();
-    // Read as the server reads `.env`, which is strict about blanks and quotes.
+    // Parsed as the server parses `.env`, which is strict about blanks and quotes.
     let read: Result<BTreeMap<String, String>, _> =
         dotenvy::from_read_iter(assignments.join("\n").as_bytes()).collect();
     let mut listed = read.expect("every line of the example can be taken in as it stands");
     for setting in settings {
         let example = listed.remove(setting.key).unwrap_or_else(|| panic!("{} is not in .env.example", setting.key));
-        // What depends on the machine, or is made at the first start, stands empty.
+        // Values that depend on the machine or are generated at the first start are empty.
         if !matches!(setting.key, "WORKERS" | "JWT_SECRET" | "JWT_SECRET_PREVIOUS") {
             assert_eq!(example, setting.shown, "{}", setting.key);
         }
@@ -39,14 +39,14 @@ fn env_example__lists_every_setting_with_its_default() {
     assert!(listed.is_empty(), "not settings: {listed:?}");
 }
 
-/// An installation as `docs/operations.md` assumes it: a folder with `.env`, `gatebird` in the path, and a `systemctl` that
-/// starts and stops it.
+/// An installation as `docs/operations.md` assumes it: a folder with `.env`, `gatebird` in the path, and a `systemctl`
+/// that starts and stops it.
 struct Installation {
     database: Database,
     client: Client,
 }
 
-/// What the blocks need of systemd.
+/// The part of systemd that the blocks need.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 case "$1 $2" in
 "start gatebird")
@@ -96,7 +96,7 @@ impl Installation {
         self.run(rest.split_once("```").expect("the block ends").0);
     }
 
-    /// Clients and people go on with what they have.
+    /// Clients and users still get in.
     fn goes_on(&self, secret: &str) {
         let token = text(&self.client.exchange(secret).expect(200)["token"]);
         self.client.get("/v1/test", &token).expect(200);
@@ -106,7 +106,7 @@ impl Installation {
 
 impl Drop for Installation {
     fn drop(&mut self) {
-        // A test that failed may have stopped it.
+        // A failed test may have stopped it.
         let kill = "kill -9 $(cat pid)";
         drop(
             Command::new("sh").args(["-c", kill]).current_dir(self.database.dir.path()).stderr(Stdio::null()).status(),
@@ -119,7 +119,7 @@ fn operations_page__every_block_is_run() {
     let blocks: Vec<&str> =
         OPERATIONS.split("<!-- run: ").skip(1).filter_map(|rest| rest.split(" -->").next()).collect();
     assert_eq!(blocks, ["back up", "restore", "failover", "leak", "maintain"]);
-    // The sections that `clocks` runs.
+    // The sections that the tests of `clocks` run.
     let others = ["## After a wrong clock", "## Archiving the audit log"];
     assert_eq!(OPERATIONS.matches("```sh").count(), blocks.len() + others.len(), "a block that no test runs");
 }

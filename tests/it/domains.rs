@@ -1,4 +1,4 @@
-//! Domains over HTTP: registering hosts, the secret that is shown once, and the end of a domain.
+//! Domains over HTTP: registration, the secret that is shown once, and deletion.
 
 mod dormancy;
 mod suspension;
@@ -65,7 +65,7 @@ fn domain__registered_shown_changed_and_deleted() {
     }
     let list = gate.get("/v1/domains").token(&alice.token).send().expect(200);
     assert_eq!(list["payload"].as_array().map(Vec::len), Some(1));
-    // A deleted host is free for its owner again, as another domain.
+    // The owner can register the host of a deleted domain again, as another domain.
     let again = gate.register(&alice, "shop.example.com:8443");
     assert_ne!(again.id, domain.id);
 }
@@ -106,7 +106,7 @@ fn client_secret__shown_once_and_stored_as_a_digest() {
     }
 }
 
-/// All bytes of the SQLite files; on PostgreSQL all rows as text, where binary columns are in hexadecimal.
+/// All bytes of the SQLite files; on PostgreSQL all rows as text, with binary columns in hexadecimal.
 fn everything_stored(gate: &Gate) -> Vec<u8> {
     if gate.database.is_postgres() {
         return gate.app.db.read_now(|conn| Ok(rows_as_text(conn)?)).expect("the database answers").into_bytes();
@@ -132,7 +132,7 @@ fn rows_as_text(conn: &mut Conn) -> QueryResult<String> {
     Ok(text)
 }
 
-/// A sample; the parser has its own tables.
+/// A sample. The unit tests of the parser have more.
 #[test]
 fn host__normalised_or_refused() {
     let gate = Gate::with(&[("ALLOW_LOCAL_HOSTS", "false")]);
@@ -294,7 +294,7 @@ fn host__unique_per_user() {
     assert_ne!((&bobs.id, &bobs.secret), (&first.id, &first.secret));
     exchange(&gate, &first).expect(200);
     exchange(&gate, &bobs).expect(200);
-    // One's end is not the other's.
+    // The deletion of one domain does not affect the other.
     gate.delete(&path(&bobs)).token(&bob.token).send().expect(200);
     exchange(&gate, &first).expect(200);
 }
@@ -371,7 +371,7 @@ fn domain_suspension__survives_a_restart() {
     exchange(&gate, &domain).refused(401, "suspended");
 }
 
-/// The next gate can have the SQLite file as soon as the last thread of this one has let go.
+/// The next server can lock the SQLite file as soon as the last thread of this one has released it.
 fn wait_for_file(database: &Database) {
     let lock = database.dir.path().join("data/gatebird.db.lock");
     let deadline = Instant::now() + Duration::from_secs(10);

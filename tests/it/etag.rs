@@ -1,10 +1,10 @@
-//! Of two who change the same, the later one learns of the earlier: `ETag` and `If-Match`.
+//! Of two concurrent changes, the later one learns of the earlier: `ETag` and `If-Match`.
 
 use crate::harness::{Gate, Reply, json};
 use crate::matrix::Cast;
 use crate::openapi::Document;
 
-/// What is changed, and by which request.
+/// Methods, paths and bodies of conditional changes.
 const THINGS: &[(&str, &str, &str)] = &[
     ("PATCH", "/v1/domains/", r#"{"type":"premium"}"#),
     ("DELETE", "/v1/domains/", ""),
@@ -64,7 +64,7 @@ fn if_match__optional() {
     );
 }
 
-/// What is another's has no tag, and If-Match does not tell that it exists.
+/// `If-Match` does not reveal another tenant's resource.
 #[test]
 fn if_match__resource_of_another_tenant_is_not_found() {
     let gate = Gate::start();
@@ -79,7 +79,7 @@ fn if_match__resource_of_another_tenant_is_not_found() {
     }
 }
 
-/// Each operation is asked for what it does, with a tag that nothing has.
+/// Each operation is called with a tag that matches nothing.
 #[test]
 fn if_match__documented_where_it_is_taken() {
     let gate = Gate::start();

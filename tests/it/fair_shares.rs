@@ -1,4 +1,4 @@
-//! What one network or account can use up, and what others have left: promise 13 of the security documentation.
+//! What one network or account can use up, and what is left for others: promise 13 of the security documentation.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::verification::dns::{Answer, Dns, Kind, Record};
 use crate::verification::endpoint::publish;
 use crate::verification::host::Host;
 
-/// A proxy is believed, so that a test can come from anywhere.
+/// The loopback address is a trusted proxy, so that requests can come from any address.
 const BEHIND_A_PROXY: (&str, &str) = ("TRUSTED_PROXIES", "127.0.0.1");
 const ATTACKER: &str = "203.0.113.66";
 const VICTIM: &str = "192.0.2.1";
@@ -20,7 +20,7 @@ fn from(request: Request, address: &str) -> Request {
     request.header("X-Forwarded-For", address)
 }
 
-/// Runs `act` while so many threads repeat an attack, and waits for all of them.
+/// Runs `act` while that many threads repeat an attack, and waits for all of them.
 fn during<T>(threads: usize, attack: impl Fn() + Sync, act: impl FnOnce() -> T) -> T {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -31,7 +31,7 @@ fn during<T>(threads: usize, attack: impl Fn() + Sync, act: impl FnOnce() -> T) 
                 }
             });
         }
-        // The attack is under way when the first hashes are done.
+        // The first hashes are done by then.
         std::thread::sleep(Duration::from_millis(500));
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
         over.store(true, Ordering::Relaxed);
@@ -118,7 +118,8 @@ fn verify(gate: &Gate, user: &User, domain: &Domain, address: &str) -> Reply {
     from(gate.post(&format!("/v1/domains/{}/verification", domain.id)).token(&user.token), address).send()
 }
 
-/// Runs `act` while, from each of those networks, `accounts` accounts verify hosts whose DNS never answers.
+/// Runs `act` while accounts of several networks verify hosts whose DNS never answers. `accounts` is the number of
+/// accounts in each network.
 fn while_dns_hangs(gate: &Gate, dns: &Dns, networks: usize, accounts: usize, act: impl FnOnce()) {
     let greedy: Vec<(User, Domain, String)> = (0..networks * accounts)
         .map(|number| {
@@ -137,7 +138,7 @@ fn while_dns_hangs(gate: &Gate, dns: &Dns, networks: usize, accounts: usize, act
     });
 }
 
-/// Verifies a host that is not verified, and says how long that took.
+/// Verifies a host without a published challenge, and returns how long that took.
 fn failed_verification(gate: &Gate, user: &User, domain: &Domain) -> Duration {
     let began = Instant::now();
     verify(gate, user, domain, VICTIM).refused(409, "unverified");
@@ -168,7 +169,7 @@ fn verification_share__ten_networks_whose_dns_hangs() {
     });
 }
 
-/// More networks than there are permits for; the owner of a verified host has the reserve.
+/// More networks than permits. The owner of a verified host has a reserve.
 #[test]
 fn verification_share__owner_of_a_verified_host_has_a_reserve() {
     let dns = Dns::with(&[]);
@@ -246,7 +247,8 @@ fn hashing_share__flood_with_a_stolen_user_token() {
     });
 }
 
-/// A host can have every address of its /64. No connection is made to port 22, so the test reaches no other machine.
+/// A host can use every address of its /64. Port 22 is refused before any connection, so the test reaches no other
+/// machine.
 #[test]
 fn verification_share__addresses_of_one_ipv6_network() {
     let next = AtomicUsize::new(1);
@@ -291,7 +293,7 @@ fn verification_share__user_gets_thirty_a_minute() {
     });
     let replies: Vec<Reply> = verified.collect();
     let passed = replies.iter().filter(|reply| reply.status == 409).count();
-    // Some fit anew while the test runs.
+    // Some more are allowed while the test runs.
     assert!((30..=33).contains(&passed), "{passed}");
     replies.iter().filter(|reply| reply.status != 409).for_each(|reply| drop(reply.refused(429, "failures")));
 }
@@ -325,7 +327,7 @@ fn revocation__burst_shares_audit_rows() {
     assert!(written <= 120, "{written} audit rows for 240 revocations by 80 connections");
 }
 
-/// Makes room for further secrets.
+/// Deletes retiring secrets, to make room for more.
 fn prune(conn: &mut gatebird::db::Conn) -> QueryResult<()> {
     use gatebird::db::schema::secrets;
     diesel::delete(secrets::table.filter(secrets::expires_at.is_not_null())).execute(conn).map(drop)

@@ -1,7 +1,6 @@
-//! Forged, altered and misused tokens, each a row of a table: none is accepted, none is told more than it may be, and
-//! the good token still works afterwards. Where the algorithm makes a difference, a table is tried on a gate of each.
-//! Here are the parts that the tables share; the tables are in the modules, and those that are about one algorithm in
-//! [`crate::algorithms`].
+//! Forged, altered and misused tokens as table rows: none is accepted, no refusal reveals too much, and the good token
+//! still works afterwards. Where the algorithm matters, a table runs against a server of each algorithm. This file has
+//! the shared parts; tests of a single algorithm are in [`crate::algorithms`].
 
 mod authorization_header;
 mod claims;
@@ -22,16 +21,16 @@ use crate::harness::{Domain, Gate, User, Value, parts};
 /// Every value of `JWT_ALGORITHM`.
 pub const ALGORITHMS: [Algorithm; 4] = [Algorithm::Hs256, Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256];
 
-/// What a token has to get: a status and, if it is refused, the reason.
+/// The expected status and, for a refusal, the reason.
 pub type Verdict = (u16, &'static str);
-/// A name, and how the token is made from what a target has.
+/// A name, and a function that makes the token from a target.
 type Row<'a> = (&'a str, fn(&Target) -> String);
 pub const GOOD: Verdict = (200, "");
 pub const INVALID: Verdict = (401, "invalid");
 pub const REVOKED: Verdict = (401, "revoked");
 pub const EXPIRED: Verdict = (419, "expired");
 
-/// A gate with a tenant whose tokens are forged.
+/// A server with a tenant whose tokens are forged.
 pub struct Target {
     pub gate: Gate,
     pub algorithm: Algorithm,
@@ -44,7 +43,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Of HS256, for tables to which the algorithm makes no difference.
+    /// With HS256, for tables to which the algorithm makes no difference.
     pub fn new() -> Target {
         Target::of(Algorithm::Hs256)
     }
@@ -53,7 +52,7 @@ impl Target {
         Target::at(Gate::with(&[("JWT_ALGORITHM", algorithm.name())]), algorithm)
     }
 
-    /// At that gate, which signs so.
+    /// With that server, which signs with that algorithm.
     pub fn at(gate: Gate, algorithm: Algorithm) -> Target {
         let (user, domain, token) = gate.tenant("alice");
         assert_eq!(parts(&token).0["alg"], algorithm.name());
@@ -61,16 +60,16 @@ impl Target {
         Target { gate, algorithm, user, domain, token, key }
     }
 
-    /// Tries a table on a gate of each algorithm.
+    /// Runs a table against a server of each algorithm.
     pub fn each(table: impl Fn(&Target)) {
         for algorithm in ALGORITHMS {
-            // Shown only when it fails.
+            // Printed only when the test fails.
             println!("{}", algorithm.name());
             table(&Target::of(algorithm));
         }
     }
 
-    /// Tries one token in the usual header.
+    /// Sends one token in the usual header.
     #[track_caller]
     pub fn gets(&self, name: &str, token: &str, (status, reason): Verdict) {
         let reply = self.gate.get("/v1/test").token(token).send();
@@ -82,7 +81,7 @@ impl Target {
         }
     }
 
-    /// Tries rows that all have to be refused as invalid, and the good token after them.
+    /// Checks that all rows are refused as invalid, and sends the good token afterwards.
     #[track_caller]
     fn refuses(&self, rows: &[Row]) {
         for (name, forge) in rows {
@@ -91,28 +90,28 @@ impl Target {
         self.gets("the good token", &self.token, GOOD);
     }
 
-    /// Tries changed claims, signed with the gate's own key.
+    /// Sends the good token with changed claims, signed with the server's own key.
     #[track_caller]
     fn claims_get(&self, name: &str, verdict: Verdict, change: impl FnOnce(&mut Value)) {
         self.gets(name, &self.with_claims(change), verdict);
     }
 
-    /// The good token with its header changed, signed with the gate's own key.
+    /// The good token with a changed header, signed with the server's own key.
     pub fn with_header(&self, change: impl FnOnce(&mut Value)) -> String {
         self.key.resigned(&self.token, |header, _| change(header))
     }
 
-    /// The good token with its claims changed, signed with the gate's own key.
+    /// The good token with changed claims, signed with the server's own key.
     pub fn with_claims(&self, change: impl FnOnce(&mut Value)) -> String {
         self.key.resigned(&self.token, |_, claims| change(claims))
     }
 
-    /// Any header and claims, signed with the gate's own key.
+    /// Any header and claims, signed with the server's own key.
     pub fn mint(&self, header: &str, claims: &str) -> String {
         self.key.mint(header, claims)
     }
 
-    /// A message that is not made of canonical parts, signed with the gate's own key.
+    /// A message of non-canonical parts, signed with the server's own key.
     fn signed(&self, message: &str) -> String {
         self.key.signed(message)
     }
@@ -123,7 +122,7 @@ pub fn kid(token: &str) -> String {
     parts(token).0["kid"].as_str().expect("a string").into()
 }
 
-/// Header and claims of a token as they were written.
+/// Header and claims of a token as text.
 pub fn texts(token: &str) -> (String, String) {
     let mut parts = token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).expect("base64url"));
     let mut next = || String::from_utf8(parts.next().expect("three parts")).expect("UTF-8");
@@ -136,12 +135,12 @@ pub fn split(token: &str) -> [&str; 3] {
     parts.try_into().expect("three parts")
 }
 
-/// Adds a member at the end of an object's text, as it stands there: it may repeat one.
+/// Appends a member to the text of an object, even if it repeats one.
 fn append(object: &str, member: &str) -> String {
     format!("{},{member}}}", object.strip_suffix('}').expect("an object"))
 }
 
-/// Adds a member at the start.
+/// Prepends a member to the text of an object.
 fn prepend(object: &str, member: &str) -> String {
     format!("{{{member},{}", object.strip_prefix('{').expect("an object"))
 }

@@ -1,4 +1,4 @@
-//! The gate under test: the library's own server on a free port with a database of its own, and an HTTP client whose
+//! The server under test: the library's own server on a free port with its own database, and an HTTP client whose
 //! methods read like the contract.
 
 use std::fmt::Display;
@@ -27,15 +27,15 @@ use tempfile::TempDir;
 use crate::programs;
 use crate::verification::dns;
 
-/// The HMAC key of every gate under test.
+/// JWT_SECRET of every server under test.
 pub const JWT_SECRET: &str = "kJ8s0dP2mQ7xV4nB1zR6tY9wL3cF5gH0uE2a";
 /// A password that is strong enough.
 pub const PASSWORD: &str = "correct horse battery staple";
 
-/// No setting of the gate's own: how many milliseconds each of a connection's timeouts has.
+/// A setting of the harness: the milliseconds of each connection timeout.
 pub const TIMEOUTS: &str = "TIMEOUTS";
 
-/// Settings that tests start from: cheap hashes, no limits, no second port.
+/// Default settings: cheap hashes, no limits, no second port.
 const SETTINGS: &[(&str, &str)] = &[
     ("PORT", "0"),
     ("JWT_SECRET", JWT_SECRET),
@@ -57,18 +57,18 @@ const SETTINGS: &[(&str, &str)] = &[
     ("WORKERS", "2"),
 ];
 
-/// A connection beside the gate's own, and the schema that the gate's tables are in.
+/// A second connection to PostgreSQL, and the schema of the server's tables.
 pub fn beside<'a>(gate: &'a Gate, base: &str) -> (PgConnection, &'a str) {
     let schema = gate.database.url.rsplit("%3D").next().expect("a schema");
     (PgConnection::establish(base).expect("PostgreSQL answers"), schema)
 }
 
-/// The holder of shares for work that a test does itself.
+/// The holder of shares for work of a test itself.
 pub fn holder() -> Holder {
     Holder::network(Network::of(None))
 }
 
-/// The caller of a change that a test makes itself.
+/// The caller of a change by a test itself.
 pub fn caller() -> Caller {
     Caller { actor: Actor::SERVER, holder: holder(), token: None }
 }
@@ -84,9 +84,9 @@ pub fn postgres() -> Option<String> {
     test_database().filter(|url| url != "sqlite")
 }
 
-/// The PostgreSQL of a test that is about PostgreSQL only. On SQLite, the test is left out and must return.
+/// The PostgreSQL of a test that needs PostgreSQL. On SQLite the test must return.
 ///
-/// `TEST_DATABASE_URL=sqlite` says that another run is on PostgreSQL. So nothing is left out of the two.
+/// `TEST_DATABASE_URL=sqlite` states that another run is on PostgreSQL, so that every test runs in one of the two.
 pub fn needs_postgres() -> Option<String> {
     match test_database() {
         None => programs::leave_out("TEST_DATABASE_URL names no PostgreSQL"),
@@ -96,7 +96,7 @@ pub fn needs_postgres() -> Option<String> {
     None
 }
 
-/// A database of one test's own, gone with it.
+/// The database of one test, deleted on drop.
 pub struct Database {
     pub url: String,
     pub dir: TempDir,
@@ -104,7 +104,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// SQLite, or PostgreSQL where the run is on that.
+    /// SQLite, or PostgreSQL where the run is on PostgreSQL.
     pub fn new() -> Database {
         match postgres() {
             None => Database::sqlite(),
@@ -112,20 +112,20 @@ impl Database {
         }
     }
 
-    /// Opens it beside whoever else has it open.
+    /// Opens the database once more.
     pub fn open(&self) -> Db {
         let settings = [("JWT_SECRET".to_owned(), JWT_SECRET.to_owned())];
         Db::open(&config(self, &settings).database).expect("it opens")
     }
 
-    /// SQLite, whatever the run is on.
+    /// SQLite in every run.
     pub fn sqlite() -> Database {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let url = format!("sqlite://{}", dir.path().join("data/gatebird.db").display());
         Database { url, dir, schema: None }
     }
 
-    /// A schema of that PostgreSQL.
+    /// A new schema of that PostgreSQL.
     pub fn in_schema(base: &str) -> Database {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let name = dir.path().file_name().expect("a name").to_string_lossy().replace(['.', '-'], "").to_lowercase();
@@ -152,34 +152,34 @@ impl Drop for Database {
     }
 }
 
-/// Time that a test can move.
+/// A clock that a test can move.
 #[derive(Clone, Default)]
 pub struct Clock {
-    /// Seconds that have passed beside the real ones.
+    /// Seconds that have passed in addition to the real ones.
     passed: Arc<AtomicI64>,
-    /// Seconds by which the gate's wall clock is wrong.
+    /// Seconds by which the server's wall clock is wrong.
     wrong: Arc<AtomicI64>,
     /// Seconds by which the database's clock is wrong.
     database: Arc<AtomicI64>,
 }
 
 impl Clock {
-    /// Lets so many seconds pass.
+    /// Lets that many seconds pass.
     pub fn advance(&self, seconds: i64) {
         self.passed.fetch_add(seconds, Ordering::SeqCst);
     }
 
-    /// Sets the gate's wall clock wrong by so many seconds; no time passes. 0 sets it right.
+    /// Sets the server's wall clock wrong by that many seconds; no time passes. 0 corrects it.
     pub fn set_wrong(&self, seconds: i64) {
         self.wrong.store(seconds, Ordering::SeqCst);
     }
 
-    /// Sets the clock of the database wrong by so many seconds, as this gate sees it.
+    /// Sets the clock of the database wrong by that many seconds, as this server sees it.
     pub fn set_database_wrong(&self, seconds: i64) {
         self.database.store(seconds, Ordering::SeqCst);
     }
 
-    /// What the gate's wall clock shows.
+    /// The time of the server's wall clock.
     pub fn now(&self) -> i64 {
         #[expect(clippy::disallowed_methods, reason = "the tests' clock starts at the real time")]
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
@@ -192,10 +192,10 @@ impl app::Clock for Clock {
         Clock::now(self)
     }
 
-    /// A test that turns the clock back does not turn this one back.
+    /// Never goes back, even if a test turns the clock back.
     fn steady(&self) -> u64 {
         static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
-        // Some tests go to the end of the calendar: no meter has to follow there.
+        // Some tests go to the end of the calendar, which is too far for the meters.
         let passed = self.passed.load(Ordering::SeqCst).clamp(0, 1_000_000_000) as u64;
         STARTED.elapsed().as_nanos() as u64 + passed * 1_000_000_000
     }
@@ -206,7 +206,7 @@ impl app::Clock for Clock {
     }
 }
 
-/// A running gate.
+/// A running server.
 pub struct Gate {
     /// `http://127.0.0.1:<port>`.
     pub url: String,
@@ -223,12 +223,12 @@ impl Gate {
         Gate::with(&[])
     }
 
-    /// With settings over the usual ones.
+    /// With settings that override the defaults.
     pub fn with(settings: &[(&str, &str)]) -> Gate {
         Gate::on(Arc::new(Database::new()), settings)
     }
 
-    /// On that database.
+    /// With that database.
     pub fn on(database: Arc<Database>, settings: &[(&str, &str)]) -> Gate {
         let owned = |(key, value): &(&str, &str)| (key.to_string(), value.to_string());
         let settings: Vec<_> = settings.iter().chain(SETTINGS).map(owned).collect();
@@ -240,7 +240,7 @@ impl Gate {
         Gate::launch(Arc::clone(&self.database), self.settings.clone(), Clock::default())
     }
 
-    /// This gate, ended and started again with these settings over its own. Its clock goes on.
+    /// Stops the server, and starts it again with these settings over its own. Its clock continues.
     pub fn restart(self, settings: &[(&str, &str)]) -> Gate {
         let owned = |(key, value): &(&str, &str)| (key.to_string(), value.to_string());
         let settings = settings.iter().map(owned).chain(self.settings.clone()).collect();
@@ -289,7 +289,7 @@ impl Gate {
         self.request("DELETE", path)
     }
 
-    /// Makes an account with [`PASSWORD`].
+    /// Creates an account with [`PASSWORD`].
     pub fn sign_up(&self, username: &str) -> User {
         let body = json!({"username": username, "password": PASSWORD});
         let answer = self.post("/v1/signup").json(&body).send().expect(201);
@@ -313,7 +313,7 @@ impl Gate {
         answer["token"].as_str().expect("a token").into()
     }
 
-    /// A user with a domain and an access token of it.
+    /// A user with a domain, and an access token of it.
     pub fn tenant(&self, username: &str) -> (User, Domain, String) {
         let user = self.sign_up(username);
         let domain = self.register(&user, &format!("{username}.example.com"));
@@ -322,8 +322,8 @@ impl Gate {
     }
 }
 
-/// Starts the app. When another gate had the file a moment ago, one of its threads may still hold it, or a process that
-/// another test is just about to start.
+/// Starts the app. A thread of an earlier server, or a process that another test is just starting, may still hold the
+/// file for a moment.
 fn start(config: &Config, clock: &Clock) -> web::Data<App> {
     let began = Instant::now();
     loop {
@@ -345,14 +345,14 @@ impl Drop for Gate {
     }
 }
 
-/// The settings of a gate under test as a parsed [`Config`].
+/// The settings of a server under test as a parsed [`Config`].
 pub fn config(database: &Database, settings: &[(String, String)]) -> Config {
     let config = Config::load(|key| {
         if key == "DATABASE_URL" {
             return Some(database.url.clone());
         }
         let set = settings.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
-        // No test asks the world's DNS.
+        // No test queries the public DNS.
         set.or_else(|| (key == "DNS_SERVER").then(|| dns::EMPTY.address.to_string()))
     });
     let mut config = config.unwrap_or_else(|problems| panic!("{problems}"));
@@ -373,7 +373,7 @@ pub struct Domain {
     pub secret: String,
 }
 
-/// A request being put together.
+/// A request under construction.
 pub struct Request {
     method: String,
     url: String,
@@ -410,7 +410,7 @@ impl Request {
         self.header("Content-Type", content_type)
     }
 
-    /// Sends it; a broken connection is a failure of the test, whatever it is about.
+    /// Sends the request. A broken connection fails the test.
     pub fn send(self) -> Reply {
         let mut request = ureq::http::Request::builder().method(self.method.as_str()).uri(&self.url);
         for (name, value) in &self.headers {
@@ -445,7 +445,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The first header of that name, in small letters.
+    /// The first header of that name, in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
     }
@@ -458,14 +458,14 @@ impl Reply {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {} {}", self.status, self.text()))
     }
 
-    /// The JSON body, if the status is this one.
+    /// The JSON body of an answer that must have this status.
     #[track_caller]
     pub fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text());
         self.json()
     }
 
-    /// Checks the refusal's whole shape: status, reason and what every error body has.
+    /// Checks the whole shape of a refusal: status, reason and the members of every error body.
     #[track_caller]
     pub fn refused(&self, status: u16, reason: &str) -> Value {
         let body = self.expect(status);
@@ -479,12 +479,12 @@ impl Reply {
     }
 }
 
-/// Signs any header and claims with that key as HS256, however wrong they are.
+/// Signs any header and claims as HS256, even invalid ones.
 pub fn mint_with(header: &str, claims: &str, key: &[u8]) -> String {
     mint_bytes(header.as_bytes(), claims.as_bytes(), key)
 }
 
-/// The same of what may be no text.
+/// The same for bytes that may be no text.
 pub fn mint_bytes(header: &[u8], claims: &[u8], key: &[u8]) -> String {
     let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let signature = crypto::sign(message.as_bytes(), &EncodingKey::from_secret(key), Algorithm::HS256);
@@ -498,7 +498,7 @@ pub fn parts(token: &str) -> (Value, Value) {
     (next(), next())
 }
 
-/// A good token of the gate with its header and claims changed, signed with the gate's own key.
+/// A good token with changed header and claims, signed with the server's own key.
 pub fn resigned(token: &str, change: impl FnOnce(&mut Value, &mut Value)) -> String {
     let (mut header, mut claims) = parts(token);
     change(&mut header, &mut claims);

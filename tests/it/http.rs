@@ -1,5 +1,5 @@
-//! What every answer has in common: its shape, its language, its headers, its request id; also when the framework, a
-//! malformed request or a panic is the cause.
+//! What all answers have in common: shape, language, headers and request id; also when the framework, a malformed
+//! request or a panic is the cause.
 
 mod connections;
 mod flood;
@@ -89,7 +89,7 @@ fn routing__wrong_method_is_405_with_allow() {
     ] {
         for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "BOGUS", "get"]
         {
-            // HEAD goes with GET, as everywhere.
+            // HEAD is allowed wherever GET is.
             if allowed.split(", ").any(|allowed| allowed == method) || method == "HEAD" {
                 continue;
             }
@@ -101,7 +101,7 @@ fn routing__wrong_method_is_405_with_allow() {
             assert_eq!(told.join(", "), allowed, "{method} {path}");
         }
     }
-    // No header or parameter makes another method of it.
+    // No header or parameter changes the method.
     let (user, _, _) = gate.tenant("alice");
     let post = gate.post("/v1/posts").token(&user.token).json(&json!({"content": "stays"})).send().expect(201);
     let path = format!("/v1/posts/{}?_method=DELETE", post["payload"]["id"]);
@@ -225,7 +225,7 @@ fn connection__client_disconnects_mid_request() {
     gate.get("/healthz").send().expect(200);
 }
 
-/// In real time: ten seconds are waited for once.
+/// Takes ten seconds of real time once.
 #[test]
 fn body_timeout__incomplete_body_is_408() {
     const HEAD: &str =

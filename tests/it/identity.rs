@@ -1,5 +1,5 @@
-//! Nobody inherits another life: after a restored backup, a failover that lost transactions or a leaked secret, every
-//! earlier token is refused, and no id, name or number is given a second time.
+//! After a restored backup, a failover that lost transactions or a leaked secret, every earlier token is refused, and
+//! no id or username is given to another account.
 
 mod crash_recovery;
 mod failover;
@@ -16,7 +16,7 @@ use crate::binary::{Child, Client, PROMISED, gatebird, run, signal, text, within
 use crate::forgery::kid;
 use crate::harness::{Database, Domain, Gate, PASSWORD, User, json};
 
-/// Ends the server well.
+/// Stops the server; it must end with success.
 #[track_caller]
 fn stop(child: Child) {
     signal("INT", child.pid());
@@ -38,7 +38,7 @@ fn back_up(database: &Database) -> PathBuf {
     copy
 }
 
-/// Writes a post and returns its number.
+/// Creates a post and returns its id.
 fn post(client: &Client, token: &str, content: &str) -> i64 {
     let answer = client.post("/v1/posts", token, json!({ "content": content })).expect(201);
     answer["payload"]["id"].as_i64().expect("a number")
@@ -57,7 +57,7 @@ fn refused(client: &Client, tokens: &[&str]) {
     }
 }
 
-/// Tokens of after the renewal are good, as far as accounts and secrets are still there.
+/// Tokens from after the renewal are valid, if account and secret still exist.
 #[track_caller]
 fn goes_on(client: &Client, domain: &Domain) {
     let token = text(&client.exchange(&domain.secret).expect(200)["token"]);
@@ -90,7 +90,7 @@ fn user_list__is_in_order_of_creation() {
     assert_eq!(listed, names);
 }
 
-/// The servers go on, and know within two seconds.
+/// Running servers continue, and follow within two seconds.
 #[test]
 fn restore_after__beside_running_servers() {
     for algorithm in ["HS256", "ES256"] {
@@ -106,7 +106,7 @@ fn restore_after__beside_running_servers() {
         goes_on(client, &domain);
         let fresh = text(&client.exchange(&domain.secret).expect(200)["token"]);
         assert_ne!(kid(&fresh), key, "{algorithm}");
-        // Numbers continue far ahead, and JavaScript can represent them.
+        // Ids continue far ahead, and JavaScript can represent them.
         let next = post(client, &fresh, "after");
         assert!(next > posted + (1 << 40) && next < 1 << 53, "{posted} {next}");
         stop(child);
@@ -117,7 +117,7 @@ fn restore_after__beside_running_servers() {
     }
 }
 
-/// The emergency: somebody has JWT_SECRET and signs tokens with it.
+/// An attacker has JWT_SECRET and signs tokens with it.
 #[test]
 fn leaked_jwt_secret__signs_no_valid_token_after_the_change() {
     const NEW: (&str, &str) = ("JWT_SECRET", "T9vX2mK7pQ4sW8zB5nR1cF6yH3jL0dG-new-key");

@@ -1,4 +1,4 @@
-//! Imports: the export of a NodeBird API, and domains by the thousand.
+//! Imports: the export of a NodeBird API, and thousands of domains.
 
 use std::fs;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ fn cli(database: &Database, args: &[&str], stdin: &str) -> Outcome {
     run(&mut gatebird(database, args, &[("ALLOW_LOCAL_HOSTS", "false")]), stdin)
 }
 
-/// Writes a file into the database's folder, where the binary runs.
+/// Writes a file into the database's folder, in which the binary runs.
 fn write(database: &Database, name: &str, content: impl AsRef<[u8]>) {
     fs::write(database.dir.path().join(name), content).expect("a file");
 }
 
-/// The lines of a `--json` import that ended well, and the sums after them.
+/// The lines of a `--json` import that succeeded, and the sums after them.
 #[track_caller]
 fn report(outcome: Outcome) -> (Vec<Value>, Value) {
     let mut lines: Vec<Value> =
@@ -46,7 +46,7 @@ fn ends(outcome: &Outcome, code: i32, says: &str) {
     assert!(outcome.stderr.contains(says) && outcome.stdout.is_empty(), "{says}: {outcome:?}");
 }
 
-/// A version 4 UUID with that number in it.
+/// A version 4 UUID that contains that number.
 fn uuid(number: u32) -> String {
     format!("{number:08x}-0000-4000-8000-0123456789ab")
 }
@@ -56,13 +56,13 @@ const OLD_PASSWORD: &str = "1234";
 /// [`OLD_PASSWORD`] as the original stores it.
 const OLD_HASH: &str = "$2b$04$abcdefghijklmnopqrstuuLmbu5vDTuG9XSinpEFXpa/UakZY.oz6";
 
-/// What `deploy/nodebird-export.sql` printed of the tables of `import/schema.sql` with the rows of `import/rows.sql`.
+/// The output of `deploy/nodebird-export.sql` for the tables of `import/schema.sql` with the rows of `import/rows.sql`.
 const EXPORT: &str = include_str!("import/export.jsonl");
 
 /// The same after `import/later.sql`.
 const LATER_EXPORT: &str = include_str!("import/later.jsonl");
 
-/// What the report of [`EXPORT`] says: outcome, table, number, and words of the reason.
+/// The report on [`EXPORT`]: outcome, table, number, and words of the reason.
 const REPORTED: &[(&str, &str, u64, &str)] = &[
     ("skipped", "user", 3, "deleted there"),
     ("changed", "user", 2, "now kakao-1234567; "),
@@ -104,7 +104,7 @@ fn import_nodebird__export_of_a_real_mariadb() {
     assert_eq!([export.as_str(), &later], [EXPORT, LATER_EXPORT], "the recordings must be what MariaDB prints");
 }
 
-/// Users and clients go on after an import, and a later import brings only what is new.
+/// Users and clients continue after an import, and a later import adds only what is new.
 fn moves_in(export: &str, later: &str) {
     let database = Arc::new(Database::new());
     cli(&database, &["user", "add", "TAKEN@example.com"], PASSWORD).good();
@@ -122,7 +122,7 @@ fn moves_in(export: &str, later: &str) {
     assert_eq!(sums, json!({"imported": first, "already": none, "skipped": 10}));
     assert!(!lines.iter().any(|line| line.to_string().contains("-0000-4000-8000-")), "a secret is shown: {lines:?}");
 
-    // The clients of the original, who know nothing but their secret.
+    // The clients of the original, which know only their secret.
     let gate = Gate::on(Arc::clone(&database), &[]);
     for (secret, host, nick) in [
         (uuid(1), "shop.example.com", "a\"b\\c'😀 제로초"),
@@ -145,7 +145,7 @@ fn moves_in(export: &str, later: &str) {
     let without_dashes = json!({"clientSecret": uuid(1).replace('-', "")});
     gate.post("/token").json(&without_dashes).send().refused(401, "malformed_secret");
 
-    // People sign in with the password that they have; its hash is then one of ours.
+    // Users sign in with their earlier password; its hash is then replaced.
     let hash_of = |name: &str| -> String {
         let query = users::table.filter(users::username.eq(name.to_owned())).select(users::password_hash);
         gate.app.db.read_now(|conn| Ok(query.first(conn)?)).expect("a user")
@@ -170,7 +170,7 @@ fn moves_in(export: &str, later: &str) {
     cli(&database, &["user", "password", "kakao-1234567"], PASSWORD).good();
     sign_in("kakao-1234567", PASSWORD).expect(200);
 
-    // OAuth 2.0 libraries take the same secret, and what was kept of the domain is as it was.
+    // OAuth 2.0 libraries use the same secret, and plan and time of the domain are kept.
     let user = text(&sign_in("alice@example.com", OLD_PASSWORD).expect(200)["token"]);
     let list = gate.get("/v1/domains").token(&user).send().expect(200);
     let shop =
@@ -187,7 +187,7 @@ fn moves_in(export: &str, later: &str) {
         .send()
         .refused(401, "unknown_client");
 
-    // Each row that came in stands in the audit.
+    // Each imported row has an audit row.
     let count = |action: &str| -> i64 {
         let query = audit::table.filter(audit::action.eq(action.to_owned()).and(audit::actor.eq("operator"))).count();
         gate.app.db.read_now(|conn| Ok(query.get_result(conn)?)).expect("a number")
@@ -195,7 +195,7 @@ fn moves_in(export: &str, later: &str) {
     assert_eq!(["user.imported", "domain.imported", "secret.imported"].map(count), [4, 4, 1]);
     drop(gate);
 
-    // Again: nothing. Then what has come meanwhile, and only that.
+    // A second import adds nothing, and a later one only what is new.
     let again = json!({"users": 4, "domains": 5, "secrets": 0});
     let (_, sums) = imported(&database, export);
     assert_eq!(sums, json!({"imported": none, "already": again, "skipped": 10}));
@@ -208,7 +208,7 @@ fn moves_in(export: &str, later: &str) {
     }
 }
 
-/// A line of an export for a user of that number.
+/// A line of an export for the user of that number.
 fn user(id: u32, email: &str) -> String {
     json!({"table": "users", "id": id, "email": email, "nick": "n", "password": OLD_HASH, "provider": "local", "snsId": null, "createdAt": 1_500_000_000 + i64::from(id), "deletedAt": null}).to_string()
 }
@@ -251,7 +251,7 @@ fn import_nodebird__unreadable_file_changes_nothing() {
     ends(&cli(&database, &["import", "nodebird", "nothing"], ""), 64, "nothing");
     ends(&cli(&database, &["import", "nodebird", "export", "--source", "a b"], ""), 64, "--source");
     assert_eq!(cli(&database, &["user", "list", "--json"], "").json(), json!([]));
-    // The order of lines does not matter, nor do the ends that Windows gives them.
+    // The order of lines does not matter, nor do line ends of Windows.
     let (_, sums) = imported(&database, &[&end(1, 1), shop.as_str(), &alice, ""].join("\r\n"));
     assert_eq!(sums["imported"], json!({"users": 1, "domains": 1, "secrets": 0}));
 }
@@ -312,7 +312,7 @@ fn import_nodebird__rows_deleted_here_do_not_come_back() {
     let bob = sign_in("bob@example.com");
     gate.delete("/v1/me").token(&bob).json(&json!({"password": OLD_PASSWORD})).send().expect(200);
     gate.app.remove_leftovers().expect("the database answers");
-    // Nobody else gets the name; the next export has a new domain of the former bob.
+    // The name is not given again. The next export has a new domain of the deleted user.
     let body = json!({"username": "bob@example.com", "password": PASSWORD});
     gate.post("/v1/signup").json(&body).send().refused(409, "taken");
     let other = gate.sign_up("robert@example.com");

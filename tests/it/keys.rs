@@ -1,5 +1,5 @@
-//! The life of a key: made, published, signing, verifying, gone; by command, by the calendar, and when the settings
-//! change. What the rest of the world is told of it is in [`discovery`].
+//! The life of a signing key: created, published, signing, verifying, deleted; by command, by schedule, and after a
+//! change of the settings. Its publication is tested in [`discovery`].
 
 mod algorithm_changes;
 mod command_line;
@@ -18,9 +18,9 @@ use crate::forgery::time::at;
 use crate::forgery::{EXPIRED, GOOD, INVALID, Target, kid};
 use crate::harness::{Gate, JWT_SECRET, PASSWORD, Reply, Value, json, parts};
 
-/// The seconds that a user token lives, which is the longest here.
+/// The longest life of a token here, in seconds.
 const LONGEST_LIFE: i64 = 3600;
-/// A key that signs no more verifies so long: a token's life, and a minute for clocks that differ.
+/// A key verifies for this long after it has stopped signing: the life of a token, and a minute for clock differences.
 pub const RETENTION: i64 = LONGEST_LIFE + 60;
 
 /// `gatebird key rotate`, in this process.
@@ -34,7 +34,7 @@ pub fn rotate(gate: &Gate, at_once: bool) -> SigningKey {
     made.expect("a key")
 }
 
-/// `gatebird key retire`, in this process; whether there was one.
+/// `gatebird key retire`, in this process. Returns whether the key existed.
 pub fn retire(gate: &Gate, kid: &str) -> bool {
     let keyring = gate.app.directory.keyring().clone();
     let (new_key, mut retired) = (NewKey::new(&keyring), false);
@@ -49,7 +49,7 @@ fn jwks(gate: &Gate) -> Reply {
     gate.get("/.well-known/jwks.json").send()
 }
 
-/// The names of the published keys, sorted.
+/// The ids of the published keys, sorted.
 fn published(gate: &Gate) -> Vec<String> {
     names(&jwks(gate).expect(200))
 }
@@ -67,7 +67,7 @@ fn sorted(names: &[&str]) -> Vec<String> {
     names
 }
 
-/// The seconds for which an answer may be kept.
+/// The seconds for which a cache may keep an answer.
 fn max_age(reply: &Reply) -> i64 {
     let control = reply.header("cache-control").expect("Cache-Control");
     let age = control.strip_prefix("public, max-age=").unwrap_or_else(|| panic!("{control}"));
@@ -75,12 +75,12 @@ fn max_age(reply: &Reply) -> i64 {
 }
 
 impl Target {
-    /// The name of the key that signs now.
+    /// The id of the key that signs now.
     fn signs(&self) -> String {
         kid(&self.gate.access_token(&self.domain))
     }
 
-    /// The same after a restart with these settings, with a token of now.
+    /// The target after a restart with these settings, with a new token.
     fn restart(self, settings: &[(&str, &str)]) -> Target {
         let Target { gate, user, domain, .. } = self;
         let gate = gate.restart(settings);
@@ -89,7 +89,7 @@ impl Target {
         Target { algorithm: key.algorithm(), gate, user, domain, token, key }
     }
 
-    /// A user token of now.
+    /// A new user token.
     fn sign_in(&self) -> String {
         let answer = crate::accounts::sign_in(&self.gate, "alice", PASSWORD).expect(200);
         answer["token"].as_str().expect("a token").into()
@@ -127,7 +127,7 @@ fn signing_key__first_one_signs_at_once() {
     assert!(kept(&Target::new().gate).is_empty(), "HS256 has no kept key");
 }
 
-/// To the second: published, signing, verifying only, gone.
+/// To the second: published, signing, verifying only, deleted.
 #[test]
 fn signing_key__published_before_it_signs_and_verifies_after() {
     let target = Target::of(Algorithm::Es256);
@@ -145,7 +145,7 @@ fn signing_key__published_before_it_signs_and_verifies_after() {
     let last_of_user = at(gate, from - 1, || target.sign_in());
     assert_eq!(at(gate, from, || target.signs()), next.kid);
 
-    // What it signed is good to its end, and says then that it is only too old.
+    // Its tokens are valid until they expire, and then only expired.
     assert_eq!(at(gate, from + 58, || target.status(&last)), 200);
     assert_eq!(at(gate, from + 59, || target.status(&last)), 419);
     assert_eq!(at(gate, from + LONGEST_LIFE - 2, || target.status(&last_of_user)), 200);
@@ -153,7 +153,7 @@ fn signing_key__published_before_it_signs_and_verifies_after() {
     gate.app.maintain().expect("the database answers");
     assert_eq!(at(gate, over - 1, || published(gate)), sorted(&[&old, &next.kid]));
 
-    // With nothing left to verify, it verifies nothing: neither what it signed, nor what it might sign.
+    // Past its retention it verifies nothing, neither its earlier tokens nor new ones.
     assert_eq!(at(gate, over - 1, || target.status(&last_of_user)), 419);
     assert_eq!(at(gate, over, || target.status(&last_of_user)), 401);
     assert_eq!(at(gate, over, || target.status(&target.fresh(&target.key, &old))), 401);
@@ -164,7 +164,7 @@ fn signing_key__published_before_it_signs_and_verifies_after() {
     assert_eq!(target.signs(), next.kid);
 }
 
-/// Nothing that may take a second happens while others wait for the lock.
+/// A key is generated outside the transaction, because that can take a second while others wait for the lock.
 #[test]
 fn key_rotation__without_a_prepared_key_waits_for_the_next_run() {
     let target = Target::of(Algorithm::Es256);
@@ -187,7 +187,7 @@ fn key_rotation__repeated_makes_no_second_pending_key() {
     assert_eq!((again.kid, again.signs_from), (next.kid.clone(), next.signs_from));
     assert_eq!(kept(gate).len(), 2);
 
-    // At once is another wish: as soon as all nodes know it. What was to follow still follows.
+    // A rotation at once makes another key, which signs as soon as all nodes know it. The pending key still follows.
     let now = rotate(gate, true);
     assert_ne!(now.kid, next.kid);
     assert_eq!(now.signs_from - now.created_at, 3);
@@ -220,8 +220,8 @@ fn key_rotation__by_schedule() {
         assert_eq!(kept(gate).len(), 2, "{setting}: one is enough");
         assert_eq!(at(gate, due - 1, || target.signs()), first.kid);
         assert_eq!(at(gate, due, || target.signs()), both[1].kid);
-        // A gate that nobody looked after for long has to publish first all the same.
-        // Its domain must not become dormant meanwhile.
+        // A server without maintenance for a long time still publishes a key first. Its domain must not become dormant
+        // meanwhile.
         gate.clock.advance((10 * period).min(80 * 86_400));
         maintain();
         let late = kept(gate);
@@ -262,14 +262,14 @@ fn key_retirement__tokens_are_refused_and_another_key_signs() {
     assert!(!retire(gate, &first), "it is gone");
     assert!(!retire(gate, "unknown"));
 
-    // The next one, before it has signed anything: another may be made.
+    // The pending key is retired before it has signed anything, and another one can be made.
     let next = rotate(gate, false);
     assert!(retire(gate, &next.kid));
     assert_eq!(published(gate), [second.as_str()]);
     assert_eq!(target.signs(), second);
     assert_ne!(rotate(gate, false).kid, next.kid);
 
-    // One that only verifies.
+    // A key that only verifies.
     let third = rotate(gate, true);
     at(gate, third.signs_from, || target.gets("of the one before", &token, GOOD));
     assert!(retire(gate, &second));
@@ -277,7 +277,8 @@ fn key_retirement__tokens_are_refused_and_another_key_signs() {
     assert_eq!(target.signs(), third.kid);
 }
 
-/// A second is one key's. Otherwise its name would decide which one signs, and what the other one signed would be lost.
+/// Two keys never start in the same second. Otherwise their ids would decide which one signs, and tokens of the other
+/// one would be lost.
 #[test]
 fn key_rotation__twice_in_one_second() {
     for _ in 0..8 {
@@ -293,7 +294,7 @@ fn key_rotation__twice_in_one_second() {
     }
 }
 
-/// Whoever changes JWT_ALGORITHM just after the first start has given tokens away as well.
+/// A change of JWT_ALGORITHM just after the first start keeps the tokens of that start valid.
 #[test]
 fn signing_key__used_for_less_than_a_second_still_verifies() {
     for _ in 0..20 {
@@ -310,8 +311,8 @@ fn signing_key__used_for_less_than_a_second_still_verifies() {
     panic!("no restart within a second");
 }
 
-/// The HMAC key verifies for others of JWT_ALGORITHM what was signed before the change, and no longer; whatever happens
-/// to the keys that came after it.
+/// After a change of JWT_ALGORITHM the HMAC key verifies earlier tokens until its retention ends. It never returns,
+/// whatever happens to later keys.
 #[test]
 fn hmac_key__does_not_return_after_its_retention() {
     let end_now: fn(&Target) = |target| assert!(retire(&target.gate, &target.signs()));
@@ -340,7 +341,7 @@ fn hmac_key__does_not_return_after_its_retention() {
     }
 }
 
-/// HS256 has one key to sign with and one to look back.
+/// HS256 has one key that signs and a previous one that verifies.
 #[test]
 fn hs256__rotation_by_the_previous_secret() {
     const NEW: &str = "T9vX2mK7pQ4sW8zB5nR1cF6yH3jL0dG-new-key";
@@ -358,7 +359,7 @@ fn hs256__rotation_by_the_previous_secret() {
     let gate = gate.restart(&[("JWT_SECRET_PREVIOUS", "")]);
     gate.get("/v1/test").token(&user.token).send().refused(401, "invalid");
     assert_eq!(status(&gate, &gate.access_token(&domain)), 200);
-    // Without looking back, all at once.
+    // Without the previous secret, its tokens are refused at once.
     let gate = gate.restart(&[("JWT_SECRET", JWT_SECRET)]);
     assert_eq!(status(&gate, &user.token), 200);
     gate.get("/v1/test").token(&new).send().refused(401, "invalid");

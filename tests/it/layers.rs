@@ -1,5 +1,5 @@
-//! The order of the modules, as the crate's documentation gives it under "Layers": imports flow strictly down. Reads the
-//! source, so that an upward import fails before anybody builds on it.
+//! The order of the modules in the crate's documentation under "Layers": imports go strictly down. Reads the source, so
+//! that an upward import fails a test.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,7 +9,7 @@ fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// A file of the library.
+/// A source file of the library.
 struct File {
     /// Below `src`, such as `gate/bearer.rs`.
     path: String,
@@ -17,7 +17,7 @@ struct File {
 }
 
 impl File {
-    /// The module of the crate that it is, or is a part of; `main` for the binary.
+    /// The module of the file; `main` for the binary.
     fn module(&self) -> &str {
         self.path.split(['/', '.']).next().expect("a path has a first part")
     }
@@ -29,7 +29,7 @@ impl File {
     }
 }
 
-/// Every file of `src` but `lib.rs`, which names all modules.
+/// Every file of `src` except `lib.rs`, which names all modules.
 fn files() -> Vec<File> {
     let mut found = Vec::new();
     let mut folders = vec![source()];
@@ -50,7 +50,7 @@ fn files() -> Vec<File> {
     found
 }
 
-/// The level of each module, 0 at the top, as the crate's documentation says.
+/// The level of each module in the crate's documentation, 0 at the top.
 fn levels() -> BTreeMap<String, usize> {
     let lib = fs::read_to_string(source().join("lib.rs")).expect("src/lib.rs");
     let (_, rest) = lib.split_once("//! # Layers").expect("the section");
@@ -60,12 +60,12 @@ fn levels() -> BTreeMap<String, usize> {
     levels.flat_map(|(level, names)| names.split(',').map(move |name| (name.trim().to_owned(), level))).collect()
 }
 
-/// The modules of the crate that a file's code names, as `crate::x` or `crate::{x, y::z}`.
+/// The modules that a file's code names, as `crate::x` or `crate::{x, y::z}`.
 fn named(code: &str) -> BTreeSet<String> {
     code.split("crate::").skip(1).flat_map(first_parts).collect()
 }
 
-/// What stands first in each path of `a::b ...` or `{a::{b, c}, d::e} ...`: `a`, or `a` and `d`.
+/// The first part of each path in `a::b ...` or `{a::{b, c}, d::e} ...`: `a`, or `a` and `d`.
 fn first_parts(paths: &str) -> Vec<String> {
     let first = |path: &str| {
         let name = path.trim_start().chars().take_while(|character| character.is_alphanumeric() || *character == '_');
@@ -87,7 +87,7 @@ fn first_parts(paths: &str) -> Vec<String> {
             break;
         }
     }
-    // Behind a last comma there is nothing.
+    // Nothing follows a last comma.
     starts.into_iter().map(|at| first(&list[at..])).filter(|name| !name.is_empty()).collect()
 }
 
@@ -127,7 +127,7 @@ fn layers__imports_flow_down() {
                 Some(_) => {}
             }
         }
-        // From a file of the top level `super` is the crate, and two of them are from any other.
+        // In a file of the top level `super` is the crate; in any other file two of them are.
         let sideways = |name: &&String| {
             let up = format!("super::{name}");
             let deep = format!("super::{up}");
@@ -138,7 +138,7 @@ fn layers__imports_flow_down() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The hot path must not reach the database: not by its module, and not through the `App` that holds it.
+/// The hot path must not reach the database, neither by its module nor through the `App` that holds it.
 #[test]
 fn layers__hot_path_has_no_database_access() {
     let hot = |file: &File| {
@@ -184,7 +184,7 @@ fn layers__every_file_has_a_header() {
     }
 }
 
-/// Rules are shared below the handlers, so that the command line and pages need no handler.
+/// Rules are below the handlers, so that the command line and pages need no handler.
 #[test]
 fn layers__only_the_server_uses_the_handlers() {
     let uses_handlers =

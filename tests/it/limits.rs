@@ -1,4 +1,4 @@
-//! Limits over HTTP: what a domain, a network and an account may ask for, and what answers say of it.
+//! Limits over HTTP: what a domain, a network and an account may request, and what answers say about it.
 
 mod changes;
 mod fixed_budgets;
@@ -11,10 +11,10 @@ mod totals;
 
 use crate::harness::{Domain, Gate, Reply, Request, json};
 
-/// A proxy is believed, so that a test can come from anywhere.
+/// The loopback address is a trusted proxy, so that requests can come from any address.
 const BEHIND_A_PROXY: (&str, &str) = ("TRUSTED_PROXIES", "127.0.0.1");
 
-/// A request as it comes from that address through the proxy.
+/// A request that comes from that address through the proxy.
 fn from(request: Request, address: &str) -> Request {
     request.header("X-Forwarded-For", address)
 }
@@ -23,7 +23,7 @@ fn exchange(gate: &Gate, domain: &Domain) -> Request {
     gate.post("/token").json(&json!({"clientSecret": domain.secret}))
 }
 
-/// Sends the same request so many times at once.
+/// Sends the same request this many times concurrently.
 pub fn at_once(times: usize, send: impl Fn() -> Reply + Sync) -> Vec<Reply> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..times).map(|_| scope.spawn(&send)).collect();
@@ -31,7 +31,7 @@ pub fn at_once(times: usize, send: impl Fn() -> Reply + Sync) -> Vec<Reply> {
     })
 }
 
-/// How many have that status; every other one has to be 429 for that reason, and say when to come back.
+/// The number of replies with that status. Every other one must be 429 with that reason and a `Retry-After`.
 #[track_caller]
 fn passed(replies: &[Reply], status: u16, reason: &str) -> usize {
     for reply in replies.iter().filter(|reply| reply.status != status) {

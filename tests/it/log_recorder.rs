@@ -1,4 +1,4 @@
-//! What the gates of this process log. Tests run side by side, so a test must look for a line that is only its own.
+//! Records what the servers of this process log. Tests run concurrently, so a test must look for a line of its own.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -23,9 +23,9 @@ impl Log for Recorder {
     fn flush(&self) {}
 }
 
-/// Records from now on what is logged at `info` and above.
+/// Records everything that is logged at `info` and above from now on.
 pub fn record() {
-    // Another test may have done so already.
+    // Another test may have installed it already.
     drop(log::set_logger(&RECORDER));
     log::set_max_level(LevelFilter::Info);
 }

@@ -1,6 +1,6 @@
-//! One binary for all integration tests: real HTTP against the route table that the server runs, on a real SQLite
-//! file each, or, with `TEST_DATABASE_URL=postgres://...`, on a schema each of that PostgreSQL. Tests run some outside
-//! programs if these are installed: see [`programs`].
+//! All integration tests in one binary: real HTTP against the route table of the server, each on its own SQLite file
+//! or, with `TEST_DATABASE_URL=postgres://...`, on its own schema of that PostgreSQL. Some tests run other programs if
+//! these are installed: see [`programs`].
 #![allow(non_snake_case, reason = "a test is named `feature__condition`")]
 #![allow(unreachable_pub, reason = "the harness is public to its sibling modules only")]
 

@@ -1,14 +1,14 @@
-//! Who may do what: every operation of the OpenAPI document, tried by every identity. A route of the document that is
-//! missing here fails, and so does one that is here only, and an answer that the document does not describe.
+//! Authorization: every operation of the OpenAPI document, called by every identity. A route that is only here or only
+//! in the document fails the test, and so does an answer that the document does not describe.
 
 use std::collections::BTreeSet;
 
 use crate::harness::{Domain, Gate, PASSWORD, Reply, Request, User, json, resigned};
 use crate::openapi::Document;
 
-/// Who calls, in the order of the cells below. `deleted domain` is a client whose domain is gone, `old password` a user
-/// from before a password change, `their` is another tenant's, `reader` and `writer` are clients that asked for one scope
-/// only; these two, `client` and `user` are of the tenant whose domain and post stand in the paths.
+/// The callers, in the order of the cells below. `deleted domain` is a client whose domain is deleted, `old password` a
+/// user from before a password change, `their` belongs to another tenant, and `reader` and `writer` are clients with
+/// one scope. These two, `client` and `user` belong to the tenant whose domain and post are in the paths.
 const IDENTITIES: &[&str] = &[
     "nobody",
     "garbage",
@@ -24,7 +24,7 @@ const IDENTITIES: &[&str] = &[
     "user",
 ];
 
-/// What each identity gets from each operation: a status, or the reason of a refusal. A single cell is for all.
+/// The result of each operation for each identity: a status, or the reason of a refusal. A single cell holds for all.
 #[rustfmt::skip]
 const ROUTES: &[(&str, &str)] = &[
     //                                nobody  garbage expired expired deleted old      their     their     reader    writer    client    user
@@ -37,7 +37,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("GET /.well-known/jwks.json",   "200"),
     ("POST /token",                  "200"),
     ("POST /v1/token",               "200"),
-    // The form's credentials count, whatever the token beside them.
+    // Authenticated by the form's credentials, whatever the token beside them.
     ("POST /introspect",             "200"),
     ("POST /revoke",                 "200"),
     ("GET /verify",                  "missing invalid expired expired revoked revoked  200       200       200       200       200       200"),
@@ -70,10 +70,10 @@ const ROUTES: &[(&str, &str)] = &[
     ("DELETE /v1/posts/{id}",        "missing invalid expired expired revoked revoked  not_found not_found scope     200       200       200"),
 ];
 
-/// The type of the bodies that OAuth 2.0 asks for.
+/// The content type of OAuth 2.0 requests.
 pub const FORM: &str = "application/x-www-form-urlencoded";
 
-/// The bodies of good requests, where there is one: JSON, or a form.
+/// Bodies of good requests: JSON, or a form.
 #[rustfmt::skip]
 const BODIES: &[(&str, &str)] = &[
     ("POST /token",             "grant_type=client_credentials&client_id={client}&client_secret={secret}"),
@@ -92,7 +92,7 @@ const BODIES: &[(&str, &str)] = &[
     ("PUT /v1/posts/{id}",      r#"{"content":"changed #post","img":null}"#),
 ];
 
-/// The status that goes with a cell; reverse proxies know no 419.
+/// The status of a cell. Reverse proxies do not know 419.
 fn status(operation: &str, cell: &str) -> u16 {
     match cell {
         "missing" | "invalid" | "revoked" => 401,
@@ -105,22 +105,22 @@ fn status(operation: &str, cell: &str) -> u16 {
     }
 }
 
-/// The body of a good request to an operation, still with its `{places}`; empty where there is none.
+/// The body of a good request with its `{places}`; empty where there is none.
 pub fn good_body(operation: &str) -> &'static str {
     BODIES.iter().find(|(name, _)| *name == operation).map_or("", |(_, body)| body)
 }
 
-/// The type of a good request's body.
+/// The content type of a good request's body.
 pub fn media_type(body: &str) -> &'static str {
     if body.starts_with('{') { "application/json" } else { FORM }
 }
 
-/// The request with that body, if there is one.
+/// The request with that body, unless it is empty.
 pub fn with_body(request: Request, body: &str) -> Request {
     if body.is_empty() { request } else { request.body(media_type(body), body) }
 }
 
-/// That token as it would have been an hour and more ago.
+/// The token as it would have been more than an hour ago.
 pub fn aged(token: &str) -> String {
     resigned(token, |_, claims| {
         for member in ["iat", "exp"] {
@@ -134,7 +134,7 @@ pub struct Cast {
     pub name: String,
     pub user: User,
     pub domain: Domain,
-    /// A second secret of it.
+    /// The id of a second secret.
     pub secret: String,
     pub post: String,
     pub client: String,
@@ -174,7 +174,7 @@ impl Cast {
         Cast { name, user, domain, secret, post, client, reader, writer, dead, theirs: [their_client, mallory.token] }
     }
 
-    /// What an identity presents.
+    /// The token of an identity.
     fn token(&self, identity: &str) -> Option<&str> {
         Some(match identity {
             "nobody" => return None,
@@ -207,7 +207,7 @@ impl Cast {
             .replace("{n}", &number.to_string())
     }
 
-    /// A good request but for its credentials.
+    /// A good request except for its credentials.
     pub fn request(&self, gate: &Gate, operation: &str, number: usize) -> Request {
         let (method, path) = operation.split_once(' ').expect("a method and a path");
         let request = gate.request(method, &self.fill(path, number));
@@ -215,7 +215,7 @@ impl Cast {
     }
 }
 
-/// What an answer was, in the words of the table.
+/// The result of an answer in the words of the table.
 fn cell(reply: &Reply) -> String {
     match reply.status {
         200..300 => reply.status.to_string(),
@@ -255,7 +255,7 @@ fn authorization__every_identity_on_every_route() {
             if identity.starts_with("their") && cells.len() > 1 && reply.text().contains(&cast.name) {
                 wrong.push(format!("{operation} tells {identity} of another tenant: {}", reply.text()));
             }
-            // What a good request changed must not decide the next cell.
+            // The changes of a good request must not affect the next cell.
             let changes = ["PUT", "PATCH", "DELETE", "POST /revoke", "POST /v1/signout"];
             if reply.status < 300 && changes.iter().any(|start| operation.starts_with(start)) {
                 cast = Cast::new(&gate, number);
@@ -280,7 +280,7 @@ fn authorization__table_has_exactly_the_served_routes() {
     assert_eq!(ROUTES.len(), listed.len(), "a route is listed twice");
 }
 
-/// Whoever calls: not with a token of their own, and not with the one that they ask about.
+/// A client cannot authenticate with a token, neither its own nor the one in question.
 #[test]
 fn client_authentication__token_is_no_credential() {
     let gate = Gate::start();
@@ -309,7 +309,7 @@ fn routing__every_other_method_is_405_with_allow() {
         if has.contains("GET") {
             has.insert("HEAD".into());
         }
-        // Reverse proxies ask there with any method.
+        // Reverse proxies use any method there.
         if path == "/verify" {
             continue;
         }
@@ -317,7 +317,7 @@ fn routing__every_other_method_is_405_with_allow() {
             if has.contains(method) {
                 continue;
             }
-            // With a token and without: a method that is not there is not there for anybody.
+            // With a token and without: an unknown method is unknown to every caller.
             for token in [None, Some(&cast.user.token)] {
                 let request = gate.request(method, &cast.fill(path, 0));
                 let reply = token.into_iter().fold(request, Request::token).send();

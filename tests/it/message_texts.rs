@@ -1,4 +1,4 @@
-//! Sentences for people that the review of the wording settled, in both languages.
+//! Messages whose wording was reviewed, in both languages.
 
 use gatebird::locale::{Locale, Message};
 

@@ -1,4 +1,4 @@
-//! Several nodes on one PostgreSQL see each other's changes; and what goes on while a database is away.
+//! Several nodes on one PostgreSQL see each other's changes; and operation during a database outage.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ fn nodes__changes_reach_other_nodes_in_time() {
     let there = here.another_node();
     let mut slowest = Duration::ZERO;
     let mut soon = |what: &str, done: &mut dyn FnMut() -> bool| slowest = slowest.max(within(PROMISED, what, done));
-    // Each way: the node that serves the request is not the one that changed it.
+    // In both directions: the node that serves the request is not the one that made the change.
     for (name, one, other) in [("alice", &here, &there), ("bob", &there, &here)] {
         let (user, domain, token) = one.tenant(name);
         let status = |token: &str, path: &str| other.get(path).token(token).send().status;
@@ -68,7 +68,7 @@ fn nodes__changes_reach_other_nodes_in_time() {
         cli(&["user", "suspend", name]);
         soon("a suspended user", &mut || status(&token, "/v1/test") == 401 && exchange(&third.secret) == 401);
         cli(&["user", "resume", name]);
-        // The command line is a third node: both have to hear of it.
+        // The command line is a third node: both servers must learn of it.
         let body_of_third = json!({"clientSecret": third.secret});
         let resumed = |gate: &Gate| gate.post("/token").json(&body_of_third).send().status == 200;
         soon("a resumed user", &mut || resumed(one) && resumed(other));
@@ -95,7 +95,7 @@ fn nodes__concurrent_writes_are_all_seen() {
     let there = here.another_node();
     let alice = here.sign_up("alice");
     within(PROMISED, "a new user", || there.get("/v1/me").token(&alice.token).send().status == 200);
-    // Commits that overtake each other would be missed by who reads from the highest revision on.
+    // A reader that continues from the highest revision would miss commits that overtake each other.
     let secrets: Vec<String> = std::thread::scope(|scope| {
         let register = |gate, writer: u32| {
             let alice = &alice;
@@ -124,7 +124,8 @@ fn nodes__changes_of_one_domain_do_not_deadlock() {
     let path = format!("/v1/domains/{}", domain.id);
     let rotated = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // A change of the plan takes the domain's row and then the revision; a rotation would take them the other way.
+        // A change of the plan locks the domain's row and then the revision; a rotation could lock them the other way
+        // around.
         for _ in 0..3 {
             scope.spawn(|| {
                 while !rotated.load(Ordering::Relaxed) {
@@ -159,7 +160,7 @@ fn nodes__concurrent_start_on_an_empty_database() {
     }
 }
 
-/// Reading a million domains takes longer than a request may wait; a lock stands for them.
+/// Reading a million domains takes longer than a request may wait. A lock simulates that.
 #[test]
 fn directory_load__slow_read_succeeds() {
     let Some(base) = needs_postgres() else { return };

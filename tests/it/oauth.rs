@@ -1,5 +1,5 @@
-//! OAuth 2.0 by the letter: how clients prove themselves, what they may ask for, and what becomes of their tokens. Here
-//! stands what the endpoints share: authentication, refusals, and clients with keys of their own.
+//! OAuth 2.0 in detail: authentication of clients, scopes and resources, and what becomes of tokens. This file has what
+//! the endpoints share: authentication, refusals, and clients with keys.
 
 mod assertions;
 mod client_keys;
@@ -27,40 +27,40 @@ use crate::harness::{Domain, Gate, Reply, Request, User, Value, json};
 
 pub const GRANT: &str = "grant_type=client_credentials";
 pub const ISSUER: &str = "https://gate.test";
-/// What the endpoints are called by; another name than the issuer's, so that the two cannot be mistaken.
+/// The base URL of the endpoints. It differs from the issuer, so that the two cannot be confused.
 pub const PUBLIC_URL: &str = "https://public.test";
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// Where clients prove themselves.
+/// The endpoints at which clients authenticate.
 const ENDPOINTS: [&str; 4] = ["/token", "/v1/token", "/introspect", "/revoke"];
 
-/// A gate whose endpoints have a public name.
+/// A server whose endpoints have a public name.
 fn gate(settings: &[(&str, &str)]) -> Gate {
     Gate::with(&[&[("PUBLIC_URL", PUBLIC_URL)], settings].concat())
 }
 
-/// A gate that has been up for a while.
+/// A server that has been up for a while.
 pub fn old_gate() -> Gate {
     let gate = gate(&[]);
     gate.clock.advance(1000);
     gate
 }
 
-/// A value of a form.
+/// A value for a form.
 pub fn encoded(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
-/// What a form needs beside the credentials, so that the answer to a good client is 200.
+/// The further members of a form that a good client needs for a 200.
 fn rest_of_form(path: &str) -> &'static str {
     if path.ends_with("/token") { GRANT } else { "token=x" }
 }
 
-/// A form with the credentials in it.
+/// A form with credentials.
 pub fn form(domain: &Domain, rest: &str) -> String {
     format!("{rest}&client_id={}&client_secret={}", domain.id, domain.secret)
 }
 
-/// An access token as an OAuth 2.0 library asks for it.
+/// An access token, requested like an OAuth 2.0 library does.
 #[track_caller]
 fn granted(gate: &Gate, domain: &Domain, rest: &str) -> String {
     let answer = gate.post("/token").form(form(domain, &format!("{GRANT}{rest}"))).send().expect(200);
@@ -71,7 +71,7 @@ fn claim(token: &str, name: &str) -> Value {
     crate::harness::parts(token).1[name].clone()
 }
 
-/// Everything of a refusal that RFC 6749 §5.2 and RFC 6750 §3 lay down.
+/// Checks the requirements of RFC 6749 §5.2 and RFC 6750 §3 on a refusal.
 #[track_caller]
 pub fn by_the_letter(name: &str, reply: &Reply) {
     let body = reply.json();
@@ -87,7 +87,7 @@ pub fn by_the_letter(name: &str, reply: &Reply) {
     assert!(reply.header("x-injected").is_none() && reply.header("set-cookie").is_none(), "{name}: {reply:?}");
 }
 
-/// Whether a client was refused as such, for whatever reason; which one it is, `told` tries.
+/// Checks that the client was refused, for any reason. The reasons are tested in `refusals`.
 #[track_caller]
 fn invalid_client(name: &str, reply: &Reply) {
     assert_eq!(reply.status, 401, "{name}: {}", reply.text());
@@ -126,7 +126,7 @@ impl ClientKey {
         [ClientKey::es256(), ClientKey::ed_dsa(), ClientKey::rs256()]
     }
 
-    /// The public half, with the members in the order that RFC 7638 §3 wants.
+    /// The public half, with the members in the order of RFC 7638 §3.
     pub fn jwk(&self) -> Value {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         match &self.pair {
@@ -147,7 +147,7 @@ impl ClientKey {
         URL_SAFE_NO_PAD.encode(digest(&SHA256, self.jwk().to_string().as_bytes()))
     }
 
-    /// Signs any header and claims, however wrong they are.
+    /// Signs any header and claims, even invalid ones.
     fn sign(&self, header: &str, claims: &str) -> String {
         let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
         let (random, bytes) = (SystemRandom::new(), message.as_bytes());
@@ -176,7 +176,7 @@ fn register_with(gate: &Gate, owner: &User, host: &str, members: Value) -> Reply
     gate.post("/v1/domains").token(&owner.token).json(&body).send()
 }
 
-/// A domain that proves itself by a key.
+/// A domain that authenticates with a key.
 pub struct KeyClient<'a> {
     pub gate: &'a Gate,
     pub id: String,
@@ -189,7 +189,7 @@ impl<'a> KeyClient<'a> {
         KeyClient { gate, id: answer["payload"]["id"].as_str().expect("an id").into(), key }
     }
 
-    /// The claims of a good assertion, never the same ones twice.
+    /// The claims of a good assertion, each time with a new `jti`.
     pub fn claims(&self) -> Value {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let (now, jti) = (self.gate.clock.now(), format!("jti-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
@@ -231,7 +231,7 @@ pub fn set_suspended(gate: &Gate, id: &str, suspended: bool) {
     gate.app.db.change_now(set, |conn| gate.app.directory.catch_up(conn)).expect("the database answers");
 }
 
-/// Renames every table, so that whatever needs the database fails.
+/// Renames every table, so that everything that needs the database fails.
 pub fn out_of_reach(gate: &Gate) {
     let tables =
         ["users", "domains", "secrets", "revocations", "used_assertions", "signing_keys", "tombstones", "revision"];
@@ -239,8 +239,8 @@ pub fn out_of_reach(gate: &Gate) {
     gate.app.db.write_now(|conn| Ok(conn.batch_execute(&rename)?)).expect("the database answers");
 }
 
-/// RFC 6749 §2.3 and §3.2, RFC 7009 §2.1, RFC 7662 §2.1: one way at a time, each parameter once, one without a value is
-/// none, one that is not known is ignored.
+/// RFC 6749 §2.3 and §3.2, RFC 7009 §2.1, RFC 7662 §2.1: one method at a time, and each parameter once. A parameter
+/// without a value is absent, and an unknown one is ignored.
 #[test]
 fn client_authentication__same_at_every_endpoint() {
     type Row<'a> = (&'a str, &'a str, &'a dyn Fn(Request) -> Request, u16);
@@ -368,7 +368,7 @@ fn introspection_and_revocation__only_posted_forms() {
     gate.get("/v1/test").token(&token).send().expect(200);
 }
 
-/// RFC 6749 §5.2: whatever was sent, what comes back can stand in a header.
+/// RFC 6749 §5.2: an error description can stand in a header, whatever was sent.
 #[test]
 fn oauth_errors__do_not_echo_the_request() {
     let gate = gate(&[]);

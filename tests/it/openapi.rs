@@ -1,5 +1,5 @@
-//! The document that `/openapi.json` serves: whether it is sound in itself, and whether it tells the truth. Each
-//! operation is asked good and bad things, and each answer is held to what the document says of it.
+//! The document at `/openapi.json`: whether it is well-formed, and whether it is true. Each operation gets good and bad
+//! requests, and each answer is compared with the document.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,7 +33,7 @@ impl Document {
         names.collect()
     }
 
-    /// What is wrong with an answer by the document: its status, its headers, its content type, or its body.
+    /// The differences between an answer and the document: status, headers, content type and body.
     pub fn objections(&self, operation: &str, reply: &Reply) -> Vec<String> {
         let (method, path) = operation.split_once(' ').expect("a method and a path");
         let status = reply.status.to_string();
@@ -52,7 +52,7 @@ impl Document {
         for header in ["WWW-Authenticate", "Allow", "Retry-After"] {
             let is_sent = reply.header(&header.to_lowercase()).is_some();
             let is_documented = response["headers"][header].is_object();
-            // Not every 403 has a challenge, or is for now only.
+            // Not every 403 has a challenge or a `Retry-After`.
             let is_optional = status == "403" && is_documented;
             if is_sent != is_documented && !is_optional && !response.is_null() {
                 found.push(format!("{header} of {status}: sent: {is_sent}, documented: {is_documented}"));
@@ -72,7 +72,7 @@ impl Document {
         }
     }
 
-    /// Holds a value to a schema, as strictly as the document can be read: no member that it does not name.
+    /// Compares a value with a schema strictly: a member that it does not name is an error.
     fn check(&self, place: &str, schema: &Value, value: &Value, found: &mut Vec<String>) {
         let schema = self.resolve(schema);
         if let Some(variants) = schema["oneOf"].as_array() {
@@ -105,7 +105,7 @@ impl Document {
         for (index, item) in value.as_array().into_iter().flatten().enumerate() {
             self.check(&format!("{place}[{index}]"), &schema["items"], item, found);
         }
-        // An object without described members is any object.
+        // An object without described members may have any.
         let (Some(members), Some(properties)) = (value.as_object(), schema["properties"].as_object()) else {
             return;
         };
@@ -134,7 +134,7 @@ fn required(schema: &Value) -> impl Iterator<Item = &str> {
     schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// Calls `visit` with every object inside of `value`.
+/// Calls `visit` with every object inside `value`.
 fn each_object(value: &Value, visit: &mut impl FnMut(&Value)) {
     match value {
         Value::Object(members) => {
@@ -191,7 +191,7 @@ fn openapi__every_reference_resolves() {
     assert!(seen > 10, "only {seen} references");
 }
 
-/// A client that is generated from the document must not have to expect what never comes.
+/// A generated client must not have to handle what never occurs.
 #[test]
 fn openapi__response_member_is_required_or_not_nullable() {
     let document = Document::of(&Gate::start());
@@ -220,7 +220,7 @@ fn openapi__license_identifier() {
     assert_eq!(Document::of(&Gate::start()).0["info"]["license"], json!({"name": "MIT", "identifier": "MIT"}));
 }
 
-/// Generators make one method of an operation, with one type of body and one answer.
+/// Generators make one method for each operation, with one type of body and one answer.
 #[test]
 fn openapi__one_body_type_and_one_credential_per_requirement() {
     let document = Document::of(&Gate::start());
@@ -236,7 +236,7 @@ fn openapi__one_body_type_and_one_credential_per_requirement() {
     }
 }
 
-/// openapi-python-client takes a list with an empty requirement alone for a demand.
+/// openapi-python-client misreads a list that has only an empty requirement.
 #[test]
 fn openapi__no_empty_security_requirement() {
     let document = Document::of(&Gate::start());
@@ -276,7 +276,7 @@ fn openapi__page_limits_are_documented() {
     }
 }
 
-/// Statuses that take a failure of the machine: a slow client, a bug, a database that is away.
+/// Statuses that need a fault: a slow client, a bug, a database outage.
 const NOT_PROVOKED: &[&str] = &["408", "500", "503"];
 
 #[test]
@@ -287,7 +287,7 @@ fn openapi__statuses_match_the_answers() {
     let limited = Gate::with(&once);
     let closed = Gate::with(&[("SIGNUP", "closed")]);
     let document = Document::of(&gate);
-    // With the limit's only request, the token itself was bought.
+    // The token itself took the only request of the limit.
     let (_, spent, spent_token) = limited.tenant("spender");
     limited.post("/token").json(&json!({"clientSecret": "wrong"})).send().refused(401, "malformed_secret");
     limited.post("/v1/signin").json(&json!({"username": "x", "password": "x"})).send().refused(401, "credentials");
@@ -339,7 +339,7 @@ fn openapi__statuses_match_the_answers() {
             assert!(objections.is_empty(), "{name} documents its request otherwise: {objections:?}");
             ask(&gate, &|request| user(request).body("text/plain", good.as_str()), &path);
             ask(&gate, &|request| user(request).body(media_type(&good), " ".repeat(70_000)), &path);
-            // The empty object comes last: it may sign the user out.
+            // The empty object comes last, because it may sign the user out.
             for body in ["", "{", "[]", "null", r#"{"unknown":1}"#, "{}"] {
                 ask(&gate, &|request| user(request).body("application/json", body), &path);
             }
@@ -352,7 +352,7 @@ fn openapi__statuses_match_the_answers() {
             ask(&gate, &|request| request.json(&secret), &path);
         }
         if operation["requestBody"]["content"][FORM].is_object() {
-            // Each endpoint takes what it needs of that; of the other form, none does.
+            // Each endpoint ignores the parameter that belongs to the other form.
             let form = "grant_type=client_credentials&token=x";
             ask(&limited, &|request| request.basic(&spent.id, &spent.secret).form(form), &path);
             ask(&gate, &|request| request.form(form), &path);
@@ -360,7 +360,7 @@ fn openapi__statuses_match_the_answers() {
                 ask(&gate, &|request| request.basic(&cast.domain.id, &cast.domain.secret).form(form), &path);
             }
         }
-        // Twice: the second time there may be a conflict, or nothing left.
+        // Twice: the second request may conflict, or find nothing.
         for _ in 0..2 {
             ask(&gate, &|request| with_body(user(request)), &path);
         }
@@ -368,7 +368,7 @@ fn openapi__statuses_match_the_answers() {
             let shown = gate.get(&path).token(&cast.user.token).send().expect(200);
             let value = shown["payload"]["dns"]["value"].as_str().expect("a value").to_owned();
             dns.set(&[(&format!("_gatebird.{}.example.com", cast.name), Record::text(&value))]);
-            // The tries of this minute are used up.
+            // The attempts of this minute are used up.
             gate.clock.advance(60);
             ask(&gate, &user, &path);
         }
@@ -392,7 +392,7 @@ fn openapi__statuses_match_the_answers() {
     }
 }
 
-/// The members of a body, whichever type it is of.
+/// The members of a body of either type.
 fn members(body: &str) -> Value {
     match media_type(body) {
         FORM => url::form_urlencoded::parse(body.as_bytes()).map(|(name, value)| (name, json!(value))).collect(),
@@ -400,7 +400,7 @@ fn members(body: &str) -> Value {
     }
 }
 
-/// What the operations answered so far.
+/// The statuses that the operations answered so far.
 struct Tried<'a> {
     document: &'a Document,
     statuses: BTreeMap<String, BTreeSet<String>>,

@@ -1,5 +1,6 @@
-//! Whether the OpenAPI document is as strict as the server: what a schema takes is never refused as malformed, and what a
-//! schema refuses, the server refuses too. Each member and each parameter gets every value of one list, and random ones.
+//! The OpenAPI document is exactly as strict as the server: a value that its schema allows is never refused as
+//! malformed, and a value that its schema refuses is refused. Each member and each parameter gets every value of one
+//! list, and random ones.
 
 use std::collections::BTreeSet;
 
@@ -12,16 +13,16 @@ use crate::harness::{Gate, Reply, Request, Value, json};
 use crate::matrix::{Cast, FORM, good_body, media_type};
 use crate::openapi::Document;
 
-/// What no schema can say, by the blamed member and a part of the message.
+/// Rules that no schema can express: the refused member and a part of the message.
 type Allowance = (&'static str, &'static str);
 
 const BEYOND_A_BODYS_SCHEMA: &[Allowance] =
     &[("username", "one script"), ("password", "guess"), ("newPassword", "guess"), ("jwks", "registered with keys")];
 
-/// Of the credentials in a form, all of one kind are wanted.
+/// A form needs all credentials of one kind.
 const BEYOND_A_FORMS_SCHEMA: &[Allowance] = &[("", "one way"), ("client_id", "required")];
 
-/// Texts at the bounds of what members take, and beside them.
+/// Texts at and around the limits of the members.
 fn texts() -> Vec<String> {
     let plain = [
         "",
@@ -137,7 +138,7 @@ fn texts() -> Vec<String> {
     plain.into_iter().map(str::to_owned).chain(long).chain(random.collect::<Vec<_>>()).collect()
 }
 
-/// Members of every type.
+/// Values of every type.
 fn values(gate: &Gate) -> Vec<Value> {
     let issuer = &gate.app.config.issuer;
     let ec = json!({"kty": "EC", "crv": "P-256", "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
@@ -193,13 +194,13 @@ fn validator(document: &Document, schema: &Value) -> Validator {
     jsonschema::draft202012::new(&schema).expect("a valid schema")
 }
 
-/// Whether the request was refused for what it says, and not for who sends it or what there is.
+/// Whether the request was refused for its content, and not for its caller or the state of the server.
 fn is_refused(reply: &Reply) -> bool {
     let reasons = ["invalid_field", "malformed", "grant_type"];
     matches!(reply.status, 400 | 403) && reasons.contains(&reply.json()["reason"].as_str().unwrap_or_default())
 }
 
-/// Where schema and server disagree.
+/// Differences between schema and server.
 struct Comparison {
     allowed: &'static [Allowance],
     used: BTreeSet<Allowance>,
@@ -230,7 +231,7 @@ impl Comparison {
         allowed.is_some()
     }
 
-    /// Checks that there are no disagreements, and no allowances that nothing needs.
+    /// Checks that there are no differences, and no unused allowances.
     fn finish(self) {
         assert!(self.found.is_empty(), "{} disagreements:\n{}", self.found.len(), self.found.join("\n"));
         let unused: Vec<_> = self.allowed.iter().filter(|allowed| !self.used.contains(*allowed)).collect();
@@ -262,7 +263,7 @@ fn openapi_strictness__json_bodies() {
             let reply = request.json(&body).send();
             comparison.compare(&format!("{name} {body}"), validator.is_valid(&body), &reply);
             if ["PUT /v1/me/password", "POST /v1/signout"].contains(&name.as_str()) && reply.status == 200 {
-                // That ended the token.
+                // That revoked the token.
                 cast = Cast::new(&gate, number);
             }
         };

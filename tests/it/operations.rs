@@ -1,4 +1,4 @@
-//! What an operator sees: health, readiness, metrics, the access log.
+//! What an operator sees: health, readiness, metrics and the access log.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ mod drain;
 pub mod secrecy;
 mod volume;
 
-/// A binary with `/metrics`, and a client for those.
+/// A binary with `/metrics`, and a client for them.
 pub fn with_metrics(database: &Database, settings: &[(&str, &str)]) -> (Child, Client) {
     let address = format!("127.0.0.1:{}", free_port());
     let settings = [&[("METRICS_ADDR", &*address)], settings].concat();
@@ -45,7 +45,7 @@ fn health_and_readiness__running_server() {
     assert_eq!((&checks["draining"], &checks["database"]), (&json!(false), &json!("up")));
     assert!(checks["directoryAgeSeconds"].as_u64().is_some_and(|age| age < 5), "{ready}");
     assert_eq!(checks["domains"], json!(1));
-    // A garbled token is nobody's business here.
+    // An invalid token is ignored here.
     client.get("/readyz", "garbage").expect(200);
 }
 
@@ -132,7 +132,7 @@ fn metrics__callers_cannot_create_series() {
     assert_eq!(after.difference(&before).collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
-/// The lines of the access log that were written so far.
+/// The lines of the access log so far.
 pub fn access_lines(child: &Child) -> Vec<Value> {
     let text = child.stdout();
     let lines = text.lines().filter(|line| line.starts_with('{'));
@@ -148,7 +148,7 @@ fn access_log__lines_by_setting() {
             child.client.send("GET", path, &[("X-Request-Id", id)], "").expect("an answer");
         }
         within(PROMISED, "the lines are written", || access_lines(&child).len() >= expected.len());
-        // All of them and no more: the process has ended by itself then.
+        // No further line can follow, because the process has ended.
         crate::binary::signal("INT", child.pid());
         let outcome = child.wait(Duration::from_secs(10));
         let lines: Vec<&str> = outcome.stdout.lines().filter(|line| line.starts_with('{')).collect();
@@ -177,10 +177,10 @@ fn access_log__callers_cannot_inject_lines() {
         let headers = [("X-Request-Id", forged), ("X-Forwarded-For", forged), ("User-Agent", forged)];
         let number = number.to_string();
         let headers = [&headers[..], &[("X-Probe", &*number)]].concat();
-        // Paths that HTTP does not know are for the raw requests below.
+        // Paths that are not valid HTTP are sent raw below.
         drop(raw(&child, path, &headers));
     }
-    // A line feed alone in a header, and folded headers.
+    // A bare line feed in a header, and folded headers.
     for head in ["X-Request-Id: a\n{\"forged\":1}", "X-Request-Id: a\r\n {\"forged\":1}", "X-Request-Id: a\rb\0c"] {
         send_raw(&child, &format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{head}\r\nConnection: close\r\n\r\n"));
     }
@@ -198,7 +198,7 @@ fn access_log__callers_cannot_inject_lines() {
     }
 }
 
-/// A request with a target that no client library would send.
+/// Sends a request with a target that no client library would send.
 fn raw(child: &Child, target: &str, headers: &[(&str, &str)]) -> String {
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     send_raw(child, &format!("GET {target} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n"))
@@ -243,7 +243,7 @@ fn access_log__stalled_reader_blocks_no_request() {
     for _ in 0..100 {
         child.client.get("/v1/test", &token).expect(200);
     }
-    // Nor does the end of the process wait for readers.
+    // The end of the process does not wait for readers either.
     crate::binary::signal("TERM", child.pid());
     within(Duration::from_secs(10), "it ends", || !child.is_running());
     assert_eq!(child.wait(Duration::from_secs(1)).code, Some(0));
@@ -254,7 +254,7 @@ fn command_line__beside_a_running_server() {
     let database = Database::new();
     let child = Child::start(&database, &[]);
     let (user, _, _) = child.client.tenant("alice");
-    // Commands that open the database beside it, while it writes.
+    // Commands open the database beside the server, while it writes.
     std::thread::scope(|scope| {
         for number in 0..4 {
             let database = &database;

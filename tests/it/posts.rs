@@ -1,4 +1,4 @@
-//! Posts over HTTP: what may be one, and who may write it.
+//! Posts over HTTP: their content, and access to them.
 
 mod lists;
 
@@ -9,12 +9,12 @@ fn create(gate: &Gate, token: &str, body: &Value) -> Reply {
     gate.post("/v1/posts").token(token).json(body).send()
 }
 
-/// Writes a post and gives its number.
+/// Creates a post and returns its id.
 pub fn write(gate: &Gate, token: &str, content: &str) -> i64 {
     create(gate, token, &json!({ "content": content })).expect(201)["payload"]["id"].as_i64().expect("a number")
 }
 
-/// An access token with those scopes only.
+/// An access token with only those scopes.
 pub fn scoped(gate: &Gate, domain: &Domain, scope: &str) -> String {
     let form = format!("grant_type=client_credentials&scope={scope}");
     let answer = gate.post("/token").basic(&domain.id, &domain.secret).form(form).send().expect(200);
@@ -59,7 +59,7 @@ fn post__created_shown_changed_and_deleted() {
 fn post__valid_content() {
     let gate = Gate::start();
     let (_, _, token) = gate.tenant("alice");
-    // Characters are counted, not bytes, UTF-16 units or what looks like one.
+    // Characters are counted, not bytes, UTF-16 units or graphemes.
     for content in [
         "a",
         "\u{feff}",

@@ -1,4 +1,4 @@
-//! The outside programs that some tests run. A test is left out where its program is missing, and fails there with `CI=true`.
+//! Other programs that some tests run. A test is left out where its program is missing, and fails there with `CI=true`.
 
 use std::env;
 use std::ffi::OsString;
@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Whether these programs are installed. If one is not, the test is left out and must return.
+/// Whether these programs are installed. Otherwise the test is left out and must return.
 #[must_use]
 pub fn installed(names: &[&str]) -> bool {
     let missing = names.iter().find(|name| find(name).is_none());
@@ -22,12 +22,12 @@ pub fn path() -> OsString {
     env::join_paths(folders()).expect("no colon in a folder's name")
 }
 
-/// The same after that folder.
+/// The same with that folder first.
 pub fn path_with(folder: &Path) -> OsString {
     env::join_paths([vec![folder.into()], folders()].concat()).expect("no colon in a folder's name")
 }
 
-/// Those of this process, and those that Debian keeps out of most users' `PATH`.
+/// The folders of this process, and those that Debian keeps out of most users' `PATH`.
 fn folders() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let postgres = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
@@ -37,7 +37,7 @@ fn folders() -> Vec<PathBuf> {
     env::split_paths(&path).chain(servers).chain(postgres.into_iter().rev()).collect()
 }
 
-/// Says in a line that this test is left out.
+/// Reports that this test is left out.
 ///
 /// # Panics
 /// With `CI=true`, where every test must run.

@@ -1,5 +1,5 @@
-//! `GET /verify`, as a reverse proxy asks it: who calls, whether it may go on, and why not. What nginx makes of the
-//! answers is tried with nginx itself in `tests/proxy`.
+//! `GET /verify` as a reverse proxy calls it: who calls, whether the request may pass, and why not. The behaviour of
+//! nginx itself is tested in `tests/proxy`.
 
 mod requirements;
 
@@ -10,7 +10,7 @@ use crate::harness::{Domain, Gate, PASSWORD, Reply, Request, User, Value, json, 
 use crate::http::raw;
 use crate::oauth::out_of_reach;
 
-/// What the proxy hands on to the API.
+/// The headers that the proxy passes on to the API.
 const IDENTITY: [&str; 7] = [
     "x-gatebird-user",
     "x-gatebird-nick",
@@ -21,7 +21,7 @@ const IDENTITY: [&str; 7] = [
     "x-gatebird-token-expires",
 ];
 
-/// The headers of an answer that are about who calls, in that order, each there once and no others of that kind.
+/// The headers about the caller, in that order. Each must be there once, and no other of that kind.
 #[track_caller]
 fn identity(reply: &Reply) -> [String; 7] {
     assert_eq!((reply.status, reply.body.len()), (200, 0), "{}", reply.text());
@@ -30,7 +30,7 @@ fn identity(reply: &Reply) -> [String; 7] {
     IDENTITY.map(|name| reply.header(name).unwrap_or_else(|| panic!("no {name} in {reply:?}")).to_owned())
 }
 
-/// A refusal that a proxy understands: 401 or 403 with the reason in a header, and nobody's identity.
+/// Checks a refusal for proxies: 401 or 403 with the reason in a header, and without an identity.
 #[track_caller]
 fn refused(name: &str, reply: &Reply, status: u16, reason: &str) -> Value {
     assert_eq!(reply.status, status, "{name}: {}", reply.text());
@@ -101,10 +101,10 @@ fn verify__good_token_yields_its_identity() {
                 assert_eq!(identity(&reply), [&id, *encoded, &domain.id, &host, "false", scope, &exp(&token)]);
                 not_kept(name, &reply);
                 assert!(reply.header("x-gatebird-reason").is_none() && reply.header("www-authenticate").is_none());
-                // The bare token is as good here as anywhere.
+                // The bare token works like everywhere.
                 assert_eq!(identity(&gate.get("/verify").header("Authorization", &token).send()), identity(&reply));
             }
-            // A person has no domain and no host, and that is said too.
+            // A user has no domain and no host, and the headers say so.
             let reply = gate.get("/verify").token(&user.token).send();
             assert_eq!(
                 identity(&reply),
@@ -114,7 +114,7 @@ fn verify__good_token_yields_its_identity() {
     }
 }
 
-/// No name can end its line, not even one that came past the checks into the database.
+/// No nick can end its line, not even one that reached the database without the checks.
 #[test]
 fn verify__nick_cannot_inject_a_header() {
     let gate = Gate::start();
@@ -125,7 +125,7 @@ fn verify__nick_cannot_inject_a_header() {
         ("\u{0}\u{7f}\u{85}\u{2028}", "%00%7F%C2%85%E2%80%A8"),
         ("", ""),
     ] {
-        // PostgreSQL keeps no NUL.
+        // PostgreSQL stores no NUL.
         let (nick, encoded) = match gate.database.is_postgres() {
             true => (nick.trim_start_matches('\0'), encoded.trim_start_matches("%00")),
             false => (nick, encoded),
@@ -182,7 +182,7 @@ fn verify__spoofed_headers_are_ignored() {
     refused("a scope that only the header has", &narrow, 403, "scope");
     let host = spoofed(gate.get("/verify?host=victim.example.com")).token(&token).send();
     refused("a host that only the header has", &host, 403, "host");
-    // A token is read from nowhere but `Authorization`.
+    // A token is read only from `Authorization`.
     for name in ["access_token", "token", "jwt", "authorization"] {
         let reply = gate.get(&format!("/verify?{name}={token}")).send();
         refused(name, &reply, 403, "malformed");
@@ -253,7 +253,7 @@ fn verify__bad_token_is_401_with_its_reason() {
         let bytes =
             b"GET /verify HTTP/1.1\r\nHost: gate\r\nAuthorization: Bearer \xe9\xff.a.b\r\nConnection: close\r\n\r\n";
         refused("bytes", &raw(&gate, bytes)[0], 401, "invalid");
-        // A token that is not good lacks no scope; it is not good.
+        // An invalid token is reported before a missing scope.
         for query in ["scope=admin", "host=other.example.com", "scope=posts:read"] {
             let path = format!("/verify?{query}");
             refused(query, &gate.get(&path).send(), 401, "missing");
@@ -337,7 +337,7 @@ fn verify__requirements_in_the_query() {
         ("scope=posts:read&host=alice.example.com&audience=urn:example:api", &elsewhere, 200, ""),
         ("scope=posts:write&host=alice.example.com&audience=urn:example:api", &elsewhere, 403, "scope"),
         ("scope=posts:read&host=mallory.example.com&audience=urn:example:api", &elsewhere, 403, "host"),
-        // What is not understood is not passed over.
+        // Requirements that are not understood are refused.
         ("scope=", &token, 403, "malformed"),
         ("scope", &token, 403, "malformed"),
         ("host=", &token, 403, "malformed"),
@@ -373,7 +373,7 @@ fn verify__requirements_in_the_query() {
 fn verify__over_the_plan_limit_is_403_with_retry_after() {
     let gate = Gate::with(&[("LIMIT_FREE", "5/h")]);
     let (user, _, token) = gate.tenant("alice");
-    // Who is refused as nobody spends nothing.
+    // An unauthenticated request spends nothing.
     for token in ["x", &resigned(&token, |_, claims| claims["gen"] = json!(-1))] {
         for _ in 0..10 {
             assert_eq!(gate.get("/verify").token(token).send().status, 401);
@@ -389,10 +389,10 @@ fn verify__over_the_plan_limit_is_403_with_retry_after() {
         assert!(wait.is_some_and(|wait| (1..=3600).contains(&wait)), "{wait:?}");
         assert!(reply.header("www-authenticate").is_none(), "another token would not help");
     }
-    // Elsewhere it is what it always was; and a person has no plan.
+    // Other routes answer as usual, and a user has no plan.
     gate.get("/v1/test").token(&token).send().refused(429, "plan");
     identity(&gate.get("/verify").token(&user.token).send());
-    // A token that is over counts as that.
+    // Expiry is reported before the limit.
     gate.clock.advance(60);
     refused("expired", &gate.get("/verify").token(&token).send(), 401, "expired");
 }

@@ -1,5 +1,5 @@
-//! The commands of the README and of the server's greeting run as they stand, with and without a shell; and the server of
-//! docs/library.md does all that the binary does.
+//! The commands of the README and of the server's greeting run unchanged, with and without a shell; and the server in
+//! docs/library.md does everything that the binary does.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,13 +16,13 @@ const README: &str = include_str!("../../README.md");
 const LIBRARY: &str = include_str!("../../docs/library.md");
 const OWN_SERVER: &str = include_str!("../../examples/own_server.rs");
 
-/// Shells with their options for reading an interactive user's input, which a terminal need not be for, and no start-up file.
+/// Shells with options for interactive input without a terminal and without start-up files.
 const SHELLS: &[&[&str]] = &[&["bash", "--norc", "-i"], &["dash", "-i"], &["zsh", "-f", "-i"]];
 
-/// The walk's `sleep`: it tells the test to move the clock and waits until that is done.
+/// The walk's `sleep`: it lets the test move the clock, and waits for that.
 const SLEEP: &str = r#"sleep() { echo "$1" > asleep; while [ ! -e awake ]; do command sleep 0.02; done; rm awake; }"#;
 
-/// The walk, with that server in the place of a newcomer's.
+/// The walk, against that server.
 fn walk(url: &str) -> String {
     let (_, walk) = README.split_once("<!-- walk -->\n```sh\n").expect("a walk");
     let (walk, _) = walk.split_once("```").expect("the walk ends");
@@ -35,8 +35,8 @@ fn shells() -> impl Iterator<Item = &'static &'static [&'static str]> {
     SHELLS.iter().filter(|shell| programs::installed(&[shell[0], "curl", "sed"]))
 }
 
-/// Runs the commands of the walk and of the greeting without a shell, and sends the requests of `curl` by ureq. Returns what
-/// the commands print.
+/// Runs the commands of the walk and of the greeting without a shell, and sends the requests of `curl` with ureq.
+/// Returns the output of the commands.
 fn run_without_shell(script: &str, date: u32, sleep: impl Fn(i64)) -> String {
     let mut variables = BTreeMap::<String, String>::new();
     let mut printed = String::new();
@@ -70,7 +70,7 @@ fn run_without_shell(script: &str, date: u32, sleep: impl Fn(i64)) -> String {
     printed
 }
 
-/// Sends what `curl` sends with these arguments, and returns what it prints.
+/// Sends the request of `curl` with these arguments, and returns its output.
 fn curl(arguments: &[&str]) -> String {
     let (mut url, mut headers, mut data, mut format) = ("", Vec::new(), "", "");
     let mut arguments = arguments.iter().copied();
@@ -90,7 +90,7 @@ fn curl(arguments: &[&str]) -> String {
     reply.text() + &format.replace("%{http_code}", &reply.status.to_string()).replace("\\n", "\n")
 }
 
-/// What `sed 's/.*"member":"\([^"]*\)".*/\1/'` makes of an answer: the last value of that member.
+/// The result of `sed 's/.*"member":"\([^"]*\)".*/\1/'`: the last value of that member.
 fn last_value(pattern: &str, answer: &str) -> String {
     let start = pattern.strip_prefix("s/.*").and_then(|rest| rest.strip_suffix(r#"\([^"]*\)".*/\1/"#));
     let start = start.unwrap_or_else(|| panic!("a pattern that this test does not know: {pattern}"));
@@ -105,7 +105,7 @@ fn paste(shell: &[&str], dir: &Path, script: &str) -> std::process::Child {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = command.spawn().expect("the shell starts");
     let mut stdin = process.stdin.take().expect("a pipe");
-    // In one piece, which a pipe takes; without an end that is lost, the shell would wait for more.
+    // In one piece, which fits into the pipe; and with `exit`, because the shell would wait for more.
     write!(stdin, "{script}\nexit\n").expect("the shell reads");
     process
 }
@@ -115,7 +115,7 @@ fn statuses(text: &str) -> Vec<&str> {
     text.lines().filter_map(|line| line.rsplit(' ').next()).collect()
 }
 
-/// A gate with the defaults that a newcomer has, but for the port.
+/// A server with the defaults of a new installation, except for the port.
 fn newcomers_gate() -> Gate {
     Gate::with(&[("LIMIT_FREE", "60/m"), ("BCRYPT_COST", "12")])
 }
@@ -164,7 +164,7 @@ fn wait_for(path: &Path) -> String {
     }
 }
 
-/// Runs the lines that a new server says to try, then the walk, then the walk a second later.
+/// Runs the lines that a new server prints under "Try", then the walk, then the walk a second later.
 fn try_and_walk_twice(run: impl FnOnce(&Database, &str, &str) -> String) {
     let database = Database::new();
     let port = free_port();
@@ -224,7 +224,7 @@ fn library_example__serves_like_the_binary() {
         command.envs(server.get_envs().filter_map(|(key, value)| Some((key, value?))));
         command
     };
-    // Settings also from `.env`; bad ones with the exit code and the words of the binary.
+    // Settings also come from `.env`; invalid ones give the exit code and the words of the binary.
     fs::write(database.dir.path().join(".env"), "TOKEN_TTL=7m\nSIGN_UP=closed\n").expect("a file");
     let outcome = run(&mut own(&[("SIGNUP", "no")]), "");
     assert_eq!(outcome.code, Some(78), "{outcome:?}");
@@ -247,7 +247,7 @@ fn library_example__serves_like_the_binary() {
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert!(outcome.stdout.contains("\"route\":\"/token\""), "the access log is written: {outcome:?}");
 
-    // What was counted last is there.
+    // The last requests were counted.
     let child = Child::start(&database, &[]);
     let token = text(&child.client.sign_in("alice", PASSWORD).expect(200)["token"]);
     let usage = child.client.get(&format!("/v1/domains/{}/usage", domain.id), &token).expect(200);

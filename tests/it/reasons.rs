@@ -1,5 +1,5 @@
-//! Each `reason`, with a request that gets it for its own cause, and the same request without the cause, which does not
-//! get it. The list of reasons is the crate's own, so a new one needs a row here.
+//! Each `reason`, with a request that causes it, and the same request without the cause. The list of reasons is the
+//! crate's own, so a new one needs a row here.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -60,7 +60,7 @@ impl Stage {
 /// The refused request, and the one without the cause.
 type Pair = [Reply; 2];
 
-/// A good assertion of a client with keys, and one with those members instead.
+/// An assertion with those members, and a good one.
 fn assertions(members: impl Fn(i64) -> Value) -> Pair {
     let gate = old_gate();
     let client = KeyClient::register(&gate, &gate.sign_up("alice"), "keys.example.com", ClientKey::es256());
@@ -77,7 +77,7 @@ fn twice(stage: &Stage, request: impl Fn(&Stage) -> Reply) -> Pair {
     [request(stage), first]
 }
 
-/// A reason, its status, and how it is caused.
+/// A reason, its status, and its cause.
 type Row = (Reason, u16, fn(&Stage) -> Pair);
 
 const ROWS: &[Row] = &[
@@ -216,7 +216,7 @@ const ROWS: &[Row] = &[
         [send("text/plain"), send("application/json")]
     }),
     (Reason::Plan, 429, |_| {
-        // The stage has asked for a token.
+        // The stage has requested a token.
         let on = Stage::with(&[("LIMIT_FREE", "2/h")]);
         twice(&on, |on| on.get("/v1/test", &on.token))
     }),
@@ -280,7 +280,7 @@ const ROWS: &[Row] = &[
             let token = on.gate.access_token(&on.domain);
             on.gate.post("/revoke").form(form(&on.domain, &format!("token={token}"))).send()
         };
-        // Whoever reads what changed reads this table, and nobody here writes it.
+        // Reading back a change reads this table, and these requests do not write to it.
         run("ALTER TABLE used_assertions RENAME TO out_of_reach");
         let refused = revoke();
         run("ALTER TABLE out_of_reach RENAME TO used_assertions");

@@ -1,4 +1,4 @@
-//! What is decided on a request's head has to hold still when its body has come, and what is given up is not done later.
+//! A decision on a request's head must still hold when the body has come, and an abandoned write is not made later.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use gatebird::db::user;
 use crate::accounts::sign_in;
 use crate::harness::{Database, Domain, Gate, PASSWORD, User, json};
 
-/// Sends the head of a request and the first byte of its body, lets `between` happen, sends the rest and returns the status.
+/// Sends the head of a request and the first byte of its body, runs `between`, sends the rest and returns the status.
 fn half_then_rest(gate: &Gate, line: &str, token: &str, body: &str, between: impl FnOnce()) -> u16 {
     let mut stream = TcpStream::connect(gate.url.trim_start_matches("http://")).expect("a connection");
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit");
@@ -22,7 +22,7 @@ fn half_then_rest(gate: &Gate, line: &str, token: &str, body: &str, between: imp
     );
     let (first, rest) = body.split_at(1);
     stream.write_all(format!("{head}{first}").as_bytes()).expect("the first half goes out");
-    // The extractors have to have run before anything happens; how long that takes cannot be seen from outside.
+    // The extractors must have run before; that cannot be observed from outside.
     std::thread::sleep(Duration::from_millis(200));
     between();
     stream.write_all(rest.as_bytes()).expect("the rest goes out");
@@ -70,7 +70,7 @@ fn revocation__between_head_and_body_is_in_force() {
     assert_eq!(half_then_rest(&gate, "POST /v1/posts", &token, &body, between), 401);
 }
 
-/// Else a sign-in with the old password, which had begun before, would bring it back.
+/// Otherwise a concurrent sign-in with the old password would restore that password.
 #[test]
 fn password_hash__rehash_does_not_undo_a_password_change() {
     let gate = Gate::start();
@@ -108,7 +108,7 @@ fn password_change__one_of_many_concurrent_changes_wins() {
     sign_in(&gate, "alice", &format!("{} {PASSWORD}", done[0])).expect(200);
 }
 
-/// A request that waits for its turn and then for the lock can be given up before it begins to write.
+/// A request that waits for its turn and then for the lock can be abandoned before it begins to write.
 #[test]
 fn write_timeout__write_answered_503_is_not_done() {
     let gate = Gate::on(Arc::new(Database::sqlite()), &[]);
@@ -128,7 +128,7 @@ fn write_timeout__write_answered_503_is_not_done() {
             other.batch_execute("COMMIT").expect("the lock is given back");
             threads.into_iter().map(|thread| thread.join().expect("an answer")).collect()
         });
-        // Whatever was still on its way has ended once a later write has.
+        // Once a later write is committed, no earlier one is pending.
         gate.post("/v1/posts").token(&token).json(&json!({"content": "settled"})).send().expect(201);
         let posts = gate.get("/v1/posts/my?limit=100").token(&token).send().expect(200).to_string();
         for (content, status) in answers {

@@ -1,5 +1,5 @@
-//! Both migration trees make one and the same schema, the one that `src/db/schema.rs` tells Diesel of; and the triggers
-//! keep count of what changes in the directory's tables, which is what every node's memory relies on.
+//! Both migration trees make the same schema, which is the one of `src/db/schema.rs`; and the triggers count the
+//! changes of the directory's tables, which every node's memory relies on.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +18,7 @@ use gatebird::db::schema::{
 
 use crate::harness::{Database, config, needs_postgres};
 
-/// What `table!` does not say of a table: keys to other tables, unique columns, indexes.
+/// What `table!` does not state: foreign keys, unique columns and indexes.
 const CONSTRAINTS: &[&str] = &[
     "audit INDEX (tenant, id)",
     "challenges FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE",
@@ -50,7 +50,7 @@ const CONSTRAINTS: &[&str] = &[
     "verified_hosts INDEX (checked_at)",
 ];
 
-/// The schema of a SQLite file, a line per column and constraint.
+/// The schema of a SQLite file, a line for each column and constraint.
 const OF_SQLITE: &str = "
 WITH tables AS (
     SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' AND name NOT LIKE '\\_\\_%' ESCAPE '\\'
@@ -75,7 +75,7 @@ UNION ALL
 SELECT t.name || ' FOREIGN KEY (' || k.\"from\" || ') REFERENCES ' || k.\"table\" || '(' || k.\"to\" || ') ON DELETE ' || k.on_delete
     FROM tables t, pragma_foreign_key_list(t.name) k";
 
-/// The same of the present schema of a PostgreSQL.
+/// The same for the current schema of PostgreSQL.
 const OF_POSTGRES: &str = "
 SELECT c.table_name || '.' || c.column_name || CASE c.data_type
         WHEN 'bigint' THEN ' BigInt' WHEN 'text' THEN ' Text' WHEN 'bytea' THEN ' Binary'
@@ -99,7 +99,7 @@ struct Line {
     line: String,
 }
 
-/// What Diesel believes and the constraints beside it, in the same lines.
+/// The schema of Diesel and the constraints, in the same lines.
 fn expected() -> BTreeSet<String> {
     let source = fs::read_to_string(root().join("src/db/schema.rs")).expect("src/db/schema.rs");
     let mut lines: BTreeSet<String> = CONSTRAINTS.iter().map(ToString::to_string).collect();
@@ -138,12 +138,12 @@ where
     lines
 }
 
-/// The same statement for that database. What are bytes in SQLite, `X'31'`, are bits in PostgreSQL.
+/// The statement for that database. Bytes are `X'31'` in SQLite; in PostgreSQL that would be bits.
 fn in_dialect(statement: &str, on_postgres: bool) -> String {
     if on_postgres { statement.replace("X'", "'\\x") } else { statement.to_owned() }
 }
 
-/// Goes all the way down and up again, with data in the tables.
+/// Reverts all migrations and applies them again, with data in the tables.
 fn there_and_back<C>(conn: &mut C, tree: &str, catalogue: &str)
 where
     C: diesel::connection::LoadConnection + MigrationHarness<C::Backend>,
@@ -164,8 +164,8 @@ where
     conn.batch_execute(&data).expect("some data again");
 }
 
-/// Two users, of whom the first has two domains with three secrets, and a post with a hashtag; a signing key, a revoked
-/// token and a used assertion.
+/// Two users, the first with two domains, three secrets and a post with a hashtag; a signing key, a revoked token and a
+/// used assertion.
 const SOME_DATA: &str = "
 INSERT INTO users (username, username_key, nick, password_hash, created_at) VALUES ('A', 'a', 'a', '', 0);
 INSERT INTO users (username, username_key, nick, password_hash, created_at) VALUES ('B', 'b', 'b', '', 0);
@@ -219,7 +219,7 @@ fn migrations__sqlite_schema_matches_the_source() {
     assert_eq!(lines(&mut conn, not_strict), BTreeSet::new());
 }
 
-/// Only where there is a PostgreSQL.
+/// Only on PostgreSQL.
 #[test]
 fn migrations__postgres_schema_matches_the_source() {
     let Some(base) = needs_postgres() else {
@@ -302,8 +302,8 @@ struct Number {
     number: i64,
 }
 
-/// Statements one after the other on [`SOME_DATA`]; by how much each raises the counter; and the rows or tombstones
-/// that carry the new revisions then.
+/// Consecutive statements on [`SOME_DATA`], by how much each raises the counter, and the rows or tombstones that then
+/// have the new revisions.
 #[rustfmt::skip]
 const CHANGES: &[(&str, i64, &str)] = &[
     ("UPDATE users SET nick = 'x' WHERE id = 1",                             1, "users WHERE id = 1"),
@@ -329,7 +329,7 @@ const CHANGES: &[(&str, i64, &str)] = &[
     ("DELETE FROM signing_keys WHERE kid = 'key_2'",                         1, "tombstones WHERE kid = 'key_2'"),
     ("DELETE FROM signing_keys WHERE kid = 'key_2'",                         0, ""),
     ("INSERT INTO revocations (jti, expires_at) VALUES (X'32', 0)",            1, "revocations WHERE jti = X'32'"),
-    // One that has run out is of no use to any node, so nobody need hear of it.
+    // An expired revocation concerns no node.
     ("DELETE FROM revocations WHERE jti = X'32'",                              0, ""),
     ("INSERT INTO used_assertions (fingerprint, tenant, expires_at) VALUES (X'32', 1, 0)", 1, "used_assertions WHERE fingerprint = X'32'"),
     ("DELETE FROM used_assertions WHERE fingerprint = X'32'",                  0, ""),
@@ -360,7 +360,7 @@ fn revision_triggers__count_and_stamp_every_directory_change() {
         assert_eq!(counter() - before, *rise, "{statement}");
         if *rise > 0 {
             let filter = if carriers.contains("WHERE") { "AND" } else { "WHERE" };
-            // No two rows share a revision, so as many rows as the counter rose have all that it passed.
+            // No two rows share a revision, so as many rows as the counter rose have all its new values.
             let carriers = here(carriers);
             let stamped = number(&format!("SELECT count(*) AS number FROM {carriers} {filter} revision > {before}"));
             assert_eq!(stamped, *rise, "{statement}: rows of {carriers} with a new revision");
@@ -388,7 +388,7 @@ fn revision_triggers__rollback_is_not_counted() {
     assert_eq!(counter, 0);
 }
 
-/// Where a column has one of several words, a new word needs no migration.
+/// A new value in a column of words needs no migration.
 #[test]
 fn schema__unknown_enum_values_need_no_migration() {
     let database = Database::new();
@@ -410,7 +410,7 @@ fn schema__unknown_enum_values_need_no_migration() {
     }
 }
 
-/// What the constraints of both databases refuse.
+/// Statements that the constraints of both databases refuse.
 #[test]
 fn schema__constraints_refuse_duplicates_and_orphans() {
     let database = Database::new();
@@ -438,7 +438,7 @@ fn schema__constraints_refuse_duplicates_and_orphans() {
     }
 }
 
-/// A token names its user by number, so a number must never come back.
+/// A token names its user by id, so an id must never be used again.
 #[test]
 fn schema__user_ids_are_never_reused() {
     let database = Database::new();

@@ -1,4 +1,4 @@
-//! Rotation: several secrets at once, their deadlines to the second, at once or with an overlap.
+//! Rotation: several secrets at once, their deadlines to the second, with and without a grace.
 
 use gatebird::App;
 use gatebird::db::{Conn, secret};
@@ -13,7 +13,7 @@ fn rotate(gate: &Gate, owner: &User, domain: &Domain, body: &Value) -> Reply {
     gate.post(&format!("/v1/domains/{}/secrets", domain.id)).token(&owner.token).json(body).send()
 }
 
-/// A new secret of that domain, made with that grace.
+/// A new secret of that domain with that grace.
 fn rotated(gate: &Gate, owner: &User, domain: &Domain, grace: i64) -> Domain {
     let answer = rotate(gate, owner, domain, &json!({"graceSeconds": grace})).expect(201);
     Domain { id: domain.id.clone(), secret: answer["payload"]["clientSecret"].as_str().expect("a secret").into() }
@@ -162,7 +162,7 @@ fn secret_quota__two_hundred_for_a_domain() {
     gate.clock.advance(3601);
     gate.app.maintain().expect("the database answers");
     let alice = User { token: sign_in(&gate, "alice"), id: alice.id };
-    // Each rotation removes some, so that none takes long.
+    // Each rotation removes only some, so that none takes long.
     rotated(&gate, &alice, &domain, 3600);
     rotated(&gate, &alice, &domain, 3600);
     assert_eq!(list(&gate, &alice, &domain).len(), 23, "the last ones that are over are shown for a while");
@@ -190,7 +190,7 @@ fn secret_rotation__domain_with_keys_is_refused() {
     assert!(list(&gate, &alice, &domain).is_empty());
 }
 
-/// Whoever is last wins: one secret is left, and it is one that was answered.
+/// The last rotation wins: one secret is left, and it is an acknowledged one.
 #[test]
 fn secret_rotation__concurrent_rotations_leave_one_secret() {
     let gate = Gate::start();
@@ -204,7 +204,7 @@ fn secret_rotation__concurrent_rotations_leave_one_secret() {
     assert_eq!((works, list(&gate, &alice, &domain).len()), (1, 1));
 }
 
-/// What an owner does on one node holds on the other within two seconds; the deadline holds by the clock of each.
+/// A rotation on one node is known to the other within two seconds. Each node keeps the deadline by its own clock.
 #[test]
 fn secret_rotation__deadline_holds_on_every_node() {
     if needs_postgres().is_none() {
@@ -228,7 +228,7 @@ fn pause() -> bool {
     false
 }
 
-/// The rows that were counted.
+/// Flushes the counts.
 fn write(app: &std::sync::Arc<App>) {
     app.flush().expect("the database answers");
 }
@@ -242,7 +242,7 @@ fn secret_list__last_use_survives_a_restart() {
     assert!(list(&gate, &alice, &domain)[0]["lastUsedAt"].is_i64());
 }
 
-/// As when an import brings a secret that its owner had deleted a moment ago: this node learns of both at once.
+/// As when an import restores a secret that its owner has just deleted: this node learns of both at once.
 #[test]
 fn directory_sync__secret_deleted_and_restored_in_one_change() {
     let gate = Gate::start();

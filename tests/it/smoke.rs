@@ -1,4 +1,4 @@
-//! The main job, once through.
+//! The main use case once.
 
 use crate::harness::{Gate, json};
 

@@ -1,4 +1,4 @@
-//! What cannot be safe is refused at the start: one line that says what and how to mend it, the sysexits code, at once.
+//! Unsafe settings are refused at the start: one line with the fault and the remedy, the code of sysexits, and at once.
 
 use std::fs;
 use std::net::TcpListener;
@@ -12,10 +12,10 @@ use diesel::{Connection, PgConnection, SqliteConnection};
 use crate::binary::{Child, Outcome, bare, gatebird, run, text};
 use crate::harness::{Database, JWT_SECRET, PASSWORD};
 
-/// A start has to end with this code and one line with those words, within a second.
+/// Checks that a start ends within a second, with this code and one line that has those words.
 #[track_caller]
 fn refused(start: impl Fn() -> Outcome, code: i32, words: &[&str]) {
-    // The quickest of a few: this machine may be busy with other tests.
+    // The fastest of a few runs, because this machine may be busy with other tests.
     let runs = (0..5).map(|_| start());
     let mut slow = Vec::new();
     for outcome in runs {
@@ -61,7 +61,7 @@ fn start_up__unsafe_settings_are_refused() {
     for (url, code, words) in urls {
         start_refused(&database, &[("DATABASE_URL", url)], *code, words);
     }
-    // libpq quotes the part of a URL that it cannot read.
+    // libpq quotes the part of a URL that it cannot parse.
     for url in ["u:c4nary%zz@127.0.0.1:1/db", "u:c4nary%00@127.0.0.1:1/db", "u@127.0.0.1:1/db?c4nary"] {
         let outcome = run(&mut gatebird(&database, &[], &[("DATABASE_URL", &format!("postgres://{url}"))]), "");
         assert!(matches!(outcome.code, Some(69 | 78)), "{outcome:?}");
@@ -120,7 +120,7 @@ fn start_up__setting_that_is_not_utf8_is_refused() {
 fn start_up__first_start_creates_private_files() {
     let database = Database::sqlite();
     let dir = database.dir.path();
-    // As a newcomer: no database, no secret, a relative path.
+    // A new installation: no database, no secret, a relative path.
     let newcomer = [("DATABASE_URL", ""), ("JWT_SECRET", "")];
     let child = Child::start(&database, &newcomer);
     assert!(child.stdout().contains("data/gatebird.db"), "{}", child.stdout());
@@ -141,7 +141,7 @@ fn start_up__first_start_creates_private_files() {
     assert_eq!(fs::read_to_string(dir.join("data/jwt_secret")).expect("a secret"), secret);
     child.kill();
 
-    // Another installation makes another secret.
+    // Another installation generates another secret.
     let other = Database::sqlite();
     let child = Child::start(&other, &newcomer);
     child.client.get("/v1/test", &token).refused(401, "invalid");
@@ -214,12 +214,12 @@ fn database_file__in_use_is_refused_under_any_name() {
     }
     child.client.get("/v1/test", &token).expect(200);
     child.client.tenant("bob");
-    // The lock is the process's: nothing has to be cleaned up after a crash.
+    // The lock belongs to the process: nothing needs cleaning up after a crash.
     child.kill();
     Child::start(&database, &[]).client.get("/v1/test", &token).expect(200);
 }
 
-/// A database with some hundred pages of users and posts, closed.
+/// A closed database with some hundred pages of users and posts.
 fn filled() -> Database {
     let database = Database::sqlite();
     let child = Child::start(&database, &[]);
@@ -320,6 +320,6 @@ fn env_file__configures_the_server() {
     assert_eq!(child.client.exchange(&domain.secret).expect(200)["expiresIn"], 420);
     assert!(!text(&child.client.sign_in("alice", PASSWORD).expect(200)["token"]).is_empty());
     drop(child);
-    // Signed with the secret of the file.
+    // Signed with the secret in the file.
     Child::start(&database, &[]).client.get("/v1/test", &token).expect(200);
 }

@@ -1,4 +1,4 @@
-//! Tenants cannot meet: what belongs to another one behaves as if it did not exist.
+//! Tenants are separate: a resource of another tenant behaves as if it did not exist.
 
 mod model;
 
@@ -7,8 +7,8 @@ use crate::domains::set_suspended;
 use crate::harness::{Gate, Reply, Request, Value, json, resigned};
 use crate::posts::write;
 
-/// Everything of an answer by which it could be told from another one: all but its id and date, and whether the
-/// connection stays open, which hangs on how much of an unread body had arrived.
+/// Everything that could distinguish two answers: all except id, date, and whether the connection stays open, which
+/// depends on how much of an unread body had arrived.
 pub fn indistinct(reply: &Reply) -> String {
     let id = reply.header("x-request-id").expect("every answer has an id");
     let header = |(name, value): &(String, String)| match name.as_str() {
@@ -24,7 +24,7 @@ pub fn indistinct(reply: &Reply) -> String {
     format!("{} {headers:?} {}", reply.status, reply.text().replace(id, "<id>"))
 }
 
-/// Every method on an id, as far as routes have them, and the side doors.
+/// Methods on an id, of the routes and of others.
 const METHODS: &[(&str, Option<&str>)] = &[
     ("GET", None),
     ("HEAD", None),
@@ -126,7 +126,7 @@ fn tenancy__hashtag_and_cursor_show_own_posts_only() {
         let cursor = alices_page["nextCursor"].as_str().expect("there is more");
         let page = get(&bobs, &format!("?cursor={cursor}")).expect(200);
         assert!(!contents(&page).is_empty() && contents(&page).iter().all(|post| post.starts_with("bob")), "{page}");
-        // A cursor tells nothing of whether its post exists: a place without one goes on at the same post.
+        // A cursor does not reveal whether its post exists: a position without a post continues at the same post.
         let reply = get(&nobodys, &format!("?cursor={cursor}"));
         let none = get(&nobodys, "?cursor=P_________8");
         assert_eq!(indistinct(&reply), indistinct(&none));
@@ -142,7 +142,7 @@ fn tenancy__claims_of_another_tenant_are_refused() {
     let (alice, alices, _) = gate.tenant("alice");
     let (mallory, mallorys, access) = gate.tenant("mallory");
     let post = format!("/v1/posts/{}", write(&gate, &alice.token, "#x"));
-    // Even with a good signature: what the claims say of the owner has to agree with the directory.
+    // Even with a good signature, the claims about the owner must agree with the directory.
     for (token, member, value) in [
         (&mallory.token, "id", json!(alice.id)),
         (&mallory.token, "id", json!(alice.id.to_string())),
@@ -173,7 +173,7 @@ fn tenancy__two_identities_in_one_request_are_refused() {
     for (first, second) in [(&alice.token, &bob.token), (&bob.token, &alice.token), (&alice.token, &alice.token)] {
         gate.get("/v1/me").token(first).token(second).send().refused(401, "invalid");
     }
-    // Tokens are read from nowhere else, so a second one there changes nothing.
+    // Tokens are read from nowhere else, so a second one there has no effect.
     let path = format!("/v1/me?access_token={}&token={}", bob.token, bob.token);
     let reply = gate.get(&path).token(&alice.token).header("Cookie", format!("token={}", bob.token)).send();
     assert_eq!(reply.expect(200)["payload"]["id"], json!(alice.id));

@@ -18,7 +18,7 @@ fn sign_in_at(gate: &Gate, username: &str, password: &str, address: &str) -> Rep
     from(gate.post("/v1/signin").json(&json!({"username": username, "password": password})), address).send()
 }
 
-/// Uses up what all networks that are not known for an account have together.
+/// Uses up the attempts of all networks that are unknown to an account.
 fn exhaust(gate: &Gate, username: &str) {
     while sign_in_at(gate, username, "wrong password", "203.0.113.1").status == 401 {}
 }
@@ -56,7 +56,7 @@ fn known_network__survives_a_restart() {
         sign_in_at(&gate, "alice", PASSWORD, address).expect(200);
     }
     sign_in_at(&gate, "alice", PASSWORD, "198.51.100.8").refused(429, "failures");
-    // Whoever guesses at the owner's network has no more guesses than elsewhere.
+    // A guesser in the owner's network has no more attempts than elsewhere.
     let tried = (0..20).filter(|_| sign_in_at(&gate, "alice", "wrong password", HOME).status == 401).count();
     assert_eq!(tried, 5);
 }
@@ -90,7 +90,7 @@ fn known_network__forgotten_after_a_month() {
     sign_in_at(&gate, "bob", PASSWORD, HOME).expect(200);
 }
 
-/// Wherever the owner is, and whatever others try.
+/// From any network, during attempts of others.
 #[test]
 fn user_token__while_others_guess() {
     let gate = Gate::with(&[("LIMIT_PASSWORDS", "5/d"), BEHIND_A_PROXY]);
@@ -116,7 +116,7 @@ fn user_token__while_others_guess() {
     }
 }
 
-/// A thief's guesses are counted to the token that was stolen; another token of the owner is free of them.
+/// Attempts with a stolen token count for that token; another token of the owner is not affected.
 #[test]
 fn user_token__stolen_and_used_for_guesses() {
     let gate = Gate::with(&[("LIMIT_PASSWORDS", "5/d"), BEHIND_A_PROXY]);
@@ -188,7 +188,7 @@ fn password_change__ends_the_secrets_made_since() {
     assert_eq!(actions.iter().filter(|action| **action == "secret.retired").count(), 3, "{actions:?}");
     assert!(actions.contains(&"user.password_changed"), "{actions:?}");
 
-    // Without the member they stay, and 0 ends all.
+    // Without the member the secrets stay, and 0 ends all.
     let token = token_of(&sign_in(&gate, "alice", NEW_PASSWORD));
     let late = make_secret(&gate, &token, &domain, HOME);
     let body = json!({"oldPassword": NEW_PASSWORD, "newPassword": PASSWORD});
@@ -241,7 +241,7 @@ fn password_change__removes_the_public_keys_set_since() {
     gate.request("PATCH", &path).token(&token).json(&body).send().refused(400, "invalid_field");
 }
 
-/// More than one transaction may hold.
+/// More than one transaction may change.
 #[test]
 fn password_change__ends_many_secrets() {
     let gate = Gate::with(&[("USER_TOKEN_TTL", "30d")]);
@@ -302,7 +302,7 @@ fn sign_out__everywhere() {
         gate.get("/v1/me").token(token).send().refused(401, "revoked");
     }
     gate.get("/v1/me").token(&bob.token).send().expect(200);
-    // The domains go on with new tokens, and so does the owner.
+    // Domains and owner continue with new tokens.
     exchange(&gate, &domain).expect(200);
     let token = token_of(&sign_in(&gate, "alice", PASSWORD));
     gate.get("/v1/me").token(&token).send().expect(200);
@@ -311,7 +311,7 @@ fn sign_out__everywhere() {
     gate.get("/v1/me").token(&token).send().expect(200);
 }
 
-/// A thief cannot use up what ends the theft.
+/// A thief cannot use up the request that ends the theft.
 #[test]
 fn sign_out__while_the_account_is_over_its_limit() {
     let gate = Gate::with(&[("LIMIT_CHANGES", "3/h")]);

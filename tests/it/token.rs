@@ -1,4 +1,4 @@
-//! `POST /token`, the main job: both forms of the request, what each answers, and what the token says.
+//! `POST /token`, the main job: both forms of the request, their answers, and the claims of the token.
 
 mod limits;
 mod malformed;
@@ -19,7 +19,7 @@ fn form(domain: &Domain, rest: &str) -> String {
     format!("{GRANT}&client_id={}&client_secret={}{rest}", domain.id, domain.secret)
 }
 
-/// A refusal of the client: 401, `invalid_client`.
+/// Checks a refusal of the client: 401 and `invalid_client`.
 #[track_caller]
 fn invalid_client(name: &str, reply: &Reply) {
     assert_eq!(reply.status, 401, "{name}: {}", reply.text());
@@ -161,7 +161,7 @@ fn user_token__claims() {
     assert_eq!(claims["scope"], SCOPES, "a user token carries every scope");
 }
 
-/// `/v1/test` shows the verified claims as they are, without a wrapping.
+/// `/v1/test` shows the verified claims unchanged and unwrapped.
 #[test]
 fn test_route__shows_the_claims() {
     let gate = Gate::start();
@@ -212,7 +212,7 @@ fn scope_and_resource__narrowed() {
         assert_eq!(claims["scope"], granted, "{asked}");
         assert_eq!(claims["aud"], json!(["https://gate.test"]), "{asked}");
     }
-    // What was not granted cannot be done.
+    // A scope that was not granted cannot be used.
     let answer = gate.post("/token").form(form(&domain, "&scope=posts:read")).send().expect(200);
     let narrow = answer["access_token"].as_str().expect("a token");
     gate.get("/v1/posts/my").token(narrow).send().expect(200);
@@ -281,7 +281,7 @@ fn grant_type__only_client_credentials() {
         assert!(reply.header("set-cookie").is_none());
         assert_eq!(body["error_description"], "grant_type must be client_credentials", "nothing is repeated");
     }
-    // An assertion is no authentication that this server has.
+    // An unsigned assertion does not authenticate a client.
     let assertion = "client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer\
          &client_assertion=eyJhbGciOiJub25lIn0.e30.";
     invalid_client("alg none", &gate.post("/token").form(format!("{GRANT}&{assertion}")).send());
@@ -358,7 +358,7 @@ fn basic_credentials__wrong() {
         let challenge = reply.header("www-authenticate").expect("a challenge");
         assert!(challenge.starts_with("Basic realm="), "{value}: {challenge}");
     }
-    // Other schemes are no authentication of a client, not even with a good secret.
+    // Other schemes do not authenticate a client, even with a good secret.
     for scheme in ["Bearer", "Digest", "Token", "Basics"] {
         let reply = gate.post("/token").form(GRANT).header("Authorization", format!("{scheme} {good}")).send();
         invalid_client(scheme, &reply);
@@ -390,17 +390,17 @@ fn client_authentication__two_methods_in_one_request() {
         assert_eq!(reply.status, 400, "{name}: {}", reply.text());
         assert_eq!(reply.refused(400, "malformed")["error"], "invalid_request", "{name}");
     }
-    // A client that names itself beside Basic is one client, if it is the same.
+    // A client_id beside Basic must name the same client.
     let named =
         |id: &str| gate.post("/token").form(format!("{GRANT}&client_id={id}")).basic(&domain.id, &domain.secret);
     named(&domain.id).send().expect(200);
     invalid_client("Basic of one, client_id of another", &named(&other.id).send());
-    // A token is no credential of a client, and does no harm beside one.
+    // A token is no credential of a client, and is ignored beside one.
     gate.post("/token").json(&json(&domain)).token(&token).send().expect(200);
     invalid_client("a token only", &gate.post("/token").form(GRANT).token(&token).send());
 }
 
-/// Neither issuing nor verifying needs the database: its tables may be out of reach.
+/// Issuing and verifying need no database: its tables are out of reach.
 #[test]
 fn tokens__issued_and_verified_without_sql() {
     use diesel::connection::SimpleConnection;

@@ -1,4 +1,4 @@
-//! What owners see of the use of their domains, and operators of the use of a version.
+//! What owners see of the use of their domains, and operators of the use of an API version.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use gatebird::usage::Kind;
 use crate::binary::{Child, gatebird, run, signal};
 use crate::harness::{Database, Domain, Gate, User, Value, json};
 
-/// Writes what was counted, and reads the usage of the last days.
+/// Flushes the counts, and reads the usage of the last days.
 fn usage(gate: &Gate, owner: &User, domain: &Domain, days: i64) -> Vec<Value> {
     gate.app.flush().expect("the database answers");
     let path = format!("/v1/domains/{}/usage?days={days}", domain.id);
@@ -39,7 +39,7 @@ fn usage__each_request_is_counted_once() {
     gate.get("/v1/test").token(&token).send().refused(429, "plan");
     gate.clock.advance(120);
     gate.get("/v1/test").token(&token).send().refused(419, "expired");
-    // Nobody's: no usage of anybody.
+    // Requests without a domain: no usage.
     gate.get("/v1/test").token("garbage").send().refused(401, "invalid");
     gate.post("/token").json(&json!({"clientSecret": "x"})).send().refused(401, "malformed_secret");
     let today = &usage(&gate, &alice, &domain, 1)[0];
@@ -83,7 +83,7 @@ fn usage__days_parameter_is_bounded() {
     assert_eq!(unsaid["payload"].as_array().map(Vec::len), Some(30));
 }
 
-/// DailyCount from many threads while it is written again and again: not one more or less.
+/// Counts from several threads during repeated flushes.
 #[test]
 fn usage__exact_under_concurrency() {
     let gate = Gate::start();
@@ -103,7 +103,7 @@ fn usage__exact_under_concurrency() {
     assert_eq!(usage(&gate, &alice, &domain, 1)[0]["calls"], 400);
 }
 
-/// What could not be written is kept.
+/// Counts that cannot be written are kept.
 #[test]
 fn usage__database_outage_loses_nothing() {
     let gate = Gate::start();
@@ -120,7 +120,7 @@ fn usage__database_outage_loses_nothing() {
     assert_eq!(usage(&gate, &alice, &domain, 1)[0]["calls"], 2);
 }
 
-/// A domain that is deleted while its counts wait takes nobody else's with it.
+/// A domain that is deleted before the flush does not affect the counts of others.
 #[test]
 fn usage__deleted_domain_is_skipped() {
     let gate = Gate::start();
@@ -133,7 +133,7 @@ fn usage__deleted_domain_is_skipped() {
     gate.get(&format!("/v1/domains/{}/usage", domain.id)).token(&alice.token).send().refused(404, "not_found");
 }
 
-/// After the end of a version, the operator still sees who calls it, and the owner does too.
+/// After the sunset of a version, operator and owner still see its calls.
 #[test]
 fn usage__calls_of_an_ended_version() {
     let gate = Gate::start();
@@ -148,8 +148,8 @@ fn usage__calls_of_an_ended_version() {
     assert_eq!(today["versions"], json!({"v1": 1}), "{today}");
 }
 
-/// Under load until the end: what was answered is counted, not one more or less. After kill -9, at most the last second of it
-/// is missing.
+/// Every answered request is counted exactly once after a shutdown. After SIGKILL, at most those of the last second are
+/// missing.
 #[test]
 fn usage__shutdown_loses_nothing_and_a_crash_at_most_a_second() {
     let database = Database::new();
@@ -207,7 +207,7 @@ fn version_use__lists_the_callers_of_a_version() {
     }
 }
 
-/// The usage of more domains than one transaction adds is seen at once, also after a restart, and counted once.
+/// The usage of more domains than one transaction writes is shown at once, also after a restart, and counted once.
 #[test]
 fn usage__of_more_domains_than_one_batch() {
     let gate = Gate::start();
@@ -266,7 +266,7 @@ struct Number {
     number: i64,
 }
 
-/// However much there is of one day.
+/// Even if a day has many rows.
 #[test]
 fn usage__old_rows_are_deleted() {
     let gate = Gate::start();

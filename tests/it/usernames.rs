@@ -1,4 +1,4 @@
-//! Names of people: letters of any script, and no name that looks like another one or like an id.
+//! Usernames and nicks: letters of any script, but no name that looks like another one or like an id.
 
 use crate::accounts::sign_in;
 use crate::binary::{gatebird, run};
@@ -39,7 +39,7 @@ fn username__letters_of_one_script() {
     }
 }
 
-/// Every refusal says what is wrong with this name.
+/// Every refusal names the fault.
 #[test]
 fn username__refused() {
     let gate = Gate::start();
@@ -158,7 +158,7 @@ fn nick__of_an_earlier_version() {
     assert_eq!(parts(token(&answer)).1["nick"], json!(format!("usr_{id}")));
 }
 
-/// Whoever knew the account by its name must not meet somebody else under it.
+/// A person who knew the account by its name must not meet another user under it.
 #[test]
 fn deleted_username__stays_taken() {
     let gate = Gate::start();
@@ -174,7 +174,7 @@ fn deleted_username__stays_taken() {
             assert_eq!(added.code, Some(64), "{added:?}");
         }
     }
-    // For good: after a restart and a hundred days too.
+    // For good: after a restart and a hundred days, too.
     gate.clock.advance(100 * 86_400);
     let gate = gate.restart(&[]);
     gate.app.maintain().expect("the database answers");

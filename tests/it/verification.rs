@@ -1,4 +1,5 @@
-//! Proof of control of a domain's host: over HTTP against the gate, and what goes out to hosts that strangers name.
+//! Verification of a domain's host: over HTTP against the server, and the outgoing connections to hosts that users
+//! name.
 
 mod checks;
 pub mod dns;
@@ -12,7 +13,7 @@ mod verified_host;
 use self::dns::Dns;
 use crate::harness::{Domain, Gate, Reply, User, Value};
 
-/// A gate that asks that DNS server.
+/// A server that uses that DNS server.
 fn gate_asking(dns: &Dns, settings: &[(&str, &str)]) -> Gate {
     let address = dns.address.to_string();
     let settings: Vec<_> = settings.iter().copied().chain([("DNS_SERVER", address.as_str())]).collect();
@@ -23,22 +24,22 @@ fn path(domain: &Domain) -> String {
     format!("/v1/domains/{}/verification", domain.id)
 }
 
-/// Tries to prove it.
+/// Requests the verification.
 fn verify(gate: &Gate, owner: &User, domain: &Domain) -> Reply {
     gate.post(&path(domain)).token(&owner.token).send()
 }
 
-/// What the owner is shown.
+/// The verification as its owner sees it.
 fn shown(gate: &Gate, owner: &User, domain: &Domain) -> Value {
     gate.get(&path(domain)).token(&owner.token).send().expect(200)["payload"].clone()
 }
 
-/// What the owner has to publish.
+/// The value that the owner must publish.
 fn value(gate: &Gate, owner: &User, domain: &Domain) -> String {
     shown(gate, owner, domain)["dns"]["value"].as_str().expect("a challenge").to_owned()
 }
 
-/// The `found` of each look, in order.
+/// The `found` of each check, in order.
 fn found(body: &Value) -> Vec<&str> {
     let tried = body["payload"]["tried"].as_array().unwrap_or_else(|| panic!("what was tried: {body}"));
     tried.iter().map(|check| check["found"].as_str().expect("a word")).collect()

@@ -1,4 +1,4 @@
-//! The end of an API version: announced from one date on, gone from another; what has no version goes on.
+//! The end of an API version: announced from one date on, gone from another. Paths without a version continue.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ const SUNSET: (&str, i64) = ("2970-07-01", 31_572_633_600);
 const DEPRECATION_HEADER: &str = "@31556995200";
 const SUNSET_HEADER: &str = "Sun, 01 Jul 2970 00:00:00 GMT";
 
-/// What an answer says of the end: `Deprecation`, `Sunset`, and the relations of `Link`.
+/// `Deprecation`, `Sunset`, and the relations of `Link` in an answer.
 fn announced(reply: &Reply) -> (Option<&str>, Option<&str>, Vec<String>) {
     let headers = reply.headers.iter().filter(|(name, _)| ["deprecation", "sunset"].contains(&name.as_str()));
     assert!(headers.count() <= 2, "{reply:?}");
@@ -28,12 +28,12 @@ fn gate(settings: &[(&str, &str)]) -> Gate {
     Gate::with(&settings.iter().copied().chain([docs]).collect::<Vec<_>>())
 }
 
-/// Turns the gate's clock to that time.
+/// Moves the server's clock to that time.
 fn turn(gate: &Gate, to: i64) {
     gate.clock.advance(to - gate.clock.now());
 }
 
-/// Requests under `/v1/` with their status, whether or not anything is there.
+/// Requests under `/v1/` with their status, whether or not the path exists.
 fn versioned(gate: &Gate, name: &str) -> Vec<(Request, u16)> {
     let (_, domain, token) = gate.tenant(name);
     let preflight = gate.request("OPTIONS", "/v1/test").header("Access-Control-Request-Method", "GET");
@@ -57,7 +57,7 @@ fn versioned(gate: &Gate, name: &str) -> Vec<(Request, u16)> {
     ]
 }
 
-/// Requests that are of no version.
+/// Requests without a version.
 fn unversioned(gate: &Gate, domain: &Domain) -> Vec<(Request, u16)> {
     let token = gate.access_token(domain);
     let form = format!("client_id={}&client_secret={}&token=x", domain.id, domain.secret);
@@ -123,7 +123,7 @@ fn api_version__deprecation_is_announced() {
     }
 }
 
-/// No link leads to a page that nobody named.
+/// There is no link to a page that is not configured.
 #[test]
 fn api_version__no_link_without_a_page() {
     let gate = Gate::with(&[("API_V1_DEPRECATED", DEPRECATED.0), ("API_V1_SUNSET", SUNSET.0)]);
@@ -176,7 +176,7 @@ fn api_version__gone_after_its_sunset() {
                 gate.request(method, path).token(&cast.user.token).send().refused(410, "sunset");
             }
             assert_eq!(gate.request("HEAD", path).send().status, 410);
-            // No other spelling of it is a way around.
+            // No other spelling of the path avoids it.
             gate.get(&path.replace("/v1/", "/%76%31/")).token(&cast.user.token).send().refused(410, "sunset");
             gate.get(&format!("{path}?x=1")).token(&cast.user.token).send().refused(410, "sunset");
         }
@@ -189,7 +189,7 @@ fn api_version__gone_after_its_sunset() {
     }
 }
 
-/// A page that may ask nothing could not read that the version is gone, nor could anybody read it in their language.
+/// The page of a registered host can read the refusal, in its language.
 #[test]
 fn api_version__refusal_after_the_sunset_is_readable() {
     let gate = gate(&[("API_V1_SUNSET", SUNSET.0)]);

@@ -1,7 +1,7 @@
-//! Every body that goes over the wire, held to what clients saw before: each success, each kind of refusal, in both
-//! languages, and the headers of what OAuth 2.0 and reverse proxies look at. One set of snapshots for both databases.
+//! Every body on the wire, compared with snapshots: each success, each kind of refusal, in both languages, and the
+//! headers that OAuth 2.0 and reverse proxies use. One set of snapshots for both databases.
 //!
-//! A change that is meant is accepted with `INSTA_UPDATE=always cargo test --test it wire::`, and read in the diff.
+//! An intended change is accepted with `INSTA_UPDATE=always cargo test --test it wire::`, and read in the diff.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::harness::{Gate, PASSWORD, Reply, Request, Value, json};
 use crate::matrix::aged;
 use crate::verification::dns::{Dns, Record};
 
-/// The name of what is redacted, if it is well-formed; else the thing itself, which no snapshot has.
+/// The name of the redacted value if it is well-formed; else the value itself, which no snapshot has.
 fn named(content: Content, name: &str, good: bool) -> Content {
     if good { Content::from(format!("[{name}]")) } else { content }
 }
@@ -41,7 +41,7 @@ fn id(content: Content, _: ContentPath<'_>) -> Content {
     }
 }
 
-/// A user's number in a header.
+/// A user's id in a header.
 fn user(content: Content, _: ContentPath<'_>) -> Content {
     let good = content.as_str().is_some_and(|text| text.parse::<u64>().is_ok());
     named(content, "user", good)
@@ -59,14 +59,14 @@ fn jti(content: Content, _: ContentPath<'_>) -> Content {
     named(content, "jti", good)
 }
 
-/// What has to be published on a host.
+/// The value that a host must publish.
 fn challenge(content: Content, _: ContentPath<'_>) -> Content {
     let token = content.as_str().and_then(|text| text.strip_prefix("gatebird-challenge=")).unwrap_or_default();
     let good = token.len() == 32 && u128::from_str_radix(token, 16).is_ok();
     named(content, "challenge", good)
 }
 
-/// Compares with the stored snapshot. What differs from run to run is replaced by its name.
+/// Compares with the stored snapshot. Values that differ from run to run are replaced by their names.
 fn snapshot(name: &str, value: &impl Serialize) {
     let mut settings = insta::Settings::clone_current();
     settings.set_omit_expression(true);
@@ -104,14 +104,14 @@ fn with_keys(body: &str) -> String {
 
 const LANGUAGES: &[&str] = &["en", "ko"];
 
-/// The answers of a walk, by what was asked.
+/// The answers of a walk, by request.
 struct Walk<'a> {
     language: &'a str,
     answers: BTreeMap<String, Value>,
 }
 
 impl Walk<'_> {
-    /// Sends it, and keeps the answer under that name.
+    /// Sends the request, and keeps the answer under that name.
     fn ask(&mut self, name: &str, request: Request) -> Value {
         let reply = request.header("Accept-Language", self.language).send();
         let body = reply.json();
@@ -326,8 +326,8 @@ fn wire_format__refusals() {
     }
 }
 
-/// What is wrong with one member: the request, and the body with the member. `{long}` is 300 characters, `{id}` a domain
-/// with a secret, `{ec}`, `{ed}` and `{private}` are keys.
+/// Requests with one invalid member, and their bodies. `{long}` is 300 characters, `{id}` a domain with a secret;
+/// `{ec}`, `{ed}` and `{private}` are keys.
 #[rustfmt::skip]
 const FIELDS: &[(&str, &str)] = &[
     ("POST /v1/signup", r#"{"username":"x","password":"correct horse battery staple"}"#),
@@ -395,7 +395,7 @@ fn wire_format__refused_members() {
     }
 }
 
-/// A change waits for the one that is under way, but not for ever.
+/// A change waits for the one in progress, but not for ever.
 #[test]
 fn wire_format__refusal_while_the_database_is_busy() {
     let gate = Gate::start();
@@ -415,7 +415,7 @@ fn wire_format__refusal_while_the_database_is_busy() {
     snapshot("busy_ko", &walk.answers);
 }
 
-/// Status and headers, without what every answer has anew, what the connection needs, and `Pragma`.
+/// Status and headers, without those that change each time or belong to the connection, and without `Pragma`.
 fn head(reply: &Reply) -> Value {
     let mut headers: BTreeMap<&str, &str> =
         reply.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -484,7 +484,7 @@ fn wire_format__headers() {
     gate.delete(&format!("/v1/domains/{}", domain.id)).token(&alice.token).send().expect(200);
     ask("GET /verify, revoked", verify("").token(&access));
     snapshot("headers", &heads);
-    // RFC 6749 §5.1, and nobody's refusal may be shown to somebody else either.
+    // RFC 6749 §5.1; and a refusal must not be cached for others either.
     for reply in of_token {
         let kept_by = (reply.header("cache-control"), reply.header("pragma"));
         assert_eq!(kept_by, (Some("no-store"), Some("no-cache")), "{} {}", reply.status, reply.text());

@@ -1,4 +1,4 @@
-//! How long a write transaction holds the writer. It is short whatever there is to write.
+//! How long a write transaction holds the writer. It is short, however much there is to write.
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -10,10 +10,11 @@ use crate::harness::{Domain, Gate};
 const USAGE_DAYS: i64 = 400;
 /// Expired challenges and rows of usage.
 const MANY_ROWS: i64 = 20_000;
-/// Expired rows of each table whose rows have a revision, which take the test long to insert.
+/// Expired rows of each table with revisions, which are slow to insert.
 const EXPIRED_ROWS: i64 = 2_000;
 
-/// How many write transactions took at most so many seconds, which must be a bucket of the metric or `+Inf`.
+/// The number of write transactions that took at most that many seconds, which must be a bucket of the metric or
+/// `+Inf`.
 pub fn writes_within(gate: &Gate, seconds: &str) -> usize {
     let text = gate.app.metrics_text();
     let series = format!("gatebird_db_write_seconds_bucket{{le=\"{seconds}\"}} ");
@@ -21,8 +22,8 @@ pub fn writes_within(gate: &Gate, seconds: &str) -> usize {
     line.parse().expect("a number")
 }
 
-/// How many write transactions were too long. The limit is 100 ms for an optimised build. It is 250 ms for a debug build,
-/// whose SQLite is not optimised and which other tests slow down.
+/// The number of write transactions that were too long. The limit is 100 ms for an optimised build. It is 250 ms for a
+/// debug build, whose SQLite is not optimised and which other tests slow down.
 pub fn long_writes(gate: &Gate) -> usize {
     let limit = if cfg!(debug_assertions) { "0.25" } else { "0.1" };
     writes_within(gate, "+Inf") - writes_within(gate, limit)
@@ -40,7 +41,7 @@ pub fn execute(gate: &Gate, statements: &str) {
     executed.expect("the rows are inserted");
 }
 
-/// Inserts usage of 16 kinds for each of those days, without HTTP.
+/// Inserts usage of 16 kinds for each of those days directly.
 pub fn insert_usage(gate: &Gate, domain: &Domain, days: i64) {
     let id = &domain.id;
     let kinds = numbers(16);
@@ -72,7 +73,7 @@ fn domain_deletion__usage_of_400_days() {
     gate.delete(&format!("/v1/domains/{}", domain.id)).token(&alice.token).send().expect(200);
     gate.get("/v1/test").token(&token).send().refused(401, "revoked");
     exchange(&gate, &domain).refused(401, "unknown_client");
-    // Whatever the thread of the removal has done so far.
+    // Completes the work of the removal thread.
     gate.app.remove_leftovers().expect("the database answers");
     assert_eq!(usage_rows(&gate), 16, "what the other domain did");
     assert_eq!(long_writes(&gate) - earlier, 0);
@@ -96,7 +97,7 @@ fn domain_deletion__restart_before_its_usage_is_removed() {
 fn maintenance__many_expired_rows() {
     let gate = Gate::start();
     let (alice, domain, _) = gate.tenant("alice");
-    // Until the restart, the gate's own upkeep does nothing.
+    // The server's own maintenance does nothing until the restart.
     gate.app.drain();
     let (user, id) = (alice.id, &domain.id);
     // The text of a number, as bytes of the column's type.

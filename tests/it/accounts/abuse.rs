@@ -1,4 +1,4 @@
-//! Accounts under attack: what a refused sign-in gives away, and floods.
+//! Accounts under attack: what a refused sign-in reveals, and floods.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -39,8 +39,8 @@ fn sign_in__refusals_are_indistinguishable() {
     }
 }
 
-/// Compares the quickest of many refused sign-ins for each name, taken in turns. What else runs on the machine makes most of
-/// them slow, so this can only tell what takes several times as long; `password` has a test of 5 %, by processor time.
+/// Compares the quickest of many refused sign-ins for each name, taken in turns. Other load on the machine slows most
+/// of them, so this finds only differences of several times. A unit test of `password` measures 5 % by processor time.
 fn assert_alike(gate: &Gate, names: &[&str]) {
     let mut quickest = vec![Duration::MAX; names.len()];
     let began = Instant::now();
@@ -67,7 +67,7 @@ fn sign_in__unknown_user_takes_as_long_as_a_wrong_password() {
     assert_alike(&gate, &["alice", "suspended", "nobody", "no name"]);
 }
 
-/// Neither accounts of before a change of `BCRYPT_COST` nor imported ones can be told by the time of a refusal.
+/// The duration of a refusal must not reveal accounts from before a change of `BCRYPT_COST`, or imported ones.
 #[test]
 fn sign_in__every_kind_of_hash_takes_equally_long() {
     let gate = Gate::with(&[("BCRYPT_COST", "5")]);
@@ -80,7 +80,7 @@ fn sign_in__every_kind_of_hash_takes_equally_long() {
     assert_alike(&gate, &["nobody", "no name", "current", "cheaper", "cheaper-imported", "dearer", "dearer-imported"]);
 }
 
-/// Sends the same request so many times at once.
+/// Sends the same request this many times concurrently.
 fn at_once(times: usize, send: impl Fn() -> Reply + Sync) -> Vec<Reply> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..times).map(|_| scope.spawn(&send)).collect();
@@ -88,7 +88,8 @@ fn at_once(times: usize, send: impl Fn() -> Reply + Sync) -> Vec<Reply> {
     })
 }
 
-/// How many have that status; every other one has to be one of `others`, and a 503 an honest one.
+/// The number of replies with that status. Every other one must be in `others`, and a 503 must have a valid
+/// `Retry-After`.
 fn count(replies: &[Reply], status: u16, others: &[u16]) -> usize {
     for reply in replies {
         assert!(reply.status == status || others.contains(&reply.status), "{} {}", reply.status, reply.text());
@@ -111,13 +112,13 @@ fn sign_up__one_of_many_concurrent_requests_gets_the_username() {
     sign_in(&gate, "wanted", PASSWORD).expect(200);
 }
 
-/// What `/v1/test` takes at the median while `work` runs.
+/// Runs `work`, and returns the median duration of `/v1/test` meanwhile.
 fn verification_during<T>(gate: &Gate, token: &str, work: impl FnOnce() -> T) -> (T, Duration) {
     let over = AtomicBool::new(false);
     let (result, mut times) = std::thread::scope(|scope| {
         let bystander = scope.spawn(|| {
             let mut times = Vec::new();
-            // An end of its own, in case `work` fails.
+            // A deadline of the thread itself, in case `work` fails.
             let deadline = Instant::now() + Duration::from_secs(60);
             while !over.load(Ordering::Relaxed) && Instant::now() < deadline {
                 let start = Instant::now();
@@ -146,7 +147,7 @@ fn sign_in__flood_is_shed_and_verification_stays_fast() {
     sign_in(&gate, "alice", PASSWORD).expect(200);
 }
 
-/// Judging a password's strength costs time as well: look-alike characters make for many readings.
+/// Estimating the strength of a password takes time: look-alike characters allow many readings.
 #[test]
 fn sign_up__passwords_that_are_slow_to_estimate_leave_verification_fast() {
     let gate = Gate::start();

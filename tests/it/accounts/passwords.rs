@@ -1,4 +1,4 @@
-//! Passwords: what may be one, that every character of it counts, and what happens to older hashes.
+//! Passwords: which are accepted, that every character counts, and what happens to older hashes.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use gatebird::password::{NewPassword, hash_now};
 use super::{change, exchange, sign_in, stored};
 use crate::harness::{Database, Gate, PASSWORD, Reply, json};
 
-/// Puts a user with that hash into the database, as another system's export would.
+/// Inserts a user with that hash, as an export of another system has it.
 pub fn insert_user(gate: &Gate, username: &str, password_hash: String) {
     let user = NewUser {
         username: username.into(),
@@ -22,7 +22,7 @@ pub fn insert_user(gate: &Gate, username: &str, password_hash: String) {
     change(gate, move |conn| Ok(user::insert(conn, &user)?));
 }
 
-/// The gate's own hash of that password at that cost.
+/// A hash of that password as the server makes it.
 pub fn hash(password: &str, cost: u32) -> String {
     hash_now(&NewPassword::parse(password, &[]).expect("a strong password"), cost).expect("hashes")
 }
@@ -70,7 +70,7 @@ fn password__weak_or_too_long_is_refused() {
     sign_in(&gate, "alice", PASSWORD).expect(200);
 }
 
-/// Each of these is strong for somebody else.
+/// Each of these passwords is strong for another user.
 #[test]
 fn password__guessable_from_the_account_is_refused() {
     let gate = Gate::start();
@@ -83,7 +83,7 @@ fn password__guessable_from_the_account_is_refused() {
         let refusal = change_password(&gate, owner, PASSWORD, password).refused(400, "invalid_field");
         assert_eq!(refusal["field"], json!("newPassword"), "{password}");
     }
-    // Strong, were it not for the name of this product.
+    // Strong except for the name of this product.
     for password in ["gatebird#7", "GateBird-9x", "zq.gatebird"] {
         let refusal = sign_up(&gate, "somebody", "Some", password).refused(400, "invalid_field");
         assert_eq!(refusal["field"], json!("password"), "{password}");
@@ -106,7 +106,7 @@ fn password__any_unicode_and_every_character_counts() {
     let first = |text: &str, count: usize| text.chars().take(count).collect::<String>();
     let with_nul = "correct horse\0battery staple";
     let cases = [
-        // bcrypt alone would read 72 bytes: 24 syllables.
+        // bcrypt reads only 72 bytes, which are 24 syllables.
         (&*hangul, vec![other_end(&hangul), first(&hangul, 24), first(&hangul, 99)]),
         (&longest, vec![other_end(&longest), first(&longest, 255), format!("{longest}가")]),
         (PASSWORD, vec![format!("{PASSWORD}\0"), format!("{PASSWORD}\0{PASSWORD}"), format!("{PASSWORD} ")]),
@@ -201,7 +201,7 @@ fn password_hash__of_another_system_or_cost_is_replaced_at_sign_in() {
     }
 }
 
-/// As many do at once when all have just moved in, and perhaps while a load of domains holds the writer.
+/// Many users sign in at once after a migration, perhaps while an import holds the writer.
 #[test]
 fn sign_in__succeeds_while_the_writer_is_locked() {
     let gate = Gate::on(Arc::new(Database::sqlite()), &[]);

@@ -1,5 +1,5 @@
-//! Signatures at the edges of each algorithm. The other rows of every algorithm (lengths, single bits, spellings) are in
-//! [`crate::forgery`].
+//! Signatures at the edges of each algorithm. Tests that are the same for every algorithm (lengths, single bits,
+//! encodings) are in [`crate::forgery`].
 
 use aws_lc_rs::signature::KeyPair;
 use base64::Engine;
@@ -20,7 +20,7 @@ fn hex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(digits).collect()
 }
 
-/// The sum of two numbers of one length, the highest byte first; `None` when it does not fit.
+/// The sum of two big-endian numbers of equal length; `None` on overflow.
 fn plus(a: &[u8], b: &[u8]) -> Option<Vec<u8>> {
     let mut carry = 0_u16;
     let mut sum: Vec<u8> = Vec::new();
@@ -32,26 +32,26 @@ fn plus(a: &[u8], b: &[u8]) -> Option<Vec<u8>> {
     (carry == 0).then_some(sum)
 }
 
-/// The difference of two numbers of one length, of which the first is the larger.
+/// The difference of two numbers of equal length. The first must be the larger.
 fn minus(a: &[u8], b: &[u8]) -> Vec<u8> {
     let complement: Vec<u8> = b.iter().map(|byte| !byte).collect();
     let mut one = vec![0; a.len()];
     one[a.len() - 1] = 1;
-    // a - b is a + !b + 1 but for the carry, which is dropped by leaving out the highest bit on the way.
+    // a - b is a + !b + 1 without the carry, which the extra highest byte absorbs.
     let wide = |number: &[u8]| [&[0], number].concat();
     let sum = plus(&plus(&wide(a), &wide(&complement)).expect("fits"), &wide(&one)).expect("fits");
     assert_eq!(sum[0], 1, "the first is the larger");
     sum[1..].into()
 }
 
-/// What is signed of a token, and the signature.
+/// The signed part of a token, and its signature.
 fn signed(token: &str) -> (String, Vec<u8>) {
     let [header, payload, signature] = split(token);
     (format!("{header}.{payload}"), decoded(signature))
 }
 
 impl Target {
-    /// A good token whose signature is so; each try is another token.
+    /// A good token with such a signature. Each try makes another token.
     fn token_with(&self, wanted: impl Fn(&[u8]) -> bool) -> String {
         let tries = 0..20_000_u32;
         let token = |number| self.with_claims(|claims| claims["jti"] = format!("{number:032x}").into());
@@ -128,8 +128,8 @@ fn es256__only_the_fixed_length_encoding() {
     target.gets("s with its zero", &short, GOOD);
 }
 
-/// Of an ECDSA signature (r, s), anybody can make (r, n - s). That is ECDSA, and nobody gains by it: a token is known by
-/// its `jti`, not by its bytes.
+/// Anybody can turn an ECDSA signature (r, s) into (r, n - s). This is a property of ECDSA and gains nothing: a token
+/// is identified by its `jti`, not by its bytes.
 #[test]
 fn es256__malleated_signature_is_the_same_token() {
     let target = Target::of(Algorithm::Es256);
@@ -149,14 +149,14 @@ fn es256__malleated_signature_is_the_same_token() {
     target.revoke(original);
     target.gets("the revoked original", original, REVOKED);
     target.gets("its twin, which was seen before", &twin_of_original, REVOKED);
-    // And the other way around, with a twin that nobody has seen.
+    // The other way around, with a twin that the server has not seen.
     target.gets("another", &other, GOOD);
     target.revoke(&twin_of_other);
     target.gets("it after its twin was revoked", &other, REVOKED);
     target.gets("the twin", &twin_of_other, REVOKED);
 }
 
-/// RFC 8032 §5.1.7 and §8.4: S has to be below the order; and a point of small order proves nothing.
+/// RFC 8032 §5.1.7 and §8.4: S must be below the order, and a point of small order proves nothing.
 #[test]
 fn ed25519__s_below_the_order_and_no_small_order_point() {
     let target = Target::of(Algorithm::EdDsa);
@@ -192,7 +192,7 @@ fn ed25519__s_below_the_order_and_no_small_order_point() {
         "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
         "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
         "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
-        // The same, with a coordinate that is not below the prime.
+        // The same points, with a coordinate that is not below the prime.
         "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
         "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
         "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
@@ -214,7 +214,7 @@ fn ed25519__s_below_the_order_and_no_small_order_point() {
     target.gets("the good token", &target.token, GOOD);
 }
 
-/// RFC 8017 §8.2.2: as long as the modulus and below it.
+/// RFC 8017 §8.2.2: the signature has the length of the modulus and is below it.
 #[test]
 fn rs256__signature_below_the_modulus_and_of_its_length() {
     let target = Target::of(Algorithm::Rs256);
@@ -240,7 +240,7 @@ fn rs256__signature_below_the_modulus_and_of_its_length() {
     let (message, good) = signed(&short);
     target.gets("without its zero", &with_signature(&message, &good[1..]), INVALID);
     target.gets("with its zero", &short, GOOD);
-    // With so small a number, the modulus more still has 256 bytes.
+    // A number this small plus the modulus still has 256 bytes.
     let larger = plus(&good, &modulus).expect("fits");
     target.gets("n more", &with_signature(&message, &larger), INVALID);
 }

@@ -1,5 +1,5 @@
-//! A token that was verified is remembered. Nothing is accepted because it is remembered: whatever would end a token ends
-//! one that was seen a moment ago, and no other text finds it.
+//! The cache of verified tokens. A cached token is refused by everything that refuses a new one, and no other text
+//! finds it.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -28,7 +28,7 @@ fn revoke(gate: &Gate, domain: &Domain, token: &str) {
     form.basic(&domain.id, &domain.secret).send().expect(200);
 }
 
-/// How a token of that domain is ended, and what is said of it then.
+/// A name, how a token of that domain is ended, and the verdict afterwards.
 type End = (&'static str, fn(&Target, &Domain, &str), Verdict);
 
 #[test]
@@ -90,7 +90,7 @@ fn token_cache__token_of_a_retired_key_is_refused() {
     }
 }
 
-/// A key past its retention verifies nothing, also what it verified a second before.
+/// A key past its retention verifies nothing, not even a token that it verified a second before.
 #[test]
 fn token_cache__key_past_its_retention_verifies_nothing() {
     for algorithm in Algorithm::PUBLIC {
@@ -112,7 +112,7 @@ fn token_cache__key_past_its_retention_verifies_nothing() {
     }
 }
 
-/// Seen for one audience, it is not for another; and the other way around.
+/// A token that was verified for one audience is not valid for another.
 #[test]
 fn token_cache__audience_is_checked_for_each_request() {
     const API: &str = "https://api.test";
@@ -135,7 +135,7 @@ fn token_cache__audience_is_checked_for_each_request() {
     }
 }
 
-/// The texts of one token, and of two: none is found for another's sake.
+/// A changed text never finds the cached token.
 #[test]
 fn token_cache__lookup_is_by_the_exact_text() {
     for algorithm in ALGORITHMS {
@@ -158,7 +158,7 @@ fn token_cache__lookup_is_by_the_exact_text() {
         }
         target.gets("longer", &format!("{first}A"), INVALID);
         target.gets("shorter", &first[..first.len() - 1], INVALID);
-        // The same claims signed anew: another text, the same token.
+        // The same claims signed again are another text of the same token.
         let anew = target.with_claims(|_| {});
         target.gets("signed anew", &anew, GOOD);
         target.revoke(first);
@@ -168,7 +168,7 @@ fn token_cache__lookup_is_by_the_exact_text() {
     }
 }
 
-/// Shows the gate one good token after the other; they are made here, because asking for so many would take too long.
+/// Shows the server many good tokens. They are signed here, because requesting them would take too long.
 fn flood(child: &Child, token: &str, numbers: std::ops::Range<u32>) {
     const AT_ONCE: u32 = 50;
     let key = Signer::Hs256(JWT_SECRET.into());
@@ -189,7 +189,7 @@ fn flood(child: &Child, token: &str, numbers: std::ops::Range<u32>) {
         }
         stream.write_all(requests.as_bytes()).expect("it is read");
         answers.clear();
-        // An answer to /verify has no body: the blank line is its end.
+        // An answer to /verify has no body, so the blank line ends it.
         while answers.matches("\r\n\r\n").count() < batch.len() {
             let read = stream.read(&mut chunk).expect("answers");
             assert!(read > 0, "the server hung up");
@@ -199,7 +199,7 @@ fn flood(child: &Child, token: &str, numbers: std::ops::Range<u32>) {
     }
 }
 
-/// The memory that a process has at this moment, in KiB.
+/// The resident memory of a process in KiB.
 fn resident(pid: u32) -> i64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells");
@@ -218,7 +218,7 @@ fn token_cache__memory_is_bounded_under_a_flood() {
     flood(&child, &token, 17_000..20_500);
     let more = resident(child.pid()) - before - full;
     assert!(full + more < 40 * 1024, "20,000 tokens took {} KiB", full + more);
-    // No more than 16,384 are remembered; if all were, the last 3,500 would take three quarters of a kilobyte each.
+    // The cache holds 16,384 tokens. If it held all, the last 3,500 would take three quarters of a kilobyte each.
     assert!(more < 1400, "3,500 tokens after the first 17,000 took {more} KiB, those {full}");
     child.client.get("/v1/test", &token).expect(200);
     child.client.exchange(&domain.secret).expect(200);

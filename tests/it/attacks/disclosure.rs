@@ -1,5 +1,5 @@
-//! What answers and metrics tell: nothing that was sent, no door for the operator, nothing of a database that is broken, and
-//! no more series however many paths and hosts are asked for.
+//! What answers and metrics reveal: no text of the request, no undocumented route, no detail of a database fault, and
+//! no series for each path or host.
 
 use super::keep_alive::Line;
 use super::{harmless, worded};
@@ -9,7 +9,7 @@ use crate::oauth::out_of_reach;
 use crate::openapi::Document;
 use crate::operations::{series, with_metrics};
 
-/// Whether that stands anywhere in an answer.
+/// Whether the text occurs in an answer.
 fn shows(reply: &Reply, canary: &str) -> bool {
     let headers: String = reply.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
     (headers + &reply.text()).to_lowercase().contains(&canary.to_lowercase())
@@ -55,7 +55,7 @@ fn disclosure__refusals_do_not_echo_the_request() {
     gate.get("/v1/test").token(&cast.client).send().expect(200);
 }
 
-/// Where frameworks, proxies and careless operators leave doors.
+/// Paths that frameworks, proxies and careless operators leave open.
 const DOORS: &[&str] = &[
     "/debug",
     "/debug/pprof/",
@@ -134,7 +134,7 @@ fn disclosure__undocumented_paths_are_not_found() {
     }
 }
 
-/// With half of its tables gone, as after a failed repair: a fault, of which only the operator's log says what it is.
+/// Half of the tables are missing, as after a failed repair. Only the operator's log says what the fault is.
 #[test]
 fn disclosure__database_fault_shows_no_detail() {
     let gate = Gate::start();
@@ -166,7 +166,7 @@ fn metrics__series_stay_bounded_under_100_000_paths() {
     let (child, metrics) = with_metrics(&database, &[]);
     let mut line = Line::to(&child.client.url);
     let head = |number: &u32| {
-        // Different for each, and without a pattern that a router could know.
+        // A different path each time, without a pattern that a router knows.
         let random = number.wrapping_mul(2_654_435_761);
         let path = match number % 5 {
             0 => format!("/{random:x}"),

@@ -1,5 +1,5 @@
-//! The hunt for panics: every path with every method and every kind of rubbish in path, query, headers and body, against the
-//! real binary. A few thousand requests of all the combinations, evenly spread; `ATTACKS=200000 cargo test hunt` for more.
+//! Fuzzing of the real binary: every path with every method and with malformed paths, queries, headers and bodies. A
+//! run takes some thousand of all combinations, evenly spread; `ATTACKS=200000 cargo test fuzz` takes more.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::verification::dns;
 const METHODS: &[&str] =
     &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "QUERY", "BOGUS", "get"];
 
-/// What stands in a path's variables and in its query. `{id}` is one that is there.
+/// Values for a path's variables and its query. `{id}` is an existing id.
 const SEGMENTS: &[&str] = &[
     "{id}",
     "0",
@@ -40,7 +40,7 @@ const SEGMENTS: &[&str] = &[
     "{long}",
 ];
 
-/// What stands in an `Authorization`, and in headers that are read.
+/// `Authorization` headers, and other headers that the server reads.
 const HEADERS: &[&str] = &[
     "",
     "Authorization: Bearer {user}\r\n",
@@ -131,7 +131,7 @@ fn bodies() -> Vec<Vec<u8>> {
     bodies.push(vec![b'a'; 100 * 1024]);
     bodies.push(format!("{{\"content\":\"{}\"}}", "\u{1F600}".repeat(4000)).into_bytes());
     bodies.push(format!("{{{}\"a\":1}}", "\"a\":1,".repeat(2000)).into_bytes());
-    // One value for all members at once, so that whatever a route reads has it; and each good but for that.
+    // One value for all members at once, so that every route reads it; and bodies that are good except for one member.
     for value in VALUES {
         let all: Vec<String> = MEMBERS.iter().map(|member| format!("\"{member}\":{value}")).collect();
         bodies.push(format!("{{{}}}", all.join(",")).into_bytes());
@@ -152,14 +152,14 @@ fn bodies() -> Vec<Vec<u8>> {
     bodies
 }
 
-/// How many requests a run makes.
+/// The number of requests of a run.
 fn wanted() -> usize {
     #[expect(clippy::disallowed_methods, reason = "this is the tests' own setting")]
     let wanted = std::env::var("ATTACKS");
     wanted.ok().and_then(|number| number.parse().ok()).unwrap_or(6_000)
 }
 
-/// What requests of the hunt are made with; some of them end it, so there is more where it came from.
+/// Credentials and ids for the requests. Some requests end them, so a run makes new ones.
 struct Prey {
     user: String,
     client: String,

@@ -1,4 +1,4 @@
-//! Another tenant's things below a domain, tried with every method; and numbers tried one after the other.
+//! Resources below the domain of another tenant, requested with every method; and enumeration of ids.
 
 use super::harmless;
 use super::keep_alive::Line;
@@ -9,7 +9,7 @@ use crate::openapi::Document;
 use crate::posts::write;
 use crate::tenancy::indistinct;
 
-/// Every method that a route, a cache or a proxy could know, with bodies that a route would take and such that none does.
+/// Every method that a route, a cache or a proxy may know, with valid and invalid bodies.
 const ASKED: &[(&str, &str)] = &[
     ("GET", ""),
     ("HEAD", ""),
@@ -38,7 +38,7 @@ fn asked(gate: &Gate, path: &str, token: &str) -> Vec<(String, Reply)> {
     ASKED.iter().map(send).collect()
 }
 
-/// All that the owner sees of a domain.
+/// Everything that the owner sees of a domain.
 fn seen(gate: &Gate, owner: &User, domain: &str) -> Vec<String> {
     let places = ["", "/secrets", "/verification", "/usage?days=1"].map(|rest| format!("/v1/domains/{domain}{rest}"));
     let places = places.iter().map(String::as_str).chain(["/v1/domains", "/v1/posts/my", "/v1/audit", "/v1/me"]);
@@ -53,7 +53,7 @@ fn idor__resources_of_another_tenants_domain_are_not_found() {
     let mallory = gate.sign_up("eve");
     let own = gate.register(&mallory, "eve.example.com").id;
     let nobodys = "dom_0123456789ABCDEFGHIJkl";
-    // What was counted shows as soon as it is written.
+    // Usage shows once it is flushed.
     gate.app.flush().expect("the database answers");
     let before = (seen(&gate, &cast.user, &cast.domain.id), row_counts(&gate));
     let mut paths: Vec<String> =
@@ -63,7 +63,8 @@ fn idor__resources_of_another_tenants_domain_are_not_found() {
     let mut tried = 0;
     for path in paths.iter().filter(|path| path.starts_with("/v1/domains/{id}")) {
         let filled = |domain: &str, secret: &str| path.replace("{id}", domain).replace("{secretId}", secret);
-        // Their domain against none; and, where there is a second number, theirs below a domain of one's own.
+        // Another tenant's domain against an unknown one; and, where the path has a second id, another tenant's secret
+        // below the caller's own domain.
         let mut pairs = vec![(filled(&cast.domain.id, &cast.secret), filled(nobodys, &cast.secret))];
         if path.contains("{secretId}") {
             pairs.push((filled(&own, &cast.secret), filled(&own, "4611686018427387904")));
@@ -83,7 +84,7 @@ fn idor__resources_of_another_tenants_domain_are_not_found() {
     }
     assert!(tried >= 100, "{tried}");
     assert_eq!((seen(&gate, &cast.user, &cast.domain.id), row_counts(&gate)), before);
-    // What the bodies of good requests would have done is what was refused.
+    // The refused requests had bodies that would have changed something.
     assert!(!good_body("POST /v1/domains/{id}/secrets").is_empty());
     gate.get("/v1/test").token(&cast.client).send().expect(200);
 }
@@ -110,7 +111,7 @@ fn idor__audit_cursor_of_another_tenant_shows_own_rows() {
     }
 }
 
-/// Posts have numbers that can be guessed: each of another tenant's answers as one that there never was.
+/// Ids of posts can be guessed. Each id of another tenant's post answers like an unknown one.
 #[test]
 fn idor__enumerating_post_ids_reveals_nothing() {
     let gate = Gate::start();

@@ -1,4 +1,4 @@
-//! One connection that is kept open, for tests that ask thousands of times.
+//! A kept-alive connection, for tests that send thousands of requests.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::harness::Reply;
 use crate::http::replies;
 
-/// A connection to a server; the next one is made when the server has closed this one, as it may after a refusal.
+/// A connection to a server. It reconnects after the server has closed it, as after some refusals.
 pub struct Line {
     address: String,
     stream: Option<TcpStream>,
@@ -29,12 +29,12 @@ impl Line {
         })
     }
 
-    /// Sends a request and reads its answer. `Err` is a connection that ended without one.
+    /// Sends a request and reads its answer. `Err` means that the connection ended without one.
     pub fn ask(&mut self, method: &str, target: &str, headers: &str, body: &[u8]) -> Result<Reply, String> {
         let length = body.len();
         let head = format!("{method} {target} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {length}\r\n\r\n");
         self.stream();
-        // A server that has refused the request may have closed before it read all: what it said counts.
+        // A server that refused the request may have closed before it read all of it. Its answer counts.
         drop(self.stream().write_all(&[head.as_bytes(), body].concat()));
         let reply = self.read(method == "HEAD");
         if reply.as_ref().map_or(true, |reply| reply.header("connection") == Some("close")) {
@@ -44,7 +44,7 @@ impl Line {
         reply
     }
 
-    /// Sends requests without a body, all before any answer is read.
+    /// Sends requests without a body, all before it reads any answer.
     pub fn ask_all(&mut self, heads: &[String]) -> Vec<Reply> {
         let all: String = heads.iter().map(|head| format!("{head}\r\n")).collect();
         self.stream().write_all(all.as_bytes()).expect("it reads");

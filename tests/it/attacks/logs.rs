@@ -1,4 +1,4 @@
-//! What comes from outside stays within its own line of the log, and is text there and nothing else.
+//! Text of a caller stays within its own line of the log, as text.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,7 +7,7 @@ use crate::binary::{Child, PROMISED, within};
 use crate::harness::{Database, Value, json};
 use crate::operations::{access_lines, send_raw};
 
-/// Values that would end a line, a string or a colour, if they were written as they are.
+/// Values that would end a line or a string, or change a colour, if they were written unescaped.
 const FORGERIES: &[&str] = &[
     "x\",\"forged\":1,\"y\":\"",
     "\\\",\"forged\":1,\"y\":\"",
@@ -47,7 +47,7 @@ fn log_injection__each_event_stays_one_json_line() {
             send_raw(&child, &format!("GET /v1/test HTTP/1.1\r\n{host}{name}: {forgery}\r\nConnection: close\r\n\r\n"));
             sent += 1;
         }
-        // In the header of a token, whose decoded text nobody has looked at before.
+        // In the header of a token, whose decoded text is not validated before.
         for member in ["kid", "alg", "typ"] {
             let mut header = json!({"alg": "HS256", "typ": "at+jwt", "kid": "x"});
             header[member] = json!(forgery);
@@ -79,10 +79,10 @@ fn log_injection__each_event_stays_one_json_line() {
     for line in out.lines().filter(|line| !line.is_empty()).skip(greeting).chain(err.lines()) {
         let event: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
         assert!(event.is_object() && event.get("forged").is_none(), "{line:?}");
-        // Not even a terminal takes anything in it for a command.
+        // A terminal must not interpret any of it either.
         assert!(!line.chars().any(|c| c.is_control() || "\u{2028}\u{2029}\u{202e}\u{feff}".contains(c)), "{line:?}");
     }
-    // What HTTP itself refuses leaves no line; all else leaves one.
+    // A request that HTTP itself refuses leaves no line; every other one leaves one.
     let lines = access_lines(&child).len();
     assert!(lines > sent / 2 && lines <= sent + 10, "{lines} lines of {sent} requests");
     child.client.get("/v1/test", &token).expect(200);

@@ -1,11 +1,11 @@
-//! Numbers at every edge of every integer, in every place that takes a number, and where none belongs.
+//! Numbers at the edges of every integer type, in every place that takes a number, and in places that take none.
 
 use super::harmless;
 use crate::harness::{Gate, Reply, json};
 use crate::matrix::{Cast, good_body};
 use crate::openapi::Document;
 
-/// Numbers, and what some language takes for one.
+/// Numbers, and texts that some language reads as one.
 const EDGES: &[&str] = &[
     "0",
     "-0",
@@ -64,7 +64,7 @@ fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-/// Taken exactly when it is in that range and in its plain spelling.
+/// Checks that the value is accepted exactly when it is in the range and in its plain notation.
 #[track_caller]
 fn in_range(what: &str, edge: &str, reply: &Reply, range: std::ops::RangeInclusive<i64>, field: &str) {
     harmless(what, reply);
@@ -100,7 +100,7 @@ fn numeric_parameter__out_of_range_is_refused_by_name() {
         }
         let reply = gate.get(&format!("{domain}/usage?days={value}")).token(user).send();
         in_range(&format!("days {edge}"), edge, &reply, 1..=400, "days");
-        // White space is JSON's.
+        // JSON allows white space around a number.
         let edge = edge.trim();
         let body = format!("{{\"graceSeconds\":{edge}}}");
         let reply = gate.post(&format!("{domain}/secrets")).token(user).body("application/json", body).send();
@@ -147,7 +147,7 @@ fn numeric_id__unknown_is_not_found() {
     gate.post("/token").json(&json!({"clientSecret": cast.domain.secret})).send().expect(200);
 }
 
-/// In each member of each body that is JSON.
+/// In each member of each JSON body.
 #[test]
 fn text_member__number_is_refused() {
     let gate = Gate::start();

@@ -1,4 +1,4 @@
-//! The process itself: what others on its machine can read of it.
+//! The process itself: what other processes on the machine can read of it.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -10,23 +10,23 @@ use crate::binary::{Child, bare, signal};
 use crate::harness::{Database, JWT_SECRET};
 use crate::operations::secrecy::{files, free_of};
 
-/// Nobody's number on every Linux; root may become him, and everybody else stays who he is.
+/// The user id of `nobody` on Linux. Root becomes this user; other users stay who they are.
 const NOBODY: u32 = 65534;
 
 fn is_root() -> bool {
     fs::metadata("/proc/self").expect("Linux").uid() == 0
 }
 
-/// Without any privilege.
+/// Removes the privileges of root.
 fn unprivileged(command: &mut Command) -> &mut Command {
     if is_root() { command.uid(NOBODY).gid(NOBODY) } else { command }
 }
 
-/// A server of an unprivileged user, started by that command line of a shell.
+/// A server of an unprivileged user, started by that shell script.
 fn started(database: &Database, script: &str, settings: &[(&str, &str)]) -> Child {
     let dir = database.dir.path();
     let program = dir.join("gatebird");
-    // Where the tests were built may be no place for everybody.
+    // Other users may have no access to the folder in which the tests were built.
     fs::copy(env!("CARGO_BIN_EXE_gatebird"), &program).expect("a copy");
     if is_root() {
         chown(dir, Some(NOBODY), Some(NOBODY)).expect("root may");
@@ -37,10 +37,10 @@ fn started(database: &Database, script: &str, settings: &[(&str, &str)]) -> Chil
     Child::spawn(unprivileged(&mut command), "").greeted()
 }
 
-/// What one of the same user reads there.
+/// Whether a process of the same user can read that file of the process.
 fn read(pid: u32, file: &str) -> bool {
     let path = format!("/proc/{pid}/{file}");
-    // One byte from where every program of this machine has something.
+    // One byte at an address that every program of this machine has mapped.
     let mut command = Command::new("dd");
     command
         .args([&format!("if={path}"), "of=/dev/null", "bs=1", "count=1"])
@@ -54,7 +54,7 @@ fn process__memory_and_environment_are_unreadable() {
     let database = Database::sqlite();
     let child = started(&database, "exec \"$1\"", &[("JWT_SECRET", JWT_SECRET)]);
     let other = Child::spawn(unprivileged(&mut Command::new("sleep")).arg("60"), "");
-    // That program is begun before the kernel lets others look at it.
+    // The kernel grants access to a process only some time after its start.
     crate::binary::within(crate::binary::PROMISED, "an ordinary process can be read", || read(other.pid(), "environ"));
     for file in ["environ", "maps", "auxv", "personality"] {
         assert!(read(other.pid(), file), "{file} of an ordinary process of the same user");
@@ -86,7 +86,7 @@ fn process__files_are_private_under_every_umask() {
     }
 }
 
-/// What the operator wrote into `.env` or left to us is in no place that tools show.
+/// Secrets from `.env`, or generated ones, are in no place that tools show.
 #[test]
 fn process__secrets_from_files_stay_out_of_the_environment() {
     let database = Database::sqlite();
@@ -101,7 +101,7 @@ fn process__secrets_from_files_stay_out_of_the_environment() {
         ("a token", token.rsplit('.').next().expect("a signature").to_owned()),
     ];
     for file in ["environ", "cmdline", "comm", "status"] {
-        // Root reads it all the same; others would have to ask the kernel in vain.
+        // Root can read it; for other users the kernel denies access.
         if let Ok(bytes) = fs::read(format!("/proc/{}/{file}", child.pid())) {
             free_of(&canaries, file, &bytes);
         }
@@ -112,7 +112,7 @@ fn process__secrets_from_files_stay_out_of_the_environment() {
     signal("TERM", child.pid());
     let outcome = child.wait(std::time::Duration::from_secs(20));
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    // Nor in what is left when it has ended.
+    // Nor in the files that remain after the end.
     for (name, bytes) in files(&dir.join("data")) {
         free_of(&canaries, &name, &bytes);
     }

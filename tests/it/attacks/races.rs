@@ -1,4 +1,4 @@
-//! Two things at once, where the one decides whether the other may still be.
+//! Races of two requests, of which one decides whether the other is still allowed.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,8 +9,8 @@ use crate::concurrency::orphans;
 use crate::harness::{Gate, Reply, json};
 use crate::limits::at_once;
 
-/// Two hundred times: posts of a domain's token while the domain is deleted. What was answered 201 is there, what came after
-/// the deletion was answered is refused, and nothing is left over.
+/// Posts by a domain's token while the domain is deleted, two hundred times. A post that was answered 201 exists, a
+/// request after the answer to the deletion is refused, and no orphan remains.
 #[test]
 fn domain_deletion__concurrent_posts_are_kept_or_refused() {
     let gate = Gate::start();
@@ -50,7 +50,7 @@ fn domain_deletion__concurrent_posts_are_kept_or_refused() {
     assert!(made > 0 && refused > 0, "both sides of the race: {made} made, {refused} refused");
 }
 
-/// The last place that a user has left, fought over by fifty, several times.
+/// Fifty requests compete for the last place of a user, several times.
 #[test]
 fn domain_quota__one_of_fifty_concurrent_registrations_gets_the_last_place() {
     let gate = Gate::with(&[("DOMAINS_PER_USER", "4")]);

@@ -1,5 +1,5 @@
-//! Each change leaves exactly one row, and what changes nothing leaves none. Routes and commands that are not in these
-//! tables fail.
+//! Each change leaves exactly one row, and a request that changes nothing leaves none. A route or command that is
+//! missing in these tables fails the test.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,8 @@ use crate::harness::{self, Database, Gate, PASSWORD, Value};
 use crate::matrix::Cast;
 use crate::openapi::Document;
 
-/// By whom, which action on what, with what detail; no action where nothing is changed. `{made}` is the new thing's id.
+/// Operation, caller, action, target and detail. The action is empty where nothing changes. `{made}` is the id of the
+/// new thing.
 #[rustfmt::skip]
 const ROUTES: &[(&str, &str, &str, &str, &str)] = &[
     ("POST /token",             "client", "",                      "", ""),
@@ -38,7 +39,7 @@ const ROUTES: &[(&str, &str, &str, &str, &str)] = &[
     ("DELETE /v1/posts/{id}",   "client", "post.deleted",          "{post}", ""),
 ];
 
-/// What a row tells but for when, and for its place in the chain.
+/// Everything in a row except its time and its place in the chain.
 fn told(row: &AuditRow) -> [String; 6] {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let tenant = row.tenant.map(|tenant| tenant.to_string());
@@ -59,7 +60,7 @@ fn audit_row__every_change_over_http_leaves_one() {
             _ => cast.request(&gate, operation, number),
         };
         let before = rows(&gate).len();
-        // Refused first: that changes nothing.
+        // A refused request changes nothing.
         if operation.contains("/v1/me") || operation.contains("/domains") || operation.contains("/posts") {
             assert_eq!(request(false).send().status, 401, "{operation}");
             assert_eq!(rows(&gate).len(), before, "{operation} without a token left a row");
@@ -104,16 +105,16 @@ fn audit_row__every_writing_route_is_listed() {
     let served: BTreeSet<String> =
         document.operations().map(|(name, _)| name).filter(|name| !name.starts_with("GET ")).collect();
     let mut listed: BTreeSet<String> = ROUTES.iter().map(|(operation, ..)| operation.to_string()).collect();
-    // It needs a DNS server; what it leaves, `proof` has.
+    // It needs a DNS server; the tests of `proof` check its row.
     listed.insert("POST /v1/domains/{id}/verification".to_owned());
     assert_eq!(listed, served, "left: listed here; right: served");
 }
 
-/// What a row has to be: its action, how its target begins, and what stands in its detail.
+/// The action of a row, the beginning of its target, and a part of its detail.
 type Left = (&'static str, &'static str, &'static str);
 
-/// What an operator does, in this order on one database, and what it leaves. `{domain}` is alice's and `{kid}` the name of
-/// the first key.
+/// Commands of an operator, run in this order on one database, and the rows that each leaves. `{domain}` is alice's and
+/// `{kid}` is the first key's id.
 #[rustfmt::skip]
 const COMMANDS: &[(&str, &[Left])] = &[
     ("user add bob",                      &[("user.added", "usr_", "")]),
@@ -135,7 +136,7 @@ const COMMANDS: &[(&str, &[Left])] = &[
     ("key list",                          &[]),
     ("key rotate",                        &[("key.made", "", "signsFrom")]),
     ("key rotate",                        &[]),
-    // The one that follows takes over the term of the one that goes.
+    // The next key takes over the time of the deleted one.
     ("key retire {kid}",                  &[("key.changed", "", "signsFrom"), ("key.deleted", "{kid}", "")]),
     ("key replace-all",                   &[("key.made", "", "signsFrom"), ("key.deleted", "", ""),
         ("epoch.renewed", "tokens", "keys replaced")]),
@@ -214,42 +215,42 @@ pub fn offered_commands() -> BTreeSet<String> {
 #[test]
 fn audit_row__every_command_is_listed() {
     let mut listed: BTreeSet<String> = COMMANDS.iter().map(|(command, _)| command_of(command)).collect();
-    // What they leave, `archive`, `moving` and `proof` have.
+    // The tests of `archive`, `import` and `proof` check their rows.
     listed.extend(["audit archive", "import domains", "import nodebird", "domain unverify"].map(str::to_owned));
     let mut offered = offered_commands();
-    // It serves; what that changes, the other table has.
+    // It serves; the other table has the changes of a server.
     offered.remove("serve");
     assert_eq!(listed, offered, "left: listed here; right: offered");
 }
 
-/// `domain add` of `domain add d.example.com ...`, `restore` of `restore --after`, and `migrate` of itself.
+/// The name of a command: `domain add` of `domain add d.example.com ...`, `restore` of `restore --after`.
 pub fn command_of(text: &str) -> String {
     text.split(' ').take(2).filter(|word| !word.starts_with('-')).collect::<Vec<_>>().join(" ")
 }
 
-/// Who calls the database's own way to write could forget the row. Those who do are listed, and how often.
+/// Code that writes to the database directly could forget the row. The table lists such code and counts its calls.
 #[test]
 fn audit_row__direct_writes_are_listed() {
     const DIRECT: &[(&str, usize)] = &[
         // The start, and the end of an epoch.
         ("src/app/mod.rs", 2),
-        // `App::write` and `App::write_now`, which record what they are given.
+        // `App::write` and `App::write_now`, which record their event.
         ("src/app/write.rs", 3),
-        // What records itself.
+        // Records itself.
         ("src/app/failures.rs", 1),
         ("src/app/keys.rs", 1),
-        // Usage and the last use of secrets, which only count, and used assertions.
+        // Usage, the last use of secrets, and used assertions.
         ("src/app/leaks.rs", 1),
         ("src/app/flush.rs", 2),
-        // When a proof was looked at last, and since when it has been missing.
+        // The time of the last check, and since when the challenge has been missing.
         ("src/app/verification.rs", 3),
         // The data of deleted accounts, and the usage of deleted domains.
         ("src/app/removal.rs", 2),
-        // What time it is.
+        // The trusted time.
         ("src/app/time.rs", 1),
-        // What has expired is forgotten, which changes nothing for anybody.
+        // Deletion of expired rows.
         ("src/app/maintenance.rs", 8),
-        // `Operator::change`, which records what it is given; and the deletion of archived rows.
+        // `Operator::change`, which records its event; and the deletion of archived rows.
         ("src/cli/operator.rs", 2),
     ];
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -277,7 +278,7 @@ fn audit_row__direct_writes_are_listed() {
     assert_eq!(found, expected);
 }
 
-/// A domain's owner is told what the operator did to it.
+/// The owner of a domain sees what the operator did to it.
 #[test]
 fn audit_log__owner_sees_what_the_operator_did() {
     let database = Database::new();

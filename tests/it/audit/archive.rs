@@ -1,4 +1,5 @@
-//! `gatebird audit archive`: the oldest rows go to a file, none is lost, and the chain is whole over files and database.
+//! `gatebird audit archive`: the oldest rows move to a file, none is lost, and the chain is whole over files and
+//! database.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +18,7 @@ fn execute(database: &Database, sql: &str) {
     database.open().write_now(|conn| Ok(conn.batch_execute(sql)?)).expect("the database answers");
 }
 
-/// What an export prints, or what a file has.
+/// The ids in the output of an export, or in a file.
 fn ids(lines: &str) -> Vec<i64> {
     let id = |line: &str| serde_json::from_str::<Value>(line).expect("JSON")["id"].as_i64().expect("a number");
     lines.lines().map(id).collect()
@@ -27,7 +28,7 @@ fn left(database: &Database) -> Vec<i64> {
     ids(&cli(database, &["export"]).good())
 }
 
-/// A database with six rows, all of today.
+/// A database with six rows of today.
 fn written() -> Database {
     let database = Database::new();
     let child = Child::start(&database, &[]);
@@ -67,7 +68,7 @@ fn audit_archive__oldest_rows_move_and_the_chain_continues() {
     let (first, second) = (file(&database, "1.jsonl"), file(&database, "2.jsonl"));
     let before = cli(&database, &["export"]).good();
     let noted = cli(&database, &["verify", "--json"]).json()["head"].as_str().expect("a head").to_owned();
-    // Nothing is that old.
+    // No row is that old.
     archive(&database, "2020-01-01", &first).good();
     assert!(!first.exists());
     archive(&database, ALL, &first).good();
@@ -91,7 +92,7 @@ fn audit_archive__oldest_rows_move_and_the_chain_continues() {
     let from_first = cli(&database, &["verify", "--after", &noted, &first.display().to_string(), &shown]);
     assert!(from_first.good().starts_with("10 rows"));
 
-    // A server beside it goes on to append.
+    // A server beside it continues to append.
     let child = Child::start(&database, &[]);
     let third = file(&database, "3.jsonl");
     archive(&database, ALL, &third).good();
@@ -106,7 +107,7 @@ fn audit_archive__by_the_time_of_the_rows() {
     let database = Database::new();
     run(&mut gatebird(&database, &["user", "add", "bob"], &[]), PASSWORD).good();
     execute(&database, "DELETE FROM audit; UPDATE audit_head SET last = 0, hash = substr(hash, 1, 0)");
-    // The server writes rows of any time; here they are told by hand, and hashed by the command line.
+    // The server writes the time of each row; here the command line writes the rows.
     let path = file(&database, "old.jsonl");
     suspend(&database, "suspend");
     archive(&database, "2020-01-01", &path).good();
@@ -116,7 +117,7 @@ fn audit_archive__by_the_time_of_the_rows() {
     assert_eq!(left(&database), [2]);
 }
 
-/// Whenever the process ends, the same command can be given again, and no row is lost.
+/// After an interruption at any point, the same command can be repeated, and no row is lost.
 #[test]
 fn audit_archive__interrupted() {
     for second in [false, true] {
@@ -129,9 +130,9 @@ fn audit_archive__interrupted() {
             files.push(earlier.as_path());
         }
         let before = cli(&database, &["export"]).good();
-        // While the file is written.
+        // While the file was written.
         fs::write(path.with_added_extension("unfinished"), "{\"id\":1,").expect("a file");
-        // With the file, and before the database knows of it.
+        // After the file was written, before the database was changed.
         fs::write(&path, &before).expect("a file");
         archive(&database, ALL, &path).good();
         assert_eq!(fs::read_to_string(&path).expect("the file"), before);
@@ -204,7 +205,7 @@ fn audit_archive__changed_or_missing_file() {
         assert_eq!(verify(&database, files).code, Some(65), "{files:?}");
     }
     verify(&database, &[&first, &second]).good();
-    // Whoever deletes rows and says that they are archived is found without the files.
+    // Rows that were deleted and declared as archived are missed even without the files.
     for sql in [
         "DELETE FROM audit WHERE id <= 9; UPDATE audit_archive SET last = 9, hash = (SELECT hash FROM audit_head)",
         "UPDATE audit_archive SET last = 0, hash = substr(hash, 1, 0)",

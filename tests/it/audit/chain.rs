@@ -1,4 +1,4 @@
-//! Whatever somebody with access to the database does to the log, `verify` finds it and says where.
+//! `verify` finds every change of the log by a person with access to the database, and names the row.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use diesel::connection::SimpleConnection;
@@ -10,7 +10,7 @@ use super::{rows, verified};
 use crate::harness::{Gate, json, postgres};
 use crate::posts::write;
 
-/// Six rows: sign-up, two domains (with detail), three posts.
+/// Six rows: a sign-up, two domains (with detail) and three posts.
 fn written() -> Gate {
     let gate = Gate::start();
     let (user, _, token) = gate.tenant("alice");
@@ -22,7 +22,7 @@ fn written() -> Gate {
     gate
 }
 
-/// What is found after those statements, which are undone.
+/// The result of `verify` after those statements, which are then rolled back.
 fn tampered(gate: &Gate, sql: &str, known: Option<&Head>) -> Result<Head, Broken> {
     let mut found = None;
     let undone = gate.app.db.write_now(|conn| {
@@ -34,7 +34,7 @@ fn tampered(gate: &Gate, sql: &str, known: Option<&Head>) -> Result<Head, Broken
     found.expect("it was looked for")
 }
 
-/// The statements, the first row that is not as it was, and a word of what is wrong with it.
+/// Statements, the first row that is not as it was, and a word of the problem.
 #[rustfmt::skip]
 const TAMPERED: &[(&str, i64, &str)] = &[
     ("UPDATE audit SET at = at + 1 WHERE id = 3", 3, "edited"),
@@ -61,7 +61,7 @@ const TAMPERED: &[(&str, i64, &str)] = &[
     ("DELETE FROM audit WHERE id = 6", 6, "missing"),
     ("DELETE FROM audit WHERE id >= 4", 4, "missing"),
     ("DELETE FROM audit", 1, "missing"),
-    // The row after takes the place of the one that was dropped, and so on.
+    // The following row takes the place of the deleted one, and so on.
     ("DELETE FROM audit WHERE id = 3; UPDATE audit SET id = 3 WHERE id = 4; UPDATE audit SET id = 4 WHERE id = 5; \
       UPDATE audit SET id = 5 WHERE id = 6; UPDATE audit_head SET last = 5", 3, "edited"),
     ("UPDATE audit SET id = -1 WHERE id = 2; UPDATE audit SET id = 2 WHERE id = 4; UPDATE audit SET id = 4 WHERE id = -1", 2, "edited"),
@@ -88,7 +88,7 @@ fn audit_verify__every_tampering_is_found_at_its_row() {
     for (sql, id, problem) in TAMPERED {
         let found = tampered(&gate, sql, None);
         match id {
-            // What the table does not touch is whole: else it would prove nothing.
+            // A row that changes nothing: otherwise the table would prove nothing.
             0 if problem.is_empty() => assert_eq!(found.as_ref(), Ok(&whole), "{sql}"),
             _ => {
                 let broken = found.expect_err(sql);
@@ -125,7 +125,7 @@ fn audit_verify__values_of_another_type() {
     assert_eq!(tampered(&gate, no_text, None).expect_err("it is found").id, 3);
 }
 
-/// The hash as the documentation of the chain tells it, written again.
+/// A second implementation of the documented hash.
 fn hash(before: &[u8], row: &AuditRow) -> Vec<u8> {
     let mut bytes = before.to_vec();
     let number = |number: i64| Some(number.to_string());
@@ -151,13 +151,13 @@ fn hash(before: &[u8], row: &AuditRow) -> Vec<u8> {
     digest(&SHA256, &bytes).as_ref().to_vec()
 }
 
-/// A literal of those bytes.
+/// A SQL literal of those bytes.
 fn literal(hash: &[u8], on_postgres: bool) -> String {
     let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
     if on_postgres { format!("'\\x{digits}'") } else { format!("x'{digits}'") }
 }
 
-/// Statements by which somebody who knows the chain makes it fit again from a row on.
+/// Statements by which a person who knows the chain recomputes it from a row on.
 fn rewritten(gate: &Gate, from: i64, change: impl Fn(&mut AuditRow)) -> String {
     let mut before = Vec::new();
     let mut sql = String::new();
@@ -196,7 +196,7 @@ fn audit_verify__recomputed_chain_is_found_by_a_noted_head() {
     assert!(tampered(&gate, shorter, None).is_ok(), "no other way to tell");
     assert_eq!(tampered(&gate, shorter, Some(&noted)).expect_err("found").id, 5);
 
-    // The log goes on, and what was noted is its beginning still.
+    // The log continues, and the noted head is still in it.
     let alice = gate.sign_up("bob");
     gate.post("/v1/posts").token(&alice.token).json(&json!({"content": "more"})).send().expect(201);
     assert_eq!(verified(&gate, Some(&noted)).expect("whole").id, 8);

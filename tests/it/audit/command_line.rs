@@ -18,7 +18,7 @@ fn execute(database: &Database, sql: &str) {
     db.write_now(|conn: &mut Conn| Ok(conn.batch_execute(sql)?)).expect("the database answers");
 }
 
-/// A database with some rows of alice and bob: 2 of hers, 1 of his, 1 of a failure.
+/// A database with three rows: two of alice and one of bob.
 fn written() -> Database {
     written_by().0
 }
@@ -47,7 +47,7 @@ fn audit_list__all_users_or_one() {
     assert_eq!(actions(&["list", "--user", "usr_99"]), [""; 0]);
     let lines = cli(&database, &["list"]).good();
     assert!(lines.lines().count() == 3 && lines.contains(&format!("{alice} domain.registered dom_")), "{lines}");
-    // Nobody hides another one's rows behind a name, not even one of before such names were refused.
+    // A username cannot hide another user's rows, not even one from before such names were refused.
     let outcome = run(&mut gatebird(&database, &["user", "add", "usr_2"], &[]), PASSWORD);
     assert!(outcome.code == Some(64) && outcome.stderr.contains("usr_ and digits"), "{outcome:?}");
     execute(
@@ -95,7 +95,7 @@ fn audit_verify__prints_the_head_or_the_first_bad_row() {
 #[test]
 fn audit_export__every_row_up_to_the_head() {
     let database = written();
-    // More than are read at once; the chain is not what this is about.
+    // More rows than one read returns. The chain is not under test here.
     let many =
         "INSERT INTO audit SELECT id + {by}, at, actor, address, tenant, action, target, detail, hash FROM audit";
     for power in 0..10 {

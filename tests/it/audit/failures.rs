@@ -1,4 +1,4 @@
-//! Refused passwords: each of an account that there is leaves a row, written behind the request's back.
+//! Failed sign-ins: each one of an existing account leaves a row, which is written after the answer.
 
 use diesel::connection::SimpleConnection;
 
@@ -7,7 +7,7 @@ use crate::accounts::{set_suspended, sign_in};
 use crate::binary::{Child, gatebird, run, signal};
 use crate::harness::{Database, Gate, PASSWORD, json};
 
-/// The failures that were written, as actor, address and what they are about.
+/// The rows of failures that were written: actor, address and target.
 fn failures(gate: &Gate) -> Vec<(String, Option<String>, String)> {
     gate.app.write_failures().expect("the database answers");
     let failed = rows(gate).into_iter().filter(|row| row.action.ends_with("_failed"));
@@ -29,7 +29,7 @@ fn audit_row__failed_sign_in_of_an_existing_account() {
         ("suspended", PASSWORD, Some(&suspended)),
         ("nobody", PASSWORD, None),
         ("c4nary password", PASSWORD, None),
-        // Nobody has such a password, so that it is no try.
+        // No account has a password that long, so it is not counted as an attempt.
         ("alice", &"x".repeat(257), None),
     ] {
         sign_in(&gate, username, password).refused(401, "credentials");
@@ -58,7 +58,8 @@ fn audit_row__failed_confirmation_by_a_signed_in_user() {
     assert_eq!(failures(&gate), [failed.clone(), failed]);
 }
 
-/// It is no write of the request: that one answers while nobody can write, and is in the log once somebody can.
+/// The row is not a write of the request: the request is answered while the log is locked, and the row is written
+/// later.
 #[test]
 fn audit_row__failed_sign_in_while_the_log_is_locked() {
     let gate = Gate::start();

@@ -1,4 +1,4 @@
-//! Many changes at once: as many rows, one chain, and nobody waits for another in a ring.
+//! Many concurrent changes: as many rows, one chain and no deadlock.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -22,7 +22,7 @@ fn audit_log__two_thousand_concurrent_changes() {
                 0 => gate.post("/v1/posts").token(token).json(&content).send(),
                 1 => gate.put(&post).token(&user.token).json(&content).send(),
                 2 => gate.delete(&post).token(token).send(),
-                // Refused, and so none of those that are counted.
+                // This request is refused and not counted.
                 3 => gate.delete(&post).token(token).send(),
                 4 => {
                     let body = json!({"host": format!("h{number}.example.com"), "type": "free"});
@@ -78,12 +78,13 @@ fn audit_log__two_thousand_concurrent_changes() {
     let number = |thread: usize| tenants[thread].0.id;
     for thread in 0..THREADS {
         let own = all.iter().filter(|row| row.tenant == Some(number(thread)));
-        // Two of its own making, and of ten changes all but the refused one and the sign-up, which is another's.
+        // Two rows of the set-up, and of ten changes all except the refused one and the sign-up, which belongs to
+        // another user.
         assert_eq!(own.count(), 2 + EACH / 10 * 8, "user {thread}");
     }
 }
 
-/// Until it is not turned away because too many passwords are being checked.
+/// Repeats the request while too many passwords are being checked.
 fn retried(send: impl Fn() -> Reply) -> Reply {
     loop {
         let reply = send();
@@ -93,8 +94,8 @@ fn retried(send: impl Fn() -> Reply) -> Reply {
     }
 }
 
-/// The end of the chain is locked last in each transaction: none may be answered 503, which would be two that had waited
-/// for each other.
+/// The end of the chain is locked last in each transaction. A 503 would mean that two transactions waited for each
+/// other.
 #[test]
 fn audit_log__concurrent_writers_do_not_deadlock() {
     let gate = Gate::start();

@@ -1,4 +1,4 @@
-//! Runs the real binary as a process of its own, for the tests that are about that.
+//! Runs the real binary in a process of its own.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Database, Domain, JWT_SECRET, PASSWORD, Reply, User, Value, json};
 
-/// Settings that a binary starts from, as the harness's gates do. An empty value unsets one.
+/// Default settings of a started binary, like those of the harness. An empty value unsets a setting.
 const SETTINGS: &[(&str, &str)] = &[
     ("PORT", "0"),
     ("METRICS_ADDR", "off"),
@@ -29,10 +29,10 @@ const SETTINGS: &[(&str, &str)] = &[
     ("WORKERS", "2"),
 ];
 
-/// What reaches every node and every running server has to do so in this time.
+/// The time within which a change must reach every node and every running server.
 pub const PROMISED: Duration = Duration::from_secs(2);
 
-/// `gatebird` on that database, in that database's folder, with those settings and nothing of this process's
+/// `gatebird` with that database, in that database's folder, with those settings and nothing of this process's
 /// environment.
 pub fn gatebird(database: &Database, args: &[&str], settings: &[(&str, &str)]) -> Command {
     let mut command = bare(database.dir.path(), args);
@@ -40,14 +40,14 @@ pub fn gatebird(database: &Database, args: &[&str], settings: &[(&str, &str)]) -
     command
 }
 
-/// `gatebird` in that folder with no settings at all.
+/// `gatebird` in that folder without any setting.
 pub fn bare(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gatebird"));
     command.env_clear().current_dir(dir).args(args);
     command
 }
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Debug)]
 pub struct Outcome {
     pub code: Option<i32>,
@@ -57,14 +57,14 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The standard output, if it ended well.
+    /// The standard output of a process that must have succeeded.
     #[track_caller]
     pub fn good(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.stdout
     }
 
-    /// The standard output of a `--json` command that ended well.
+    /// The standard output of a `--json` command that must have succeeded.
     #[track_caller]
     pub fn json(self) -> Value {
         let text = self.good();
@@ -72,18 +72,18 @@ impl Outcome {
     }
 }
 
-/// Runs it to its end.
+/// Runs the command to its end.
 pub fn run(command: &mut Command, stdin: &str) -> Outcome {
     Child::spawn(command, stdin).wait(Duration::from_secs(20))
 }
 
-/// Sends that signal to that process, which has to be one of ours.
+/// Sends that signal to a process of this test.
 pub fn signal(name: &str, pid: u32) {
     let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().expect("sh");
     assert!(sent.success(), "kill -{name} {pid}");
 }
 
-/// Polls until `done`, and says how long that took.
+/// Polls until `done`, and returns how long that took.
 #[track_caller]
 pub fn within(patience: Duration, what: &str, mut done: impl FnMut() -> bool) -> Duration {
     let started = Instant::now();
@@ -94,20 +94,20 @@ pub fn within(patience: Duration, what: &str, mut done: impl FnMut() -> bool) ->
     started.elapsed()
 }
 
-/// A port that was free a moment ago, for what cannot tell which one it took.
+/// A port that was free a moment ago, for programs that cannot report a port of their own choice.
 pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("an address").port()
 }
 
-/// What a process has written into one pipe so far.
+/// The output of a process in one pipe so far.
 struct Captured {
     text: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<Box<dyn Read + Send>>>,
 }
 
 impl Captured {
-    /// Reads to the end, or only until this stands in it: the pipe then stays open and unread.
+    /// Reads to the end, or until the text `until` occurs: the pipe then stays open and unread.
     fn of(mut pipe: impl Read + Send + 'static, until: Option<&'static str>) -> Captured {
         let text = Arc::new(Mutex::new(Vec::new()));
         let into = Arc::clone(&text);
@@ -130,7 +130,7 @@ impl Captured {
     }
 }
 
-/// A running binary, killed with this.
+/// A running binary, killed on drop.
 pub struct Child {
     process: std::process::Child,
     started: Instant,
@@ -150,7 +150,7 @@ impl Child {
         Child::spawn(&mut gatebird(database, &[], settings), "").greeted()
     }
 
-    /// As [`Child::start`], but whatever is written after the greeting is left in the pipes.
+    /// Like [`Child::start`], but output after the greeting stays in the pipes.
     pub fn start_unread(database: &Database, settings: &[(&str, &str)]) -> Child {
         let until = [Some("listens on"), Some("")];
         Child::spawn_read(&mut gatebird(database, &[], settings), "", until).greeted()
@@ -161,14 +161,14 @@ impl Child {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("the command starts");
         let (out, err) = (process.stdout.take().expect("a pipe"), process.stderr.take().expect("a pipe"));
-        // A process that reads nothing may be gone already.
+        // A process that reads nothing may have ended already.
         drop(process.stdin.take().expect("a pipe").write_all(stdin.as_bytes()));
         let [out_until, err_until] = until;
         let (out, err) = (Captured::of(out, out_until), Captured::of(err, err_until));
         Child { process, started, out, err, client: Client::new("") }
     }
 
-    /// Waits until it serves.
+    /// Waits until the server serves.
     pub fn greeted(mut self) -> Child {
         const BEFORE: &str = "listens on ";
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -198,7 +198,7 @@ impl Child {
         self.err.so_far()
     }
 
-    /// Closes our end of its standard output, if that has been left unread.
+    /// Closes this end of its standard output, if it was left unread.
     pub fn close_stdout(&mut self) {
         drop(self.out.reader.take().map(JoinHandle::join));
     }
@@ -207,7 +207,7 @@ impl Child {
         self.process.try_wait().expect("it can be asked").is_none()
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     #[track_caller]
     pub fn wait(mut self, patience: Duration) -> Outcome {
         within(patience, "the process ends", || !self.is_running());
@@ -219,7 +219,7 @@ impl Child {
         Outcome { code, stdout: self.stdout(), stderr: self.stderr(), took }
     }
 
-    /// kill -9, and waits until it is gone.
+    /// Sends SIGKILL and waits for the end.
     pub fn kill(mut self) {
         self.process.kill().expect("it can be killed");
         self.process.wait().expect("it is ours");
@@ -233,7 +233,7 @@ impl Drop for Child {
     }
 }
 
-/// A client of a server that may be gone at any time.
+/// A client of a server that may end at any time.
 #[derive(Clone)]
 pub struct Client {
     pub url: String,
@@ -285,7 +285,7 @@ impl Client {
         self.send(method, path, &headers, &body.to_string())
     }
 
-    /// [`Client::try_call`]; a broken connection is a failure of the test.
+    /// [`Client::try_call`]; a broken connection fails the test.
     #[track_caller]
     pub fn call(&self, method: &str, path: &str, token: &str, body: &Value) -> Reply {
         self.try_call(method, path, token, body).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
@@ -306,13 +306,13 @@ impl Client {
         self.post("/v1/signin", "", json!({"username": username, "password": password}))
     }
 
-    /// Exchanges a secret.
+    /// Exchanges a client secret for a token.
     #[track_caller]
     pub fn exchange(&self, secret: &str) -> Reply {
         self.post("/token", "", json!({"clientSecret": secret}))
     }
 
-    /// A user with a domain and an access token of it.
+    /// A user with a domain, and an access token of it.
     #[track_caller]
     pub fn tenant(&self, username: &str) -> (User, Domain, String) {
         let body = json!({"username": username, "password": PASSWORD});

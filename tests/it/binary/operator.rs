@@ -1,4 +1,4 @@
-//! What an operator does with users and domains, beside a running server.
+//! Commands of an operator for users and domains, beside a running server.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -40,14 +40,14 @@ fn user_add__password_from_standard_input() {
 
     let users = cli(&database, &["user", "list", "--json"], "").json();
     let mut names: Vec<_> = users.as_array().expect("an array").iter().map(|user| text(&user["username"])).collect();
-    // They may have been made in the same second.
+    // They may have been created in the same second.
     names.sort();
     assert_eq!(names, ["alice", "bob"]);
     assert_eq!(users[0]["suspended"], json!(false));
     let lines = cli(&database, &["user", "list"], "").good();
     assert!(lines.lines().count() == 2 && lines.contains("alice") && !lines.contains("gb1$"), "{lines}");
 
-    // The password is the line without its end, Windows' included.
+    // The password is the first line without its end, also in Windows notation.
     cli(&database, &["user", "add", "dave"], &format!("{PASSWORD}\r\nand more\n")).good();
     let child = Child::start(&database, &[]);
     for name in ["alice", "bob", "dave"] {
@@ -140,7 +140,7 @@ fn domain_commands__take_effect_in_a_running_server() {
     client.get("/v1/test", &token).refused(401, "revoked");
 }
 
-/// The secret in the answer of `rotate`, in text or JSON.
+/// The secret in the output of `rotate`.
 fn rotated(database: &Database, id: &str, grace: &[&str]) -> String {
     let args = [&["domain", "rotate", id], grace].concat();
     let lines = cli(database, &args, "").good();
@@ -170,7 +170,7 @@ fn domain_rotate__old_secret_ends_after_its_grace() {
     client.get("/v1/test", &fresh).expect(200);
     client.get("/v1/me", &user.token).expect(200);
 
-    // The default is a grace, and a short one ends by itself.
+    // The default has a grace, and a short grace ends by itself.
     let fourth = rotated(&database, &domain.id, &[]);
     within(PROMISED, "the new secret works", || client.exchange(&fourth).status == 200);
     client.exchange(&third).expect(200);
@@ -183,7 +183,7 @@ fn domain_rotate__old_secret_ends_after_its_grace() {
     assert_eq!(posts["payload"], json!([]));
 }
 
-/// Runs a command that comes while a change is being made, and waits for it.
+/// Runs a command while `change` is in an open transaction, and waits for the command.
 fn beside(gate: &Gate, args: &[&str], change: impl FnOnce(&mut Conn) -> gatebird::error::Result<()> + Send) -> Outcome {
     let (sender, began) = mpsc::channel();
     std::thread::scope(|scope| {
@@ -191,7 +191,7 @@ fn beside(gate: &Gate, args: &[&str], change: impl FnOnce(&mut Conn) -> gatebird
             let changed = gate.app.write_now(|conn| {
                 change(conn)?;
                 sender.send(()).expect("somebody waits");
-                // Long enough for the command to have come; that cannot be seen from outside.
+                // Long enough for the command to reach the lock, which cannot be observed from outside.
                 std::thread::sleep(Duration::from_millis(700));
                 Ok(Audited::nothing(()))
             });

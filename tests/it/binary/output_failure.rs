@@ -1,4 +1,4 @@
-//! What a command says when its result cannot be written.
+//! What a command reports when its result cannot be written.
 
 use std::fs::OpenOptions;
 use std::process::{Command, Stdio};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use super::{gatebird, run};
 use crate::harness::{Database, PASSWORD};
 
-/// Runs it with a standard output that takes nothing.
+/// Runs the command with a standard output that accepts nothing.
 fn to(device: &str, command: &mut Command) -> (Option<i32>, String) {
     let output = OpenOptions::new().write(true).open(device).expect("a device");
     let child = command.stdin(Stdio::null()).stdout(output).stderr(Stdio::piped()).spawn().expect("it starts");
@@ -34,7 +34,7 @@ fn domain_secret__output_fails() {
         let (code, said) = to("/dev/full", &mut gatebird(&database, &[&rotate[..], json].concat(), &[]));
         assert!(code == Some(73) && said.contains("was made") && said.contains("gatebird domain rotate"), "{said}");
     }
-    // A reader that has gone has not read the secret either.
+    // A reader that has closed the pipe has not read the secret either.
     let mut child = gatebird(&database, &["domain", "rotate", &id], &[]);
     let mut child =
         child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");

@@ -1,4 +1,4 @@
-//! A value is what is written: nothing is put in place of a part of it, and nothing is left out in silence.
+//! A value of `.env` is taken literally: no part is replaced, and none is dropped silently.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! The start of the server: what is said, what is made, and what does not stop it.
+//! The start of the server: its output, its files, and what does not stop it.
 
 use std::fs;
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use crate::binary::{Child, Client, bare, free_port, gatebird, run, signal, withi
 use crate::harness::{Database, Gate, JWT_SECRET, json};
 use crate::programs;
 
-/// Starts a server whose standard output is made by that shell redirection, and waits until it serves.
+/// Starts a server with that shell redirection of its standard output, and waits until it serves.
 fn start_with_output(database: &Database, redirection: &str) -> (std::process::Child, Client) {
     let port = free_port().to_string();
     let server = gatebird(database, &[], &[("PORT", &port), ("ACCESS_LOG", "all")]);
@@ -33,7 +33,7 @@ fn serve__standard_output_fails_or_blocks() {
         signal("TERM", process.id());
         assert_eq!(process.wait().expect("it ends").code(), Some(0), "{redirection}");
     }
-    // A pipe that is full before the start, and that nobody reads.
+    // A pipe that is full before the start and is never read.
     let fill = "{ dd if=/dev/zero bs=65536 count=1 status=none; echo filled >&2; exec \"$0\"; } | sleep 60";
     let port = free_port().to_string();
     let server = gatebird(&database, &[], &[("PORT", &port)]);
@@ -49,7 +49,7 @@ fn serve__standard_output_fails_or_blocks() {
     drop(shell.wait());
 }
 
-/// Ends the children of that process that have this name.
+/// Kills the children of that process that have this name.
 fn kill_children(parent: u32, name: &str) {
     let script = format!(
         "for pid in $(cat /proc/{parent}/task/{parent}/children); do case $(cat /proc/$pid/comm) in {name}*) kill -9 $pid;; esac; done"
@@ -94,7 +94,7 @@ fn database_file__empty_beside_a_stored_secret_is_refused() {
     assert_eq!(child.wait(Duration::from_secs(10)).code, Some(0));
     let file = database.dir.path().join("data/gatebird.db");
     let whole = fs::read(&file).expect("a file");
-    // SQLite takes a file of one byte for an empty one.
+    // SQLite treats a file of one byte as empty.
     for content in ["", "\n"] {
         fs::write(&file, content).expect("ours");
         for args in [&[][..], &["migrate"], &["user", "list"], &["user", "add", "bob"]] {
@@ -107,7 +107,7 @@ fn database_file__empty_beside_a_stored_secret_is_refused() {
     fs::write(&file, whole).expect("ours");
     Child::start(&database, &own).client.get("/v1/me", &token).refused(403, "kind");
 
-    // Without a sign that it was used before, an empty file is a new database.
+    // Without a sign of earlier use, an empty file is a new database.
     let other = Database::sqlite();
     fs::create_dir(other.dir.path().join("data")).expect("a folder");
     fs::write(other.dir.path().join("data/gatebird.db"), "").expect("a file");
@@ -136,13 +136,13 @@ fn env_file__unknown_key_is_a_warning_at_the_start() {
     within(Duration::from_secs(5), "a warning", || child.stderr().contains("SIGN_UP"));
     let warning = child.stderr();
     assert!(warning.contains("WARN") && warning.contains("SIGNUP?") && warning.contains("line 4"), "{warning}");
-    // Commands, too: they could be at work on another database than is meant.
+    // Commands warn, too: they could work on another database than intended.
     let outcome = run(&mut bare(database.dir.path(), &["migrate"]), "");
     assert!(outcome.stderr.contains("SIGN_UP"), "{outcome:?}");
 }
 
-/// How many of eight requests with that entry of `X-Forwarded-For` are answered other than 429, at five an hour for each
-/// network. A `{}` in it is the number of the request.
+/// How many of eight requests with that `X-Forwarded-For` are not answered 429, at five an hour for each network. `{}`
+/// stands for the number of the request.
 fn served(entry: &str) -> usize {
     let gate = Gate::with(&[("LIMIT_ADDRESS", "5/h"), ("TRUSTED_PROXIES", "127.0.0.1")]);
     let status = |number: usize| {

@@ -1,4 +1,4 @@
-//! Client secrets that a browser sends: told to their owner once, and refused where that is set.
+//! Client secrets that a browser sends: recorded once for the owner, and refused by setting.
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -20,7 +20,7 @@ fn exchange(gate: &Gate, domain: &Domain) -> Request {
     gate.post("/token").json(&json!({"clientSecret": domain.secret}))
 }
 
-/// The flags in the database, with the rows of the audit that tell of them.
+/// The flags in the database, and the audit rows about them.
 fn told(gate: &Gate) -> (Vec<(i64, Option<i64>)>, Vec<AuditRow>) {
     gate.app.write_leaks().expect("the database answers");
     let read = |conn: &mut Conn| {
@@ -54,7 +54,7 @@ fn browser_secret__browser_is_recognised_by_its_headers() {
     let user = gate.sign_up("alice");
     let rows: &[(&[(&str, &str)], bool)] = &[
         (&[], false),
-        // The fetch of Node.js.
+        // The headers of `fetch` in Node.js.
         (&[("Sec-Fetch-Mode", "cors")], false),
         (&[("Origin", OWN)], false),
         (&[("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Dest", "empty")], false),
@@ -101,11 +101,11 @@ fn browser_secret__noticed_at_every_endpoint() {
     }
     let before = count(&gate);
     let domain = gate.register(&user, "other.example.com");
-    // What is no secret of that client is nobody's leak.
+    // A text that is no secret of that client is not recorded.
     by_browser(gate.post("/token").json(&json!({"clientSecret": "x"}))).send().refused(401, "malformed_secret");
     let foreign = format!("client_id={}&client_secret={}{GRANT}", "dom_0123456789ABCDEFGHIJkl", domain.secret);
     by_browser(gate.post("/token").form(foreign)).send().refused(401, "unknown_client");
-    // And a token in a browser is what tokens are for.
+    // A token in a browser is its purpose.
     by_browser(gate.get("/v1/test").token(gate.access_token(&domain))).send().expect(200);
     assert_eq!(count(&gate), before);
 }
@@ -137,12 +137,12 @@ fn browser_secret__recorded_once_with_the_first_time() {
     gate.clock.advance(600);
     by_browser(exchange(&gate, &domain)).send().expect(200);
     assert_eq!(told(&gate).0, flags);
-    // A process that does not know finds it in the database.
+    // A new process finds the flag in the database.
     let gate = gate.restart(&[]);
     by_browser(exchange(&gate, &domain)).send().expect(200);
     let (again, rows) = told(&gate);
     assert_eq!((again, rows.len()), (flags, 1));
-    // Each secret for itself.
+    // Each secret is recorded separately.
     let second = gate.register(&user, "second.example.com");
     by_browser(exchange(&gate, &second)).send().expect(200);
     assert_eq!(count(&gate), 2);
@@ -170,7 +170,7 @@ fn browser_secret__secret_deleted_before_the_write() {
     by_browser(exchange(&gate, &second)).send().expect(200);
     let (_, rows) = told(&gate);
     let targets: Vec<_> = rows.iter().map(|row| row.target.clone()).collect();
-    // The background may have been quicker than the deletion.
+    // The background thread may have been quicker than the deletion.
     assert_eq!(targets.last(), Some(&number_of(&gate, &second).to_string()));
 }
 
@@ -209,7 +209,7 @@ fn browser_secret__refused_by_setting() {
     }
     by_browser(gate.post("/token").json(&json!({"clientSecret": "x"}))).send().refused(401, "malformed_secret");
     assert_eq!(count(&gate), 1, "it is told too");
-    // Refusals spend nothing of the limit, and the server goes on.
+    // Refusals spend nothing of the limit, and the server's own requests still work.
     for _ in 0..2 {
         exchange(&gate, &domain).header("Sec-Fetch-Mode", "cors").send().expect(200);
     }

@@ -1,4 +1,4 @@
-//! Which hosts count: registered ones, as long as they are, in the spelling of a browser's `Origin`; and whose token.
+//! Which hosts are allowed: registered ones of active domains, in the notation of a browser's `Origin`.
 
 use super::{HOST, OWN, from, readable, tenant};
 use crate::accounts;
@@ -6,7 +6,7 @@ use crate::binary::{PROMISED, within};
 use crate::domains::set_suspended;
 use crate::harness::{Gate, PASSWORD, json, needs_postgres};
 
-/// What a pre-flight of the page is answered.
+/// The status of a pre-flight from that page.
 fn asked(gate: &Gate, origin: &str) -> u16 {
     let reply = from(gate.request("OPTIONS", "/token"), origin).header("Access-Control-Request-Method", "POST").send();
     assert_eq!(readable(&reply, origin), reply.status == 204, "{reply:?}");
@@ -61,7 +61,7 @@ fn cors__page_of_another_tenant_reads_nothing() {
     }
     let reply = from(gate.get("/v1/test").token(&their_token), theirs).send();
     assert!(readable(&reply, theirs));
-    // What cannot be read is not done for the first time by that: a page without leave never gets as far as to send it.
+    // A browser does not send the request of a page whose pre-flight was refused.
     assert_eq!(asked(&gate, "https://evil.com"), 403);
 }
 
@@ -86,7 +86,7 @@ fn cors__host_is_allowed_while_an_active_domain_has_it() {
         assert_eq!(asked(&gate, OWN), 204);
     }
 
-    // Two of one host, of different tenants: it is enough that one of them lives.
+    // Two domains of one host: one active domain suffices.
     let (bob, _, bobs) = tenant(&gate, "bob", HOST);
     let token = gate.access_token(&first);
     for token in [&token, &bobs] {
@@ -105,7 +105,7 @@ fn cors__host_is_allowed_while_an_active_domain_has_it() {
     assert_eq!(asked(&gate, OWN), 403, "the account went with its domains");
 }
 
-/// A pre-flight names nobody; what a suspended owner's page asks then is refused.
+/// A pre-flight names no domain; the request of a suspended owner's page is refused.
 #[test]
 fn cors__page_of_a_suspended_owner_gets_nothing() {
     let gate = Gate::start();

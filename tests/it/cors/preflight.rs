@@ -1,4 +1,4 @@
-//! Pre-flights: answered from memory, for the page of each registered host, with the methods that the path has.
+//! Pre-flights: answered from memory, for the page of each registered host, with the methods of the path.
 
 use std::collections::BTreeSet;
 
@@ -49,7 +49,7 @@ fn preflight__registered_page_gets_the_allowed_methods() {
     }
 }
 
-/// Without both headers it is no pre-flight, and there is no OPTIONS here; and where no route is, there is nothing to ask.
+/// A request without both headers is no pre-flight, so OPTIONS is not allowed. An unknown path is not found.
 #[test]
 fn preflight__incomplete_preflight_is_an_ordinary_request() {
     let gate = Gate::start();
@@ -67,7 +67,7 @@ fn preflight__incomplete_preflight_is_an_ordinary_request() {
         assert!(readable(&reply, OWN), "{path}");
         assert!(!readable(&from(preflight(&gate, path, "GET"), "https://evil.com").send(), ""), "{path}");
     }
-    // The question alone decides nothing for another method.
+    // The header has no effect on other methods.
     let get = from(gate.get("/v1/test").token(&token), OWN).header("Access-Control-Request-Method", "GET");
     get.send().expect(200);
     let get =

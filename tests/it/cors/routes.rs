@@ -1,4 +1,4 @@
-//! Which routes a page reaches at all: those that take a domain's token or secret, and public documents.
+//! Routes that a page can reach: those that take a domain's token or secret, and public documents.
 
 use std::collections::BTreeSet;
 
@@ -47,7 +47,7 @@ fn preflight__passes_only_where_a_domains_credential_is_taken() {
     assert_eq!(passed, expected);
 }
 
-/// What `fetch` sends without a pre-flight reaches no password either.
+/// A request that `fetch` sends without a pre-flight cannot try passwords.
 #[test]
 fn sign_in__from_a_page_cannot_be_sent_without_a_preflight() {
     let gate = Gate::with(&[("LIMIT_PASSWORDS", "2/d")]);
@@ -84,7 +84,7 @@ fn document__is_read_by_every_page() {
             refusal.refused(405, "method");
             assert_eq!(refusal.header("access-control-allow-origin"), Some("*"), "{path} from {origin}");
         }
-        // A cache may give the answer to anybody.
+        // A cache may hand the answer to any page.
         assert_eq!(gate.get(path).send().header("access-control-allow-origin"), Some("*"), "{path}");
     }
     for path in ["/healthz", "/readyz", "/v1/test"] {

@@ -1,5 +1,5 @@
-//! PostgreSQL with few rights, of another encoding, read-only, or behind a pooler; and a SQLite file of somebody else. The
-//! tests on PostgreSQL need its programs and `pgbouncer`, and run where `TEST_DATABASE_URL` is set.
+//! PostgreSQL with few rights, in another encoding, read-only or behind a pooler; and a SQLite file of another user.
+//! The tests on PostgreSQL need its programs and `pgbouncer`, and run where `TEST_DATABASE_URL` is set.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -16,7 +16,7 @@ use crate::harness::{Database, PASSWORD};
 use crate::nodes::cluster::{self, Cluster, somebody_else};
 use crate::programs;
 
-/// A database of its own in that cluster, as that user.
+/// The URL of a database in that cluster, for that user.
 fn url(cluster: &Cluster, database: &str, user: &str) -> String {
     let url = cluster.url().replace("gatebird@", &format!("{user}@"));
     url.strip_suffix("postgres").expect("a database").to_owned() + database
@@ -39,7 +39,7 @@ fn postgres_role__row_rights_suffice_after_migration() {
     let gate = url(&cluster, "postgres", "gate");
     let settings = [("DATABASE_URL", &*gate)];
     let refused = |args: &[&str], words: &[&str]| ended(&run(&mut gatebird(&folder, args, &settings), ""), 77, words);
-    // Nothing is there yet, and the role may not make it.
+    // The database is empty, and the role cannot create tables.
     refused(&[], &["gate", "CREATE"]);
     refused(&["migrate"], &["gate", "CREATE"]);
     run(&mut gatebird(&folder, &["migrate"], &owners), "").good();
@@ -110,7 +110,7 @@ fn postgres_encoding__other_than_utf8_is_refused() {
     }
 }
 
-/// A pgbouncer in that mode before the cluster, killed with this.
+/// A pgbouncer in that mode in front of the cluster, killed on drop.
 struct Pooler {
     process: std::process::Child,
     _dir: tempfile::TempDir,
@@ -162,7 +162,7 @@ fn postgres_pooler__transaction_pooling_is_refused() {
     }
     let (_pooler, url) = Pooler::start(&cluster, "session");
     Child::start(&folder, &[("DATABASE_URL", &url)]).client.tenant("alice");
-    // A pool whose connections others have used.
+    // A pool whose connections were used before.
     Child::start(&folder, &[("DATABASE_URL", &url)]).client.sign_in("alice", PASSWORD).expect(200);
 }
 
@@ -192,7 +192,7 @@ fn sqlite_file__without_permission_is_not_reported_as_damage() {
         }
         command
     };
-    // Without the right to the folder, the rows can be changed all the same, but a server makes files in it.
+    // Without the right to the folder, rows can still be changed, but a server creates files in it.
     let cases: [(_, _, &[&[&str]]); 3] =
         [(&file, 0o400, &[&[], &["migrate"]]), (&file, 0o000, &[&[], &["migrate"]]), (&folder, 0o500, &[&[]])];
     for (path, mode, commands) in cases {
@@ -205,7 +205,7 @@ fn sqlite_file__without_permission_is_not_reported_as_damage() {
             assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
         }
         fs::set_permissions(path, before).expect("ours");
-        // SQLite makes its log with the rights of the file.
+        // SQLite creates its log with the permissions of the file.
         for entry in fs::read_dir(&folder).expect("a folder") {
             fs::set_permissions(entry.expect("a file").path(), fs::Permissions::from_mode(0o600)).expect("ours");
         }

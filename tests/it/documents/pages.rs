@@ -1,4 +1,4 @@
-//! The README is short, the pages of `docs/` can be reached from it, their links lead somewhere, and every setting is listed.
+//! The README is short, it links to every page of `docs/`, links resolve, and every setting is listed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +22,7 @@ fn prose(page: &Path) -> String {
     fs::read_to_string(page).expect("a page").split("```").step_by(2).collect()
 }
 
-/// The targets of the links of a page that lead to this repository.
+/// The targets of a page's links into this repository.
 fn links(page: &Path) -> Vec<String> {
     let prose = prose(page);
     let targets = prose.split("](").skip(1).map(|rest| rest.split_once(')').expect("the link ends").0);
@@ -71,7 +71,7 @@ fn links__lead_to_a_file_and_a_heading() {
     }
 }
 
-/// The settings of the tables of a page, each with its default as the page has it.
+/// The settings in the tables of a page, each with its default as printed there.
 fn listed(page: &str) -> BTreeMap<String, String> {
     let prose = prose(&file(page));
     let rows = prose.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));

@@ -1,5 +1,5 @@
-//! Domains that are neither verified nor used for 90 days leave the memory of every node, until their owner or the operator
-//! changes something of them.
+//! Domains that are neither verified nor used for 90 days leave the memory of every node, until the owner or the
+//! operator changes them.
 
 use diesel::connection::SimpleConnection;
 
@@ -8,7 +8,7 @@ use crate::harness::{Domain, Gate, PASSWORD, Value, json, needs_postgres};
 
 const DAY: i64 = 86_400;
 
-/// Lets so many days pass.
+/// Lets that many days pass.
 fn pass(gate: &Gate, days: i64) {
     gate.app.flush().expect("the database answers");
     gate.app.maintain().expect("the database answers");
@@ -28,7 +28,7 @@ fn is_dormant(gate: &Gate, domain: &Domain) -> bool {
     domain["dormant"].as_bool().expect("a truth value")
 }
 
-/// A new token of the only user: the first one has expired long ago.
+/// A new token of the only user, whose first token has expired.
 fn token(gate: &Gate) -> String {
     let body = json!({"username": "alice", "password": PASSWORD});
     gate.post("/v1/signin").json(&body).send().expect(200)["token"].as_str().expect("a token").to_owned()
@@ -50,22 +50,22 @@ fn dormancy__unused_domain_after_90_days() {
     gate.post("/token").json(&json!({"clientSecret": domain.secret})).send().refused(401, "unknown_client");
     gate.get("/v1/test").token(&access).send().refused(401, "revoked");
     assert_eq!(gate.app.directory.domain_count(), 0, "it takes no memory");
-    // Its owner sees since when.
+    // The audit log tells its owner since when.
     let audit = gate.get("/v1/audit?limit=1").token(token(&gate)).send().expect(200);
     assert_eq!(
         (&audit["payload"][0]["action"], &audit["payload"][0]["target"]),
         (&json!("domain.dormant"), &json!(domain.id))
     );
-    // Nor does it after a restart.
+    // Nor is it loaded after a restart.
     let gate = gate.restart(&[]);
     assert_eq!(gate.app.directory.domain_count(), 0);
     assert!(!works(&gate, &domain) && is_dormant(&gate, &domain));
 }
 
-/// What somebody does to a domain.
+/// An action on a domain.
 type Act<'a> = &'a dyn Fn(&Gate, &Domain);
 
-/// By its owner's or the operator's change.
+/// By a change of its owner or of the operator.
 #[test]
 fn dormancy__ended_by_a_change() {
     let by_change = |gate: &Gate, domain: &Domain| {
@@ -137,7 +137,7 @@ fn dormancy__not_by_a_wrong_clock() {
     }
 }
 
-/// Only where there is a PostgreSQL.
+/// Only on PostgreSQL.
 #[test]
 fn dormancy__reaches_other_nodes_within_two_seconds() {
     if needs_postgres().is_none() {

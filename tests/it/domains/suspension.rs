@@ -1,4 +1,4 @@
-//! A suspension ends when the operator says so, whatever the owner does meanwhile.
+//! Only the operator ends a suspension, whatever the owner does.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ fn domain_suspension__owner_cannot_end_it_by_deletion() {
     }
     assert_eq!((row_counts(&gate), rows(&gate).len()), (before, told), "nothing was changed");
 
-    // What does no harm is the owner's to do, and lets nobody in.
+    // Harmless changes are still allowed to the owner, and grant no access.
     gate.patch(&path(&domain)).token(&alice.token).json(&json!({"type": "premium"})).send().expect(200);
     let secrets = format!("{}/secrets", path(&domain));
     let rotated = gate.post(&secrets).token(&alice.token).json(&json!({"graceSeconds": 0})).send().expect(201);
@@ -41,7 +41,7 @@ fn domain_suspension__owner_cannot_end_it_by_deletion() {
     gate.delete(&path(&domain)).token(&alice.token).send().expect(200);
 }
 
-/// The deletion comes while the suspension is being committed, and waits for it.
+/// The deletion starts while the suspension is being committed, and waits for it.
 #[test]
 fn domain_suspension__concurrent_deletion_waits() {
     let gate = Gate::start();
@@ -54,7 +54,7 @@ fn domain_suspension__concurrent_deletion_waits() {
             let suspended = app.write_now(|conn| {
                 domain::set_suspended(conn, id, true)?;
                 sender.send(()).expect("somebody waits");
-                // Long enough for the other one to have come; that cannot be seen from outside.
+                // Long enough for the deletion to reach the lock, which cannot be observed from outside.
                 std::thread::sleep(Duration::from_millis(300));
                 Ok(Audited::nothing(()))
             });

@@ -1,4 +1,4 @@
-//! Where a token may stand: in the one `Authorization` header, as `Bearer` or bare, and nowhere else.
+//! Where a token is read: from the one `Authorization` header, as `Bearer` or bare, and from nowhere else.
 
 use super::Target;
 use crate::harness::json;
@@ -52,7 +52,7 @@ fn authorization_header__other_schemes() {
     target.gate.get("/v1/test").header("Authorization", "").send().refused(401, "missing");
 }
 
-/// A proxy may look at the first header and the gate at the last: two are refused, whatever they say.
+/// A proxy may read the first header and the server the last, so two are refused.
 #[test]
 fn authorization_header__repeated() {
     let target = Target::new();
@@ -106,7 +106,7 @@ fn token__outside_the_authorization_header_is_ignored() {
     gate.post("/v1/posts").form(format!("access_token={token}&content=hi")).send().refused(401, "missing");
     let form = gate.get("/v1/test").form(format!("access_token={token}")).send();
     form.refused(401, "missing");
-    // What a proxy would have to strip changes nothing here.
+    // A proxy would strip such a header; the server ignores it.
     let named = gate.get("/v1/test").token(token).header("Connection", "close, Authorization").send();
     named.expect(200);
 }

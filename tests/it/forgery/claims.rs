@@ -1,9 +1,9 @@
-//! Claims that are wrong although the gate's own key signed them.
+//! Wrong claims, signed with the server's own key.
 
 use super::{GOOD, INVALID, REVOKED, Target, append, prepend, texts};
 use crate::harness::{JWT_SECRET, Value, json, mint_with, resigned};
 
-/// Values that no claim of ours has.
+/// Values that no claim of the server has.
 fn mistyped() -> Vec<Value> {
     vec![Value::Null, json!(true), json!(1.5), json!([]), json!({}), json!([[]]), json!({"$ne": null})]
 }
@@ -86,7 +86,7 @@ fn aud_claim__must_be_a_list_with_the_issuer() {
     ] {
         target.claims_get(&audience.to_string(), INVALID, |claims| claims["aud"] = audience.clone());
     }
-    // A token may be meant for others too (RFC 7519 §4.1.3).
+    // A token may be meant for others, too (RFC 7519 §4.1.3).
     target.claims_get("with another", GOOD, |claims| claims["aud"] = json!(["https://api.test", us]));
 }
 
@@ -218,7 +218,8 @@ fn claims__not_one_json_object() {
     ] {
         target.gets(name, &mint_with(&header, &changed, JWT_SECRET.as_bytes()), INVALID);
     }
-    // As deep as 8 KiB allow; by a stranger it is refused, by us it is merely no member that anybody reads.
+    // The deepest nesting that fits into 8 KiB. Under a stranger's key it is refused; under the server's key it is an
+    // unknown member.
     let reply = target.gate.get("/v1/test").token(mint_with(&header, &deep(2000), JWT_SECRET.as_bytes())).send();
     assert!(matches!(reply.status, 200 | 401), "{}", reply.status);
     target.gets("deep and foreign", &mint_with(&header, &deep(2000), b"another key"), INVALID);

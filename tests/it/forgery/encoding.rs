@@ -1,4 +1,4 @@
-//! Other spellings of a token: there is one string per token, and no bit of it can be changed.
+//! Other encodings of a token: each token has one text, and every bit counts.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -10,7 +10,7 @@ use super::{GOOD, INVALID, Target, append, split, texts};
 use crate::harness::{Gate, JWT_SECRET, json, mint_with};
 use crate::http::raw;
 
-/// Whether the library takes that string for a token of this gate.
+/// Whether the library accepts that text as a token of this server.
 fn verifies(target: &Target, text: &str) -> bool {
     let app = &target.gate.app;
     token::verify(text, &app.directory.keyring(), &app.config, app.now()).is_some()
@@ -23,7 +23,7 @@ fn token__flipped_bit() {
         let parts = split(&target.token).map(|part| URL_SAFE_NO_PAD.decode(part).expect("base64url"));
         let mut flips = 0;
         for part in 0..3 {
-            // Every one of a signature, but RSA's of 2048; and of what is signed, where that is quick.
+            // Every bit of a signature, except RSA's 2048; and every bit of the signed part where verification is fast.
             let all = target.algorithm == Algorithm::Hs256 || part == 2 && target.algorithm != Algorithm::Rs256;
             for bit in (0..parts[part].len() * 8).step_by(if all { 1 } else { 7 }) {
                 let mut flipped = parts.clone();
@@ -66,7 +66,7 @@ fn token__truncated_or_extended() {
 fn token__non_canonical_base64url() {
     Target::each(|target| {
         let (header, claims) = texts(&target.token);
-        // One to three more bytes, so that each part ends in each of the three ways that base64 has.
+        // One to three more bytes, so that each part ends in each of the three ways of base64.
         let fillers = if target.algorithm == Algorithm::Hs256 { 3 } else { 1 };
         for filler in &["a", "aa", "aaa"][..fillers] {
             let member = format!("\"x\":\"{filler}\"");
@@ -85,13 +85,13 @@ fn token__non_canonical_base64url() {
                 target.refused("payload with stray bits", target.signed(&format!("{header}.{other}")));
             }
             let spellings = other_spellings(signature);
-            // 32 bytes leave two bits, 64 and 256 bytes four.
+            // 32 bytes leave two bits, 64 and 256 bytes leave four.
             assert!(matches!(spellings.len(), 3 | 15), "{}", spellings.len());
             for other in spellings {
                 target.refused("signature with stray bits", format!("{header}.{payload}.{other}"));
             }
         }
-        // The alphabet with + and / is another; this nick makes both occur. One of its lengths leaves room for padding.
+        // This nick needs + and / in the standard alphabet. One of its two lengths leaves room for padding.
         let nicks = ["", "x"]
             .map(|end| target.with_claims(|claims| claims["nick"] = json!(format!("ûïþ???>>>~~~ûûûï¿¿{end}"))));
         let nick = nicks.iter().find(|nick| !texts(nick).1.len().is_multiple_of(3)).expect("one of two lengths");
@@ -104,7 +104,7 @@ fn token__non_canonical_base64url() {
     });
 }
 
-/// Strings that end in other bits than `part` but stand for the same bytes in a decoder that does not look.
+/// Texts that end in other bits than `part`, but that a lenient decoder reads as the same bytes.
 fn other_spellings(part: &str) -> Vec<String> {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let spare = match part.len() % 4 {
@@ -135,7 +135,7 @@ fn token__signature_of_another_length() {
         let lengths = [0, 1, 16, 31, 32, 33, 63, 64, 65, 128, 255, 256, 257, 1024];
         for length in lengths.into_iter().filter(|length| *length != good.len()) {
             for fill in [0_u8, 0xFF] {
-                // As much of the right one as fits.
+                // As much of the right signature as fits.
                 let mut bytes = good.clone();
                 bytes.resize(length, fill);
                 let signature = URL_SAFE_NO_PAD.encode(bytes);
@@ -248,7 +248,7 @@ fn token__random_string() {
     });
 }
 
-/// The same over HTTP: whatever a header value can hold.
+/// The same over HTTP: every byte that a header value can hold.
 #[test]
 fn authorization_header__any_byte_is_handled() {
     let target = Target::new();

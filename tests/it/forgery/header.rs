@@ -65,7 +65,7 @@ fn alg_header__must_be_the_keys_own() {
     });
 }
 
-/// Truly signed with the gate's key, but by the longer hash.
+/// Signed with the server's key, but with a longer hash.
 #[test]
 fn hs256__longer_hashes_are_refused() {
     let target = Target::new();
@@ -131,7 +131,7 @@ fn token_header__repeated_member() {
             target.gets(&changed, &target.mint(&changed, &claims), INVALID);
         }
     }
-    // An unknown member that stands there once is nobody's harm (RFC 7515 §4).
+    // A single unknown member is allowed (RFC 7515 §4).
     let changed = append(&header, r#""other":1"#);
     target.gets(&changed, &target.mint(&changed, &claims), GOOD);
 }
@@ -200,7 +200,8 @@ fn rows(target: &Target) -> (i64, i64) {
     counted.expect("both tables are there")
 }
 
-/// Members that would change how a token is read, or by which key: refused even under our own signature, and nothing is fetched.
+/// Members that change how a token is read, or by which key: refused even under the server's own signature, and nothing
+/// is fetched.
 #[test]
 fn token_header__members_that_change_the_meaning() {
     Target::each(|target| {

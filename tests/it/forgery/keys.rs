@@ -1,4 +1,4 @@
-//! Signatures by keys that are not the gate's, and the change of the gate's own key.
+//! Signatures by other keys, and the change of the server's own key.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::signer::{Signer, kept};
 use super::{GOOD, INVALID, Target, kid, split, texts};
 use crate::harness::{Database, Gate, JWT_SECRET, mint_with, parts};
 
-/// Keys that stand in tutorials, frameworks and lists for guessing.
+/// Keys from tutorials, frameworks and lists for guessing.
 #[rustfmt::skip]
 const WEAK: &[&str] = &[
     "secret", "Secret", "SECRET", "secret1", "secret123", "secretkey", "secret_key", "secret-key", "secretsecret",
@@ -32,7 +32,7 @@ const WEAK: &[&str] = &[
     "node", "express", "django-insecure", "laravel", "spring", "rails", "flask", "symfony", "keycloak", "hasura", "supabase",
 ];
 
-/// The good token's claims, signed with an HMAC key under the `kid` of the gate's key.
+/// The good token's claims, signed with an HMAC key under the `kid` of the server's key.
 fn hmac(target: &Target, key: impl AsRef<[u8]>) -> String {
     let (mut header, claims) = parts(&target.token);
     header["alg"] = "HS256".into();
@@ -42,7 +42,7 @@ fn hmac(target: &Target, key: impl AsRef<[u8]>) -> String {
 #[test]
 fn signature__by_another_key() {
     Target::each(|target| {
-        // They could only be an HMAC key; of the others' a few have to do.
+        // These can only be HMAC keys; for other algorithms a few suffice.
         let tried = if target.algorithm == Algorithm::Hs256 { WEAK.len() } else { 5 };
         for key in &WEAK[..tried] {
             target.gets(key, &hmac(target, key), INVALID);
@@ -70,8 +70,8 @@ fn signature__by_another_key() {
     });
 }
 
-/// RFC 2104 pads a short key with zero bytes, so a key and the same with zero bytes behind it are one key. That is HMAC,
-/// not a hole; a zero byte cannot come in by an environment variable.
+/// RFC 2104 pads a short key with zero bytes, so a key with zero bytes appended is the same key. An environment
+/// variable cannot contain a zero byte.
 #[test]
 fn hs256__zero_padded_key_is_equal() {
     let target = Target::new();
@@ -143,14 +143,14 @@ fn previous_secret__verifies_and_does_not_sign() {
         target.gets(name, &mint_with(header, &claims, key.as_bytes()), verdict);
     }
 
-    // Once JWT_SECRET_PREVIOUS is taken away, the old key is nobody's.
+    // Without JWT_SECRET_PREVIOUS the old key verifies nothing.
     let retired = mint_with(&old_header, &claims, OLD.as_bytes());
     let gate = target.gate.restart(&[("JWT_SECRET_PREVIOUS", "")]);
     gate.get("/v1/test").token(&retired).send().refused(401, "invalid");
     gate.get("/v1/test").token(&target.token).send().expect(200);
 }
 
-/// Two gates that share a key by mistake still tell their tokens apart.
+/// Two servers that share a key by mistake still tell their tokens apart.
 #[test]
 fn iss_claim__other_issuer_with_the_same_key() {
     Target::each(|target| {

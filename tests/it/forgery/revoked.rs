@@ -1,4 +1,4 @@
-//! Tokens that were good: whatever ends them ends exactly the earlier ones, with no clock involved.
+//! Tokens that were good: an end affects exactly the earlier ones, independently of the clock.
 
 use gatebird::db::{Conn, domain, secret, user};
 use gatebird::error::Result;
@@ -109,7 +109,7 @@ fn deletion__revokes_tokens_of_domain_and_account() {
     gate.delete(&format!("/v1/domains/{}", target.domain.id)).token(&target.user.token).send().expect(200);
     target.gets("the deleted domain's", &target.token, REVOKED);
     target.gets("the other domain's", &other_token, GOOD);
-    // The same host again is another domain.
+    // The same host registered again is another domain.
     let again = gate.register(&target.user, "alice.example.com");
     target.gets("after registering again", &target.token, REVOKED);
     target.gets("the new domain's", &gate.access_token(&again), GOOD);

@@ -1,5 +1,5 @@
-//! Signs as the gate does: with the gate's own keys, or a forger's, any header and any claims, however wrong they are.
-//! The public half of a key is written here by hand, as the RFCs say, to be compared with what the gate publishes.
+//! Signs any header and claims like the server, with the server's own keys or a forger's. The public half of a key is
+//! encoded here independently, to be compared with what the server publishes.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
@@ -25,17 +25,17 @@ pub enum Signer {
     Rs256(RsaKeyPair),
 }
 
-/// The kept keys of a gate, in the order in which they sign.
+/// The stored keys of a server, in the order in which they sign.
 pub fn kept(gate: &Gate) -> Vec<SigningKey> {
     gate.app.db.read_now(|conn| Ok(signing_key::list(conn)?)).expect("the database answers")
 }
 
-/// The private key of a row in PKCS#8, opened as the gate does.
+/// The private key of a row in PKCS#8, opened as the server does.
 pub fn private_key(row: &SigningKey) -> Vec<u8> {
     seal().open(&row.kid, &row.sealed).expect("it is sealed with JWT_SECRET").private
 }
 
-/// What seals the keys of every gate under test.
+/// The seal of the keys of every server under test.
 pub fn seal() -> Seal {
     Seal::new(&hmac_secret(JWT_SECRET), None)
 }
@@ -44,13 +44,13 @@ pub fn hmac_secret(text: &str) -> HmacSecret {
     HmacSecret::parse(text).expect("a good secret")
 }
 
-/// The `kid` of HS256 with that secret at that gate.
+/// The `kid` of HS256 with that secret at that server.
 pub fn hmac_kid(gate: &Gate, secret: &str) -> String {
     Key::hs256(&hmac_secret(secret), gate.app.directory.keyring().epoch()).kid().to_owned()
 }
 
 impl Signer {
-    /// The gate's key of that name: a kept one, or else JWT_SECRET.
+    /// The server's key of that id: a stored one, or else JWT_SECRET.
     pub fn of(gate: &Gate, kid: &str) -> Signer {
         match kept(gate).iter().find(|row| row.kid == kid) {
             Some(row) => Signer::load(row.algorithm, &private_key(row)),
@@ -58,7 +58,7 @@ impl Signer {
         }
     }
 
-    /// A stranger's.
+    /// A key of a stranger.
     pub fn random(algorithm: Algorithm) -> Signer {
         match Key::generate(algorithm) {
             Some((_, private)) => Signer::load(algorithm, &private),
@@ -87,7 +87,7 @@ impl Signer {
         }
     }
 
-    /// The signature as it stands in a token, before base64.
+    /// The raw signature of a message.
     pub fn sign(&self, message: &str) -> Vec<u8> {
         const SIGNS: &str = "a key signs";
         let bytes = message.as_bytes();
@@ -109,7 +109,7 @@ impl Signer {
         self.signed(&message(header, claims))
     }
 
-    /// A token with its header and claims changed, signed anew.
+    /// A token with changed header and claims, signed again.
     pub fn resigned(&self, token: &str, change: impl FnOnce(&mut Value, &mut Value)) -> String {
         let (mut header, mut claims) = parts(token);
         change(&mut header, &mut claims);
@@ -127,7 +127,7 @@ impl Signer {
         der.expect("a public key can be written").as_ref().into()
     }
 
-    /// The members that a public JWK has to have, and no other (RFC 7518 §6, RFC 8037 §2).
+    /// Exactly the required members of the public JWK (RFC 7518 §6, RFC 8037 §2).
     pub fn jwk(&self) -> Value {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         match self {
@@ -145,14 +145,13 @@ impl Signer {
         }
     }
 
-    /// The thumbprint of that.
+    /// The thumbprint of [`Signer::jwk`].
     pub fn thumbprint(&self) -> String {
         thumbprint(&self.jwk())
     }
 }
 
-/// The thumbprint of a JWK with no other members than it has to have (RFC 7638 §3): they are put in order, without blanks,
-/// and hashed.
+/// The thumbprint of a JWK that has only its required members (RFC 7638 §3).
 pub fn thumbprint(jwk: &Value) -> String {
     let members = jwk.as_object().expect("an object").iter().map(|(name, value)| format!("\"{name}\":{value}"));
     let mut members: Vec<String> = members.collect();
@@ -167,7 +166,7 @@ pub fn rsa(key: &RsaKeyPair, padding: &'static dyn RsaEncoding, message: &str) -
     signature
 }
 
-/// What is signed of a token.
+/// The signed part of a token.
 pub fn message(header: &str, claims: &str) -> String {
     format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims))
 }

@@ -1,4 +1,4 @@
-//! `exp`, `iat` and `nbf` to the second; and 419 for nothing but a token that is good in every other respect.
+//! `exp`, `iat` and `nbf` to the second; and 419 only for a token that is valid in every other respect.
 
 use gatebird::db::domain;
 use gatebird::id::DomainId;
@@ -6,12 +6,12 @@ use gatebird::id::DomainId;
 use super::{EXPIRED, GOOD, INVALID, REVOKED, Target, append, texts};
 use crate::harness::{Gate, JWT_SECRET, Value, json, mint_with, parts};
 
-/// Runs `ask` while the gate's clock shows exactly that second.
+/// Runs `ask` while the server's clock shows exactly that second.
 pub fn at<T>(gate: &Gate, second: i64, mut ask: impl FnMut() -> T) -> T {
     loop {
         gate.clock.advance(second - gate.clock.now());
         let answer = ask();
-        // Real time goes on under the test: try again if the second ended meanwhile.
+        // Real time continues during the test: try again if the second ended meanwhile.
         if gate.clock.now() == second {
             return answer;
         }
@@ -82,7 +82,7 @@ fn time_claims__malformed_or_inconsistent() {
     let target = Target::new();
     let (header, claims) = texts(&target.token);
     let object: Value = serde_json::from_str(&claims).expect("JSON");
-    // As text, because a JSON library cannot hold all of these.
+    // As text, because JSON libraries cannot hold all of these.
     let numbers = [
         "null",
         "true",
@@ -116,7 +116,7 @@ fn time_claims__malformed_or_inconsistent() {
             target.gets(&changed, &mint_with(&header, &changed, JWT_SECRET.as_bytes()), INVALID);
         }
     }
-    // No overflow between the two, and no time before the epoch, however well their distance fits.
+    // No overflow between the two, and no time before the epoch.
     for (exp, iat) in [
         (i64::MAX, i64::MIN),
         (i64::MIN, i64::MAX),
@@ -140,7 +140,7 @@ fn time_claims__malformed_or_inconsistent() {
     target.claims_get("an access token as long as a user token", INVALID, |claims| claims["exp"] = json!(exp + 3540));
 }
 
-/// "Expired" would tell that all the rest of a token is right.
+/// "Expired" would reveal that the rest of a token is right.
 #[test]
 fn token_expiry__reported_only_for_otherwise_valid_tokens() {
     let target = Target::new();

@@ -1,4 +1,4 @@
-//! How many connections a network may have, and how long each may wait for its client.
+//! The number of connections of a network, and how long each may wait for its client.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use crate::harness::{Gate, TIMEOUTS};
 
 const HEALTHZ: &str = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// A connection from that address of this machine, all of which are loopback.
+/// A connection from that loopback address.
 fn connect_from(gate: &Gate, source: &str) -> TcpStream {
     let address: SocketAddr = gate.url.trim_start_matches("http://").parse().expect("an address");
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
@@ -42,7 +42,7 @@ fn connection_limit__one_network_at_its_limit() {
     let mut bystanders: Vec<_> = (3..13).map(|host| connect_from(&gate, &format!("127.0.0.{host}"))).collect();
     assert_eq!(served(&mut bystanders), 10);
     assert!(gate.app.metrics_text().contains("gatebird_connections_refused_total 80"));
-    // Those that end make room for others of the same network.
+    // Closed connections make room for others of the same network.
     drop(greedy);
     let started = Instant::now();
     while served(&mut [connect_from(&gate, "127.0.0.2")]) == 0 {
@@ -59,7 +59,7 @@ fn connection_limit__trusted_proxy_is_exempt() {
     assert_eq!(served(&mut other), 5);
 }
 
-/// Reads until the server closes, and says how long that took. A reset is an end, too.
+/// Reads until the server closes or resets, and returns how long that took.
 fn time_to_the_end(stream: &mut TcpStream) -> Duration {
     let started = Instant::now();
     loop {
@@ -96,7 +96,7 @@ fn connection_timeouts__every_kind_of_waiting_ends() {
             });
         }
     });
-    // A connection on which something happens lives on.
+    // A connection in use stays open.
     let mut busy = connect_from(&gate, "127.0.0.1");
     for _ in 0..5 {
         std::thread::sleep(Duration::from_millis(400));
@@ -147,7 +147,7 @@ fn write_timeout__client_that_does_not_read_is_cut_off() {
     stream.set_write_timeout(Some(Duration::from_millis(500))).expect("a timeout");
     let requests = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(500);
     let started = Instant::now();
-    // It ends when the server has reset the connection.
+    // The loop ends when the server has reset the connection.
     while !matches!(stream.write(requests.as_bytes()), Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     {
         assert!(started.elapsed() < Duration::from_secs(10), "it is not cut off");

@@ -1,4 +1,4 @@
-//! What a connection may cost, whatever its client sends and however little of the answers it reads.
+//! The cost of a connection, whatever its client sends and however little of the answers it reads.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -11,12 +11,12 @@ use crate::binary::Child;
 use crate::harness::{Database, PASSWORD, json};
 
 const GET: &str = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n";
-/// Memory that one connection may cost.
+/// Memory that one connection may use.
 const MEMORY_LIMIT: usize = 256 * 1024;
-/// Memory that may be left when all connections are closed: what the allocator keeps for the next ones.
+/// Memory that may remain after all connections are closed: the allocator keeps it for the next ones.
 const LEFT_LIMIT: usize = 32 * 1024 * 1024;
 
-/// A server in a process of its own, so that its memory and its processor time can be read.
+/// A server in its own process, so that its memory and processor time can be read.
 fn server() -> (Database, Child) {
     let database = Database::sqlite();
     let server = Child::start(&database, &[("ACCESS_LOG", "off")]);
@@ -33,7 +33,7 @@ fn connect(server: &Child) -> TcpStream {
     socket.into()
 }
 
-/// Sends as much of `bytes` on each connection as the server takes within `time`, and reads nothing.
+/// Sends as much of `bytes` on each connection as the server accepts within `time`, and reads nothing.
 fn send(streams: &mut [TcpStream], bytes: &[u8], time: Duration) {
     let started = Instant::now();
     let mut sent = vec![0; streams.len()];
@@ -42,7 +42,7 @@ fn send(streams: &mut [TcpStream], bytes: &[u8], time: Duration) {
             match stream.write(&bytes[*sent..]) {
                 Ok(written) => *sent += written,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                // The server may have refused what it got.
+                // The server may have refused the request.
                 Err(_) => *sent = bytes.len(),
             }
         }
@@ -56,14 +56,14 @@ fn resident_bytes(server: &Child) -> usize {
     line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
 }
 
-/// Processor time that it has used, in hundredths of a second.
+/// The processor time of the server, in hundredths of a second.
 fn processor_ticks(server: &Child) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("it runs");
     let (_, fields) = stat.rsplit_once(") ").expect("the process's name");
     fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
 }
 
-/// Memory of each of these connections while they are open, and of all together after they were closed.
+/// The memory of each of these connections while they are open, and of all together after they are closed.
 fn cost(server: &Child, mut streams: Vec<TcpStream>, bytes: &[u8]) -> (usize, usize) {
     let before = resident_bytes(server);
     send(&mut streams, bytes, Duration::from_secs(4));
@@ -136,7 +136,7 @@ fn processor_time__clients_that_do_not_read() {
     ] {
         let mut streams: Vec<_> = (0..50).map(|_| connect(&server)).collect();
         send(&mut streams, bytes.as_bytes(), Duration::from_secs(2));
-        // Whatever is refused is closed after two seconds.
+        // A refused connection is closed after two seconds.
         std::thread::sleep(Duration::from_secs(3));
         let before = processor_ticks(&server);
         std::thread::sleep(Duration::from_secs(2));

@@ -1,4 +1,4 @@
-//! HEAD on every route that has GET (RFC 9110 §9.3.2), and offers of other protocols, which are ignored (§7.8).
+//! HEAD on every route with GET (RFC 9110 §9.3.2), and offers of other protocols, which are ignored (§7.8).
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use crate::harness::{Gate, Reply};
 use crate::matrix::Cast;
 use crate::openapi::Document;
 
-/// The headers of an answer without those that differ from answer to answer.
+/// The headers of an answer without those that change each time.
 fn steady(reply: &Reply) -> Vec<&(String, String)> {
     let differs = ["date", "x-request-id", "content-length", "ratelimit", "x-gatebird-token-expires"];
     let mut headers: Vec<_> = reply.headers.iter().filter(|(name, _)| !differs.contains(&name.as_str())).collect();
@@ -94,7 +94,7 @@ fn head_method__counted_as_head_in_metrics() {
     }
 }
 
-/// The answer to a HEAD on a connection of its own, which is a head only.
+/// The answer to a HEAD on its own connection, which is only a head.
 fn head_at(address: &str, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).expect("the server listens");
     stream.write_all(request).expect("sent");
@@ -124,7 +124,7 @@ fn head_method__on_the_metrics_port() {
     serving.join().expect("it is answered");
 }
 
-/// Every offer of another protocol that clients make, and other lists with `upgrade` in them.
+/// Offers of other protocols that clients make, and other lists with `upgrade`.
 const OFFERS: [&str; 12] = [
     "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n",
     "Connection: Upgrade\r\n",

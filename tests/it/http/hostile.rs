@@ -1,9 +1,9 @@
-//! Every route with every kind of rubbish in its path, query and body: never a 5xx, never a dropped connection, and the next good request
-//! works. The routes come from the OpenAPI document, so a new one is tried by itself.
+//! Every route with malformed values in path, query and body: never a 5xx, never a dropped connection, and the next
+//! good request works. The routes come from the OpenAPI document, so new ones are included.
 
 use crate::harness::{Gate, Value};
 
-/// What stands in a path's variable or in a query.
+/// Values for a path's variable or a query.
 const SEGMENTS: &[&str] = &[
     "0",
     "-1",
@@ -39,10 +39,10 @@ const SEGMENTS: &[&str] = &[
     "~",
 ];
 
-/// What stands in a body.
+/// Request bodies.
 fn bodies() -> Vec<Vec<u8>> {
     let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth)).into_bytes();
-    // Every member that any route has, with one value each.
+    // Every member of any route, with one value each.
     let with = |value: &str| {
         let members = [
             "username",
@@ -127,7 +127,7 @@ fn fuzz__no_request_is_a_server_error() {
         }
     }
     assert!(routes >= 20 && tried > 1000, "{routes} routes, {tried} requests");
-    // All of it harmed nobody: the account, its domain and its tokens are as they were.
+    // No request did harm: the account, its domain and its tokens are unchanged.
     let domains = gate.get("/v1/domains").token(&user.token).send().expect(200);
     assert_eq!(domains["payload"].as_array().map(Vec::len), Some(1), "{domains}");
     gate.get("/v1/test").token(&token).send().expect(200);

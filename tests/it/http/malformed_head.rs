@@ -1,4 +1,4 @@
-//! Heads that nobody can read: answered in the usual shape, counted, and told of in one line of the log, without their bytes.
+//! Malformed heads: answered in the usual shape, counted, and logged in one line without their bytes.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ fn malformed_head__has_a_request_id_and_is_counted() {
     }
     let line = format!("gatebird_malformed_heads_total {}", heads.len());
     assert!(gate.app.metrics_text().contains(&line), "{line}: {}", gate.app.metrics_text());
-    // What is well-formed, or only too large, is not counted.
+    // A well-formed head, or one that is only too large, is not counted.
     gate.get("/nowhere").send().refused(404, "not_found");
     gate.get("/healthz").header("X-Filler", "x".repeat(17_000)).send().refused(431, "too_large");
     assert!(gate.app.metrics_text().contains(&line));
@@ -62,7 +62,7 @@ fn malformed_head__is_logged_in_one_debug_line() {
         for (_, bytes) in &heads {
             raw_at(child.client.url.trim_start_matches("http://"), bytes);
         }
-        // Secrets where a framework could tell of them.
+        // Secrets in places that a framework might log.
         for (name, value) in [("Expect", SECRET), ("Content-Type", SECRET), ("Cookie", SECRET), ("Range", SECRET)] {
             child
                 .client

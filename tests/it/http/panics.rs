@@ -1,5 +1,5 @@
-//! A handler that panics, or fails in ways no handler of ours does, behind the real middleware: the caller gets a 500 of the usual shape
-//! that tells nothing, and the process goes on.
+//! A handler that panics or fails in unusual ways, behind the real middleware: the caller gets a 500 of the usual shape
+//! without details, and the process continues.
 
 use actix_web::http::Method;
 use actix_web::{HttpResponse, Responder, error};
@@ -28,7 +28,7 @@ async fn breaks() -> gatebird::error::Result<HttpResponse> {
     Err(gatebird::error::Error::internal("canary-cause at /root/src/main.rs:7"))
 }
 
-/// The example of the library's documentation.
+/// The example in the library's documentation.
 async fn orders(token: Bearer) -> impl Responder {
     format!("orders of user {}", token.tenant().get())
 }
@@ -58,7 +58,7 @@ fn handler_panic__is_a_500_and_the_server_continues() {
         let next = own.ask("GET", "/orders", &bearer);
         assert_eq!((next.status, next.text()), (200, format!("orders of user {}", user.id)));
     }
-    // Also on the connection on which it happened.
+    // Also on the connection of the panic.
     let pipelined = format!(
         "GET /panics HTTP/1.1\r\nHost: own\r\n\r\nGET /orders HTTP/1.1\r\nHost: own\r\nConnection: close\r\n{bearer}\r\n"
     );
@@ -67,7 +67,7 @@ fn handler_panic__is_a_500_and_the_server_continues() {
     gate.get("/v1/test").token(&token).send().expect(200);
 }
 
-/// One parameter protects a route of somebody's own application.
+/// One parameter protects a route of another program.
 #[test]
 fn custom_route__protected_by_one_parameter() {
     let gate = Gate::start();

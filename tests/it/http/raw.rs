@@ -1,4 +1,4 @@
-//! Requests byte by byte, for what no client library sends.
+//! Requests as bytes, for requests that no client library sends.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::harness::{Gate, Reply};
 
-/// Sends bytes as they are, closes this end, and parses the answers that came back until the server closed too.
+/// Sends bytes unchanged, closes this end, and parses the answers until the server closes, too.
 pub fn raw(gate: &Gate, bytes: &[u8]) -> Vec<Reply> {
     raw_at(gate.url.strip_prefix("http://").expect("plain HTTP"), bytes)
 }
@@ -16,7 +16,7 @@ pub fn raw_at(address: &str, bytes: &[u8]) -> Vec<Reply> {
     let mut stream = TcpStream::connect(address).expect("the server listens");
     stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
     stream.set_write_timeout(Some(Duration::from_secs(5))).expect("a timeout");
-    // A server that has refused the request already may have closed: what it said counts.
+    // A server that has refused the request may have closed already. Its answer counts.
     drop(stream.write_all(bytes));
     drop(stream.shutdown(Shutdown::Write));
     let mut answer = Vec::new();
@@ -24,7 +24,7 @@ pub fn raw_at(address: &str, bytes: &[u8]) -> Vec<Reply> {
     replies(&answer)
 }
 
-/// Parses answers that follow each other.
+/// Parses consecutive answers.
 pub fn replies(mut bytes: &[u8]) -> Vec<Reply> {
     let mut replies = Vec::new();
     while !bytes.is_empty() {

@@ -1,4 +1,4 @@
-//! Heads that are too large, too slow or malformed, and what is pipelined around them.
+//! Heads that are too large, too slow or malformed, and requests pipelined around them.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ fn connect(gate: &Gate) -> TcpStream {
     stream
 }
 
-/// Everything that comes until the server closes.
+/// Everything until the server closes.
 fn read_all(stream: &mut TcpStream) -> Vec<u8> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("the server closes, and does not reset");
@@ -46,7 +46,7 @@ fn request_head__too_large_after_pipelined_requests() {
         for before in [0, 1, 3] {
             let mut stream = connect(&gate);
             stream.write_all(HEALTHZ.repeat(before).as_bytes()).expect("sent");
-            // The server may have answered and closed before all of this has been sent.
+            // The server may answer and close before all of this is sent.
             drop(stream.write_all(head.as_bytes()));
             let answers = replies(&read_all(&mut stream));
             assert_eq!(answers.len(), before + 1, "{what}: {answers:?}");
@@ -69,7 +69,7 @@ fn request_head__of_16_kib_is_accepted() {
     let of_size = |size: usize| format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "a".repeat(size - bare));
     raw(&gate, of_size(16 * 1024).as_bytes())[0].expect(200);
     raw(&gate, of_size(16 * 1024 + 1).as_bytes())[0].refused(431, "too_large");
-    // In small parts, several of them on a connection.
+    // In small parts, twice on one connection.
     let mut stream = connect(&gate);
     for _ in 0..2 {
         for part in of_size(16 * 1024).as_bytes().chunks(1000) {
@@ -110,7 +110,7 @@ fn request_head__malformed_is_refused_in_the_usual_shape() {
     }
 }
 
-/// In real time: ten seconds are waited for once.
+/// Takes ten seconds of real time once.
 #[test]
 fn head_timeout__slow_head_is_cut_off() {
     let gate = Gate::start();
@@ -175,7 +175,7 @@ fn pipelining__mixed_requests_are_answered_in_order() {
         }
     };
     let get = |name: usize| format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-Id: {name}\r\n\r\n");
-    // 100 of each alone, and then mixed.
+    // 100 of each kind alone, and then mixed.
     for kinds in [[0, 0], [1, 1], [0, 1]] {
         let requests: String = (0..100)
             .map(|name| match kinds[name % 2] {
@@ -191,7 +191,7 @@ fn pipelining__mixed_requests_are_answered_in_order() {
             assert_eq!(answer.header("x-request-id"), Some(expected.to_string().as_str()));
         }
     }
-    // Byte by byte they are the same.
+    // The same byte by byte.
     let mut stream = connect(&gate);
     stream.set_nodelay(true).expect("TCP");
     let requests = [get(0), post(0, "a"), post(1, "b"), get(3)].concat();
@@ -214,7 +214,7 @@ fn request_body__sent_after_its_head() {
             user.token
         )
     };
-    // 64 KiB, nearly all of it blanks, in parts of all sizes.
+    // 64 KiB, nearly all of it blanks, in parts of several sizes.
     for part in [100, 1448, 16 * 1024, 64 * 1024] {
         let body = format!("{:<65000}", json!({"content": "large"}));
         let mut stream = connect(&gate);
@@ -229,7 +229,7 @@ fn request_body__sent_after_its_head() {
         let answers = replies(&read_all(&mut stream));
         assert_eq!(answers.iter().map(|reply| reply.status).collect::<Vec<_>>(), [201, 200], "{part}: {answers:?}");
     }
-    // What is refused without its body is answered, and not reset, although the client goes on sending.
+    // A request that is refused without its body is answered and not reset, although the client keeps sending.
     for (path, length, status) in [("/v1/posts", 100_000, 413), ("/nowhere", 100_000, 404)] {
         let mut stream = connect(&gate);
         stream.write_all(head(path, length).as_bytes()).expect("sent");
@@ -237,7 +237,7 @@ fn request_body__sent_after_its_head() {
         let answers = replies(&read_all(&mut stream));
         assert_eq!(answers.iter().map(|reply| reply.status).collect::<Vec<_>>(), [status], "{answers:?}");
     }
-    // A chunked body that nobody reads is passed over.
+    // An unread chunked body is skipped.
     let chunked = "POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
     let chunks = "3e8\r\n".to_owned() + &"a".repeat(1000) + "\r\n";
     let requests = format!("{chunked}{}0\r\n\r\n{HEALTHZ}", chunks.repeat(300));

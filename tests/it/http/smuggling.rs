@@ -1,4 +1,4 @@
-//! Requests that two servers in a row could read differently, several requests at once on a connection, and `Expect`.
+//! Requests that two servers in a row could read differently, several requests on one connection, and `Expect`.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -20,7 +20,7 @@ fn request_smuggling__ambiguous_framing_is_refused() {
     let good = json!({"clientSecret": domain.secret}).to_string();
     let length = smuggled.len();
     let chunk = format!("{length:x}\r\n{smuggled}\r\n0\r\n\r\n");
-    // The headers of a `POST /token`, and what follows them.
+    // The headers of a `POST /token`, and the bytes after them.
     let rows: Vec<(&str, String, String)> = vec![
         ("CL.TE", "Content-Length: 6\r\nTransfer-Encoding: chunked".into(), format!("0\r\n\r\n{smuggled}")),
         ("TE.CL", "Transfer-Encoding: chunked\r\nContent-Length: 4".into(), chunk.clone()),
@@ -82,7 +82,7 @@ fn request_smuggling__ambiguous_framing_is_refused() {
         assert!(answers.iter().all(|reply| reply.status >= 400 && reply.status < 500), "{name}: {answers:?}");
         gate.get("/healthz").send().expect(200);
     }
-    // Forms that a lenient server may read, as long as it reads one request and not the one inside.
+    // Forms that a lenient server may accept, if it reads one request and not the one inside.
     let inside = smuggled.replace("\r\n", "\n");
     let lf = format!(
         "POST /token HTTP/1.1\nHost: gate\nContent-Type: text/plain\nContent-Length: {}\n\n{inside}",
@@ -125,7 +125,7 @@ fn pipelining__answers_keep_order_and_identity() {
             name => assert_eq!(answer.expect(200)["payload"]["username"], *name),
         }
     }
-    // One that is malformed ends the connection and what follows it.
+    // A malformed request ends the connection and everything after it.
     let mut broken = format!("{requests}BROKEN\r\n\r\n{requests}");
     broken.push_str("GET /healthz HTTP/1.1\r\nHost: gate\r\n\r\n");
     let answers = raw(&gate, broken.as_bytes());

@@ -1,7 +1,8 @@
-//! A killed server starts again by itself, whoever moved the write-ahead log into the file before or after, and however far.
+//! A killed server starts again without help, whichever process moved the write-ahead log into the file, before or
+//! after, and however far.
 //!
-//! The log belongs to the file in each of these interleavings. The witness may be older than the file in all of them, because
-//! the server updates it only within half a second, and no other process updates it.
+//! The log belongs to the file in each of these interleavings. The witness may be older than the file in all of them,
+//! because the server updates it only within half a second, and no other process updates it.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -12,7 +13,7 @@ use super::sqlite_file::{copy_over, execute, log};
 use super::*;
 use crate::programs;
 
-/// The server is killed before it sees what happens.
+/// Stops the server, runs `what` and kills the server, so that it cannot notice.
 fn kill_after(child: Child, what: impl FnOnce()) {
     signal("STOP", child.pid());
     what();
@@ -46,7 +47,7 @@ fn begin_checkpoint(database: &Database) {
     std::os::unix::fs::FileExt::write_all_at(&file, &last[24..], place).expect("written");
 }
 
-/// What another process does.
+/// An action of another process.
 type Step = fn(&Database);
 
 const WRITE: &str = "UPDATE users SET nick = nick || '.'";
@@ -81,7 +82,7 @@ fn killed_server__starts_after_a_checkpoint_of_another_process() {
     }
 }
 
-/// A command after the server is killed as well, or its process ends while the last connection closes.
+/// A later command is killed as well, or its process ends while the last connection closes.
 #[test]
 fn killed_command__leaves_a_log_that_belongs_to_the_file() {
     if !programs::installed(&["sqlite3"]) {
@@ -107,7 +108,7 @@ fn killed_command__leaves_a_log_that_belongs_to_the_file() {
     }
 }
 
-/// After a manual restoration, the log is that of the backup.
+/// After a manual restoration, the log is the backup's.
 #[test]
 fn restored_file__a_later_log_belongs_to_it() {
     if !programs::installed(&["sqlite3"]) {
@@ -149,7 +150,7 @@ fn foreign_log__is_not_replayed_over_a_plain_copy() {
     }
 }
 
-/// Commits, checkpoints of another process and kill -9 in any order.
+/// Commits, checkpoints of another process and SIGKILL in any order.
 #[test]
 fn killed_server__starts_again_and_again() {
     let database = Database::sqlite();

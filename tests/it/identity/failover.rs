@@ -1,10 +1,10 @@
-//! A database that goes back under running nodes (B6).
+//! A database that goes back under running nodes.
 
 use super::*;
 use crate::harness::needs_postgres;
 use gatebird::db::audit::Audited;
 
-/// As a failover that lost the last transactions does.
+/// Goes back by one revision, like a failover that lost the last transactions.
 fn go_back(database: &Database) {
     let back = "UPDATE revision SET value = value - 1";
     database.open().write_now(|conn| Ok(conn.batch_execute(back)?)).expect("the database answers");
@@ -59,7 +59,7 @@ fn database_that_went_back__by_posts_only_is_noticed() {
 
 #[test]
 fn lost_revisions__reused_ones_are_noticed() {
-    // As many as were lost, more, and so many at once that none of them has the number of a lost one.
+    // As many as were lost, more, and so many at once that none of them reuses the number of a lost one.
     for others in [
         "UPDATE users SET nick = 'b'",
         "UPDATE users SET nick = 'b'; UPDATE users SET nick = 'c'; UPDATE users SET nick = 'd'",
@@ -68,7 +68,7 @@ fn lost_revisions__reused_ones_are_noticed() {
         let gate = Gate::start();
         let (_, _, token) = gate.tenant("alice");
         gate.app.db.read_now(|conn| gate.app.directory.catch_up(conn)).expect("it is seen");
-        // The lost change takes the counter from n to n + 1, and back to n, and others take it from there.
+        // The lost change takes the counter from n to n + 1 and back to n, and later changes continue from there.
         let lost = "UPDATE users SET nick = 'a'";
         gate.app.write_now(|conn| Ok(Audited::nothing(conn.batch_execute(lost)?))).expect("a change");
         let back = format!("UPDATE revision SET value = value - 1; {others}");
@@ -88,7 +88,7 @@ fn lost_audit_rows__reused_ids_are_noticed() {
         |content: &str| gate.post("/v1/posts").token(&token).json(&json!({"content": content})).send().expect(201);
     post("lost");
     gate.app.write_now(|_| Ok(Audited::nothing(()))).expect("the node looks");
-    // Another row has the number of the lost one, and a further one follows.
+    // Another row reuses the id of the lost one, and one more follows.
     let others =
         "UPDATE audit SET hash = (SELECT hash FROM audit WHERE id = 1) WHERE id = (SELECT last FROM audit_head);
         INSERT INTO audit (id, at, actor, action, target, hash)
@@ -99,7 +99,7 @@ fn lost_audit_rows__reused_ids_are_noticed() {
     assert_eq!(gate.get("/readyz").send().expect(503)["payload"]["database"], "older");
 }
 
-/// The whole way on a real PostgreSQL: the tables are put back as they were, and others write before any node looks.
+/// The whole course on a real PostgreSQL: the tables are reset, and later changes are made before any node checks.
 #[test]
 fn lost_transactions__end_the_process_and_the_epoch() {
     if needs_postgres().is_none() {

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::*;
 
-/// B1: the number of somebody who signed up after the backup must not be another one's after it was restored.
+/// The id of a user who signed up after the backup must not be given to another user after it was restored.
 #[test]
 fn restored_backup__reuses_no_user_id() {
     let database = Database::sqlite();
@@ -26,7 +26,7 @@ fn restored_backup__reuses_no_user_id() {
     client.exchange(&mallorys.secret).refused(401, "unknown_client");
     goes_on(client, &domain);
     assert!(child.stderr().contains("restored"), "it says what it did: {}", child.stderr());
-    // Once only: from here on, sessions survive a restart.
+    // Only once: sessions survive the next restart.
     let token = text(&client.exchange(&domain.secret).expect(200)["token"]);
     child.kill();
     let child = Child::start(&database, &[]);
@@ -34,7 +34,7 @@ fn restored_backup__reuses_no_user_id() {
     child.client.get("/v1/me", &bob.token).expect(200);
 }
 
-/// B2: a generation that was reached twice.
+/// A generation that was reached twice.
 #[test]
 fn restored_backup__revives_no_earlier_token() {
     let database = Database::sqlite();
@@ -69,7 +69,7 @@ fn restored_backup__continues_at_other_numbers_each_time() {
             let token = text(&child.client.exchange(&domain.secret).expect(200)["token"]);
             let number = post(&child.client, &token, "a post");
             child.kill();
-            // As a restoration by hand does.
+            // As in a manual restoration.
             for end in ["-wal", "-shm"] {
                 drop(fs::remove_file(path(&database).with_file_name(format!("gatebird.db{end}"))));
             }
@@ -165,7 +165,7 @@ fn restore_command__refuses_what_is_no_backup() {
     Child::start(&database, &[]).client.get("/v1/test", &token).expect(200);
 }
 
-/// The command line does not write to a database whose tokens may be of another life.
+/// The command line does not write to a database whose tokens may be of another epoch.
 #[test]
 fn command_line__restored_file_is_refused_until_confirmed() {
     let database = Database::sqlite();

@@ -1,4 +1,4 @@
-//! The SQLite file under and beside the server.
+//! Operations on the SQLite file of a server.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use diesel_migrations::{FileBasedMigrations, MigrationHarness};
 use super::*;
 use crate::programs;
 
-/// What is done to the file, given a backup.
+/// A name, and what is done to the file, given a backup.
 type Way = (&'static str, fn(&PathBuf, &PathBuf));
 
 pub(super) fn copy_over(copy: &PathBuf, file: &PathBuf) {
@@ -31,7 +31,7 @@ fn restart__on_the_same_file_keeps_every_token() {
     let child = Child::start(&database, &[]);
     child.client.get("/v1/test", &token).expect(200);
     stop(child);
-    // What the command line writes meanwhile is of the same life.
+    // Writes of the command line belong to the same epoch.
     run(&mut gatebird(&database, &["user", "add", "bob"], &[]), PASSWORD).good();
     let child = Child::start(&database, &[]);
     child.client.get("/v1/me", &user.token).expect(200);
@@ -45,7 +45,7 @@ fn restart__on_the_same_file_keeps_every_token() {
     assert_eq!(fs::metadata(witness).expect("a witness").permissions().mode() & 0o777, 0o600);
 }
 
-/// B3: a log that is left would be replayed over a backup that is put in its place.
+/// A remaining log would be replayed over a backup that is put in place of the file.
 #[test]
 fn clean_stop__leaves_no_log() {
     for name in ["INT", "TERM"] {
@@ -59,7 +59,7 @@ fn clean_stop__leaves_no_log() {
     }
 }
 
-/// B3: kill -9 leaves the log, and the backup is put in place of the file in one of several ways.
+/// SIGKILL leaves the log, and the backup is put in place of the file in one of several ways.
 #[test]
 fn foreign_log__is_not_replayed_over_a_backup() {
     let ways: [Way; 4] = [
@@ -91,7 +91,7 @@ fn foreign_log__is_not_replayed_over_a_backup() {
             );
         }
         assert_eq!(fs::read(path(&database)).expect("a file"), restored, "{way}: it is left as it is");
-        // The remedy.
+        // The documented remedy.
         fs::remove_file(log(&database)).expect("the log");
         let child = Child::start(&database, &[]);
         refused(&child.client, &[&token]);
@@ -100,7 +100,7 @@ fn foreign_log__is_not_replayed_over_a_backup() {
     }
 }
 
-/// The whole folder, with the witness in it, from a copy of the same folder.
+/// The whole folder, including the witness, is replaced by a copy.
 #[test]
 fn restored_folder__is_noticed_by_the_witness() {
     let database = Database::sqlite();
@@ -122,7 +122,7 @@ fn restored_folder__is_noticed_by_the_witness() {
     }
 }
 
-/// B4: under the running server.
+/// Beside the running server.
 #[test]
 fn lost_file__refuses_changes_at_once() {
     let ways: [Way; 4] = [
@@ -153,7 +153,7 @@ fn lost_file__refuses_changes_at_once() {
             within(PROMISED, "it is ready again", || client.get("/readyz", "").status == 200);
             client.post("/v1/posts", &token, json!({"content": "back"})).expect(201);
         }
-        // What was put there is not overwritten at the end.
+        // The new file is not overwritten at the end.
         let there = fs::read(path(&database)).ok();
         signal("INT", child.pid());
         assert_eq!(child.wait(Duration::from_secs(10)).code, Some(0), "{way}");
@@ -161,7 +161,7 @@ fn lost_file__refuses_changes_at_once() {
     }
 }
 
-/// Long logs are moved into the file while the server runs, and other programs may do that too.
+/// A long log is moved into the file while the server runs. Other programs may do that, too.
 #[test]
 fn log__is_moved_into_the_file_when_it_is_long() {
     let database = Database::sqlite();
@@ -194,7 +194,7 @@ pub(super) fn execute(database: &Database, statements: &str) {
     conn.batch_execute(statements).unwrap_or_else(|error| panic!("{statements} {error}"));
 }
 
-/// What operators do to a database to keep it small and fast, and what moves that from the log into the file.
+/// Maintenance by an operator, and the checkpoint that moves it from the log into the file.
 const MAINTENANCE: [&str; 4] = [
     "VACUUM; PRAGMA wal_checkpoint(PASSIVE)",
     "ANALYZE; PRAGMA wal_checkpoint(TRUNCATE)",
@@ -202,7 +202,7 @@ const MAINTENANCE: [&str; 4] = [
     "VACUUM; VACUUM; PRAGMA wal_checkpoint(TRUNCATE)",
 ];
 
-/// R4: the file is still the server's own.
+/// The file is still the server's own.
 #[test]
 fn maintenance__beside_a_running_server() {
     let database = Database::sqlite();
@@ -228,7 +228,7 @@ fn maintenance__beside_a_running_server() {
     }
 }
 
-/// R3: neither the maintenance nor an upgrade ends sessions.
+/// Neither maintenance nor an upgrade ends sessions.
 #[test]
 fn maintenance__of_a_stopped_server() {
     let database = Database::sqlite();
@@ -246,7 +246,7 @@ fn maintenance__of_a_stopped_server() {
     }
 }
 
-/// R3: an upgrade to a version with one more migration, and the way back.
+/// An upgrade to a version with one more migration, and the way back.
 #[test]
 fn migrate__of_a_stopped_server_keeps_every_token() {
     let database = Database::sqlite();
@@ -270,7 +270,7 @@ fn migrate__of_a_stopped_server_keeps_every_token() {
     child.client.get("/v1/test", &token).expect(200);
 }
 
-/// R4: a copy has the mark of its origin, but it is not told by that alone.
+/// A copy has the mark of the original, so the mark alone does not identify the file.
 #[test]
 fn sqlite3_backup__copied_over_the_file_is_noticed() {
     if !programs::installed(&["sqlite3"]) {
@@ -297,7 +297,7 @@ fn sqlite3_backup__copied_over_the_file_is_noticed() {
     }
 }
 
-/// R1: what is only in the log would be lost.
+/// Changes that are only in the log would be lost.
 #[test]
 fn lost_log__refuses_changes_at_once() {
     for extension in ["-wal", "-shm"] {

@@ -64,7 +64,7 @@ fn import_domains__each_row_is_imported_or_reported() {
     let mode = fs::metadata(database.dir.path().join("secrets.csv")).expect("a file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 
-    // A second import changes nothing and makes no file, because it makes no secret.
+    // A second import changes nothing and writes no file, because it creates no secret.
     ends(&cli(&database, &load, ""), 73, "secrets.csv");
     let again = ["import", "domains", "domains.csv", "--secrets", "again.csv", "--json"];
     let (_, sums) = report(cli(&database, &again, ""));
@@ -109,7 +109,7 @@ fn import_domains__unreadable_file_changes_nothing() {
 fn import_domains__several_batches_of_several_users() {
     let database = Arc::new(Database::new());
     let gate = Gate::on(Arc::clone(&database), &[]);
-    // Three batches, and each has rows of all 50 owners.
+    // Three batches, each with rows of all 50 owners.
     let rows: String = (0..2_500).map(|number| format!("user-{},h{number}.example.com,free\n", number % 50)).collect();
     write(&database, "domains.csv", format!("username,host,type\n{rows}"));
     let load = ["import", "domains", "domains.csv", "--make-users", "--secrets", "secrets.csv", "--json"];
@@ -150,7 +150,7 @@ fn import_domains__several_batches_of_several_users() {
     let head = cli(&database, &["audit", "verify", "--json"], "").json();
     assert_eq!(head["rows"], json!(2_550), "the audit log has no other row");
 
-    // The gate that ran all the time reads the new domains.
+    // The server, which ran all the time, knows the new domains.
     let made = secrets_in(&database, "secrets.csv");
     assert_eq!(made.len(), 2_500);
     let token = |row: &csv::StringRecord| {
@@ -166,7 +166,7 @@ fn import_domains__several_batches_of_several_users() {
     }
 }
 
-/// The server reads the new domains in steps, and answers all the time.
+/// The server reads the new domains in steps, and answers meanwhile.
 #[test]
 fn import_domains__running_server_answers_during_a_large_import() {
     const MANY: usize = 30_000;

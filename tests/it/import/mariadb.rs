@@ -23,7 +23,7 @@ impl MariaDb {
     pub fn start(schema: &str) -> MariaDb {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let data = format!("--datadir={}", dir.path().join("data").display());
-        // MariaDB runs as root only if it is told to.
+        // MariaDB runs as root only with this option.
         let is_root = dir.path().metadata().expect("a folder").uid() == 0;
         let user: &[&str] = if is_root { &["--user=root"] } else { &[] };
         let mut install = command("mariadb-install-db");

@@ -31,7 +31,7 @@ fn import_domains__username_taken_by_another_person() {
     assert!(reason.contains("customer") && reason.contains("without --make-users"), "{reason}");
     assert_eq!(owners(&database), [("new.example.com".into(), "newcomer".into())]);
 
-    // An account that an import made is recognized, also once it has a password.
+    // An account made by an import is recognised, even after it has a password.
     cli(&database, &["user", "password", "newcomer"], PASSWORD).good();
     write(
         &database,

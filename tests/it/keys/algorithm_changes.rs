@@ -1,4 +1,4 @@
-//! JWT_ALGORITHM changes over a restart: what was signed before holds until it expires, and is nobody's afterwards.
+//! JWT_ALGORITHM changes at a restart: earlier tokens are valid until they expire.
 
 use gatebird::config::Algorithm;
 
@@ -31,7 +31,7 @@ fn algorithm_change__old_tokens_are_valid_until_they_expire() {
         target.gets("the user's of before", &user_token, GOOD);
         let rows = kept(gate);
         let next = rows.iter().find(|row| row.algorithm == to);
-        // HS256 signs at once. Nobody has a JWKS of HS256 that would have to grow old: only our own nodes need to hear.
+        // HS256 signs at once. It has no JWKS that verifiers keep, so only the nodes must know it.
         let ahead = match (from, to) {
             (_, Algorithm::Hs256) => 0,
             (Algorithm::Hs256, _) => 3,
@@ -59,7 +59,7 @@ fn algorithm_change__old_tokens_are_valid_until_they_expire() {
             assert_eq!(at(gate, end - 1, || target.status(last)), 200);
             assert_eq!(at(gate, end, || target.status(last)), 419);
         }
-        // From when on a token of the old key is not even one that has expired.
+        // From then on a token of the old key is invalid, not expired.
         let over = match (next, rows.iter().find(|row| row.kid == old)) {
             (Some(next), _) => next.signs_from + RETENTION,
             (None, row) => row.and_then(|row| row.signs_until).expect("it has ended") + RETENTION,
@@ -79,10 +79,10 @@ fn algorithm_change__reverted() {
     let target = Target::of(Algorithm::Es256);
     let first = kid(&target.token);
     let before = target.token.clone();
-    // No change at all is none.
+    // The same algorithm changes nothing.
     let target = target.restart(&[("JWT_ALGORITHM", "ES256")]);
     assert_eq!((kept(&target.gate).len(), kid(&target.token)), (1, first.clone()));
-    // Before the other has signed anything.
+    // Before the new key has signed anything.
     let target = target.restart(&[("JWT_ALGORITHM", "RS256")]);
     assert_eq!((kept(&target.gate).len(), kid(&target.token)), (2, first.clone()));
     let target = target.restart(&[("JWT_ALGORITHM", "ES256")]);
@@ -91,7 +91,7 @@ fn algorithm_change__reverted() {
     target.gate.clock.advance(1000);
     assert_eq!(target.signs(), first);
 
-    // After: the old key does not sign again, and the new one is published first.
+    // Afterwards: the old key does not sign again, and the new one is published first.
     let target = target.restart(&[("JWT_ALGORITHM", "EdDSA")]);
     target.gate.clock.advance(900);
     let second = target.signs();
@@ -103,7 +103,7 @@ fn algorithm_change__reverted() {
     assert!(third != first && third != second);
     assert_eq!(parts(&target.gate.access_token(&target.domain)).0["alg"], "ES256");
 
-    // By way of HS256 as well.
+    // Via HS256 as well.
     target.gate.clock.advance(1);
     let target = target.restart(&[("JWT_ALGORITHM", "HS256")]);
     let hmac = target.token.clone();
@@ -118,7 +118,7 @@ fn algorithm_change__reverted() {
     assert_ne!(target.status(&before), 200);
 }
 
-/// The key that takes over from a retired one is of JWT_ALGORITHM, whatever else is kept.
+/// The successor of a retired key has the algorithm of JWT_ALGORITHM, whatever other keys are stored.
 #[test]
 fn key_retirement__successor_has_the_configured_algorithm() {
     let target = Target::of(Algorithm::Es256).restart(&[("JWT_ALGORITHM", "EdDSA")]);

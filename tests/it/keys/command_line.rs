@@ -18,7 +18,7 @@ fn cli(database: &Database, args: &[&str]) -> Outcome {
     run(&mut gatebird(database, &[&["key"], args].concat(), ES256), "")
 }
 
-/// What a command tells of a key: all of these members and no other.
+/// Checks that the output for a key has exactly these members.
 #[track_caller]
 fn tells(value: &Value, kid: &str, phase: &str) -> (i64, i64, Option<i64>) {
     let number = |member: &str| value[member].as_i64();
@@ -83,7 +83,7 @@ fn key_commands__beside_a_running_server() {
     within(PROMISED, "its tokens end", || client.get("/v1/test", &token).status == 401);
     client.get("/v1/test", &token).refused(401, "invalid");
     assert_eq!(published(), sorted(&[&second, &third]));
-    // The one that signs: another takes over.
+    // The key that signs is retired: another takes over.
     let token = exchange();
     assert_eq!(cli(&database, &["retire", &third]).good(), format!("{third} is retired\n"));
     within(PROMISED, "its tokens end", || client.get("/v1/test", &token).status == 401);
@@ -131,7 +131,7 @@ fn key_commands__usage_errors() {
 #[test]
 fn key_rotate__hs256_is_a_usage_error() {
     let database = Database::new();
-    // A key is left over from before.
+    // A key of an earlier setting.
     let child = Child::start(&database, ES256);
     let (_, domain, token) = child.client.tenant("alice");
     child.kill();
@@ -152,7 +152,7 @@ fn key_rotate__hs256_is_a_usage_error() {
     child.client.get("/v1/test", &token).expect(200);
 }
 
-/// A key that the servers cannot use, or do not want, would be the next one all the same.
+/// Otherwise a key that the servers cannot use or do not expect would become the next one.
 #[test]
 fn key_commands__settings_mismatch_changes_nothing() {
     const NEW: &str = "T9vX2mK7pQ4sW8zB5nR1cF6yH3jL0dG-new-key";
@@ -178,7 +178,7 @@ fn key_commands__settings_mismatch_changes_nothing() {
         (rotate, &[ES256[0], another], "JWT_SECRET_PREVIOUS"),
         (now, &[ES256[0], another], "JWT_SECRET_PREVIOUS"),
         (retire, &[ES256[0], another], "--lost"),
-        // It could open the keys, and the servers could not open what it would seal.
+        // It could open the keys, but the servers could not open a key that it seals.
         (rotate, &[ES256[0], another, look_back], "sealed with JWT_SECRET_PREVIOUS"),
         (now, &[ES256[0], another, look_back], "sealed with JWT_SECRET_PREVIOUS"),
         (retire, &[ES256[0], another, look_back], "sealed with JWT_SECRET_PREVIOUS"),
@@ -262,7 +262,7 @@ fn key_list__public_keys_in_pem() {
             let jwk = published().expect("it is published");
             let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
             let der = STANDARD.decode(body).expect("base64");
-            // The key's own bytes stand at the end of the DER, or, of RSA, before the exponent.
+            // The key's own bytes are at the end of the DER, for RSA before the exponent.
             let (member, after) = match algorithm {
                 Algorithm::Es256 => ("y", 0),
                 Algorithm::EdDsa => ("x", 0),

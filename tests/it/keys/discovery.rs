@@ -1,4 +1,4 @@
-//! What libraries and verifiers are told: complete, true, from the configuration alone, and never a secret.
+//! Discovery for libraries and verifiers: complete, true, from the configuration alone, and without secrets.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +14,7 @@ use crate::http::raw;
 const METADATA: &str = "/.well-known/oauth-authorization-server";
 const GRANT: &str = "grant_type=client_credentials";
 
-/// A gate that is reached at the URL that it says to have.
+/// A server at the URL of its own PUBLIC_URL.
 fn reachable(settings: &[(&str, &str)]) -> Gate {
     let port = free_port().to_string();
     let url = format!("http://127.0.0.1:{port}");
@@ -24,7 +24,7 @@ fn reachable(settings: &[(&str, &str)]) -> Gate {
     gate
 }
 
-/// A client's own proof of who it is (RFC 7523 §3).
+/// An assertion of a client (RFC 7523 §3).
 fn assertion(gate: &Gate, client: &str, key: &Signer, alg: &str, audience: &str) -> String {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let now = gate.clock.now();
@@ -39,10 +39,10 @@ fn assertion(gate: &Gate, client: &str, key: &Signer, alg: &str, audience: &str)
     key.mint(&json!({"alg": alg, "typ": "JWT"}).to_string(), &claims.to_string())
 }
 
-/// Each way in which a client of that gate can prove itself: what it does to a form with these members.
+/// Adds the authentication of a client to a request with that form.
 type Proof<'a> = Box<dyn Fn(Request, &str) -> Request + 'a>;
 
-/// Every way to prove oneself that the metadata lists for an endpoint, with the client that does.
+/// Every authentication method that the metadata lists for an endpoint, each with a client that uses it.
 fn proofs<'a>(
     gate: &'a Gate,
     owner: &crate::harness::User,
@@ -125,7 +125,7 @@ fn metadata__everything_listed_works() {
             "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
         })
     );
-    // From here on by the URLs as they are written there.
+    // From here on with the URLs of the metadata.
     let post = |member: &str| {
         let url = metadata[member].as_str().expect("a URL");
         gate.post(url.strip_prefix(&gate.url).expect("it is here"))
@@ -227,7 +227,7 @@ fn is_public(target: &Target) {
         assert_eq!(jwk["kid"], row.kid);
         jwk
     });
-    // Whole: a private member would be one too many.
+    // The whole document: it must have no private member.
     assert_eq!(published, json!({"keys": expected.collect::<Vec<_>>()}));
 }
 
@@ -255,7 +255,7 @@ fn jwks__public_keys_by_thumbprint_only() {
     }
 }
 
-/// The examples of RFC 7638 §3.1 and RFC 8037 appendix A.3: what the tables compare with is right.
+/// The examples of RFC 7638 §3.1 and RFC 8037 appendix A.3.
 #[test]
 fn test_thumbprint__examples_of_the_rfcs() {
     let rsa = json!({"kty": "RSA", "e": "AQAB", "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"});

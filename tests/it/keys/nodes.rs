@@ -17,7 +17,7 @@ fn signing_key__nodes_that_start_together_make_one() {
     }
     for algorithm in Algorithm::PUBLIC {
         let database = Arc::new(Database::new());
-        // Whose tables are there already, so that nothing but the key is to be made.
+        // The tables exist already, so that only the key is created.
         drop(Gate::on(Arc::clone(&database), &[]));
         let together = Barrier::new(3);
         let start = || {
@@ -62,7 +62,7 @@ fn key_rotation__reaches_other_nodes() {
     let token = there.access_token(&domain);
     assert!(accepts(&here, &token));
 
-    // As soon as it signs, every node knows it: no token is refused anywhere for a moment.
+    // Every node knows a key before it signs: no node refuses its tokens even for a moment.
     let now = rotate(&there, true);
     within(2 * PROMISED, "the key that signs at once", || signs(&there) == now.kid);
     assert!(accepts(&here, &there.access_token(&domain)));
@@ -72,7 +72,7 @@ fn key_rotation__reaches_other_nodes() {
     assert!(!accepts(&here, &token));
     within(PROMISED, "the retired key", || !accepts(&there, &token) && published(&there) == published(&here));
 
-    // Whoever looks after the keys first: one next key by the calendar.
+    // Whichever node runs the maintenance first, the schedule adds one key.
     for gate in [&here, &there] {
         gate.clock.advance(31 * 86_400);
     }

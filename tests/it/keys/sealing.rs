@@ -1,4 +1,4 @@
-//! Private keys at rest: worth nothing without JWT_SECRET, and no key can be put in another's place.
+//! Private keys at rest: worthless without JWT_SECRET, and not exchangeable.
 
 use std::collections::HashSet;
 use std::fs;
@@ -23,10 +23,10 @@ const ANOTHER: &str = "T9vX2mK7pQ4sW8zB5nR1cF6yH3jL0dG-new-key";
 const PATIENCE: Duration = Duration::from_secs(20);
 const ES256: (&str, &str) = ("JWT_ALGORITHM", "ES256");
 
-/// So many bytes in a row of a key would be a part of it.
+/// This many consecutive bytes of a key count as a part of it.
 const PART: usize = 16;
 
-/// Every part of a private key, as it is and as it could be written down.
+/// Every part of a private key, in binary and in text notations.
 fn parts(pkcs8: &[u8]) -> HashSet<[u8; PART]> {
     let hex: String = pkcs8.iter().map(|byte| format!("{byte:02x}")).collect();
     let base64 = [STANDARD_NO_PAD.encode(pkcs8), URL_SAFE_NO_PAD.encode(pkcs8)];
@@ -51,7 +51,7 @@ fn sealed_key__no_private_key_is_stored_in_the_clear() {
         let rows = kept(&target.gate);
         assert_eq!(rows.len(), 2);
         let secret: HashSet<_> = rows.iter().flat_map(|row| parts(&private_key(row))).collect();
-        // With PostgreSQL the folder is empty, and a row is all that there is to look at.
+        // On PostgreSQL the folder is empty, so only the rows are searched.
         let mut places = files(target.gate.database.dir.path());
         let is_there = |end: &str| places.iter().any(|(name, bytes)| name.ends_with(end) && bytes.len() > 4096);
         assert!(target.gate.database.is_postgres() || is_there("gatebird.db") && is_there("gatebird.db-wal"));
@@ -87,7 +87,7 @@ fn sealed_key__resealed_after_a_change_of_jwt_secret() {
     let both = super::sorted(&[&kid(&token), &text(&rotated["kid"])]);
     child.kill();
 
-    // Another secret opens nothing, and breaks nothing.
+    // Another secret opens no key, and changes nothing.
     let another = ("JWT_SECRET", ANOTHER);
     for settings in [&[another][..], &[another, ("JWT_SECRET_PREVIOUS", &format!("{ANOTHER}{ANOTHER}"))]] {
         let outcome = refused(&database, settings);
@@ -99,7 +99,7 @@ fn sealed_key__resealed_after_a_change_of_jwt_secret() {
     child.client.get("/v1/test", &token).expect(200);
     child.kill();
 
-    // With a look back every key is sealed anew.
+    // With JWT_SECRET_PREVIOUS every key is sealed again.
     let child = start(&database, &[another, ("JWT_SECRET_PREVIOUS", JWT_SECRET)]);
     child.client.get("/v1/test", &token).expect(200);
     assert_eq!(published(&child), both);
@@ -111,7 +111,7 @@ fn sealed_key__resealed_after_a_change_of_jwt_secret() {
     child.kill();
     refused(&database, &[]);
 
-    // Who has lost the secret for good gives the keys up, with their tokens.
+    // After the loss of the secret, the keys can be given up, together with their tokens.
     for kid in &both {
         run(&mut gatebird(&database, &["key", "retire", "--lost", kid], &[ES256]), "").good();
     }
@@ -121,7 +121,7 @@ fn sealed_key__resealed_after_a_change_of_jwt_secret() {
     child.client.get("/v1/test", &text(&child.client.exchange(&domain.secret).expect(200)["token"])).expect(200);
 }
 
-/// What somebody may have done to the rows who can write to the database and does not know JWT_SECRET.
+/// Changes of the rows by a person who can write to the database but does not know JWT_SECRET.
 type Tamper = (&'static str, fn(&mut Conn, &[SigningKey]) -> Result<()>);
 
 #[test]
@@ -164,7 +164,7 @@ fn sealed_key__tampered_row_is_refused() {
     start(&database, &[]).client.get("/v1/test", &token).expect(200);
 }
 
-/// A key that opens but cannot be used would leave its node signing with JWT_SECRET, which nobody else can verify.
+/// A node with a key that opens but cannot be used would sign with JWT_SECRET, which no other node verifies.
 #[test]
 fn sealed_key__stored_under_another_algorithm_is_refused() {
     let database = Database::new();

@@ -1,5 +1,5 @@
-//! A hundred rotations while clients fetch and use tokens and others verify them by a key set that they keep for as long
-//! as they may: nobody is refused who should not be.
+//! A hundred rotations while clients get and use tokens, and verifiers keep the key set for as long as they may: no
+//! valid token is refused.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,8 +17,7 @@ use crate::harness::{Clock, Gate, Value, json, parts};
 const ROTATIONS: usize = 100;
 const THREADS: usize = 2;
 
-/// Verifies as others do: with the keys of a moment ago, which it asks for again when it may not keep them any longer. It
-/// does not ask because it meets a name that it does not know.
+/// A verifier that keeps the key set until its `max-age` has passed, and does not refresh it for an unknown key id.
 struct Verifier<'a> {
     client: &'a Client,
     clock: &'a Clock,
@@ -40,14 +39,14 @@ impl Verifier<'_> {
         let mut validation = Validation::new(jsonwebtoken::Algorithm::ES256);
         validation.set_issuer(&["https://gate.test"]);
         validation.set_audience(&["https://gate.test"]);
-        // By the gate's clock and not by this machine's: see below.
+        // `exp` is checked by the server's clock, which this machine's clock does not follow.
         validation.validate_exp = false;
         let key = DecodingKey::from_jwk(jwk).map_err(|error| error.to_string())?;
         decode::<Value>(token, &key, &validation).map(drop).map_err(|error| error.to_string())
     }
 }
 
-/// How many rounds each worker has ended.
+/// The number of rounds that each worker has completed.
 #[derive(Default)]
 struct Rounds {
     ended: Mutex<[usize; THREADS]>,
@@ -60,7 +59,7 @@ impl Rounds {
         self.changed.notify_all();
     }
 
-    /// Waits until every worker has begun and ended a round in this moment of the gate's time.
+    /// Waits until every worker has begun and completed a round at the present time of the server.
     fn everybody(&self) {
         let before = *self.ended.lock().expect("no panic");
         let behind = |ended: &mut [usize; THREADS]| ended.iter().zip(before).any(|(ended, before)| *ended < before + 2);
@@ -72,8 +71,8 @@ impl Rounds {
     }
 }
 
-/// One client with one verifier, until it is over: each round fetches a token and uses it, and every other round the
-/// oldest one that still has to be good.
+/// One client with one verifier. Each round gets a token and uses it; every other round also uses the oldest token that
+/// is still valid.
 fn work(gate: &Gate, secret: &str, worker: usize, rounds: &Rounds, over: &AtomicBool) {
     let client = Client::new(&gate.url);
     let mut verifier = Verifier { client: &client, clock: &gate.clock, keys: None };
@@ -92,7 +91,7 @@ fn work(gate: &Gate, secret: &str, worker: usize, rounds: &Rounds, over: &Atomic
         for (token, exp) in [old, tokens.last()].into_iter().flatten() {
             assert_eq!(verifier.verify(token), Ok(()), "at the verifier");
             let reply = client.get("/v1/test", token);
-            // Time may have passed it meanwhile.
+            // It may have expired meanwhile.
             let expired = reply.status == 419 && gate.clock.now() >= *exp;
             assert!(reply.status == 200 || expired, "{} {}", reply.status, reply.text());
             oldest = oldest.max(gate.clock.now() - (exp - 3600));
@@ -115,7 +114,7 @@ fn key_rotation__a_hundred_under_load_refuse_no_token() {
         let rotations = || {
             for _ in 0..ROTATIONS {
                 let next = rotate(&gate, false);
-                // As late as a key set of before the rotation may be in use, and around the change.
+                // As late as a key set from before the rotation may be in use, and around the change.
                 let ahead = next.signs_from - gate.clock.now();
                 for seconds in [299, ahead - 300, 1] {
                     gate.clock.advance(seconds);

@@ -1,11 +1,11 @@
-//! What an account may change in a time, whatever it changes.
+//! The number of changes that an account may make in a time.
 
 use super::{at_once, passed, retry_after};
 use crate::audit::rows;
 use crate::harness::{Gate, PASSWORD, Reply, User, json};
 use crate::openapi::Document;
 
-/// Spends one and changes nothing.
+/// A request that spends from the budget and changes nothing.
 fn nothing(gate: &Gate, user: &User) -> Reply {
     gate.post("/v1/domains").token(&user.token).json(&json!({})).send()
 }
@@ -36,7 +36,7 @@ fn change_budget__exact_under_concurrency() {
     register().send().refused(429, "account");
 }
 
-/// Whatever a user in person may change; and nothing that only reads or ends something, or that a domain does.
+/// Every change by a user spends from the budget; reading, revocation and changes by domains do not.
 #[test]
 fn change_budget__spent_by_every_change_of_a_user_only() {
     let gate = Gate::with(&[("LIMIT_CHANGES", "1/d")]);
@@ -54,7 +54,7 @@ fn change_budget__spent_by_every_change_of_a_user_only() {
         let first = send();
         assert_ne!(first.status, 429, "{operation}");
         match (method, path.as_str()) {
-            // Its token is no good afterwards.
+            // It revokes its own token.
             ("POST", "/v1/signout") => drop(send().refused(401, "revoked")),
             ("GET" | "DELETE", _) | ("PUT", "/v1/me/password") => {
                 send();
@@ -71,7 +71,7 @@ fn change_budget__spent_by_every_change_of_a_user_only() {
     assert!(changes >= 6, "{changes}");
 }
 
-/// Whoever stole a token may use the limit up, and the owner can still end that.
+/// A thief with a token may use up the budget, and the owner can still end the access.
 #[test]
 fn change_budget__not_spent_by_deletion_or_password_change() {
     let gate = Gate::with(&[("LIMIT_CHANGES", "5/d"), ("BCRYPT_COST", "4")]);

@@ -1,4 +1,4 @@
-//! Budgets of an account or a network whose size no setting changes.
+//! Budgets of accounts and networks whose size no setting changes.
 
 use gatebird::app::Clock;
 use gatebird::id::{DomainId, UserId};
@@ -8,10 +8,10 @@ use super::{BEHIND_A_PROXY, from, retry_after};
 use crate::audit::rows;
 use crate::harness::{Domain, Gate, PASSWORD, Reply, json};
 
-/// Seconds from now at which a test uses up a budget, so that none of it comes back while the test runs.
+/// Seconds ahead of now at which a test uses up a budget, so that none of it returns during the test.
 const AHEAD: u64 = 600;
 
-/// Uses up a budget and returns how much it was.
+/// Uses up a budget and returns its size.
 fn use_up(gate: &Gate, budget: Budget<'_>) -> usize {
     let now = gate.clock.steady() + AHEAD * 1_000_000_000;
     (0..).take_while(|_| gate.app.budgets.spend(budget, now).is_ok()).count()
@@ -74,7 +74,7 @@ fn revocation_budget__used_up() {
     }
     revoke(&other, &others).expect(200);
     gate.get("/v1/test").token(&others).send().refused(401, "revoked");
-    // All tokens of a domain can still be revoked together.
+    // Rotation still revokes all tokens of a domain together.
     let path = format!("/v1/domains/{}/secrets", second.id);
     gate.post(&path).token(&alice.token).json(&json!({"graceSeconds": 0})).send().expect(201);
     gate.get("/v1/test").token(&seconds).send().refused(401, "revoked");

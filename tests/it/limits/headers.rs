@@ -1,4 +1,5 @@
-//! What answers say: `RateLimit`, `RateLimit-Policy`, `Retry-After`, and how long the last token is still good.
+//! Headers and sentences about limits: `RateLimit`, `RateLimit-Policy`, `Retry-After`, and how long the last token
+//! stays valid.
 
 use super::{exchange, retry_after};
 use crate::harness::{Gate, PASSWORD, Reply, json};
@@ -96,7 +97,7 @@ fn retry_after__exactly_one_request_passes_then() {
     assert_eq!(statuses(), [200, 200, 200, 429], "nothing is saved up");
 }
 
-/// The seconds that a refusal's two sentences give the last token, if they speak of one.
+/// The remaining seconds of the last token in the two sentences of a refusal, if they mention one.
 fn last_token(gate: &Gate, domain: &crate::harness::Domain, locale: &str) -> (Option<i64>, Option<i64>) {
     let reply = exchange(gate, domain).header("Accept-Language", locale).send();
     let body = reply.refused(429, "plan");
@@ -133,7 +134,7 @@ fn last_token__remaining_life_in_the_refusal() {
         "The domain's plan allows no more requests now: wait as long as Retry-After says"
     );
 
-    // Another domain of the same owner is told nothing of it.
+    // A refusal of another domain of the same owner does not mention that token.
     let other = gate.register(&user, "other.example.com");
     gate.access_token(&other);
     gate.access_token(&other);

@@ -1,11 +1,11 @@
-//! What a network may ask for at `/token`, whoever it says it is; and wrong credentials.
+//! What a network may request at `/token`, whatever address it claims; and wrong credentials.
 
 use super::{BEHIND_A_PROXY, at_once, exchange, from, passed};
 use crate::harness::{Domain, Gate, Reply, Request, json};
 
 const GRANT: &str = "grant_type=client_credentials";
 
-/// Eight exchanges with these values of `X-Forwarded-For`, a header line each, and how many passed.
+/// Makes eight exchanges with these lines of `X-Forwarded-For`, and returns how many passed.
 fn eight(trusted: &str, lines: &dyn Fn(usize) -> Vec<Vec<u8>>) -> usize {
     let gate = Gate::with(&[("LIMIT_ADDRESS", "5/h"), ("TRUSTED_PROXIES", trusted)]);
     let user = gate.sign_up("alice");
@@ -82,7 +82,7 @@ fn network_limit__exact_under_concurrency() {
     assert_eq!(passed(&replies, 200, "ip"), 10);
     let korean = exchange(&gate, &domain).header("Accept-Language", "ko").send().refused(429, "ip");
     assert_eq!(korean["message"], "같은 네트워크에서 보낸 요청이 너무 많습니다. 잠시 후 다시 시도하세요");
-    // The ceiling is that of the endpoints that check credentials.
+    // This limit is for endpoints that check credentials.
     let token = gate.sign_up("bob").token;
     gate.get("/v1/test").token(&token).send().expect(200);
     for path in ["/introspect", "/revoke"] {
@@ -92,7 +92,7 @@ fn network_limit__exact_under_concurrency() {
     assert_eq!(passed(&[exchange(&gate, &domain).send(), exchange(&gate, &domain).send()], 200, "ip"), 1);
 }
 
-/// Whatever is sent there counts, in whatever spelling of the path that is answered at all.
+/// Every spelling of the path that is answered counts.
 #[test]
 fn network_limit__spellings_of_a_path_share_one_budget() {
     let gate = Gate::with(&[("LIMIT_ADDRESS", "5/h")]);
@@ -127,7 +127,7 @@ fn network_limit__refused_request_spends_no_plan_limit() {
     assert_eq!(passed(&replies[5..], 200, "ip"), 0);
 }
 
-/// Every way to be an unknown client.
+/// Every kind of unknown client.
 fn wrong(gate: &Gate, domain: &Domain, other: &Domain) -> Vec<Request> {
     let Domain { id, secret } = domain;
     vec![
@@ -161,8 +161,8 @@ fn failure_budget__used_up_right_credentials_still_work() {
     let korean = from(korean, attacker).send().refused(429, "failures");
     assert!(korean["message"].as_str().is_some_and(|text| text.contains("잘못된 인증 정보")), "{korean}");
 
-    // Nobody is shut out: neither who shares the address and has the right secret, nor anybody elsewhere. And the
-    // domain that they tried for has all of its own.
+    // Nobody is locked out: neither a client at the same address with the right secret, nor clients elsewhere. And the
+    // domain keeps its own limit.
     for _ in 0..9 {
         from(exchange(&gate, &domain), attacker).send().expect(200);
     }
@@ -172,7 +172,7 @@ fn failure_budget__used_up_right_credentials_still_work() {
     from(gate.post("/token").json(&json!({"clientSecret": "wrong"})), neighbour)
         .send()
         .refused(401, "malformed_secret");
-    // What is malformed is no guess.
+    // A malformed request is no guess.
     from(gate.post("/token").json(&json!({"clientSecret": 1})), attacker).send().refused(400, "invalid_field");
 
     gate.clock.advance(400);

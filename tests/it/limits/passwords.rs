@@ -1,4 +1,4 @@
-//! Sign-in and sign-up: what a network may ask for, and how often passwords of one account may be tried.
+//! Sign-in and sign-up: what a network may request, and how often passwords of one account may be tried.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,8 @@ fn guess(gate: &Gate, username: &str, address: &str) -> Reply {
     from(sign_in(gate, username, "wrong password"), address).send()
 }
 
-/// NIST SP 800-63B: at most 100 consecutive wrong passwords for an account, from wherever; with the default.
+/// NIST SP 800-63B: at most 100 consecutive wrong passwords for an account, from all addresses together; here with the
+/// default.
 #[test]
 fn password_budget__brute_force_does_not_lock_out_the_owner() {
     let gate = Gate::with(&[("LIMIT_PASSWORDS", "50/d"), BEHIND_A_PROXY]);
@@ -43,7 +44,7 @@ fn password_budget__brute_force_does_not_lock_out_the_owner() {
     for _ in 0..60 {
         at("198.51.100.7").expect(200);
     }
-    // The owner's network is no way around it, and other accounts have nothing to do with it.
+    // The owner's network offers no more attempts, and other accounts are not affected.
     let at_home: Vec<Reply> = (0..60).map(|_| guess(&gate, "alice", HOME)).collect();
     assert_eq!(passed(&at_home, 401, "failures"), 50);
     sign_up_at(&gate, "bob", "198.51.100.9").expect(201);
@@ -77,7 +78,7 @@ fn password_budget__unknown_username_is_limited_alike() {
     }
 }
 
-/// Over the budget no password is hashed, whoever's it is.
+/// No password is hashed once the budget is used up, for any account.
 #[test]
 fn password_budget__refused_try_is_not_hashed() {
     let gate = Gate::with(&[("LIMIT_PASSWORDS", "1/d"), ("BCRYPT_COST", "13"), BEHIND_A_PROXY]);
@@ -95,7 +96,7 @@ fn password_budget__refused_try_is_not_hashed() {
     }
 }
 
-/// A stolen token is no way to try more.
+/// A stolen token allows no further attempts.
 #[test]
 fn password_budget__spent_by_confirmations() {
     let gate = Gate::with(&[("LIMIT_PASSWORDS", "5/d"), ("USER_TOKEN_TTL", "1d")]);

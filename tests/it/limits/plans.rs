@@ -21,7 +21,7 @@ fn grant(gate: &Gate, id: &str, plan: &str) -> Outcome {
     run(&mut gatebird(&gate.database, &["domain", "plan", id, plan, "--json"], &[]), "")
 }
 
-/// What the command line wrote is known once the gate has looked.
+/// Makes the changes of the command line known to this server.
 fn follow(gate: &Gate) {
     actix_web::rt::System::new()
         .block_on(gate.app.write(caller(), InForce::BeforeAnswer, |_| Ok(gatebird::db::audit::Audited::nothing(()))))
@@ -59,7 +59,7 @@ fn premium_plan__granted_by_the_operator_only() {
     choose(&gate, &user, &domain, "free").expect(200);
     exchange(&gate, &domain).send().refused(429, "plan");
     choose(&gate, &user, &domain, "premium").refused(403, "plan");
-    // Another's domain is not found, whatever the plan.
+    // Another tenant's domain is not found, whatever the plan.
     let mallory = gate.sign_up("mallory");
     choose(&gate, &mallory, &domain, "premium").refused(404, "not_found");
 
@@ -90,7 +90,7 @@ fn domain_plan_command__leaves_an_audit_row() {
     assert_eq!(row.detail.as_deref(), Some("{\"type\":\"premium\"}"));
 }
 
-/// A node of the version before may serve beside one that knows more plans.
+/// A node of the previous version may run beside one that knows more plans.
 #[test]
 fn plan__of_a_newer_version_is_treated_as_free() {
     let gate = Gate::with(&[("LIMIT_FREE", "1/h"), ("LIMIT_PREMIUM", "off")]);
@@ -110,7 +110,7 @@ fn plan__of_a_newer_version_is_treated_as_free() {
     exchange(&gate, &domain).send().refused(429, "plan");
     assert_eq!(shown(&gate), "free");
     choose(&gate, &user, &domain, "enterprise").refused(400, "invalid_field");
-    // Another change leaves the plan as it is.
+    // Another change keeps the plan.
     run(&mut gatebird(&gate.database, &["domain", "allow", &domain.id, "--all"], &[]), "").good();
     let stored = gate.app.db.read_now(|conn| {
         use gatebird::db::schema::domains;
@@ -138,7 +138,7 @@ fn domain_quota__exact_under_concurrency() {
     let numbers = std::sync::atomic::AtomicUsize::new(0);
     let next = || numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let replies = at_once(50, || register(&gate, &user, &format!("n{}.example.com", next()), "free"));
-    // On a slow machine some may be told to come again.
+    // On a slow machine some may be answered 503.
     for reply in replies.iter().filter(|reply| ![201, 503].contains(&reply.status)) {
         assert_eq!(reply.refused(403, "quota")["error"], "access_denied");
     }
@@ -149,7 +149,7 @@ fn domain_quota__exact_under_concurrency() {
     let korean = korean.refused(403, "quota");
     assert_eq!(korean["message"], "등록할 수 있는 도메인 수를 모두 사용했습니다. 먼저 도메인을 삭제하세요");
 
-    // Others have their own; what is deleted makes room; the operator is not bound.
+    // Others have their own quota, a deletion makes room, and the operator is not limited.
     let other = gate.sign_up("bob");
     register(&gate, &other, "more.example.com", "free").expect(201);
     let id = made[0].json()["payload"]["id"].as_str().expect("an id").to_owned();

@@ -1,4 +1,4 @@
-//! A limit belongs to a user and a host: a domain that is deleted and registered again has what it had left.
+//! A limit belongs to a user and a host: a domain that is deleted and registered again keeps what was left.
 
 use super::exchange;
 use crate::harness::{Domain, Gate, User, needs_postgres};
@@ -23,10 +23,10 @@ fn plan_limit__domain_registered_again() {
         domain = gate.register(&alice, "shop.example.com");
         exchange(&gate, &domain).send().refused(429, "plan");
     }
-    // The limits of other hosts and of other users are their own.
+    // Other hosts and other users have their own limits.
     exchange(&gate, &gate.register(&alice, "other.example.com")).send().expect(200);
     exchange(&gate, &gate.register(&bob, "shop.example.com")).send().expect(200);
-    // A request fits each minute, whether the domain is registered or not.
+    // One request is restored each minute, whether the domain is registered or not.
     delete(&gate, &alice, &domain);
     gate.clock.advance(120);
     domain = gate.register(&alice, "shop.example.com");
@@ -38,7 +38,7 @@ fn plan_limit__domain_registered_again() {
     assert_eq!(use_up(&gate, &domain), 60);
 }
 
-/// Only where there is a PostgreSQL.
+/// Only on PostgreSQL.
 #[test]
 fn plan_limit__domain_registered_again_at_another_node() {
     if needs_postgres().is_none() {

@@ -1,4 +1,4 @@
-//! How many accounts and domains there may be in all.
+//! The limits of all accounts and all domains together.
 
 use std::fs;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ fn max_users_and_max_domains__four_fifths_reached() {
     assert_eq!(warnings(), [2, 2], "reached again");
 }
 
-/// All of a file or nothing of it.
+/// A file is imported as a whole or not at all.
 #[test]
 fn max_users_and_max_domains__import_beyond_them() {
     let database = Arc::new(Database::new());

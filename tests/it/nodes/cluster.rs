@@ -1,4 +1,4 @@
-//! A PostgreSQL of a test's own, which it may stop, freeze and start again.
+//! A PostgreSQL of one test, which can stop, freeze and restart it.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -14,16 +14,16 @@ use crate::binary::{free_port, signal, within};
 use crate::harness::needs_postgres;
 use crate::programs;
 
-/// PostgreSQL refuses to run as root; as root, these are the users to try.
+/// PostgreSQL refuses to run as root. As root, the tests try these users.
 const USERS: &[&str] = &["postgres", "nobody"];
 
-/// Whether a test can have a [`Cluster`]. If not, it is left out and must return.
+/// Whether a test can have a [`Cluster`]. Otherwise the test is left out and must return.
 #[must_use]
 pub fn is_available() -> bool {
     needs_postgres().is_some() && programs::installed(&["initdb", "postgres"])
 }
 
-/// A throw-away cluster, gone with this.
+/// A temporary cluster, deleted on drop.
 pub struct Cluster {
     dir: TempDir,
     port: u16,
@@ -49,7 +49,7 @@ impl Cluster {
         cluster
     }
 
-    /// A standby that follows this cluster and can only be read.
+    /// A read-only standby that follows this cluster.
     pub fn standby(&self) -> Cluster {
         let dir = tempfile::tempdir().expect("a temporary folder");
         if let Some((user, group)) = self.owner {
@@ -81,7 +81,7 @@ impl Cluster {
         command
     }
 
-    /// Starts it, or starts it again, and waits until it answers.
+    /// Starts the cluster, and waits until it answers.
     pub fn resume(&mut self) {
         let log = fs::File::create(self.dir.path().join("log")).expect("a file");
         let settings = [
@@ -111,11 +111,11 @@ impl Cluster {
         }
     }
 
-    /// Nothing of it answers, and no connection ends.
+    /// Suspends all its processes. No connection ends.
     pub fn freeze(&self) {
         within(Duration::from_secs(5), "everything stands still", || {
             self.all("STOP");
-            // It may have been about to start one more server.
+            // It may have been about to start one more process.
             self.processes().into_iter().all(|pid| status(pid, "State:").is_none_or(|state| state.starts_with('T')))
         });
     }
@@ -124,7 +124,7 @@ impl Cluster {
         self.all("CONT");
     }
 
-    /// The postmaster first. One of the others may end meanwhile.
+    /// The postmaster first. Other processes may end meanwhile.
     fn all(&self, name: &str) {
         for pid in self.processes() {
             drop(Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).stderr(Stdio::null()).status());
@@ -144,7 +144,7 @@ impl Drop for Cluster {
     }
 }
 
-/// User and group number of somebody who is not root, where this process is root.
+/// User and group id of a user that is not root, if this process is root.
 pub fn somebody_else() -> Option<(u32, u32)> {
     if fs::metadata("/proc/self").expect("Linux").uid() != 0 {
         return None;
@@ -165,7 +165,7 @@ fn children_of(parent: u32) -> Vec<u32> {
     processes.filter(|pid| status(*pid, "PPid:").is_some_and(|pid| pid == parent)).collect()
 }
 
-/// A line of what Linux tells about a process, if there is that process.
+/// A line of the status of a process, if it exists.
 fn status(pid: u32, line: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|text| text.strip_prefix(line)).map(|rest| rest.trim().to_owned())

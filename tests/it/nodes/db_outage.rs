@@ -1,5 +1,5 @@
-//! The database is stopped, frozen, locked or full: tokens go on at their speed, what needs it answers 503 in time, and
-//! everything recovers without a restart.
+//! The database is stopped, frozen, locked or full: tokens are issued and verified at full speed, requests that need
+//! the database are answered 503 in time, and everything recovers without a restart.
 
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
@@ -17,9 +17,9 @@ use crate::programs;
 /// 1.5 s are promised; this machine may be busy with other tests.
 const IN_TIME: Duration = Duration::from_secs(2);
 
-/// What needs the database to be read.
+/// Requests that read the database.
 const READS: &[(&str, &str)] = &[("GET", "/v1/posts/my"), ("GET", "/v1/domains"), ("POST", "/v1/signin")];
-/// What needs it to be written.
+/// Requests that write to the database.
 const WRITES: &[(&str, &str)] =
     &[("POST", "/v1/signup"), ("POST", "/v1/domains"), ("POST", "/v1/posts"), ("PATCH", "/v1/domains/{id}")];
 
@@ -29,7 +29,7 @@ struct Tenant {
     token: String,
 }
 
-/// The body that the route wants; sign-ups and hosts with a name that was not there before.
+/// The body for the route, with a new username or host for each attempt.
 fn body(path: &str, attempt: u32) -> Value {
     match path {
         "/v1/signin" => json!({"username": "alice", "password": PASSWORD}),
@@ -45,10 +45,10 @@ fn send(client: &Client, tenant: &Tenant, (method, path): (&str, &str), attempt:
     client.call(method, &path.replace("{id}", &tenant.domain.id), &tenant.user.token, &body)
 }
 
-/// Everything that needs the database is refused in time; tokens are issued and verified meanwhile.
+/// Checks that every request that needs the database is refused in time, and that tokens work meanwhile.
 fn refused_in_time(client: &Client, tenant: &Tenant, requests: &[(&'static str, &'static str)], attempt: u32) {
     std::thread::scope(|scope| {
-        // Several of each: they must not wait for each other.
+        // Several of each, because they must not wait for each other.
         for request in requests.iter().chain(requests).chain(requests) {
             scope.spawn(move || {
                 let started = Instant::now();
@@ -87,12 +87,12 @@ fn told_to_be(client: &Client, state: &str) {
     });
 }
 
-/// Everything works again, without a restart.
+/// Checks that everything works again without a restart.
 fn recovered(client: &Client, tenant: &Tenant, attempt: u32) {
     for (number, request) in READS.iter().chain(WRITES).enumerate() {
         let mut again = attempt;
         within(Duration::from_secs(10), &format!("{request:?} works again"), || {
-            // A try that was answered 503 may have been committed all the same.
+            // A request that was answered 503 may have been committed.
             again += 1;
             send(client, tenant, *request, again * 10 + number as u32).status < 300
         });
@@ -100,7 +100,7 @@ fn recovered(client: &Client, tenant: &Tenant, attempt: u32) {
     told_to_be(client, "up");
 }
 
-/// Each of these is done to the database and undone.
+/// Tests an outage that `away` causes and `back` ends.
 fn postgres_is_away(away: impl Fn(&mut Cluster), back: impl Fn(&mut Cluster)) {
     if !cluster::is_available() {
         return;
@@ -134,7 +134,7 @@ fn db_outage__postgres_frozen() {
     postgres_is_away(|cluster| cluster.freeze(), |cluster| cluster.thaw());
 }
 
-/// Fails over: frozen with every connection open, then gone, then another one in its place.
+/// A failover: frozen with open connections, then gone, then replaced.
 #[test]
 fn db_outage__postgres_frozen_then_restarted() {
     let die = |cluster: &mut Cluster| {
@@ -175,7 +175,7 @@ fn db_outage__disk_full() {
         return;
     }
     let database = Database::sqlite();
-    // A limit on the size of files that the process does not die of, as if the disk were full.
+    // A limit on the size of files that does not end the process, as if the disk were full.
     let binary = bare(database.dir.path(), &[]).get_program().to_owned();
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ; exec prlimit --fsize=700000: \"$0\"", &binary.to_string_lossy()]);

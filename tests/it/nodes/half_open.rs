@@ -1,4 +1,4 @@
-//! Connections that nobody closes and nobody answers any more, as behind a middlebox that lost its state.
+//! Connections that are neither closed nor answered any more, as behind a middlebox that lost its state.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use url::Url;
 use crate::binary::within;
 use crate::harness::{Database, Gate, needs_postgres};
 
-/// A way to PostgreSQL whose connections can be made to swallow everything; new ones are good again.
+/// A proxy in front of PostgreSQL that can make its present connections swallow everything; new ones work.
 struct Middlebox {
     port: u16,
     lost: Arc<AtomicUsize>,
@@ -47,7 +47,7 @@ impl Middlebox {
     }
 }
 
-/// Closes everything, so that what hangs comes to its end.
+/// Closes everything, so that blocked threads end.
 impl Drop for Middlebox {
     fn drop(&mut self) {
         for stream in self.streams.lock().expect("no panic").iter() {
@@ -85,7 +85,7 @@ fn half_open_connections__directory_sync_recovers() {
     middlebox.lose_state();
     let mut direct = PgConnection::establish(&base).expect("PostgreSQL answers");
     let suspend = format!("UPDATE {schema}.domains SET suspended = true, generation = generation + 1");
-    // The trigger looks for the counter where the node does.
+    // The trigger finds the counter by the search path.
     direct.batch_execute(&format!("SET search_path = {schema}; {suspend}")).expect("a suspension");
     within(Duration::from_secs(15), "the suspension is in force", || {
         gate.get("/v1/test").token(&token).send().status == 401

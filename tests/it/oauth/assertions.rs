@@ -1,4 +1,4 @@
-//! `private_key_jwt` (RFC 7523 §2.2 and §3): which of a client's own signatures prove it, and that each does so once.
+//! `private_key_jwt` (RFC 7523 §2.2 and §3): which signatures authenticate a client, each of them once.
 
 mod nodes;
 mod refused;
@@ -72,13 +72,13 @@ fn client_assertion__valid_at_every_endpoint() {
                 let reply = client.present(path, &changed(&client, &change));
                 assert_eq!(reply.status, 200, "{} {path}: {name}: {}", client.key.alg, reply.text());
             }
-            // RFC 9864 has another name for what EdDSA stands for.
+            // RFC 9864 has another name for the same algorithm.
             let renamed = client.present(path, &changed(&client, &header(json!({"alg": "Ed25519"}))));
             match client.key.alg {
                 "EdDSA" => drop(renamed.expect(200)),
                 _ => invalid_client("Ed25519", &renamed),
             }
-            // Its own name may stand beside it, in one spelling only.
+            // Its own client_id may stand beside it, in one spelling only.
             let named = |id: &str| {
                 let body = format!("{}&client_id={id}&{}", rest_of_form(path), asserting(&client.assertion()));
                 gate.post(path).form(body).send()
@@ -106,7 +106,7 @@ fn client_assertion__used_twice() {
                 invalid_client(again, &client.present(again, &assertion));
             }
         }
-        // It is the jti that counts, and not the bytes.
+        // The `jti` identifies an assertion, not its bytes.
         let claims = client.claims();
         client.present("/token", &client.sign(&client.header(), &claims)).expect(200);
         let later = with(claims.clone(), json!({"exp": gate.clock.now() + 600, "aud": PUBLIC_URL}));
@@ -116,7 +116,7 @@ fn client_assertion__used_twice() {
                 &client.present("/token", &client.sign(&json!({"alg": client.key.alg}), claims)),
             );
         }
-        // Another client's jti is its own.
+        // Each client has its own `jti`s.
         let other = KeyClient::register(&gate, &user, &format!("o{number}.example.com"), ClientKey::es256());
         let same = with(other.claims(), json!({"jti": claims["jti"]}));
         other.present("/token", &other.sign(&other.header(), &same)).expect(200);
@@ -153,7 +153,7 @@ fn used_assertions__deleted_after_expiry() {
     gate.clock.advance(10);
     gate.app.maintain().expect("the database answers");
     assert_eq!(remembered(), 1, "one has expired");
-    // It does not count again.
+    // It does not become valid again.
     invalid_client("expired", &client.present("/token", &short));
     invalid_client("used", &client.present("/token", &long));
     gate.clock.advance(600);
@@ -163,7 +163,8 @@ fn used_assertions__deleted_after_expiry() {
     assert_eq!(remembered(), 0, "what is refused is not remembered");
 }
 
-/// A client over its plan's limit must not fill the memory of used assertions, and can present the same assertion later.
+/// A client over its plan's limit must not fill the memory of used assertions, and can present the same assertion
+/// later.
 #[test]
 fn client_assertion__request_over_the_plans_limit() {
     let gate = gate(&[("LIMIT_FREE", "2/m")]);
@@ -177,7 +178,7 @@ fn client_assertion__request_over_the_plans_limit() {
             client.present(path, &assertion).refused(429, "plan");
         }
         assert_eq!(used(), before, "{path}");
-        // `/revoke` takes nothing from the plan, so its assertions are used whatever is left.
+        // `/revoke` spends nothing of the plan, so its assertions are used up regardless of the limit.
         let revoking = client.assertion();
         client.present("/revoke", &revoking).expect(200);
         client.present("/revoke", &revoking).refused(401, "assertion_replayed");
@@ -189,7 +190,7 @@ fn client_assertion__request_over_the_plans_limit() {
     }
 }
 
-/// Nobody knows all that was used before a restart: what may be that old is not taken, and a new one has to be made.
+/// A restarted server may not know all used assertions. It refuses older ones, and the client must make a new one.
 #[test]
 fn client_assertion__used_before_a_restart() {
     let gate = old_gate();
@@ -210,7 +211,7 @@ fn client_assertion__used_before_a_restart() {
     let KeyClient { id, key, .. } = client;
     let gate = gate.restart(&[]);
     let client = KeyClient { gate: &gate, id, key };
-    // Of what it had written down, it knows that it was used.
+    // It knows the assertions that were written to the database.
     let refused = |reply: Reply| match gate.database.is_postgres() && reply.status == 401 {
         true => invalid_client("used", &reply),
         false => drop(reply.refused(503, "busy")),
@@ -225,7 +226,7 @@ fn client_assertion__used_before_a_restart() {
     client.present("/token", &client.assertion()).expect(200);
 }
 
-/// Secrets are for clients with secrets, and signatures for clients with keys; RFC 7521 §4.2.
+/// Clients with a secret use secrets, and clients with keys use signatures; RFC 7521 §4.2.
 #[test]
 fn client_authentication__one_method_per_client() {
     let gate = old_gate();
@@ -253,7 +254,7 @@ fn client_authentication__one_method_per_client() {
             let assertion = mint_with(&hs256, &other.claims().to_string(), key);
             invalid_client("client_secret_jwt", &other.present(path, &assertion));
         }
-        // Both at once, or half of one.
+        // Both at once, or one of them incomplete.
         let assertion = client.assertion();
         let good = format!("{rest}&{}", asserting(&assertion));
         let alone = format!("{rest}&client_assertion={assertion}");
@@ -287,7 +288,7 @@ fn client_authentication__one_method_per_client() {
         let body = json!({"clientAssertion": client.assertion(), "clientSecret": ""});
         gate.post(path).json(&body).send().refused(400, "invalid_field");
     }
-    // As a grant (RFC 7523 §2.1) it is nothing here.
+    // An assertion is no grant here (RFC 7523 §2.1).
     let grant = format!(
         "grant_type={}&assertion={}",
         encoded("urn:ietf:params:oauth:grant-type:jwt-bearer"),
@@ -295,7 +296,7 @@ fn client_authentication__one_method_per_client() {
     );
     let reply = gate.post("/token").form(format!("{grant}&{}", asserting(&client.assertion()))).send();
     assert_eq!(reply.refused(400, "grant_type")["error"], "unsupported_grant_type");
-    // It gets scopes and resources as any client does.
+    // It gets scopes and resources like any client.
     let body = format!("{GRANT}&scope=posts:read&resource={ISSUER}&{}", asserting(&client.assertion()));
     assert_eq!(gate.post("/token").form(body).send().expect(200)["scope"], "posts:read");
     let body = format!("{GRANT}&scope=admin&{}", asserting(&client.assertion()));
@@ -324,7 +325,7 @@ fn client_assertion__suspended_or_deleted_client() {
     gate.get("/v1/test").token(&again).send().refused(401, "revoked");
 }
 
-/// What proved a client stands nowhere afterwards.
+/// A client's assertion is stored or logged nowhere.
 #[test]
 fn client_assertion__never_in_logs_or_files() {
     let database = Database::new();
@@ -381,7 +382,7 @@ fn client_assertion__never_in_logs_or_files() {
     }
 }
 
-/// After a start, the gate refuses what it may have taken before; by whatever clock it started.
+/// After a start with any clock, the server refuses assertions that may have been used before.
 #[test]
 fn client_assertion__restart_with_a_clock_that_is_behind() {
     let gate = old_gate();

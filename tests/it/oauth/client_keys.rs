@@ -1,4 +1,4 @@
-//! Domains that register public keys instead of getting a secret (RFC 7517, RFC 7591 `jwks`): which keys are taken, what is
+//! Domains that register public keys instead of a secret (RFC 7517, RFC 7591 `jwks`): which keys are accepted, what is
 //! shown of them, and what ends when they are replaced.
 
 use base64::Engine;
@@ -27,7 +27,7 @@ fn client_keys__domain_gets_no_secret() {
             let answer = reply.expect(201);
             assert!(!reply.text().to_lowercase().contains("secret"), "{answer}");
             assert_eq!(answer["message"], "Domain registered. It authenticates by its keys");
-            // Shown as they are, with the public members only.
+            // Shown unchanged, with the public members only.
             let shown = &answer["payload"]["jwks"]["keys"][0];
             for (member, value) in key.jwk().as_object().expect("an object") {
                 assert_eq!(&shown[member], value, "{shown}");
@@ -41,7 +41,7 @@ fn client_keys__domain_gets_no_secret() {
             assert_eq!(again["payload"]["jwks"], answer["payload"]["jwks"]);
         }
     }
-    // One that has a secret says nothing of keys, and cannot be given any.
+    // A domain with a secret shows no keys, and accepts none.
     let domain = gate.register(&user, "secret.example.com");
     let path = format!("/v1/domains/{}", domain.id);
     assert!(gate.get(&path).token(&user.token).send().expect(200)["payload"].get("jwks").is_none());
@@ -155,7 +155,7 @@ fn client_keys__invalid_key_set_is_refused() {
             assert!(!reply.text().contains("c4nary"), "{name} is repeated");
         }
     }
-    // Nothing of that has been stored.
+    // None of that has been stored.
     let domains = gate.get("/v1/domains").token(&user.token).send().expect(200);
     assert_eq!(domains["payload"], json!([good]));
     if !gate.database.is_postgres() {
@@ -164,7 +164,7 @@ fn client_keys__invalid_key_set_is_refused() {
             assert!(!bytes.windows(6).any(|window| window == b"c4nary"), "a private key is stored");
         }
     }
-    // Four are not too many, and a name may be as odd as ASCII allows.
+    // Four are allowed, and a name may have any visible ASCII character.
     let four: Vec<Value> = many[..4].to_vec();
     registered(&gate, &user, "four.example.com", json!(four));
     registered(
@@ -191,7 +191,7 @@ fn client_keys__replaced_by_the_owner() {
     let patch = |owner: &str, body: &Value| gate.patch(&path).token(owner).json(body).send();
     let [first, second] = [&old, &new].map(|client| client.key.jwk());
 
-    // Nobody else's business, whether the keys are good or not.
+    // Another user learns nothing, whether the keys are good or not.
     for body in [keys(std::slice::from_ref(&second)), json!({"type": "free", "jwks": keys(&[])["jwks"]})] {
         let (theirs, nobodys) = (patch(&mallory.token, &body), {
             let path = "/v1/domains/dom_0000000000000000000000";
@@ -204,17 +204,17 @@ fn client_keys__replaced_by_the_owner() {
     invalid_client("a key that is not there yet", &new.present("/token", &new.assertion()));
     patch(&old.token(), &keys(std::slice::from_ref(&second))).refused(403, "kind");
 
-    // One more: nothing ends.
+    // Adding a key revokes nothing.
     let (before, kept) = (old.token(), old.assertion());
     let answer = patch(&user.token, &keys(&[first.clone(), second.clone()])).expect(200);
     assert_eq!(answer["payload"]["jwks"]["keys"].as_array().map(Vec::len), Some(2), "{answer}");
     gate.get("/v1/test").token(&before).send().expect(200);
     old.present("/token", &kept).expect(200);
     let with_new = new.token();
-    // Either signs for itself only.
+    // Each key signs only under its own name.
     let mixed = old.sign(&json!({"alg": "ES256", "kid": new.key.thumbprint()}), &old.claims());
     invalid_client("one key under the other's name", &old.present("/token", &mixed));
-    // In another order, under another name: they are the same keys.
+    // Another order or another name: the keys are the same.
     let renamed = with(first.clone(), json!({"kid": "first"}));
     patch(&user.token, &keys(&[second.clone(), renamed])).expect(200);
     gate.get("/v1/test").token(&before).send().expect(200);
@@ -223,7 +223,7 @@ fn client_keys__replaced_by_the_owner() {
         old.present("/token", &named).expect(200);
     }
 
-    // One less: its signatures and all earlier tokens end at once.
+    // Removing a key revokes its signatures and all earlier tokens at once.
     let (prepared, unused) = (old.assertion(), new.assertion());
     patch(&user.token, &keys(std::slice::from_ref(&second))).expect(200);
     for path in ENDPOINTS {
@@ -235,7 +235,7 @@ fn client_keys__replaced_by_the_owner() {
     }
     new.present("/token", &unused).expect(200);
     gate.get("/v1/test").token(new.token()).send().expect(200);
-    // The plan is another matter.
+    // A change of the plan revokes nothing.
     let latest = new.token();
     patch(&user.token, &json!({"type": "premium"})).expect(200);
     gate.get("/v1/test").token(&latest).send().expect(200);
@@ -245,7 +245,7 @@ fn client_keys__replaced_by_the_owner() {
     gate.get("/v1/test").token(&latest).send().refused(401, "revoked");
 }
 
-/// A generation that rises by the command line ends what a key was given too.
+/// A generation that is raised by the command line revokes tokens of key clients, too.
 #[test]
 fn client_keys__raised_generation_revokes_tokens() {
     let gate = old_gate();
@@ -258,7 +258,7 @@ fn client_keys__raised_generation_revokes_tokens() {
     gate.get("/v1/test").token(client.token()).send().expect(200);
 }
 
-/// Nobody can hand in a key by way of a registration that is refused, or of a host that is taken.
+/// A refused registration, or one of a taken host, stores no key.
 #[test]
 fn client_keys__refused_registration_stores_none() {
     let gate = old_gate();

@@ -1,4 +1,4 @@
-//! What a client may ask for: scopes (RFC 6749 §3.3), resources (RFC 8707 §2), and what the token then says (RFC 9068).
+//! What a client may request: scopes (RFC 6749 §3.3), resources (RFC 8707 §2), and the resulting token (RFC 9068).
 
 use gatebird::Config;
 
@@ -115,7 +115,7 @@ fn scope__requested_and_allowed() {
         assert_eq!(answer["scope"], granted, "{asked}");
         assert_eq!(claim(&text(&answer["access_token"]), "scope"), granted, "{asked}");
     }
-    // Plain JSON asks for nothing and gets what the domain may have.
+    // The JSON form requests nothing, and gets what the domain may have.
     assert_eq!(claim(&gate.access_token(&narrow), "scope"), own);
     for (domain, asked) in [
         (&narrow, "orders"),
@@ -143,7 +143,7 @@ fn scope__requested_and_allowed() {
     ] {
         refused(asked, &ask(&gate, domain, &format!("&scope={}", encoded(asked))), "invalid_scope");
     }
-    // What was not granted cannot be done.
+    // A scope that was not granted cannot be used.
     let reader = granted(&gate, &narrow, "&scope=posts:read");
     gate.get("/v1/posts/my").token(&reader).send().expect(200);
     gate.post("/v1/posts").token(&reader).json(&json!({"content": "x"})).send().refused(403, "scope");
@@ -239,7 +239,7 @@ fn aud_claim__token_is_valid_only_for_its_audience() {
             }
         }
     }
-    // Expired is said only of a token that is for whom it was shown to.
+    // Only a token for the right audience is reported as expired.
     gate.clock.advance(60);
     gate.get("/v1/test").token(&elsewhere).send().refused(401, "invalid");
     gate.get("/v1/test").token(&both).send().refused(419, "expired");
@@ -296,7 +296,7 @@ fn domain_scopes_and_audiences__set_at_registration() {
             assert_eq!(payload.get(member), members.get(member), "{payload}");
             assert_eq!(shown.get(member), members.get(member), "{shown}");
         }
-        // Nor can its owner widen it.
+        // Its owner cannot widen it.
         for widened in ["scopes", "audiences", "scope"] {
             let reply = gate.patch(&path).token(&user.token).json(&json!({widened: ["orders"]})).send();
             assert_eq!(reply.refused(400, "invalid_field")["field"], widened);
@@ -367,12 +367,12 @@ fn domain_scopes_and_audiences__set_by_the_operator() {
     within(PROMISED, "it is limited", || has("orders posts:read", URN));
     refused("a scope that it had", &ask("&scope=posts:write"), "invalid_scope");
     refused("an audience that it had", &ask(&format!("&resource={ISSUER}")), "invalid_target");
-    // Tokens that it has stay as they are.
+    // Existing tokens are not changed.
     child.client.get("/v1/test", &token).expect(200);
     let shown = child.client.get(&format!("/v1/domains/{}", domain.id), &user.token).expect(200)["payload"].clone();
     assert_eq!((&shown["scopes"], &shown["audiences"]), (&json!(["orders", "posts:read"]), &json!([URN])));
 
-    // What is not given stays.
+    // An option that is not given changes nothing.
     allow(&["--audiences", &format!("{API}  {ISSUER}")]).json();
     within(PROMISED, "another limit", || has("orders posts:read", ISSUER));
     refused("an audience that it had", &ask(&format!("&resource={}", encoded(URN))), "invalid_target");
@@ -405,7 +405,7 @@ fn domain_scopes_and_audiences__set_by_the_operator() {
         let outcome = run(&mut gatebird(&database, &["domain", "allow", id, "--scopes", "orders"], &settings), "");
         assert_eq!(outcome.code, Some(64), "{outcome:?}");
     }
-    // So it can be from the start.
+    // The limit can be set at the creation.
     let add = ["domain", "add", "new.example.com", "--user", "alice", "--scopes", "orders", "--json"];
     let added = run(&mut gatebird(&database, &add, &settings), "").json();
     let exchange = || child.client.exchange(added["clientSecret"].as_str().expect("a secret"));
@@ -413,8 +413,8 @@ fn domain_scopes_and_audiences__set_by_the_operator() {
     assert_eq!(claim(&text(&exchange().expect(200)["token"]), "scope"), "orders");
 }
 
-/// A domain's limit outlives a change of SCOPES and AUDIENCES; a token never has what they do not name any more, and
-/// never nothing at all.
+/// A domain's limit survives a change of SCOPES and AUDIENCES. A token never has a removed scope or audience, and never
+/// none at all.
 #[test]
 fn domain_scopes_and_audiences__removed_from_the_settings() {
     let first = gate(&SETTINGS);
@@ -439,9 +439,9 @@ fn domain_scopes_and_audiences__removed_from_the_settings() {
     refused("orders", &ask(&gate, &some, "&scope=orders"), "invalid_scope");
     refused("posts:new", &ask(&gate, &some, "&scope=posts:new"), "invalid_scope");
     refused("URN", &ask(&gate, &any, &format!("&resource={}", encoded(URN))), "invalid_target");
-    // What was issued before stays good until it expires.
+    // Earlier tokens stay valid until they expire.
     gate.get("/v1/test").token(&early).send().expect(200);
-    // Nothing is left for these two: that is an error, and not a token for nothing.
+    // Nothing is left for these two, which is an error instead of an empty token.
     refused("no audience left", &ask(&gate, &urn, ""), "invalid_target");
     assert_eq!(gate.post("/token").json(&json!({"clientSecret": urn.secret})).send().json()["error"], "invalid_target");
     refused("no scope left", &ask(&gate, &one, ""), "invalid_scope");

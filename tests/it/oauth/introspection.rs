@@ -1,5 +1,5 @@
-//! `POST /introspect` (RFC 7662): a client learns of its own live tokens what §2.2 lists, and of everything else one and
-//! the same nothing, from memory.
+//! `POST /introspect` (RFC 7662): a client gets the members of §2.2 for its own active tokens, and the same inactive
+//! answer for everything else, from memory.
 
 use gatebird::db::domain;
 use gatebird::id::DomainId;
@@ -39,7 +39,7 @@ fn introspection__active_token() {
             assert_eq!((reply.header("cache-control"), reply.header("pragma")), (Some("no-store"), Some("no-cache")));
         }
         assert_eq!(introspect(&gate, &domain, &elsewhere).json()["aud"], json!(["urn:example:api"]));
-        // However it asks, it hears the same.
+        // Every form of the request has the same answer.
         let expected = introspect(&gate, &domain, &plain).json();
         let client = KeyClient::register(&gate, &user, "keys.example.com", ClientKey::es256());
         let body = format!("token={plain}");
@@ -51,7 +51,7 @@ fn introspection__active_token() {
         let by_key = client.token();
         let body = format!("token={by_key}&{}", asserting(&client.assertion()));
         assert_eq!(gate.post("/introspect").form(body).send().expect(200)["client_id"], client.id);
-        // To look at a token changes nothing.
+        // Introspection changes nothing.
         gate.get("/v1/test").token(&plain).send().expect(200);
         gate.clock.advance(50);
         assert_eq!(introspect(&gate, &domain, &plain).json(), expected, "in its last seconds");
@@ -128,7 +128,7 @@ fn introspection__other_tokens_are_inactive() {
     for (name, text) in &rows {
         inactive(name, &introspect(&gate, &domain, text));
     }
-    // Whose it is, it is to nobody else: the matrix of three clients and their tokens.
+    // Three clients and their tokens: a token is active for its own client only.
     for (owner, client) in [&domain, &second, &other].into_iter().enumerate() {
         for (asked, token) in [&token, &seconds, &others].into_iter().enumerate() {
             let reply = introspect(&gate, client, token);
@@ -166,7 +166,8 @@ fn introspection__spends_the_plan_limit() {
     let (_, domain, token) = gate.tenant("alice");
     let (_, mallory, _) = gate.tenant("mallory");
     for _ in 0..20 {
-        // Who does not prove the client spends nothing of its limit, and who asks for another's token spends their own.
+        // A failed authentication spends nothing of the client's limit. A request about another client's token spends
+        // the caller's own limit.
         let body = format!("token={token}&client_id={}&client_secret={}", domain.id, mallory.secret);
         gate.post("/introspect").form(body).send().refused(401, "unknown_client");
         introspect(&gate, &mallory, &token);

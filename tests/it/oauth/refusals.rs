@@ -1,5 +1,5 @@
-//! What a refused client is told: what is wrong and what it must do, and nothing that is not so. What is certainly a
-//! domain's own refusal stands in the usage of that domain.
+//! What a refused client learns: the fault and the remedy, and nothing untrue. A refusal that certainly concerns a
+//! domain is counted in its usage.
 
 use gatebird::db::{Conn, verified_host};
 use gatebird::secret::ClientSecret;
@@ -33,7 +33,7 @@ fn supersede(gate: &Gate, host: &str) {
     gate.app.db.change_now(end, |conn| gate.app.directory.catch_up(conn)).expect("the database answers");
 }
 
-/// Every way to send a secret: as JSON, in the form, and by Basic; each with the name of the client where it has one.
+/// Every way to send a secret: JSON, form and Basic, with the client's id where there is one.
 fn ways<'a>(gate: &'a Gate, path: &'a str, id: &'a str, secret: &'a str) -> Vec<(&'static str, Request)> {
     let rest = rest_of_form(path);
     let fields = format!("{rest}&client_id={}&client_secret={}", encoded(id), encoded(secret));
@@ -115,7 +115,7 @@ fn client_id__malformed_or_of_another_client() {
     for path in ENDPOINTS {
         for id in ["alice.example.com", "https://alice.example.com", "alice", "dom_", &domain.secret] {
             for (way, request) in ways(&gate, path, id, &domain.secret) {
-                // In Basic, the name ends at the first colon.
+                // In Basic, the id ends at the first colon.
                 if way == "form" || way == "Basic" && !id.contains(':') {
                     says(&request.send(), "unknown_client", &["client_id", "dom_"]);
                     sent += 1;
@@ -176,7 +176,7 @@ fn www_authenticate__basic_for_every_refused_form() {
     }
 }
 
-/// A client that waits for the challenge fails once for each token, which must not use up its network's budget.
+/// A client that waits for the challenge fails once for each token. That must not use up its network's budget.
 #[test]
 fn client_credentials__missing_spends_no_failure_budget() {
     let gate = Gate::with(&[("LIMIT_FAILURES", "2/h")]);
@@ -221,7 +221,7 @@ fn client__suspended_or_superseded() {
     let of_each = |count: u32| json!({"superseded": count / 2, "suspended": count / 2});
     assert_eq!(refusals(&gate, &user, &domain.id), of_each(by_secret));
     assert_eq!(refusals(&gate, &user, &client.id), of_each(by_key));
-    // Whoever does not prove to be the client is not told how it stands.
+    // A caller that does not authenticate does not learn the state of the client.
     says(
         &gate.post("/token").form(GRANT).basic(&domain.id, ClientSecret::random().reveal()).send(),
         "unknown_client",
@@ -291,7 +291,8 @@ fn client_assertion__clocks_differ_by_ten_seconds() {
     }
 }
 
-/// RFC 7009 §2.1: the token of another client is refused, and what is no token of the caller's is not said to be revoked.
+/// RFC 7009 §2.1: the token of another client is refused, and a text that is no token of the caller is not reported as
+/// revoked.
 #[test]
 fn revocation__token_of_another_client_is_refused() {
     let gate = gate(&[]);
@@ -313,7 +314,7 @@ fn revocation__token_of_another_client_is_refused() {
     }
     assert_eq!(revoke(&token).expect(200)["message"], "The token has been revoked");
     gate.get("/v1/test").token(&token).send().refused(401, "revoked");
-    // What has ended already is another's no more.
+    // Revoking the expired token of another client is no error.
     gate.clock.advance(61);
     revoke(&others).expect(200);
     assert_eq!(refusals(&gate, &user, &domain.id), json!({"other_client": 3, "revoked": 1}));
@@ -336,7 +337,7 @@ fn request_body__json_without_its_content_type() {
         let refused = raw(&gate, bare.as_bytes())[0].refused(415, "media_type");
         assert!(refused["message"].as_str().is_some_and(|text| text.contains("application/json")), "{refused}");
     }
-    // What is sent as something else there is told both types, and where only a form is read, that one.
+    // Another content type is answered with both types or, where only a form is read, with that one.
     let neither = gate.post("/token").body("text/plain", "x").send().refused(415, "media_type");
     assert!(
         neither["message"].as_str().is_some_and(|text| text.contains("application/json") && text.contains(form_type))
@@ -448,7 +449,7 @@ fn request_body__malformed_json_by_line_and_column() {
     }
 }
 
-/// RFC 6749 §3.3 has one blank between scopes; more of them say nothing else.
+/// RFC 6749 §3.3 allows one blank between scopes; more of them are ignored.
 #[test]
 fn scope__blanks_are_ignored() {
     let gate = gate(&[]);
@@ -469,7 +470,7 @@ fn scope__blanks_are_ignored() {
     }
 }
 
-/// Auth0 and others name it so.
+/// Auth0 and others use this name.
 #[test]
 fn audience_parameter__read_as_resource() {
     let gate = gate(&[("AUDIENCES", "urn:example:api urn:example:other")]);
@@ -500,7 +501,7 @@ fn introspection__names_no_user() {
     assert_eq!((&answer["host"], &answer["host_verified"]), (&json!("admin.example.com"), &json!(false)), "{answer}");
 }
 
-/// Whatever checks an API's audience must not take a user's token.
+/// An API that checks its audience must not accept a user's token.
 #[test]
 fn user_token__audience_is_the_account() {
     let gate = gate(&[("AUDIENCES", "urn:example:api")]);
@@ -518,11 +519,11 @@ fn user_token__audience_is_the_account() {
             gate.get(path).token(user_token).send().refused(401, "invalid");
         }
     }
-    // Who guards something for people says so.
+    // A proxy that protects something for users states so.
     let account = format!("/verify?audience={}", encoded(&format!("{ISSUER}/account")));
     assert_eq!(gate.get(&account).token(&user.token).send().status, 200);
     gate.get(&account).token(&token).send().refused(401, "invalid");
-    // Neither kind passes with the other's audience.
+    // A token of one kind with the audience of the other is refused.
     let as_ours = resigned(&user.token, |_, claims| claims["aud"] = json!([ISSUER]));
     let as_account = resigned(&token, |_, claims| claims["aud"] = json!([format!("{ISSUER}/account")]));
     for token in [as_ours, as_account] {
@@ -590,7 +591,7 @@ fn preflight__registered_host_over_http() {
     }
 }
 
-/// A domain that has keys is told so where a secret is sent, and the other way round only that the assertion is not good.
+/// A host instead of the id of a client with keys.
 #[test]
 fn client_id__host_instead_of_the_id() {
     let gate = old_gate();

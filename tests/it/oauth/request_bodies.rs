@@ -1,10 +1,10 @@
-//! How the type of a body is spelt, and how the OpenAPI document describes what stands in a form.
+//! The notation of a content type, and the description of forms in the OpenAPI document.
 
 use super::{GRANT, form, gate};
 use crate::harness::json;
 use crate::openapi::Document;
 
-/// Blanks may stand around a semicolon, and a parameter may be missing behind one (RFC 9110 §5.6.6).
+/// Blanks may surround a semicolon, and a parameter may be missing after it (RFC 9110 §5.6.6).
 #[test]
 fn content_type__parameters_by_the_letter() {
     let gate = gate(&[]);
@@ -40,7 +40,7 @@ fn content_type__parameters_by_the_letter() {
     }
 }
 
-/// No coding is passed over because another one stands before it, and the names of codings have no case (RFC 9110 §8.4.1).
+/// Every coding is read, not only the first, and codings have no case (RFC 9110 §8.4.1).
 #[test]
 fn content_encoding__in_several_headers() {
     let gate = gate(&[]);
@@ -60,7 +60,7 @@ fn content_encoding__in_several_headers() {
     }
 }
 
-/// openapi-generator joins the values of a list with commas unless it is told not to, and a form has no `null`.
+/// openapi-generator joins the values of a list with commas unless it is told otherwise, and a form has no `null`.
 #[test]
 fn openapi__members_of_forms() {
     let document = Document::of(&gate(&[]));

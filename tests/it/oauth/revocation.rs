@@ -1,5 +1,5 @@
-//! `POST /revoke` (RFC 7009): what was revoked is refused from the answer on, everywhere and for good; and nobody ends
-//! anybody else's token.
+//! `POST /revoke` (RFC 7009): a revoked token is refused from the answer on, on every node and for good; and a client
+//! can revoke only its own tokens.
 
 mod bounds;
 
@@ -38,7 +38,7 @@ fn maintain(gate: &Gate) {
     gate.app.maintain().expect("the database answers");
 }
 
-/// What an answer shows, but for the request's own id.
+/// An answer without its request id and date.
 fn shown(reply: &Reply) -> (u16, String, Vec<(String, String)>) {
     let own = ["x-request-id", "date"];
     let headers = reply.headers.iter().filter(|(name, _)| !own.contains(&name.as_str()));
@@ -58,7 +58,7 @@ fn revocation__own_tokens_only() {
         let sibling = gate.access_token(&domain);
         let nothing = revoke(&gate, &domain, "garbage");
         nothing.expect(200);
-        // Not its own, or no token: nothing happens.
+        // Another client's token, or no token: nothing changes.
         for token in [&others, &seconds, &user.token] {
             revoke(&gate, &domain, token).refused(400, "other_client");
         }
@@ -70,7 +70,7 @@ fn revocation__own_tokens_only() {
             works(&gate, token);
         }
         assert_eq!((rows(&gate), gate.app.directory.revoked_count()), (0, 0));
-        // Its own: that one, and no other.
+        // Its own token: that one and no other.
         revoke(&gate, &domain, &token).expect(200);
         is_revoked(&gate, &token);
         gate.get("/verify").token(&token).send().refused(401, "revoked");
@@ -78,11 +78,11 @@ fn revocation__own_tokens_only() {
         for token in [&sibling, &others, &seconds, &user.token] {
             works(&gate, token);
         }
-        // Once more is no mistake, and one row.
+        // A repetition is no error, and adds no row.
         assert_eq!(shown(&revoke(&gate, &domain, &token)), shown(&nothing));
         assert_eq!((rows(&gate), gate.app.directory.revoked_count()), (1, 1));
         works(&gate, &gate.access_token(&domain));
-        // In any way to prove oneself, with any hint, for any audience.
+        // With every authentication method, hint and audience.
         let client = KeyClient::register(&gate, &user, "keys.example.com", ClientKey::ed_dsa());
         let by_key = client.token();
         let body = format!("token={by_key}&token_type_hint=access_token&{}", asserting(&client.assertion()));
@@ -95,12 +95,12 @@ fn revocation__own_tokens_only() {
         gate.get("/verify?audience=urn:example:api").token(&elsewhere).send();
         revoke(&gate, &domain, &elsewhere).expect(200);
         gate.get("/verify?audience=urn:example:api").token(&elsewhere).send().refused(401, "revoked");
-        // Any other signature over the same claims is the same token.
+        // Another signature over the same claims is the same token.
         let again = resigned(&token, |header, _| header["alg"] = json!("HS256"));
         if algorithm == "HS256" {
             is_revoked(&gate, &again);
         }
-        // A client that is none ends nothing.
+        // An unauthenticated caller revokes nothing.
         let alive = gate.access_token(&domain);
         for (name, body) in [
             ("nobody", format!("token={alive}")),
@@ -115,7 +115,7 @@ fn revocation__own_tokens_only() {
     }
 }
 
-/// Whoever stole a token may have used up the plan's limit with it.
+/// A thief with a token may have used up the plan's limit.
 #[test]
 fn revocation__over_the_plan_limit() {
     let gate = gate(&[("LIMIT_FREE", "3/h")]);
@@ -136,14 +136,14 @@ fn revocation__survives_a_restart() {
     let sibling = first.access_token(&domain);
     revoke(&first, &domain, &token).expect(200);
     let second = first.restart(&[]);
-    // Its first request.
+    // The first request of the new process.
     is_revoked(&second, &token);
     works(&second, &sibling);
     works(&second, &user.token);
     assert_eq!(second.app.directory.revoked_count(), 1);
 }
 
-/// Tokens are revoked on several connections when the process dies; who was told 200 was told the truth.
+/// The process is killed while tokens are revoked on several connections. Every answer 200 must hold.
 #[test]
 fn revocation__survives_kill_9() {
     let database = Database::new();
@@ -192,7 +192,7 @@ fn revocation__survives_kill_9() {
             let reply = child.client.get("/v1/test", token);
             match revoked.contains(&token) {
                 true => drop(reply.refused(401, "revoked")),
-                // One that nobody was told of may be either way.
+                // A revocation without an answer may or may not be in force.
                 false => assert!(matches!(reply.status, 200 | 401), "{}", reply.text()),
             }
         }
@@ -215,7 +215,8 @@ fn revocation__row_is_deleted_after_expiry() {
     maintain(&first);
     assert_eq!(count(&first), (2, 2), "in its last seconds");
     is_revoked(&first, &early);
-    // It has expired, but is not good in every other respect; and three minutes more, for clocks that differ.
+    // An expired token that was revoked is still reported as revoked; and for three more minutes, because clocks
+    // differ.
     for seconds in [10, 20, 149] {
         first.clock.advance(seconds);
         maintain(&first);
@@ -227,12 +228,12 @@ fn revocation__row_is_deleted_after_expiry() {
     assert_eq!(count(&first), (1, 1));
     assert!(matches!(first.get("/v1/test").token(&early).send().status, 401 | 419));
     is_revoked(&first, &late);
-    // Of a token that has expired nothing has to be remembered.
+    // An expired token needs no revocation.
     for token in [&early, &resigned(&late, |_, claims| claims["exp"] = json!(first.clock.now()))] {
         revoke(&first, &domain, token).expect(200);
     }
     assert_eq!(count(&first), (1, 1));
-    // Nor after a restart, which brings back to memory what is left.
+    // Nor after a restart, which loads the remaining rows.
     let now = first.clock.now();
     let insert = |conn: &mut gatebird::db::Conn| {
         for age in 1..100 {
@@ -250,7 +251,7 @@ fn revocation__row_is_deleted_after_expiry() {
     assert_eq!(count(&second), (0, 0));
 }
 
-/// A transaction of another that nothing can write beside, until it is dropped.
+/// A transaction of another client that blocks all writes until it ends.
 enum Locked {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
@@ -297,7 +298,7 @@ fn revocation__deletion_is_retried() {
     assert_eq!((rows(&gate), gate.app.directory.revoked_count()), (0, 0));
 }
 
-/// RFC 7009 §2.2.1: the client has to know that the token is still there.
+/// RFC 7009 §2.2.1: the client must learn that the token is still valid.
 #[test]
 fn revocation__failed_write_is_503() {
     let gate = gate(&[]);
@@ -316,7 +317,7 @@ fn revocation__failed_write_is_503() {
         }
     });
     works(&gate, &token);
-    // What ends nothing needs no database.
+    // A request that revokes nothing needs no database.
     revoke(&gate, &domain, "garbage").expect(200);
     revoke(&gate, &domain, &gate.access_token(&mallory)).refused(400, "other_client");
     locked.open();
@@ -330,7 +331,7 @@ fn revocation__failed_write_is_503() {
     is_revoked(&gate, &token);
 }
 
-/// What a revocation names is the token's id, which is the token's own.
+/// A revocation names the token's id, which is unique.
 #[test]
 fn revocation__affects_one_token() {
     let gate = gate(&[]);

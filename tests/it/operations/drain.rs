@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: no new traffic, running requests finish, the process ends well and in time.
+//! SIGTERM and SIGINT: no new traffic, running requests finish, and the process ends successfully and in time.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::binary::{Child, Client, signal, within};
 use crate::harness::{Database, PASSWORD, json};
 
-/// A process has to be gone in this time after the signal.
+/// The time within which a process must end after the signal.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn connect(child: &Child) -> TcpStream {
@@ -26,7 +26,7 @@ fn idle(child: &Child) -> TcpStream {
     stream
 }
 
-/// A sign-up whose body stands still after the first half.
+/// A sign-up whose body stops after the first half.
 struct Halfway {
     stream: TcpStream,
     rest: String,
@@ -73,7 +73,7 @@ fn shutdown__sigterm_drains() {
         });
         let body = Client::new(&child.client.url).get("/readyz", "").expect(503);
         assert_eq!(body["payload"]["draining"], json!(true), "after {turned:?}");
-        // Whoever comes all the same is served, and asked not to keep the connection.
+        // A request that still comes is answered, with `Connection: close`.
         let reply = before.get("/v1/test", &token);
         reply.expect(200);
         assert_eq!(reply.header("connection"), Some("close"));
@@ -86,7 +86,7 @@ fn shutdown__sigterm_drains() {
     let outcome = child.wait(PATIENCE.saturating_sub(signalled.elapsed()));
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert!(outcome.stdout.contains("\"route\":\"/v1/signup\""), "the last lines of the log are written: {outcome:?}");
-    // What was answered is there.
+    // The acknowledged write exists.
     Child::start(&database, &[("BCRYPT_COST", "12")]).client.sign_in("bob", PASSWORD).expect(200);
 }
 
@@ -122,7 +122,7 @@ fn shutdown__unfinished_request_is_cut_off() {
         let outcome = child.wait(PATIENCE);
         assert_eq!(outcome.code, Some(0), "{name} {outcome:?}");
     };
-    // Each takes as long as the server is patient.
+    // Each takes as long as the timeout of the server.
     std::thread::scope(|scope| ["TERM", "INT"].map(|name| scope.spawn(move || never(name))).map(drop));
 }
 

@@ -1,4 +1,4 @@
-//! Nothing secret comes out: requests full of canaries, and then a look at everything that was written.
+//! No secret is disclosed: requests full of canaries, and then a search in everything that was written.
 
 use std::fs;
 use std::path::Path;
@@ -43,7 +43,7 @@ fn secrecy__no_secret_in_logs_metrics_or_files() {
         client.send(method, path, &all, body).expect("an answer")
     };
 
-    // The right ones, once through everything.
+    // Correct secrets, once through everything.
     let body = json!({"username": "alice", "password": password});
     let user = text(&client.post("/v1/signup", "", body).expect(201)["token"]);
     let body = json!({"host": "shop.example.com", "type": "free"});
@@ -59,7 +59,7 @@ fn secrecy__no_secret_in_logs_metrics_or_files() {
     let rotated = text(&rotated["clientSecret"]);
     within(PROMISED, "the new secret works", || client.exchange(&rotated).status == 200);
 
-    // The wrong ones, the right ones in the wrong places, and what is no request at all.
+    // Wrong secrets, correct ones in wrong places, and malformed requests.
     let basic = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("{id}:{secret}"));
     let basic_wrong = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("{id}:{wrong}"));
     let form = "application/x-www-form-urlencoded";
@@ -140,7 +140,7 @@ fn secrecy__database_password_is_not_shown() {
     if needs_postgres().is_none() {
         return;
     }
-    // Where the server trusts local connections, any password will do.
+    // A server that trusts local connections accepts any password.
     let database = Database::new();
     let url = database.url.replacen("root@", "root:c4nary@", 1);
     assert!(url.contains("c4nary"), "{url}");

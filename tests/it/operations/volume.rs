@@ -1,4 +1,4 @@
-//! The volume of the access log: one network can neither fill the disk nor hide what others do.
+//! The volume of the access log: one network can neither fill the disk nor hide the requests of others.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::operations::send_raw;
 
 const REFUSED: usize = 500;
 
-/// Sends a request as small as one can be, by way of a trusted proxy.
+/// Sends the smallest possible request, through a trusted proxy.
 fn ask(child: &Child, path: &str, network: &str) {
     let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {network}\r\nConnection: close\r\n\r\n");
     send_raw(child, &head);
@@ -49,7 +49,7 @@ fn access_log_limit__many_refusals_of_one_network() {
     }
 }
 
-/// Requests that are not refused have a hundred times as many lines, which is a budget of their own.
+/// Requests that are not refused have a separate budget of a hundred times as many lines.
 #[test]
 fn access_log_limit__many_requests_of_one_network() {
     const ASKED: usize = 250;

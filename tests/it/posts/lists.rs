@@ -1,4 +1,4 @@
-//! Lists of posts: hashtags in any spelling, and pages that neither skip nor repeat.
+//! Lists of posts: hashtags in every spelling, and pages that neither skip nor repeat.
 
 use super::{create, write};
 use crate::harness::{Gate, Reply, Value, json};
@@ -65,7 +65,7 @@ fn hashtag__found_in_every_spelling() {
         assert_eq!(korean["message"], json!("검색 결과가 없습니다"), "{title:.40}");
         assert_eq!(korean["error_description"], json!("No results"));
     }
-    // Not even text.
+    // Not valid UTF-8.
     for title in ["%FF", "%C3%28", "%ED%A0%80"] {
         let reply = by_hashtag(&gate, &token, title);
         assert!(matches!(reply.status, 400 | 404), "{title} {} {}", reply.status, reply.text());
@@ -184,7 +184,7 @@ fn post_list__pages_neither_skip_nor_repeat() {
             };
             query = format!("?limit=7&cursor={cursor}");
             write(&gate, &token, "#walk too late for this walk");
-            // The post at which the cursor stands goes, and the oldest one ahead.
+            // Deletes the post at the cursor, and the oldest one ahead.
             let last = *walked.last().expect("a page before another is not empty");
             remove(last);
             remove(expected.remove(0));

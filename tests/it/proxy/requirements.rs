@@ -1,5 +1,5 @@
-//! What an operator demands at `/verify`, which no caller can state or weaken; the method and the path that proxies keep or
-//! append; pre-flights.
+//! Requirements of an operator at `/verify`, which no caller can state or weaken; the method and the path that proxies
+//! forward; and pre-flights.
 
 use diesel::{ExpressionMethods, RunQueryDsl};
 use gatebird::db::schema::domains;
@@ -11,7 +11,7 @@ const METHODS: [&str; 11] =
     ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "QUERY", "get"];
 const PAGE: &str = "https://alice.example.com";
 
-/// Below `/verify`, as proxies append the path of a request.
+/// Paths below `/verify`, as proxies append the path of a request.
 const PATHS: [&str; 9] = [
     "/verify/",
     "/verify/posts",
@@ -51,7 +51,7 @@ fn verify__answers_every_method_and_every_path_below_it() {
     assert!(metrics.contains("gatebird_requests_total{route=\"/verify\",method=\"HEAD\",status=\"200\"}"), "{metrics}");
 }
 
-/// A user may ask as often as proxies do: a method that the proxy kept changes nothing.
+/// A proxy may ask as often as a user calls: a forwarded method changes nothing.
 #[test]
 fn verify__forwarded_method_spends_no_change_budget() {
     let gate = Gate::with(&[("LIMIT_CHANGES", "3/h")]);
@@ -88,7 +88,7 @@ fn verify__query_behind_an_appended_path_is_the_callers() {
     }
 }
 
-/// As a Caddy whose file says `uri /verify`, a Traefik or an nginx would pass it on.
+/// As forwarded by a Caddy with `uri /verify`, a Traefik or an nginx.
 #[test]
 fn verify__requirement_in_the_callers_query_is_refused() {
     let gate = Gate::with(&[("AUDIENCES", "urn:example:api")]);
@@ -158,14 +158,14 @@ fn verify__requirement_headers_never_weaken_the_query() {
         (&token, "?host=alice.example.com", &[("Host", "mallory.example.com")], 403, "host"),
         (&token, "?host=mallory.example.com", &[("Host", "alice.example.com")], 403, "host"),
         (&user.token, "", &[("Host", "alice.example.com")], 403, "host"),
-        // The audience is the issuer, unless the query says otherwise, whatever a header says.
+        // The audience is the issuer unless the query names another one. A header can only add.
         (&elsewhere, "", &[("Audience", "urn:example:api")], 401, "invalid"),
         (&elsewhere, "?audience=urn:example:api", &[("Audience", "https://gate.test")], 401, "invalid"),
         (&elsewhere, "?audience=urn:example:api", &[("Audience", "urn:example:api")], 200, ""),
         (&token, "", &[("Audience", "urn:example:api")], 401, "invalid"),
         (&both, "", &[("Audience", "urn:example:api")], 200, ""),
         (&token, "", &[("Audience", "https://gate.test")], 200, ""),
-        // What is not understood is not passed over.
+        // Requirements that are not understood are refused.
         (&token, "", &[("Scope", "")], 403, "malformed"),
         (&token, "", &[("Host", "")], 403, "malformed"),
         (&token, "", &[("Audience", " ")], 403, "malformed"),
@@ -183,7 +183,7 @@ fn verify__requirement_headers_never_weaken_the_query() {
             _ => drop(refused(&format!("{query} {headers:?}"), &reply, *status, reason)),
         }
     }
-    // Also behind an appended path, where there is no other way.
+    // Also behind an appended path, where headers are the only way.
     let below = || gate.get("/verify/posts?page=2").token(&reader);
     refused("below", &below().header("X-Gatebird-Require-Scope", "posts:write").send(), 403, "scope");
     refused("below", &below().header("X-Gatebird-Require-Scopes", "posts:read").send(), 403, "malformed");
@@ -224,7 +224,7 @@ fn verify__required_host_must_be_verified() {
                 }
             }
         }
-        // Whose host it is comes first.
+        // The host is compared first.
         refused("another", &gate.get("/verify?host=other.example.com").token(&token).send(), 403, "host");
         verify_hosts(&gate);
         for request in [gate.get("/verify"), by_query(), by_header()] {
@@ -261,7 +261,7 @@ fn preflight__answered_at_verify_for_a_registered_host() {
     }
 }
 
-/// Some proxies take every 2xx for leave to go on, so that a question about a pre-flight is answered as any question is.
+/// Some proxies treat every 2xx as permission, so a forwarded pre-flight is checked like any request.
 #[test]
 fn preflight__forwarded_by_a_proxy_needs_a_token() {
     let gate = Gate::start();

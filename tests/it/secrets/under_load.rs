@@ -1,4 +1,4 @@
-//! A hundred rotations while clients call: nobody is refused inside the grace, nobody gets in one second after it.
+//! A hundred rotations under load: no client is refused within the grace, and none is accepted a second after it.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, RwLock};
@@ -14,7 +14,7 @@ fn secret_rotation__a_hundred_under_load() {
     let gate = Gate::start();
     let (alice, domain, _) = gate.tenant("alice");
     let (done, calls) = (AtomicBool::new(false), AtomicU32::new(0));
-    // The secret that clients were last told of; a client may be one rotation behind.
+    // The two latest secrets; a client may be one rotation behind.
     let told = RwLock::new([domain.secret.clone(), domain.secret.clone()]);
     let refused = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -22,7 +22,7 @@ fn secret_rotation__a_hundred_under_load() {
             let (gate, done, calls, told, refused) = (&gate, &done, &calls, &told, &refused);
             scope.spawn(move || {
                 while !done.load(Ordering::Relaxed) {
-                    // Held while it is used, so that nobody tells of another meanwhile.
+                    // Held during the request, so that the secrets do not change meanwhile.
                     let secrets = told.read().expect("nobody panics");
                     let reply = try_secret(gate, &secrets[which]);
                     if reply.status != 200 {
@@ -32,10 +32,10 @@ fn secret_rotation__a_hundred_under_load() {
                 }
             });
         }
-        // Ended also by a failure, so that no thread is waited for in vain.
+        // Also set by a failure, so that no thread waits in vain.
         let _end = End(&done);
         let mut over = Vec::new();
-        // The one that clients are behind with, and its deadline; a round later nobody has it.
+        // The earlier secret and its deadline. One round later no client uses it.
         let mut retiring: Option<(String, i64)> = None;
         for _ in 0..100 {
             let before = gate.clock.now();
@@ -48,7 +48,7 @@ fn secret_rotation__a_hundred_under_load() {
                 *old = std::mem::replace(newer, new.secret);
                 old.clone()
             };
-            // The clients go on with the one behind, in its grace, and the new one.
+            // The clients continue with the earlier secret, within its grace, and the new one.
             if let Some((secret, deadline)) = retiring.replace((old, deadline)) {
                 at(&gate, &secret, deadline - 1).expect(200);
                 at(&gate, &secret, deadline + 1).refused(401, "unknown_client");
@@ -67,7 +67,7 @@ fn secret_rotation__a_hundred_under_load() {
     assert!(calls.load(Ordering::Relaxed) > 100);
 }
 
-/// Sets the flag when it goes.
+/// Sets the flag on drop.
 struct End<'a>(&'a AtomicBool);
 
 impl Drop for End<'_> {
@@ -76,7 +76,7 @@ impl Drop for End<'_> {
     }
 }
 
-/// What the secret is answered in that very second: real time goes on while it is asked.
+/// The answer for the secret at exactly that second: real time continues meanwhile.
 fn at(gate: &Gate, secret: &str, second: i64) -> Reply {
     loop {
         gate.clock.advance(second - gate.clock.now());

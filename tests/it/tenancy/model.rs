@@ -1,4 +1,4 @@
-//! Three tenants do what they like with each other's ids, and the gate does what a small model in memory does.
+//! Random requests of three tenants with each other's ids: the server answers like a small model in memory.
 
 use std::collections::BTreeMap;
 
@@ -19,10 +19,10 @@ impl Random {
 
 const TAGS: [&str; 4] = ["rust", "go", "여행", "x"];
 
-/// Whose it is, and what it says: a post's hashtag or a domain's plan. A deleted one stays as `None`.
+/// The owner and the value of each id: a post's hashtag or a domain's plan. A deleted one stays as `None`.
 type Table<Id> = BTreeMap<Id, Option<(usize, String)>>;
 
-/// An id of anybody's, dead ones included.
+/// Any id of any tenant, including deleted ones.
 fn any_id<Id: Clone>(table: &Table<Id>, random: &mut Random) -> Option<Id> {
     let at = random.below(table.len().max(1));
     table.keys().nth(at).cloned()
@@ -34,7 +34,7 @@ fn own<Id: Clone>(table: &Table<Id>, tenant: usize) -> Vec<(Id, String)> {
     rows.filter(|(_, (owner, _))| *owner == tenant).map(|(id, (_, value))| (id, value)).collect()
 }
 
-/// Sends a request for one row and compares: 200 for the owner of a living one, else 404.
+/// Sends a request for one row and compares: 200 for the owner of an existing one, else 404.
 fn one<Id: Ord>(request: Request, table: &Table<Id>, id: &Id, tenant: usize) -> Option<Value> {
     let reply = request.send();
     match table.get(id) {

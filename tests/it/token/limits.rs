@@ -1,4 +1,4 @@
-//! The plan's limit: exactly so many requests, spent by the domain itself and by nobody else.
+//! The plan's limit: an exact number of requests, spent by the domain only.
 
 use super::{GRANT, invalid_client};
 use crate::harness::{Domain, Gate, JWT_SECRET, Reply, json, mint_with, resigned};
@@ -7,7 +7,7 @@ fn exchange(gate: &Gate, domain: &Domain) -> Reply {
     gate.post("/token").json(&json!({"clientSecret": domain.secret})).send()
 }
 
-/// How many of so many exchanges, one after the other, pass.
+/// How many of that many consecutive exchanges pass.
 fn passed(gate: &Gate, domain: &Domain, of: usize) -> usize {
     (0..of).filter(|_| exchange(gate, domain).status == 200).count()
 }
@@ -40,7 +40,7 @@ fn plan_limit__exact_under_concurrency() {
     let begins = |member: &str, with: &str| body[member].as_str().is_some_and(|text| text.starts_with(with));
     assert!(begins("message", "도메인 요금제의 요청 한도를 초과했습니다"), "{body}");
     assert!(begins("error_description", "The domain's plan allows no more requests now"), "{body}");
-    // The domain's token counts for the domain too; the owner's own and another domain have nothing to do with it.
+    // Calls with the domain's token count, too; those of the owner and of other domains do not.
     gate.get("/v1/me").token(&user.token).send().expect(200);
     let other = gate.register(&user, "other.example.com");
     assert_eq!(passed(&gate, &other, 12), 10);

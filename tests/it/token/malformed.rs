@@ -1,4 +1,4 @@
-//! Requests for a token that are malformed, of the wrong type, too large or merely odd.
+//! Token requests that are malformed, of the wrong type, too large or unusual.
 
 use super::{GRANT, form, invalid_client};
 use crate::harness::{Domain, Gate, Reply, json, parts};
@@ -206,7 +206,7 @@ fn token_request__form_syntax() {
         ("scope twice", format!("{good}&scope=posts:read&scope=posts:read"), 400),
         ("client_assertion_type twice", format!("{GRANT}&client_assertion=x{KIND}{KIND}"), 400),
         ("client_assertion twice", format!("{GRANT}{KIND}&client_assertion=x&client_assertion=x"), 400),
-        // RFC 8707 §2: the one parameter that may be repeated.
+        // RFC 8707 §2: the only parameter that may be repeated.
         ("resource twice", format!("{good}&resource=https://gate.test&resource=https://gate.test"), 200),
         ("resource twice, once empty", format!("{good}&resource=https://gate.test&resource="), 200),
         ("resource 500 times", format!("{good}{}", "&resource=https://gate.test".repeat(500)), 200),
@@ -294,7 +294,7 @@ fn client_secret__in_the_url_is_ignored() {
     gate.post(&path).body("text/plain", "").send().refused(415, "media_type");
     gate.get(&path).send().refused(405, "method");
     gate.post(&format!("/token/{secret}")).json(&json!({})).send().refused(404, "not_found");
-    // Beside good credentials the query is not read at all.
+    // Beside good credentials the query is not read.
     let other = format!("/token?client_secret=wrong&scope=posts:read&{GRANT}");
     assert_eq!(gate.post(&other).form(form(&domain, "")).send().expect(200)["scope"], super::SCOPES);
     for name in ["X-Client-Secret", "Client-Secret", "Cookie", "X-Api-Key"] {
@@ -338,7 +338,7 @@ fn token_request__body_of_up_to_16_kib() {
     let bytes: Vec<String> = by_bytes.chars().map(String::from).collect();
     chunked(&bytes.iter().map(String::as_str).collect::<Vec<_>>()).expect(200);
 
-    // Far too large: refused by the length alone, and by what has come of it.
+    // Far too large: refused by the length alone, or by what has arrived.
     for size in ["16385", "1000000000", "18446744073709551615"] {
         let head = format!(
             "POST /token HTTP/1.1\r\nHost: gate\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n{{"

@@ -1,4 +1,4 @@
-//! Which secrets work, until which second, and that nothing tells why one does not.
+//! Which secrets work, until which second, and that a refusal does not say why.
 
 use gatebird::db::domain;
 use gatebird::secret::ClientSecret;
@@ -20,7 +20,7 @@ fn client_secret__retiring_works_until_its_deadline() {
     let second = at(&gate, now, || rotate(&gate, &first, 600));
     let deadline = now + 600;
     let status = |second_: i64, domain: &Domain| at(&gate, second_, || exchange(&gate, domain).status);
-    // `at` may have rotated twice; the nearer of the first secret's deadlines stays, and that is this one.
+    // `at` may have rotated twice; the nearer deadline of the first secret stays, and that is this one.
     assert_eq!(status(now, &first), 200);
     assert_eq!(status(now, &second), 200);
     assert_eq!(status(deadline - 1, &first), 200);
@@ -28,7 +28,7 @@ fn client_secret__retiring_works_until_its_deadline() {
     assert_eq!(status(deadline + 1, &first), 401);
     at(&gate, deadline, || invalid_client("at the deadline", &exchange(&gate, &first)));
     assert_eq!(status(deadline, &second), 200);
-    // Its tokens live on: a grace is not an accident.
+    // Its tokens stay valid: a grace is planned.
     gate.clock.advance(now - gate.clock.now());
     gate.get("/v1/test").token(&token).send().expect(200);
 }
@@ -57,7 +57,7 @@ fn client_secret__rotated_without_grace_ends_at_once() {
     exchange(&gate, &third).expect(200);
 }
 
-/// Never issued, deleted at once, or of a domain or an account that is gone: nothing is left that could tell them apart.
+/// Never issued, or of a deleted domain or account: the refusals are equal.
 #[test]
 fn client_secret__former_and_unknown_are_indistinguishable() {
     let gate = Gate::start();

@@ -1,4 +1,4 @@
-//! What a look finds: in DNS and in a file, each word that there is, and that exactly what was looked for counts.
+//! The results of the checks in DNS and by file, and that only the exact value matches.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpStream};
@@ -18,13 +18,13 @@ pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 pub const VALUE: &str = "gatebird-challenge=0123456789abcdef0123456789abcdef";
 const NAME: &str = "shop.example.test";
 
-/// One that asks that DNS server.
+/// A verifier that uses that DNS server.
 pub fn verifier(dns: &Dns, local: bool) -> Verifier {
     let settings = [("DNS_SERVER", dns.address.to_string()), ("ALLOW_LOCAL_HOSTS", local.to_string())];
     Verifier::new(&config(&Database::sqlite(), &settings.map(|(key, value)| (key.to_owned(), value))))
 }
 
-/// What that host's owner has to publish.
+/// The challenge of that host's owner.
 pub fn challenge(host: &str) -> Challenge {
     Challenge { host: gatebird::host::Host::from_stored(host.to_owned()), token: TOKEN.to_owned() }
 }
@@ -55,9 +55,9 @@ fn dns_check__record_must_match_exactly() {
     let cases: Vec<(Vec<Record>, Outcome)> = vec![
         (texts(&[VALUE]), Outcome::Match),
         (texts(&["other", VALUE, "another"]), Outcome::Match),
-        // The strings of one record are one value, wherever they were cut.
+        // The strings of one record are one value, however it is split.
         (vec![Record::Text(vec![VALUE[..7].into(), VALUE[7..].into()])], Outcome::Match),
-        // By TCP, because it does not fit.
+        // Over TCP, because it does not fit into UDP.
         (texts(&[&long, VALUE]), Outcome::Match),
         (texts(&[&long]), Outcome::OtherValue),
         (texts(&[TOKEN]), Outcome::OtherValue),
@@ -92,7 +92,7 @@ fn dns_check__alias_is_followed() {
         ("challenges.example.test", Record::text(VALUE)),
     ]);
     assert_eq!(words(&verifier(&dns, false).verify(&challenge(NAME), &|_| true)), [Outcome::Match]);
-    // The record of the name itself, or of one above or below, is another one's.
+    // Records of the name itself, or of a name above or below, belong to others.
     dns.set(&[
         (NAME, Record::text(VALUE)),
         ("_gatebird.example.test", Record::text(VALUE)),
@@ -141,7 +141,7 @@ fn file_check__matching_file() {
         assert_eq!(words(&checks), [Outcome::NoRecord, Outcome::Tls, Outcome::Match], "{answer:?}");
         let url = format!("http://{at}/.well-known/gatebird-challenge");
         assert_eq!(checks[2], Check { method: Method::File, at: url, outcome: Outcome::Match });
-        // Exactly that path and that name, and nothing of the challenge, which a page could echo.
+        // Exactly that path and host, and nothing of the challenge, which a page could echo.
         let request = host.requests().pop().expect("a request");
         assert!(request.starts_with("GET /.well-known/gatebird-challenge HTTP/1.1\r\n"), "{request}");
         assert!(request.contains(&format!("\r\nHost: {at}\r\n")), "{request}");
@@ -216,7 +216,7 @@ fn file_check__closed_or_forbidden_port() {
     assert_eq!(words(&verifier.verify(&challenge(&format!("{NAME}:{port}")), &|_| true)), unreachable);
 }
 
-/// A certificate authority of the test's own.
+/// A certificate authority of the test.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -255,7 +255,7 @@ impl Authority {
     }
 }
 
-/// By https, on port 443 of a public address: what is dialled there leads to the test's own host.
+/// Over HTTPS on port 443 of a public address, which is redirected to the test's own host.
 #[test]
 fn file_check__https_first_with_a_trusted_certificate() {
     let authority = Authority::new();

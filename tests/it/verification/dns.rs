@@ -1,5 +1,4 @@
-//! A DNS server of the tests' own, on a loopback port by UDP and TCP. Written by hand, so that what is tested does not
-//! judge itself.
+//! A DNS server for the tests, on a loopback port over UDP and TCP. It shares no code with the resolver under test.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -13,7 +12,7 @@ pub enum Kind {
     Txt,
 }
 
-/// What a name has.
+/// The records of a name.
 #[derive(Clone)]
 pub enum Record {
     Address(IpAddr),
@@ -33,7 +32,7 @@ impl Record {
     }
 }
 
-/// What is answered.
+/// The answer to a question.
 pub enum Answer {
     Records(Vec<Record>),
     NoSuchName,
@@ -41,10 +40,10 @@ pub enum Answer {
     Nothing,
 }
 
-/// Decides by the name, in small letters and without the last dot.
+/// Decides by the name, in lower case and without the last dot.
 type Zone = Box<dyn FnMut(&str, Kind) -> Answer + Send>;
 
-/// A running server, for as long as the tests' process lives.
+/// A server that runs as long as the process of the tests.
 #[derive(Clone)]
 pub struct Dns {
     pub address: SocketAddr,
@@ -52,7 +51,7 @@ pub struct Dns {
     asked: Arc<Mutex<Vec<(String, Kind)>>>,
 }
 
-/// One that knows no name.
+/// A server that knows no name.
 pub static EMPTY: LazyLock<Dns> = LazyLock::new(|| Dns::start(|_, _| Answer::NoSuchName));
 
 impl Dns {
@@ -67,14 +66,14 @@ impl Dns {
         dns
     }
 
-    /// With those records and no others: pairs of a name and what it has.
+    /// With exactly those records: pairs of a name and its record.
     pub fn with(records: &[(&str, Record)]) -> Dns {
         let dns = Dns::start(|_, _| Answer::NoSuchName);
         dns.set(records);
         dns
     }
 
-    /// From now on those records and no others.
+    /// Replaces all records.
     pub fn set(&self, records: &[(&str, Record)]) {
         let records: Vec<(String, Record)> =
             records.iter().map(|(name, record)| (name.to_string(), record.clone())).collect();
@@ -102,7 +101,7 @@ impl Dns {
         *self.zone.lock().expect("no panic") = Box::new(zone);
     }
 
-    /// What it was asked since this was last called.
+    /// The questions since the last call.
     pub fn asked(&self) -> Vec<(String, Kind)> {
         std::mem::take(&mut self.asked.lock().expect("no panic"))
     }
@@ -112,7 +111,7 @@ impl Dns {
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
             if let Some(mut answer) = self.answer(&buffer[..length]) {
                 if answer.len() > 1232 {
-                    // Truncated: ask by TCP.
+                    // Truncated: the client must ask over TCP.
                     answer.truncate(question_end(&answer));
                     answer[2] |= 0x02;
                     answer[6..12].fill(0);
@@ -158,7 +157,7 @@ impl Dns {
             Answer::Nothing => return None,
         };
         let mut answer = query[..end].to_vec();
-        // An answer, recursion available; one question, so many answers, nothing else.
+        // A response with recursion available: one question, the records, nothing else.
         (answer[2], answer[3]) = (0x81, 0x80 | code);
         let count = u16::try_from(records.len()).expect("few").to_be_bytes();
         answer[4..12].copy_from_slice(&[0, 1, count[0], count[1], 0, 0, 0, 0]);
@@ -176,7 +175,7 @@ impl Dns {
             };
             answer.extend(&owner);
             answer.extend(kind.to_be_bytes());
-            // The Internet, no time to live.
+            // Class IN, time to live 0.
             answer.extend([0, 1, 0, 0, 0, 0]);
             answer.extend(u16::try_from(data.len()).expect("64 KiB at most").to_be_bytes());
             answer.extend(data);
@@ -188,7 +187,7 @@ impl Dns {
     }
 }
 
-/// The same port by both.
+/// The same port for both.
 fn sockets() -> (UdpSocket, TcpListener) {
     loop {
         let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -198,7 +197,7 @@ fn sockets() -> (UdpSocket, TcpListener) {
     }
 }
 
-/// Behind the only question.
+/// The end of the only question.
 fn question_end(message: &[u8]) -> usize {
     let mut at = 12;
     while message[at] != 0 {

@@ -1,4 +1,4 @@
-//! `/v1/domains/{id}/verification`: the challenge, the try and its answer, and what a proof changes for tokens.
+//! `/v1/domains/{id}/verification`: the challenge, the attempt and its answer, and the effect on tokens.
 
 use gatebird::db::schema::audit;
 use serde_json::json;
@@ -12,7 +12,7 @@ use crate::harness::{Domain, Gate, Reply, User, Value, parts, resigned};
 
 const DAY: i64 = 86_400;
 
-/// Actor, owner, action and target of the audit's rows about proofs, in order.
+/// Actor, owner, action and target of the audit rows about verification, in order.
 pub fn told(gate: &Gate) -> Vec<(String, Option<i64>, String, String)> {
     let rows = audit::table
         .filter(audit::action.eq_any(["domain.verified", "domain.unverified", "domain.superseded"]))
@@ -21,7 +21,7 @@ pub fn told(gate: &Gate) -> Vec<(String, Option<i64>, String, String)> {
     gate.app.db.read_now(move |conn| Ok(rows.load(conn)?)).expect("the database answers")
 }
 
-/// Asks for a token in the JSON form.
+/// Requests a token in the JSON form.
 pub fn ask_token(gate: &Gate, domain: &Domain) -> Reply {
     gate.post("/token").json(&json!({"clientSecret": domain.secret})).send()
 }
@@ -62,7 +62,7 @@ fn challenge__shown_at_registration_and_at_its_url() {
     let id = registered["id"].as_str().expect("an id");
     let domain = Domain { id: id.into(), secret: registered["clientSecret"].as_str().expect("a secret").into() };
     assert_eq!(shown(&gate, &alice, &domain), expected);
-    // Not in the domain's own view, nor to anybody else.
+    // Not in the view of the domain, nor to another user.
     let view = gate.get(&format!("/v1/domains/{id}")).token(&alice.token).send();
     assert!(!view.text().contains(token) && view.expect(200)["payload"]["hostVerified"] == json!(false));
     for request in [gate.get(&path(&domain)), gate.post(&path(&domain))] {
@@ -80,7 +80,7 @@ fn challenge__one_for_each_user_and_host() {
         for host in hosts {
             let domain = gate.register(owner, host);
             values.push(value(&gate, owner, &domain));
-            // Registered again, it is still the same one.
+            // The same after another registration.
             gate.delete(&format!("/v1/domains/{}", domain.id)).token(&owner.token).send().expect(200);
             let again = gate.register(owner, host);
             assert_eq!(value(&gate, owner, &again), *values.last().expect("one"));
@@ -167,11 +167,11 @@ fn host_verification__by_dns_or_file_shows_in_tokens() {
         let token = gate.access_token(&domain);
         assert_eq!(claims(&token)["host_verified"], json!(true));
         assert_eq!(parts(&token).1["host_verified"], json!(true));
-        // The earlier token says what was true, and lives on; a user token says nothing of hosts.
+        // The earlier token keeps its claim and stays valid; a user token has no such claim.
         assert_eq!(claims(&before)["host_verified"], json!(false));
         assert_eq!(claims(&alice.token)["host_verified"], Value::Null);
 
-        // Once more is no change.
+        // A repetition changes nothing.
         verify(&gate, &alice, &domain).expect(200);
         let row = (format!("usr_{}", alice.id), Some(alice.id), "domain.verified".to_owned(), domain.id.clone());
         assert_eq!(told(&gate), [row]);
@@ -195,7 +195,7 @@ fn challenge__of_another_user_or_host() {
     assert_eq!(found(&reply)[0], "otherValue");
     let reply = verify(&gate, &alice, &sibling).refused(409, "unverified");
     assert_eq!(found(&reply)[0], "noRecord");
-    // Hers it is that mallory published, or somebody for her: it proves her registration and not alice's.
+    // The published challenge is mallory's, so it verifies her registration and not alice's.
     verify(&gate, &mallory, &theirs).expect(200);
     assert_eq!(shown(&gate, &alice, &domain)["hostVerified"], json!(false));
 }
@@ -235,7 +235,7 @@ fn host_verification__required_for_tokens() {
         let oauth = gate.post(path).basic(&domain.id, &domain.secret).form(form).send();
         assert_eq!(oauth.refused(400, "unverified")["error"], json!("unauthorized_client"));
     }
-    // Who has no secret does not learn of it.
+    // A caller without the secret does not learn of it.
     let other = gate.register(&alice, "other.example.test");
     gate.post("/token").basic(&domain.id, &other.secret).form(form).send().refused(401, "unknown_client");
     publish(&gate, &dns, &alice, &domain, name);
@@ -268,7 +268,7 @@ fn host_verification__five_attempts_a_minute() {
     for number in 0..5 {
         verify(&gate, &alice, &domain).refused(409, "unverified");
         if number == 2 {
-            // A domain that is registered anew does not begin anew.
+            // Registering the domain again gives no new attempts.
             gate.delete(&format!("/v1/domains/{}", domain.id)).token(&alice.token).send().expect(200);
             domain = gate.register(&alice, "shop.example.test");
         }

@@ -1,11 +1,11 @@
-//! A third party's web server on a loopback port, as kind or as hostile as a test wants it, which counts its connections.
+//! A web server of a third party on a loopback port, with any behaviour, which counts its connections.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// A running server, for as long as the tests' process lives.
+/// A server that runs as long as the process of the tests.
 #[derive(Clone)]
 pub struct Host {
     pub address: SocketAddr,
@@ -20,7 +20,7 @@ impl Host {
         let answer = Arc::new(Mutex::new(answer.into()));
         let bytes = Arc::clone(&answer);
         let host = Host::behaving(move |stream, head| {
-            // What asks by TLS is not understood here.
+            // A TLS handshake is not answered.
             if head.starts_with("GET ") {
                 drop(stream.write_all(&bytes.lock().expect("no panic")));
             }
@@ -28,7 +28,7 @@ impl Host {
         Host { answer, ..host }
     }
 
-    /// Does that with every connection, once a head has come.
+    /// Runs `behave` for every connection, once a head has come.
     pub fn behaving(behave: impl Fn(&mut TcpStream, &str) + Send + Sync + 'static) -> Host {
         Host::accepting(move |mut stream, requests: &Mutex<Vec<String>>| {
             let head = head(&mut stream);
@@ -37,7 +37,7 @@ impl Host {
         })
     }
 
-    /// Does that with every connection.
+    /// Runs `serve` for every connection.
     pub fn accepting(serve: impl Fn(TcpStream, &Mutex<Vec<String>>) + Send + Sync + 'static) -> Host {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
@@ -54,7 +54,7 @@ impl Host {
         host
     }
 
-    /// From now on those bytes.
+    /// Replaces the answer.
     pub fn answer(&self, answer: impl Into<Vec<u8>>) {
         *self.answer.lock().expect("no panic") = answer.into();
     }
@@ -78,7 +78,7 @@ pub fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Reads until a line is empty, or what came is no HTTP.
+/// Reads until a blank line, or until the input is no HTTP.
 pub fn head(stream: &mut impl Read) -> String {
     let mut bytes = Vec::new();
     let mut byte = [0];

@@ -1,4 +1,4 @@
-//! Nobody can make the gate speak to what is not public, follow anybody, wait, or read without end.
+//! The server never connects to addresses that are not public, follows no redirect, and limits time and size.
 
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -40,7 +40,7 @@ fn outbound__private_address_is_refused_without_a_connection() {
         &["fd00:ec2::254"],
         &["fe80::1"],
         &["224.0.0.1"],
-        // One that is not public is enough, wherever it stands.
+        // One address that is not public suffices, in any position.
         &["127.0.0.1", PUBLIC],
         &[PUBLIC, "127.0.0.1"],
         &[PUBLIC, "::1"],
@@ -48,7 +48,7 @@ fn outbound__private_address_is_refused_without_a_connection() {
     ] {
         let records: Vec<_> = addresses.iter().map(|address| (NAME, Record::address(address))).collect();
         dns.set(&records);
-        // Each try is in a minute of its own.
+        // Each attempt is in a minute of its own.
         gate.clock.advance(60);
         let reply = verify(&gate, &alice, &domain).refused(409, "unverified");
         assert_eq!(found(&reply), ["noRecord", "privateAddress", "privateAddress"], "{addresses:?}");
@@ -83,15 +83,15 @@ fn outbound__local_hosts_allow_loopback_only() {
         assert_eq!((checks[1].outcome, checks[2].outcome), (expected, expected), "{address}");
         assert_eq!(dialled.swap(0, Ordering::SeqCst), dials, "{address}");
     }
-    // By its own name, which no DNS server is asked for.
+    // By its own name, without a question to a DNS server.
     dns.asked();
     assert_eq!(verifier.verify(&challenge("localhost"), &|_| true)[2].outcome, Outcome::Unreachable);
     assert_eq!(dialled.load(Ordering::SeqCst), 4, "two addresses, two schemes");
     assert!(dns.asked().is_empty());
 }
 
-/// 500 times over: each question for an address is answered otherwise than the one before, with no time to live. Whatever
-/// is connected to is what was judged: the name is asked for once in each try.
+/// 500 attempts: each question for the address is answered differently, with a time to live of 0. The server connects
+/// to the address that it checked: it asks once in each attempt.
 #[test]
 fn outbound__dns_rebinding() {
     let answers = Arc::new(AtomicUsize::new(0));
@@ -164,7 +164,7 @@ fn outbound__redirects_are_not_followed() {
     assert_eq!(target.connections(), 0);
 }
 
-/// Whatever a host does, the try is over in 5 seconds, and 64 KiB were read at most.
+/// Whatever a host does, the attempt ends within 5 seconds and reads at most 64 KiB.
 #[test]
 fn outbound__slow_or_endless_response_is_cut_off() {
     let drip = |prefix: &'static str| {

@@ -29,7 +29,7 @@ fn verified(dns: &Dns, settings: &[(&str, &str)]) -> (Gate, User, Domain) {
     (gate, alice, domain)
 }
 
-/// Looks at what is due, and says how much that was.
+/// Checks the hosts that are due, and returns their number.
 fn recheck(gate: &Gate) -> usize {
     gate.app.recheck_hosts().expect("the database answers")
 }
@@ -75,7 +75,7 @@ fn recheck__verification_ends_after_seven_days_of_failures() {
     gate.clock.advance(DAY);
     assert_eq!(recheck(&gate), 0, "there is nothing left to look at");
 
-    // Somebody else may have it now; and so may she, once more.
+    // Another user may verify it now, and so may the former holder.
     let bob = gate.sign_up("bob");
     gate.register(&bob, NAME);
     verify(&gate, &alice, &domain).refused(409, "unverified");
@@ -94,7 +94,7 @@ fn recheck__recovered_challenge_resets_the_deadline() {
     publish(&gate, &dns, &alice, &domain, NAME);
     verify(&gate, &alice, &domain).expect(200);
     let content = value(&gate, &alice, &domain);
-    // Missing for six days; then there again, by the other method; then missing for six days more.
+    // Missing for six days, then found by the other method, then missing for six more days.
     for day in 0..13 {
         match day {
             6 => {
@@ -109,7 +109,7 @@ fn recheck__recovered_challenge_resets_the_deadline() {
         assert_eq!(shown["hostVerified"], json!(true), "day {day}");
         assert_eq!(shown["failingSince"].is_null(), day == 6, "day {day}");
     }
-    // By a try of the owner's own, too.
+    // The owner's own attempt resets it, too.
     publish(&gate, &dns, &alice, &domain, NAME);
     verify(&gate, &alice, &domain).expect(200);
     assert!(shown(&gate, &alice, &domain)["failingSince"].is_null());
@@ -148,7 +148,7 @@ fn recheck__concurrent_nodes_check_each_host_once() {
     assert_eq!(asked, expected);
 }
 
-/// What the owner's own try found meanwhile is newer than what the look before it finds.
+/// The result of the owner's own attempt is newer than that of the check that began before.
 #[test]
 fn recheck__outdated_result_is_dropped() {
     let dns = Dns::with(&[]);
@@ -166,7 +166,7 @@ fn recheck__outdated_result_is_dropped() {
     assert_eq!((&shown["hostVerified"], &shown["failingSince"]), (&json!(true), &json!(null)));
 }
 
-/// One that takes its time does not hold up the others.
+/// A slow host does not delay the others.
 #[test]
 fn recheck__hosts_are_checked_in_parallel() {
     const AT_ONCE: usize = 8;
@@ -190,7 +190,7 @@ fn recheck__hosts_are_checked_in_parallel() {
     assert_eq!(recheck(&gate), 0);
 }
 
-/// The database was away when the look was over: another is taken a minute later, not a day.
+/// The database was away at the end of the check: it is repeated a minute later, not a day later.
 #[test]
 fn recheck__failed_write_is_retried_after_a_minute() {
     let dns = Dns::with(&[]);
@@ -231,8 +231,8 @@ fn recheck__failed_write_is_retried_after_a_minute() {
     }
 }
 
-/// A proof that is missing on one day is not ended by a clock that is wrong for a moment, and is looked at again each day
-/// afterwards.
+/// A momentarily wrong clock does not end a verification whose challenge is missing for a day, and the daily checks
+/// continue.
 #[test]
 fn recheck__clock_ahead_for_some_seconds() {
     let dns = Dns::with(&[]);
@@ -253,7 +253,7 @@ fn recheck__clock_ahead_for_some_seconds() {
     assert_eq!(shown(&gate, &alice, &domain)["failingSince"], json!(null));
 }
 
-/// What was looked for while the clock was ahead is found the same afterwards.
+/// The challenge is the same after a verification while the clock was ahead.
 #[test]
 fn challenge__clock_ahead_for_some_seconds() {
     let dns = Dns::with(&[]);

@@ -1,4 +1,4 @@
-//! Two users may register a host, one of them can prove it.
+//! Two users may register a host; one of them can verify it.
 
 use std::sync::Barrier;
 
@@ -50,7 +50,7 @@ fn host_takeover__verification_ends_unverified_registrations() {
     gate.get("/v1/test").token(&his_other).send().expect(200);
     gate.access_token(&other);
 
-    // Nor can he register it, or prove it later, from somebody who has.
+    // Nor can he register it again, or verify it later, while another user holds it.
     let records = [&alice, &bob].map(|(user, domain)| Record::text(&value(&gate, user, domain)));
     let record = format!("_gatebird.{NAME}");
     dns.set(&records.map(|value| (record.as_str(), value)));
@@ -99,7 +99,7 @@ fn host_takeover__lasts_until_the_loser_verifies() {
     ask_token(&gate, &hers).refused(401, "superseded");
 }
 
-/// It survives a start, and reaches other nodes.
+/// The states survive a restart, and reach other nodes.
 #[test]
 fn host_takeover__survives_a_restart() {
     let dns = Dns::with(&[]);
@@ -133,7 +133,7 @@ fn host_takeover__one_of_fifty_concurrent_verifications_wins() {
             barrier.wait();
             loop {
                 let reply = verify(&gate, user, domain);
-                // So many checks at once, and no more.
+                // The number of concurrent checks is limited.
                 if reply.status != 503 {
                     if reply.status != 200 {
                         reply.refused(409, "taken");
@@ -154,7 +154,7 @@ fn host_takeover__one_of_fifty_concurrent_verifications_wins() {
     assert_eq!(told.iter().filter(|(_, _, action, _)| action == "domain.superseded").count(), 49);
 }
 
-/// Should two ever come through at the same instant: the database itself has room for one.
+/// The database itself allows one, even if two came at the same instant.
 #[test]
 fn host_takeover__database_allows_one_verified_registration() {
     let gate = gate_asking(&Dns::with(&[]), &[]);
@@ -167,7 +167,7 @@ fn host_takeover__database_allows_one_verified_registration() {
 
 const MANY: i64 = 2_000;
 
-/// Inserts many registrations of the host by others, without HTTP.
+/// Inserts many registrations of the host by others directly.
 fn insert_registrations(gate: &Gate) {
     let rows = numbers(MANY);
     execute(

@@ -114,7 +114,7 @@ fn domain_unverify__ends_the_verification() {
     assert_eq!(again.code, Some(64), "{again:?}");
     assert!(again.stderr.contains("not verified"), "{again:?}");
     assert_eq!(unverify("dom_0000000000000000000000").code, Some(64));
-    // She may prove it again.
+    // She can verify it again.
     publish(&gate, &dns, &alice.0, &alice.1, NAME);
     verify(&gate, &alice.0, &alice.1).expect(200);
     gate.access_token(&alice.1);

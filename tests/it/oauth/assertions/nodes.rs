@@ -1,5 +1,5 @@
-//! An assertion counts once on all nodes together, and after a restart; there have to be several nodes, so only where there
-//! is a PostgreSQL.
+//! An assertion is accepted once by all nodes together, also across a restart. Only on PostgreSQL, because there have
+//! to be several nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::binary::{Child, PROMISED, signal, text, within};
 use crate::harness::{Clock, Database, Gate, Reply, json, needs_postgres};
 use crate::nodes::cluster::{self, Cluster};
 
-/// Another node on the same database, that has been up for as long.
+/// Another node on the same database, which has been up for as long.
 fn old_node(gate: &Gate) -> Gate {
     let node = gate.another_node();
     node.clock.advance(1000);
@@ -25,7 +25,7 @@ fn present(gate: &Gate, path: &str, assertion: &str) -> Reply {
     gate.post(path).form(format!("{}&{}", rest_of_form(path), asserting(assertion))).send()
 }
 
-/// An assertion that is good for so many seconds.
+/// An assertion that is valid for that many seconds.
 fn living(client: &KeyClient<'_>, seconds: i64) -> String {
     let claims = with(client.claims(), json!({"exp": client.gate.clock.now() + seconds}));
     client.sign(&client.header(), &claims)
@@ -77,7 +77,7 @@ fn client_assertion__used_on_another_node() {
         }
     }
     println!("the slowest took {slowest:?}");
-    // One that two nodes took at the same time is written twice.
+    // Two nodes that accepted the same assertion both write it.
     share(&here);
     share(&there);
     let all = |conn: &mut gatebird::db::Conn| -> gatebird::error::Result<Vec<UsedAssertion>> {
@@ -106,14 +106,14 @@ fn used_assertions__known_to_a_new_node() {
         assert_eq!(known(gate), 1);
         invalid_client("used before", &present(gate, "/token", &used));
     }
-    // Not all that was used has been written in any case: so the restarted node, which is younger, takes no older one.
+    // Some used assertions may not have been written, so the restarted node refuses older ones.
     present(&gate, "/token", &unused).refused(503, "busy");
     gate.clock.advance(11);
     let client = KeyClient { gate: &gate, id, key };
     present(&gate, "/token", &client.assertion()).expect(200);
 }
 
-/// A server of its own on that database, and a good assertion for it.
+/// A server in its own process on that database, and a good assertion for it.
 fn child(database: &Database) -> (Child, String) {
     let key = ClientKey::es256();
     let child = Child::start(database, &[("JWT_ISSUER", ISSUER)]);
@@ -126,7 +126,7 @@ fn child(database: &Database) -> (Child, String) {
     (child, assertion)
 }
 
-/// Lets it use the assertion and ends it at once.
+/// Uses the assertion at the server and stops the server at once.
 fn used_and_ended(child: Child, assertion: &str) {
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
     let body = format!("{}&{}", rest_of_form("/token"), asserting(assertion));
@@ -160,7 +160,7 @@ fn shutdown__database_hangs() {
     used_and_ended(child, &assertion);
 }
 
-/// Rows go when no node's clock can take their assertion for a good one; memory as soon as the node's own does not.
+/// Rows are deleted when no node's clock can accept their assertion; memory is freed when the node's own clock cannot.
 #[test]
 fn used_assertions__deleted_after_expiry_on_every_node() {
     if needs_postgres().is_none() {
@@ -209,7 +209,7 @@ fn used_assertions__published_after_a_database_outage() {
         invalid_client("used", &present(&here, "/token", assertion));
     }
     here.app.publish_used_assertions().expect_err("the database is away");
-    // What expires meanwhile, nobody need hear of.
+    // An assertion that expires meanwhile need not be published.
     for gate in [&here, &there] {
         gate.clock.advance(51);
         gate.app.maintain().expect_err("the database is away");

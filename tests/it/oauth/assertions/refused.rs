@@ -1,4 +1,4 @@
-//! Assertions that are not good, each for one reason.
+//! Assertions that are invalid for one reason each.
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::signature::KeyPair;
@@ -110,14 +110,14 @@ fn client_assertion__invalid() {
             let name = format!("{}: {name}", client.key.alg);
             invalid_client(&name, &client.present("/token", &changed(&client, change)));
         }
-        // What is good at one endpoint only.
+        // Audiences that are valid at one endpoint only.
         for (path, other) in
             [("/token", "/introspect"), ("/introspect", "/revoke"), ("/revoke", "/v1/token"), ("/v1/token", "/revoke")]
         {
             let elsewhere = claims(json!({"aud": format!("{PUBLIC_URL}{other}")}));
             invalid_client(other, &client.present(path, &changed(&client, &elsewhere)));
         }
-        // Somebody else's signature, with and without that key in the header.
+        // The signature of another key, with and without that key in the header.
         invalid_client("another's key", &client.present("/token", &stranger.assertion()));
         for extra in [
             json!({"jwk": stranger.key.jwk()}),
@@ -127,7 +127,7 @@ fn client_assertion__invalid() {
             let assertion = stranger.sign(&with(stranger.header(), extra.clone()), &stranger.claims());
             invalid_client(&extra.to_string(), &client.present("/token", &assertion));
         }
-        // The public key taken for an HMAC key (RFC 8725 §2.1), in every spelling that is known of it.
+        // The public key used as an HMAC key (RFC 8725 §2.1), in every known notation.
         let hs256 = json!({"alg": "HS256", "typ": "JWT"}).to_string();
         for secret in hmac_spellings(&client.key) {
             invalid_client(
@@ -135,7 +135,7 @@ fn client_assertion__invalid() {
                 &client.present("/token", &mint_with(&hs256, &client.claims().to_string(), &secret)),
             );
         }
-        // Text that is no JWT, or not that one.
+        // Texts that are no JWT, or not that one.
         let good = client.assertion();
         let [head, payload, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("three parts: {good}") };
         let last = |text: &str, replacement: &str| format!("{}{replacement}", &text[..text.len() - 1]);
@@ -177,12 +177,12 @@ fn client_assertion__invalid() {
         ] {
             invalid_client(&text, &client.present("/token", &text));
         }
-        // Nothing of all that has used the good one up.
+        // None of that has used up the good one.
         client.present("/token", &good).expect(200);
     }
 }
 
-/// A public key as bytes that somebody may take for an HMAC secret.
+/// Notations of a public key that could serve as an HMAC secret.
 fn hmac_spellings(key: &ClientKey) -> Vec<Vec<u8>> {
     let (raw, der) = match &key.pair {
         Pair::Ec(pair) => (pair.public_key().as_ref().to_vec(), spki(pair.public_key())),

@@ -1,4 +1,4 @@
-//! How soon a revocation is in force, here and on other nodes, and what it costs.
+//! How soon a revocation is in force, here and on other nodes, and its memory.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -24,7 +24,7 @@ impl Line {
         Line(stream, Vec::new())
     }
 
-    /// The answer's status and body.
+    /// Sends a request, and returns status and body of the answer.
     fn ask(&mut self, line: &str, header: &str, body: &str) -> (u16, String) {
         let length = body.len();
         let request = format!("{line} HTTP/1.1\r\nHost: gate\r\n{header}\r\nContent-Length: {length}\r\n\r\n{body}");
@@ -53,8 +53,8 @@ impl Line {
     }
 }
 
-/// On the node that answered, not one request after the answer is let through; through whichever door, and whether or
-/// not the token was verified before. A build without optimisation stops when its time is over.
+/// The node that answered accepts no further request with the token: at any endpoint, and whether or not the token was
+/// verified before. A debug build stops when its time is over.
 #[test]
 fn revocation__in_force_for_the_next_request() {
     const THREADS: usize = 8;
@@ -115,7 +115,7 @@ fn revocation__reaches_other_nodes_within_two_seconds() {
     let mut took = std::thread::scope(|scope| {
         let trials = |thread: u64| {
             let (here, there, domain, live) = (&here, &there, &domain, &live);
-            // Not all at the same time of the second.
+            // The threads start at different times within a second.
             std::thread::sleep(Duration::from_millis(thread * 131));
             let mut took = Vec::new();
             for round in 0..ROUNDS {
@@ -137,7 +137,7 @@ fn revocation__reaches_other_nodes_within_two_seconds() {
                         took.extend((!accepted).then_some(late));
                         accepted
                     });
-                    // The database has to have its turn, too.
+                    // Leaves the database some time.
                     std::thread::sleep(Duration::from_millis(5));
                 }
             }
@@ -155,14 +155,14 @@ fn revocation__reaches_other_nodes_within_two_seconds() {
     assert_eq!(count as u64, THREADS * ROUNDS * TOGETHER as u64);
 }
 
-/// Resident kilobytes of a process.
+/// The resident memory of a process in KiB.
 fn resident(child: &Child) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.pid())).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-/// One revision for all, in a table without the trigger that would number them one by one.
+/// One revision for all rows, in a table without the trigger that would number them.
 #[test]
 fn revocation__memory_at_most_64_bytes() {
     const COUNT: usize = 1_000_000;
@@ -170,7 +170,7 @@ fn revocation__memory_at_most_64_bytes() {
     run(&mut gatebird(&database, &["migrate"], &[]), "").good();
     let before = resident(&Child::start(&database, &[]));
     let filled = Instant::now();
-    // Ids in a row are filed away faster; to the server it is all the same.
+    // Consecutive ids are inserted faster; the server does not care.
     let (numbers, jti) = match database.is_postgres() {
         true => (format!("(SELECT generate_series(1, {COUNT}) AS i) AS n"), "decode(lpad(to_hex(i), 32, '0'), 'hex')"),
         false => (
@@ -201,6 +201,6 @@ fn revocation__memory_at_most_64_bytes() {
     let each = (after.saturating_sub(before) * 1024) as f64 / COUNT as f64;
     println!("{COUNT} revocations: {each:.1} bytes each, filled in {filled:?}, started in {started:?}");
     assert!(each <= 64.0, "{each} bytes each: {before} kB before, {after} kB after");
-    // An id and a time alone are as much; with less, they were not there.
+    // An id and a time alone need as much; with less, the rows were not loaded.
     assert!(each > 24.0, "{each} bytes each cannot be all: {before} kB before, {after} kB after");
 }
