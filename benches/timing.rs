@@ -1,14 +1,14 @@
-//! Does the time of a refusal tell how much of a guess was right? Measures, as dudect does, two classes of guesses that are
-//! wrong in their first or in their last byte, in random order, and compares them by Welch's t-test.
+//! Does the time of a refusal reveal how much of a guess was right? Measures, like dudect, two classes of guesses in
+//! random order, wrong in the first or in the last byte, and compares them by Welch's t-test.
 //!
-//! `cargo bench --bench timing`, on a machine that does nothing else. Ends with 1 when in each of three runs |t| is 4.5 or
-//! more and the medians differ by more than a microsecond; and when a comparison that does stop at the first difference
-//! looks no different, for then nothing can be seen here.
+//! Run `cargo bench --bench timing` on an idle machine. It exits with 1 if in each of three runs |t| is at least 4.5
+//! and the medians differ by more than a microsecond. As a control it measures a comparison that stops at the first
+//! difference, and exits with 1 if that is not detected.
 //!
-//! Beside that, it measures how long a wrong password takes to be refused for each kind of stored hash, and for no user: all
+//! It also measures the time of refusing a wrong password for each kind of stored hash and for an unknown user. All
 //! medians must be within 5 % of each other.
 //!
-//! Signatures by private keys are left out: they are compared with what everybody can compute.
+//! Signatures by private keys are not measured: they are verified with public values.
 
 use std::fmt::Write;
 use std::hint::black_box;
@@ -35,16 +35,16 @@ use gatebird::token::{self, Claims, Kind};
 
 /// Measurements of each class in a run.
 const SAMPLES: usize = 20_000;
-/// From here on a difference is no chance (dudect).
+/// The |t| from which a difference is significant (dudect).
 const T: f64 = 4.5;
-/// What a network does not hide.
+/// The smallest difference that is visible over a network.
 const NANOSECONDS: f64 = 1000.0;
 const RUNS: usize = 3;
-/// Unix seconds at which everything happens.
+/// The time of the measurement in Unix seconds.
 const NOW: i64 = 1_800_000_000;
 const SECRET: &str = "kJ8s0dP2mQ7xV4nB1zR6tY9wL3cF5gH0uE2a";
 
-/// Where a guess is wrong.
+/// The position of the wrong byte.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wrong {
     First,
@@ -65,11 +65,11 @@ fn wrong(bytes: &[u8], place: Wrong, from: usize) -> Vec<u8> {
     changed
 }
 
-/// What two classes look like.
+/// The comparison of two classes.
 struct Compared {
-    /// Of the cropping that sets them most apart.
+    /// The t of the cropping that separates them most.
     t: f64,
-    /// Of the medians, in nanoseconds for each operation.
+    /// The difference of the medians, in nanoseconds per operation.
     difference: f64,
 }
 
@@ -79,7 +79,7 @@ impl Compared {
     }
 }
 
-/// Times `guess`, which does `operations` of what is measured, in random order.
+/// Times `guess`, which does `operations` operations, for both classes in random order.
 fn measure(operations: f64, mut guess: impl FnMut(Wrong) -> u64) -> Compared {
     let mut times: [Vec<f64>; 2] = [Vec::with_capacity(SAMPLES), Vec::with_capacity(SAMPLES)];
     for _ in 0..SAMPLES / 10 {
@@ -102,7 +102,7 @@ fn compare([mut first, mut last]: [Vec<f64>; 2]) -> Compared {
     for times in [&mut first, &mut last, &mut all] {
         times.sort_by(f64::total_cmp);
     }
-    // What interrupts a measurement makes it slow, whichever class it is of: so the slowest are left out, more and more.
+    // Interruptions slow down measurements of both classes, so increasing numbers of the slowest are left out.
     let cropped = [100, 99, 95, 90, 80, 60].map(|percent| {
         let most = all[(all.len() * percent / 100).max(1) - 1];
         let upto = |times: &[f64]| times[..times.partition_point(|time| *time <= most)].to_vec();
@@ -166,10 +166,9 @@ fn wrong_tokens(keyring: &Keyring, config: &Config) -> [String; 2] {
         .map(|place| format!("{message}.{}", URL_SAFE_NO_PAD.encode(wrong(&signature, place, 0))))
 }
 
-/// Digests of client secrets that share with a registered one what the directory files it under, so that it is compared with
-/// them.
+/// Digests of client secrets that share the directory's key with a registered one, so that they are compared with it.
 fn digests() -> Compared {
-    const FILED_UNDER: usize = 8;
+    const SHARED_BYTES: usize = 8;
     const OPERATIONS: usize = 16;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let config = config(&format!("sqlite://{}", folder.path().join("gatebird.db").display()));
@@ -189,7 +188,7 @@ fn digests() -> Compared {
     db.read_now(|conn| directory.catch_up(conn)).expect("a directory");
     assert!(directory.by_secret(&digest(&registered)).is_some());
     let guesses: Vec<[SecretDigest; 2]> = (0..64)
-        .map(|_| [Wrong::First, Wrong::Last].map(|place| digest(&wrong(&registered, place, FILED_UNDER))))
+        .map(|_| [Wrong::First, Wrong::Last].map(|place| digest(&wrong(&registered, place, SHARED_BYTES))))
         .collect();
     measure(OPERATIONS as f64, |place| {
         let guess = guesses[random() as usize % guesses.len()][usize::from(place == Wrong::Last)];
@@ -201,7 +200,7 @@ fn digests() -> Compared {
     })
 }
 
-/// What is not done anywhere: a comparison that stops at the first difference.
+/// The control: a comparison that stops at the first difference.
 fn leaking() -> Compared {
     const OPERATIONS: usize = 16;
     let registered: Vec<u8> = (0..4).flat_map(|_| random().to_le_bytes()).collect();
@@ -219,10 +218,10 @@ fn leaking() -> Compared {
     })
 }
 
-/// How much a refusal of a wrong password may take longer for one kind of hash than for another.
+/// The largest allowed relative difference between the kinds of hashes.
 const REFUSALS_DIFFER: f64 = 1.05;
 
-/// Refuses wrong passwords for each kind of stored hash in turn; whether all take as long.
+/// Refuses wrong passwords for each kind of stored hash in turn. Returns whether all take equally long.
 fn refusals() -> bool {
     const COST: u32 = 8;
     const DEAREST: u32 = 9;
@@ -263,7 +262,7 @@ fn refusals() -> bool {
     most <= least * REFUSALS_DIFFER
 }
 
-/// Through SQLite, because nothing else makes a digest of given bytes.
+/// Uses SQLite, because a digest cannot be built from given bytes otherwise.
 fn digest(bytes: &[u8]) -> SecretDigest {
     let mut conn = SqliteConnection::establish(":memory:").expect("SQLite");
     let literal = sql::<Binary>(&format!("X'{}'", hexadecimal(bytes)));

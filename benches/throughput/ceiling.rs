@@ -1,5 +1,5 @@
-//! The ceiling: what actix-web can do on this core when the handler does nothing. It parses the
-//! body of the row's request and answers as many bytes as the server under test does.
+//! The ceiling: the rate of actix-web on this core with a handler that only parses the body of the row's request and
+//! answers as many bytes as the server under test.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -21,7 +21,7 @@ struct Exchange {
     client_secret: String,
 }
 
-/// Starts the ceiling of a request: same method, path and kind of body, an answer of `bytes` bytes.
+/// Starts the ceiling of a request: the same method, path and kind of body, and an answer of `bytes` bytes.
 pub(crate) fn start(request: &[u8], bytes: usize, cores: Cores) -> Result<Server> {
     let head = String::from_utf8_lossy(request);
     let mut line = head.lines().next().unwrap_or_default().split_whitespace();
@@ -32,7 +32,7 @@ pub(crate) fn start(request: &[u8], bytes: usize, cores: Cores) -> Result<Server
     Server::start_self(&arguments, cores)
 }
 
-/// Serves until the parent process goes away.
+/// Serves until the parent process ends.
 pub(crate) fn serve(arguments: &[String]) -> Result<()> {
     let [method, path, kind, bytes] = arguments else {
         return Err("method, path, kind and bytes".into());
@@ -40,7 +40,7 @@ pub(crate) fn serve(arguments: &[String]) -> Result<()> {
     let (method, path, kind) = (method.parse::<Method>()?, path.clone(), kind.clone());
     let body = web::Bytes::from(padded(bytes.parse()?));
 
-    // The parent never writes anything: its end of the pipe closes when it ends, however it ends.
+    // The parent writes nothing. Its end of the pipe closes when it ends.
     std::thread::spawn(|| {
         let _ = std::io::stdin().read(&mut [0]);
         std::process::exit(0);
@@ -50,7 +50,7 @@ pub(crate) fn serve(arguments: &[String]) -> Result<()> {
             let body = body.clone();
             let answer = move || HttpResponse::Ok().content_type("application/json").body(body.clone());
             let route = web::method(method.clone());
-            // An empty parsed value cannot happen here; looking at it keeps the parsing honest.
+            // The parsed value is never empty. The check keeps the compiler from removing the parsing.
             let route = match kind.as_str() {
                 "application/json" => route.to(move |body: web::Json<Exchange>| {
                     let answer =
@@ -73,7 +73,7 @@ pub(crate) fn serve(arguments: &[String]) -> Result<()> {
     })
 }
 
-/// A JSON document of exactly so many bytes (or the shortest one, if that is too few).
+/// A JSON document of exactly that many bytes, or the shortest one if that is longer.
 fn padded(bytes: usize) -> String {
     let frame = r#"{"pad":""}"#.len();
     format!(r#"{{"pad":"{}"}}"#, "x".repeat(bytes.saturating_sub(frame)))

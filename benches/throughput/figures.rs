@@ -1,4 +1,4 @@
-//! The figures that are no rows: growth of the database, cold start, idle memory.
+//! Figures outside of the rows: growth of the database, cold start, idle memory.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -17,9 +17,9 @@ use crate::schedule::Mode;
 use crate::server::{self, Cores, Server};
 use crate::{CONNECTIONS, DEFAULTS, Result};
 
-/// Longer than a million tokens may take.
+/// An upper bound on the time for a million tokens.
 const LIMIT: Duration = Duration::from_secs(300);
-/// Longer than a server keeps a write back.
+/// An upper bound on the delay of a write.
 const SETTLE: Duration = Duration::from_secs(2);
 /// Starts of each kind.
 const STARTS: usize = 5;
@@ -39,7 +39,7 @@ impl Size {
     }
 }
 
-/// What issuing tokens did to the database.
+/// The growth of the database by issued tokens.
 pub(crate) struct Growth {
     pub(crate) tokens: u64,
     pub(crate) before: Size,
@@ -48,7 +48,7 @@ pub(crate) struct Growth {
     pub(crate) errors: u64,
 }
 
-/// Issues so many tokens and looks at the database before and after.
+/// Issues that many tokens and measures the database before and after.
 pub(crate) fn database_size(fixture: Rc<Fixture>, tokens: u64) -> Result<Growth> {
     eprintln!("issuing {tokens} tokens");
     let requests: Vec<_> = fixture.clients.iter().map(crate::token).collect();
@@ -70,7 +70,7 @@ pub(crate) fn database_size(fixture: Rc<Fixture>, tokens: u64) -> Result<Growth>
     Ok(Growth { tokens: issued, before, after, elapsed: outcome.elapsed, errors: outcome.errors })
 }
 
-/// How a token can be signed by a private key.
+/// A signature of a token by a private key.
 #[derive(Clone, Copy)]
 pub(crate) enum Signature {
     Es256,
@@ -79,7 +79,7 @@ pub(crate) enum Signature {
 }
 
 impl Signature {
-    /// So many per second AWS-LC makes on the servers' core with one parsed key and nothing around it.
+    /// Signatures per second of AWS-LC alone with one parsed key on the servers' core.
     pub(crate) fn per_second(self, cores: Cores, time: Duration) -> Result<f64> {
         let signing = move || {
             if let Some(core) = cores.server {
@@ -140,7 +140,7 @@ impl Starts {
 
 /// Starts without any user or domain.
 pub(crate) struct ColdStarts {
-    /// In an empty directory: makes the key and the database, migrates.
+    /// In an empty directory: creates the key and the database, and migrates.
     pub(crate) first: Starts,
     /// On the database that the first start left.
     pub(crate) again: Starts,

@@ -1,6 +1,5 @@
-//! Servers with data, set up as a newcomer would: through HTTP, but for a million revocations, each of which would be
-//! answered when it is on the disk. Owns what the benchmark knows of the API besides the measured calls: sign up,
-//! register a domain, exchange its secret.
+//! Servers with data. The data is created through HTTP, except a million revocations, because each would be answered
+//! only once it is on the disk. Owns the calls of the set-up: sign up, register a domain, exchange its secret.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -16,10 +15,10 @@ use crate::schedule::Mode;
 use crate::server::{self, Cores, Server};
 use crate::{CONNECTIONS, Result, Settings};
 
-/// Connections while writing: SQLite takes one writer at a time, so more only queue up.
+/// Connections of the set-up. SQLite has one writer at a time, so more would only wait.
 const WRITERS: usize = 4;
 
-/// A registered domain with what it needs for any call.
+/// A registered domain with its credentials for all calls.
 pub(crate) struct Client {
     /// The `client_id`.
     pub(crate) id: String,
@@ -32,7 +31,7 @@ pub(crate) struct Client {
 pub(crate) struct Fixture {
     pub(crate) server: Server,
     pub(crate) clients: Vec<Client>,
-    /// Resident memory right after the restart on this data, before any request but `/readyz`.
+    /// Resident memory after the restart on this data, before any request except `/readyz`.
     resident: u64,
     settings: Settings,
     pub(crate) directory: TempDir,
@@ -40,23 +39,23 @@ pub(crate) struct Fixture {
     revoked: Option<Revoked>,
 }
 
-/// Tokens that were revoked before the server was started, and by how much it is larger for that.
+/// Tokens that were revoked before the server's start, and the memory that they take.
 #[derive(Clone, Copy)]
 struct Revoked {
     count: usize,
     bytes: u64,
 }
 
-/// How a bulk load went, and what a server with it is like.
+/// The result of a bulk load and of a server with its data.
 #[derive(Clone, Copy)]
 pub(crate) struct Import {
     pub(crate) domains: usize,
     pub(crate) took: Duration,
     /// From the start of a server on all cores to its first 200 of `/readyz`.
     pub(crate) ready: Duration,
-    /// Bytes, then.
+    /// Resident bytes then.
     pub(crate) resident: u64,
-    /// From sending a change of a domain to its answer, by when it is in force: the median of some.
+    /// The median time from sending a change of a domain to its answer, which is sent once it is in force.
     pub(crate) change: Duration,
 }
 
@@ -96,7 +95,7 @@ impl Fixture {
         Ok(Self { server, clients, resident, settings, directory, import: None, revoked: None })
     }
 
-    /// A server with one domain that knows of so many revoked tokens, none of them the domain's.
+    /// A server with one domain and that many revoked tokens of other domains.
     fn revoked(count: usize, cores: Cores) -> Result<Self> {
         let Self { server, mut clients, resident, settings, directory, .. } = Self::prepare(1, crate::DEFAULTS, cores)?;
         eprintln!("revoking {count} tokens");
@@ -109,7 +108,7 @@ impl Fixture {
         drop(database);
         let (server, _) = Server::start(directory.path(), settings, cores)?;
         let bytes = server.resident()?.saturating_sub(resident);
-        // The port is another one, and so is the issuer.
+        // The port differs, and so does the issuer.
         for client in &mut clients {
             let answers = each(&server, &[crate::token(client)], 1, 200)?;
             client.token = member(answers.first().unwrap_or(&Value::Null), "token")?;
@@ -125,7 +124,7 @@ impl Fixture {
         })
     }
 
-    /// A server with so many domains, loaded as an operator would, ten to an owner.
+    /// A server with that many imported domains, ten per owner.
     fn import(domains: usize, cores: Cores) -> Result<Self> {
         eprintln!("importing {domains} domains");
         let directory = server::directory()?;
@@ -171,7 +170,7 @@ impl Fixtures {
         Self { cores, ready: Vec::new() }
     }
 
-    /// The server with so many domains and these settings, set up now if nobody asked before.
+    /// The server with that many domains and these settings, set up on first use.
     pub(crate) fn get(&mut self, domains: usize, settings: Settings) -> Result<std::rc::Rc<Fixture>> {
         if let Some(fixture) = self.find(domains, settings) {
             return Ok(fixture.clone());
@@ -181,32 +180,32 @@ impl Fixtures {
         Ok(fixture)
     }
 
-    /// The server with so many imported domains.
+    /// The server with that many imported domains.
     pub(crate) fn imported(&mut self, domains: usize) -> Result<std::rc::Rc<Fixture>> {
         let fixture = std::rc::Rc::new(Fixture::import(domains, self.cores)?);
         self.ready.push(fixture.clone());
         Ok(fixture)
     }
 
-    /// The server that knows of so many revoked tokens.
+    /// The server with that many revoked tokens.
     pub(crate) fn revoked(&mut self, count: usize) -> Result<std::rc::Rc<Fixture>> {
         let fixture = std::rc::Rc::new(Fixture::revoked(count, self.cores)?);
         self.ready.push(fixture.clone());
         Ok(fixture)
     }
 
-    /// Resident bytes per revoked token, if a row needed some.
+    /// Resident bytes per revoked token, if a row needed them.
     pub(crate) fn bytes_of_revocation(&self) -> Option<f64> {
         let Revoked { count, bytes } = self.ready.iter().find_map(|fixture| fixture.revoked)?;
         Some(bytes as f64 / count as f64)
     }
 
-    /// How the import went, if a row needed one.
+    /// The result of the import, if a row needed it.
     pub(crate) fn import(&self) -> Option<Import> {
         self.ready.iter().find_map(|fixture| fixture.import)
     }
 
-    /// Resident memory of such a server before load, if a row needed one.
+    /// Resident memory of that server before load, if a row needed it.
     pub(crate) fn resident(&self, domains: usize, settings: Settings) -> Option<u64> {
         self.find(domains, settings).map(|fixture| fixture.resident)
     }
@@ -219,7 +218,7 @@ impl Fixtures {
     }
 }
 
-/// How long a change of a domain takes until it is in force: the median of some.
+/// The median time until a change of a domain is in force.
 fn change(server: &Server) -> Result<Duration> {
     let user = json!({ "username": "bench", "password": "correct horse battery staple", "nick": "Bench" });
     let users = each(server, &[request::post("/v1/signup", &user, None)], 1, 201)?;
@@ -240,7 +239,7 @@ fn change(server: &Server) -> Result<Duration> {
     Ok(times[times.len() / 2])
 }
 
-/// Sends each request once and returns the answers in the requests' order; all must have the status.
+/// Sends each request once and returns the answers in the same order. All must have the status.
 fn each(server: &Server, requests: &[Vec<u8>], connections: usize, expect: u16) -> Result<Vec<Value>> {
     let load = Load { server: server.address, requests, connections, expect, mode: Mode::Each };
     let mut answers = vec![Value::Null; requests.len()];

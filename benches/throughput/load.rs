@@ -1,12 +1,11 @@
 //! The load generator: one thread, a fixed number of keep-alive connections, one request in
 //! flight on each. Owns the clock.
 //!
-//! It never sleeps: to wake it costs the server's core several microseconds an answer on a virtual machine, but only
-//! where the server is the slower of both, so that a slow call would look slower still beside its ceiling.
+//! It never sleeps. On a virtual machine, waking it costs the server's core several microseconds per answer if the
+//! server is the slower side, so that a slow call would seem even slower compared with its ceiling.
 //!
-//! It must be able to outrun a bare actix-web handler on an equally fast core, so requests are
-//! built beforehand and an exchange costs one `write`, one `read`, one look at the clock and a
-//! share of one `epoll_wait`.
+//! It must be faster than a bare actix-web handler on an equally fast core. So requests are built beforehand, and an
+//! exchange costs one `write`, one `read`, one reading of the clock and a share of one `epoll_wait`.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -20,11 +19,11 @@ use crate::Result;
 use crate::request::Answer;
 use crate::schedule::{Mode, Schedule};
 
-/// No answer on any connection for so long means that the server hangs.
+/// The server hangs if no connection gets an answer for this time.
 const STALLED: Duration = Duration::from_secs(10);
-/// A server that fails this often is not worth waiting for.
-const HOPELESS: u64 = 1_000;
-/// Far more than any measured answer has.
+/// After this many errors the run ends.
+const ERROR_LIMIT: u64 = 1_000;
+/// Larger than any measured answer.
 const LARGEST_ANSWER: usize = 1 << 20;
 
 /// One run of the generator.
@@ -32,12 +31,12 @@ pub(crate) struct Load<'a> {
     pub(crate) server: SocketAddr,
     pub(crate) requests: &'a [Vec<u8>],
     pub(crate) connections: usize,
-    /// The status that an answer must have; any other is an error.
+    /// The status of every good answer.
     pub(crate) expect: u16,
     pub(crate) mode: Mode,
 }
 
-/// What a run saw.
+/// The result of a run.
 pub(crate) struct Outcome {
     /// Nanoseconds from the write of a request to its complete answer, for each answer that counts.
     pub(crate) latencies: Vec<u32>,
@@ -45,7 +44,7 @@ pub(crate) struct Outcome {
     pub(crate) elapsed: Duration,
     /// Wrong statuses, broken connections, missing answers; also during the warm-up.
     pub(crate) errors: u64,
-    /// The first of them, in words.
+    /// A description of the first error.
     pub(crate) first_error: Option<String>,
 }
 
@@ -56,7 +55,7 @@ impl Outcome {
     }
 }
 
-/// A connection and the one exchange that it is busy with.
+/// A connection and its current exchange.
 struct Connection<'a> {
     stream: TcpStream,
     request: Option<(usize, &'a [u8])>,
@@ -68,7 +67,7 @@ struct Connection<'a> {
 
 impl<'a> Connection<'a> {
     fn open(server: SocketAddr, poll: &Poll, token: Token) -> io::Result<Self> {
-        // Connecting is not measured, so it may as well block.
+        // Connecting is not measured, so it may block.
         let stream = std::net::TcpStream::connect_timeout(&server, STALLED)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
@@ -83,7 +82,7 @@ impl<'a> Connection<'a> {
         self.write()
     }
 
-    /// Writes as much of the request as the socket takes; the rest waits for the next event.
+    /// Writes as much of the request as the socket accepts. The rest waits for the next event.
     fn write(&mut self) -> io::Result<()> {
         let Some((_, bytes)) = self.request else {
             return Ok(());
@@ -99,8 +98,8 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Reads what has arrived. A read that leaves room in the buffer has emptied the socket, and
-    /// whatever comes later raises a new event; so there is no second read just to see "nothing".
+    /// Reads the available bytes. A read that leaves room in the buffer has emptied the socket, and later bytes raise a
+    /// new event, so there is no second read.
     fn read(&mut self) -> io::Result<Option<Answer>> {
         loop {
             if self.filled == self.buffer.len() {
@@ -124,7 +123,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Does what the event allows.
+    /// Handles an event.
     fn proceed(&mut self, event: &Event) -> io::Result<Option<Answer>> {
         if event.is_writable() {
             self.write()?;
@@ -172,7 +171,7 @@ pub(crate) fn run(load: &Load<'_>, mut on_answer: impl FnMut(usize, u16, &[u8]))
             let Some(connection) = connections.get_mut(event.token().0) else {
                 continue;
             };
-            // Events without an open exchange are leftovers of finished ones.
+            // Events without an open exchange belong to finished ones.
             let Some((index, _)) = connection.request else {
                 continue;
             };
@@ -201,14 +200,14 @@ pub(crate) fn run(load: &Load<'_>, mut on_answer: impl FnMut(usize, u16, &[u8]))
                 outcome.error(|| error.to_string());
                 *connection = Connection::open(load.server, &poll, event.token())?;
             }
-            if outcome.errors >= HOPELESS {
-                return Err(format!("{HOPELESS} errors, the first: {:?}", outcome.first_error).into());
+            if outcome.errors >= ERROR_LIMIT {
+                return Err(format!("{ERROR_LIMIT} errors, the first: {:?}", outcome.first_error).into());
             }
             connection.request = None;
             match schedule.next(now) {
                 Some(request) => {
                     if let Err(error) = connection.start(request, now) {
-                        // The event of the broken connection ends this exchange.
+                        // The event of the closed connection ends this exchange.
                         outcome.first_error.get_or_insert_with(|| error.to_string());
                     }
                 }

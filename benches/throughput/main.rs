@@ -1,20 +1,19 @@
-//! The benchmark of the two calls that Gatebird exists for, in one command:
+//! The benchmark of issuing and verifying tokens. One command:
 //!
 //! ```text
 //! cargo bench --bench throughput                  the whole measurement, a few minutes
-//! cargo bench --bench throughput -- --quick       does it still run? (the figures mean nothing)
+//! cargo bench --bench throughput -- --quick       checks that it runs; the figures mean nothing
 //! cargo bench --bench throughput -- --only /token rows and figures whose name contains "/token"
 //! ```
 //!
-//! The release server runs as a process of its own on one core, the load generator (this process)
-//! on another. Every row is measured against its *ceiling*: a bare actix-web handler, also a
-//! process of its own on the server's core, that gets the very same requests and answers as many
-//! bytes. Ceiling and server alternate in short rounds and every figure is a median over the
-//! rounds, because wake-ups over loopback have two stable modes about a factor of two apart and
-//! a single long run shows whichever it happened to fall into.
+//! The release server runs on one core, and the load generator (this process) on another. Every row is compared with
+//! its *ceiling*: a process with a bare actix-web handler on the server's core, which gets the same requests and
+//! answers as many bytes. Ceiling and server alternate in short rounds, and every figure is a median over the rounds,
+//! because wake-ups over loopback have two stable modes that differ by a factor of about two, and a single long run
+//! shows only one of them.
 //!
-//! The server runs with its defaults, except: one worker, no limits, tokens of one hour (so that
-//! none expires half-way), cheap passwords (only set-up uses one) and no metrics listener.
+//! The server has its default settings, except one worker, no limits, tokens of one hour (so that none expires during a
+//! run), a low bcrypt cost (only the set-up hashes) and no metrics listener.
 //!
 //! This file owns the options, the table of rows and the order of events. The load generator is
 //! in `load`, `request` and `schedule`, processes are in `server` and `ceiling`, set-up through HTTP is in
@@ -38,50 +37,50 @@ use figures::Signature;
 use fixture::{Client, Fixtures};
 use server::Cores;
 
-/// Anything that keeps a figure from being measured.
+/// Any reason why a figure cannot be measured.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Connections of the load generator, each with one request in flight.
 const CONNECTIONS: usize = 32;
 
-/// How many domains a row's server knows; requests choose among them uniformly at random.
+/// The domains of a row's server. Requests choose among them uniformly at random.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Domains {
     One,
     Many,
-    /// A million, by `gatebird import domains`, ten to an owner.
+    /// A million, by `gatebird import domains`, ten per owner.
     Imported,
     /// One, and a million tokens that were revoked.
     Revoked,
 }
 
-/// Settings of a row's server, on top of those that every measured server gets.
+/// Settings of a row's server, in addition to those of every measured server.
 type Settings = &'static [(&'static str, &'static str)];
 
-/// The server as it comes.
+/// The default settings.
 const DEFAULTS: Settings = &[];
 
 const ES256: Settings = &[("JWT_ALGORITHM", "ES256")];
 const EDDSA: Settings = &[("JWT_ALGORITHM", "EdDSA")];
 const RS256: Settings = &[("JWT_ALGORITHM", "RS256")];
 
-/// What a row has to reach.
+/// The target of a row.
 #[derive(Clone, Copy)]
 enum Target {
-    /// So large a share of the ceiling's requests per second.
+    /// At least that share of the ceiling's requests per second.
     OfCeiling(f64),
-    /// A p99 of at most so many times the ceiling's.
+    /// A p99 of at most that many times the ceiling's.
     P99(f64),
-    /// With many domains, so large a share of the rate with one.
+    /// With many domains, at least that share of the rate with one.
     OfOneDomain(f64),
-    /// A p99 of at most so many times that of the same call with nothing revoked.
+    /// A p99 of at most that many times that of the same call without revocations.
     P99OfNoneRevoked(f64),
-    /// So large a share of the rate of the same call with HS256.
+    /// At least that share of the rate of the same call with HS256.
     OfHs256(f64),
-    /// As [`Target::OfCeiling`], for a signature that AWS-LC makes so many of per second when it does nothing else: that
-    /// tells how much of the ceiling anybody could reach.
+    /// Like [`Target::OfCeiling`], and the rate of the signature by AWS-LC alone, which shows how much of the ceiling
+    /// is possible.
     Signed(Signature, f64),
-    /// So many requests per second, or so large a share of the RSA signatures per second that AWS-LC alone makes.
+    /// That many requests per second, or that share of the RSA signatures per second of AWS-LC alone.
     Rsa(f64, f64),
 }
 
@@ -90,7 +89,7 @@ struct Row {
     call: &'static str,
     domains: Domains,
     settings: Settings,
-    /// Builds the request of one client; the ceiling derives its route from it, too.
+    /// Builds the request of one client. The ceiling derives its route from it.
     request: fn(&Client) -> Vec<u8>,
     targets: &'static [Target],
 }
@@ -100,7 +99,7 @@ const IMPORTED: &[Target] = &[Target::OfOneDomain(0.85)];
 const MANY: &[Target] = &[Target::OfCeiling(0.45), Target::P99(3.0), Target::OfOneDomain(0.90)];
 const REVOKED: &[Target] = &[Target::P99OfNoneRevoked(1.05)];
 
-/// The measured calls. Another algorithm or endpoint is one more line here.
+/// The measured calls.
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
     Row { call: "POST /token",      domains: Domains::One,  settings: DEFAULTS, request: token,      targets: ONE },
@@ -133,12 +132,12 @@ fn introspect(client: &Client) -> Vec<u8> {
     request::form("/introspect", &format!("token={}", client.token), &client.id, &client.secret)
 }
 
-/// `GET /verify` with an access token, as a reverse proxy asks.
+/// `GET /verify` with an access token, like a reverse proxy.
 fn verify(client: &Client) -> Vec<u8> {
     request::get("/verify", Some(&client.token))
 }
 
-/// What the command line asks for.
+/// The options of the command line.
 struct Options {
     quick: bool,
     only: Option<String>,
@@ -194,7 +193,7 @@ impl Options {
         })
     }
 
-    /// Whether `--only` leaves the row or figure of this name in.
+    /// Whether `--only` includes the row or figure of this name.
     fn wants(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|text| name.contains(text.as_str()))
     }
@@ -225,19 +224,19 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures and prints everything asked for; false if any request went wrong. A missed target is
-/// printed but is no failure: it depends on the machine.
+/// Measures and prints the selected rows and figures. Returns false if a request failed. A missed target is printed but
+/// is no failure, because it depends on the machine.
 fn run(options: &Options) -> Result<bool> {
     if cfg!(debug_assertions) && !options.quick {
-        // `cargo test --all-targets` comes by here.
+        // `cargo test --all-targets` also runs this.
         println!("This is a debug build; measure with: cargo bench --bench throughput");
         return Ok(true);
     }
     let cores = Cores::split();
     let mut fixtures = Fixtures::new(cores);
 
-    // Everything is set up first, so that the rows of one round are neighbours in time: the rows
-    // with many domains are compared with those with one.
+    // All servers are set up first, so that the rows of one round are measured at nearly the same time: rows with many
+    // domains are compared with those with one.
     let mut candidates = Vec::new();
     for row in ROWS {
         let count = options.count(row.domains);
@@ -271,7 +270,7 @@ fn run(options: &Options) -> Result<bool> {
     let memory = fixtures.resident(options.many, DEFAULTS);
     let imported = fixtures.import();
     let revoked = fixtures.bytes_of_revocation();
-    // Idle servers still tick now and then: end them before timing others.
+    // Idle servers have timers too: they are stopped before others are timed.
     let results: Vec<_> = candidates.into_iter().map(rounds::Candidate::finish).collect();
     drop(fixtures);
     let starts = match options.wants("cold start") {

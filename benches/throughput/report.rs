@@ -1,5 +1,4 @@
-//! Everything that the benchmark prints on standard output: tables in GitHub's Markdown, and the
-//! targets with PASS or MISS.
+//! The output of the benchmark: tables in GitHub's Markdown, and the targets with PASS or MISS.
 
 use crate::figures::{ColdStarts, Growth};
 use crate::fixture::Import;
@@ -10,12 +9,12 @@ use crate::{CONNECTIONS, DEFAULTS, Domains, Options, Row, Target};
 const TARGET_IDLE: f64 = 20e6;
 const TARGET_RESIDENT: f64 = 40e6;
 const TARGET_START: f64 = 0.150;
-/// A ceiling that leaves its core idle for longer was held up by the generator or the machine.
+/// A ceiling that leaves its core idle for longer was delayed by the generator or the machine.
 const SATURATED: f64 = 0.90;
-/// A server that waited longer for its core did not have it for itself.
+/// A server that waited longer for its core shared it with another process.
 const DISTURBED: f64 = 0.10;
 
-/// All that was measured; `None` is what `--only` left out.
+/// The results. `None` was not selected by `--only`.
 pub(crate) struct Report<'a> {
     pub(crate) options: &'a Options,
     pub(crate) cores: Cores,
@@ -30,7 +29,7 @@ pub(crate) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Requests that went wrong, of the server or of the ceiling.
+    /// Failed requests of the server and of the ceiling.
     pub(crate) fn errors(&self) -> u64 {
         let rounds =
             self.results.iter().flat_map(|result| result.measured.server.iter().chain(&result.measured.ceiling));
@@ -73,7 +72,7 @@ impl Report<'_> {
         }
     }
 
-    /// How busy both sides were, so that a reader sees whether the figures can be trusted.
+    /// The load of both sides, which shows whether the figures are reliable.
     fn print_load(&self) {
         println!("\n| shares of the time | generator ran | server ran | server waited for its core |");
         println!("|---|--:|--:|--:|");
@@ -84,7 +83,7 @@ impl Report<'_> {
                 let (generator, server, waited) = (of(|r| r.generator), of(|r| r.server), of(|r| r.waited));
                 let label = if is_ceiling { format!("ceiling of {name}") } else { format!("**{name}**") };
                 println!("| {label} | {} | {} | {} |", percent(generator), percent(server), percent(waited));
-                // All zero: this kernel does not tell.
+                // All zero: this kernel does not report it.
                 if waited > DISTURBED {
                     notes.push(format!("{label} shared its core with other processes"));
                 } else if is_ceiling && server > 0.0 && server < SATURATED {
@@ -191,7 +190,7 @@ impl Report<'_> {
         }
     }
 
-    /// Compares with the row of the same call that `is_base`. Rows of one round follow each other closely enough for that.
+    /// Compares with the row of the same call that `is_base`.
     fn print_share(
         &self,
         name: &str,
@@ -216,7 +215,7 @@ impl Report<'_> {
             }
         }
         if let Some(starts) = &self.starts {
-            // The larger of both kinds: "idle" does not say which start it means.
+            // The larger of both kinds of start.
             let idle =
                 f64::max(median(starts.first.resident.iter().copied()), median(starts.again.resident.iter().copied()));
             target(
@@ -244,7 +243,7 @@ impl Report<'_> {
             target(change <= 0.050, &format!("{domains} domains: a change in {}, at most 50 ms", milliseconds(change)));
         }
         if let Some(growth) = &self.size {
-            // What the day's usage takes does not grow with it, and the log is emptied at its checkpoint.
+            // The usage of a day has a constant size, and a checkpoint empties the write-ahead log.
             let bounded = growth.after.file <= growth.before.file + 65_536 && growth.after.log <= 4_500_000;
             target(bounded, &format!("{} tokens leave no row each in the database", growth.tokens));
         }
@@ -252,7 +251,7 @@ impl Report<'_> {
     }
 }
 
-/// Rate and p99 as multiples of the ceiling's.
+/// Rate and p99 as multiples of those of the ceiling.
 fn ratios(server: &[Round], ceiling: &[Round]) -> (f64, f64) {
     (ratio(server, ceiling, |round| round.rate), ratio(server, ceiling, |round| round.p99))
 }

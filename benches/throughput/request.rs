@@ -1,4 +1,4 @@
-//! HTTP, as far as a load generator needs it: the bytes of requests, and where an answer ends.
+//! HTTP for a load generator: the bytes of requests, and the end of an answer.
 
 use std::io;
 

@@ -1,5 +1,5 @@
-//! Measuring a row: rounds in which the ceiling and the server get the same load one after the
-//! other, and the medians over them.
+//! Measures a row in rounds. In each round the ceiling and then the server get the same load. The result is the
+//! medians.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::schedule::Mode;
 use crate::server::{Cores, ProcessorTime, Server};
 use crate::{CONNECTIONS, Options, Result, Row, Target, ceiling};
 
-/// What one round showed of one process.
+/// The result of one round for one process.
 #[derive(Clone, Copy)]
 pub(crate) struct Round {
     pub(crate) rate: f64,
@@ -19,7 +19,7 @@ pub(crate) struct Round {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) errors: u64,
-    /// Shares of the round's time: the generator ran, the server ran, the server waited for its core.
+    /// Shares of the round's time in which the generator ran, the server ran, and the server waited for its core.
     pub(crate) generator: f64,
     pub(crate) server: f64,
     pub(crate) waited: f64,
@@ -41,7 +41,7 @@ pub(crate) struct Candidate {
 pub(crate) struct Measured {
     pub(crate) ceiling: Vec<Round>,
     pub(crate) server: Vec<Round>,
-    /// Signatures per second that AWS-LC alone makes on the server's core, where the row is compared with that.
+    /// Signatures per second of AWS-LC alone on the server's core, if the row is compared with it.
     pub(crate) signatures: Vec<f64>,
     first_error: Option<String>,
 }
@@ -56,7 +56,7 @@ pub(crate) struct RowResult {
 impl Candidate {
     pub(crate) fn prepare(row: &'static Row, name: String, fixture: Rc<Fixture>, cores: Cores) -> Result<Self> {
         let requests: Vec<_> = fixture.clients.iter().map(row.request).collect();
-        // One real answer tells how long the ceiling's has to be.
+        // The ceiling's answer has the length of a real one.
         let first = requests.get(..1).unwrap_or_default();
         let load =
             Load { server: fixture.server.address, requests: first, connections: 1, expect: 200, mode: Mode::Each };
@@ -87,7 +87,7 @@ impl Candidate {
         Ok(())
     }
 
-    /// Ends the row's processes (the server, when no other row needs it) and keeps the figures.
+    /// Stops the row's processes (the server, if no other row needs it) and returns the figures.
     pub(crate) fn finish(self) -> RowResult {
         if let Some(error) = &self.measured.first_error {
             eprintln!("{}: {error}", self.name);
@@ -128,13 +128,13 @@ fn measure(
     })
 }
 
-/// The smallest latency, in microseconds, that so many percent of the sorted ones do not exceed.
+/// The smallest latency, in microseconds, that at least that many percent of the sorted ones do not exceed.
 fn percentile(sorted: &[u32], percent: usize) -> f64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     f64::from(sorted.get(rank - 1).copied().unwrap_or(0)) / 1_000.0
 }
 
-/// The middle value, or the mean of the two middle ones; 0 of nothing.
+/// The middle value, or the mean of the two middle values; 0 for no values.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
@@ -145,8 +145,8 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// The median of the ratios of rounds that lie next to each other in time; steadier than a ratio
-/// of medians when the machine changes its pace in between.
+/// The median of the ratios of adjacent rounds. It is steadier than a ratio of medians if the speed of the machine
+/// changes.
 pub(crate) fn ratio(above: &[Round], below: &[Round], value: fn(&Round) -> f64) -> f64 {
     median(above.iter().zip(below).map(|(above, below)| value(above) / value(below)))
 }

@@ -1,4 +1,4 @@
-//! What the load generator sends next, and which answers count.
+//! The order of requests, and which answers count.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ pub(crate) enum Mode {
     Each,
     /// Requests chosen uniformly at random; answers count from the end of the warm-up on.
     For { warm_up: Duration, measure: Duration, seed: u64 },
-    /// That many requests chosen uniformly at random, or fewer if the time is over before.
+    /// That many requests chosen uniformly at random, or fewer if the time ends before.
     Count { count: u64, limit: Duration },
 }
 
@@ -38,7 +38,7 @@ impl<'a> Schedule<'a> {
         Self { mode, requests, issued: 0, random, from, until }
     }
 
-    /// The request to send now, with its index; `None` when it is over.
+    /// The next request with its index; `None` at the end.
     pub(crate) fn next(&mut self, now: Instant) -> Option<(usize, &'a [u8])> {
         let over = match self.mode {
             Mode::Each => self.issued >= self.requests.len() as u64,

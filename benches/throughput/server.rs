@@ -1,5 +1,4 @@
-//! Processes: on which core they run, how they start and end, and what the kernel says of them.
-//! Owns the environment in which the measured server is started.
+//! Processes: their core, start, stop, memory and processor time. Owns the environment of the measured server.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,10 +11,10 @@ use tempfile::TempDir;
 
 use crate::Result;
 
-/// A server that is not ready by then never will be.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The time limit until a server is ready.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// What a measured server has other than the defaults.
+/// The settings of a measured server that are not the defaults.
 const MEASURED: &[(&str, &str)] = &[
     ("WORKERS", "1"),
     ("LIMIT_FREE", "off"),
@@ -30,7 +29,7 @@ const MEASURED: &[(&str, &str)] = &[
     ("RUST_LOG", "warn"),
 ];
 
-/// Which core belongs to the servers; the load generator keeps to another.
+/// The core of the servers. The load generator runs on another.
 #[derive(Clone, Copy)]
 pub(crate) struct Cores {
     pub(crate) server: Option<CoreId>,
@@ -38,8 +37,8 @@ pub(crate) struct Cores {
 }
 
 impl Cores {
-    /// Gives the first core to the servers and the last to this process: with two that are core 0
-    /// and core 1, with more these two are the least likely to be threads of the same core.
+    /// Assigns the first core to the servers and the last to this process. These two are the least likely to be threads
+    /// of the same core.
     pub(crate) fn split() -> Self {
         let cores = core_affinity::get_core_ids().unwrap_or_default();
         match (cores.first(), cores.last()) {
@@ -51,12 +50,12 @@ impl Cores {
         }
     }
 
-    /// Every core for everybody.
+    /// All cores for every process.
     pub(crate) fn all() -> Self {
         Self { server: None, generator: None }
     }
 
-    /// Gatebird's command line. A child keeps to the core of who starts it; `taskset` takes it off that.
+    /// Gatebird's command line. A child inherits the core of its parent; `taskset` releases it.
     fn command(self) -> Command {
         let binary = env!("CARGO_BIN_EXE_gatebird");
         match self.server {
@@ -95,15 +94,15 @@ impl Drop for Process {
     }
 }
 
-/// A process that answers HTTP on a port of its own.
+/// A process that serves HTTP on its own port.
 pub(crate) struct Server {
     process: Process,
     pub(crate) address: SocketAddr,
 }
 
 impl Server {
-    /// Starts Gatebird, set up for a measurement, on the data in `directory`; returns it together with the time from
-    /// the start of the process to the first 200 of `GET /readyz`.
+    /// Starts Gatebird for a measurement on the data in `directory`. Also returns the time from the start of the
+    /// process to the first 200 of `GET /readyz`.
     pub(crate) fn start(directory: &Path, settings: &[(&str, &str)], cores: Cores) -> Result<(Self, Duration)> {
         Self::start_with(directory, &[MEASURED, settings].concat(), cores)
     }
@@ -116,7 +115,7 @@ impl Server {
         let mut command = cores.command();
         command
             .arg("serve")
-            // Neither the caller's environment nor a `.env` of the checkout may change the figures.
+            // Neither the caller's environment nor a `.env` of the repository may change the figures.
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .current_dir(directory)
@@ -134,7 +133,7 @@ impl Server {
                 return Ok((server, started.elapsed()));
             }
             let ended = server.process.0.try_wait()?;
-            if ended.is_some() || started.elapsed() > PATIENCE {
+            if ended.is_some() || started.elapsed() > TIME_LIMIT {
                 let state = ended.map_or("still not ready".to_owned(), |status| status.to_string());
                 let said = std::fs::read_to_string(&log).unwrap_or_default();
                 return Err(format!("the server did not start ({state}):\n{said}").into());
@@ -143,8 +142,8 @@ impl Server {
         }
     }
 
-    /// Starts this same executable as a server that prints its address once it listens, and ends
-    /// when its standard input does.
+    /// Starts this executable as a server that prints its address once it listens. It stops when its standard input
+    /// ends.
     pub(crate) fn start_self(arguments: &[String], cores: Cores) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -156,7 +155,7 @@ impl Server {
         Ok(Self { process, address })
     }
 
-    /// Asks `GET /readyz` once.
+    /// Sends `GET /readyz` once.
     fn ready(&self) -> bool {
         let ask = || -> std::io::Result<bool> {
             let mut stream = TcpStream::connect_timeout(&self.address, Duration::from_secs(1))?;
@@ -169,17 +168,17 @@ impl Server {
         ask().unwrap_or(false)
     }
 
-    /// Ends the process as an operator would, so that a restart finds an orderly database.
+    /// Stops the process like an operator, so that a restart finds a closed database.
     pub(crate) fn stop(mut self) -> Result<()> {
-        // Whatever is left goes with the handle.
+        // Dropping the handle kills a process that still runs.
         self.terminate()
     }
 
-    /// Asks the process to end and waits for that.
+    /// Sends SIGTERM and waits for the end of the process.
     pub(crate) fn terminate(&mut self) -> Result<()> {
         let id = self.id().to_string();
         let asked = Command::new("kill").args(["-TERM", &id]).status().is_ok_and(|status| status.success());
-        let patience = Instant::now() + PATIENCE;
+        let patience = Instant::now() + TIME_LIMIT;
         while asked && Instant::now() < patience && self.process.0.try_wait()?.is_none() {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -196,7 +195,7 @@ impl Server {
         self.memory("VmRSS:")
     }
 
-    /// An amount of memory that the kernel names so, in bytes.
+    /// The amount of memory with that name in `/proc`, in bytes.
     pub(crate) fn memory(&self, name: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or_else(|| format!("no {name}"))?;
@@ -204,7 +203,7 @@ impl Server {
         Ok(kibibytes * 1024)
     }
 
-    /// Processor time of all threads of the server so far.
+    /// Processor time of all threads of the server.
     pub(crate) fn processor_time(&self) -> ProcessorTime {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.id()));
         let threads = threads.into_iter().flatten().flatten();
@@ -215,7 +214,7 @@ impl Server {
     }
 }
 
-/// How long threads ran, and how long they could have run but had to wait for a core.
+/// The time for which threads ran, and for which they were runnable but waited for a core.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct ProcessorTime {
     pub(crate) ran: Duration,
@@ -228,7 +227,7 @@ impl ProcessorTime {
         Self::read(Path::new("/proc/thread-self/schedstat"))
     }
 
-    /// Zero where the kernel does not tell: this is a hint to the reader, not a result.
+    /// Zero if the kernel does not report it: this is a hint for the reader, not a result.
     fn read(file: &Path) -> Self {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         let mut fields = text.split_whitespace().map(|field| Duration::from_nanos(field.parse().unwrap_or(0)));
@@ -253,8 +252,8 @@ pub(crate) fn database(directory: &Path) -> PathBuf {
     directory.join("gatebird.db")
 }
 
-/// A directory that vanishes with its handle; in memory where that is possible, because set-up
-/// writes 20,000 rows and nothing that is measured waits for a disk.
+/// A directory that is deleted with its handle. It is in memory if possible, because the set-up writes 20,000 rows and
+/// no measurement waits for a disk.
 pub(crate) fn directory() -> Result<TempDir> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("gatebird-bench-");

@@ -1,4 +1,4 @@
-//! What an attack is made of: jobs that run until it is over, and the kinds of jobs that many attacks share.
+//! An attack consists of jobs that run until its end. Many attacks share some kinds of jobs.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -12,15 +12,15 @@ use crate::Result;
 use crate::client::{Statuses, TIMEOUT, connect};
 use crate::stage::Stage;
 
-/// An attack, as the table of attacks has it.
+/// An attack, as a row of the table of attacks.
 pub(crate) struct Attack {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
     /// Settings of the server that are not the defaults.
     pub(crate) settings: &'static [(&'static str, &'static str)],
-    /// How long it is played before the bystander is looked at; not in the short form.
+    /// The time before the bystander is measured; not in the short form.
     pub(crate) lead: Duration,
-    /// Makes what it needs, and returns what it does.
+    /// Sets the attack up and returns its jobs.
     pub(crate) prepare: fn(&mut Stage) -> Result<Vec<Job>>,
     pub(crate) bounds: &'static [Bound],
 }
@@ -35,17 +35,17 @@ impl Attack {
     }
 }
 
-/// What the attacker may achieve at most.
+/// An upper bound on the attacker's successes.
 pub(crate) struct Bound {
-    /// What the attack counts under that name,
+    /// The name of the count.
     pub(crate) counted: &'static str,
-    /// so often at once,
+    /// The allowed count at once.
     pub(crate) at_once: f64,
-    /// and so often in each minute.
+    /// The additional allowed count per minute.
     pub(crate) per_minute: f64,
 }
 
-/// A part of an attack, which runs on a thread of its own until the run is over.
+/// A part of an attack, which runs on its own thread until the end of the run.
 pub(crate) type Job = Box<dyn FnOnce(&Run) + Send>;
 
 /// The run of an attack.
@@ -64,7 +64,7 @@ impl Run {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Counts something that the report tells.
+    /// Counts an event for the report.
     pub(crate) fn count(&self, what: impl Into<String>, number: u64) {
         *self.counts().entry(what.into()).or_default() += number;
     }
@@ -82,10 +82,10 @@ impl Run {
     }
 }
 
-/// How long an attacker waits after a 429: to ask again at once gains nothing.
+/// The pause of an attacker after a 429: an immediate retry would gain nothing.
 const AFTER_A_LIMIT: Duration = Duration::from_millis(50);
 
-/// Sends `batch` requests at once on one connection, reads their answers, and begins again.
+/// Repeatedly sends `batch` requests at once on one connection and reads their answers.
 pub(crate) fn flood(
     server: SocketAddr,
     from: Ipv4Addr,
@@ -116,7 +116,7 @@ pub(crate) fn flood(
     })
 }
 
-/// The status codes of the answers to so many pipelined requests.
+/// The status codes of the answers to that many pipelined requests.
 fn exchange(
     connection: &mut Option<TcpStream>,
     server: SocketAddr,
@@ -146,22 +146,22 @@ fn exchange(
     Ok(seen)
 }
 
-/// Many connections that one thread keeps open.
+/// Many connections, kept open by one thread.
 #[derive(Clone)]
 pub(crate) struct Horde {
     pub(crate) connections: usize,
-    /// What each sends first.
+    /// The first bytes of each connection.
     pub(crate) first: Vec<u8>,
-    /// What it sends again and again, and how often.
+    /// Further bytes that it repeats, and their interval.
     pub(crate) then: Option<(Vec<u8>, Duration)>,
     /// Whether it reads answers. Otherwise its receive buffer is small.
     pub(crate) reads: bool,
 }
 
-/// The connection of a client that does not read is replaced after that time: such a client cannot see that it was cut off.
+/// A client that does not read cannot notice that it was disconnected, so its connection is replaced after this time.
 const LIFETIME: Duration = Duration::from_secs(35);
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
-/// Connections that a full server refuses in one sweep, after which the horde waits for the next.
+/// After this many refused connections in one sweep the horde waits for the next sweep.
 const REFUSALS_PER_SWEEP: usize = 4;
 /// A full server leaves connections unanswered.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);

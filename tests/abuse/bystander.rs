@@ -1,7 +1,7 @@
-//! The bystander: a user with domains who has nothing to do with the attack, on a network of its own.
+//! The bystander: a user with domains on another network, who is not part of the attack.
 //!
-//! Each operation has a fixed rate. Its time is taken from the moment at which it was due, not from the moment at which a
-//! connection was free for it, so a server that stalls does not hide the requests that it held up.
+//! Each operation has a fixed rate. Its latency counts from the moment at which it was due, not from the moment at
+//! which a connection was free, so that a stalled server does not hide delayed requests.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,12 +22,12 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 pub(crate) const NAME: &str = "bystander";
 /// A connection is replaced after that many operations.
 const OPERATIONS_PER_CONNECTION: u64 = 20;
-/// An operation that is so late has failed without being sent, or a server that hangs would hold up the battery.
+/// An operation that is this late fails without being sent, so that a server that hangs does not stall the battery.
 const TOO_LATE: Duration = Duration::from_secs(10);
-/// Domains whose hosts are verified in turn: a host may be looked at five times a minute, and a user may ask for 30 looks.
+/// Domains whose hosts are verified in turn: a host allows five checks a minute, and a user 30.
 const VERIFIED_IN_TURN: usize = 6;
 
-/// What the bystander does.
+/// An operation of the bystander.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Operation {
     Verify,
@@ -53,7 +53,7 @@ impl Operation {
         }
     }
 
-    /// The time between two, and on how many connections.
+    /// The interval, and the number of connections.
     fn pace(self) -> (Duration, u32) {
         match self {
             Self::Verify => (Duration::from_millis(20), 4),
@@ -70,7 +70,7 @@ impl Operation {
 pub(crate) struct Sample {
     pub(crate) operation: Operation,
     pub(crate) latency: Duration,
-    /// What went wrong.
+    /// The reason of a failure.
     pub(crate) failure: Option<String>,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct Bystander {
     account: Account,
     /// For tokens and verifications.
     domain: Domain,
-    /// Gets tokens by assertions.
+    /// Requests tokens by assertions.
     with_key: Domain,
     key: Key,
     /// Its secret is rotated.
@@ -102,7 +102,7 @@ impl Bystander {
         Ok(Self { account, domain, with_key, key, rotated, verified, token })
     }
 
-    /// Does everything from `start` to `end`, and returns what was due in that time.
+    /// Runs all operations from `start` to `end`, and returns those that were due in that time.
     pub(crate) fn run(&self, start: Instant, end: Instant) -> Vec<Sample> {
         // The token of an earlier run may have expired.
         if let Ok(token) = self.domain.token(self.account.server, ADDRESS) {
@@ -155,7 +155,7 @@ impl Worker<'_> {
         }
         let Bystander { account, domain, with_key, key, rotated, verified, .. } = self.bystander;
         let user = Some(account.token.as_str());
-        // A token to revoke is got before the revocation is due.
+        // The token to revoke is requested before the revocation is due.
         let to_revoke = match operation {
             Operation::Revoke => self.fetch_token(domain),
             _ => Ok(String::new()),
@@ -177,7 +177,7 @@ impl Worker<'_> {
                 let body = format!("token={}", to_revoke.as_deref().unwrap_or_default());
                 (request::form("/revoke", &body, &domain.id, &domain.secret), 200)
             }
-            // Nothing is published, and the server must say so.
+            // Nothing is published, so the answer must be a refusal.
             Operation::Prove => {
                 let domain = &verified[number as usize % verified.len()];
                 (request::without_body("POST", &format!("/v1/domains/{}/verification", domain.id), user), 409)
@@ -189,7 +189,7 @@ impl Worker<'_> {
         Sample { operation, latency, failure: failure.err() }
     }
 
-    /// What must be so after the answer; its time does not count.
+    /// Checks after the answer. Their time does not count.
     fn follow_up(&mut self, number: u64, reply: &Reply, request: &[u8]) -> std::result::Result<(), String> {
         match self.operation {
             Operation::Token if number % 4 != 3 => {
@@ -218,7 +218,7 @@ impl Worker<'_> {
         member(&reply.body, "token").map_err(|error| error.to_string())
     }
 
-    /// Sends a request, on a new connection where there is none; any other status is a failure.
+    /// Sends a request, on a new connection if there is none. Any other status is a failure.
     fn call(&mut self, request: &[u8], expect: u16) -> std::result::Result<Reply, String> {
         let answered = self.connected().and_then(|client| client.call(request));
         match answered {

@@ -1,4 +1,4 @@
-//! Blocking HTTP clients that connect from an address of the caller's choice.
+//! Blocking HTTP clients that connect from a given local address.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -10,10 +10,11 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use crate::Result;
 use crate::request::Answer;
 
-/// How long a connection may take, and a pause within an answer.
+/// The timeout of connecting and of each read.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connects from that address. A `receive_buffer` bounds what the peer may send to a client that does not read.
+/// Connects from that address. A `receive_buffer` bounds the bytes that the peer can send to a client that does not
+/// read.
 pub(crate) fn connect(
     server: SocketAddr,
     from: Ipv4Addr,
@@ -70,7 +71,7 @@ impl Client {
     }
 }
 
-/// Sends one request on a connection of its own; the answer must have that status.
+/// Sends one request on a new connection. The answer must have that status.
 pub(crate) fn once(server: SocketAddr, from: Ipv4Addr, request: &[u8], expect: u16) -> Result<Value> {
     let Reply { status, body } = Client::connect(server, from)?.call(request)?;
     match status == expect {
@@ -92,7 +93,7 @@ pub(crate) struct Statuses(Vec<u8>);
 impl Statuses {
     const MARK: &[u8] = b"HTTP/1.1 ";
 
-    /// The codes that are complete with these bytes.
+    /// The codes that these bytes complete.
     pub(crate) fn of(&mut self, bytes: &[u8]) -> Vec<u16> {
         self.0.extend_from_slice(bytes);
         let length = Self::MARK.len() + 3;

@@ -1,23 +1,23 @@
-//! The abuse battery: while an attack is played on a real server, a bystander requests tokens, verifies, signs in, rotates
-//! a secret, revokes and proves a host. One command:
+//! The abuse battery: during an attack on a real server, a bystander requests tokens, verifies them, signs in, rotates
+//! a secret, revokes tokens and verifies a host. One command:
 //!
 //! ```text
 //! cargo bench --bench abuse                         every attack for a minute, about 45 minutes
 //! cargo bench --bench abuse -- --quick              every attack for three seconds, with looser goals
 //! cargo bench --bench abuse -- --only A5            one attack (A1 is all of A1-...), or several with commas
-//! cargo bench --bench abuse -- --seconds 10         every attack for so long
+//! cargo bench --bench abuse -- --seconds 10         every attack for that many seconds
 //! cargo bench --bench abuse -- --postgres URL       on a schema of that PostgreSQL instead of SQLite
 //! ```
 //!
-//! It prints a table with the bystander's success rate and latencies and with the server's memory, and ends with 1 when
-//! a goal is missed. The first row, `control`, has no attack: what is slow there is the machine.
+//! It prints a table with the bystander's success rate and latencies and with the server's memory, and exits with 1 if
+//! a goal is missed. The first row, `control`, has no attack and shows the speed of the machine.
 //!
-//! Each attack gets a new server with the default settings. The bystander has an account and a network of its own; the
-//! attacker connects from another loopback address. The attacker's threads give way to the server and the bystander, as
-//! they would if they ran on another machine.
+//! Each attack gets a new server with the default settings. The bystander has its own account and
+//! network; the attacker connects from another loopback address. The attacker's threads have a lower priority than the
+//! server and the bystander, as if they ran on another machine.
 //!
-//! `attacks` has the table of attacks, `attack` what they are made of, `bystander` what is measured, `stage` and `watch`
-//! the server, `report` the goals. The server's start and the requests' bytes are the throughput benchmark's.
+//! `attacks` has the table of attacks, `attack` their parts, `bystander` the measurement, `stage` and `watch` the
+//! server, `report` the goals. Starting the server and writing requests is shared with the throughput benchmark.
 
 mod attack;
 mod attacks;
@@ -42,18 +42,18 @@ use bystander::Bystander;
 use report::{Goals, Outcome};
 use stage::Stage;
 
-/// Anything that keeps an attack from being played.
+/// Any reason why an attack cannot run.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// How much the attacker's threads give way to others (`nice`).
+/// The niceness of the attacker's threads.
 const PRIORITY: i32 = 10;
-/// The bystander's operations before the attack, which do not count.
+/// The time of operations before the attack. They do not count.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// What the command line asks for.
+/// The options of the command line.
 struct Options {
     quick: bool,
-    /// How long each attack is measured, if it is not as usual.
+    /// The measured time of each attack, if not the default.
     seconds: Option<u64>,
     only: Vec<String>,
     postgres: Option<String>,
@@ -89,7 +89,7 @@ impl Options {
         Duration::from_secs(self.seconds.unwrap_or(if self.quick { 3 } else { 60 }))
     }
 
-    /// How long after the attack the memory is looked at again.
+    /// The time after the attack at which the memory is measured again.
     fn after(&self) -> Duration {
         Duration::from_secs(if self.quick { 1 } else { 10 })
     }
@@ -104,13 +104,13 @@ fn main() -> ExitCode {
         }
     };
     if cfg!(debug_assertions) {
-        // `cargo test --all-targets` comes by here.
+        // `cargo test --all-targets` also runs this.
         println!("This is a debug build; use: cargo bench --bench abuse");
         return ExitCode::SUCCESS;
     }
     // The attacker needs more file descriptors than the server has connections.
     drop(rlimit::increase_nofile_limit(u64::MAX));
-    let goals = if options.quick { Goals::QUICK } else { Goals::WHOLE };
+    let goals = if options.quick { Goals::QUICK } else { Goals::FULL };
     let mut outcomes = Vec::new();
     for attack in attacks::ALL.iter().filter(|attack| options.wants(attack)) {
         eprintln!("{}: {}", attack.name, attack.what);
@@ -120,7 +120,7 @@ fn main() -> ExitCode {
                 outcomes.push(outcome);
             }
             Err(error) => {
-                eprintln!("{} could not be played: {error}", attack.name);
+                eprintln!("{} could not run: {error}", attack.name);
                 return ExitCode::FAILURE;
             }
         }
@@ -134,7 +134,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Plays one attack on a server of its own.
+/// Runs one attack on a new server.
 fn play(attack: &Attack, options: &Options) -> Result<Outcome> {
     let mut stage = Stage::start(attack.settings, options.postgres.as_deref(), options.quick)?;
     let jobs = (attack.prepare)(&mut stage)?;

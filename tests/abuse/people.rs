@@ -1,4 +1,4 @@
-//! Accounts and domains of the bystander and of attackers, made through the API.
+//! Accounts and domains of the bystander and of attackers, created through the API.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -76,7 +76,7 @@ impl Domain {
     }
 }
 
-/// A key with which a domain proves itself (`private_key_jwt`).
+/// A key with which a domain authenticates (`private_key_jwt`).
 pub(crate) struct Key(Ed25519KeyPair);
 
 impl Key {
@@ -89,7 +89,7 @@ impl Key {
         json!([{ "kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(self.0.public_key()) }])
     }
 
-    /// A fresh assertion of that domain for a server with the default issuer.
+    /// A new assertion of that domain for a server with the default issuer.
     pub(crate) fn assertion(&self, domain: &str, server: SocketAddr, jti: &str) -> String {
         let message = unsigned("EdDSA", domain, server, jti);
         let signature = self.0.sign(message.as_bytes());
@@ -121,7 +121,7 @@ pub(crate) fn asserted(path: &str, assertion: &str, rest: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A random number: for names, identifiers and forged bytes.
+/// A random number for names, identifiers and forged bytes.
 pub(crate) fn random() -> u64 {
     let mut bytes = [0; 8];
     aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source answers");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::attack::Bound;
 use crate::bystander::Operation;
 
-/// What must hold for a bystander.
+/// The goals for a bystander.
 pub(crate) struct Goals {
     verify: Duration,
     others: Duration,
@@ -14,10 +14,10 @@ pub(crate) struct Goals {
 }
 
 impl Goals {
-    pub(crate) const WHOLE: Self =
+    pub(crate) const FULL: Self =
         Self { verify: Duration::from_millis(10), others: Duration::from_millis(500), memory: 256 << 20 };
     /// The p99 of a few seconds is the slowest answer, and a shared machine may pause a process for longer than the
-    /// goals allow. So the short form fails for refused requests and for memory, and for answers only that are far too slow.
+    /// goals allow. So the short form fails for refused requests, for memory, and only for very slow answers.
     pub(crate) const QUICK: Self =
         Self { verify: Duration::from_secs(2), others: Duration::from_secs(8), memory: 256 << 20 };
 
@@ -26,30 +26,30 @@ impl Goals {
     }
 }
 
-/// What one attack did.
+/// The result of one attack.
 pub(crate) struct Outcome {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
     pub(crate) bounds: &'static [Bound],
-    /// How long the bystander was looked at, and how long the attack took.
+    /// The measured time, and the time of the attack.
     pub(crate) measured: Duration,
     pub(crate) attacked: Duration,
     /// The bystander's latencies, sorted.
     pub(crate) latencies: BTreeMap<Operation, Vec<Duration>>,
     pub(crate) failures: BTreeMap<String, usize>,
-    /// Resident bytes at most, and some time after the attack.
+    /// The most resident bytes, and those some time after the attack.
     pub(crate) peak: u64,
     pub(crate) after: u64,
     pub(crate) processor: Duration,
-    /// Bytes that the log and the database grew by.
+    /// The growth of the log and of the database in bytes.
     pub(crate) log: u64,
     pub(crate) database: u64,
     pub(crate) panics: usize,
-    /// The process is the one that was started.
+    /// Whether the process is still the one that was started.
     pub(crate) same_process: bool,
-    /// It was ended because of its memory.
+    /// Whether it was killed because of its memory.
     pub(crate) ended: bool,
-    /// What the attacker counted.
+    /// The attacker's counts.
     pub(crate) counts: BTreeMap<String, u64>,
 }
 
@@ -62,7 +62,7 @@ impl Outcome {
         self.failures.values().sum()
     }
 
-    /// The goals that were missed, in words.
+    /// The missed goals, as text.
     pub(crate) fn missed(&self, goals: &Goals) -> Vec<String> {
         let mut missed = Vec::new();
         if self.failed() > 0 {
@@ -78,9 +78,9 @@ impl Outcome {
             missed.push(format!("{} MiB of memory", self.peak >> 20));
         }
         if self.ended {
-            missed.push("the server was ended because of its memory".to_owned());
+            missed.push("the server was killed because of its memory".to_owned());
         } else if !self.same_process {
-            missed.push("the server's process is gone".to_owned());
+            missed.push("the server's process ended".to_owned());
         }
         if self.panics > 0 {
             missed.push(format!("{} panics", self.panics));
@@ -129,7 +129,7 @@ impl Outcome {
     }
 }
 
-/// Prints the table, and what each attack did in words. The number of attacks that missed a goal is returned.
+/// Prints the table and a description of each attack. Returns the number of attacks that missed a goal.
 pub(crate) fn print(outcomes: &[Outcome], goals: &Goals, after: Duration) -> usize {
     println!(
         "\nGoals: success 100 %; p99 of verify {} ms, of the others {} ms; memory {} MiB; the same process.\n",
@@ -168,7 +168,7 @@ pub(crate) fn print(outcomes: &[Outcome], goals: &Goals, after: Duration) -> usi
     missed
 }
 
-/// Of sorted latencies, the smallest that at least `percent` of them do not exceed.
+/// The smallest of the sorted latencies that at least `percent` of them do not exceed.
 fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let rank = (sorted.len() * percent).div_ceil(100);
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()

@@ -1,4 +1,4 @@
-//! The server under attack, with its data in a temporary folder or in a PostgreSQL schema of its own.
+//! The server under attack, with its data in a temporary folder or in a new PostgreSQL schema.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
@@ -21,19 +21,19 @@ pub(crate) struct Stage {
     directory: TempDir,
     schema: Option<Schema>,
     _nameserver: Nameserver,
-    /// The attack is played in its short form.
+    /// The attack runs in its short form.
     pub(crate) quick: bool,
 }
 
 impl Stage {
-    /// Starts a server with the default settings but these, on SQLite or in a new schema of that PostgreSQL.
+    /// Starts a server with these settings and otherwise the defaults, on SQLite or in a new schema of that PostgreSQL.
     pub(crate) fn start(settings: &[(&str, &str)], postgres: Option<&str>, quick: bool) -> Result<Self> {
         let nameserver = Nameserver::start()?;
         let directory = tempfile::Builder::new().prefix("gatebird-abuse-").tempdir()?;
         let schema = postgres.map(Schema::create).transpose()?;
         let own = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
         let mut all: Vec<_> = settings.iter().copied().map(own).collect();
-        // A server of this machine may have the default port, and the machine's own DNS may be slow.
+        // The default port may be taken, and the machine's DNS may be slow.
         all.push(own(("METRICS_ADDR", "off")));
         all.push(own(("DNS_SERVER", &nameserver.address.to_string())));
         if let Some(schema) = &schema {
@@ -48,7 +48,7 @@ impl Stage {
         self.server.address
     }
 
-    /// Writes into the database what would take too long through the API. The server is restarted.
+    /// Inserts data that would take too long through the API, and restarts the server.
     pub(crate) fn write(&mut self, statements: &str) -> Result<()> {
         match &self.schema {
             Some(schema) => PgConnection::establish(&schema.url)?.batch_execute(statements)?,
@@ -68,7 +68,7 @@ impl Stage {
         (size("server.log"), size("gatebird.db") + size("gatebird.db-wal"))
     }
 
-    /// How many panics the log tells of.
+    /// The number of panics in the log.
     pub(crate) fn panics(&self) -> usize {
         let log = std::fs::read(self.directory.path().join("server.log")).unwrap_or_default();
         log.windows(b"panicked at".len()).filter(|part| part == b"panicked at").count()
@@ -80,7 +80,7 @@ fn start(directory: &Path, settings: &[(String, String)]) -> Result<Server> {
     Ok(Server::start_with(directory, &settings, Cores::all())?.0)
 }
 
-/// A schema of a PostgreSQL that is dropped with its handle.
+/// A PostgreSQL schema, dropped with its handle.
 struct Schema {
     base: String,
     name: String,
@@ -108,8 +108,8 @@ impl Drop for Schema {
 /// The address of every host whose name contains `victim`.
 pub(crate) const VICTIM: [u8; 4] = [127, 0, 0, 50];
 
-/// A DNS server. It never answers for names that contain `silent`, knows one address for names that contain `victim`, and
-/// says of all other names that they do not exist.
+/// A DNS server. It does not answer for names that contain `silent`. Names that contain `victim` have one address. All
+/// other names do not exist.
 struct Nameserver {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
@@ -148,7 +148,7 @@ impl Nameserver {
         let flags = [0x85, 0x80 | code];
         let mut answer = [&query[..2], &flags[..], &[0, 1, 0, answers, 0, 0, 0, 0], question].concat();
         if answers > 0 {
-            // The name of the question, type A, class IN, no time to live, four bytes.
+            // The name of the question, type A, class IN, TTL 0, four bytes.
             answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
             answer.extend(VICTIM);
         }

@@ -1,4 +1,4 @@
-//! What the kernel says of the server while it is attacked, and the end of one that takes too much memory.
+//! Samples the server's resources during an attack, and kills a server that takes too much memory.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ScopedJoinHandle};
@@ -8,16 +8,16 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::server::Server;
 
-/// A server with more resident memory is ended: it would take the whole machine.
-const DEADLY: u64 = 3 << 30;
+/// A server with more resident memory is killed before it takes the whole machine.
+const MEMORY_LIMIT: u64 = 3 << 30;
 const SAMPLING_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What was seen.
+/// The samples of one attack.
 #[derive(Default)]
-pub(crate) struct Seen {
+pub(crate) struct Samples {
     /// The most resident memory, in bytes.
     pub(crate) peak: u64,
-    /// The server took more than [`DEADLY`] bytes.
+    /// The server took more than [`MEMORY_LIMIT`] bytes.
     pub(crate) ended: bool,
 }
 
@@ -26,13 +26,13 @@ pub(crate) fn watch<'scope>(
     scope: &'scope thread::Scope<'scope, '_>,
     server: &'scope Server,
     over: &'scope AtomicBool,
-) -> ScopedJoinHandle<'scope, Seen> {
+) -> ScopedJoinHandle<'scope, Samples> {
     scope.spawn(|| {
-        let mut seen = Seen::default();
+        let mut seen = Samples::default();
         while !over.load(Ordering::Relaxed) {
             let resident = server.resident().unwrap_or_default();
             seen.peak = seen.peak.max(resident);
-            if resident > DEADLY && !seen.ended {
+            if resident > MEMORY_LIMIT && !seen.ended {
                 seen.ended = true;
                 if let Some(id) = i32::try_from(server.id()).ok().and_then(Pid::from_raw) {
                     let _ = kill_process(id, Signal::KILL);
@@ -45,7 +45,7 @@ pub(crate) fn watch<'scope>(
     })
 }
 
-/// Whether the process still runs. One that ended stays a zombie until its handle is dropped.
+/// Whether the process still runs. An ended process stays a zombie until its handle is dropped.
 pub(crate) fn is_running(server: &Server) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{}/stat", server.id())).unwrap_or_default();
     let state = status.rsplit(") ").next().and_then(|rest| rest.chars().next());

@@ -1,5 +1,5 @@
-"""What the checks of `run` need around them: Gatebird, an API that tells what reached it, the five proxies with the
-files of deploy/, and a client that can send what libraries refuse to send."""
+"""Servers for the checks of `run`: Gatebird, an API that reports what reached it, and the five proxies with the files of
+deploy/; and a client that can send requests that libraries refuse to send."""
 
 import base64
 import contextlib
@@ -25,7 +25,7 @@ DEPLOY = ROOT / "deploy"
 
 
 class Process:
-    """A child with a log file, known to be ready once its port takes connections."""
+    """A child process with a log file. It is ready once its port accepts connections."""
 
     def __init__(self, command, port, log, env=None):
         self.port, self.log = port, log
@@ -61,7 +61,7 @@ def free_port():
 
 
 def connections(port):
-    """How many connections there are, or were within the last minute, to a port of this machine (Linux)."""
+    """The number of open and recently closed connections to a port of this machine (Linux)."""
     ends = [line.split()[1:4] for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
     listening = "0A"
     return sum(f"{port:04X}" in (near[-4:], far[-4:]) for near, far, state in ends if state != listening)
@@ -69,7 +69,7 @@ def connections(port):
 
 @contextlib.contextmanager
 def full_listener():
-    """Something with a `port` that takes no connection, nor refuses any."""
+    """A `port` that neither accepts nor refuses connections."""
     with contextlib.ExitStack() as sockets:
         listener = sockets.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -82,7 +82,7 @@ def full_listener():
 
 
 def binary(name):
-    """The program to run: $NAME, or what is on the PATH. None if it is not there."""
+    """The program to run: $NAME, or the one on the PATH. None if there is none."""
     given = os.environ.get(name.upper())
     return shutil.which(given or name, path=os.environ.get("PATH", "") + ":/usr/sbin")
 
@@ -114,22 +114,22 @@ class Answer:
 
     @property
     def seen(self):
-        """What the API received of this request."""
+        """The request as the API received it."""
         assert self.status == 200, f"{self.status} {self.body[:200]!r}"
         return Seen(self.json)
 
 
 class Seen:
-    def __init__(self, told):
-        self.method, self.path, self.digest = told["method"], told["path"], told["sha256"]
-        self.headers = [tuple(pair) for pair in told["headers"]]
+    def __init__(self, report):
+        self.method, self.path, self.digest = report["method"], report["path"], report["sha256"]
+        self.headers = [tuple(pair) for pair in report["headers"]]
 
     def all(self, name):
         return [value for other, value in self.headers if other.lower() == name.lower()]
 
 
 def call(port, method, path, headers=(), body=None, host="127.0.0.1", chunked=False):
-    """One request on a connection of its own, with exactly these headers, in this order and spelling."""
+    """One request on its own connection, with exactly these headers in this order and spelling."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=40)
     with contextlib.closing(connection):
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
@@ -153,7 +153,7 @@ class Gatebird:
         self.port = free_port()
         folder.mkdir()
         self.command, self.log = [program], folder / "log"
-        # Nothing of the caller's environment, so that no setting of it gets in.
+        # Without the caller's environment, which may have settings.
         self.env = {
             "PATH": os.environ.get("PATH", ""),
             "HOST": "127.0.0.1",
@@ -166,7 +166,7 @@ class Gatebird:
             "LIMIT_FREE": "off",
             "LIMIT_LOG": "off",
             "LIMIT_CONNECTIONS": "off",
-            # Nobody looks at the hosts of these tests.
+            # The hosts of these tests are not verified.
             "UNVERIFIED_HOSTS": "allow",
             **settings,
         }
@@ -213,7 +213,7 @@ def form(client, **members):
 
 
 def claims(token):
-    """What a token says, unverified."""
+    """The claims of a token, unverified."""
     part = token.split(".")[1]
     return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
 
@@ -235,7 +235,7 @@ class Api(http.server.ThreadingHTTPServer):
 
 class ApiHandler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = -1               # head and body in one packet, or each answer waits 40 ms for an acknowledgement
+    wbufsize = -1               # head and body in one packet; otherwise each answer waits 40 ms for an acknowledgement
 
     def log_message(self, *_):
         pass
@@ -253,13 +253,13 @@ class ApiHandler(http.server.BaseHTTPRequestHandler):
     def answer(self):
         self.server.arrived += 1
         body = self.read_body()
-        told = {
+        report = {
             "method": self.command,
             "path": self.path,
             "headers": self.headers.items(),
             "sha256": hashlib.sha256(body).hexdigest(),
         }
-        text = json.dumps(told).encode()
+        text = json.dumps(report).encode()
         self.send_response(int(self.path.rpartition("/")[2]) if self.path.startswith("/status/") else 200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
@@ -275,17 +275,17 @@ class ApiHandler(http.server.BaseHTTPRequestHandler):
 
 
 def committed(name, *changes):
-    """A file of deploy/ with some of its text replaced; text that is not there is an error of the test."""
+    """A file of deploy/ with some of its text replaced. The text must be there."""
     text = (DEPLOY / name).read_text()
     for old, new in changes:
-        assert old in text, f"deploy/{name} has no {old!r} any more"
+        assert old in text, f"deploy/{name} has no {old!r}"
         text = text.replace(old, new)
     return text
 
 
 class Proxy:
-    """A proxy that runs its committed configuration, with nothing but addresses and paths replaced, in front of `gate`
-    and `api` (ports). `changes` are further ones, such as a line that the file has as a comment."""
+    """A proxy with its configuration of deploy/, in front of `gate` and `api` (ports). Only addresses and paths are
+    replaced, and `changes`, such as a line that is a comment in the file."""
 
     name = program = None
     install = None
@@ -355,7 +355,7 @@ def nginx(folder, http):
 
 
 class FastApi(Proxy):
-    """An API that costs next to nothing, for measuring: an nginx that answers by itself."""
+    """A fast API for measurements: an nginx that answers directly."""
 
     def prepare(self, folder, *_):
         return nginx(folder, f"server {{ listen 127.0.0.1:{self.port}; keepalive_requests 1000000; return 200 ok; }}")
@@ -388,7 +388,7 @@ class Traefik(Proxy):
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        # The port is open before the routers are there.
+        # The port is open before the routers are loaded.
         until = time.monotonic() + 10
         while self.call().status == 404 and time.monotonic() < until:
             time.sleep(0.02)
@@ -438,7 +438,7 @@ class HAProxy(Proxy):
     bind_host = (("# http-request set-var(txn.demands) str(host=", "http-request set-var(txn.demands) str(host="),)
 
     def prepare(self, folder, gate, api, changes):
-        # Several may run at once, and the name of the listener is the machine's.
+        # The name of the listener is shared by the machine, and several proxies may run at once.
         listener = ("abns@gatebird", f"abns@gatebird-{self.port}")
         (folder / "gatebird.lua").write_text(committed("gatebird.lua", listener))
         (folder / "haproxy.cfg").write_text(committed(

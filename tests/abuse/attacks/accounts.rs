@@ -1,4 +1,4 @@
-//! Attacks by users with accounts of their own, within the limits that everybody has.
+//! Attacks by users with accounts, within the usual limits.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
@@ -14,15 +14,15 @@ use crate::people::{Account, Key, PASSWORD, asserted, credentials, random, regis
 use crate::request;
 use crate::stage::{Stage, VICTIM};
 
-/// How long an attacker waits after a refusal or a broken connection.
+/// The pause of an attacker after a refusal or a broken connection.
 const AFTER_A_REFUSAL: Duration = Duration::from_millis(50);
 
-/// So many threads that each do the same.
+/// That many threads with the same job.
 fn threads(count: usize, job: impl Fn() -> Job) -> Vec<Job> {
     (0..count).map(|_| job()).collect()
 }
 
-/// A connection that sends one request after the other and counts what is answered.
+/// A connection that sends one request at a time and counts the answers.
 struct Caller<'a> {
     run: &'a Run,
     server: SocketAddr,
@@ -35,7 +35,7 @@ impl<'a> Caller<'a> {
         Self { run, server, from: ATTACKER, client: None }
     }
 
-    /// The answer, if it has that status. After any other one the caller waits.
+    /// The answer, if it has that status. Waits after any other answer.
     fn call(&mut self, request: &[u8], expect: u16) -> Option<Reply> {
         if self.client.is_none() {
             self.client = Client::connect(self.server, self.from).ok();
@@ -138,8 +138,8 @@ pub(super) fn revocations(stage: &mut Stage) -> Result<Vec<Job>> {
     }))
 }
 
-/// Domains of an account whose hosts are looked at over and over, on so many connections.
-fn looks(stage: &Stage, account: &Account, hosts: &[String], connections: usize) -> Result<Vec<Job>> {
+/// Domains of an account whose hosts are checked repeatedly, on that many connections.
+fn host_checks(stage: &Stage, account: &Account, hosts: &[String], connections: usize) -> Result<Vec<Job>> {
     let mut requests = Vec::new();
     for host in hosts {
         let id = account.register(host, "free", None)?.id;
@@ -157,18 +157,18 @@ pub(super) fn silent_hosts(stage: &mut Stage) -> Result<Vec<Job>> {
     for number in 0..8 {
         let account = Account::sign_up(stage.address(), ATTACKER, &format!("prover{number}"))?;
         let hosts: Vec<_> = (0..20).map(|host| format!("h{host}.silent{number}.example.com")).collect();
-        jobs.extend(looks(stage, &account, &hosts, 6)?);
+        jobs.extend(host_checks(stage, &account, &hosts, 6)?);
     }
     Ok(jobs)
 }
 
-pub(super) fn looks_at_victim(stage: &mut Stage) -> Result<Vec<Job>> {
+pub(super) fn host_checks_of_victim(stage: &mut Stage) -> Result<Vec<Job>> {
     let victim = TcpListener::bind((Ipv4Addr::from(VICTIM), 0))?;
     victim.set_nonblocking(true)?;
     let port = victim.local_addr()?.port();
     let account = Account::sign_up(stage.address(), ATTACKER, "gazer")?;
     let hosts: Vec<_> = (0..40).map(|number| format!("h{number}.victim.example.com:{port}")).collect();
-    let mut jobs = looks(stage, &account, &hosts, 4)?;
+    let mut jobs = host_checks(stage, &account, &hosts, 4)?;
     jobs.push(Box::new(move |run| {
         run.count("connections to the victim", 0);
         while !run.is_over() {

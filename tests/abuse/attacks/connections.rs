@@ -1,4 +1,4 @@
-//! Attacks by connections that do nothing, or too little.
+//! Attacks by idle and by slow connections.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn one_horde(stage: &Stage, horde: Horde) -> Result<Vec<Job>> {
     Ok(vec![horde.job(stage.address(), ATTACKER)])
 }
 
-/// So many bytes of one request after the other.
+/// That many bytes of consecutive requests.
 fn pipelined(path: &str, bytes: usize) -> Vec<u8> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
     request.repeat(bytes / request.len() + 1).into_bytes()
@@ -59,7 +59,7 @@ pub(super) fn slow_heads(stage: &mut Stage) -> Result<Vec<Job>> {
 }
 
 pub(super) fn tls_hellos(stage: &mut Stage) -> Result<Vec<Job>> {
-    // A record of 512 bytes with a hello of version 1.2, of which 39 bytes come.
+    // The first 39 bytes of a record of 512 bytes with a TLS 1.2 hello.
     let hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3][..], &[0xa5; 32]].concat();
     one_horde(stage, Horde { connections: 2_000, first: hello, then: None, reads: true })
 }
@@ -70,7 +70,7 @@ pub(super) fn churn(stage: &mut Stage) -> Result<Vec<Job>> {
         Box::new(move |run| {
             let ask = request::get("/healthz", None);
             while !run.is_over() {
-                // Every other one is cut off with a request on its way.
+                // Every other connection is closed during a request.
                 for asks in [false, true] {
                     let opened = connect(server, ATTACKER, None, TIMEOUT);
                     let asked = opened.and_then(|mut stream| match asks {

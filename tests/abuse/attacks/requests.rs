@@ -1,4 +1,4 @@
-//! Attacks by requests that cost the server more than the attacker, or that are simply many.
+//! Attacks by requests that cost the server more than the attacker, or by their number.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn random_bytes(count: usize) -> Vec<u8> {
     std::iter::repeat_with(|| random().to_le_bytes()).flatten().take(count).collect()
 }
 
-/// Any odd number of that size is taken for a modulus: whether somebody has its factors does not show.
+/// Any odd number of that size is accepted as a modulus.
 fn rsa_key(number: usize) -> Value {
     let mut modulus = random_bytes(RSA_BYTES);
     (modulus[0], modulus[RSA_BYTES - 1]) = (0xff, modulus[RSA_BYTES - 1] | 1);
@@ -62,7 +62,7 @@ pub(super) fn huge_header_name(stage: &mut Stage) -> Result<Vec<Job>> {
             let exchange = || -> std::io::Result<()> {
                 let mut stream = connect(server, ATTACKER, None, TIMEOUT)?;
                 stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-                // The server may refuse the head while it is still being sent.
+                // The server may refuse the head before all of it is sent.
                 drop(stream.write_all(&requests));
                 let (mut statuses, mut part) = (Statuses::default(), [0; 8 * 1024]);
                 while answered.len() <= GOOD {

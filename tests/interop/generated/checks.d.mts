@@ -1,4 +1,4 @@
-// Types of ../node/checks.mjs, as far as the scripts here use it.
+// Types of the parts of ../node/checks.mjs that the scripts of this folder use.
 
 export const issuer: string;
 export function check(name: string, body: () => Promise<void>): Promise<void>;

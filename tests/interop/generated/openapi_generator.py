@@ -1,4 +1,4 @@
-"""The client that openapi-generator (python) makes of the document."""
+"""The client that openapi-generator (python) generates from the document."""
 
 import time
 

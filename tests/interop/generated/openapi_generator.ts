@@ -1,4 +1,4 @@
-// The client that openapi-generator (typescript-fetch) makes of the document.
+// The client that openapi-generator (typescript-fetch) generates from the document.
 
 import assert from 'node:assert/strict';
 import { setTimeout } from 'node:timers/promises';

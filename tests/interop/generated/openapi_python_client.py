@@ -1,5 +1,5 @@
-"""The client that openapi-python-client makes of the document. It takes no status that Python's `http.HTTPStatus` does not
-have, so the server has `EXPIRED_TOKEN_STATUS=401`."""
+"""The client that openapi-python-client generates from the document. It supports only the statuses of Python's
+`http.HTTPStatus`, so the server has `EXPIRED_TOKEN_STATUS=401`."""
 
 import base64
 import time

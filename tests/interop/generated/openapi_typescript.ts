@@ -1,4 +1,4 @@
-// The types that openapi-typescript makes of the document, with openapi-fetch.
+// The types that openapi-typescript generates from the document, with openapi-fetch.
 
 import assert from 'node:assert/strict';
 import { setTimeout } from 'node:timers/promises';

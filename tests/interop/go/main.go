@@ -1,4 +1,4 @@
-// golang.org/x/oauth2/clientcredentials, as its documentation uses it.
+// golang.org/x/oauth2/clientcredentials, used like in its documentation.
 package main
 
 import (
@@ -32,7 +32,7 @@ func configure(id, secret string, style oauth2.AuthStyle) clientcredentials.Conf
 	return clientcredentials.Config{ClientID: id, ClientSecret: secret, TokenURL: issuer + "/token", AuthStyle: style}
 }
 
-// life is that of a token, by one way of client authentication.
+// life checks the life of a token with one method of client authentication.
 func life(label string, config clientcredentials.Config) {
 	check(label+": a token is granted", func() error {
 		token, err := config.Token(context.Background())
@@ -41,7 +41,7 @@ func life(label string, config clientcredentials.Config) {
 		}
 		return equal(token.Type()+" "+token.Extra("scope").(string), "Bearer posts:read posts:write")
 	})
-	check(label+": the API takes it", func() error {
+	check(label+": the API accepts it", func() error {
 		answer, err := config.Client(context.Background()).Get(issuer + "/v1/test")
 		if err != nil {
 			return err
@@ -71,7 +71,7 @@ func refusals(config, impostor clientcredentials.Config) {
 	refused("an unknown resource", "invalid_target", config)
 }
 
-// refused expects the library's own error with the RFC's word in its body.
+// refused expects the library's own error with the error code of the RFC in its body.
 func refused(name, word string, config clientcredentials.Config) {
 	check(name+" is "+word, func() error {
 		token, err := config.Token(context.Background())
@@ -87,7 +87,7 @@ func refused(name, word string, config clientcredentials.Config) {
 	})
 }
 
-// register makes a domain, and gives its id and secret.
+// register registers a domain and returns its id and secret.
 func register() (id, secret string) {
 	domain, _ := json.Marshal(map[string]any{
 		"host": fmt.Sprintf("go-%d.example.com", os.Getpid()), "type": "free",
@@ -109,7 +109,7 @@ func register() (id, secret string) {
 	return body.Payload.ID, body.Payload.ClientSecret
 }
 
-// check prints one line of the report. A check that fails does not keep the next one from running.
+// check prints one line of the report. A failed check does not stop the program.
 func check(name string, body func() error) {
 	if err := body(); err != nil {
 		fmt.Printf("FAIL %s: %s\n", name, strings.ReplaceAll(err.Error(), "\n", " | "))

@@ -1,16 +1,16 @@
-// What the scripts of this folder share: where the server is, how a domain is registered, and what every OAuth 2.0
-// library has to get from it. A script says how its library does a thing; this file says what must come of it.
+// Shared by the scripts of this folder: the server's addresses, the registration of a domain, and the results that every
+// OAuth 2.0 library must get. A script contains only the calls of its library.
 
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 
 export const issuer = process.env.GATE_ISSUER;
 export const algorithm = process.env.GATE_ALGORITHM;
-/** An audience beside the issuer that the server may name in tokens. */
+/** An audience that tokens can have besides the issuer. */
 export const audience = process.env.GATE_AUDIENCE;
 export const testUrl = new URL('/v1/test', issuer);
 
-/** One line of the report. A check that fails does not keep the next one from running. */
+/** Prints one line of the report. A failed check does not stop the script. */
 export async function check(name, body) {
   try {
     await body();
@@ -41,7 +41,7 @@ export async function register(credentials = {}) {
 }
 
 /**
- * The life of a token, by one library and one way of client authentication.
+ * Checks the life of a token with one library and one method of client authentication.
  *
  * `library` has `id` (the client's), `token(parameters)` -> the token endpoint's answer, `call(token)` -> the status
  * of the API, `introspect(token)` -> the endpoint's answer, and `revoke(token)`.
@@ -55,10 +55,10 @@ export async function life(label, library) {
     assert.equal(answer.expires_in, 60);
     assert.equal(answer.scope, 'posts:read posts:write');
   });
-  await check(`${label}: the API takes it`, async () => {
+  await check(`${label}: the API accepts it`, async () => {
     assert.equal(await library.call(token), 200);
   });
-  await check(`${label}: introspection says active`, async () => {
+  await check(`${label}: introspection returns active`, async () => {
     const answer = await library.introspect(token);
     assert.equal(answer.active, true);
     assert.equal(answer.client_id, library.id);
@@ -68,15 +68,15 @@ export async function life(label, library) {
   await check(`${label}: it is revoked`, async () => {
     await library.revoke(token);
   });
-  await check(`${label}: it is inactive then, and the API answers 401`, async () => {
+  await check(`${label}: it is then inactive, and the API answers 401`, async () => {
     assert.equal((await library.introspect(token)).active, false);
     assert.equal(await library.call(token), 401);
   });
 }
 
 /**
- * What is refused, and how the library tells it: `library.refusal(error)` is the RFC's word, taken from the library's
- * own kind of error. `impostor` is the same library with a wrong secret.
+ * Checks refusals. `library.refusal(error)` is the error code of the RFC in the library's own type of error. `impostor`
+ * is the same library with a wrong secret.
  */
 export async function refusals(library, impostor) {
   await refused('a wrong client secret', 'invalid_client', impostor, {});
@@ -87,7 +87,7 @@ export async function refusals(library, impostor) {
   });
 }
 
-/** One refusal. */
+/** Checks one refusal. */
 export function refused(name, word, library, parameters) {
   return check(`${name} is ${word}`, async () => {
     const error = await library.token(parameters).then(() => assert.fail('it was granted'), (error) => error);
@@ -95,15 +95,15 @@ export function refused(name, word, library, parameters) {
   });
 }
 
-/** An assertion that the library sends a second time, because its `jti` was given. */
+/** Checks that an assertion cannot be sent twice. The library sends it again, because its `jti` is fixed. */
 export async function replay(label, library) {
-  await check(`${label}: an assertion is good once`, () => library.token({}));
+  await check(`${label}: an assertion is accepted once`, () => library.token({}));
   await refused(`${label}: an assertion sent again`, 'invalid_client', library, {});
 }
 
 /**
- * The RFC's word in an error of openid-client or oauth4webapi. Where the answer has a challenge (after Basic it must
- * have one: RFC 6749, 5.2) they throw that, with the answer unread.
+ * The error code of the RFC in an error of openid-client or oauth4webapi. If the answer has a challenge (required after
+ * Basic by RFC 6749, 5.2), they throw the challenge and leave the body unread.
  */
 export async function refusalOf({ ResponseBodyError, WWWAuthenticateChallengeError }, error) {
   if (error instanceof WWWAuthenticateChallengeError) return (await error.response.json()).error;

@@ -1,4 +1,4 @@
-// jose verifies our tokens offline, with nothing but the server's JWKS.
+// jose verifies tokens offline with the server's JWKS.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -58,8 +58,8 @@ async function verification() {
 
 async function rotation() {
   await check('after a rotation new tokens verify with a cached JWKS, and so do earlier ones', async () => {
-    // By default jose asks again for an unknown key at most every 30 s. Here a rotation follows at once, and not after
-    // the quarter of an hour for which the next key is published.
+    // By default jose refetches the JWKS for an unknown key at most every 30 s. Here the rotation is immediate, instead of
+    // 15 minutes after the publication of the next key.
     const jwks = createRemoteJWKSet(new URL(metadata.jwks_uri), { cooldownDuration: 0 });
     const before = await token();
     await jwtVerify(before, jwks, { issuer, audience: issuer });
@@ -74,7 +74,7 @@ async function rotation() {
   });
 }
 
-/** A key that is to sign at once does so when all nodes know it: in a few seconds. */
+/** A token after a rotation. A key that must sign at once does so once all nodes know it, within a few seconds. */
 async function tokenOfAnotherKey(kid) {
   for (const deadline = Date.now() + 10_000; Date.now() < deadline;) {
     const next = await token();

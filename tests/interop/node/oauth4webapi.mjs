@@ -1,11 +1,11 @@
-// oauth4webapi, as its documentation uses it: a request and the processing of its answer, step by step, from discovery on.
-// It is also a resource server's library: validateJwtAccessToken checks our tokens against RFC 9068.
+// oauth4webapi, used like in its documentation: each request and the processing of its answer, starting with discovery.
+// It is also a library for resource servers: validateJwtAccessToken checks tokens against RFC 9068.
 
 import assert from 'node:assert/strict';
 import * as oauth from 'oauth4webapi';
 import { algorithm, audience, check, issuer, life, refusalOf, refusals, register, replay, testUrl } from './checks.mjs';
 
-const insecure = { [oauth.allowInsecureRequests]: true }; // the server under test speaks plain HTTP on the loopback
+const insecure = { [oauth.allowInsecureRequests]: true }; // the server under test serves plain HTTP
 
 const issuerUrl = new URL(issuer);
 const discovered = await oauth.discoveryRequest(issuerUrl, { algorithm: 'oauth2', ...insecure });

@@ -1,4 +1,4 @@
-// openid-client, as its documentation uses it: everything that it knows of the server comes from discovery.
+// openid-client, used like in its documentation. Its knowledge of the server comes from discovery.
 
 import assert from 'node:assert/strict';
 import { exportJWK, generateKeyPair } from 'jose';
@@ -8,7 +8,7 @@ import { check, issuer, life, refusalOf, refusals, refused, register, replay, te
 async function configure(id, authentication) {
   const config = await client.discovery(new URL(issuer), id, undefined, authentication, {
     algorithm: 'oauth2',
-    execute: [client.allowInsecureRequests], // the server under test speaks plain HTTP on the loopback
+    execute: [client.allowInsecureRequests], // the server under test serves plain HTTP
   });
   return {
     id,

@@ -1,5 +1,5 @@
-// simple-oauth2, as its documentation uses it. It knows neither discovery nor introspection nor the API: those calls are
-// plain fetch, with the addresses taken from the server's metadata.
+// simple-oauth2, used like in its documentation. It supports neither discovery nor introspection nor API calls: those use
+// plain fetch, with the addresses of the server's metadata.
 
 import assert from 'node:assert/strict';
 import { ClientCredentials } from 'simple-oauth2';

@@ -1,4 +1,4 @@
-"""Prometheus itself scrapes a target that demands a token, by its `oauth2` settings."""
+"""Prometheus scrapes a target that requires a token, by its `oauth2` settings."""
 
 import json
 import socket
@@ -17,7 +17,7 @@ client_id, secret = register()
 
 
 class Target(BaseHTTPRequestHandler):
-    """Metrics for whoever has a token for this audience. Gatebird is asked as a reverse proxy asks it."""
+    """Serves metrics to clients with a token for this audience. Asks Gatebird like a reverse proxy."""
 
     def do_GET(self):
         headers = {"Authorization": self.headers.get("Authorization", "")}
@@ -60,7 +60,7 @@ def ask(port, path):
 
 
 def targets(port):
-    """The targets by their jobs, once each was scraped."""
+    """The targets by job, after the first scrape of each."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
@@ -76,7 +76,7 @@ def targets(port):
 target = ThreadingHTTPServer(("127.0.0.1", 0), Target)
 threading.Thread(target=target.serve_forever, daemon=True).start()
 with tempfile.TemporaryDirectory() as folder:
-    # JSON is YAML.
+    # JSON is valid YAML.
     config = Path(folder, "prometheus.yml")
     config.write_text(json.dumps({"scrape_configs": [job(*each, target.server_port) for each in [("good", secret), ("wrong", "wrong")]]}))
     port = free_port()

@@ -1,4 +1,4 @@
-"""Authlib, as its documentation uses it: OAuth2Session, with the addresses taken from the server's RFC 8414 metadata."""
+"""Authlib, used like in its documentation: OAuth2Session, with the addresses of the server's RFC 8414 metadata."""
 
 import requests
 from authlib.integrations.base_client import OAuthError
@@ -22,7 +22,7 @@ class Library:
             secret,
             token_endpoint_auth_method=method,
             revocation_endpoint_auth_method=method,
-            leeway=5,  # the default of a minute is as long as our tokens live: every one would count as expired
+            leeway=5,  # with the default of a minute, the life of a token, every token would count as expired
         )
         if assertion:
             self.session.register_client_auth_method(assertion)
@@ -42,7 +42,7 @@ class Library:
 
 
 with check("the metadata is sound"):
-    # `validate()` as a whole demands response types, which a server without an authorization endpoint has not.
+    # `validate()` requires response types, which a server without an authorization endpoint does not have.
     for member in set(metadata.REGISTRY_KEYS) - {"response_types_supported"}:
         getattr(metadata, f"validate_{member}")()
 
@@ -55,7 +55,7 @@ refusals(basic, Library(client_id, "wrong", "client_secret_basic"))
 KEYS = {"ES256": ECKey.generate_key("P-256"), "EdDSA": OKPKey.generate_key("Ed25519"), "RS256": RSAKey.generate_key(2048)}
 for alg, key in KEYS.items():
     client_id, _ = register(jwks={"keys": [key.as_dict(private=False)]})
-    # The audience is the token endpoint everywhere, as in the documentation; or the endpoint in use, when none is named.
+    # The audience is the token endpoint, as in the documentation, or by default the endpoint in use.
     documented = PrivateKeyJWT(metadata.token_endpoint, alg=alg)
     life(f"private_key_jwt {alg}", Library(client_id, key, "private_key_jwt", documented))
     unnamed = PrivateKeyJWT(alg=alg)

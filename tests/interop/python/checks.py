@@ -1,5 +1,5 @@
-"""What the scripts of this folder share: where the server is, how a domain is registered, and what every OAuth 2.0 library
-has to get from it. A script says how its library does a thing; this file says what must come of it."""
+"""Shared by the scripts of this folder: the server's addresses, the registration of a domain, and the results that every
+OAuth 2.0 library must get. A script contains only the calls of its library."""
 
 import base64
 import json
@@ -13,14 +13,14 @@ import requests
 
 ISSUER = os.environ["GATE_ISSUER"]
 ALGORITHM = os.environ["GATE_ALGORITHM"]
-AUDIENCE = os.environ["GATE_AUDIENCE"]  # an audience beside the issuer that the server may name in tokens
+AUDIENCE = os.environ["GATE_AUDIENCE"]  # an audience that tokens can have besides the issuer
 TEST_URL = ISSUER + "/v1/test"
 METADATA_URL = ISSUER + "/.well-known/oauth-authorization-server"
 
 
 @contextmanager
 def check(name):
-    """One line of the report. A check that fails does not keep the next one from running."""
+    """Prints one line of the report. A failed check does not stop the script."""
     try:
         yield
     except Exception:
@@ -36,7 +36,7 @@ def equal(actual, expected):
 
 @contextmanager
 def raises(*kinds):
-    """Gives the error that the block must end with, as the last item of a list."""
+    """Expects the block to raise an error. Yields a list whose last item is then that error."""
     caught = []
     try:
         yield caught
@@ -47,7 +47,7 @@ def raises(*kinds):
 
 
 def register(**credentials):
-    """Registers a domain: with a client secret, or with `jwks=...` for private_key_jwt. Gives its id and secret."""
+    """Registers a domain with a client secret, or with `jwks=...` for private_key_jwt. Returns its id and secret."""
     domain = {
         "host": f"{uuid.uuid4()}.example.com",
         "type": "free",
@@ -64,7 +64,7 @@ def register(**credentials):
 
 
 def life(label, library):
-    """The life of a token, by one library and one way of client authentication.
+    """Checks the life of a token with one library and one method of client authentication.
 
     `library` has `id` (the client's), `token(**parameters)` -> the token endpoint's answer, `call(token)` -> the status of
     the API, `introspect(token)` -> the endpoint's answer, and `revoke(token)` -> the status.
@@ -75,11 +75,11 @@ def life(label, library):
         token = answer["access_token"]
         equal(answer["token_type"].lower(), "bearer")
         equal(answer["expires_in"], 60)
-        # requests-oauthlib makes a list of it.
+        # requests-oauthlib turns it into a list.
         equal(as_text(answer["scope"]), "posts:read posts:write")
-    with check(f"{label}: the API takes it"):
+    with check(f"{label}: the API accepts it"):
         equal(library.call(token), 200)
-    with check(f"{label}: introspection says active"):
+    with check(f"{label}: introspection returns active"):
         answer = library.introspect(token)
         equal(answer["active"], True)
         equal(answer["client_id"], library.id)
@@ -87,14 +87,14 @@ def life(label, library):
         equal(answer["scope"], "posts:read posts:write")
     with check(f"{label}: it is revoked"):
         equal(library.revoke(token), 200)
-    with check(f"{label}: it is inactive then, and the API answers 401"):
+    with check(f"{label}: it is then inactive, and the API answers 401"):
         equal(library.introspect(token)["active"], False)
         equal(library.call(token), 401)
 
 
 def refusals(library, impostor):
-    """What is refused, and how the library tells it: an error of the library's own kind with the RFC's word in it.
-    `impostor` is the same library with a wrong secret."""
+    """Checks refusals: the library's own type of error with the error code of the RFC. `impostor` is the same library with
+    a wrong secret."""
 
     def refused(name, word, attempt):
         with check(f"{name} is {word}"):
@@ -114,7 +114,7 @@ def as_text(scope):
 
 
 class Issuer:
-    """Tokens and keys over plain HTTP, for the scripts that try a verifier."""
+    """Tokens and keys over plain HTTP, for the scripts of verifiers."""
 
     def __init__(self):
         self.metadata = requests.get(METADATA_URL).json()
@@ -125,7 +125,7 @@ class Issuer:
         return requests.post(self.metadata["token_endpoint"], data=form, auth=(self.id, self._secret)).json()["access_token"]
 
     def token_of_another_key(self, kid, kid_of):
-        """After a rotation: a key that is to sign at once does so when all nodes know it, in a few seconds."""
+        """A token after a rotation. A key that must sign at once does so once all nodes know it, within a few seconds."""
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             token = self.token()
@@ -139,7 +139,7 @@ class Issuer:
 
 
 def tampered(token):
-    """The same token with one more scope, and so with a signature that does not fit."""
+    """The same token with one more scope, so that its signature does not match."""
     header, payload, signature = token.split(".")
     claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
     claims["scope"] += " admin"

@@ -1,4 +1,4 @@
-"""joserfc verifies our tokens offline, with nothing but the server's JWKS."""
+"""joserfc verifies tokens offline with the server's JWKS."""
 
 from joserfc import jwt
 from joserfc.errors import BadSignatureError, ExpiredTokenError, InvalidClaimError
@@ -10,7 +10,7 @@ issuer = Issuer()
 
 
 def verify(keys, token, audience=ISSUER, **clock):
-    """As joserfc's documentation has it; joserfc does not look at `typ` by itself, so that is compared here."""
+    """Like in joserfc's documentation. joserfc does not check `typ`, so it is compared here."""
     decoded = jwt.decode(token, keys, algorithms=[ALGORITHM])
     equal(decoded.header["typ"], "at+jwt")
     demands = jwt.JWTClaimsRegistry(

@@ -1,4 +1,4 @@
-"""PyJWT verifies our tokens offline, with nothing but the server's JWKS."""
+"""PyJWT verifies tokens offline with the server's JWKS."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ issuer = Issuer()
 
 
 def verify(keys, token, audience=ISSUER, **more):
-    """As PyJWT's documentation has it; PyJWT does not look at `typ`, so that is compared here."""
+    """Like in PyJWT's documentation. PyJWT does not check `typ`, so it is compared here."""
     key = keys.get_signing_key_from_jwt(token)
     decoded = jwt.decode_complete(token, key, algorithms=[ALGORITHM], issuer=ISSUER, audience=audience, **more)
     equal(decoded["header"]["typ"], "at+jwt")
@@ -37,14 +37,14 @@ def verification():
     with check("a wrong audience is refused"), raises(jwt.InvalidAudienceError):
         verify(keys, token, audience=AUDIENCE)
     with check("a token is refused once its time is over"), raises(jwt.ExpiredSignatureError):
-        # PyJWT has no clock to set; a leeway of minus a minute stands for a minute later.
+        # PyJWT has no adjustable clock. A leeway of minus a minute is the same as a minute later.
         verify(keys, token, leeway=-60, options={"verify_iat": False})
 
 
 def rotation():
     with check("after a rotation new tokens verify with a cached JWKS, and so do earlier ones"):
-        # By default PyJWT asks again for an unknown key at most every 30 s. Here a rotation follows at once, and not after
-        # the quarter of an hour for which the next key is published.
+        # By default PyJWT refetches the JWKS for an unknown key at most every 30 s. Here the rotation is immediate, instead
+        # of 15 minutes after the publication of the next key.
         keys = jwt.PyJWKClient(issuer.metadata["jwks_uri"], cooldown_duration=0)
         before = issuer.token()
         verify(keys, before)

@@ -1,5 +1,5 @@
-"""requests-oauthlib, as its documentation uses it for the client credentials grant ("Backend Application Flow"). It knows
-neither discovery nor introspection: those calls are plain requests, with the addresses taken from the server's metadata."""
+"""requests-oauthlib, used like in its documentation of the client credentials grant ("Backend Application Flow"). It
+supports neither discovery nor introspection: those use plain requests, with the addresses of the server's metadata."""
 
 import os
 
@@ -9,7 +9,7 @@ from requests_oauthlib import OAuth2Session
 
 from checks import METADATA_URL, TEST_URL, life, refusals, register
 
-os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"  # the server under test speaks plain HTTP on the loopback
+os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"  # the server under test serves plain HTTP
 
 metadata = requests.get(METADATA_URL).json()
 

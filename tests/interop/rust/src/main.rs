@@ -1,4 +1,4 @@
-//! The crate `oauth2`, as its documentation uses it, blocking. It knows no discovery: the addresses are read from the
+//! The crate `oauth2`, used like in its documentation, blocking. It has no discovery: the addresses are read from the
 //! server's metadata.
 
 use std::env;
@@ -48,7 +48,7 @@ impl Gate {
         Ok(self.metadata[member].as_str().ok_or_else(|| format!("no {member} in the metadata"))?.to_owned())
     }
 
-    /// Registers a domain; gives its id and its secret.
+    /// Registers a domain and returns its id and secret.
     fn register(&self) -> Fallible<(String, String)> {
         let domain = json!({"host": format!("crate-{}.example.com", std::process::id()), "type": "free"});
         let request = self.http.post(format!("{}/v1/domains", self.issuer)).bearer_auth(env::var("GATE_USER_TOKEN")?);
@@ -59,7 +59,7 @@ impl Gate {
     }
 
     fn client(&self, id: &str, secret: &str, method: AuthType) -> Fallible<Client> {
-        // The crate refuses to revoke at an address without TLS, as RFC 7009 says; see `without_tls`.
+        // The crate refuses to revoke without TLS, as RFC 7009 requires; see `without_tls`.
         let revocation = self.endpoint("revocation_endpoint")?.replacen("http://", "https://", 1);
         Ok(BasicClient::new(ClientId::new(id.to_owned()))
             .set_client_secret(ClientSecret::new(secret.to_owned()))
@@ -69,7 +69,7 @@ impl Gate {
             .set_revocation_url(RevocationUrl::new(revocation)?))
     }
 
-    /// The proxy that speaks TLS before a real Gatebird, in one line: the request arrives as plain HTTP.
+    /// Stands for the proxy that terminates TLS: the request arrives as plain HTTP.
     fn without_tls(
         &self,
         mut request: HttpRequest,
@@ -99,7 +99,7 @@ impl Gate {
         Ok(request.send()?.status().as_u16())
     }
 
-    /// The life of a token, by one way of client authentication.
+    /// Checks the life of a token with one method of client authentication.
     fn life(&self, label: &str, client: &Client) {
         let mut token = AccessToken::new(String::new());
         check(&format!("{label}: a token is granted"), || {
@@ -109,8 +109,8 @@ impl Gate {
             equal(answer.expires_in().map(|time| time.as_secs()), Some(60))?;
             equal(scopes(answer.scopes()), "posts:read posts:write".to_owned())
         });
-        check(&format!("{label}: the API takes it"), || equal(self.call(&token)?, 200));
-        check(&format!("{label}: introspection says active"), || {
+        check(&format!("{label}: the API accepts it"), || equal(self.call(&token)?, 200));
+        check(&format!("{label}: introspection returns active"), || {
             let answer = client.introspect(&token).request(&self.http)?;
             equal(answer.active(), true)?;
             equal(answer.client_id(), Some(client.client_id()))?;
@@ -121,13 +121,13 @@ impl Gate {
             let revocation = client.revoke_token(StandardRevocableToken::from(token.clone()))?;
             Ok(revocation.request(&|request| self.without_tls(request))?)
         });
-        check(&format!("{label}: it is inactive then, and the API answers 401"), || {
+        check(&format!("{label}: it is then inactive, and the API answers 401"), || {
             equal(client.introspect(&token).request(&self.http)?.active(), false)?;
             equal(self.call(&token)?, 401)
         });
     }
 
-    /// What is refused, and how the crate tells it. `impostor` is the same client with a wrong secret.
+    /// Checks refusals. `impostor` is the same client with a wrong secret.
     fn refusals(&self, client: &Client, impostor: &Client) {
         check("a wrong client secret is invalid_client", || {
             refused(self.token(impostor, None, None), BasicErrorResponseType::InvalidClient)
@@ -145,7 +145,7 @@ impl Gate {
     }
 }
 
-/// One line of the report. A check that fails does not keep the next one from running.
+/// Prints one line of the report. A failed check does not stop the program.
 fn check(name: &str, body: impl FnOnce() -> Fallible<()>) {
     match body() {
         Ok(()) => println!("ok {name}"),
