@@ -128,11 +128,11 @@ fn claims__names_with_an_at_sign_are_replaced_by_the_public_id() {
             assert_eq!(gate.get("/v1/test").token(token).send().expect(200), claims);
         }
         let form = format!("token={access}");
-        let told = gate.post("/introspect").basic(&domain.id, &domain.secret).form(form).send().expect(200);
-        assert_eq!(told["active"], json!(true));
+        let introspected = gate.post("/introspect").basic(&domain.id, &domain.secret).form(form).send().expect(200);
+        assert_eq!(introspected["active"], json!(true));
         let behind = gate.get("/verify").token(&access).send();
         assert_eq!(behind.header("x-gatebird-user"), Some(user.id.to_string().as_str()));
-        let words = format!("{told} {:?}", behind.headers);
+        let words = format!("{introspected} {:?}", behind.headers);
         assert!(!words.contains('@') && !words.contains("%40"), "{words}");
         // The user's own view shows the full names.
         let own = gate.get("/v1/me").token(&user.token).send().expect(200)["payload"].clone();
@@ -286,7 +286,7 @@ fn username__is_unique_without_regard_to_case() {
         let refusal = gate.post("/v1/signup").json(&body).send().refused(409, "taken");
         assert_eq!(refusal["field"], json!("username"));
         let account = sign_in(&gate, username, PASSWORD).expect(200);
-        assert_eq!(account["payload"]["username"], json!("Alice"), "as it was chosen");
+        assert_eq!(account["payload"]["username"], json!("Alice"), "the username as it was chosen");
     }
     assert_eq!(row_counts(&gate)[0], 1);
 }
@@ -349,7 +349,7 @@ fn account_deletion__removes_all_rows_of_the_account_and_no_others() {
     exchange(&gate, &domain).refused(401, "unknown_client");
     sign_in(&gate, "alice", PASSWORD).refused(401, "credentials");
     gate.app.remove_leftovers().expect("the database answers");
-    assert_eq!(row_counts(&gate), [1, 1, 1, 1, 2], "bob's are left");
+    assert_eq!(row_counts(&gate), [1, 1, 1, 1, 2], "the posts of bob remain");
     exchange(&gate, &bobs).expect(200);
 
     // Tokens and other servers may know the account by its name. The name is never given to another account.

@@ -4,7 +4,6 @@
 mod disclosure;
 mod fuzz;
 mod idor;
-mod keep_alive;
 mod logs;
 mod numeric_input;
 mod process;
@@ -30,19 +29,19 @@ const LEAKS: &[&str] = &[
     "constraint",
 ];
 
-/// Checks what holds for every answer: no server error except a 503 with `Retry-After`, and [`worded`].
+/// Checks what holds for every answer: no server error except a 503 with `Retry-After`, and [`assert_refusal_format`].
 #[track_caller]
-pub fn harmless(what: &str, reply: &Reply) {
+pub fn assert_no_server_error(what: &str, reply: &Reply) {
     assert!(reply.status < 500 || reply.status == 503, "{what}: {} {}", reply.status, reply.text());
     if reply.status == 503 {
         assert!(reply.header("retry-after").is_some(), "{what}: {reply:?}");
     }
-    worded(what, reply);
+    assert_refusal_format(what, reply);
 }
 
 /// Checks that a refusal has the usual shape and reveals nothing internal.
 #[track_caller]
-pub fn worded(what: &str, reply: &Reply) {
+pub fn assert_refusal_format(what: &str, reply: &Reply) {
     if reply.status < 400 || reply.body.is_empty() {
         return;
     }

@@ -53,7 +53,7 @@ fn audit_log__user_sees_only_own_rows() {
     for _ in 0..3 {
         write(&gate, &alice.token, "more");
     }
-    let cursor = page(&gate, &alice.token, "?limit=1")["nextCursor"].as_str().expect("there is more").to_owned();
+    let cursor = page(&gate, &alice.token, "?limit=1")["nextCursor"].as_str().expect("another page").to_owned();
     let places = page(&gate, &bob.token, &format!("?cursor={cursor}"));
     assert_eq!(actions(&places), ["user.signed_up"]);
     // A domain's token does not act as the user, whatever its scopes.
@@ -67,11 +67,11 @@ fn audit_log__other_actors_are_anonymous() {
     gate.sign_up("bob");
     let (owner, other) = (stored(&gate, "alice").tenant.id, stored(&gate, "bob").tenant.id);
     let now = gate.clock.now();
-    let there = Some("203.0.113.9".parse().expect("an address"));
+    let address = Some("203.0.113.9".parse().expect("an address"));
     for (actor, shown) in [
-        (Actor { who: Who::User(other), address: there }, json!(["other", null])),
-        (Actor { who: Who::User(owner), address: there }, json!([owner.to_string(), "203.0.113.9"])),
-        (Actor { who: Who::Anyone, address: there }, json!(["anyone", "203.0.113.9"])),
+        (Actor { who: Who::User(other), address }, json!(["other", null])),
+        (Actor { who: Who::User(owner), address }, json!([owner.to_string(), "203.0.113.9"])),
+        (Actor { who: Who::Anyone, address }, json!(["anyone", "203.0.113.9"])),
         (Actor::OPERATOR, json!(["operator", null])),
         (Actor::SERVER, json!(["server", null])),
     ] {
@@ -81,7 +81,7 @@ fn audit_log__other_actors_are_anonymous() {
         assert_eq!(json!([event["actor"], event["address"]]), shown);
         assert!(!event.to_string().contains(&other.to_string()), "{event}");
     }
-    verified(&gate, None).expect("whole");
+    verified(&gate, None).expect("an intact chain");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn audit_log__rows_of_a_deleted_account_stay() {
     let confirm = json!({"password": crate::harness::PASSWORD});
     gate.delete("/v1/me").token(&alice.token).json(&confirm).send().expect(200);
     let again = gate.sign_up("alice2");
-    assert_ne!(again.id, alice.id, "a number is never given again");
+    assert_ne!(again.id, alice.id, "an id is never reused");
     assert_eq!(actions(&page(&gate, &again.token, "")), ["user.signed_up"]);
     let kept: Vec<String> =
         rows(&gate).into_iter().filter(|row| row.tenant == Some(alice.id)).map(|row| row.action).collect();
@@ -133,5 +133,5 @@ fn audit_log__address_from_trusted_proxies() {
     let behind = Gate::with(&[("TRUSTED_PROXIES", "127.0.0.0/8")]);
     assert_eq!(forwarded(&behind, "alice").as_deref(), Some("203.0.113.7"));
     let direct = Gate::start();
-    assert_eq!(forwarded(&direct, "alice").as_deref(), Some("127.0.0.1"), "anybody can send that header");
+    assert_eq!(forwarded(&direct, "alice").as_deref(), Some("127.0.0.1"), "the header of an untrusted peer is ignored");
 }

@@ -31,11 +31,11 @@ fn command_line__usage_error_and_help_differ() {
     for (args, code, says) in cases {
         let outcome = run(&mut gatebird(&database, args, &[]), "");
         assert_eq!(outcome.code, Some(*code), "{args:?} {outcome:?}");
-        let (said, silent) = match code {
+        let (printed, silent) = match code {
             0 => (&outcome.stdout, &outcome.stderr),
             _ => (&outcome.stderr, &outcome.stdout),
         };
-        assert!(said.contains(says) && silent.is_empty(), "{args:?} {outcome:?}");
+        assert!(printed.contains(says) && silent.is_empty(), "{args:?} {outcome:?}");
     }
 }
 
@@ -106,19 +106,19 @@ fn check_config__shows_each_setting_with_its_source_and_no_secret() {
     let row = |key: &str| {
         let mut found = rows.as_array().expect("an array").iter().filter(|row| row["key"] == json!(key));
         let row = found.next().unwrap_or_else(|| panic!("{key} is missing: {rows}"));
-        assert!(found.next().is_none(), "{key} is there twice: {rows}");
+        assert!(found.next().is_none(), "{key} is listed twice: {rows}");
         (text(&row["value"]), text(&row["source"]))
     };
     for key in KEYS {
         row(key);
     }
-    let told = |value: &str, source: &str| (value.to_owned(), source.to_owned());
-    assert_eq!(row("PORT"), told("8123", "environment"));
-    assert_eq!(row("TOKEN_TTL"), told("5m", ".env"));
-    assert_eq!(row("SIGNUP"), told("closed", ".env"));
-    assert_eq!(row("USER_TOKEN_TTL"), told("1h", "default"));
-    assert_eq!(row("PUBLIC_URL"), told("http://localhost:8123", "default"));
-    assert_eq!(row("DATABASE_URL"), told("postgres://gatebird:***@localhost/db", "environment"));
+    let row_of = |value: &str, source: &str| (value.to_owned(), source.to_owned());
+    assert_eq!(row("PORT"), row_of("8123", "environment"));
+    assert_eq!(row("TOKEN_TTL"), row_of("5m", ".env"));
+    assert_eq!(row("SIGNUP"), row_of("closed", ".env"));
+    assert_eq!(row("USER_TOKEN_TTL"), row_of("1h", "default"));
+    assert_eq!(row("PUBLIC_URL"), row_of("http://localhost:8123", "default"));
+    assert_eq!(row("DATABASE_URL"), row_of("postgres://gatebird:***@localhost/db", "environment"));
     assert_eq!(row("JWT_SECRET").1, ".env");
     assert_eq!(row("JWT_SECRET_PREVIOUS").1, "environment");
 
@@ -128,7 +128,7 @@ fn check_config__shows_each_setting_with_its_source_and_no_secret() {
     let hidden = [("DATABASE_URL", "postgres://localhost/db?user=gatebird&password=c4nary")];
     let other = run(bare(dir.path(), &["check-config"]).envs(hidden), "").good();
     assert!(![rows.to_string(), lines, other].concat().contains("c4nary"), "a secret is shown");
-    assert!(!dir.path().join("data").exists(), "looking makes nothing");
+    assert!(!dir.path().join("data").exists(), "a read-only command creates no file");
 }
 
 #[test]

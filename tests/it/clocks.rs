@@ -37,7 +37,7 @@ fn rows(gate: &Gate) -> Vec<(&'static str, i64)> {
 }
 
 /// A server with rows in every table that the maintenance deletes from, and a revoked token.
-fn furnished(settings: &[(&str, &str)]) -> (Gate, Domain, String) {
+fn server_with_rows(settings: &[(&str, &str)]) -> (Gate, Domain, String) {
     let common = [("TOKEN_TTL", "1h"), ("JWT_ALGORITHM", "ES256"), ("KEY_ROTATION", "30d")];
     let gate = Gate::with(&[&common, settings].concat());
     let (user, domain, token) = gate.tenant("alice");
@@ -60,7 +60,7 @@ fn furnished(settings: &[(&str, &str)]) -> (Gate, Domain, String) {
 #[test]
 fn revocation__clock_ahead_for_some_seconds() {
     for ahead in [HOUR + 60, 2 * HOUR, 40 * DAY] {
-        let (gate, domain, token) = furnished(&[]);
+        let (gate, domain, token) = server_with_rows(&[]);
         gate.clock.set_wrong(ahead);
         maintain(&gate);
         maintain(&gate);
@@ -79,7 +79,7 @@ fn revocation__clock_ahead_for_some_seconds() {
 
 #[test]
 fn revocation__made_while_the_clock_is_ahead() {
-    let (gate, domain, _) = furnished(&[]);
+    let (gate, domain, _) = server_with_rows(&[]);
     let token = gate.access_token(&domain);
     gate.clock.set_wrong(2 * HOUR);
     revoke(&gate, &domain, &token);
@@ -89,7 +89,7 @@ fn revocation__made_while_the_clock_is_ahead() {
 
 #[test]
 fn maintenance__clock_500_days_ahead_deletes_nothing() {
-    let (gate, domain, token) = furnished(&[]);
+    let (gate, domain, token) = server_with_rows(&[]);
     let before = rows(&gate);
     gate.clock.set_wrong(FAR);
     for _ in 0..3 {
@@ -110,7 +110,7 @@ fn maintenance__clock_500_days_ahead_deletes_nothing() {
 #[test]
 fn maintenance__clock_wrong_at_the_start_deletes_nothing() {
     for wrong in [2 * HOUR, FAR] {
-        let (gate, domain, token) = furnished(&[]);
+        let (gate, domain, token) = server_with_rows(&[]);
         let before = rows(&gate);
         gate.clock.set_wrong(wrong);
         let gate = gate.restart(&[]);
@@ -127,7 +127,7 @@ fn maintenance__clock_wrong_at_the_start_deletes_nothing() {
 
 #[test]
 fn maintenance__clock_in_1970_deletes_nothing() {
-    let (gate, domain, token) = furnished(&[]);
+    let (gate, domain, token) = server_with_rows(&[]);
     let before = rows(&gate);
     gate.clock.set_wrong(1000 - gate.clock.now());
     maintain(&gate);
@@ -163,13 +163,13 @@ fn key_rotation__key_made_while_the_clock_was_ahead() {
         let before = rows(&gate)[2].1;
         gate.clock.advance(30 * DAY);
         maintain(&gate);
-        assert_eq!(rows(&gate)[2].1, before + 1, "the next one follows");
+        assert_eq!(rows(&gate)[2].1, before + 1, "the next key follows");
     }
 }
 
 #[test]
 fn trusted_time__follows_a_changed_clock_after_a_day() {
-    let (gate, _, token) = furnished(&[]);
+    let (gate, _, token) = server_with_rows(&[]);
     let offset = || {
         let text = gate.app.metrics_text();
         let line = text.lines().find_map(|line| line.strip_prefix("gatebird_clock_offset_seconds "));
@@ -203,7 +203,7 @@ struct Nodes {
 /// Two nodes that deleted nothing while clocks were wrong.
 #[track_caller]
 fn nodes_with_wrong(clocks: impl Fn(&Gate, &Gate)) -> Nodes {
-    let (gate, domain, token) = furnished(&[]);
+    let (gate, domain, token) = server_with_rows(&[]);
     let before = rows(&gate);
     let other = gate.another_node();
     clocks(&gate, &other);
@@ -235,7 +235,7 @@ fn maintenance__database_clock_wrong_on_two_nodes() {
         }
         maintain(&other);
         maintain(&gate);
-        assert_eq!(rows(&gate)[0], ("revocations", 0), "{wrong}: pruning goes on");
+        assert_eq!(rows(&gate)[0], ("revocations", 0), "{wrong}: maintenance continues");
     }
 }
 
@@ -246,7 +246,7 @@ fn node_clock__wrong_on_one_node_tokens_still_verify() {
         return;
     }
     for wrong in [2 * HOUR, FAR, -2 * HOUR, -FAR] {
-        let (gate, domain, _) = furnished(&[]);
+        let (gate, domain, _) = server_with_rows(&[]);
         let other = gate.another_node();
         other.clock.set_wrong(wrong);
         maintain(&other);
@@ -303,7 +303,7 @@ pub fn run_section(title: &str, database: &Database, settings: &[(&str, &str)]) 
     let (_, section) = manual.split_once(&format!("## {title}\n")).expect("the section");
     let section = section.split("\n## ").next().expect("its text");
     let (_, script) = section.split_once("```sh\n").expect("commands");
-    let script = script.split("```").next().expect("their end");
+    let script = script.split("```").next().expect("the end of the block");
     let binary = Path::new(env!("CARGO_BIN_EXE_gatebird"));
     let path = programs::path_with(binary.parent().expect("a folder"));
     let mut shell = Command::new("sh");
@@ -333,7 +333,7 @@ fn is_logged(gate: &Gate, says: impl Fn(i64) -> String) -> bool {
 fn clock_jump__is_logged() {
     log_recorder::record();
     for wrong in [HOUR + 1234, -1234] {
-        let (gate, ..) = furnished(&[]);
+        let (gate, ..) = server_with_rows(&[]);
         gate.clock.set_wrong(wrong);
         maintain(&gate);
         if postgres().is_some() {

@@ -94,7 +94,7 @@ fn commit__slow_commit_is_awaited() {
     conn.batch_execute(&slow).expect("triggers");
     let reply = gate.post("/v1/posts").token(&token).json(&json!({"content": "slow"})).send();
     let posts = gate.get("/v1/posts/my").token(&token).send().expect(200).to_string();
-    assert!(posts.contains("slow"), "it was made, {}", reply.text());
+    assert!(posts.contains("slow"), "the change was committed: {}", reply.text());
     reply.expect(201);
 }
 
@@ -138,7 +138,7 @@ fn apply_after_commit__failed_read_is_an_error_only_for_revocations() {
             let body = format!("token={token}&client_id={}&client_secret={}", domain.id, domain.secret);
             let reply = gate.post("/revoke").form(body).send();
             reply.refused(500, "commit_unknown");
-            assert_eq!(reply.header("retry-after"), None, "it may be done");
+            assert_eq!(reply.header("retry-after"), None, "the change may have been committed");
         });
         revoked.join().expect("it is answered");
         registered.join().expect("it is answered");

@@ -114,7 +114,7 @@ fn secret_rotation__one_of_twenty_concurrent_rotations_wins() {
         reply if reply.status == 200 => true,
         reply => reply.refused(401, "unknown_client")["reason"].is_null(),
     };
-    assert!(!works(&domain), "the first one is retired");
+    assert!(!works(&domain), "the oldest secret is retired");
     gate.get("/v1/test").token(&token).send().refused(401, "revoked");
     let (winners, losers): (Vec<_>, Vec<_>) = rotated.iter().partition(|(domain, _)| works(domain));
     assert_eq!(winners.len(), 1);

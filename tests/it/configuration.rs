@@ -26,7 +26,7 @@ fn check_file(file: impl AsRef<[u8]>, environment: &[(&str, &str)]) -> Outcome {
 }
 
 /// The value and the source that `check-config` shows for a key.
-fn told(dir: &Path, environment: &[(&str, &str)], key: &str) -> (String, String) {
+fn shown_setting(dir: &Path, environment: &[(&str, &str)], key: &str) -> (String, String) {
     let rows = command(dir, &["check-config", "--json"], environment).json();
     let row = rows.as_array().expect("an array").iter().find(|row| row["key"] == json!(key)).cloned();
     let row = row.unwrap_or(Value::Null);
@@ -91,8 +91,8 @@ fn env_file__unknown_key_is_reported_with_a_suggestion() {
     ] {
         let outcome = check_file(format!("PORT=0\n\n{key}=c4nary\n"), &[]);
         assert_eq!(outcome.code, Some(0), "{outcome:?}");
-        let told = format!("{key} ");
-        let line = outcome.stderr.lines().find(|line| line.contains(&told)).unwrap_or_else(|| panic!("{outcome:?}"));
+        let prefix = format!("{key} ");
+        let line = outcome.stderr.lines().find(|line| line.contains(&prefix)).unwrap_or_else(|| panic!("{outcome:?}"));
         assert!(line.contains(".env, line 3") && line.contains(&format!("{meant}?")), "{line}");
         assert!(outcome.stderr.lines().count() == 1 && !outcome.stderr.contains("c4nary"), "{outcome:?}");
     }
@@ -121,7 +121,7 @@ fn env_file__byte_order_mark_and_line_ends() {
         "\u{feff}# a comment\nPORT=8123 # another\nTOKEN_TTL=\"5m\"",
     ] {
         fs::write(dir.path().join(".env"), file).expect("a file");
-        let found = |key| told(dir.path(), &[], key);
+        let found = |key| shown_setting(dir.path(), &[], key);
         assert_eq!(found("PORT"), ("8123".into(), ".env".into()), "{file:?}");
         assert_eq!(found("TOKEN_TTL"), ("5m".into(), ".env".into()), "{file:?}");
     }
@@ -168,12 +168,12 @@ fn secret_setting__equal_from_environment_and_file() {
     let expected = format!("(set, {} bytes)", JWT_SECRET.len());
     for end in ["", "\n", "\r\n", " ", "\t\n\n"] {
         let secret = format!("{JWT_SECRET}{end}");
-        let (shown, source) = told(dir.path(), &[("JWT_SECRET", &secret)], "JWT_SECRET");
+        let (shown, source) = shown_setting(dir.path(), &[("JWT_SECRET", &secret)], "JWT_SECRET");
         assert_eq!((shown, source), (expected.clone(), "environment".into()), "{end:?}");
         fs::write(dir.path().join("secret"), &secret).expect("a file");
         for key in ["JWT_SECRET", "JWT_SECRET_PREVIOUS"] {
             let environment = [(&*format!("{key}_FILE"), "secret")];
-            let (shown, source) = told(dir.path(), &environment, key);
+            let (shown, source) = shown_setting(dir.path(), &environment, key);
             assert_eq!(shown, expected, "{end:?}");
             assert!(source.contains("secret"), "{source}");
         }
@@ -198,14 +198,14 @@ fn secret_setting__read_from_a_file() {
     write("url", "postgres://gatebird:c4nary@localhost/db\n");
     write("secret", &format!("\u{feff}{JWT_SECRET}\n"));
     let files = [("DATABASE_URL_FILE", "url"), ("JWT_SECRET_FILE", "secret")];
-    let (shown, source) = told(dir.path(), &files, "DATABASE_URL");
+    let (shown, source) = shown_setting(dir.path(), &files, "DATABASE_URL");
     assert_eq!(shown, "postgres://gatebird:***@localhost/db");
     assert!(source.contains("url"), "{source}");
-    assert_eq!(told(dir.path(), &files, "JWT_SECRET").0, format!("(set, {} bytes)", JWT_SECRET.len()));
+    assert_eq!(shown_setting(dir.path(), &files, "JWT_SECRET").0, format!("(set, {} bytes)", JWT_SECRET.len()));
     write(".env", "JWT_SECRET_FILE=secret\n");
-    assert!(told(dir.path(), &[], "JWT_SECRET").1.contains("secret"));
+    assert!(shown_setting(dir.path(), &[], "JWT_SECRET").1.contains("secret"));
     // The environment wins, also with the other form of the same key.
-    assert_eq!(told(dir.path(), &[("JWT_SECRET", JWT_SECRET)], "JWT_SECRET").1, "environment");
+    assert_eq!(shown_setting(dir.path(), &[("JWT_SECRET", JWT_SECRET)], "JWT_SECRET").1, "environment");
 
     let one = |name: &str, words: &[&str]| {
         let outcome = check(dir.path(), &[("JWT_SECRET_FILE", name)]);
@@ -227,8 +227,8 @@ fn secret_setting__read_from_a_file() {
 fn environment__empty_variable_overrides_the_file() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     fs::write(dir.path().join(".env"), "SIGNUP=closed\nTOKEN_TTL=5m\n").expect("a file");
-    assert_eq!(told(dir.path(), &[("SIGNUP", "")], "SIGNUP"), ("open".into(), "default".into()));
-    assert_eq!(told(dir.path(), &[("SIGNUP", "")], "TOKEN_TTL"), ("5m".into(), ".env".into()));
+    assert_eq!(shown_setting(dir.path(), &[("SIGNUP", "")], "SIGNUP"), ("open".into(), "default".into()));
+    assert_eq!(shown_setting(dir.path(), &[("SIGNUP", "")], "TOKEN_TTL"), ("5m".into(), ".env".into()));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! request of no known domain may be read by the page of each registered host.
 
 use crate::harness::{Domain, Gate, Reply, Request, User, json, resigned};
-use crate::matrix::aged;
+use crate::matrix::expired_copy;
 use crate::oauth::out_of_reach;
 
 mod browser_secrets;
@@ -199,15 +199,15 @@ fn cors__errors_are_readable_by_the_right_page_only() {
         ("a forged token", &|| gate.get("/v1/test").token("x"), 401, false),
         ("an earlier generation", &|| gate.get("/v1/test").token(&earlier), 401, true),
         ("for another audience", &|| gate.get("/v1/test").token(&elsewhere), 401, true),
-        ("an expired token", &|| gate.get("/v1/test").token(aged(&token)), 419, true),
-        ("an expired token, for a proxy", &|| gate.get("/verify").token(aged(&token)), 401, true),
+        ("an expired token", &|| gate.get("/v1/test").token(expired_copy(&token)), 419, true),
+        ("an expired token, for a proxy", &|| gate.get("/verify").token(expired_copy(&token)), 401, true),
         ("a scope too little", &|| gate.post("/v1/posts").token(&narrow).json(&json!({"content": "x"})), 403, true),
         ("of the wrong kind", &|| gate.get("/v1/me").token(&token), 403, true),
         ("no such post", &|| gate.get("/v1/posts/1000000").token(&token), 404, true),
         ("a bad member", &|| gate.post("/v1/posts").token(&token).json(&json!({"content": 1})), 400, true),
         ("a token's body too large", &|| gate.post("/v1/posts").token(&token).json(&json!(large)), 413, true),
         ("a bad query", &|| gate.get("/v1/posts/my?limit=0").token(&token), 400, true),
-        ("a grant that is none", &|| gate.post("/token").form(form("&grant_type=password")), 400, true),
+        ("an unsupported grant", &|| gate.post("/token").form(form("&grant_type=password")), 400, true),
         ("a wrong secret", &|| gate.post("/token").json(&json!({"clientSecret": "x"})), 401, false),
         ("no JSON", &|| gate.post("/token").body("application/json", "{"), 400, false),
         ("a wrong type", &|| gate.post("/token").body("text/plain", "x"), 415, false),
@@ -233,7 +233,7 @@ fn cors__errors_are_readable_by_the_right_page_only() {
             assert_eq!(reply.status, *status, "{name} from {origin}: {}", reply.text());
             assert_eq!(readable(&reply, origin), expected, "{name} from {origin}: {reply:?}");
             if expected {
-                let exposed = reply.header("access-control-expose-headers").expect("what may be read");
+                let exposed = reply.header("access-control-expose-headers").expect("Access-Control-Expose-Headers");
                 for header in ["X-Request-Id", "Retry-After", "WWW-Authenticate", "Sunset", "Link"] {
                     assert!(exposed.split(", ").any(|name| name == header), "{name}: {header} in {exposed}");
                 }

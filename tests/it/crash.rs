@@ -12,22 +12,10 @@ use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection};
 
 use crate::binary::{Child, Client, text, within};
 use crate::harness::{Database, PASSWORD, Reply, Value, json};
+use crate::random::Random;
 
 const CYCLES: u64 = 50;
 const WRITERS: u64 = 4;
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-}
 
 #[expect(clippy::disallowed_methods, reason = "this is the tests' own setting")]
 fn seed() -> u64 {
@@ -37,9 +25,9 @@ fn seed() -> u64 {
 
 /// What a client knows about a thing. Without an answer it may or may not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
-    Made,
-    Gone,
+enum Known {
+    Exists,
+    Deleted,
     /// A deletion without an answer.
     Unsure,
 }
@@ -47,12 +35,12 @@ enum Told {
 struct Domain {
     secret: String,
     token: String,
-    told: Told,
+    known: Known,
 }
 
 struct Post {
     content: String,
-    told: Told,
+    known: Known,
 }
 
 /// A user of one writer, and everything that was acknowledged.
@@ -62,7 +50,7 @@ struct Account {
     /// Set while a change of the password has no answer.
     other_password: Option<String>,
     token: String,
-    told: Told,
+    known: Known,
     domains: BTreeMap<String, Domain>,
     posts: BTreeMap<i64, Post>,
     /// Written to since the last check.
@@ -86,7 +74,7 @@ impl Account {
             password: PASSWORD.to_owned(),
             other_password: None,
             token: text(&answer["token"]),
-            told: Told::Made,
+            known: Known::Exists,
             domains: BTreeMap::new(),
             posts: BTreeMap::new(),
             touched: true,
@@ -102,7 +90,7 @@ impl Account {
                 let answer = acknowledged(client.try_call("POST", "/v1/domains", &self.token, &body))?;
                 let (id, secret) = (text(&answer["payload"]["id"]), text(&answer["payload"]["clientSecret"]));
                 // The registration is acknowledged from here on. The token is needed later.
-                let domain = Domain { secret: secret.clone(), token: String::new(), told: Told::Made };
+                let domain = Domain { secret: secret.clone(), token: String::new(), known: Known::Exists };
                 self.domains.insert(id.clone(), domain);
                 let answer = acknowledged(client.try_call("POST", "/token", "", &json!({"clientSecret": secret})))?;
                 self.domains.get_mut(&id).expect("just inserted").token = text(&answer["token"]);
@@ -112,25 +100,26 @@ impl Account {
                 let body = json!({"content": content});
                 let answer = acknowledged(client.try_call("POST", "/v1/posts", &self.token, &body))?;
                 let id = answer["payload"]["id"].as_i64().expect("a number");
-                self.posts.insert(id, Post { content, told: Told::Made });
+                self.posts.insert(id, Post { content, known: Known::Exists });
             }
             12..15 => {
-                let Some((id, domain)) = self.domains.iter_mut().find(|(_, domain)| domain.told == Told::Made) else {
+                let Some((id, domain)) = self.domains.iter_mut().find(|(_, domain)| domain.known == Known::Exists)
+                else {
                     return Some(());
                 };
-                domain.told = Told::Unsure;
+                domain.known = Known::Unsure;
                 let path = format!("/v1/domains/{id}");
                 acknowledged(client.try_call("DELETE", &path, &self.token, &Value::Null))?;
-                domain.told = Told::Gone;
+                domain.known = Known::Deleted;
             }
             15..18 => {
-                let Some((id, post)) = self.posts.iter_mut().find(|(_, post)| post.told == Told::Made) else {
+                let Some((id, post)) = self.posts.iter_mut().find(|(_, post)| post.known == Known::Exists) else {
                     return Some(());
                 };
-                post.told = Told::Unsure;
+                post.known = Known::Unsure;
                 let path = format!("/v1/posts/{id}");
                 acknowledged(client.try_call("DELETE", &path, &self.token, &Value::Null))?;
-                post.told = Told::Gone;
+                post.known = Known::Deleted;
             }
             18 => {
                 let new = format!("{PASSWORD} {number}");
@@ -141,16 +130,16 @@ impl Account {
                 let body = json!({"username": self.name, "password": self.password});
                 self.token = text(&acknowledged(client.try_call("POST", "/v1/signin", "", &body))?["token"]);
                 // The change of the password revoked earlier tokens.
-                for domain in self.domains.values_mut().filter(|domain| domain.told == Told::Made) {
+                for domain in self.domains.values_mut().filter(|domain| domain.known == Known::Exists) {
                     client.get_revoked(&domain.token)?;
                     domain.token.clear();
                 }
             }
             _ => {
-                self.told = Told::Unsure;
+                self.known = Known::Unsure;
                 let body = json!({"password": self.password});
                 acknowledged(client.try_call("DELETE", "/v1/me", &self.token, &body))?;
-                self.told = Told::Gone;
+                self.known = Known::Deleted;
             }
         }
         Some(())
@@ -162,7 +151,7 @@ impl Account {
         let name = &self.name;
         // First of all: a young server accepts nothing that was revoked.
         for (id, domain) in &self.domains {
-            if domain.told == Told::Gone && !domain.token.is_empty() {
+            if domain.known == Known::Deleted && !domain.token.is_empty() {
                 assert_eq!(client.get("/v1/test", &domain.token).status, 401, "{name}: a token of the deleted {id}");
             }
         }
@@ -174,23 +163,26 @@ impl Account {
             }
             _ => reply,
         };
-        match (self.told, reply.status) {
-            (Told::Made, 200) | (Told::Gone, 401) | (Told::Unsure, 200 | 401) => {}
-            (told, status) => panic!("{name} is {told:?}, and sign-in answers {status}: {}", reply.text()),
+        match (self.known, reply.status) {
+            (Known::Exists, 200) | (Known::Deleted, 401) | (Known::Unsure, 200 | 401) => {}
+            (known, status) => panic!("{name} is {known:?}, and sign-in answers {status}: {}", reply.text()),
         }
         let is_there = reply.status == 200;
-        self.told = if is_there { Told::Made } else { Told::Gone };
+        self.known = if is_there { Known::Exists } else { Known::Deleted };
         if is_there {
             self.token = text(&reply.json()["token"]);
         }
         for (id, domain) in &mut self.domains {
             let reply = client.exchange(&domain.secret);
-            match (is_there, domain.told, reply.status) {
-                (true, Told::Made, 200) | (true, Told::Unsure, 200 | 401) | (_, Told::Gone, 401) | (false, _, 401) => {}
-                (_, told, status) => panic!("{name}'s {id} is {told:?}, and its secret gets {status}"),
+            match (is_there, domain.known, reply.status) {
+                (true, Known::Exists, 200)
+                | (true, Known::Unsure, 200 | 401)
+                | (_, Known::Deleted, 401)
+                | (false, _, 401) => {}
+                (_, known, status) => panic!("{name}'s {id} is {known:?}, and its secret gets {status}"),
             }
-            domain.told = if reply.status == 200 { Told::Made } else { Told::Gone };
-            if domain.told == Told::Made {
+            domain.known = if reply.status == 200 { Known::Exists } else { Known::Deleted };
+            if domain.known == Known::Exists {
                 domain.token = text(&reply.json()["token"]);
             }
         }
@@ -199,14 +191,14 @@ impl Account {
         }
         for (id, post) in &mut self.posts {
             let reply = client.get(&format!("/v1/posts/{id}"), &self.token);
-            match (post.told, reply.status) {
-                (Told::Made | Told::Unsure, 200) => {
+            match (post.known, reply.status) {
+                (Known::Exists | Known::Unsure, 200) => {
                     assert_eq!(reply.json()["payload"]["content"], json!(post.content), "{name}'s post {id}");
                 }
-                (Told::Gone | Told::Unsure, 404) => {}
-                (told, status) => panic!("{name}'s post {id} is {told:?}, and reading it answers {status}"),
+                (Known::Deleted | Known::Unsure, 404) => {}
+                (known, status) => panic!("{name}'s post {id} is {known:?}, and reading it answers {status}"),
             }
-            post.told = if reply.status == 200 { Told::Made } else { Told::Gone };
+            post.known = if reply.status == 200 { Known::Exists } else { Known::Deleted };
         }
     }
 }
@@ -225,7 +217,7 @@ impl Client {
 /// Writes until the server is gone, and counts the acknowledged writes.
 fn write_on(client: &Client, accounts: &mut Vec<Account>, random: &mut Random, first: u64, count: &AtomicU64) {
     for number in first.. {
-        let live = accounts.iter().position(|account| account.told == Told::Made);
+        let live = accounts.iter().position(|account| account.known == Known::Exists);
         let done = match live {
             Some(index) if number % 16 != 15 => accounts[index].write(client, random, number),
             _ => Account::sign_up(client, format!("user{number}")).map(|account| accounts.insert(0, account)),
@@ -250,7 +242,7 @@ struct Integrity {
 }
 
 /// States that the file may never have.
-const HALF_THERE: &[(&str, &str)] = &[
+const INCONSISTENCIES: &[(&str, &str)] = &[
     ("broken references", "SELECT count(*) AS count FROM pragma_foreign_key_check"),
     (
         "domains without a secret",
@@ -285,7 +277,7 @@ fn check_file(database: &Database) {
     let rows: Vec<Integrity> = diesel::sql_query("PRAGMA integrity_check").load(&mut conn).expect("a sound file");
     let found: Vec<_> = rows.iter().map(|row| row.integrity_check.as_str()).collect();
     assert_eq!(found, ["ok"]);
-    for (what, query) in HALF_THERE {
+    for (what, query) in INCONSISTENCIES {
         let row: Count = diesel::sql_query(*query).get_result(&mut conn).expect("a query");
         assert_eq!(row.count, 0, "{what}");
     }
@@ -295,7 +287,7 @@ fn check_file(database: &Database) {
 fn crash__acknowledged_writes_survive_and_none_is_partial() {
     let seed = seed();
     println!("TEST_CRASH_SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Random::seeded(seed);
     let database = Database::sqlite();
     let settings = [("TOKEN_TTL", "1h"), ("USER_TOKEN_TTL", "1h")];
     let mut ledgers: Vec<Vec<Account>> = (0..WRITERS).map(|_| Vec::new()).collect();
@@ -303,12 +295,12 @@ fn crash__acknowledged_writes_survive_and_none_is_partial() {
     let began = Instant::now();
     let count = AtomicU64::new(0);
     for cycle in 0..CYCLES {
-        let moment = Duration::from_millis(random.below(200));
+        let moment = Duration::from_millis(random.below(200) as u64);
         let before = count.load(Ordering::Relaxed);
         std::thread::scope(|scope| {
             for (writer, accounts) in ledgers.iter_mut().enumerate() {
                 let client = Client::new(&child.client.url);
-                let mut random = Random(random.below(u64::MAX));
+                let mut random = Random::seeded(random.number());
                 let (first, count) = ((cycle * WRITERS + writer as u64) * 16_000, &count);
                 scope.spawn(move || write_on(&client, accounts, &mut random, first, count));
             }
@@ -338,7 +330,7 @@ fn crash__acknowledged_writes_survive_and_none_is_partial() {
     );
     let writes = count.into_inner();
     println!("{writes} writes, {} accounts, {domains} domains, {posts} posts in {:?}", accounts.len(), began.elapsed());
-    assert!(writes > 3 * CYCLES && domains > 0 && posts > 0, "it wrote too little");
+    assert!(writes > 3 * CYCLES && domains > 0 && posts > 0, "too few writes");
 }
 
 #[test]

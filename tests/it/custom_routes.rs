@@ -44,13 +44,13 @@ fn routes(routes: &mut Routes) {
 }
 
 /// A server with routes of its own around the app of `gate`, on another port.
-pub struct Own {
+pub struct CustomServer {
     pub address: String,
     handle: ServerHandle,
 }
 
-impl Own {
-    pub fn around(gate: &Gate, add: fn(&mut Routes)) -> Own {
+impl CustomServer {
+    pub fn around(gate: &Gate, add: fn(&mut Routes)) -> CustomServer {
         let (sender, receiver) = mpsc::channel();
         let app = gate.app.clone();
         std::thread::spawn(move || {
@@ -60,12 +60,12 @@ impl Own {
                 let server = server.workers(1).disable_signals().bind(("127.0.0.1", 0)).expect("a free port");
                 let address = server.addrs()[0].to_string();
                 let server = server.run();
-                sender.send((address, server.handle())).expect("the test waits");
+                sender.send((address, server.handle())).expect("the receiver is waiting");
                 server.await.expect("the server ends well");
             });
         });
         let (address, handle) = receiver.recv().expect("the server starts");
-        Own { address, handle }
+        CustomServer { address, handle }
     }
 
     pub fn ask(&self, method: &str, path: &str, headers: &str) -> Reply {
@@ -76,7 +76,7 @@ impl Own {
     }
 }
 
-impl Drop for Own {
+impl Drop for CustomServer {
     fn drop(&mut self) {
         drop(self.handle.stop(false));
     }
@@ -86,7 +86,7 @@ impl Drop for Own {
 fn custom_route__answered_like_built_in_routes() {
     let gate = Gate::start();
     let (user, _, token) = gate.tenant("alice");
-    let own = Own::around(&gate, routes);
+    let own = CustomServer::around(&gate, routes);
     let bearer = format!("Authorization: Bearer {token}\r\n");
     let reply = own.ask("GET", "/orders", &bearer);
     assert_eq!((reply.status, reply.text()), (200, format!("orders of user {}", user.id)));
@@ -115,7 +115,7 @@ fn custom_route__answered_like_built_in_routes() {
 #[test]
 fn custom_route__documented_if_described() {
     let gate = Gate::start();
-    let document = Own::around(&gate, routes).ask("GET", "/openapi.json", "").json();
+    let document = CustomServer::around(&gate, routes).ask("GET", "/openapi.json", "").json();
     let cancel = &document["paths"]["/orders/{number}"]["delete"];
     assert_eq!(cancel["security"], json!([{"token": []}]));
     for status in ["200", "401", "419", "429", "404", "405"] {
@@ -128,7 +128,7 @@ fn custom_route__documented_if_described() {
 fn custom_route__counts_to_its_limit() {
     let gate = Gate::with(&[("LIMIT_CHANGES", "1/h")]);
     let user = gate.sign_up("alice");
-    let own = Own::around(&gate, routes);
+    let own = CustomServer::around(&gate, routes);
     let bearer = format!("Authorization: Bearer {}\r\n", user.token);
     assert_eq!(own.ask("POST", "/counted", &bearer).text(), "counted");
     own.ask("POST", "/counted", &bearer).refused(429, "account");
@@ -140,7 +140,7 @@ fn custom_route__head_is_its_get() {
     let gate = Gate::start();
     let (_, _, token) = gate.tenant("alice");
     let bearer = format!("Authorization: Bearer {token}\r\n");
-    let own = Own::around(&gate, routes);
+    let own = CustomServer::around(&gate, routes);
     let ask = |path: &str, rest: &str| format!("HEAD {path} HTTP/1.1\r\nHost: own\r\n{rest}\r\n");
     let pipelined = [ask("/orders", ""), ask("/orders", &bearer), ask("/panics", "Connection: close\r\n")].concat();
     let mut stream = std::net::TcpStream::connect(&own.address).expect("the server listens");
@@ -154,7 +154,7 @@ fn custom_route__head_is_its_get() {
 #[test]
 fn custom_route__panic_is_a_500_and_the_connection_is_kept() {
     let gate = Gate::start();
-    let own = Own::around(&gate, routes);
+    let own = CustomServer::around(&gate, routes);
     let ask = |method: &str, path: &str, rest: &str| format!("{method} {path} HTTP/1.1\r\nHost: own\r\n{rest}\r\n");
     let pipelined = [
         ask("POST", "/panics", "X-Request-Id: of-this-panic\r\n"),
@@ -171,7 +171,7 @@ fn custom_route__panic_is_a_500_and_the_connection_is_kept() {
 fn custom_route__counted_by_its_pattern() {
     let gate = Gate::start();
     let (_, _, token) = gate.tenant("alice");
-    let own = Own::around(&gate, routes);
+    let own = CustomServer::around(&gate, routes);
     let bearer = format!("Authorization: Bearer {token}\r\n");
     own.ask("DELETE", "/orders/7", &bearer);
     own.ask("DELETE", "/orders/8", &bearer);
@@ -192,7 +192,7 @@ fn custom_route__counted_by_its_pattern() {
 fn custom_route__answers_preflights_if_it_takes_a_token() {
     let gate = Gate::start();
     gate.tenant("alice");
-    let own = Own::around(&gate, routes);
+    let own = CustomServer::around(&gate, routes);
     let page = "Origin: https://alice.example.com\r\nAccess-Control-Request-Method: DELETE\r\n";
     let reply = own.ask("OPTIONS", "/orders/7", page);
     assert_eq!((reply.status, reply.header("access-control-allow-methods")), (204, Some("DELETE")));

@@ -8,16 +8,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use diesel::connection::SimpleConnection;
-use diesel::{Connection, PgConnection, SqliteConnection};
-
 use crate::audit::actions::{command_of, offered_commands};
 use crate::binary::{Child, Outcome, bare, gatebird, run};
 use crate::harness::{Database, JWT_SECRET, PASSWORD, Value};
 use crate::programs;
 
 #[track_caller]
-fn ended(outcome: &Outcome, code: i32, words: &[&str]) {
+fn assert_failed(outcome: &Outcome, code: i32, words: &[&str]) {
     assert_eq!(outcome.code, Some(code), "{words:?} {outcome:?}");
     assert_eq!(outcome.stderr.lines().count(), 1, "{words:?} {outcome:?}");
     for word in words {
@@ -64,7 +61,7 @@ fn postgres_url__error_is_named_without_the_password() {
         ("postgres://u:c4nary@[::1/db", &["DATABASE_URL"]),
     ] {
         let outcome = check(url);
-        ended(&outcome, 78, words);
+        assert_failed(&outcome, 78, words);
         assert!(outcome.stderr.starts_with("DATABASE_URL ") && outcome.stderr.contains("environment"), "{outcome:?}");
     }
     for (url, shown) in [
@@ -90,7 +87,7 @@ fn postgres_url__error_is_named_without_the_password() {
         ),
     ] {
         let shown_now = check(url).good();
-        let line = shown_now.lines().find(|line| line.starts_with("DATABASE_URL ")).expect("it is there");
+        let line = shown_now.lines().find(|line| line.starts_with("DATABASE_URL ")).expect("it exists");
         assert!(line.contains(shown) && !shown_now.contains("c4nary"), "{line}");
     }
 }
@@ -103,32 +100,23 @@ fn postgres_url__unreachable_hosts_are_reported_without_the_password() {
         "postgres://u:c4n%40c4nary@127.0.0.1:1/db",
         "postgres:///db?host=/nowhere&password=c4nary",
     ] {
-        ended(&run(&mut gatebird(&database, &[], &[("DATABASE_URL", url)]), ""), 69, &["DATABASE_URL"]);
+        assert_failed(&run(&mut gatebird(&database, &[], &[("DATABASE_URL", url)]), ""), 69, &["DATABASE_URL"]);
     }
 }
 
 /// Reverts the last migration, as if the database were of the previous version.
-fn age(database: &Database) -> String {
+fn revert_last_migration(database: &Database) -> String {
     let tree = if database.is_postgres() { "postgres" } else { "sqlite" };
     let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(tree);
     let names = fs::read_dir(&tree).expect("a folder").map(|entry| entry.expect("an entry").file_name());
     let last = names.max().expect("a migration").into_string().expect("UTF-8");
-    let down = fs::read_to_string(tree.join(&last).join("down.sql")).expect("a way back");
-    execute(database, &down);
-    execute(
-        database,
+    let down = fs::read_to_string(tree.join(&last).join("down.sql")).expect("down.sql");
+    database.execute(&down);
+    database.execute(
         "DELETE FROM __diesel_schema_migrations
          WHERE version = (SELECT max(version) FROM __diesel_schema_migrations)",
     );
     last
-}
-
-fn execute(database: &Database, sql: &str) {
-    match database.url.strip_prefix("sqlite://") {
-        Some(path) => SqliteConnection::establish(path).expect("a database").batch_execute(sql),
-        None => PgConnection::establish(&database.url).expect("a database").batch_execute(sql),
-    }
-    .unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
 /// Commands that open the database and must leave its schema unchanged.
@@ -167,20 +155,20 @@ const OTHER_COMMANDS: [&str; 3] = ["serve", "migrate", "check-config"];
 fn migrations__applied_only_by_serve_and_migrate() {
     let database = Database::new();
     run(&mut gatebird(&database, &["migrate"], &[]), "").good();
-    let last = age(&database);
+    let last = revert_last_migration(&database);
     let listed: BTreeSet<String> = COMMANDS.iter().chain(&OTHER_COMMANDS).map(|command| command_of(command)).collect();
     assert_eq!(listed, offered_commands(), "left: listed here; right: offered");
     for command in COMMANDS {
         let args: Vec<&str> = command.split(' ').collect();
         let outcome = run(&mut gatebird(&database, &args, &[]), PASSWORD);
-        ended(&outcome, 78, &["older", "gatebird migrate"]);
+        assert_failed(&outcome, 78, &["older", "gatebird migrate"]);
     }
     let applied = run(&mut gatebird(&database, &["migrate", "--json"], &[]), "").json();
     let applied: Vec<&str> =
         applied["applied"].as_array().expect("an array").iter().filter_map(Value::as_str).collect();
     assert!(applied.len() == 1 && last.replace('-', "").starts_with(&applied[0][..8]), "{applied:?}: {last}");
     run(&mut gatebird(&database, &["user", "add", "alice"], &[]), PASSWORD).good();
-    age(&database);
+    revert_last_migration(&database);
     Child::start(&database, &[]).client.tenant("alice");
 }
 
@@ -197,7 +185,7 @@ fn migrations__reading_command_creates_no_tables() {
         assert!(matches!(outcome.code, Some(69 | 78)) && outcome.stderr.lines().count() == 1, "{outcome:?}");
     }
     if !database.is_postgres() {
-        assert_eq!(fs::metadata(&file).expect("a file").len(), 0, "nothing is made");
+        assert_eq!(fs::metadata(&file).expect("a file").len(), 0, "no file is created");
     }
     let applied = run(&mut gatebird(&database, &["migrate", "--json"], &[]), "").json();
     assert!(applied["applied"].as_array().is_some_and(|applied| applied.len() == 1), "{applied}");
@@ -225,6 +213,6 @@ fn disk_full__first_start_leaves_no_damage() {
         assert!(outcome.stderr.contains("gatebird.db") || outcome.stderr.contains("jwt_secret"), "{outcome:?}");
         // With enough space it starts.
         let mut command = bare(dir.path(), &[]);
-        drop(Child::spawn(command.env("PORT", "0").env("METRICS_ADDR", "off"), "").greeted());
+        drop(Child::spawn(command.env("PORT", "0").env("METRICS_ADDR", "off"), "").wait_until_serving());
     }
 }

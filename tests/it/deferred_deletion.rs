@@ -9,7 +9,7 @@ use gatebird::verification::Method;
 use crate::accounts::{exchange, row_counts, sign_in};
 use crate::binary::{PROMISED, gatebird, run, within};
 use crate::harness::{Domain, Gate, PASSWORD, Reply, User, json};
-use crate::write_duration::{execute, insert_usage, numbers, writes_within};
+use crate::write_duration::{insert_usage, numbers, writes_within};
 
 /// A tenth of 40,000, which took a minute in one transaction. Even this many take longer than a request may.
 const POSTS: i64 = 4_000;
@@ -30,18 +30,15 @@ fn insert_posts(gate: &Gate, user: &User, posts: i64, hashtags: i64) {
     while left > 0 {
         let batch = left.min(POSTS_PER_BATCH);
         left -= batch;
-        execute(
-            gate,
-            &format!(
-                "INSERT INTO posts (user_id, content, created_at, updated_at)
+        gate.execute(&format!(
+            "INSERT INTO posts (user_id, content, created_at, updated_at)
                     {} SELECT {user}, 'a post', 0, 0 FROM n;
                 INSERT INTO post_hashtags (user_id, title, post_id)
                     {} SELECT {user}, 'hashtag' || i, id FROM n, (SELECT id FROM posts WHERE user_id = {user}
                         ORDER BY id DESC LIMIT {batch}) AS newest",
-                numbers(batch),
-                numbers(hashtags),
-            ),
-        );
+            numbers(batch),
+            numbers(hashtags),
+        ));
     }
 }
 
@@ -155,7 +152,7 @@ fn account_deletion__host_is_free_before_the_data_is_removed() {
     gate.post("/v1/domains").token(&bob.token).json(&body).send().refused(409, "taken");
     delete_slowly(&gate, &alice);
     let domain = gate.register(&bob, "shop.example.com");
-    prove(&domain).expect("the other one gives way");
+    prove(&domain).expect("the earlier holder is superseded");
     assert!(row_counts(&gate)[1] == 2, "the test is too slow: the data was removed before");
     gate.access_token(&domain);
 }
@@ -231,11 +228,11 @@ fn post_quota__reached() {
     write(&access).expect(201);
     for (setting, status) in [("0", 403), ("off", 201)] {
         let gate = Gate::with(&[("POSTS_PER_USER", setting)]);
-        assert_eq!(write_as(&gate, "alice"), status, "{setting}");
+        assert_eq!(write_status(&gate, "alice"), status, "{setting}");
     }
 }
 
-fn write_as(gate: &Gate, name: &str) -> u16 {
+fn write_status(gate: &Gate, name: &str) -> u16 {
     let user = gate.sign_up(name);
     gate.post("/v1/posts").token(&user.token).json(&json!({"content": "a post"})).send().status
 }

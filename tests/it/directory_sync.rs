@@ -19,9 +19,10 @@ use gatebird::token::replay::UsedAssertions;
 
 use crate::binary::{Child, PROMISED, within};
 use crate::harness::{Database, Gate, JWT_SECRET};
+use crate::random::Random;
 
 /// Seconds after which a tombstone is deleted.
-const TOLD_AS_GONE: i64 = 7 * 86_400;
+const TOMBSTONE_LIFE: i64 = 7 * 86_400;
 
 /// A node's directory that only the test updates.
 fn node(gate: &Gate) -> Directory {
@@ -39,7 +40,7 @@ fn run(gate: &Gate, statement: &str) {
 }
 
 /// Deletes the secret, and restores it if the domain exists.
-fn moved(gate: &Gate, secret: &ClientSecret, domain: DomainId) {
+fn replace_secret(gate: &Gate, secret: &ClientSecret, domain: DomainId) {
     use schema::{domains, secrets};
     let moved = |conn: &mut Conn| {
         diesel::delete(secrets::table.filter(secrets::digest.eq(secret.digest()))).execute(conn)?;
@@ -51,16 +52,6 @@ fn moved(gate: &Gate, secret: &ClientSecret, domain: DomainId) {
     gate.app.db.change_now(moved, |_| Ok(())).expect("the database answers");
 }
 
-/// Reproducible random numbers.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-}
-
 #[test]
 fn directory_sync__steps_of_any_length_are_equivalent() {
     let gate = Gate::start();
@@ -68,18 +59,18 @@ fn directory_sync__steps_of_any_length_are_equivalent() {
     let domains: Vec<DomainId> = (0..6).map(|_| DomainId::random()).collect();
     let secrets: Vec<ClientSecret> = (0..6).map(|_| ClientSecret::random()).collect();
     let followers: Vec<(Directory, i64)> = [1, 2, 3, 7, 1000].map(|step| (node(&gate), step)).into();
-    let mut dice = Dice(1);
+    let mut random = Random::seeded(1);
     for round in 0..60 {
-        for _ in 0..dice.below(8) {
-            let (user, number) = (users[dice.below(3) as usize], dice.below(6) as usize);
-            let (domain, secret) = (domains[number], &secrets[dice.below(6) as usize]);
-            let statement = match dice.below(8) {
+        for _ in 0..random.below(8) {
+            let (user, number) = (users[random.below(3)], random.below(6));
+            let (domain, secret) = (domains[number], &secrets[random.below(6)]);
+            let statement = match random.below(8) {
                 0 => format!("DELETE FROM domains WHERE id = '{domain}'"),
                 1 => format!("UPDATE domains SET generation = generation + 1 WHERE id = '{domain}'"),
                 2 => format!("UPDATE users SET suspended = NOT suspended WHERE id = {user}"),
                 3 => format!("UPDATE domains SET suspended = NOT suspended WHERE id = '{domain}'"),
                 4 | 5 => {
-                    moved(&gate, secret, domain);
+                    replace_secret(&gate, secret, domain);
                     continue;
                 }
                 _ => format!(
@@ -152,16 +143,16 @@ fn directory_sync__database_that_lost_revisions_is_refused() {
     follow(1).expect_err("a row that cannot be read");
     assert_eq!(directory.revision(), seen + 1);
     run(&gate, &format!("UPDATE revision SET value = {}", seen + 1));
-    let refused = follow(1).expect_err("it lacks the end");
+    let refused = follow(1).expect_err("the end of the feed is missing");
     let tells = |refused: &Error| refused.cause().is_some_and(|cause| cause.contains("must be restarted"));
     assert!(tells(&refused), "{refused:?}");
     // Later writes reuse revisions under which this node has seen other changes.
     for ahead in 1..4 {
         run(&gate, &format!("UPDATE revision SET value = {}", seen + ahead));
-        let refused = follow(1).expect_err("the end is another one");
+        let refused = follow(1).expect_err("the end of the feed differs");
         assert!(tells(&refused), "{refused:?}");
         let asked = gate.app.db.read_now(|conn| directory.is_up_to_date(conn)).expect("the database answers");
-        assert!(!asked, "it takes itself for up to date at {ahead}");
+        assert!(!asked, "the directory considers itself up to date at {ahead}");
     }
 }
 
@@ -176,11 +167,11 @@ fn directory_sync__stale_node_confirms_no_revocation() {
         gate.app.db.write_now(|conn| Ok(conn.batch_execute(&statement)?)).expect("the database answers");
     };
     write(1);
-    gate.app.db.read_now(|conn| gate.app.directory.catch_up(conn)).expect_err("it is older");
+    gate.app.db.read_now(|conn| gate.app.directory.catch_up(conn)).expect_err("the database is older");
     // Later writes: as many as were lost, and more.
     write(revision);
     let asked = gate.app.db.read_now(|conn| gate.app.directory.is_up_to_date(conn)).expect("the database answers");
-    assert!(!asked, "it takes itself for up to date");
+    assert!(!asked, "the directory considers itself up to date");
     write(revision + 5);
     let body = format!("token={token}&client_id={}&client_secret={}", domain.id, domain.secret);
     gate.post("/revoke").form(body).send().refused(503, "busy");
@@ -199,7 +190,7 @@ fn directory_sync__up_to_date_check_notices_an_older_database() {
     };
     assert!(!glance_at(seen - 1));
     assert!(!glance_at(seen) && !glance_at(seen + 1));
-    gate.app.db.read_now(|conn| directory.catch_up(conn)).expect_err("it was older");
+    gate.app.db.read_now(|conn| directory.catch_up(conn)).expect_err("the database was older");
 }
 
 /// It is logged although another failure came before, and the process ends.
@@ -234,9 +225,9 @@ fn directory_sync__catching_up_includes_own_changes() {
         let (gate, ids, directory, over) = (&gate, &ids, &directory, &over);
         // Another node, which changes the same rows and does not apply the change here.
         let others = scope.spawn(move || {
-            let mut dice = Dice(9);
+            let mut random = Random::seeded(9);
             while !over.load(Ordering::Relaxed) && started.elapsed() < Duration::from_secs(60) {
-                let id = ids[dice.below(3) as usize];
+                let id = ids[random.below(3)];
                 drop(gate.app.db.change_now(|conn| Ok(raise(conn, id)?), |_| Ok(())));
             }
         });
@@ -245,8 +236,8 @@ fn directory_sync__catching_up_includes_own_changes() {
             let mut known = [0; 3];
             while !over.load(Ordering::Relaxed) && started.elapsed() < Duration::from_secs(60) {
                 for (id, before) in ids.iter().zip(&mut known) {
-                    let now = directory.by_id(id).expect("it lives").generation();
-                    assert!(now >= *before, "{before} was known, and {now} is");
+                    let now = directory.by_id(id).expect("a live domain").generation();
+                    assert!(now >= *before, "the generation went back from {before} to {now}");
                     *before = now;
                 }
             }
@@ -256,12 +247,12 @@ fn directory_sync__catching_up_includes_own_changes() {
             let many = |conn: &mut Conn| Ok((0..150).try_for_each(|number| raise(conn, ids[number % 3]).map(drop))?);
             gate.app.db.change_now(many, |_| Ok(())).expect("the database answers");
             let catches_up = |number: u64| {
-                let id = ids[Dice(round * 4 + number).below(3) as usize];
+                let id = ids[Random::seeded(round * 4 + number).below(3)];
                 let mut conn = gate.app.db.sync_connection().expect("the database answers");
                 // A very busy database refuses the change, which then needs not be seen.
                 let Ok(raised) = gate.app.db.change_now(|conn| Ok(raise(conn, id)?), |_| Ok(())) else { return true };
                 directory.catch_up_in_steps(&mut conn, 1).expect("the database answers");
-                let known = directory.by_id(&id).expect("it lives").generation();
+                let known = directory.by_id(&id).expect("a live domain").generation();
                 known >= raised
             };
             let catches_up = &catches_up;
@@ -273,8 +264,8 @@ fn directory_sync__catching_up_includes_own_changes() {
         }
         over.store(true, Ordering::Relaxed);
         others.join().expect("no panic");
-        watching.join().expect("nothing was taken back");
-        assert_eq!(missed, 0, "who did not know of their own change");
+        watching.join().expect("no change was undone");
+        assert_eq!(missed, 0, "writers whose own change was not yet in the directory");
     });
 }
 
@@ -300,8 +291,8 @@ fn tombstones__dated_by_a_wrong_clock_are_deleted() {
     run(&gate, &many);
     let maintain = || gate.app.maintain().expect("the database answers");
     maintain();
-    assert_eq!(tombstones(&gate), 12_000, "none of them is known to be old");
-    gate.clock.advance(TOLD_AS_GONE + 60);
+    assert_eq!(tombstones(&gate), 12_000, "no tombstone is known to be old yet");
+    gate.clock.advance(TOMBSTONE_LIFE + 60);
     maintain();
     assert_eq!(tombstones(&gate), 0);
 }
@@ -311,9 +302,9 @@ fn tombstones__dated_by_a_wrong_clock_are_deleted() {
 fn revision_stamps__old_ones_are_deleted() {
     let gate = Gate::start();
     gate.sign_up("alice");
-    let (away, last) = (node(&gate), node(&gate));
+    let (behind, last) = (node(&gate), node(&gate));
     let ask = |directory: &Directory| gate.app.db.read_now(|conn| directory.is_up_to_date(conn)).expect("an answer");
-    assert!(ask(&away) && ask(&last));
+    assert!(ask(&behind) && ask(&last));
     run(&gate, "UPDATE revision SET value = value + 99999");
     gate.app.maintain().expect("the database answers");
     ask(&last);
@@ -322,7 +313,7 @@ fn revision_stamps__old_ones_are_deleted() {
     let count = "SELECT count(*) AS number FROM revision_stamps";
     let count = gate.app.db.read_now(|conn| Ok(diesel::sql_query(count).get_result::<Number>(conn)?));
     assert_eq!(count.expect("the database answers").number, 2);
-    for directory in [&away, &last] {
+    for directory in [&behind, &last] {
         ask(directory);
         assert!(!directory.is_stale());
     }
@@ -345,17 +336,17 @@ fn tombstones__deleted_after_a_week() {
     let gate = Gate::start();
     let (user, domain, token) = gate.tenant("alice");
     let id = DomainId::parse(&domain.id).expect("an id");
-    let (away, last) = (node(&gate), node(&gate));
+    let (behind, last) = (node(&gate), node(&gate));
     gate.delete(&format!("/v1/domains/{}", domain.id)).token(&user.token).send().expect(200);
     gate.get("/v1/test").token(&token).send().refused(401, "revoked");
     assert_eq!(tombstones(&gate), 2);
     let follow = |directory: &Directory| gate.app.db.read_now(|conn| directory.catch_up(conn));
 
-    gate.clock.advance(TOLD_AS_GONE - 60);
+    gate.clock.advance(TOMBSTONE_LIFE - 60);
     gate.app.maintain().expect("the database answers");
-    assert_eq!(tombstones(&gate), 2, "a node may still come back and ask");
+    assert_eq!(tombstones(&gate), 2, "a node that lags may still need the tombstone");
     follow(&last).expect("all that was missed is there");
-    assert!(last.by_id(&id).is_none() && away.by_id(&id).is_some());
+    assert!(last.by_id(&id).is_none() && behind.by_id(&id).is_some());
 
     // More than one batch; older than the two, and without content.
     let many = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 6000)
@@ -364,11 +355,11 @@ fn tombstones__deleted_after_a_week() {
     gate.clock.advance(120);
     gate.app.maintain().expect("the database answers");
     assert_eq!(tombstones(&gate), 0);
-    // A node that has seen it continues. A node that was away must not continue as if nothing had been deleted.
+    // A node that has read the deletion continues. A node that missed it must not continue.
     run(&gate, "UPDATE users SET nick = 'x'");
-    follow(&last).expect("nothing that it has not seen is forgotten");
-    let refused = follow(&away).expect_err("it cannot know what is gone");
+    follow(&last).expect("no deletion was missed");
+    let refused = follow(&behind).expect_err("deletions were missed");
     assert!(refused.cause().is_some_and(|cause| cause.contains("must be restarted")), "{refused:?}");
-    follow(&node(&gate)).expect("a new one has nothing to forget");
-    gate.app.db.read_now(|conn| gate.app.directory.catch_up(conn)).expect("nor has the one that runs");
+    follow(&node(&gate)).expect("a new node has no gap");
+    gate.app.db.read_now(|conn| gate.app.directory.catch_up(conn)).expect("the running node has no gap either");
 }

@@ -66,7 +66,7 @@ impl Installation {
         fs::create_dir(dir.join("bin")).expect("a folder");
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_gatebird"), dir.join("bin/gatebird")).expect("a link");
         fs::write(dir.join("bin/systemctl"), SYSTEMCTL).expect("a file");
-        fs::set_permissions(dir.join("bin/systemctl"), fs::Permissions::from_mode(0o755)).expect("ours");
+        fs::set_permissions(dir.join("bin/systemctl"), fs::Permissions::from_mode(0o755)).expect("a writable file");
         let secret = if database.is_postgres() { crate::harness::JWT_SECRET } else { "" };
         let settings = format!(
             "PORT={port}\nMETRICS_ADDR=off\nBCRYPT_COST=4\nJWT_ALGORITHM=ES256\nJWT_SECRET={secret}\nDATABASE_URL='{}'\n",
@@ -97,7 +97,7 @@ impl Installation {
     }
 
     /// Clients and users still get in.
-    fn goes_on(&self, secret: &str) {
+    fn assert_in_service(&self, secret: &str) {
         let token = text(&self.client.exchange(secret).expect(200)["token"]);
         self.client.get("/v1/test", &token).expect(200);
         self.client.sign_in("alice", PASSWORD).expect(200);
@@ -121,7 +121,7 @@ fn operations_page__every_block_is_run() {
     assert_eq!(blocks, ["back up", "restore", "failover", "leak", "maintain"]);
     // The sections that the tests of `clocks` run.
     let others = ["## After a wrong clock", "## Archiving the audit log"];
-    assert_eq!(OPERATIONS.matches("```sh").count(), blocks.len() + others.len(), "a block that no test runs");
+    assert_eq!(OPERATIONS.matches("```sh").count(), blocks.len() + others.len(), "no test runs this block");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn operations_page__restores_a_backup() {
     client.get("/v1/test", &token).refused(401, "invalid");
     client.get("/v1/test", &mallorys).refused(401, "invalid");
     client.sign_in("mallory", PASSWORD).refused(401, "credentials");
-    installation.goes_on(&domain.secret);
+    installation.assert_in_service(&domain.secret);
     installation.run("systemctl stop gatebird");
 }
 
@@ -155,7 +155,7 @@ fn operations_page__maintains_the_file() {
         installation.client.get("/readyz", "").expect(200);
         installation.client.get("/v1/me", &user.token).expect(200);
         installation.client.get("/v1/test", &token).expect(200);
-        installation.goes_on(&domain.secret);
+        installation.assert_in_service(&domain.secret);
     }
     installation.run("systemctl stop gatebird");
 }
@@ -168,7 +168,7 @@ fn operations_page__follows_a_failover() {
     for token in [&token, &user.token] {
         within(PROMISED, "earlier tokens are refused", || installation.client.get("/v1/test", token).status == 401);
     }
-    installation.goes_on(&domain.secret);
+    installation.assert_in_service(&domain.secret);
     installation.run("systemctl stop gatebird");
 }
 
@@ -183,6 +183,6 @@ fn operations_page__recovers_from_a_leak() {
     for token in [&token, &user.token] {
         installation.client.get("/v1/test", token).refused(401, "invalid");
     }
-    installation.goes_on(&domain.secret);
+    installation.assert_in_service(&domain.secret);
     installation.run("systemctl stop gatebird");
 }

@@ -15,7 +15,7 @@ use gatebird::secret::ClientSecret;
 
 use crate::accounts::{change, exchange, row_counts};
 use crate::harness::{Database, Domain, Gate, Reply, User, Value, json};
-use crate::tenancy::indistinct;
+use crate::tenancy::comparable;
 
 /// Suspends or resumes a domain.
 pub fn set_suspended(gate: &Gate, id: &str, suspended: bool) {
@@ -38,8 +38,8 @@ fn domain__registered_shown_changed_and_deleted() {
     let now = gate.clock.now();
     let answer = register(&gate, &alice, &json!({"host": "Shop.Example.com:8443", "type": "premium"})).expect(201);
     let mut view = answer["payload"].clone();
-    let secret = view.as_object_mut().expect("an object").remove("clientSecret").expect("shown here");
-    view.as_object_mut().expect("an object").remove("verification").expect("shown here");
+    let secret = view.as_object_mut().expect("an object").remove("clientSecret").expect("a member of the registration");
+    view.as_object_mut().expect("an object").remove("verification").expect("a member of the registration");
     let id = view["id"].as_str().expect("a string").to_owned();
     let created = view["createdAt"].as_i64().expect("a number");
     assert!((now..now + 30).contains(&created), "{created}");
@@ -99,7 +99,7 @@ fn client_secret__shown_once_and_stored_as_a_digest() {
 
     let stored = everything_stored(&gate);
     let is_stored = |needle: &str| stored.windows(needle.len()).any(|window| window == needle.as_bytes());
-    assert!(is_stored(&domain.id), "the search finds what is there");
+    assert!(is_stored(&domain.id), "the search finds the existing domain");
     assert!(!is_stored(random_part));
     for part in random_part.as_bytes().chunks(8) {
         assert!(!is_stored(str::from_utf8(part).expect("ASCII")));
@@ -305,7 +305,7 @@ fn domain__of_another_tenant_is_not_found() {
     let (alice, mallory) = (gate.sign_up("alice"), gate.sign_up("mallory"));
     let domain = gate.register(&alice, "shop.example.com");
     let before = gate.get(&path(&domain)).token(&alice.token).send().expect(200);
-    let nobodys = "dom_0123456789ABCDEFGHIJkl";
+    let unknown = "dom_0123456789ABCDEFGHIJkl";
     let body = json!({"type": "premium"});
     let malformed =
         ["x", "dom_", "1", "dom_0123456789ABCDEFGHIJk%2A", "dom_0123456789ABCDEFGHIJklm", "%00", "%FF", "..%2F", "*"];
@@ -314,10 +314,10 @@ fn domain__of_another_tenant_is_not_found() {
             let request = gate.request(method, &format!("/v1/domains/{id}")).token(&mallory.token);
             if method == "PATCH" { request.json(&body).send() } else { request.send() }
         };
-        let refusal = send(nobodys);
+        let refusal = send(unknown);
         refusal.refused(404, "not_found");
         let foreign = send(&domain.id);
-        assert_eq!(indistinct(&foreign), indistinct(&refusal), "{method}");
+        assert_eq!(comparable(&foreign), comparable(&refusal), "{method}");
         for id in malformed {
             let reply = send(id);
             reply.refused(404, "not_found");
@@ -335,7 +335,7 @@ fn domain__deleted_or_suspended_is_refused_at_once() {
     let other = gate.register(&alice, "other.example.com");
     let others = gate.access_token(&other);
     let unknown = Domain { id: String::new(), secret: ClientSecret::random().reveal().to_owned() };
-    let unknown = indistinct(&exchange(&gate, &unknown));
+    let unknown = comparable(&exchange(&gate, &unknown));
 
     set_suspended(&gate, &domain.id, true);
     gate.get("/v1/test").token(&token).send().refused(401, "revoked");
@@ -352,7 +352,7 @@ fn domain__deleted_or_suspended_is_refused_at_once() {
     for token in [&token, &fresh] {
         gate.get("/v1/test").token(token).send().refused(401, "revoked");
     }
-    assert_eq!(indistinct(&exchange(&gate, &domain)), unknown);
+    assert_eq!(comparable(&exchange(&gate, &domain)), unknown);
     gate.get("/v1/test").token(&others).send().expect(200);
     gate.get("/v1/test").token(&alice.token).send().expect(200);
     assert_eq!(row_counts(&gate)[1..3], [1, 1], "the secret went with its domain");

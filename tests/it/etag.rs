@@ -5,7 +5,7 @@ use crate::matrix::Cast;
 use crate::openapi::Document;
 
 /// Methods, paths and bodies of conditional changes.
-const THINGS: &[(&str, &str, &str)] = &[
+const CHANGES: &[(&str, &str, &str)] = &[
     ("PATCH", "/v1/domains/", r#"{"type":"premium"}"#),
     ("DELETE", "/v1/domains/", ""),
     ("PUT", "/v1/posts/", r#"{"content":"changed"}"#),
@@ -19,7 +19,7 @@ fn tag(reply: &Reply) -> String {
 #[test]
 fn if_match__one_of_many_concurrent_changes_wins() {
     let gate = Gate::start();
-    for (number, (method, path, body)) in THINGS.iter().enumerate() {
+    for (number, (method, path, body)) in CHANGES.iter().enumerate() {
         let (alice, domain, _) = gate.tenant(&format!("alice{number}"));
         let post = gate.post("/v1/posts").token(&alice.token).json(&json!({"content": "x"})).send().expect(201);
         let id = if path.contains("posts") { post["payload"]["id"].to_string() } else { domain.id };
@@ -96,5 +96,5 @@ fn if_match__documented_where_it_is_taken() {
         let has_status = operation["responses"]["412"].is_object();
         assert_eq!([is_parameter, has_status], [is_taken; 2], "{name}: {} {}", reply.status, reply.text());
     }
-    assert_eq!(taken, THINGS.len());
+    assert_eq!(taken, CHANGES.len());
 }

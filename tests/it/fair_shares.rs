@@ -6,19 +6,13 @@ use std::time::{Duration, Instant};
 use diesel::prelude::*;
 use gatebird::db::schema::audit;
 
-use crate::harness::{Domain, Gate, PASSWORD, Reply, Request, User, json};
+use crate::harness::{BEHIND_A_PROXY, Domain, Gate, PASSWORD, Reply, User, from_address, json};
 use crate::verification::dns::{Answer, Dns, Kind, Record};
 use crate::verification::endpoint::publish;
 use crate::verification::host::Host;
 
-/// The loopback address is a trusted proxy, so that requests can come from any address.
-const BEHIND_A_PROXY: (&str, &str) = ("TRUSTED_PROXIES", "127.0.0.1");
 const ATTACKER: &str = "203.0.113.66";
 const VICTIM: &str = "192.0.2.1";
-
-fn from(request: Request, address: &str) -> Request {
-    request.header("X-Forwarded-For", address)
-}
 
 /// Runs `act` while that many threads repeat an attack, and waits for all of them.
 fn during<T>(threads: usize, attack: impl Fn() + Sync, act: impl FnOnce() -> T) -> T {
@@ -41,7 +35,7 @@ fn during<T>(threads: usize, attack: impl Fn() + Sync, act: impl FnOnce() -> T) 
 
 fn sign_in(gate: &Gate, username: &str, address: &str) -> Reply {
     let body = json!({"username": username, "password": PASSWORD});
-    from(gate.post("/v1/signin").json(&body), address).send()
+    from_address(gate.post("/v1/signin").json(&body), address).send()
 }
 
 #[test]
@@ -61,7 +55,7 @@ fn hashing_share__flood_of_unknown_names() {
 #[test]
 fn hashing_share__known_account_in_a_crowded_network() {
     let gate = Gate::with(&[("BCRYPT_COST", "9"), ("LIMIT_PASSWORDS", "100000/m"), BEHIND_A_PROXY]);
-    from(gate.post("/v1/signup").json(&json!({"username": "alice", "password": PASSWORD})), ATTACKER)
+    from_address(gate.post("/v1/signup").json(&json!({"username": "alice", "password": PASSWORD})), ATTACKER)
         .send()
         .expect(201);
     let flood = || drop(sign_in(&gate, "nobody", ATTACKER));
@@ -71,7 +65,17 @@ fn hashing_share__known_account_in_a_crowded_network() {
 #[test]
 fn hashing_share__flood_from_many_networks() {
     let gate = Gate::with(&[("BCRYPT_COST", "10"), ("LIMIT_PASSWORDS", "100000/m"), BEHIND_A_PROXY]);
-    from(gate.post("/v1/signup").json(&json!({"username": "alice", "password": PASSWORD})), VICTIM).send().expect(201);
+    from_address(gate.post("/v1/signup").json(&json!({"username": "alice", "password": PASSWORD})), VICTIM)
+        .send()
+        .expect(201);
+    let timed = || {
+        let began = Instant::now();
+        sign_in(&gate, "alice", VICTIM).expect(200);
+        began.elapsed()
+    };
+    // In one queue with the flood, alice would wait for 64 other hashes. Other programs slow down both measurements.
+    let alone = (0..3).map(|_| timed()).max().expect("three times");
+    let limit = Duration::from_millis(1500).max(alone * 15);
     let number = AtomicUsize::new(0);
     let flood = || {
         let number = number.fetch_add(1, Ordering::Relaxed) % 128;
@@ -79,9 +83,8 @@ fn hashing_share__flood_from_many_networks() {
     };
     during(64, flood, || {
         for _ in 0..5 {
-            let began = Instant::now();
-            sign_in(&gate, "alice", VICTIM).expect(200);
-            assert!(began.elapsed() < Duration::from_millis(1500), "it took {:?}", began.elapsed());
+            let took = timed();
+            assert!(took < limit, "it took {took:?}, alone {alone:?}");
         }
     });
 }
@@ -108,14 +111,14 @@ fn hashing_share__owner_changes_the_password_during_a_flood() {
     let alice = gate.sign_up("alice");
     let change = |address: &str, new: &str| {
         let body = json!({"oldPassword": PASSWORD, "newPassword": new});
-        from(gate.put("/v1/me/password").token(&alice.token).json(&body), address).send()
+        from_address(gate.put("/v1/me/password").token(&alice.token).json(&body), address).send()
     };
     let flood = || drop(sign_in(&gate, "alice", ATTACKER));
     during(40, flood, || change(VICTIM, "another horse battery staple").expect(200));
 }
 
 fn verify(gate: &Gate, user: &User, domain: &Domain, address: &str) -> Reply {
-    from(gate.post(&format!("/v1/domains/{}/verification", domain.id)).token(&user.token), address).send()
+    from_address(gate.post(&format!("/v1/domains/{}/verification", domain.id)).token(&user.token), address).send()
 }
 
 /// Runs `act` while accounts of several networks verify hosts whose DNS never answers. `accounts` is the number of
@@ -198,7 +201,7 @@ fn verification_share__address_is_contacted_ten_times_a_minute() {
         let domain = gate.register(&user, &format!("name{number}.example.test:{}", victim.address.port()));
         let body = gate.post(&format!("/v1/domains/{}/verification", domain.id)).token(&user.token).send();
         let body = body.refused(409, "unverified");
-        let last = body["payload"]["tried"].as_array().and_then(|tried| tried.last()).expect("what was tried");
+        let last = body["payload"]["tried"].as_array().and_then(|tried| tried.last()).expect("a check");
         outcomes.push(last["found"].as_str().expect("a word").to_owned());
     }
     assert_eq!(outcomes, [["status"; 10].as_slice(), ["limited"; 5].as_slice()].concat());
@@ -236,7 +239,7 @@ fn hashing_share__flood_with_a_stolen_user_token() {
     let own = sign_in(&gate, "alice", VICTIM).expect(200)["token"].as_str().expect("a token").to_owned();
     let change = |token: &str, address: &str, old: &str| {
         let body = json!({"oldPassword": old, "newPassword": "another horse battery staple"});
-        from(gate.put("/v1/me/password").token(token).json(&body), address).send()
+        from_address(gate.put("/v1/me/password").token(token).json(&body), address).send()
     };
     let flood = || drop(change(&alice.token, ATTACKER, "not the password"));
     during(40, flood, || {
@@ -269,7 +272,7 @@ fn verification_share__addresses_of_one_ipv6_network() {
         let domain = gate.register(user, &format!("{name}.example.test:22"));
         let reply = gate.post(&format!("/v1/domains/{}/verification", domain.id)).token(&user.token).send();
         let body = reply.refused(409, "unverified");
-        let last = body["payload"]["tried"].as_array().and_then(|tried| tried.last()).expect("what was tried");
+        let last = body["payload"]["tried"].as_array().and_then(|tried| tried.last()).expect("a check");
         last["found"].as_str().expect("a word").to_owned()
     };
     let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| gate.sign_up(name));
@@ -308,7 +311,7 @@ fn revocation__burst_shares_audit_rows() {
     let before = rows();
     let revoke = |token: &String| {
         let form = format!("token={token}&client_id={}&client_secret={}", domain.id, domain.secret);
-        from(gate.post("/revoke").form(form), ATTACKER).send().expect(200);
+        from_address(gate.post("/revoke").form(form), ATTACKER).send().expect(200);
         gate.get("/v1/test").token(token).send().refused(401, "revoked");
     };
     std::thread::scope(|scope| {
@@ -318,9 +321,13 @@ fn revocation__burst_shares_audit_rows() {
         for _ in 0..5 {
             let path = format!("/v1/domains/{}/secrets", own.id);
             let began = Instant::now();
-            from(gate.post(&path).token(&victim.token).json(&json!({"graceSeconds": 60})), VICTIM).send().expect(201);
+            from_address(gate.post(&path).token(&victim.token).json(&json!({"graceSeconds": 60})), VICTIM)
+                .send()
+                .expect(201);
             assert!(began.elapsed() < Duration::from_millis(1400), "it took {:?}", began.elapsed());
-            gate.app.write_now(|conn| Ok(gatebird::db::audit::Audited::nothing(prune(conn)?))).expect("room");
+            gate.app
+                .write_now(|conn| Ok(gatebird::db::audit::Audited::nothing(prune(conn)?)))
+                .expect("secrets are deleted");
         }
     });
     let written = rows() - before - 5;

@@ -16,7 +16,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gatebird::config::Algorithm;
 
 use self::signer::Signer;
-use crate::harness::{Domain, Gate, User, Value, parts};
+use crate::harness::{Domain, Gate, User, Value, check_each, parts};
 
 /// Every value of `JWT_ALGORITHM`.
 pub const ALGORITHMS: [Algorithm; 4] = [Algorithm::Hs256, Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256];
@@ -84,9 +84,7 @@ impl Target {
     /// Checks that all rows are refused as invalid, and sends the good token afterwards.
     #[track_caller]
     fn refuses(&self, rows: &[Row]) {
-        for (name, forge) in rows {
-            self.gets(name, &forge(self), INVALID);
-        }
+        check_each(rows, |(name, forge)| self.gets(name, &forge(self), INVALID));
         self.gets("the good token", &self.token, GOOD);
     }
 

@@ -2,6 +2,7 @@
 //! methods read like the contract.
 
 use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, LazyLock};
@@ -13,11 +14,11 @@ use actix_web::web;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, PgConnection};
+use diesel::{Connection, PgConnection, SqliteConnection};
 use gatebird::app::Caller;
 use gatebird::config::Timeouts;
-use gatebird::db::Db;
 use gatebird::db::audit::Actor;
+use gatebird::db::{Conn, Db};
 use gatebird::shares::{Holder, Network};
 use gatebird::{App, Config, app, server};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
@@ -61,6 +62,43 @@ const SETTINGS: &[(&str, &str)] = &[
 pub fn beside<'a>(gate: &'a Gate, base: &str) -> (PgConnection, &'a str) {
     let schema = gate.database.url.rsplit("%3D").next().expect("a schema");
     (PgConnection::establish(base).expect("PostgreSQL answers"), schema)
+}
+
+/// The loopback address is a trusted proxy, so that requests can come from any address.
+pub const BEHIND_A_PROXY: (&str, &str) = ("TRUSTED_PROXIES", "127.0.0.1");
+
+/// The request as it comes from that address through a trusted proxy.
+pub fn from_address(request: Request, address: &str) -> Request {
+    request.header("X-Forwarded-For", address)
+}
+
+/// Sends the same request this many times concurrently.
+pub fn concurrently(times: usize, send: impl Fn() -> Reply + Sync) -> Vec<Reply> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..times).map(|_| scope.spawn(&send)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("an answer")).collect()
+    })
+}
+
+/// Checks every row, also after a row that fails. The message of each failed check must name its row.
+#[track_caller]
+pub fn check_each<Row>(rows: impl IntoIterator<Item = Row>, mut check: impl FnMut(Row)) {
+    let mut failed = 0;
+    for row in rows {
+        failed += usize::from(catch_unwind(AssertUnwindSafe(|| check(row))).is_err());
+    }
+    assert_eq!(failed, 0, "rows failed");
+}
+
+/// Like [`check_each`], all rows at once. For rows that wait most of the time.
+#[track_caller]
+pub fn check_all<Row: Send>(rows: impl IntoIterator<Item = Row>, check: impl Fn(Row) + Sync) {
+    let failed = std::thread::scope(|scope| {
+        let check = &check;
+        let threads: Vec<_> = rows.into_iter().map(|row| scope.spawn(move || check(row))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().err()).count()
+    });
+    assert_eq!(failed, 0, "rows failed");
 }
 
 /// The holder of shares for work of a test itself.
@@ -135,6 +173,16 @@ impl Database {
         let separator = if base.contains('?') { '&' } else { '?' };
         let url = format!("{base}{separator}options=-csearch_path%3D{schema}");
         Database { url, dir, schema: Some(schema) }
+    }
+
+    /// Executes statements as another program does, without the server's settings of a connection.
+    #[track_caller]
+    pub fn execute(&self, statements: &str) {
+        match self.url.strip_prefix("sqlite://") {
+            Some(path) => SqliteConnection::establish(path).expect("a database").batch_execute(statements),
+            None => PgConnection::establish(&self.url).expect("a database").batch_execute(statements),
+        }
+        .unwrap_or_else(|error| panic!("{statements}: {error}"));
     }
 
     pub fn is_postgres(&self) -> bool {
@@ -257,7 +305,7 @@ impl Gate {
             actix_web::rt::System::new().block_on(async move {
                 let app = start(&config, &time);
                 let (server, addresses) = server::bind(&app).expect("a free port");
-                sender.send((app, addresses[0], server.handle())).expect("the test waits");
+                sender.send((app, addresses[0], server.handle())).expect("the receiver is waiting");
                 server.await.expect("the server ends well");
             });
         });
@@ -305,6 +353,13 @@ impl Gate {
         let answer = self.post("/v1/domains").token(&owner.token).json(&body).send().expect(201);
         let text = |member: &str| answer["payload"][member].as_str().expect("a string").to_owned();
         Domain { id: text("id"), secret: text("clientSecret") }
+    }
+
+    /// Executes statements, and applies them to the directory.
+    #[track_caller]
+    pub fn execute(&self, statements: &str) {
+        let catch_up = |conn: &mut Conn| self.app.directory.catch_up(conn);
+        self.app.db.change_now(|conn| Ok(conn.batch_execute(statements)?), catch_up).expect("the database answers");
     }
 
     /// Exchanges the domain's secret, in the JSON form.

@@ -4,7 +4,7 @@
 mod connections;
 mod flood;
 mod head_method;
-mod hostile;
+pub mod keep_alive;
 mod malformed_head;
 mod panics;
 mod raw;
@@ -96,9 +96,9 @@ fn routing__wrong_method_is_405_with_allow() {
             let reply = gate.request(method, path).send();
             assert_eq!(reply.status, 405, "{method} {path}: {}", reply.text());
             reply.refused(405, "method");
-            let mut told: Vec<&str> = reply.header("allow").expect("Allow").split(", ").collect();
-            told.retain(|method| *method != "HEAD" && *method != "OPTIONS");
-            assert_eq!(told.join(", "), allowed, "{method} {path}");
+            let mut methods: Vec<&str> = reply.header("allow").expect("Allow").split(", ").collect();
+            methods.retain(|method| *method != "HEAD" && *method != "OPTIONS");
+            assert_eq!(methods.join(", "), allowed, "{method} {path}");
         }
     }
     // No header or parameter changes the method.
@@ -240,7 +240,7 @@ fn body_timeout__incomplete_body_is_408() {
         while !String::from_utf8_lossy(&answer).contains("\"timeout\"") {
             assert!(started.elapsed() < Duration::from_secs(15), "{what}: {:?}", String::from_utf8_lossy(&answer));
             match stream.read(&mut part) {
-                Ok(0) => panic!("{what}: it is closed without an answer"),
+                Ok(0) => panic!("{what}: the connection was closed without an answer"),
                 Ok(read) => answer.extend_from_slice(&part[..read]),
                 Err(_) if dribble => stream.write_all(b" ").expect("the server reads"),
                 Err(_) => {}
@@ -253,7 +253,7 @@ fn body_timeout__incomplete_body_is_408() {
     };
     let chunked = HEAD.replace("Content-Length: 60", "Transfer-Encoding: chunked");
     let clients = [
-        ("nothing of it", HEAD.to_owned(), false),
+        ("no part of it", HEAD.to_owned(), false),
         ("a part of it", format!("{HEAD}{{\"clientSecret\":"), false),
         ("a byte each second", HEAD.to_owned(), true),
         ("behind another request", format!("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n{HEAD}"), false),

@@ -59,7 +59,7 @@ fn refused(client: &Client, tokens: &[&str]) {
 
 /// Tokens from after the renewal are valid, if account and secret still exist.
 #[track_caller]
-fn goes_on(client: &Client, domain: &Domain) {
+fn assert_still_works(client: &Client, domain: &Domain) {
     let token = text(&client.exchange(&domain.secret).expect(200)["token"]);
     client.get("/v1/test", &token).expect(200);
     let signed_in = client.sign_in("alice", PASSWORD).expect(200);
@@ -71,7 +71,7 @@ fn user_ids__random_and_safe_in_javascript() {
     let gate = Gate::start();
     let ids: Vec<i64> = (0..20).map(|number| gate.sign_up(&format!("user{number}")).id).collect();
     assert!(ids.iter().all(|id| (1 << 52..1 << 53).contains(id)), "{ids:?}");
-    assert!(!ids.is_sorted(), "they follow each other: {ids:?}");
+    assert!(!ids.is_sorted(), "the ids are sequential: {ids:?}");
     let database = &gate.database;
     let listed = run(&mut gatebird(database, &["user", "list", "--json"], &[]), "").json();
     assert_eq!(listed.as_array().map(Vec::len), Some(20));
@@ -103,7 +103,7 @@ fn restore_after__beside_running_servers() {
         run(&mut gatebird(&database, &["restore", "--after"], &settings), "").good();
         within(PROMISED, "earlier tokens are refused", || client.get("/v1/test", &token).status == 401);
         refused(client, &[&token, &user.token]);
-        goes_on(client, &domain);
+        assert_still_works(client, &domain);
         let fresh = text(&client.exchange(&domain.secret).expect(200)["token"]);
         assert_ne!(kid(&fresh), key, "{algorithm}");
         // Ids continue far ahead, and JavaScript can represent them.
@@ -134,6 +134,6 @@ fn leaked_jwt_secret__signs_no_valid_token_after_the_change() {
         run(&mut gatebird(&database, &["key", "replace-all"], &new), "").good();
         let child = Child::start(&database, &new);
         refused(&child.client, &[&token, &user.token]);
-        goes_on(&child.client, &domain);
+        assert_still_works(&child.client, &domain);
     }
 }

@@ -85,7 +85,7 @@ const REPORTED: &[(&str, &str, u64, &str)] = &[
 
 #[test]
 fn import_nodebird__recorded_export() {
-    moves_in(EXPORT, LATER_EXPORT);
+    check_import(EXPORT, LATER_EXPORT);
 }
 
 #[test]
@@ -100,20 +100,20 @@ fn import_nodebird__export_of_a_real_mariadb() {
     };
     let export = export_after(include_str!("import/rows.sql"));
     let later = export_after(include_str!("import/later.sql"));
-    moves_in(&export, &later);
+    check_import(&export, &later);
     assert_eq!([export.as_str(), &later], [EXPORT, LATER_EXPORT], "the recordings must be what MariaDB prints");
 }
 
 /// Users and clients continue after an import, and a later import adds only what is new.
-fn moves_in(export: &str, later: &str) {
+fn check_import(export: &str, later: &str) {
     let database = Arc::new(Database::new());
     cli(&database, &["user", "add", "TAKEN@example.com"], PASSWORD).good();
 
     assert!(!export.contains(&uuid(7)), "a deleted domain's secret is in {export}");
     let (lines, sums) = imported(&database, export);
     for (outcome, table, number, says) in REPORTED {
-        let told = |line: &&Value| line["outcome"] == json!(outcome) && line[table] == json!(number);
-        let reasons: Vec<String> = lines.iter().filter(told).map(|line| text(&line["reason"])).collect();
+        let reported = |line: &&Value| line["outcome"] == json!(outcome) && line[table] == json!(number);
+        let reasons: Vec<String> = lines.iter().filter(reported).map(|line| text(&line["reason"])).collect();
         assert!(reasons.len() == 1 && reasons[0].contains(says), "{table} {number}: {says}: {reasons:?}");
     }
     assert_eq!(lines.len(), 15, "{lines:?}");
@@ -175,7 +175,7 @@ fn moves_in(export: &str, later: &str) {
     let list = gate.get("/v1/domains").token(&user).send().expect(200);
     let shop =
         &list["payload"].as_array().expect("an array").iter().find(|row| row["host"] == json!("shop.example.com"));
-    let shop = shop.expect("it is there");
+    let shop = shop.expect("it exists");
     assert_eq!((&shop["type"], &shop["createdAt"]), (&json!("premium"), &json!(1_551_484_800)));
     let id = text(&shop["id"]);
     gate.post("/token").basic(&id, &uuid(1)).form("grant_type=client_credentials").send().expect(200);
@@ -271,7 +271,7 @@ fn import_nodebird__another_system_needs_a_source_of_its_own() {
         names.sort();
         names
     };
-    assert_eq!(names(), ["alice@example.com"], "nothing was changed");
+    assert_eq!(names(), ["alice@example.com"], "no row was changed");
     cli(&database, &["import", "nodebird", "other", "--source", "other"], "").good();
     assert_eq!(names(), ["alice@example.com", "bob@example.com", "mallory@example.com"]);
     let listed = cli(&database, &["domain", "list", "--json"], "").json();

@@ -13,7 +13,7 @@ use gatebird::config::Algorithm;
 use gatebird::db::signing_key::SigningKey;
 
 use crate::forgery::revoked::change;
-use crate::forgery::signer::{Signer, hmac_kid, kept};
+use crate::forgery::signer::{Signer, hmac_kid, stored_keys};
 use crate::forgery::time::at;
 use crate::forgery::{EXPIRED, GOOD, INVALID, Target, kid};
 use crate::harness::{Gate, JWT_SECRET, PASSWORD, Reply, Value, json, parts};
@@ -115,7 +115,7 @@ impl Target {
 fn signing_key__first_one_signs_at_once() {
     for algorithm in Algorithm::PUBLIC {
         let target = Target::of(algorithm);
-        let kept = kept(&target.gate);
+        let kept = stored_keys(&target.gate);
         assert_eq!(kept.len(), 1);
         assert_eq!((kept[0].algorithm, kept[0].kid.clone()), (algorithm, kid(&target.token)));
         assert_eq!(kid(&target.user.token), kept[0].kid);
@@ -124,7 +124,7 @@ fn signing_key__first_one_signs_at_once() {
         assert_eq!(published(&target.gate), [kept[0].kid.as_str()]);
         target.gets("of the first key", &target.token, GOOD);
     }
-    assert!(kept(&Target::new().gate).is_empty(), "HS256 has no kept key");
+    assert!(stored_keys(&Target::new().gate).is_empty(), "HS256 has no stored key");
 }
 
 /// To the second: published, signing, verifying only, deleted.
@@ -135,7 +135,7 @@ fn signing_key__published_before_it_signs_and_verifies_after() {
     let old = kid(&target.token);
     let next = rotate(gate, false);
     let reply = jwks(gate);
-    assert_eq!(names(&reply.expect(200)), sorted(&[&old, &next.kid]), "published from its making on");
+    assert_eq!(names(&reply.expect(200)), sorted(&[&old, &next.kid]), "published as soon as it exists");
     let ahead = next.signs_from - next.created_at;
     assert!(ahead >= max_age(&reply) && max_age(&reply) >= 300, "{ahead}");
 
@@ -159,7 +159,7 @@ fn signing_key__published_before_it_signs_and_verifies_after() {
     assert_eq!(at(gate, over, || target.status(&target.fresh(&target.key, &old))), 401);
     assert_eq!(at(gate, over, || published(gate)), [next.kid.as_str()]);
     gate.app.maintain().expect("the database answers");
-    assert_eq!(kept(gate).iter().map(|row| row.kid.as_str()).collect::<Vec<_>>(), [&next.kid]);
+    assert_eq!(stored_keys(gate).iter().map(|row| row.kid.as_str()).collect::<Vec<_>>(), [&next.kid]);
     assert_eq!(target.status(&target.fresh(&target.key, &old)), 401);
     assert_eq!(target.signs(), next.kid);
 }
@@ -173,7 +173,7 @@ fn key_rotation__without_a_prepared_key_waits_for_the_next_run() {
     let due = gate.clock.now() + period;
     for (new_key, keys) in [(None, 1), (NewKey::new(&keyring), 2)] {
         change(gate, |conn| keys::maintain(conn, &keyring, new_key, Some(period), due));
-        assert_eq!(kept(gate).len(), keys);
+        assert_eq!(stored_keys(gate).len(), keys);
     }
 }
 
@@ -185,7 +185,7 @@ fn key_rotation__repeated_makes_no_second_pending_key() {
     gate.clock.advance(30);
     let again = rotate(gate, false);
     assert_eq!((again.kid, again.signs_from), (next.kid.clone(), next.signs_from));
-    assert_eq!(kept(gate).len(), 2);
+    assert_eq!(stored_keys(gate).len(), 2);
 
     // A rotation at once makes another key, which signs as soon as all nodes know it. The pending key still follows.
     let now = rotate(gate, true);
@@ -208,25 +208,29 @@ fn key_rotation__by_schedule() {
         let target = Target::at(gate, Algorithm::EdDsa);
         let gate = &target.gate;
         let maintain = || gate.app.maintain().expect("the database answers");
-        let first = kept(gate).remove(0);
+        let first = stored_keys(gate).remove(0);
         let due = first.signs_from + period;
         at(gate, due - 901, maintain);
-        assert_eq!(kept(gate).len(), 1, "{setting}: not yet");
+        assert_eq!(stored_keys(gate).len(), 1, "{setting}: not yet");
         at(gate, due - 900, maintain);
-        let both = kept(gate);
+        let both = stored_keys(gate);
         assert_eq!(both.len(), 2, "{setting}: published in time");
         assert_eq!(both[1].signs_from, due, "{setting}");
         maintain();
-        assert_eq!(kept(gate).len(), 2, "{setting}: one is enough");
+        assert_eq!(stored_keys(gate).len(), 2, "{setting}: one next key is enough");
         assert_eq!(at(gate, due - 1, || target.signs()), first.kid);
         assert_eq!(at(gate, due, || target.signs()), both[1].kid);
         // A server without maintenance for a long time still publishes a key first. Its domain must not become dormant
         // meanwhile.
         gate.clock.advance((10 * period).min(80 * 86_400));
         maintain();
-        let late = kept(gate);
+        let late = stored_keys(gate);
         let names: Vec<&str> = late.iter().map(|row| row.kid.as_str()).collect();
-        assert_eq!((names.len(), names[0]), (2, both[1].kid.as_str()), "{setting}: the first is over and gone");
+        assert_eq!(
+            (names.len(), names[0]),
+            (2, both[1].kid.as_str()),
+            "{setting}: the first key has expired and is deleted"
+        );
         assert_eq!(late[1].signs_from - late[1].created_at, 900, "{setting}");
         assert_eq!(target.signs(), both[1].kid);
     }
@@ -237,10 +241,10 @@ fn key_rotation__off_or_hs256() {
     for (algorithm, setting) in [("ES256", "off"), ("HS256", "1h"), ("HS256", "off")] {
         let gate = Gate::with(&[("JWT_ALGORITHM", algorithm), ("KEY_ROTATION", setting)]);
         let (_, domain, token) = gate.tenant("alice");
-        let before = kept(&gate).len();
+        let before = stored_keys(&gate).len();
         gate.clock.advance(400 * 86_400);
         gate.app.maintain().expect("the database answers");
-        assert_eq!(kept(&gate).len(), before, "{algorithm}");
+        assert_eq!(stored_keys(&gate).len(), before, "{algorithm}");
         assert_eq!(kid(&gate.access_token(&domain)), kid(&token), "{algorithm}");
     }
 }
@@ -259,7 +263,7 @@ fn key_retirement__tokens_are_refused_and_another_key_signs() {
     target.gets("made with the retired key", &target.fresh(&target.key, &first), INVALID);
     let token = gate.access_token(&target.domain);
     target.gets("of the one that took over", &token, GOOD);
-    assert!(!retire(gate, &first), "it is gone");
+    assert!(!retire(gate, &first), "the key is deleted already");
     assert!(!retire(gate, "unknown"));
 
     // The pending key is retired before it has signed anything, and another one can be made.
@@ -301,7 +305,7 @@ fn signing_key__used_for_less_than_a_second_still_verifies() {
         let before = Target::of(Algorithm::Es256);
         let (token, user) = (before.token.clone(), before.user.token.clone());
         let target = before.restart(&[("JWT_ALGORITHM", "HS256")]);
-        let row = kept(&target.gate).remove(0);
+        let row = stored_keys(&target.gate).remove(0);
         target.gets("the client's", &token, GOOD);
         target.gets("the user's", &user, GOOD);
         if row.signs_until == Some(row.signs_from) {
@@ -354,7 +358,7 @@ fn hs256__rotation_by_the_previous_secret() {
     assert_eq!((kid(&new), kid(&old)), (hmac_kid(&gate, NEW), hmac_kid(&gate, JWT_SECRET)));
     assert_eq!(status(&gate, &new), 200);
     gate.clock.advance(60);
-    assert_eq!(status(&gate, &old), EXPIRED.0, "to its own end");
+    assert_eq!(status(&gate, &old), EXPIRED.0, "the token is valid until its own expiry");
 
     let gate = gate.restart(&[("JWT_SECRET_PREVIOUS", "")]);
     gate.get("/v1/test").token(&user.token).send().refused(401, "invalid");

@@ -156,13 +156,13 @@ fn layers__hot_path_has_no_database_access() {
         "api/verify.rs",
         "api/well_known.rs",
     ] {
-        assert!(files.iter().any(|file| file.path == path), "{path} is gone: put its successor here");
+        assert!(files.iter().any(|file| file.path == path), "{path} does not exist: list its successor here");
     }
     for file in files {
         let code = file.code();
         assert!(!named(&code).contains("db"), "{} imports db", file.path);
         for way in [".db", "Db", "catch_up"] {
-            assert!(!code.contains(way), "{} has a way to the database: {way}", file.path);
+            assert!(!code.contains(way), "{} depends on the database: {way}", file.path);
         }
     }
 }

@@ -42,6 +42,7 @@ mod operations;
 mod posts;
 mod programs;
 mod proxy;
+mod random;
 mod readme_walk;
 mod reasons;
 mod revoked_mid_request;

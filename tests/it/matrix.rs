@@ -27,7 +27,7 @@ const IDENTITIES: &[&str] = &[
 /// The result of each operation for each identity: a status, or the reason of a refusal. A single cell holds for all.
 #[rustfmt::skip]
 const ROUTES: &[(&str, &str)] = &[
-    //                                nobody  garbage expired expired deleted old      their     their     reader    writer    client    user
+    //                                none    garbage expired expired deleted old      their     their     reader    writer    client    user
     //                                                client  user    domain  password client    user
     ("GET /healthz",                 "200"),
     ("GET /readyz",                  "200"),
@@ -121,7 +121,7 @@ pub fn with_body(request: Request, body: &str) -> Request {
 }
 
 /// The token as it would have been more than an hour ago.
-pub fn aged(token: &str) -> String {
+pub fn expired_copy(token: &str) -> String {
     resigned(token, |_, claims| {
         for member in ["iat", "exp"] {
             claims[member] = json!(claims[member].as_i64().expect("seconds") - 4000);
@@ -167,7 +167,7 @@ impl Cast {
         let carol = gate.sign_up(&format!("carol{number}"));
         let change = json!({"oldPassword": PASSWORD, "newPassword": format!("other {PASSWORD}")});
         gate.put("/v1/me/password").token(&carol.token).json(&change).send().expect(200);
-        let dead = [aged(&client), aged(&user.token), revoked, carol.token];
+        let dead = [expired_copy(&client), expired_copy(&user.token), revoked, carol.token];
 
         let (mallory, _, their_client) = gate.tenant(&format!("mallory{number}"));
         let post = post["payload"]["id"].to_string();
@@ -189,7 +189,7 @@ impl Cast {
             "writer" => &self.writer,
             "client" => &self.client,
             "user" => &self.user.token,
-            other => panic!("nobody is called {other}"),
+            other => panic!("unknown placeholder {other}"),
         })
     }
 

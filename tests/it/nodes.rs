@@ -154,7 +154,7 @@ fn nodes__concurrent_start_on_an_empty_database() {
         let database = Arc::new(Database::new());
         let start = || Child::spawn(&mut gatebird(&database, &[], &[]), "");
         let (one, other) = (start(), start());
-        let (one, other) = (one.greeted(), other.greeted());
+        let (one, other) = (one.wait_until_serving(), other.wait_until_serving());
         let (_, _, token) = one.client.tenant(&format!("alice{round}"));
         within(PROMISED, "both serve one database", || other.client.get("/v1/test", &token).status == 200);
     }

@@ -23,7 +23,7 @@ use diesel::connection::SimpleConnection;
 use gatebird::db::domain;
 use gatebird::id::DomainId;
 
-use crate::harness::{Domain, Gate, Reply, Request, User, Value, json};
+use crate::harness::{Domain, Gate, Reply, Request, User, Value, check_each, json};
 
 pub const GRANT: &str = "grant_type=client_credentials";
 pub const ISSUER: &str = "https://gate.test";
@@ -31,7 +31,7 @@ pub const ISSUER: &str = "https://gate.test";
 pub const PUBLIC_URL: &str = "https://public.test";
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// The endpoints at which clients authenticate.
-const ENDPOINTS: [&str; 4] = ["/token", "/v1/token", "/introspect", "/revoke"];
+pub const ENDPOINTS: [&str; 4] = ["/token", "/v1/token", "/introspect", "/revoke"];
 
 /// A server whose endpoints have a public name.
 fn gate(settings: &[(&str, &str)]) -> Gate {
@@ -39,7 +39,7 @@ fn gate(settings: &[(&str, &str)]) -> Gate {
 }
 
 /// A server that has been up for a while.
-pub fn old_gate() -> Gate {
+pub fn long_running() -> Gate {
     let gate = gate(&[]);
     gate.clock.advance(1000);
     gate
@@ -73,7 +73,7 @@ fn claim(token: &str, name: &str) -> Value {
 
 /// Checks the requirements of RFC 6749 §5.2 and RFC 6750 §3 on a refusal.
 #[track_caller]
-pub fn by_the_letter(name: &str, reply: &Reply) {
+pub fn assert_error_response(name: &str, reply: &Reply) {
     let body = reply.json();
     assert_eq!(reply.header("content-type"), Some("application/json"), "{name}");
     assert_eq!((reply.header("cache-control"), reply.header("pragma")), (Some("no-store"), Some("no-cache")), "{name}");
@@ -93,7 +93,7 @@ fn invalid_client(name: &str, reply: &Reply) {
     assert_eq!(reply.status, 401, "{name}: {}", reply.text());
     let reason = reply.json()["reason"].as_str().map(str::to_owned).unwrap_or_default();
     assert_eq!(reply.refused(401, &reason)["error"], "invalid_client", "{name}");
-    by_the_letter(name, reply);
+    assert_error_response(name, reply);
 }
 
 /// A client's private key.
@@ -231,11 +231,18 @@ pub fn set_suspended(gate: &Gate, id: &str, suspended: bool) {
     gate.app.db.change_now(set, |conn| gate.app.directory.catch_up(conn)).expect("the database answers");
 }
 
-/// Renames every table, so that everything that needs the database fails.
+const TABLES: [&str; 8] =
+    ["users", "domains", "secrets", "revocations", "used_assertions", "signing_keys", "tombstones", "revision"];
+
+/// Renames the tables, so that everything that needs the database fails.
 pub fn out_of_reach(gate: &Gate) {
-    let tables =
-        ["users", "domains", "secrets", "revocations", "used_assertions", "signing_keys", "tombstones", "revision"];
-    let rename = tables.map(|table| format!("ALTER TABLE {table} RENAME TO {table}_away;")).concat();
+    let rename = TABLES.map(|table| format!("ALTER TABLE {table} RENAME TO {table}_away;")).concat();
+    gate.app.db.write_now(|conn| Ok(conn.batch_execute(&rename)?)).expect("the database answers");
+}
+
+/// Undoes [`out_of_reach`].
+pub fn back_in_reach(gate: &Gate) {
+    let rename = TABLES.map(|table| format!("ALTER TABLE {table}_away RENAME TO {table};")).concat();
     gate.app.db.write_now(|conn| Ok(conn.batch_execute(&rename)?)).expect("the database answers");
 }
 
@@ -282,7 +289,7 @@ fn client_authentication__same_at_every_endpoint() {
         ("client_secret twice, once empty", &format!("{in_body}&client_secret="), plain, 400),
         ("scope twice, in two spellings", &format!("{in_body}&scope=x&sc%6fpe=x"), plain, 400),
         ("token twice", &format!("{in_body}&token=x&token=y"), plain, 400),
-        ("what is not known twice", &format!("{in_body}&state=1&state=2"), plain, 400),
+        ("an unknown parameter twice", &format!("{in_body}&state=1&state=2"), plain, 400),
         ("nothing", "", plain, 401),
         ("empty credentials", "&client_id=&client_secret=", plain, 401),
         ("a name only", &format!("&client_id={id}"), plain, 401),
@@ -300,11 +307,11 @@ fn client_authentication__same_at_every_endpoint() {
         ("its own token as a secret", &format!("&client_id={id}&client_secret={token}"), plain, 401),
         ("its secret as a bearer token", "", &|request| request.token(secret), 401),
         ("a cookie", "", &|request| request.header("Cookie", format!("client_id={id}; client_secret={secret}")), 401),
-        ("an assertion that is none", &format!("&{assertion}"), plain, 401),
+        ("a malformed assertion", &format!("&{assertion}"), plain, 401),
         ("another kind of assertion", "&client_assertion_type=x&client_assertion=a.b.c", plain, 401),
     ];
     for path in ENDPOINTS {
-        for (name, rest, authenticate, status) in rows {
+        check_each(rows, |(name, rest, authenticate, status)| {
             let name = format!("{path}: {name}");
             let body = format!("{}{rest}", rest_of_form(path));
             let reply = authenticate(gate.post(path)).form(body).send();
@@ -312,7 +319,7 @@ fn client_authentication__same_at_every_endpoint() {
             match status {
                 401 => invalid_client(&name, &reply),
                 400 => {
-                    by_the_letter(&name, &reply);
+                    assert_error_response(&name, &reply);
                     assert_eq!(reply.json()["error"], "invalid_request", "{name}");
                 }
                 _ => {}
@@ -320,7 +327,7 @@ fn client_authentication__same_at_every_endpoint() {
             let challenge = reply.header("www-authenticate").unwrap_or_default();
             assert_eq!(challenge.starts_with("Basic realm="), *status == 401, "{name}: {challenge}");
             assert!(!reply.text().contains(secret.as_str()), "{name} repeats the secret");
-        }
+        });
         // The query is not read.
         let query = format!("{path}?{}", form(&domain, rest_of_form(path)));
         invalid_client(&query, &gate.post(&query).form(rest_of_form(path)).send());
@@ -348,7 +355,7 @@ fn introspection_and_revocation__only_posted_forms() {
                 let reply = gate.post(path).body(kind, body).basic(id, secret).send();
                 assert_eq!(reply.status, 415, "{path} {kind}");
                 reply.refused(415, "media_type");
-                by_the_letter(kind, &reply);
+                assert_error_response(kind, &reply);
             }
         }
         let zipped =
@@ -360,7 +367,7 @@ fn introspection_and_revocation__only_posted_forms() {
             let reply = gate.post(path).form(form(&domain, rest)).send();
             let body = reply.refused(400, "invalid_field");
             assert_eq!((&body["error"], &body["field"]), (&json!("invalid_request"), &json!("token")), "{path} {rest}");
-            by_the_letter(rest, &reply);
+            assert_error_response(rest, &reply);
         }
         let large = gate.post(path).form(form(&domain, &format!("token={}", "a".repeat(16 * 1024)))).send();
         assert_eq!(large.refused(413, "too_large")["error"], "invalid_request");
@@ -396,14 +403,14 @@ fn oauth_errors__do_not_echo_the_request() {
                 assert!(matches!(reply.status, 200 | 400 | 401), "{path} {name}={value}: {}", reply.text());
                 assert!(!format!("{reply:?}").contains("c4nary"), "{path} {name}={value} comes back: {reply:?}");
                 if reply.status != 200 {
-                    by_the_letter(name, &reply);
+                    assert_error_response(name, &reply);
                 }
             }
             let body = format!("{}&{}=1", form(&domain, rest_of_form(path)), encoded(value));
             gate.post(path).form(&*body).send().expect(200);
             let twice = gate.post(path).form(format!("{body}&{}=1", encoded(value))).send();
             assert!(!twice.text().contains("c4nary"), "{}", twice.text());
-            by_the_letter(value, &twice);
+            assert_error_response(value, &twice);
         }
     }
 }

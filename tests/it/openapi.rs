@@ -165,8 +165,8 @@ fn openapi__every_operation_is_complete() {
     for (name, operation) in document.operations() {
         let id = operation["operationId"].as_str().unwrap_or_else(|| panic!("{name} has no operationId"));
         assert!(ids.insert(id), "{name}: operationId {id} is not unique");
-        assert!(operation["summary"].is_string(), "{name} says nothing of itself");
-        let security = operation["security"].as_array().unwrap_or_else(|| panic!("{name} says nothing of security"));
+        assert!(operation["summary"].is_string(), "{name} has no summary");
+        let security = operation["security"].as_array().unwrap_or_else(|| panic!("{name} has no security requirement"));
         for scheme in security.iter().flat_map(|requirement| requirement.as_object().expect("an object").keys()) {
             assert!(schemes.contains_key(scheme), "{name}: there is no security scheme {scheme}");
         }
@@ -176,7 +176,10 @@ fn openapi__every_operation_is_complete() {
         let places = name.split(['{', '}']).skip(1).step_by(2).collect();
         assert_eq!(declared, places, "{name}: the parameters of the path");
         let successes = operation["responses"].as_object().expect("responses").keys();
-        assert!(successes.filter(|status| status.starts_with('2')).count() == 1, "{name} has not one success");
+        assert!(
+            successes.filter(|status| status.starts_with('2')).count() == 1,
+            "{name} must have exactly one success status"
+        );
     }
 }
 
@@ -291,13 +294,13 @@ fn openapi__statuses_match_the_answers() {
     let (_, spent, spent_token) = limited.tenant("spender");
     limited.post("/token").json(&json!({"clientSecret": "wrong"})).send().refused(401, "malformed_secret");
     limited.post("/v1/signin").json(&json!({"username": "x", "password": "x"})).send().refused(401, "credentials");
-    let mut tried = Tried { document: &document, statuses: BTreeMap::new(), wrong: BTreeSet::new() };
+    let mut tried = Answers { document: &document, statuses: BTreeMap::new(), wrong: BTreeSet::new() };
     let mut number = 0;
     let mut cast = Cast::new(&gate, number);
     for (name, operation) in document.operations() {
         let (method, path) = name.split_once(' ').expect("a method and a path");
         let mut ask = |gate: &Gate, request: &dyn Fn(Request) -> Request, path: &str| {
-            tried.hear(&name, &request(gate.request(method, path)).send());
+            tried.record(&name, &request(gate.request(method, path)).send());
         };
         number += 1;
         let path = cast.fill(path, number);
@@ -372,7 +375,7 @@ fn openapi__statuses_match_the_answers() {
             gate.clock.advance(60);
             ask(&gate, &user, &path);
         }
-        tried.hear(&name, &gate.request("TRACE", &path).send());
+        tried.record(&name, &gate.request("TRACE", &path).send());
         if method != "GET" {
             cast = Cast::new(&gate, number);
         }
@@ -380,7 +383,7 @@ fn openapi__statuses_match_the_answers() {
     gate.app.drain();
     let draining = gate.get("/readyz").send();
     assert_eq!(draining.status, 503);
-    tried.hear("GET /readyz", &draining);
+    tried.record("GET /readyz", &draining);
     assert!(tried.wrong.is_empty(), "{}", tried.wrong.into_iter().collect::<Vec<_>>().join("\n"));
 
     for (name, operation) in document.operations() {
@@ -388,7 +391,7 @@ fn openapi__statuses_match_the_answers() {
         let never: Vec<_> = documented
             .filter(|status| !NOT_PROVOKED.contains(&status.as_str()) && !tried.statuses[&name].contains(*status))
             .collect();
-        assert!(never.is_empty(), "{name} documents what was never answered: {never:?}");
+        assert!(never.is_empty(), "{name} documents statuses that were never answered: {never:?}");
     }
 }
 
@@ -401,14 +404,14 @@ fn members(body: &str) -> Value {
 }
 
 /// The statuses that the operations answered so far.
-struct Tried<'a> {
+struct Answers<'a> {
     document: &'a Document,
     statuses: BTreeMap<String, BTreeSet<String>>,
     wrong: BTreeSet<String>,
 }
 
-impl Tried<'_> {
-    fn hear(&mut self, operation: &str, reply: &Reply) {
+impl Answers<'_> {
+    fn record(&mut self, operation: &str, reply: &Reply) {
         self.statuses.entry(operation.into()).or_default().insert(reply.status.to_string());
         self.wrong.extend(self.document.objections(operation, reply));
     }

@@ -60,7 +60,7 @@ fn metrics__on_their_own_port_only() {
     assert_eq!(reply.status, 200);
     assert!(reply.header("content-type").is_some_and(|kind| kind.starts_with("text/plain")), "{reply:?}");
     for path in ["/", "/healthz", "/v1/test", "/token", "/openapi.json"] {
-        assert_eq!(metrics.get(path, "").status, 404, "{path}: the API is not there");
+        assert_eq!(metrics.get(path, "").status, 404, "{path}: the API is not served on this port");
     }
 }
 
@@ -238,7 +238,7 @@ fn access_log__stalled_reader_blocks_no_request() {
     };
     flood(10_000);
     let text = Client::new(&format!("http://{address}")).get("/metrics", "").text();
-    assert!(sample(&text, "gatebird_dropped_log_lines", &[]) > 1000.0, "what nobody reads is counted: {text}");
+    assert!(sample(&text, "gatebird_dropped_log_lines", &[]) > 1000.0, "dropped lines are counted: {text}");
     child.close_stdout();
     for _ in 0..100 {
         child.client.get("/v1/test", &token).expect(200);

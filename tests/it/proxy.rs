@@ -1,4 +1,4 @@
-//! `GET /verify` as a reverse proxy calls it: who calls, whether the request may pass, and why not. The behaviour of
+//! `GET /verify` as a reverse proxy calls it: the caller's identity, the decision and its reason. The behaviour of
 //! nginx itself is tested in `tests/proxy`.
 
 mod requirements;
@@ -6,7 +6,7 @@ mod requirements;
 use diesel::{ExpressionMethods, RunQueryDsl};
 use gatebird::db::schema::users;
 
-use crate::harness::{Domain, Gate, PASSWORD, Reply, Request, User, Value, json, parts, resigned};
+use crate::harness::{Domain, Gate, PASSWORD, Reply, Request, User, Value, check_each, json, parts, resigned};
 use crate::http::raw;
 use crate::oauth::out_of_reach;
 
@@ -246,9 +246,9 @@ fn verify__bad_token_is_401_with_its_reason() {
             ("expired", bearer(&earlier(&token)), "expired"),
             ("a person's, expired", bearer(&earlier(&user.token)), "expired"),
         ];
-        for (name, request, reason) in rows {
+        check_each(rows, |(name, request, reason)| {
             refused(name, &request.send(), 401, reason);
-        }
+        });
         // No client library sends this one.
         let bytes =
             b"GET /verify HTTP/1.1\r\nHost: gate\r\nAuthorization: Bearer \xe9\xff.a.b\r\nConnection: close\r\n\r\n";
@@ -360,13 +360,13 @@ fn verify__requirements_in_the_query() {
         ("x", &token, 403, "malformed"),
         ("%00", &token, 403, "malformed"),
     ];
-    for (query, token, status, reason) in rows {
+    check_each(rows, |(query, token, status, reason)| {
         let reply = gate.get(&format!("/verify?{query}")).token(token).send();
         match status {
             200 => drop(identity(&reply)),
             _ => drop(refused(query, &reply, status, reason)),
         }
-    }
+    });
 }
 
 #[test]
@@ -387,7 +387,7 @@ fn verify__over_the_plan_limit_is_403_with_retry_after() {
         assert_eq!(refused(path, &reply, 403, "plan")["error"], "rate_limited");
         let wait = reply.header("retry-after").and_then(|wait| wait.parse::<u64>().ok());
         assert!(wait.is_some_and(|wait| (1..=3600).contains(&wait)), "{wait:?}");
-        assert!(reply.header("www-authenticate").is_none(), "another token would not help");
+        assert!(reply.header("www-authenticate").is_none(), "a new token would not help");
     }
     // Other routes answer as usual, and a user has no plan.
     gate.get("/v1/test").token(&token).send().refused(429, "plan");

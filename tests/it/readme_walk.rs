@@ -116,12 +116,12 @@ fn statuses(text: &str) -> Vec<&str> {
 }
 
 /// A server with the defaults of a new installation, except for the port.
-fn newcomers_gate() -> Gate {
+fn new_installation() -> Gate {
     Gate::with(&[("LIMIT_FREE", "60/m"), ("BCRYPT_COST", "12")])
 }
 
 #[track_caller]
-fn ends_in_419(printed: &str) {
+fn assert_ends_in_419(printed: &str) {
     assert_eq!(statuses(printed), ["200", "401", "419"], "{printed}");
     assert!(
         printed.contains("\"host\":\"shop.example.com\"") && printed.contains("토큰이 만료되었습니다"),
@@ -131,24 +131,24 @@ fn ends_in_419(printed: &str) {
 
 #[test]
 fn readme_walk__ends_in_419_without_a_shell() {
-    let gate = newcomers_gate();
-    ends_in_419(&run_without_shell(&walk(&gate.url), 1, |seconds| gate.clock.advance(seconds)));
+    let gate = new_installation();
+    assert_ends_in_419(&run_without_shell(&walk(&gate.url), 1, |seconds| gate.clock.advance(seconds)));
 }
 
 #[test]
 fn readme_walk__ends_in_419_in_every_shell() {
     for shell in shells() {
-        let gate = newcomers_gate();
+        let gate = new_installation();
         let dir = tempfile::tempdir().expect("a temporary folder");
         let process = paste(shell, dir.path(), &format!("{SLEEP}\n{}", walk(&gate.url)));
         let seconds = wait_for(&dir.path().join("asleep"));
         gate.clock.advance(seconds.trim().parse().expect("seconds"));
-        fs::write(dir.path().join("awake"), "").expect("the walk can go on");
+        fs::write(dir.path().join("awake"), "").expect("the file that ends the pause");
         let output = process.wait_with_output().expect("the walk ends");
         let errors = String::from_utf8_lossy(&output.stderr);
         eprintln!("{shell:?} {errors}");
         assert!(!errors.contains("not found") && !errors.contains("no matches"));
-        ends_in_419(&String::from_utf8(output.stdout).expect("UTF-8"));
+        assert_ends_in_419(&String::from_utf8(output.stdout).expect("UTF-8"));
     }
 }
 
@@ -158,7 +158,7 @@ fn wait_for(path: &Path) -> String {
     loop {
         match fs::read_to_string(path) {
             Ok(text) if text.ends_with('\n') => return text,
-            _ if Instant::now() > deadline => panic!("the walk did not come to its sleep"),
+            _ if Instant::now() > deadline => panic!("the walk did not reach its pause"),
             _ => std::thread::sleep(Duration::from_millis(20)),
         }
     }
@@ -171,7 +171,7 @@ fn try_and_walk_twice(run: impl FnOnce(&Database, &str, &str) -> String) {
     let child = Child::start(&database, &[("PORT", &port.to_string())]);
     let greeting = child.stdout();
     let (_, lines) = greeting.split_once("Try:\n").expect("lines to try");
-    let (lines, _) = lines.split_once("\n\n").expect("an end of the lines");
+    let (lines, _) = lines.split_once("\n\n").expect("the end of the block");
     let printed = run(&database, lines, &walk(&format!("http://localhost:{port}")));
     let first = printed.lines().next().unwrap_or_default();
     assert!(first.contains("\"token\":\"") && first.contains("\"code\":200"), "{printed}");
@@ -230,7 +230,7 @@ fn library_example__serves_like_the_binary() {
     assert_eq!(outcome.code, Some(78), "{outcome:?}");
     assert!(outcome.stderr.starts_with("SIGNUP ") && outcome.stdout.is_empty(), "{outcome:?}");
 
-    let child = Child::spawn(&mut own(&[]), "").greeted();
+    let child = Child::spawn(&mut own(&[]), "").wait_until_serving();
     let (user, domain, token) = child.client.tenant("alice");
     assert_eq!(child.client.exchange(&domain.secret).expect(200)["expiresIn"], json!(420));
     let orders = child.client.get("/orders", &token);

@@ -12,7 +12,7 @@ use gatebird::secret::ClientSecret;
 
 use crate::harness::{Domain, Gate, PASSWORD, Reply, TIMEOUTS, User, Value, json, resigned};
 use crate::http::replies;
-use crate::oauth::{ClientKey, GRANT, ISSUER, KeyClient, form, old_gate, out_of_reach, set_suspended, with};
+use crate::oauth::{ClientKey, GRANT, ISSUER, KeyClient, form, long_running, out_of_reach, set_suspended, with};
 use crate::verification::dns::Dns;
 use crate::verification::endpoint::publish;
 
@@ -62,7 +62,7 @@ type Pair = [Reply; 2];
 
 /// An assertion with those members, and a good one.
 fn assertions(members: impl Fn(i64) -> Value) -> Pair {
-    let gate = old_gate();
+    let gate = long_running();
     let client = KeyClient::register(&gate, &gate.sign_up("alice"), "keys.example.com", ClientKey::es256());
     let present = |members: Value| {
         let claims = with(client.claims(), members);
@@ -127,7 +127,7 @@ const ROWS: &[Row] = &[
     (Reason::AssertionNotYet, 401, |_| assertions(|now| json!({"nbf": now + 30}))),
     (Reason::AssertionLifetime, 401, |_| assertions(|now| json!({"exp": now + 86_400}))),
     (Reason::AssertionReplayed, 401, |_| {
-        let gate = old_gate();
+        let gate = long_running();
         let client = KeyClient::register(&gate, &gate.sign_up("alice"), "keys.example.com", ClientKey::es256());
         let assertion = client.assertion();
         let first = client.present("/token", &assertion);
@@ -270,8 +270,8 @@ const ROWS: &[Row] = &[
         [by_browser.send(), ask().send()]
     }),
     (Reason::Sunset, 410, |on| {
-        let over = Gate::with(&[("API_V1_SUNSET", "2000-01-01")]);
-        [over.get("/v1/test").send(), on.get("/v1/test", &on.token)]
+        let sunset = Gate::with(&[("API_V1_SUNSET", "2000-01-01")]);
+        [sunset.get("/v1/test").send(), on.get("/v1/test", &on.token)]
     }),
     (Reason::CommitUnknown, 500, |_| {
         let on = Stage::with(&[]);
@@ -295,7 +295,7 @@ const ROWS: &[Row] = &[
             refused = Some(new());
             Ok(())
         };
-        on.gate.app.db.change_now(under_way, |_| Ok(())).expect("this one succeeds");
+        on.gate.app.db.change_now(under_way, |_| Ok(())).expect("the change is made");
         [refused.expect("an answer"), new()]
     }),
     (Reason::Internal, 500, |on| {
@@ -312,11 +312,11 @@ fn refusal_reasons__each_has_its_own_cause() {
         let [refused, other] = requests(&stage);
         assert_eq!(refused.status, *status, "{reason:?}: {}", refused.text());
         refused.refused(*status, reason.as_str());
-        let said = serde_json::from_slice::<Value>(&other.body).map(|body| body["reason"].clone());
-        assert_ne!(said.ok(), Some(json!(reason.as_str())), "{reason:?} without its cause");
+        let found = serde_json::from_slice::<Value>(&other.body).map(|body| body["reason"].clone());
+        assert_ne!(found.ok(), Some(json!(reason.as_str())), "{reason:?} without its cause");
     }
     let tried: BTreeSet<&str> = ROWS.iter().map(|(reason, ..)| reason.as_str()).collect();
     let all: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
     assert_eq!(all.difference(&tried).collect::<Vec<_>>(), Vec::<&&str>::new(), "reasons without a row");
-    assert_eq!(all.len(), Reason::ALL.len(), "two reasons have one word");
+    assert_eq!(all.len(), Reason::ALL.len(), "two reasons have the same word");
 }

@@ -10,7 +10,7 @@ use diesel::{Connection, SqliteConnection};
 use gatebird::db::user;
 
 use crate::accounts::sign_in;
-use crate::harness::{Database, Domain, Gate, PASSWORD, User, json};
+use crate::harness::{Database, Domain, Gate, PASSWORD, User, check_all, json};
 
 /// Sends the head of a request and the first byte of its body, runs `between`, sends the rest and returns the status.
 fn half_then_rest(gate: &Gate, line: &str, token: &str, body: &str, between: impl FnOnce()) -> u16 {
@@ -57,13 +57,13 @@ fn revocation__between_head_and_body_is_in_force() {
         }),
     ];
     let gate = Gate::start();
-    for (number, (name, prepare)) in rows.iter().enumerate() {
+    check_all(rows.iter().enumerate(), |(number, (name, prepare))| {
         let (user, domain, token) = gate.tenant(&format!("alice{number}"));
         let post = gate.post("/v1/posts").token(&token).json(&json!({"content": "in time"})).send().expect(201);
         let (line, body) = prepare(&domain, &post["payload"]["id"].to_string());
         let status = half_then_rest(&gate, &line, &user.token, &body, || change_password(&gate, &user));
         assert_eq!(status, 401, "{name}");
-    }
+    });
     let (user, domain, token) = gate.tenant("bob");
     let between = || drop(gate.delete(&format!("/v1/domains/{}", domain.id)).token(&user.token).send().expect(200));
     let body = json!({"content": "from a domain that is gone"}).to_string();

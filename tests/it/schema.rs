@@ -94,7 +94,7 @@ SELECT t.relname || ' INDEX ' || substring(pg_get_indexdef(i.indexrelid) FROM '\
         AND NOT EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u'))";
 
 #[derive(QueryableByName)]
-struct Line {
+struct CatalogueLine {
     #[diesel(sql_type = Text)]
     line: String,
 }
@@ -129,12 +129,12 @@ fn migrations(tree: &str) -> PathBuf {
 
 fn lines<C: diesel::connection::LoadConnection>(conn: &mut C, query: &str) -> BTreeSet<String>
 where
-    diesel::query_builder::SqlQuery: for<'a> diesel::query_dsl::LoadQuery<'a, C, Line>,
+    diesel::query_builder::SqlQuery: for<'a> diesel::query_dsl::LoadQuery<'a, C, CatalogueLine>,
 {
-    let lines: Vec<Line> = diesel::sql_query(query).load(conn).expect("the catalogue answers");
+    let lines: Vec<CatalogueLine> = diesel::sql_query(query).load(conn).expect("the catalogue answers");
     let count = lines.len();
     let lines: BTreeSet<String> = lines.into_iter().map(|line| line.line).collect();
-    assert_eq!(lines.len(), count, "a constraint is there twice");
+    assert_eq!(lines.len(), count, "a constraint is listed twice");
     lines
 }
 
@@ -144,12 +144,12 @@ fn in_dialect(statement: &str, on_postgres: bool) -> String {
 }
 
 /// Reverts all migrations and applies them again, with data in the tables.
-fn there_and_back<C>(conn: &mut C, tree: &str, catalogue: &str)
+fn revert_and_reapply<C>(conn: &mut C, tree: &str, catalogue: &str)
 where
     C: diesel::connection::LoadConnection + MigrationHarness<C::Backend>,
     C::Backend: diesel::backend::Backend,
     FileBasedMigrations: diesel::migration::MigrationSource<C::Backend>,
-    diesel::query_builder::SqlQuery: for<'a> diesel::query_dsl::LoadQuery<'a, C, Line>,
+    diesel::query_builder::SqlQuery: for<'a> diesel::query_dsl::LoadQuery<'a, C, CatalogueLine>,
 {
     let source = || FileBasedMigrations::from_path(migrations(tree)).expect("the migrations");
     assert_eq!(lines(conn, catalogue), expected());
@@ -157,9 +157,9 @@ where
     let data = in_dialect(SOME_DATA, tree == "postgres");
     conn.batch_execute(&data).expect("some data");
     conn.batch_execute("DELETE FROM domains WHERE id = 'dom_2'").expect("a deletion");
-    conn.revert_all_migrations(source()).expect("the way down");
+    conn.revert_all_migrations(source()).expect("the migrations are reverted");
     assert_eq!(lines(conn, catalogue), BTreeSet::new());
-    conn.run_pending_migrations(source()).expect("the way up");
+    conn.run_pending_migrations(source()).expect("the migrations are applied");
     assert_eq!(lines(conn, catalogue), expected());
     conn.batch_execute(&data).expect("some data again");
 }
@@ -213,7 +213,7 @@ fn migrations__sqlite_schema_matches_the_source() {
     Db::migrate(&config(&database, &[]).database).expect("migrated");
     let path = database.url.strip_prefix("sqlite://").expect("a path");
     let mut conn = SqliteConnection::establish(path).expect("the file opens");
-    there_and_back(&mut conn, "sqlite", OF_SQLITE);
+    revert_and_reapply(&mut conn, "sqlite", OF_SQLITE);
     let not_strict = "SELECT name AS line FROM pragma_table_list
         WHERE schema = 'main' AND type = 'table' AND NOT strict AND name NOT LIKE 'sqlite%' AND name NOT LIKE '\\_\\_%' ESCAPE '\\'";
     assert_eq!(lines(&mut conn, not_strict), BTreeSet::new());
@@ -229,7 +229,7 @@ fn migrations__postgres_schema_matches_the_source() {
     let secret = ("JWT_SECRET".to_owned(), crate::harness::JWT_SECRET.to_owned());
     Db::migrate(&config(&database, &[secret]).database).expect("migrated");
     let mut conn = PgConnection::establish(&database.url).expect("PostgreSQL answers");
-    there_and_back(&mut conn, "postgres", OF_POSTGRES);
+    revert_and_reapply(&mut conn, "postgres", OF_POSTGRES);
 }
 
 #[test]

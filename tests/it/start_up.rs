@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, PgConnection, SqliteConnection};
+use diesel::{Connection, SqliteConnection};
 
 use crate::binary::{Child, Outcome, bare, gatebird, run, text};
 use crate::harness::{Database, JWT_SECRET, PASSWORD};
@@ -90,7 +90,7 @@ fn start_up__unsafe_settings_are_refused() {
     }
     let local = ("DATABASE_URL", "postgres://localhost/db");
     start_refused(&database, &[local, ("JWT_SECRET", "")], 78, &["JWT_SECRET", "openssl rand"]);
-    assert!(!database.dir.path().join("data").exists(), "a refused start makes nothing");
+    assert!(!database.dir.path().join("data").exists(), "a refused start creates no file");
 }
 
 #[test]
@@ -155,15 +155,15 @@ fn stored_secret__readable_by_others_is_refused() {
     fs::create_dir(database.dir.path().join("data")).expect("a folder");
     fs::write(&path, JWT_SECRET).expect("a file");
     for loose in [0o644, 0o640, 0o620, 0o604, 0o602] {
-        fs::set_permissions(&path, fs::Permissions::from_mode(loose)).expect("ours");
+        fs::set_permissions(&path, fs::Permissions::from_mode(loose)).expect("a writable file");
         start_refused(&database, &[("JWT_SECRET", "")], 78, &["chmod 600", "jwt_secret"]);
     }
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("ours");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a writable file");
     for known in ["", "short", "your-256-bit-secret-your-256-bit-secret"] {
-        fs::write(&path, known).expect("ours");
+        fs::write(&path, known).expect("a writable file");
         start_refused(&database, &[("JWT_SECRET", "")], 78, &["jwt_secret"]);
     }
-    fs::write(&path, format!("{JWT_SECRET}\n")).expect("ours");
+    fs::write(&path, format!("{JWT_SECRET}\n")).expect("a writable file");
     drop(Child::start(&database, &[("JWT_SECRET", "")]));
 }
 
@@ -173,7 +173,7 @@ fn schema_version__other_versions_are_refused() {
     for version in ["99990101000000", "20010101000000"] {
         let database = Database::new();
         run(&mut gatebird(&database, &["migrate"], &[]), "").good();
-        execute(&database, &format!("INSERT INTO __diesel_schema_migrations (version) VALUES ('{version}')"));
+        database.execute(&format!("INSERT INTO __diesel_schema_migrations (version) VALUES ('{version}')"));
         for args in [&[][..], &["migrate"], &["user", "list"]] {
             refused(|| run(&mut gatebird(&database, args, &[]), ""), 65, &[version, "another version", "newer"]);
         }
@@ -188,16 +188,8 @@ fn signing_key__of_a_newer_version_is_refused() {
     let key = format!(
         "INSERT INTO signing_keys (kid, algorithm, sealed, created_at, signs_from) VALUES ('key', 'ES999', {sealed}, 0, 0)"
     );
-    execute(&database, &key);
+    database.execute(&key);
     start_refused(&database, &[], 65, &["ES999", "newer"]);
-}
-
-fn execute(database: &Database, sql: &str) {
-    match database.url.strip_prefix("sqlite://") {
-        Some(path) => SqliteConnection::establish(path).expect("a database").batch_execute(sql),
-        None => PgConnection::establish(&database.url).expect("a database").batch_execute(sql),
-    }
-    .unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
 #[test]
@@ -232,13 +224,13 @@ fn filled() -> Database {
          INSERT INTO posts (user_id, content, created_at, updated_at) SELECT users.id, 'post number ' || i || ' ' || hex(randomblob(40)), 1, 1 FROM n, users;
          PRAGMA wal_checkpoint(TRUNCATE)",
     )
-    .expect("posts go in");
+    .expect("posts are inserted");
     drop(conn);
     let child = Child::start(&database, &[]);
     child.client.get("/v1/posts/my", &token).expect(200);
     drop(child);
     let mut conn = SqliteConnection::establish(path).expect("a database");
-    conn.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)").expect("nobody else is there");
+    conn.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)").expect("no other connection");
     database
 }
 
@@ -247,7 +239,7 @@ fn database_file__damaged_is_refused() {
     let good = filled();
     let path = good.dir.path().join("data/gatebird.db");
     let bytes = fs::read(&path).expect("a file");
-    assert!(bytes.len() > 100_000, "there is a middle");
+    assert!(bytes.len() > 100_000, "the file has a middle");
     let middle = bytes.len() / 2 / 4096 * 4096;
     let overwritten = |from: usize, length: usize| {
         let mut bytes = bytes.clone();
@@ -262,15 +254,15 @@ fn database_file__damaged_is_refused() {
         ("the end is missing", bytes[..middle].to_vec()),
     ];
     for (what, damaged) in cases {
-        fs::write(&path, &damaged).expect("ours");
+        fs::write(&path, &damaged).expect("a writable file");
         for end in ["-wal", "-shm"] {
             drop(fs::remove_file(path.with_file_name(format!("gatebird.db{end}"))));
         }
         start_refused(&good, &[], 65, &["damaged", "backup"]);
         refused(|| run(&mut gatebird(&good, &["user", "list"], &[]), ""), 65, &["damaged"]);
-        assert_eq!(fs::read(&path).expect("a file"), damaged, "{what}: it is left as it is");
+        assert_eq!(fs::read(&path).expect("a file"), damaged, "{what}: the file is unchanged");
     }
-    fs::write(&path, &bytes).expect("ours");
+    fs::write(&path, &bytes).expect("a writable file");
     drop(Child::start(&good, &[]));
 }
 
@@ -315,7 +307,7 @@ fn env_file__configures_the_server() {
     );
     fs::write(database.dir.path().join(".env"), file).expect("a file");
     let environment = [("SIGNUP", "open")];
-    let child = Child::spawn(bare(database.dir.path(), &["serve"]).envs(environment), "").greeted();
+    let child = Child::spawn(bare(database.dir.path(), &["serve"]).envs(environment), "").wait_until_serving();
     let (_, domain, token) = child.client.tenant("alice");
     assert_eq!(child.client.exchange(&domain.secret).expect(200)["expiresIn"], 420);
     assert!(!text(&child.client.sign_in("alice", PASSWORD).expect(200)["token"]).is_empty());

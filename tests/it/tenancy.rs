@@ -9,7 +9,7 @@ use crate::posts::write;
 
 /// Everything that could distinguish two answers: all except id, date, and whether the connection stays open, which
 /// depends on how much of an unread body had arrived.
-pub fn indistinct(reply: &Reply) -> String {
+pub fn comparable(reply: &Reply) -> String {
     let id = reply.header("x-request-id").expect("every answer has an id");
     let header = |(name, value): &(String, String)| match name.as_str() {
         "x-request-id" | "date" | "connection" => None,
@@ -79,18 +79,18 @@ fn tenancy__resources_of_another_tenant_are_not_found() {
     let (own_post, own_domain) = (format!("/v1/posts/{post}"), format!("/v1/domains/{}", domain.id));
     let before = [&own_post, &own_domain].map(|path| gate.get(path).token(&alice.token).send().expect(200));
     let rows = row_counts(&gate);
-    let nobodys = "/v1/domains/dom_0123456789ABCDEFGHIJkl".to_owned();
+    let unknown = "/v1/domains/dom_0123456789ABCDEFGHIJkl".to_owned();
     for (foreign, missing, tokens) in [
         (&own_post, "/v1/posts/4611686018427387904".into(), vec![&mallory.token, &mallorys_access]),
         (&own_post, format!("/v1/posts/{deleted}"), vec![&mallory.token, &mallorys_access]),
-        (&own_domain, nobodys, vec![&mallory.token]),
+        (&own_domain, unknown, vec![&mallory.token]),
         (&own_domain, format!("/v1/domains/{}", dead.id), vec![&mallory.token]),
     ] {
         for token in tokens {
             for ((what, one), (_, other)) in attempts(&gate, foreign).into_iter().zip(attempts(&gate, &missing)) {
                 let (one, other) = (one.token(token).send(), other.token(token).send());
                 assert!((400..500).contains(&one.status) || what.starts_with("OPTIONS"), "{what} {one:?}");
-                assert_eq!(indistinct(&one), indistinct(&other), "{what} {foreign}");
+                assert_eq!(comparable(&one), comparable(&other), "{what} {foreign}");
             }
         }
     }
@@ -110,7 +110,7 @@ fn tenancy__hashtag_and_cursor_show_own_posts_only() {
     let gate = Gate::start();
     let (alice, _, alices) = gate.tenant("alice");
     let (bob, _, bobs) = gate.tenant("bob");
-    let (_, _, nobodys) = gate.tenant("carol");
+    let (_, _, unknown) = gate.tenant("carol");
     for round in 0..4 {
         write(&gate, &alice.token, &format!("alice {round} #rust"));
         write(&gate, &bob.token, &format!("bob {round} #rust"));
@@ -123,17 +123,17 @@ fn tenancy__hashtag_and_cursor_show_own_posts_only() {
             assert!(contents(&list).len() >= 4 && contents(&list).iter().all(|post| post.starts_with(name)), "{list}");
         }
         let alices_page = get(&alices, "?limit=2").expect(200);
-        let cursor = alices_page["nextCursor"].as_str().expect("there is more");
+        let cursor = alices_page["nextCursor"].as_str().expect("another page");
         let page = get(&bobs, &format!("?cursor={cursor}")).expect(200);
         assert!(!contents(&page).is_empty() && contents(&page).iter().all(|post| post.starts_with("bob")), "{page}");
         // A cursor does not reveal whether its post exists: a position without a post continues at the same post.
-        let reply = get(&nobodys, &format!("?cursor={cursor}"));
-        let none = get(&nobodys, "?cursor=P_________8");
-        assert_eq!(indistinct(&reply), indistinct(&none));
+        let reply = get(&unknown, &format!("?cursor={cursor}"));
+        let none = get(&unknown, "?cursor=P_________8");
+        assert_eq!(comparable(&reply), comparable(&none));
     }
     let foreign = gate.get("/v1/posts/hashtag/secret").token(&bobs).send();
     let missing = gate.get("/v1/posts/hashtag/nosuch").token(&bobs).send();
-    assert_eq!((foreign.status, indistinct(&foreign)), (404, indistinct(&missing)));
+    assert_eq!((foreign.status, comparable(&foreign)), (404, comparable(&missing)));
 }
 
 #[test]

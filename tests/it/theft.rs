@@ -3,19 +3,14 @@
 use crate::accounts::{exchange, sign_in};
 use crate::audit::rows;
 use crate::binary::{PROMISED, within};
-use crate::harness::{Domain, Gate, PASSWORD, Reply, Request, User, Value, json, needs_postgres};
+use crate::harness::{BEHIND_A_PROXY, Domain, Gate, PASSWORD, Reply, User, Value, from_address, json, needs_postgres};
 use crate::oauth::{ClientKey, ISSUER, KeyClient};
 
 const NEW_PASSWORD: &str = "paper lantern winter orchard";
-const BEHIND_A_PROXY: (&str, &str) = ("TRUSTED_PROXIES", "127.0.0.1");
 const HOME: &str = "192.0.2.1";
 
-fn from(request: Request, address: &str) -> Request {
-    request.header("X-Forwarded-For", address)
-}
-
 fn sign_in_at(gate: &Gate, username: &str, password: &str, address: &str) -> Reply {
-    from(gate.post("/v1/signin").json(&json!({"username": username, "password": password})), address).send()
+    from_address(gate.post("/v1/signin").json(&json!({"username": username, "password": password})), address).send()
 }
 
 /// Uses up the attempts of all networks that are unknown to an account.
@@ -40,7 +35,7 @@ fn secrets(gate: &Gate, token: &str, domain: &Domain) -> Vec<Value> {
 
 fn make_secret(gate: &Gate, token: &str, domain: &Domain, address: &str) -> Domain {
     let request = gate.post(&format!("/v1/domains/{}/secrets", domain.id)).token(token);
-    let answer = from(request.json(&json!({"graceSeconds": 86_400})), address).send().expect(201);
+    let answer = from_address(request.json(&json!({"graceSeconds": 86_400})), address).send().expect(201);
     let secret = answer["payload"]["clientSecret"].as_str().expect("a secret").to_owned();
     Domain { id: domain.id.clone(), secret }
 }
@@ -48,7 +43,9 @@ fn make_secret(gate: &Gate, token: &str, domain: &Domain, address: &str) -> Doma
 #[test]
 fn known_network__survives_a_restart() {
     let gate = Gate::with(&[("LIMIT_PASSWORDS", "5/d"), BEHIND_A_PROXY]);
-    from(gate.post("/v1/signup").json(&json!({"username": "alice", "password": PASSWORD})), HOME).send().expect(201);
+    from_address(gate.post("/v1/signup").json(&json!({"username": "alice", "password": PASSWORD})), HOME)
+        .send()
+        .expect(201);
     sign_in_at(&gate, "alice", PASSWORD, "198.51.100.7").expect(200);
     let gate = gate.restart(&[]);
     exhaust(&gate, "alice");
@@ -68,7 +65,9 @@ fn known_network__on_another_node() {
     }
     let here = Gate::with(&[("LIMIT_PASSWORDS", "5/d"), BEHIND_A_PROXY]);
     let there = here.another_node();
-    from(here.post("/v1/signup").json(&json!({"username": "alice", "password": PASSWORD})), HOME).send().expect(201);
+    from_address(here.post("/v1/signup").json(&json!({"username": "alice", "password": PASSWORD})), HOME)
+        .send()
+        .expect(201);
     exhaust(&there, "alice");
     sign_in_at(&there, "alice", PASSWORD, HOME).expect(200);
 }
@@ -77,7 +76,9 @@ fn known_network__on_another_node() {
 fn known_network__forgotten_after_a_month() {
     let gate = Gate::with(&[("LIMIT_PASSWORDS", "5/d"), BEHIND_A_PROXY]);
     for name in ["alice", "bob"] {
-        from(gate.post("/v1/signup").json(&json!({"username": name, "password": PASSWORD})), HOME).send().expect(201);
+        from_address(gate.post("/v1/signup").json(&json!({"username": name, "password": PASSWORD})), HOME)
+            .send()
+            .expect(201);
     }
     gate.clock.advance(20 * 86_400);
     sign_in_at(&gate, "bob", PASSWORD, HOME).expect(200);
@@ -98,19 +99,21 @@ fn user_token__while_others_guess() {
         let user = gate.sign_up(name);
         let gate = &gate;
         exhaust(gate, name);
-        let away = "198.51.100.7";
+        let elsewhere = "198.51.100.7";
         for _ in 0..4 {
             let body = json!({"oldPassword": "wrong password", "newPassword": NEW_PASSWORD});
-            from(gate.put("/v1/me/password").token(&user.token).json(&body), away).send().refused(403, "credentials");
+            from_address(gate.put("/v1/me/password").token(&user.token).json(&body), elsewhere)
+                .send()
+                .refused(403, "credentials");
         }
         match name {
             "alice" => {
                 let body = json!({"oldPassword": PASSWORD, "newPassword": NEW_PASSWORD});
-                from(gate.put("/v1/me/password").token(&user.token).json(&body), away).send().expect(200);
+                from_address(gate.put("/v1/me/password").token(&user.token).json(&body), elsewhere).send().expect(200);
             }
             _ => {
                 let body = json!({"password": PASSWORD});
-                from(gate.delete("/v1/me").token(&user.token).json(&body), away).send().expect(200);
+                from_address(gate.delete("/v1/me").token(&user.token).json(&body), elsewhere).send().expect(200);
             }
         }
     }
@@ -124,7 +127,7 @@ fn user_token__stolen_and_used_for_guesses() {
     let other = token_of(&sign_in(&gate, "alice", PASSWORD));
     let guess = |number: usize| {
         let body = json!({"oldPassword": "wrong password", "newPassword": NEW_PASSWORD});
-        from(gate.put("/v1/me/password").token(&alice.token).json(&body), &format!("203.0.113.{number}")).send()
+        from_address(gate.put("/v1/me/password").token(&alice.token).json(&body), &format!("203.0.113.{number}")).send()
     };
     let statuses: Vec<u16> = (0..20).map(|number| guess(number).status).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 403).count(), 5, "{statuses:?}");
@@ -138,7 +141,7 @@ fn secrets__who_made_them_and_from_where() {
     let alice = gate.sign_up("alice");
     let body = json!({"host": "shop.example.com", "type": "free"});
     let request = gate.post("/v1/domains").token(&alice.token).json(&body);
-    let id = from(request, HOME).send().expect(201)["payload"]["id"].as_str().expect("an id").to_owned();
+    let id = from_address(request, HOME).send().expect(201)["payload"]["id"].as_str().expect("an id").to_owned();
     let domain = Domain { id, secret: String::new() };
     make_secret(&gate, &alice.token, &domain, "203.0.113.66");
     crate::binary::run(&mut crate::binary::gatebird(&gate.database, &["domain", "rotate", &domain.id], &[]), "").good();
@@ -183,8 +186,8 @@ fn password_change__ends_the_secrets_made_since() {
         exchange(&gate, secret).expect(200);
     }
     gate.get("/v1/test").token(&others_token).send().expect(200);
-    let told: Vec<_> = rows(&gate).into_iter().filter(|row| row.tenant == Some(alice.id)).rev().take(8).collect();
-    let actions: Vec<_> = told.iter().map(|row| row.action.as_str()).collect();
+    let recorded: Vec<_> = rows(&gate).into_iter().filter(|row| row.tenant == Some(alice.id)).rev().take(8).collect();
+    let actions: Vec<_> = recorded.iter().map(|row| row.action.as_str()).collect();
     assert_eq!(actions.iter().filter(|action| **action == "secret.retired").count(), 3, "{actions:?}");
     assert!(actions.contains(&"user.password_changed"), "{actions:?}");
 

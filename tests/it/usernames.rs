@@ -152,7 +152,7 @@ fn nick__of_an_earlier_version() {
     let gate = Gate::start();
     let id = gate.sign_up("mallory").id;
     let nick = "usr_\u{ff11}";
-    crate::write_duration::execute(&gate, &format!("UPDATE users SET nick = '{nick}' WHERE id = {id}"));
+    gate.execute(&format!("UPDATE users SET nick = '{nick}' WHERE id = {id}"));
     let gate = gate.restart(&[]);
     let answer = sign_in(&gate, "mallory", PASSWORD).expect(200);
     assert_eq!(parts(token(&answer)).1["nick"], json!(format!("usr_{id}")));

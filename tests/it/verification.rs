@@ -14,7 +14,7 @@ use self::dns::Dns;
 use crate::harness::{Domain, Gate, Reply, User, Value};
 
 /// A server that uses that DNS server.
-fn gate_asking(dns: &Dns, settings: &[(&str, &str)]) -> Gate {
+fn server_with_dns(dns: &Dns, settings: &[(&str, &str)]) -> Gate {
     let address = dns.address.to_string();
     let settings: Vec<_> = settings.iter().copied().chain([("DNS_SERVER", address.as_str())]).collect();
     Gate::with(&settings)

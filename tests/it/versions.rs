@@ -12,7 +12,7 @@ const DEPRECATION_HEADER: &str = "@31556995200";
 const SUNSET_HEADER: &str = "Sun, 01 Jul 2970 00:00:00 GMT";
 
 /// `Deprecation`, `Sunset`, and the relations of `Link` in an answer.
-fn announced(reply: &Reply) -> (Option<&str>, Option<&str>, Vec<String>) {
+fn version_headers(reply: &Reply) -> (Option<&str>, Option<&str>, Vec<String>) {
     let headers = reply.headers.iter().filter(|(name, _)| ["deprecation", "sunset"].contains(&name.as_str()));
     assert!(headers.count() <= 2, "{reply:?}");
     let links = reply.headers.iter().filter(|(name, _)| name == "link").map(|(_, value)| {
@@ -29,7 +29,7 @@ fn gate(settings: &[(&str, &str)]) -> Gate {
 }
 
 /// Moves the server's clock to that time.
-fn turn(gate: &Gate, to: i64) {
+fn set_clock(gate: &Gate, to: i64) {
     gate.clock.advance(to - gate.clock.now());
 }
 
@@ -83,10 +83,10 @@ fn unversioned(gate: &Gate, domain: &Domain) -> Vec<(Request, u16)> {
 fn api_version__no_dates_set() {
     let gate = gate(&[]);
     let (_, domain, _) = gate.tenant("alice");
-    turn(&gate, SUNSET.1 + 1);
+    set_clock(&gate, SUNSET.1 + 1);
     for (request, status) in versioned(&gate, "bob").into_iter().chain(unversioned(&gate, &domain)) {
         let reply = request.send();
-        assert_eq!((reply.status, announced(&reply)), (status, (None, None, vec![])), "{reply:?}");
+        assert_eq!((reply.status, version_headers(&reply)), (status, (None, None, vec![])), "{reply:?}");
     }
 }
 
@@ -109,16 +109,16 @@ fn api_version__deprecation_is_announced() {
     ] {
         let gate = gate(settings);
         let (_, domain, _) = gate.tenant("alice");
-        turn(&gate, now);
+        set_clock(&gate, now);
         for (request, status) in versioned(&gate, "bob") {
             let reply = request.send();
             let links: Vec<String> = links.iter().map(|relation| relation.to_string()).collect();
             assert_eq!(reply.status, status, "{reply:?}");
-            assert_eq!(announced(&reply), (deprecation, sunset, links), "{settings:?} at {now}: {reply:?}");
+            assert_eq!(version_headers(&reply), (deprecation, sunset, links), "{settings:?} at {now}: {reply:?}");
         }
         for (request, status) in unversioned(&gate, &domain) {
             let reply = request.send();
-            assert_eq!((reply.status, announced(&reply)), (status, (None, None, vec![])), "{reply:?}");
+            assert_eq!((reply.status, version_headers(&reply)), (status, (None, None, vec![])), "{reply:?}");
         }
     }
 }
@@ -127,14 +127,14 @@ fn api_version__deprecation_is_announced() {
 #[test]
 fn api_version__no_link_without_a_page() {
     let gate = Gate::with(&[("API_V1_DEPRECATED", DEPRECATED.0), ("API_V1_SUNSET", SUNSET.0)]);
-    turn(&gate, SUNSET.1 - 60);
+    set_clock(&gate, SUNSET.1 - 60);
     let reply = gate.get("/v1/test").send();
-    assert_eq!(announced(&reply), (Some(DEPRECATION_HEADER), Some(SUNSET_HEADER), vec![]));
-    turn(&gate, SUNSET.1);
+    assert_eq!(version_headers(&reply), (Some(DEPRECATION_HEADER), Some(SUNSET_HEADER), vec![]));
+    set_clock(&gate, SUNSET.1);
     let gone = gate.get("/v1/test").send();
     let body = gone.refused(410, "sunset");
     assert_eq!(
-        (announced(&gone).2, &body["message"]),
+        (version_headers(&gone).2, &body["message"]),
         (vec![], &json!("This version of the API has ended: use a later one"))
     );
 }
@@ -147,11 +147,11 @@ fn api_version__gone_after_its_sunset() {
         &[("API_V1_DEPRECATED", SUNSET.0), ("API_V1_SUNSET", SUNSET.0)],
     ] {
         let gate = gate(settings);
-        turn(&gate, SUNSET.1 - 60);
+        set_clock(&gate, SUNSET.1 - 60);
         let cast = Cast::new(&gate, 0);
         let document = Document::of(&gate);
         gate.get("/v1/test").token(&cast.client).send().expect(200);
-        turn(&gate, SUNSET.1);
+        set_clock(&gate, SUNSET.1);
         let domains = gate.app.directory.domain_count();
         let rows = crate::accounts::row_counts(&gate);
         let mut paths = BTreeSet::new();
@@ -166,7 +166,7 @@ fn api_version__gone_after_its_sunset() {
                 let reply = token.into_iter().fold(request, Request::token).send();
                 let body = reply.refused(410, "sunset");
                 assert_eq!(body["error"], "gone", "{name}");
-                assert_eq!(announced(&reply).1, Some(SUNSET_HEADER), "{name}");
+                assert_eq!(version_headers(&reply).1, Some(SUNSET_HEADER), "{name}");
                 assert!(document.objections(&name, &reply).is_empty(), "{:?}", document.objections(&name, &reply));
             }
         }
@@ -184,7 +184,7 @@ fn api_version__gone_after_its_sunset() {
         assert_eq!((gate.app.directory.domain_count(), crate::accounts::row_counts(&gate)), (domains, rows));
         for (request, status) in unversioned(&gate, &cast.domain) {
             let reply = request.send();
-            assert_eq!((reply.status, announced(&reply)), (status, (None, None, vec![])), "{reply:?}");
+            assert_eq!((reply.status, version_headers(&reply)), (status, (None, None, vec![])), "{reply:?}");
         }
     }
 }
@@ -194,13 +194,13 @@ fn api_version__gone_after_its_sunset() {
 fn api_version__refusal_after_the_sunset_is_readable() {
     let gate = gate(&[("API_V1_SUNSET", SUNSET.0)]);
     let (_, _, token) = gate.tenant("alice");
-    turn(&gate, SUNSET.1);
+    set_clock(&gate, SUNSET.1);
     let origin = "https://alice.example.com";
     let preflight = gate.request("OPTIONS", "/v1/test").header("Access-Control-Request-Method", "GET");
     assert_eq!(preflight.header("Origin", origin).send().status, 204);
     let reply = gate.get("/v1/test").token(&token).header("Origin", origin).header("Accept-Language", "ko").send();
     assert_eq!(reply.refused(410, "sunset")["message"], "이 버전의 API는 종료되었습니다. 다음 버전을 사용하세요");
     assert_eq!(reply.header("access-control-allow-origin"), Some(origin));
-    let exposed = reply.header("access-control-expose-headers").expect("what may be read");
+    let exposed = reply.header("access-control-expose-headers").expect("Access-Control-Expose-Headers");
     assert!(["Deprecation", "Sunset", "Link"].iter().all(|name| exposed.contains(name)), "{exposed}");
 }

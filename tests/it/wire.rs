@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::domains::set_suspended;
 use crate::harness::{Gate, PASSWORD, Reply, Request, Value, json};
-use crate::matrix::aged;
+use crate::matrix::expired_copy;
 use crate::verification::dns::{Dns, Record};
 
 /// The name of the redacted value if it is well-formed; else the value itself, which no snapshot has.
@@ -117,7 +117,7 @@ impl Walk<'_> {
         let body = reply.json();
         assert_eq!(reply.header("content-type"), Some("application/json"), "{name}");
         let answer = json!({"status": reply.status, "body": body});
-        assert!(self.answers.insert(name.into(), answer).is_none(), "{name} was asked twice");
+        assert!(self.answers.insert(name.into(), answer).is_none(), "{name} is used twice");
         body
     }
 }
@@ -228,7 +228,7 @@ fn wire_format__refusals() {
         let test = || gate.get("/v1/test");
         walk.ask("401 missing", test());
         walk.ask("401 invalid", test().token("garbage"));
-        walk.ask("419 expired", test().token(aged(&access)));
+        walk.ask("419 expired", test().token(expired_copy(&access)));
         let gone = gate.register(&alice, "gone.example.com");
         let revoked = gate.access_token(&gone);
         gate.delete(&format!("/v1/domains/{}", gone.id)).token(&alice.token).send().expect(200);
@@ -267,7 +267,7 @@ fn wire_format__refusals() {
         let verify = |query: &str| gate.get(&format!("/verify{query}"));
         walk.ask("401 missing, /verify", verify(""));
         walk.ask("401 invalid, /verify", verify("?audience=https://other.example").token(&access));
-        walk.ask("401 expired, /verify", verify("").token(aged(&access)));
+        walk.ask("401 expired, /verify", verify("").token(expired_copy(&access)));
         walk.ask("403 malformed, /verify", verify("?scopes=posts:read").token(&access));
         walk.ask("403 host, /verify", verify("?host=other.example.com").token(&access));
         walk.ask("403 scope, /verify", verify("?scope=posts:read+admin").token(&access));
@@ -278,8 +278,8 @@ fn wire_format__refusals() {
         walk.ask("403 kind", gate.get("/v1/me").token(&access));
         let sign_in = |name: &str| json!({"username": name, "password": "wrong staple"});
         let wrong = walk.ask("401 credentials", gate.post("/v1/signin").json(&sign_in("alice")));
-        let nobody = walk.ask("401 credentials of nobody", gate.post("/v1/signin").json(&sign_in("nobody")));
-        assert_eq!(wrong["message"], nobody["message"]);
+        let unknown = walk.ask("401 credentials of nobody", gate.post("/v1/signin").json(&sign_in("nobody")));
+        assert_eq!(wrong["message"], unknown["message"]);
         let confirm = json!({"password": "wrong staple"});
         walk.ask("403 credentials", gate.delete("/v1/me").token(&alice.token).json(&confirm));
         let closed = Gate::with(&[("SIGNUP", "closed")]);
@@ -410,7 +410,7 @@ fn wire_format__refusal_while_the_database_is_busy() {
         walk.answers.insert("503 busy".into(), json!({"status": reply.status, "body": reply.json()}));
         Ok(())
     };
-    gate.app.db.change_now(under_way, |_| Ok(())).expect("this one succeeds");
+    gate.app.db.change_now(under_way, |_| Ok(())).expect("the change is made");
     assert_eq!(retry_after.as_deref(), Some("1"));
     snapshot("busy_ko", &walk.answers);
 }
@@ -419,7 +419,7 @@ fn wire_format__refusal_while_the_database_is_busy() {
 fn head(reply: &Reply) -> Value {
     let mut headers: BTreeMap<&str, &str> =
         reply.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    assert_eq!(headers.len(), reply.headers.len(), "a header is there twice: {:?}", reply.headers);
+    assert_eq!(headers.len(), reply.headers.len(), "a header is repeated: {:?}", reply.headers);
     for name in ["date", "content-length", "x-request-id"] {
         assert!(headers.remove(name).is_some_and(|value| !value.is_empty()), "{name} is missing");
     }
@@ -437,7 +437,7 @@ fn wire_format__headers() {
     let bob = gate.post("/v1/signup").json(&account).send().expect(201);
     let bob = bob["token"].as_str().expect("a token");
     let form = "grant_type=client_credentials";
-    let expired = aged(&access);
+    let expired = expired_copy(&access);
     let mut heads = BTreeMap::new();
     let mut ask = |name: &str, request: Request| {
         let reply = request.send();
@@ -475,7 +475,7 @@ fn wire_format__headers() {
     ask("GET /verify by a user", verify("").token(bob));
     ask("GET /verify without a token", verify(""));
     ask("GET /verify with garbage", verify("").token("garbage"));
-    ask("GET /verify, expired", verify("").token(aged(&access)));
+    ask("GET /verify, expired", verify("").token(expired_copy(&access)));
     ask("GET /verify, another audience", verify("?audience=https://other.example").token(&access));
     ask("GET /verify, another host", verify("?host=bob.example.com").token(&access));
     ask("GET /verify, a scope that it lacks", verify("?scope=admin").token(&access));

@@ -1,6 +1,5 @@
 //! How long a write transaction holds the writer. It is short, however much there is to write.
 
-use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use gatebird::db::schema::{challenges, revocations, secrets, usage, used_assertions};
 
@@ -34,26 +33,16 @@ pub fn numbers(last: i64) -> String {
     format!("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {last})")
 }
 
-/// Executes statements, which this node then knows of.
-pub fn execute(gate: &Gate, statements: &str) {
-    let executed =
-        gate.app.db.change_now(|conn| Ok(conn.batch_execute(statements)?), |conn| gate.app.directory.catch_up(conn));
-    executed.expect("the rows are inserted");
-}
-
 /// Inserts usage of 16 kinds for each of those days directly.
 pub fn insert_usage(gate: &Gate, domain: &Domain, days: i64) {
     let id = &domain.id;
     let kinds = numbers(16);
     let today = gate.clock.now() / 86_400;
-    execute(
-        gate,
-        &format!(
-            "INSERT INTO usage (domain_id, day, kind, count)
+    gate.execute(&format!(
+        "INSERT INTO usage (domain_id, day, kind, count)
                 {kinds}, d(day) AS (SELECT {today} UNION ALL SELECT day - 1 FROM d WHERE day > {today} - {days} + 1)
                 SELECT '{id}', day, 'kind' || i, 1 FROM n, d"
-        ),
-    );
+    ));
 }
 
 fn usage_rows(gate: &Gate) -> i64 {
@@ -66,7 +55,7 @@ fn domain_deletion__usage_of_400_days() {
     let (alice, domain, token) = gate.tenant("alice");
     let (_, other, _) = gate.tenant("bob");
     gate.app.flush().expect("the database answers");
-    execute(&gate, "DELETE FROM usage");
+    gate.execute("DELETE FROM usage");
     insert_usage(&gate, &domain, USAGE_DAYS);
     insert_usage(&gate, &other, 1);
     let earlier = long_writes(&gate);
@@ -75,7 +64,7 @@ fn domain_deletion__usage_of_400_days() {
     exchange(&gate, &domain).refused(401, "unknown_client");
     // Completes the work of the removal thread.
     gate.app.remove_leftovers().expect("the database answers");
-    assert_eq!(usage_rows(&gate), 16, "what the other domain did");
+    assert_eq!(usage_rows(&gate), 16, "usage of the other domain");
     assert_eq!(long_writes(&gate) - earlier, 0);
 }
 
@@ -87,7 +76,7 @@ fn domain_deletion__restart_before_its_usage_is_removed() {
     insert_usage(&gate, &domain, 1);
     gate.app.drain();
     gate.delete(&format!("/v1/domains/{}", domain.id)).token(&alice.token).send().expect(200);
-    assert!(usage_rows(&gate) >= 16, "a server that ends removes nothing");
+    assert!(usage_rows(&gate) >= 16, "a server that stops deletes nothing");
     let gate = gate.restart(&[]);
     gate.app.remove_leftovers().expect("the database answers");
     assert_eq!(usage_rows(&gate), 0);
@@ -114,7 +103,7 @@ fn maintenance__many_expired_rows() {
         format!("INSERT INTO challenges (user_id, host, token, expires_at) {rows} SELECT {user}, i, '', 0 FROM n"),
         format!("INSERT INTO usage (domain_id, day, kind, count) {rows} SELECT '{id}', i / 16, i % 16, 1 FROM n"),
     ] {
-        execute(&gate, &statement);
+        gate.execute(&statement);
     }
     let rows = numbers(EXPIRED_ROWS);
     for statement in [
@@ -127,7 +116,7 @@ fn maintenance__many_expired_rows() {
                 {rows} SELECT '{id}', {digest}, '', 0, 0 FROM n"
         ),
     ] {
-        execute(&gate, &statement);
+        gate.execute(&statement);
     }
     let gate = gate.restart(&[]);
     let earlier = long_writes(&gate);

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{passwords, row_counts, set_suspended, sign_in};
-use crate::harness::{Gate, PASSWORD, Reply, json};
-use crate::tenancy::indistinct;
+use crate::harness::{Gate, PASSWORD, Reply, concurrently, json};
+use crate::tenancy::comparable;
 
 #[test]
 fn sign_in__refusals_are_indistinguishable() {
@@ -14,7 +14,7 @@ fn sign_in__refusals_are_indistinguishable() {
     gate.sign_up("suspended");
     set_suspended(&gate, "suspended", true);
     let too_long = "x".repeat(257);
-    let expected = indistinct(&sign_in(&gate, "nobody", PASSWORD));
+    let expected = comparable(&sign_in(&gate, "nobody", PASSWORD));
     assert!(expected.contains("\"reason\":\"credentials\""), "{expected}");
     for (username, password) in [
         ("nobody", "wrong"),
@@ -35,7 +35,7 @@ fn sign_in__refusals_are_indistinguishable() {
     ] {
         let reply = sign_in(&gate, username, password);
         reply.refused(401, "credentials");
-        assert_eq!(indistinct(&reply), expected, "{username:.20} {password:.20}");
+        assert_eq!(comparable(&reply), expected, "{username:.20} {password:.20}");
     }
 }
 
@@ -43,7 +43,6 @@ fn sign_in__refusals_are_indistinguishable() {
 /// of them, so this finds only differences of several times. A unit test of `password` measures 5 % by processor time.
 fn assert_alike(gate: &Gate, names: &[&str]) {
     let mut quickest = vec![Duration::MAX; names.len()];
-    let began = Instant::now();
     for round in 0.. {
         for (name, quickest) in names.iter().zip(&mut quickest) {
             let start = Instant::now();
@@ -54,7 +53,7 @@ fn assert_alike(gate: &Gate, names: &[&str]) {
         if round >= 5 && most.as_secs_f64() <= least.as_secs_f64() * 6.0 {
             return;
         }
-        assert!(began.elapsed() < Duration::from_secs(30), "{names:?}: {quickest:?}");
+        assert!(round < 50, "{names:?}: {quickest:?}");
     }
 }
 
@@ -80,14 +79,6 @@ fn sign_in__every_kind_of_hash_takes_equally_long() {
     assert_alike(&gate, &["nobody", "no name", "current", "cheaper", "cheaper-imported", "dearer", "dearer-imported"]);
 }
 
-/// Sends the same request this many times concurrently.
-fn at_once(times: usize, send: impl Fn() -> Reply + Sync) -> Vec<Reply> {
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..times).map(|_| scope.spawn(&send)).collect();
-        threads.into_iter().map(|thread| thread.join().expect("an answer")).collect()
-    })
-}
-
 /// The number of replies with that status. Every other one must be in `others`, and a 503 must have a valid
 /// `Retry-After`.
 fn count(replies: &[Reply], status: u16, others: &[u16]) -> usize {
@@ -106,7 +97,7 @@ fn count(replies: &[Reply], status: u16, others: &[u16]) -> usize {
 fn sign_up__one_of_many_concurrent_requests_gets_the_username() {
     let gate = Gate::start();
     let body = json!({"username": "Wanted", "password": PASSWORD});
-    let replies = at_once(50, || gate.post("/v1/signup").json(&body).send());
+    let replies = concurrently(50, || gate.post("/v1/signup").json(&body).send());
     assert_eq!(count(&replies, 201, &[409, 503]), 1);
     assert_eq!(row_counts(&gate)[0], 1);
     sign_in(&gate, "wanted", PASSWORD).expect(200);
@@ -139,10 +130,10 @@ fn verification_during<T>(gate: &Gate, token: &str, work: impl FnOnce() -> T) ->
 fn sign_in__flood_is_shed_and_verification_stays_fast() {
     let gate = Gate::with(&[("BCRYPT_COST", "10")]);
     let (_, _, token) = gate.tenant("alice");
-    let flood = || at_once(100, || sign_in(&gate, "alice", "wrong password"));
+    let flood = || concurrently(100, || sign_in(&gate, "alice", "wrong password"));
     let (replies, median) = verification_during(&gate, &token, flood);
     let worked = count(&replies, 401, &[503]);
-    assert!((1..100).contains(&worked), "{worked} were worked off: the queue has to have an end");
+    assert!((1..100).contains(&worked), "{worked} requests were answered: the queue must be bounded");
     assert!(median < Duration::from_millis(500), "{median:?}");
     sign_in(&gate, "alice", PASSWORD).expect(200);
 }
@@ -154,7 +145,7 @@ fn sign_up__passwords_that_are_slow_to_estimate_leave_verification_fast() {
     let (_, _, token) = gate.tenant("alice");
     let slow: String = "4@8({[<369!|1i7l0$5+%2z".chars().cycle().take(256).collect();
     let body = json!({"username": "mallory", "password": slow});
-    let flood = || at_once(4, || gate.post("/v1/signup").json(&body).send());
+    let flood = || concurrently(4, || gate.post("/v1/signup").json(&body).send());
     let (replies, median) = verification_during(&gate, &token, flood);
     count(&replies, 201, &[400, 409, 503]);
     assert!(median < Duration::from_millis(500), "{median:?}");

@@ -188,7 +188,7 @@ fn password_hash__of_another_system_or_cost_is_replaced_at_sign_in() {
         for wrong in ["wrong password", &format!("{PASSWORD}\0"), ""] {
             sign_in(&gate, username, wrong).refused(401, "credentials");
         }
-        assert_eq!(stored(&gate, username).password_hash, hash, "{username}: not for a wrong password");
+        assert_eq!(stored(&gate, username).password_hash, hash, "{username}: not after a wrong password");
 
         let first = sign_in(&gate, username, PASSWORD).expect(200);
         let after = stored(&gate, username).password_hash;
@@ -216,5 +216,5 @@ fn sign_in__succeeds_while_the_writer_is_locked() {
 
     other.batch_execute("COMMIT").expect("the lock is given back");
     sign_in(&gate, "alice", PASSWORD).expect(200);
-    assert_ne!(stored(&gate, "alice").password_hash, old, "the next one tries again");
+    assert_ne!(stored(&gate, "alice").password_hash, old, "the next sign-in tries again");
 }

@@ -55,7 +55,7 @@ impl Target {
     fn token_with(&self, wanted: impl Fn(&[u8]) -> bool) -> String {
         let tries = 0..20_000_u32;
         let token = |number| self.with_claims(|claims| claims["jti"] = format!("{number:032x}").into());
-        tries.map(token).find(|token| wanted(&signed(token).1)).expect("one in some hundred is so")
+        tries.map(token).find(|token| wanted(&signed(token).1)).expect("one in a few hundred tokens matches")
     }
 }
 

@@ -145,7 +145,7 @@ fn token_cache__lookup_is_by_the_exact_text() {
         for token in [first, &second] {
             target.gets("seen", token, GOOD);
             let shown = target.gate.get("/v1/test").token(token).send().expect(200);
-            assert_eq!(shown["jti"], parts(token).1["jti"], "each is itself");
+            assert_eq!(shown["jti"], parts(token).1["jti"], "each token is verified as itself");
         }
         let swapped = |text: &str, signature: &str| [&split(text)[..2], &split(signature)[2..]].concat().join(".");
         target.gets("one's text, the other's signature", &swapped(first, &second), INVALID);
@@ -159,11 +159,11 @@ fn token_cache__lookup_is_by_the_exact_text() {
         target.gets("longer", &format!("{first}A"), INVALID);
         target.gets("shorter", &first[..first.len() - 1], INVALID);
         // The same claims signed again are another text of the same token.
-        let anew = target.with_claims(|_| {});
-        target.gets("signed anew", &anew, GOOD);
+        let fresh = target.with_claims(|_| {});
+        target.gets("signed anew", &fresh, GOOD);
         target.revoke(first);
         target.gets("revoked", first, REVOKED);
-        target.gets("signed anew, revoked", &anew, REVOKED);
+        target.gets("signed anew, revoked", &fresh, REVOKED);
         target.gets("the other one", &second, GOOD);
     }
 }
@@ -199,25 +199,20 @@ fn flood(child: &Child, token: &str, numbers: std::ops::Range<u32>) {
     }
 }
 
-/// The resident memory of a process in KiB.
-fn resident(pid: u32) -> i64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
-}
-
 #[test]
 fn token_cache__memory_is_bounded_under_a_flood() {
     let database = Database::new();
     let child = Child::start(&database, &[("TOKEN_TTL", "1h"), ("ACCESS_LOG", "off")]);
     let (_, domain, token) = child.client.tenant("alice");
     flood(&child, &token, 0..500);
-    let before = resident(child.pid());
+    let before = child.resident_kib();
     flood(&child, &token, 500..17_000);
-    let full = resident(child.pid()) - before;
+    let full = child.resident_kib();
     flood(&child, &token, 17_000..20_500);
-    let more = resident(child.pid()) - before - full;
-    assert!(full + more < 40 * 1024, "20,000 tokens took {} KiB", full + more);
+    let all = child.resident_kib().saturating_sub(before);
+    let full = full.saturating_sub(before);
+    let more = all.saturating_sub(full);
+    assert!(all < 40 * 1024, "20,000 tokens took {all} KiB");
     // The cache holds 16,384 tokens. If it held all, the last 3,500 would take three quarters of a kilobyte each.
     assert!(more < 1400, "3,500 tokens after the first 17,000 took {more} KiB, those {full}");
     child.client.get("/v1/test", &token).expect(200);

@@ -1,10 +1,10 @@
 //! What answers and metrics reveal: no text of the request, no undocumented route, no detail of a database fault, and
 //! no series for each path or host.
 
-use super::keep_alive::Line;
-use super::{harmless, worded};
+use super::{assert_no_server_error, assert_refusal_format};
 use crate::harness::{Database, Gate, Reply, Request};
-use crate::matrix::{Cast, aged};
+use crate::http::keep_alive::KeepAlive;
+use crate::matrix::{Cast, expired_copy};
 use crate::oauth::out_of_reach;
 use crate::openapi::Document;
 use crate::operations::{series, with_metrics};
@@ -20,7 +20,7 @@ fn disclosure__refusals_do_not_echo_the_request() {
     let gate = Gate::start();
     let document = Document::of(&gate);
     let cast = Cast::new(&gate, 0);
-    let expired = aged(&cast.client);
+    let expired = expired_copy(&cast.client);
     let tail = expired.rsplit('.').next().expect("a signature").to_owned();
     let canary = "CanaryPq7Zr9";
     let basic = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("{canary}:{canary}"));
@@ -44,7 +44,7 @@ fn disclosure__refusals_do_not_echo_the_request() {
                     let request = if body.is_empty() { request } else { request.body("application/json", body) };
                     let reply = request.send();
                     let what = format!("{method} {path} {authorization}");
-                    harmless(&what, &reply);
+                    assert_no_server_error(&what, &reply);
                     for secret in [canary, &tail, &basic] {
                         assert!(!shows(&reply, secret), "{what}: {reply:?}");
                     }
@@ -147,7 +147,7 @@ fn disclosure__database_fault_shows_no_detail() {
         for token in [None, Some(&cast.user.token), Some(&cast.client)] {
             let request = cast.request(&gate, &operation, number + 1000);
             let reply = token.into_iter().fold(request, Request::token).send();
-            worded(&operation, &reply);
+            assert_refusal_format(&operation, &reply);
             match reply.status {
                 500 => assert_eq!(reply.refused(500, "internal")["error"], "server_error", "{operation}"),
                 503 => assert_eq!(reply.refused(503, "busy")["error"], "temporarily_unavailable", "{operation}"),
@@ -156,7 +156,7 @@ fn disclosure__database_fault_shows_no_detail() {
             faults += usize::from(reply.status >= 500);
         }
     }
-    assert!(faults >= 15, "{faults}: it was broken");
+    assert!(faults >= 15, "{faults}: the fault was not injected");
     gate.get("/v1/test").token(&cast.client).send().expect(200);
 }
 
@@ -164,7 +164,7 @@ fn disclosure__database_fault_shows_no_detail() {
 fn metrics__series_stay_bounded_under_100_000_paths() {
     let database = Database::new();
     let (child, metrics) = with_metrics(&database, &[]);
-    let mut line = Line::to(&child.client.url);
+    let mut connection = KeepAlive::to(&child.client.url);
     let head = |number: &u32| {
         // A different path each time, without a pattern that a router knows.
         let random = number.wrapping_mul(2_654_435_761);
@@ -181,7 +181,7 @@ fn metrics__series_stay_bounded_under_100_000_paths() {
     let numbers: Vec<u32> = (1..=100_000).collect();
     for part in numbers.chunks(200) {
         let heads: Vec<String> = part.iter().map(head).collect();
-        for (head, reply) in heads.iter().zip(line.ask_all(&heads)) {
+        for (head, reply) in heads.iter().zip(connection.ask_all(&heads)) {
             assert!([401, 404, 405].contains(&reply.status), "{head}: {} {}", reply.status, reply.text());
         }
     }

@@ -1,7 +1,8 @@
 //! Numbers at the edges of every integer type, in every place that takes a number, and in places that take none.
 
-use super::harmless;
-use crate::harness::{Gate, Reply, json};
+use super::assert_no_server_error;
+use crate::accounts::row_counts;
+use crate::harness::{Gate, Reply, Request, Value, json};
 use crate::matrix::{Cast, good_body};
 use crate::openapi::Document;
 
@@ -13,6 +14,10 @@ const EDGES: &[&str] = &[
     "-1",
     "100",
     "101",
+    "400",
+    "401",
+    "2592000",
+    "2592001",
     "2147483647",
     "2147483648",
     "-2147483648",
@@ -29,7 +34,9 @@ const EDGES: &[&str] = &[
     "-18446744073709551616",
     "340282366920938463463374607431768211456",
     "99999999999999999999999999999999999999999999999999999999999999999999999999999999",
+    "99999999999999999999",
     "1.0",
+    "1.5",
     "0.1",
     "-0.0",
     "1e0",
@@ -60,26 +67,26 @@ const EDGES: &[&str] = &[
     "",
 ];
 
+/// Texts that no language reads as a number.
+const NOT_NUMBERS: &[&str] = &["x", "null", "\0"];
+
 fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-/// Checks that the value is accepted exactly when it is in the range and in its plain notation.
+/// Checks that the value is accepted exactly when it is in the range and in its plain notation. A refusal names the
+/// field, unless the value is malformed.
 #[track_caller]
-fn in_range(what: &str, edge: &str, reply: &Reply, range: std::ops::RangeInclusive<i64>, field: &str) {
-    harmless(what, reply);
+fn assert_bounded(edge: &str, reply: &Reply, range: std::ops::RangeInclusive<i64>, field: &str, malformed: bool) {
+    let what = format!("{field} {edge:?}");
+    assert_no_server_error(&what, reply);
     let number = edge.parse::<i64>().ok().filter(|number| range.contains(number));
-    let plain = number.is_some_and(|number| number.to_string() == edge);
-    match reply.status {
-        200 | 201 => assert!(plain, "{what}: {}", reply.text()),
-        _ => {
-            assert!(!plain, "{what}: {}", reply.text());
-            let body = reply.expect(400);
-            match body["reason"].as_str() {
-                Some("invalid_field") => assert_eq!(body["field"], json!(field), "{what}"),
-                reason => assert_eq!(reason, Some("malformed"), "{what}"),
-            }
-        }
+    if number.is_some_and(|number| number.to_string() == edge) {
+        assert!(matches!(reply.status, 200 | 201), "{what}: {}", reply.text());
+    } else if malformed {
+        reply.refused(400, "malformed");
+    } else {
+        assert_eq!(reply.refused(400, "invalid_field")["field"], json!(field), "{what}");
     }
 }
 
@@ -89,22 +96,23 @@ fn numeric_parameter__out_of_range_is_refused_by_name() {
     let cast = Cast::new(&gate, 0);
     let domain = format!("/v1/domains/{}", cast.domain.id);
     let user = &cast.user.token;
-    for edge in EDGES {
+    for edge in EDGES.iter().chain(NOT_NUMBERS) {
         let value = encoded(edge);
         for list in ["/v1/posts/my", "/v1/posts/hashtag/mine", "/v1/audit"] {
             let reply = gate.get(&format!("{list}?limit={value}")).token(user).send();
-            in_range(&format!("{list} limit {edge}"), edge, &reply, 1..=100, "limit");
+            assert_bounded(edge, &reply, 1..=100, "limit", false);
             let reply = gate.get(&format!("{list}?cursor={value}")).token(user).send();
-            harmless(edge, &reply);
+            assert_no_server_error(edge, &reply);
             assert_eq!(reply.refused(400, "invalid_field")["field"], "cursor", "{list} cursor {edge}");
         }
         let reply = gate.get(&format!("{domain}/usage?days={value}")).token(user).send();
-        in_range(&format!("days {edge}"), edge, &reply, 1..=400, "days");
+        assert_bounded(edge, &reply, 1..=400, "days", false);
         // JSON allows white space around a number.
         let edge = edge.trim();
         let body = format!("{{\"graceSeconds\":{edge}}}");
+        let malformed = serde_json::from_str::<Value>(edge).is_err();
         let reply = gate.post(&format!("{domain}/secrets")).token(user).body("application/json", body).send();
-        in_range(&format!("graceSeconds {edge}"), edge, &reply, 0..=2_592_000, "graceSeconds");
+        assert_bounded(edge, &reply, 0..=2_592_000, "graceSeconds", malformed);
         let body = json!({"graceSeconds": edge});
         let reply = gate.post(&format!("{domain}/secrets")).token(user).json(&body).send();
         assert_eq!(reply.refused(400, "invalid_field")["field"], "graceSeconds", "{edge:?} as text");
@@ -112,39 +120,45 @@ fn numeric_parameter__out_of_range_is_refused_by_name() {
 }
 
 #[test]
-fn numeric_id__unknown_is_not_found() {
+fn id__unknown_or_misspelled_is_not_found() {
     let gate = Gate::start();
     let cast = Cast::new(&gate, 0);
-    let domain = format!("/v1/domains/{}", cast.domain.id);
     let user = &cast.user.token;
-    let own = [&cast.post, &cast.secret];
-    for edge in EDGES.iter().filter(|edge| !edge.is_empty() && !own.iter().any(|id| id == *edge)) {
-        let value = encoded(edge);
-        let post = format!("/v1/posts/{value}");
-        for request in [
-            gate.get(&post),
-            gate.delete(&post),
-            gate.put(&post).json(&json!({"content": "x"})),
-            gate.delete(&format!("{domain}/secrets/{value}")),
-            gate.get(&format!("/v1/domains/{value}")),
-            gate.get(&format!("/v1/domains/dom_{value}")),
-            gate.delete(&format!("/v1/domains/{value}")),
-            gate.get(&format!("/v1/domains/{value}/usage")),
-            gate.post(&format!("/v1/domains/{value}/verification")),
-        ] {
+    let posts = row_counts(&gate)[3];
+    let unknown = |edge: &&&str| !edge.is_empty() && **edge != cast.post && **edge != cast.secret;
+    let edges = EDGES.iter().chain(NOT_NUMBERS).filter(unknown).map(|edge| encoded(edge));
+    let segments = ["%FF", "..%2F1", "1%00", "1%20", "1'--", "999999", "4294967297", "18446744073709551617"];
+    for segment in edges.chain(segments.map(str::to_owned)) {
+        let mut requests = misspelled(&gate, &cast, &segment, &segment);
+        requests.extend([
+            gate.get(&format!("/v1/domains/{segment}")),
+            gate.get(&format!("/v1/domains/dom_{segment}")),
+            gate.delete(&format!("/v1/domains/{segment}")),
+            gate.get(&format!("/v1/domains/{segment}/usage")),
+            gate.post(&format!("/v1/domains/{segment}/verification")),
+        ]);
+        for request in requests {
             let reply = request.token(user).send();
-            harmless(edge, &reply);
+            assert_no_server_error(&segment, &reply);
             reply.refused(404, "not_found");
         }
     }
-    for (list, id) in [("/v1/posts".to_owned(), &cast.post), (format!("{domain}/secrets"), &cast.secret)] {
-        for spelled in [format!("+{id}"), format!("0{id}"), format!(" {id}"), format!("{id} "), format!("{id}.0")] {
-            let reply = gate.delete(&format!("{list}/{}", encoded(&spelled))).token(user).send();
-            reply.refused(404, "not_found");
+    for spelled in ["+{id}", "0{id}", " {id}", "{id} ", "{id}.0", "{id}\0"] {
+        let [post, secret] = [&cast.post, &cast.secret].map(|id| encoded(&spelled.replace("{id}", id)));
+        for request in misspelled(&gate, &cast, &post, &secret) {
+            request.token(user).send().refused(404, "not_found");
         }
     }
+    assert_eq!(row_counts(&gate)[3], posts);
     gate.get(&format!("/v1/posts/{}", cast.post)).token(user).send().expect(200);
     gate.post("/token").json(&json!({"clientSecret": cast.domain.secret})).send().expect(200);
+}
+
+/// Requests for a post and for a secret by these segments of their paths.
+fn misspelled(gate: &Gate, cast: &Cast, post: &str, secret: &str) -> Vec<Request> {
+    let post = format!("/v1/posts/{post}");
+    let secret = format!("/v1/domains/{}/secrets/{secret}", cast.domain.id);
+    vec![gate.get(&post), gate.delete(&post), gate.put(&post).json(&json!({"content": "x"})), gate.delete(&secret)]
 }
 
 /// In each member of each JSON body.
@@ -156,18 +170,18 @@ fn text_member__number_is_refused() {
     let mut tried = 0;
     for (operation, _) in document.operations() {
         let good = cast.fill(good_body(&operation), 1);
-        let Ok(serde_json::Value::Object(members)) = serde_json::from_str(&good) else { continue };
+        let Ok(Value::Object(members)) = serde_json::from_str(&good) else { continue };
         let (method, path) = operation.split_once(' ').expect("two words");
         let path = cast.fill(path, 1);
         for member in members.keys().filter(|member| *member != "graceSeconds") {
             let mut body = members.clone();
             body[member] = "@".into();
-            let body = serde_json::Value::from(body).to_string();
+            let body = Value::from(body).to_string();
             for edge in EDGES {
                 let body = body.replace("\"@\"", edge);
                 let request = gate.request(method, &path).token(&cast.user.token);
                 let reply = request.body("application/json", body.clone()).send();
-                harmless(&format!("{operation} {body}"), &reply);
+                assert_no_server_error(&format!("{operation} {body}"), &reply);
                 let refusal = reply.expect(400);
                 if refusal["reason"] == "invalid_field" {
                     assert_eq!(refusal["field"], json!(member), "{operation} {body}");

@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 
 use crate::binary::{Child, bare, signal};
 use crate::harness::{Database, JWT_SECRET};
-use crate::operations::secrecy::{files, free_of};
+use crate::operations::secrecy::{assert_absent, files};
 
-/// The user id of `nobody` on Linux. Root becomes this user; other users stay who they are.
+/// The user id of `nobody` on Linux. Only root can switch to this user.
 const NOBODY: u32 = 65534;
 
 fn is_root() -> bool {
@@ -29,12 +29,12 @@ fn started(database: &Database, script: &str, settings: &[(&str, &str)]) -> Chil
     // Other users may have no access to the folder in which the tests were built.
     fs::copy(env!("CARGO_BIN_EXE_gatebird"), &program).expect("a copy");
     if is_root() {
-        chown(dir, Some(NOBODY), Some(NOBODY)).expect("root may");
+        chown(dir, Some(NOBODY), Some(NOBODY)).expect("root can change owners");
     }
     let mut command = Command::new("sh");
     command.env_clear().current_dir(dir).args(["-c", script, "sh"]).arg(&program);
     command.env("PORT", "0").env("METRICS_ADDR", "off").env("BCRYPT_COST", "4").envs(settings.iter().copied());
-    Child::spawn(unprivileged(&mut command), "").greeted()
+    Child::spawn(unprivileged(&mut command), "").wait_until_serving()
 }
 
 /// Whether a process of the same user can read that file of the process.
@@ -74,7 +74,7 @@ fn process__files_are_private_under_every_umask() {
         let child = started(&database, &format!("umask {mask}; exec \"$1\""), &[]);
         child.client.tenant("alice");
         let data = database.dir.path().join("data");
-        let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+        let mode = |path: &Path| fs::metadata(path).expect("it exists").permissions().mode() & 0o777;
         assert_eq!(mode(&data), 0o700, "umask {mask}");
         let made = files(&data);
         for (name, _) in &made {
@@ -93,7 +93,7 @@ fn process__secrets_from_files_stay_out_of_the_environment() {
     let dir = database.dir.path();
     fs::write(dir.join(".env"), format!("JWT_SECRET={JWT_SECRET}\nPORT=0\nMETRICS_ADDR=off\nBCRYPT_COST=4\n"))
         .expect("a file");
-    let child = Child::spawn(&mut bare(dir, &[]), "").greeted();
+    let child = Child::spawn(&mut bare(dir, &[]), "").wait_until_serving();
     let (_, domain, token) = child.client.tenant("alice");
     let canaries = [
         ("JWT_SECRET", JWT_SECRET.to_owned()),
@@ -103,18 +103,18 @@ fn process__secrets_from_files_stay_out_of_the_environment() {
     for file in ["environ", "cmdline", "comm", "status"] {
         // Root can read it; for other users the kernel denies access.
         if let Ok(bytes) = fs::read(format!("/proc/{}/{file}", child.pid())) {
-            free_of(&canaries, file, &bytes);
+            assert_absent(&canaries, file, &bytes);
         }
     }
     for (name, bytes) in files(&dir.join("data")) {
-        free_of(&canaries, &name, &bytes);
+        assert_absent(&canaries, &name, &bytes);
     }
     signal("TERM", child.pid());
     let outcome = child.wait(std::time::Duration::from_secs(20));
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     // Nor in the files that remain after the end.
     for (name, bytes) in files(&dir.join("data")) {
-        free_of(&canaries, &name, &bytes);
+        assert_absent(&canaries, &name, &bytes);
     }
     assert!(!dir.join("core").exists(), "no core dump");
 }

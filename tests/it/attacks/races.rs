@@ -3,11 +3,10 @@
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::harmless;
+use super::assert_no_server_error;
 use crate::accounts::row_counts;
 use crate::concurrency::orphans;
-use crate::harness::{Gate, Reply, json};
-use crate::limits::at_once;
+use crate::harness::{Gate, Reply, concurrently, json};
 
 /// Posts by a domain's token while the domain is deleted, two hundred times. A post that was answered 201 exists, a
 /// request after the answer to the deletion is refused, and no orphan remains.
@@ -34,7 +33,7 @@ fn domain_deletion__concurrent_posts_are_kept_or_refused() {
             writers.into_iter().flat_map(|writer| writer.join().expect("answers")).collect()
         });
         for reply in replies {
-            harmless("a post", &reply);
+            assert_no_server_error("a post", &reply);
             match reply.status {
                 201 => made += 1,
                 _ => {
@@ -47,7 +46,7 @@ fn domain_deletion__concurrent_posts_are_kept_or_refused() {
     assert_eq!(orphans(&gate), [0; 4]);
     let [_, domains, secrets, posts, hashtags] = row_counts(&gate);
     assert_eq!([domains, secrets, posts, hashtags], [0, 0, made, 2 * made]);
-    assert!(made > 0 && refused > 0, "both sides of the race: {made} made, {refused} refused");
+    assert!(made > 0 && refused > 0, "the race must have both outcomes: {made} made, {refused} refused");
 }
 
 /// Fifty requests compete for the last place of a user, several times.
@@ -64,8 +63,8 @@ fn domain_quota__one_of_fifty_concurrent_registrations_gets_the_last_place() {
         gate.post("/v1/domains").token(&user.token).json(&json!({"host": host, "type": "free"})).send()
     };
     for round in 0..4 {
-        let replies = at_once(50, register);
-        replies.iter().for_each(|reply| harmless("a registration", reply));
+        let replies = concurrently(50, register);
+        replies.iter().for_each(|reply| assert_no_server_error("a registration", reply));
         let made: Vec<&Reply> = replies.iter().filter(|reply| reply.status == 201).collect();
         assert_eq!(made.len(), 1, "{round}");
         for reply in replies.iter().filter(|reply| ![201, 503].contains(&reply.status)) {

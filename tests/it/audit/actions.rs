@@ -40,7 +40,7 @@ const ROUTES: &[(&str, &str, &str, &str, &str)] = &[
 ];
 
 /// Everything in a row except its time and its place in the chain.
-fn told(row: &AuditRow) -> [String; 6] {
+fn content(row: &AuditRow) -> [String; 6] {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let tenant = row.tenant.map(|tenant| tenant.to_string());
     [row.actor.clone(), text(&row.address), text(&tenant), row.action.clone(), row.target.clone(), text(&row.detail)]
@@ -87,16 +87,16 @@ fn audit_row__every_change_over_http_leaves_one() {
             detail.replace("{n}", &number.to_string()).replace("{made}", &made).replace("{secret}", &cast.secret);
         let expected = [actor, "127.0.0.1".to_owned(), tenant, (*action).to_owned(), filled, detail];
         let expected: Vec<_> = Some(expected).into_iter().filter(|_| !action.is_empty()).collect();
-        assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), expected, "{operation} by {by}");
+        assert_eq!(rows.iter().map(content).collect::<Vec<_>>(), expected, "{operation} by {by}");
         let now = gate.clock.now();
         assert!(rows.iter().all(|row| (now - 30..=now).contains(&row.at)), "{operation}");
         secrets.extend([cast.domain.secret, cast.client, cast.user.token]);
     }
-    let log: String = rows(&gate).iter().map(|row| told(row).join("\n")).collect();
+    let log: String = rows(&gate).iter().map(|row| content(row).join("\n")).collect();
     for secret in secrets {
         assert!(!log.contains(&secret), "{secret} is in the log");
     }
-    verified(&gate, None).expect("whole");
+    verified(&gate, None).expect("an intact chain");
 }
 
 #[test]
@@ -111,12 +111,12 @@ fn audit_row__every_writing_route_is_listed() {
 }
 
 /// The action of a row, the beginning of its target, and a part of its detail.
-type Left = (&'static str, &'static str, &'static str);
+type ExpectedRow = (&'static str, &'static str, &'static str);
 
 /// Commands of an operator, run in this order on one database, and the rows that each leaves. `{domain}` is alice's and
 /// `{kid}` is the first key's id.
 #[rustfmt::skip]
-const COMMANDS: &[(&str, &[Left])] = &[
+const COMMANDS: &[(&str, &[ExpectedRow])] = &[
     ("user add bob",                      &[("user.added", "usr_", "")]),
     ("user list",                         &[]),
     ("user suspend alice",                &[("user.suspended", "{alice}", "")]),
@@ -184,7 +184,7 @@ fn audit_row__every_change_by_command_leaves_its_rows() {
             assert!(row.detail.as_deref().unwrap_or_default().contains(detail), "{command}: {row:?}");
         }
     }
-    let log: String = rows().iter().map(|row| told(row).join("\n")).collect();
+    let log: String = rows().iter().map(|row| content(row).join("\n")).collect();
     assert!(secrets.len() > 3 && !secrets.iter().any(|secret| log.contains(secret)), "a secret is in the log");
 }
 

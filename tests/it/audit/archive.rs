@@ -5,17 +5,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use diesel::connection::SimpleConnection;
-
 use crate::binary::{Child, Outcome, gatebird, run, text};
 use crate::harness::{Database, PASSWORD, Value, json};
 
 fn cli(database: &Database, args: &[&str]) -> Outcome {
     run(&mut gatebird(database, &[&["audit"], args].concat(), &[]), "")
-}
-
-fn execute(database: &Database, sql: &str) {
-    database.open().write_now(|conn| Ok(conn.batch_execute(sql)?)).expect("the database answers");
 }
 
 /// The ids in the output of an export, or in a file.
@@ -24,12 +18,12 @@ fn ids(lines: &str) -> Vec<i64> {
     lines.lines().map(id).collect()
 }
 
-fn left(database: &Database) -> Vec<i64> {
+fn stored_ids(database: &Database) -> Vec<i64> {
     ids(&cli(database, &["export"]).good())
 }
 
 /// A database with six rows of today.
-fn written() -> Database {
+fn database_with_six_rows() -> Database {
     let database = Database::new();
     let child = Child::start(&database, &[]);
     let (alice, _, _) = child.client.tenant("alice");
@@ -39,7 +33,7 @@ fn written() -> Database {
     }
     child.client.post("/v1/signup", "", json!({"username": "bob", "password": PASSWORD})).expect(201);
     drop(child);
-    assert_eq!(left(&database), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(stored_ids(&database), [1, 2, 3, 4, 5, 6]);
     database
 }
 
@@ -64,7 +58,7 @@ fn suspend(database: &Database, command: &str) {
 
 #[test]
 fn audit_archive__oldest_rows_move_and_the_chain_continues() {
-    let database = written();
+    let database = database_with_six_rows();
     let (first, second) = (file(&database, "1.jsonl"), file(&database, "2.jsonl"));
     let before = cli(&database, &["export"]).good();
     let noted = cli(&database, &["verify", "--json"]).json()["head"].as_str().expect("a head").to_owned();
@@ -74,7 +68,7 @@ fn audit_archive__oldest_rows_move_and_the_chain_continues() {
     archive(&database, ALL, &first).good();
     assert_eq!(fs::read_to_string(&first).expect("the file"), before);
     assert_eq!(fs::metadata(&first).expect("the file").permissions().mode() & 0o777, 0o600);
-    assert_eq!(left(&database), [7], "the row that tells of it");
+    assert_eq!(stored_ids(&database), [7], "the row about the export");
     let listed = cli(&database, &["list", "--json"]).json();
     assert_eq!((&listed[0]["action"], text(&listed[0]["target"])), (&json!("audit.archived"), noted.clone()));
     assert!(verify(&database, &[]).good().starts_with("7 rows, head 7:"));
@@ -85,7 +79,7 @@ fn audit_archive__oldest_rows_move_and_the_chain_continues() {
     archive(&database, ALL, &second).good();
     suspend(&database, "resume");
     assert_eq!(ids(&fs::read_to_string(&second).expect("the file")), [7, 8]);
-    assert_eq!(left(&database), [9, 10]);
+    assert_eq!(stored_ids(&database), [9, 10]);
     assert!(verify(&database, &[&first, &second]).good().starts_with("10 rows, head 10:"));
     let shown = second.display().to_string();
     assert!(cli(&database, &["verify", "--after", &noted, &shown]).good().starts_with("10 rows"));
@@ -98,7 +92,7 @@ fn audit_archive__oldest_rows_move_and_the_chain_continues() {
     archive(&database, ALL, &third).good();
     child.client.tenant("carol");
     drop(child);
-    assert_eq!(left(&database), [11, 12, 13]);
+    assert_eq!(stored_ids(&database), [11, 12, 13]);
     verify(&database, &[&first, &second, &third]).good();
 }
 
@@ -106,22 +100,22 @@ fn audit_archive__oldest_rows_move_and_the_chain_continues() {
 fn audit_archive__by_the_time_of_the_rows() {
     let database = Database::new();
     run(&mut gatebird(&database, &["user", "add", "bob"], &[]), PASSWORD).good();
-    execute(&database, "DELETE FROM audit; UPDATE audit_head SET last = 0, hash = substr(hash, 1, 0)");
+    database.execute("DELETE FROM audit; UPDATE audit_head SET last = 0, hash = substr(hash, 1, 0)");
     // The server writes the time of each row; here the command line writes the rows.
     let path = file(&database, "old.jsonl");
     suspend(&database, "suspend");
     archive(&database, "2020-01-01", &path).good();
-    assert!(!path.exists(), "it is of today");
+    assert!(!path.exists(), "every row is of today");
     assert_eq!(archive(&database, "tomorrow", &path).code, Some(64));
     archive(&database, ALL, &path).good();
-    assert_eq!(left(&database), [2]);
+    assert_eq!(stored_ids(&database), [2]);
 }
 
 /// After an interruption at any point, the same command can be repeated, and no row is lost.
 #[test]
 fn audit_archive__interrupted() {
     for second in [false, true] {
-        let database = written();
+        let database = database_with_six_rows();
         let (earlier, path) = (file(&database, "1.jsonl"), file(&database, "2.jsonl"));
         let mut files = vec![];
         if second {
@@ -138,7 +132,7 @@ fn audit_archive__interrupted() {
         assert_eq!(fs::read_to_string(&path).expect("the file"), before);
         files.push(&path);
         verify(&database, &files).good();
-        let one = left(&database);
+        let one = stored_ids(&database);
         assert_eq!(one.len(), 1);
 
         // Before the rows were deleted.
@@ -149,18 +143,18 @@ fn audit_archive__interrupted() {
                 row["id"], one[0]
             )
         };
-        execute(&database, &before.lines().map(row).collect::<Vec<_>>().join(";"));
+        database.execute(&before.lines().map(row).collect::<Vec<_>>().join(";"));
         let outcome = verify(&database, &files);
         assert!(outcome.code == Some(65) && outcome.stderr.contains("archive again"), "{outcome:?}");
         archive(&database, ALL, &path).good();
-        assert_eq!(left(&database), one);
+        assert_eq!(stored_ids(&database), one);
         verify(&database, &files).good();
     }
 }
 
 #[test]
 fn audit_archive__replaces_no_file() {
-    let database = written();
+    let database = database_with_six_rows();
     let path = file(&database, "taken");
     let before = cli(&database, &["export"]).good();
     let edited = before.replacen("domain.registered", "domain.changed", 1);
@@ -170,18 +164,18 @@ fn audit_archive__replaces_no_file() {
         let outcome = archive(&database, ALL, &path);
         assert!(outcome.code == Some(73) && outcome.stderr.contains("exists"), "{outcome:?}");
         assert_eq!(fs::read_to_string(&path).expect("the file"), content);
-        assert_eq!(left(&database), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(stored_ids(&database), [1, 2, 3, 4, 5, 6]);
     }
     // A broken log is not archived, so that the place of the damage stays known.
-    execute(&database, "UPDATE audit SET actor = 'usr_2' WHERE id = 3");
+    database.execute("UPDATE audit SET actor = 'usr_2' WHERE id = 3");
     let outcome = archive(&database, ALL, &file(&database, "new"));
     assert!(outcome.code == Some(65) && outcome.stderr.contains("row 3"), "{outcome:?}");
-    assert_eq!(left(&database).len(), 6);
+    assert_eq!(stored_ids(&database).len(), 6);
 }
 
 #[test]
 fn audit_archive__changed_or_missing_file() {
-    let database = written();
+    let database = database_with_six_rows();
     let (first, second) = (file(&database, "1.jsonl"), file(&database, "2.jsonl"));
     archive(&database, ALL, &first).good();
     suspend(&database, "suspend");
@@ -210,14 +204,14 @@ fn audit_archive__changed_or_missing_file() {
         "DELETE FROM audit WHERE id <= 9; UPDATE audit_archive SET last = 9, hash = (SELECT hash FROM audit_head)",
         "UPDATE audit_archive SET last = 0, hash = substr(hash, 1, 0)",
     ] {
-        execute(&database, sql);
+        database.execute(sql);
         assert_eq!(verify(&database, &[]).code, Some(65), "{sql}");
     }
 }
 
 #[test]
 fn operations_page__archiving_the_audit_log() {
-    let database = written();
+    let database = database_with_six_rows();
     crate::clocks::run_section("Archiving the audit log", &database, &[]);
-    assert_eq!(left(&database), [8]);
+    assert_eq!(stored_ids(&database), [8]);
 }

@@ -11,7 +11,7 @@ use crate::harness::{Gate, json, postgres};
 use crate::posts::write;
 
 /// Six rows: a sign-up, two domains (with detail) and three posts.
-fn written() -> Gate {
+fn server_with_six_rows() -> Gate {
     let gate = Gate::start();
     let (user, _, token) = gate.tenant("alice");
     gate.register(&user, "other.example.com");
@@ -23,7 +23,7 @@ fn written() -> Gate {
 }
 
 /// The result of `verify` after those statements, which are then rolled back.
-fn tampered(gate: &Gate, sql: &str, known: Option<&Head>) -> Result<Head, Broken> {
+fn verify_after(gate: &Gate, sql: &str, known: Option<&Head>) -> Result<Head, Broken> {
     let mut found = None;
     let undone = gate.app.db.write_now(|conn| {
         conn.batch_execute(sql)?;
@@ -31,7 +31,7 @@ fn tampered(gate: &Gate, sql: &str, known: Option<&Head>) -> Result<Head, Broken
         Err::<(), _>(Error::Busy)
     });
     assert!(matches!(undone, Err(Error::Busy)), "{sql}: {undone:?}");
-    found.expect("it was looked for")
+    found.expect("the chain was verified")
 }
 
 /// Statements, the first row that is not as it was, and a word of the problem.
@@ -82,11 +82,11 @@ const TAMPERED: &[(&str, i64, &str)] = &[
 
 #[test]
 fn audit_verify__every_tampering_is_found_at_its_row() {
-    let gate = written();
-    let whole = verified(&gate, None).expect("whole");
+    let gate = server_with_six_rows();
+    let whole = verified(&gate, None).expect("an intact chain");
     assert_eq!(whole.id, 6);
     for (sql, id, problem) in TAMPERED {
-        let found = tampered(&gate, sql, None);
+        let found = verify_after(&gate, sql, None);
         match id {
             // A row that changes nothing: otherwise the table would prove nothing.
             0 if problem.is_empty() => assert_eq!(found.as_ref(), Ok(&whole), "{sql}"),
@@ -97,7 +97,7 @@ fn audit_verify__every_tampering_is_found_at_its_row() {
             }
         }
     }
-    assert_eq!(verified(&gate, None), Ok(whole), "each was undone");
+    assert_eq!(verified(&gate, None), Ok(whole), "each change was rolled back");
 }
 
 #[test]
@@ -105,8 +105,8 @@ fn audit_verify__values_of_another_type() {
     if postgres().is_some() {
         return;
     }
-    let gate = written();
-    let whole = verified(&gate, None).expect("whole");
+    let gate = server_with_six_rows();
+    let whole = verified(&gate, None).expect("an intact chain");
     // The tables are STRICT.
     for sql in [
         "UPDATE audit SET target = x'ff' WHERE id = 3",
@@ -122,7 +122,7 @@ fn audit_verify__values_of_another_type() {
     }
     assert_eq!(verified(&gate, None), Ok(whole));
     let no_text = "UPDATE audit SET target = CAST(x'ff' AS TEXT) WHERE id = 3";
-    assert_eq!(tampered(&gate, no_text, None).expect_err("it is found").id, 3);
+    assert_eq!(verify_after(&gate, no_text, None).expect_err("the change is detected").id, 3);
 }
 
 /// A second implementation of the documented hash.
@@ -158,7 +158,7 @@ fn literal(hash: &[u8], on_postgres: bool) -> String {
 }
 
 /// Statements by which a person who knows the chain recomputes it from a row on.
-fn rewritten(gate: &Gate, from: i64, change: impl Fn(&mut AuditRow)) -> String {
+fn recomputed_from(gate: &Gate, from: i64, change: impl Fn(&mut AuditRow)) -> String {
     let mut before = Vec::new();
     let mut sql = String::new();
     for mut row in rows(gate) {
@@ -178,29 +178,29 @@ fn rewritten(gate: &Gate, from: i64, change: impl Fn(&mut AuditRow)) -> String {
 
 #[test]
 fn audit_verify__recomputed_chain_is_found_by_a_noted_head() {
-    let gate = written();
-    let noted = verified(&gate, None).expect("whole");
+    let gate = server_with_six_rows();
+    let noted = verified(&gate, None).expect("an intact chain");
     let mut before = Vec::new();
     for row in rows(&gate) {
         before = hash(&before, &row);
         assert_eq!(row.hash, before, "row {} hashes as documented", row.id);
     }
-    let nothing = rewritten(&gate, 3, |_| {});
-    assert_eq!(tampered(&gate, &nothing, Some(&noted)), Ok(noted.clone()));
-    let anew = rewritten(&gate, 3, |row| row.target = "dom_0000000000000000000000".into());
-    assert!(tampered(&gate, &anew, None).is_ok(), "no other way to tell");
-    let broken = tampered(&gate, &anew, Some(&noted)).expect_err("found");
+    let nothing = recomputed_from(&gate, 3, |_| {});
+    assert_eq!(verify_after(&gate, &nothing, Some(&noted)), Ok(noted.clone()));
+    let recomputed = recomputed_from(&gate, 3, |row| row.target = "dom_0000000000000000000000".into());
+    assert!(verify_after(&gate, &recomputed, None).is_ok(), "undetectable without the known head");
+    let broken = verify_after(&gate, &recomputed, Some(&noted)).expect_err("found");
     assert_eq!(broken.id, 6, "{broken}");
     let shorter =
         "DELETE FROM audit WHERE id > 4; UPDATE audit_head SET last = 4, hash = (SELECT hash FROM audit WHERE id = 4)";
-    assert!(tampered(&gate, shorter, None).is_ok(), "no other way to tell");
-    assert_eq!(tampered(&gate, shorter, Some(&noted)).expect_err("found").id, 5);
+    assert!(verify_after(&gate, shorter, None).is_ok(), "undetectable without the known head");
+    assert_eq!(verify_after(&gate, shorter, Some(&noted)).expect_err("found").id, 5);
 
     // The log continues, and the noted head is still in it.
     let alice = gate.sign_up("bob");
     gate.post("/v1/posts").token(&alice.token).json(&json!({"content": "more"})).send().expect(201);
-    assert_eq!(verified(&gate, Some(&noted)).expect("whole").id, 8);
-    assert_eq!(verified(&gate, Some(&Head::default())).expect("whole").id, 8);
+    assert_eq!(verified(&gate, Some(&noted)).expect("an intact chain").id, 8);
+    assert_eq!(verified(&gate, Some(&Head::default())).expect("an intact chain").id, 8);
     let other = Head { id: 3, ..noted };
     assert_eq!(verified(&gate, Some(&other)).expect_err("another row's hash").id, 3);
 }

@@ -2,20 +2,11 @@
 
 use std::process::Stdio;
 
-use diesel::connection::SimpleConnection;
-use gatebird::db::{Conn, Db};
-
 use crate::binary::{Child, Outcome, gatebird, run, text};
-use crate::harness::{self, Database, PASSWORD, Value, json};
+use crate::harness::{Database, PASSWORD, Value, json};
 
 fn cli(database: &Database, args: &[&str]) -> Outcome {
     run(&mut gatebird(database, &[&["audit"], args].concat(), &[]), "")
-}
-
-fn execute(database: &Database, sql: &str) {
-    let config = harness::config(database, &[("JWT_SECRET".into(), harness::JWT_SECRET.into())]);
-    let db = Db::open(&config.database).unwrap_or_else(|exit| panic!("{exit}"));
-    db.write_now(|conn: &mut Conn| Ok(conn.batch_execute(sql)?)).expect("the database answers");
 }
 
 /// A database with three rows: two of alice and one of bob.
@@ -50,10 +41,7 @@ fn audit_list__all_users_or_one() {
     // A username cannot hide another user's rows, not even one from before such names were refused.
     let outcome = run(&mut gatebird(&database, &["user", "add", "usr_2"], &[]), PASSWORD);
     assert!(outcome.code == Some(64) && outcome.stderr.contains("usr_ and digits"), "{outcome:?}");
-    execute(
-        &database,
-        &format!("UPDATE users SET username = '{bob}', username_key = '{bob}' WHERE username = 'alice'"),
-    );
+    database.execute(&format!("UPDATE users SET username = '{bob}', username_key = '{bob}' WHERE username = 'alice'"));
     assert_eq!(actions(&["list", "--user", &bob]), ["user.signed_up"]);
     for (args, says) in [
         (&["list", "--user", "nobody"][..], "nobody"),
@@ -83,7 +71,7 @@ fn audit_verify__prints_the_head_or_the_first_bad_row() {
         ("DELETE FROM audit WHERE id = 1", &["verify"], "row 1"),
     ] {
         if sql != "SELECT 1" {
-            execute(&database, sql);
+            database.execute(sql);
         }
         let outcome = cli(&database, args);
         assert_eq!(outcome.code, Some(65), "{sql}: {outcome:?}");
@@ -99,13 +87,13 @@ fn audit_export__every_row_up_to_the_head() {
     let many =
         "INSERT INTO audit SELECT id + {by}, at, actor, address, tenant, action, target, detail, hash FROM audit";
     for power in 0..10 {
-        execute(&database, &many.replace("{by}", &(3 << power).to_string()));
+        database.execute(&many.replace("{by}", &(3 << power).to_string()));
     }
     let out = cli(&database, &["export"]).good();
     let rows: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let ids: Vec<i64> = rows.iter().map(|row| row["id"].as_i64().expect("a number")).collect();
     assert_eq!(ids, (1..=3 << 10).collect::<Vec<_>>());
-    execute(&database, "DELETE FROM audit WHERE id > 3");
+    database.execute("DELETE FROM audit WHERE id > 3");
     let head = format!("3:{}", text(&rows[2]["hash"]));
     assert_eq!(cli(&database, &["verify", "--json"]).json()["head"], json!(head));
     let members: Vec<&str> = rows[1].as_object().expect("an object").keys().map(String::as_str).collect();

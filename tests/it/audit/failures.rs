@@ -37,13 +37,13 @@ fn audit_row__failed_sign_in_of_an_existing_account() {
         assert_eq!(failures(&gate), expected, "{username}");
     }
     sign_in(&gate, "alice", PASSWORD).expect(200);
-    assert_eq!(failures(&gate), expected, "who is let in did not fail");
+    assert_eq!(failures(&gate), expected, "a successful sign-in is no failure");
     assert_eq!(actions(&page(&gate, &alice.token, "")), ["user.signin_failed", "user.signin_failed", "user.signed_up"]);
     assert!(
         rows(&gate).iter().all(|row| !format!("{row:?}").contains("c4nary")),
-        "what was typed is nobody's business"
+        "the rejected username is not logged"
     );
-    verified(&gate, None).expect("whole");
+    verified(&gate, None).expect("an intact chain");
 }
 
 #[test]
@@ -70,10 +70,10 @@ fn audit_row__failed_sign_in_while_the_log_is_locked() {
         assert!(gate.app.write_failures().is_err(), "the log is locked");
         Ok(())
     };
-    gate.app.db.write_now(locked).expect("this one succeeds");
+    gate.app.db.write_now(locked).expect("the change is made");
     assert_eq!(failures(&gate).len(), 1);
     assert_eq!(failures(&gate).len(), 1);
-    verified(&gate, None).expect("whole");
+    verified(&gate, None).expect("an intact chain");
 }
 
 #[test]

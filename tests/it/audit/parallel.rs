@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{rows, verified};
-use crate::harness::{Gate, PASSWORD, Reply, json};
+use crate::harness::{Gate, PASSWORD, Reply, Request, json};
 
 #[test]
 fn audit_log__two_thousand_concurrent_changes() {
@@ -18,7 +18,7 @@ fn audit_log__two_thousand_concurrent_changes() {
         let (mut post, mut path, mut passing) = (String::new(), String::new(), None);
         for number in 0..EACH {
             let content = json!({"content": format!("{number} #mixed")});
-            let reply = match number % 10 {
+            let reply = retried(|| match number % 10 {
                 0 => gate.post("/v1/posts").token(token).json(&content).send(),
                 1 => gate.put(&post).token(&user.token).json(&content).send(),
                 2 => gate.delete(&post).token(token).send(),
@@ -37,18 +37,19 @@ fn audit_log__two_thousand_concurrent_changes() {
                 7 => gate.delete(&path).token(&user.token).send(),
                 8 => {
                     let body = json!({"username": format!("u{thread}.{number}"), "password": PASSWORD});
-                    retried(|| gate.post("/v1/signup").json(&body).send())
+                    gate.post("/v1/signup").json(&body).send()
                 }
                 _ => {
                     let body = json!({"username": format!("user{thread}"), "password": "wrong password"});
-                    let reply = retried(|| gate.post("/v1/signin").json(&body).send());
-                    assert_eq!(reply.status, 401, "{}", reply.text());
-                    reply
+                    gate.post("/v1/signin").json(&body).send()
                 }
-            };
+            });
             match number % 10 {
                 3 => assert_eq!(reply.status, 404, "{}", reply.text()),
-                9 => drop(done.fetch_add(1, Ordering::Relaxed)),
+                9 => {
+                    assert_eq!(reply.status, 401, "{}", reply.text());
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
                 _ => {
                     assert!(reply.status < 300, "{number}: {}", reply.text());
                     done.fetch_add(1, Ordering::Relaxed);
@@ -74,7 +75,7 @@ fn audit_log__two_thousand_concurrent_changes() {
     gate.app.write_failures().expect("the database answers");
     let all = rows(&gate);
     assert_eq!(all.len() - before, done.into_inner());
-    assert_eq!(verified(&gate, None).expect("whole").id, all.len() as i64);
+    assert_eq!(verified(&gate, None).expect("an intact chain").id, all.len() as i64);
     let number = |thread: usize| tenants[thread].0.id;
     for thread in 0..THREADS {
         let own = all.iter().filter(|row| row.tenant == Some(number(thread)));
@@ -84,38 +85,42 @@ fn audit_log__two_thousand_concurrent_changes() {
     }
 }
 
-/// Repeats the request while too many passwords are being checked.
+/// Repeats a request that was answered 503 and so changed nothing. Too many passwords are being checked, or the machine is
+/// busy.
 fn retried(send: impl Fn() -> Reply) -> Reply {
     loop {
         let reply = send();
         if reply.status != 503 {
             return reply;
         }
+        reply.refused(503, "busy");
     }
 }
 
-/// The end of the chain is locked last in each transaction. A 503 would mean that two transactions waited for each
-/// other.
+/// The end of the chain is locked last in each transaction. On PostgreSQL a 503 would mean that two transactions waited for
+/// each other. SQLite has only one writer, whose turn can come too late on a busy machine.
 #[test]
 fn audit_log__concurrent_writers_do_not_deadlock() {
     let gate = Gate::start();
     let (other, _, _) = gate.tenant("other");
     let content = json!({"content": "#a #b"});
-    let allowed = |reply: Reply, statuses: &[u16]| {
+    let send = |request: &dyn Fn() -> Request, statuses: &[u16]| {
+        let send = || request().send();
+        let reply = if gate.database.is_postgres() { send() } else { retried(send) };
         assert!(statuses.contains(&reply.status), "{} {}", reply.status, reply.text());
     };
     for round in 0..200 {
         let (user, domain, token) = gate.tenant(&format!("user{round}"));
         let confirm = json!({"password": PASSWORD});
         std::thread::scope(|scope| {
-            scope.spawn(|| allowed(gate.post("/v1/posts").token(&token).json(&content).send(), &[201, 401]));
-            scope.spawn(|| allowed(gate.post("/v1/posts").token(&other.token).json(&content).send(), &[201]));
+            scope.spawn(|| send(&|| gate.post("/v1/posts").token(&token).json(&content), &[201, 401]));
+            scope.spawn(|| send(&|| gate.post("/v1/posts").token(&other.token).json(&content), &[201]));
             scope.spawn(|| {
                 let form = format!("token={token}");
-                allowed(gate.post("/revoke").basic(&domain.id, &domain.secret).form(form).send(), &[200, 401]);
+                send(&|| gate.post("/revoke").basic(&domain.id, &domain.secret).form(form.clone()), &[200, 401]);
             });
-            allowed(gate.delete("/v1/me").token(&user.token).json(&confirm).send(), &[200]);
+            send(&|| gate.delete("/v1/me").token(&user.token).json(&confirm), &[200]);
         });
     }
-    verified(&gate, None).expect("whole");
+    verified(&gate, None).expect("an intact chain");
 }

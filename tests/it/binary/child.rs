@@ -1,5 +1,6 @@
 //! Runs the real binary in a process of its own.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -85,10 +86,10 @@ pub fn signal(name: &str, pid: u32) {
 
 /// Polls until `done`, and returns how long that took.
 #[track_caller]
-pub fn within(patience: Duration, what: &str, mut done: impl FnMut() -> bool) -> Duration {
+pub fn within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) -> Duration {
     let started = Instant::now();
     while !done() {
-        assert!(started.elapsed() < patience, "not within {patience:?}: {what}");
+        assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
     started.elapsed()
@@ -125,7 +126,7 @@ impl Captured {
         Captured { text, reader: Some(reader) }
     }
 
-    fn so_far(&self) -> String {
+    fn text_so_far(&self) -> String {
         String::from_utf8_lossy(&self.text.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 }
@@ -147,13 +148,13 @@ impl Child {
 
     /// Starts `gatebird serve` and waits for its greeting.
     pub fn start(database: &Database, settings: &[(&str, &str)]) -> Child {
-        Child::spawn(&mut gatebird(database, &[], settings), "").greeted()
+        Child::spawn(&mut gatebird(database, &[], settings), "").wait_until_serving()
     }
 
     /// Like [`Child::start`], but output after the greeting stays in the pipes.
     pub fn start_unread(database: &Database, settings: &[(&str, &str)]) -> Child {
         let until = [Some("listens on"), Some("")];
-        Child::spawn_read(&mut gatebird(database, &[], settings), "", until).greeted()
+        Child::spawn_read(&mut gatebird(database, &[], settings), "", until).wait_until_serving()
     }
 
     fn spawn_read(command: &mut Command, stdin: &str, until: [Option<&'static str>; 2]) -> Child {
@@ -169,17 +170,17 @@ impl Child {
     }
 
     /// Waits until the server serves.
-    pub fn greeted(mut self) -> Child {
+    pub fn wait_until_serving(mut self) -> Child {
         const BEFORE: &str = "listens on ";
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
-            let text = self.out.so_far();
+            let text = self.out.text_so_far();
             let greeting = text.split_once(BEFORE).and_then(|(_, rest)| rest.split_once(' '));
             if let Some((url, _)) = greeting {
                 self.client = Client::new(url);
                 return self;
             }
-            let ended = self.process.try_wait().expect("it can be asked");
+            let ended = self.process.try_wait().expect("a child of this process");
             assert!(ended.is_none(), "it ended: {}", self.stderr());
             assert!(Instant::now() < deadline, "no greeting: {text} {}", self.stderr());
             std::thread::sleep(Duration::from_millis(2));
@@ -191,11 +192,11 @@ impl Child {
     }
 
     pub fn stdout(&self) -> String {
-        self.out.so_far()
+        self.out.text_so_far()
     }
 
     pub fn stderr(&self) -> String {
-        self.err.so_far()
+        self.err.text_so_far()
     }
 
     /// Closes this end of its standard output, if it was left unread.
@@ -204,13 +205,20 @@ impl Child {
     }
 
     pub fn is_running(&mut self) -> bool {
-        self.process.try_wait().expect("it can be asked").is_none()
+        self.process.try_wait().expect("a child of this process").is_none()
+    }
+
+    /// The resident memory in KiB.
+    pub fn resident_kib(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a child of this process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// Waits for the end of the process.
     #[track_caller]
-    pub fn wait(mut self, patience: Duration) -> Outcome {
-        within(patience, "the process ends", || !self.is_running());
+    pub fn wait(mut self, limit: Duration) -> Outcome {
+        within(limit, "the process ends", || !self.is_running());
         let took = self.started.elapsed();
         let code = self.process.wait().expect("it has ended").code();
         for captured in [&mut self.out, &mut self.err] {
@@ -222,7 +230,7 @@ impl Child {
     /// Sends SIGKILL and waits for the end.
     pub fn kill(mut self) {
         self.process.kill().expect("it can be killed");
-        self.process.wait().expect("it is ours");
+        self.process.wait().expect("a child of this process");
     }
 }
 

@@ -184,13 +184,17 @@ fn domain_rotate__old_secret_ends_after_its_grace() {
 }
 
 /// Runs a command while `change` is in an open transaction, and waits for the command.
-fn beside(gate: &Gate, args: &[&str], change: impl FnOnce(&mut Conn) -> gatebird::error::Result<()> + Send) -> Outcome {
+fn run_during_transaction(
+    gate: &Gate,
+    args: &[&str],
+    change: impl FnOnce(&mut Conn) -> gatebird::error::Result<()> + Send,
+) -> Outcome {
     let (sender, began) = mpsc::channel();
     std::thread::scope(|scope| {
         scope.spawn(move || {
             let changed = gate.app.write_now(|conn| {
                 change(conn)?;
-                sender.send(()).expect("somebody waits");
+                sender.send(()).expect("the receiver is waiting");
                 // Long enough for the command to reach the lock, which cannot be observed from outside.
                 std::thread::sleep(Duration::from_millis(700));
                 Ok(Audited::nothing(()))
@@ -209,8 +213,9 @@ fn operator_commands__concurrent_change_is_not_overwritten() {
     let limited = DomainId::parse(&first.id).expect("an id");
     let allow = ["domain", "allow", &first.id, "--audiences", "https://gate.test", "--json"];
     let outcome =
-        beside(&gate, &allow, |conn| Ok(domain::set_allowed(conn, limited, Some("posts:read"), None)?)).json();
-    assert_eq!(outcome["scopes"], "posts:read", "a limit that was set meanwhile stays");
+        run_during_transaction(&gate, &allow, |conn| Ok(domain::set_allowed(conn, limited, Some("posts:read"), None)?))
+            .json();
+    assert_eq!(outcome["scopes"], "posts:read", "the concurrent change of the limit is kept");
 
     for (number, command) in ["suspend", "resume", "allow --all", "plan premium", "rotate"].iter().enumerate() {
         let gone = gate.register(&user, &format!("gone{number}.example.com"));
@@ -219,24 +224,24 @@ fn operator_commands__concurrent_change_is_not_overwritten() {
         let words: Vec<&str> = command.split(' ').collect();
         let args = [&["domain", words[0], &gone.id], &words[1..]].concat();
         let tenant = gate.app.directory.tenant(user.id).expect("there").id;
-        let outcome = beside(&gate, &args, move |conn| {
-            assert!(domain::delete(conn, tenant, id)?, "it is there");
+        let outcome = run_during_transaction(&gate, &args, move |conn| {
+            assert!(domain::delete(conn, tenant, id)?, "it exists");
             Ok(())
         });
         refused(outcome, "there is no domain");
-        assert_eq!(rows(&gate).len(), before, "{command} left a row of nothing");
+        assert_eq!(rows(&gate).len(), before, "{command} recorded a change that it did not make");
     }
     for command in ["suspend", "resume"] {
         let name = format!("{command}ed");
         let id = gate.sign_up(&name).id;
         let (before, whom) = (rows(&gate).len(), name.clone());
-        let outcome = beside(&gate, &["user", command, &name], move |conn| {
+        let outcome = run_during_transaction(&gate, &["user", command, &name], move |conn| {
             use diesel::prelude::*;
             use gatebird::db::schema::users;
             diesel::delete(users::table.filter(users::username.eq(&whom))).execute(conn)?;
             Ok(())
         });
         refused(outcome, "there is no user");
-        assert_eq!(rows(&gate).len(), before, "{command} of user {id} left a row of nothing");
+        assert_eq!(rows(&gate).len(), before, "{command} of user {id} recorded a change that it did not make");
     }
 }

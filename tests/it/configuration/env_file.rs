@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use super::{check, check_file, refused, told};
+use super::{check, check_file, refused, shown_setting};
 use crate::harness::JWT_SECRET;
 
 #[test]
@@ -19,7 +19,7 @@ fn env_file__dollar_is_literal() {
         ("\"https://gate.test/\\$PORT\"", "https://gate.test/$PORT"),
     ] {
         fs::write(dir.path().join(".env"), format!("PORT=8123\nJWT_ISSUER={written}\n")).expect("a file");
-        assert_eq!(told(dir.path(), &[], "JWT_ISSUER").0, read, "{written}");
+        assert_eq!(shown_setting(dir.path(), &[], "JWT_ISSUER").0, read, "{written}");
     }
     refused(&check_file("SIGNUP=$SIGNUP_OF_STAGE\n", &[]), 1, &["SIGNUP", "$SIGNUP_OF_STAGE", "line 1"]);
 }

@@ -96,15 +96,15 @@ fn database_file__empty_beside_a_stored_secret_is_refused() {
     let whole = fs::read(&file).expect("a file");
     // SQLite treats a file of one byte as empty.
     for content in ["", "\n"] {
-        fs::write(&file, content).expect("ours");
+        fs::write(&file, content).expect("a writable file");
         for args in [&[][..], &["migrate"], &["user", "list"], &["user", "add", "bob"]] {
             let outcome = run(&mut gatebird(&database, args, &own), crate::harness::PASSWORD);
             assert_eq!(outcome.code, Some(65), "{args:?} {outcome:?}");
             assert!(outcome.stderr.contains("gatebird.db") && outcome.stderr.contains("jwt_secret"), "{outcome:?}");
-            assert_eq!(fs::read_to_string(&file).expect("a file"), content, "it is left as it is");
+            assert_eq!(fs::read_to_string(&file).expect("a file"), content, "the file is unchanged");
         }
     }
-    fs::write(&file, whole).expect("ours");
+    fs::write(&file, whole).expect("a writable file");
     Child::start(&database, &own).client.get("/v1/me", &token).refused(403, "kind");
 
     // Without a sign of earlier use, an empty file is a new database.
@@ -123,7 +123,7 @@ fn port_in_use__no_database_is_created() {
         let outcome = run(&mut gatebird(&database, &[], &[(key, &value)]), "");
         assert_eq!(outcome.code, Some(73), "{outcome:?}");
         assert!(outcome.stderr.contains(key), "{outcome:?}");
-        assert!(!database.dir.path().join("data").exists(), "nothing is made");
+        assert!(!database.dir.path().join("data").exists(), "no file is created");
     }
 }
 
@@ -132,7 +132,7 @@ fn env_file__unknown_key_is_a_warning_at_the_start() {
     let database = Database::sqlite();
     let file = format!("PORT=0\nMETRICS_ADDR=off\nJWT_SECRET={JWT_SECRET}\nSIGN_UP=closed\n");
     fs::write(database.dir.path().join(".env"), file).expect("a file");
-    let child = Child::spawn(&mut bare(database.dir.path(), &["serve"]), "").greeted();
+    let child = Child::spawn(&mut bare(database.dir.path(), &["serve"]), "").wait_until_serving();
     within(Duration::from_secs(5), "a warning", || child.stderr().contains("SIGN_UP"));
     let warning = child.stderr();
     assert!(warning.contains("WARN") && warning.contains("SIGNUP?") && warning.contains("line 4"), "{warning}");

@@ -96,13 +96,13 @@ fn cors__host_is_allowed_while_an_active_domain_has_it() {
     gate.delete(&format!("/v1/domains/{}", first.id)).token(&alice.token).send().expect(200);
     assert_eq!(asked(&gate, OWN), 204);
     let reply = from(gate.get("/v1/test").token(&token), OWN).send();
-    assert_eq!((reply.status, readable(&reply, OWN)), (401, false), "its domain is gone, whoever has the host now");
+    assert_eq!((reply.status, readable(&reply, OWN)), (401, false), "the domain of the token is deleted");
     let gate = gate.restart(&[]);
     assert_eq!(asked(&gate, OWN), 204);
     let account = gate.delete("/v1/me").token(&bob.token).json(&json!({"password": PASSWORD}));
     account.send().expect(200);
     gate.app.remove_leftovers().expect("the database answers");
-    assert_eq!(asked(&gate, OWN), 403, "the account went with its domains");
+    assert_eq!(asked(&gate, OWN), 403, "the account and its domains were deleted");
 }
 
 /// A pre-flight names no domain; the request of a suspended owner's page is refused.
@@ -122,9 +122,9 @@ fn cors__hosts_reach_other_nodes_in_time() {
         return;
     }
     let here = Gate::start();
-    let there = here.another_node();
+    let other_node = here.another_node();
     let (alice, domain, _) = tenant(&here, "alice", HOST);
-    within(PROMISED, "a registered host", || asked(&there, OWN) == 204);
+    within(PROMISED, "a registered host", || asked(&other_node, OWN) == 204);
     here.delete(&format!("/v1/domains/{}", domain.id)).token(&alice.token).send().expect(200);
-    within(PROMISED, "a host that is gone", || asked(&there, OWN) == 403);
+    within(PROMISED, "a host that is gone", || asked(&other_node, OWN) == 403);
 }

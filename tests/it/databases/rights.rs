@@ -10,10 +10,10 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
 
-use super::ended;
+use super::assert_failed;
 use crate::binary::{Child, free_port, gatebird, run, within};
 use crate::harness::{Database, PASSWORD};
-use crate::nodes::cluster::{self, Cluster, somebody_else};
+use crate::nodes::cluster::{self, Cluster, unprivileged_user};
 use crate::programs;
 
 /// The URL of a database in that cluster, for that user.
@@ -38,7 +38,8 @@ fn postgres_role__row_rights_suffice_after_migration() {
     execute(&owner, "CREATE ROLE gate LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC");
     let gate = url(&cluster, "postgres", "gate");
     let settings = [("DATABASE_URL", &*gate)];
-    let refused = |args: &[&str], words: &[&str]| ended(&run(&mut gatebird(&folder, args, &settings), ""), 77, words);
+    let refused =
+        |args: &[&str], words: &[&str]| assert_failed(&run(&mut gatebird(&folder, args, &settings), ""), 77, words);
     // The database is empty, and the role cannot create tables.
     refused(&[], &["gate", "CREATE"]);
     refused(&["migrate"], &["gate", "CREATE"]);
@@ -81,15 +82,15 @@ fn read_only_database__refused_by_serve_and_read_by_commands() {
     let standby = cluster.standby();
     let standby_url = standby.url();
     let settings = [("DATABASE_URL", &*standby_url)];
-    ended(&run(&mut gatebird(&folder, &[], &settings), ""), 77, &["standby", "primary"]);
-    ended(&run(&mut gatebird(&folder, &["migrate"], &settings), ""), 77, &["standby"]);
-    ended(&run(&mut gatebird(&folder, &["user", "suspend", "alice"], &settings), ""), 77, &["standby"]);
+    assert_failed(&run(&mut gatebird(&folder, &[], &settings), ""), 77, &["standby", "primary"]);
+    assert_failed(&run(&mut gatebird(&folder, &["migrate"], &settings), ""), 77, &["standby"]);
+    assert_failed(&run(&mut gatebird(&folder, &["user", "suspend", "alice"], &settings), ""), 77, &["standby"]);
     for args in [&["user", "list"][..], &["audit", "list"], &["audit", "verify"], &["domain", "list"]] {
         run(&mut gatebird(&folder, args, &settings), "").good();
     }
     execute(&owner, "ALTER DATABASE postgres SET default_transaction_read_only = on");
     let settings = [("DATABASE_URL", &*owner)];
-    ended(&run(&mut gatebird(&folder, &[], &settings), ""), 77, &["read-only"]);
+    assert_failed(&run(&mut gatebird(&folder, &[], &settings), ""), 77, &["read-only"]);
 }
 
 #[test]
@@ -105,7 +106,7 @@ fn postgres_encoding__other_than_utf8_is_refused() {
         let other = url(&cluster, &name, "gatebird");
         for args in [&[][..], &["migrate"], &["user", "add", "alice"]] {
             let outcome = run(&mut gatebird(&folder, args, &[("DATABASE_URL", &other)]), PASSWORD);
-            ended(&outcome, 78, &[encoding, "UTF8"]);
+            assert_failed(&outcome, 78, &[encoding, "UTF8"]);
         }
     }
 }
@@ -119,9 +120,9 @@ struct Pooler {
 impl Pooler {
     fn start(cluster: &Cluster, mode: &str) -> (Pooler, String) {
         let (dir, port) = (tempfile::tempdir().expect("a temporary folder"), free_port());
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("ours");
-        let server = cluster.url();
-        let server_port = server.rsplit(':').next().and_then(|rest| rest.split('/').next()).expect("a port");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("a writable file");
+        let primary = cluster.url();
+        let server_port = primary.rsplit(':').next().and_then(|rest| rest.split('/').next()).expect("a port");
         let settings = format!(
             "[databases]\npostgres = host=127.0.0.1 port={server_port} dbname=postgres user=gatebird\n[pgbouncer]\n\
              listen_addr=127.0.0.1\nlisten_port={port}\nauth_type=any\npool_mode={mode}\nunix_socket_dir=\n"
@@ -130,7 +131,7 @@ impl Pooler {
         fs::write(&file, settings).expect("a file");
         let mut command = Command::new(programs::find("pgbouncer").expect("the test checks that"));
         command.arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
-        if let Some((user, group)) = somebody_else() {
+        if let Some((user, group)) = unprivileged_user() {
             command.uid(user).gid(group);
         }
         let pooler = Pooler { process: command.spawn().expect("pgbouncer runs"), _dir: dir };
@@ -157,7 +158,7 @@ fn postgres_pooler__transaction_pooling_is_refused() {
         let (_pooler, url) = Pooler::start(&cluster, mode);
         for args in [&[][..], &["migrate"], &["user", "add", "alice"]] {
             let outcome = run(&mut gatebird(&folder, args, &[("DATABASE_URL", &url)]), PASSWORD);
-            ended(&outcome, 78, &["pgbouncer", "session"]);
+            assert_failed(&outcome, 78, &["pgbouncer", "session"]);
         }
     }
     let (_pooler, url) = Pooler::start(&cluster, "session");
@@ -173,21 +174,21 @@ fn sqlite_file__without_permission_is_not_reported_as_damage() {
     let dir = database.dir.path();
     let binary = dir.join("gatebird");
     fs::copy(gatebird(&database, &[], &[]).get_program(), &binary).expect("a copy");
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("ours");
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("a writable file");
     let folder = dir.join("data");
     let file = folder.join("gatebird.db");
-    let somebody = somebody_else();
+    let other_user = unprivileged_user();
     let mut own: Vec<_> = fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("a file").path()).collect();
     own.push(folder.clone());
-    if let Some((user, group)) = somebody {
-        own.iter().for_each(|path| chown(path, Some(user), Some(group)).expect("root may"));
+    if let Some((user, group)) = other_user {
+        own.iter().for_each(|path| chown(path, Some(user), Some(group)).expect("root can change owners"));
     }
     let start = |args: &[&str]| {
         let server = gatebird(&database, args, &[]);
         let mut command = Command::new(&binary);
         command.args(args).current_dir(dir).env_clear();
         command.envs(server.get_envs().filter_map(|(key, value)| Some((key, value?))));
-        if let Some((user, group)) = somebody {
+        if let Some((user, group)) = other_user {
             command.uid(user).gid(group);
         }
         command
@@ -196,19 +197,20 @@ fn sqlite_file__without_permission_is_not_reported_as_damage() {
     let cases: [(_, _, &[&[&str]]); 3] =
         [(&file, 0o400, &[&[], &["migrate"]]), (&file, 0o000, &[&[], &["migrate"]]), (&folder, 0o500, &[&[]])];
     for (path, mode, commands) in cases {
-        let before = fs::metadata(path).expect("it is there").permissions();
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+        let before = fs::metadata(path).expect("it exists").permissions();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a writable file");
         for args in commands {
             let outcome = run(&mut start(args), "");
             assert!(matches!(outcome.code, Some(73 | 77)), "{mode:o} {args:?} {outcome:?}");
             assert!(outcome.stderr.contains("database") || outcome.stderr.contains("gatebird.db"), "{outcome:?}");
             assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
         }
-        fs::set_permissions(path, before).expect("ours");
+        fs::set_permissions(path, before).expect("a writable file");
         // SQLite creates its log with the permissions of the file.
         for entry in fs::read_dir(&folder).expect("a folder") {
-            fs::set_permissions(entry.expect("a file").path(), fs::Permissions::from_mode(0o600)).expect("ours");
+            fs::set_permissions(entry.expect("a file").path(), fs::Permissions::from_mode(0o600))
+                .expect("a writable file");
         }
     }
-    Child::spawn(&mut start(&[]), "").greeted().client.sign_in("alice", PASSWORD).expect(200);
+    Child::spawn(&mut start(&[]), "").wait_until_serving().client.sign_in("alice", PASSWORD).expect(200);
 }

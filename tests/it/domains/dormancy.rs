@@ -1,15 +1,13 @@
 //! Domains that are neither verified nor used for 90 days leave the memory of every node, until the owner or the
 //! operator changes them.
 
-use diesel::connection::SimpleConnection;
-
 use crate::binary::{PROMISED, gatebird, run, within};
 use crate::harness::{Domain, Gate, PASSWORD, Value, json, needs_postgres};
 
 const DAY: i64 = 86_400;
 
 /// Lets that many days pass.
-fn pass(gate: &Gate, days: i64) {
+fn pass_days(gate: &Gate, days: i64) {
     gate.app.flush().expect("the database answers");
     gate.app.maintain().expect("the database answers");
     gate.clock.advance(days * DAY);
@@ -34,23 +32,18 @@ fn token(gate: &Gate) -> String {
     gate.post("/v1/signin").json(&body).send().expect(200)["token"].as_str().expect("a token").to_owned()
 }
 
-fn execute(gate: &Gate, statement: &str) {
-    let catch_up = |conn: &mut gatebird::db::Conn| gate.app.directory.catch_up(conn);
-    gate.app.db.change_now(|conn| Ok(conn.batch_execute(statement)?), catch_up).expect("the database answers");
-}
-
 #[test]
 fn dormancy__unused_domain_after_90_days() {
     let gate = Gate::start();
     let (_, domain, access) = gate.tenant("alice");
-    pass(&gate, 89);
+    pass_days(&gate, 89);
     assert!(!is_dormant(&gate, &domain));
-    pass(&gate, 2);
+    pass_days(&gate, 2);
     assert!(is_dormant(&gate, &domain));
     gate.post("/token").json(&json!({"clientSecret": domain.secret})).send().refused(401, "unknown_client");
     gate.get("/v1/test").token(&access).send().refused(401, "revoked");
-    assert_eq!(gate.app.directory.domain_count(), 0, "it takes no memory");
-    // The audit log tells its owner since when.
+    assert_eq!(gate.app.directory.domain_count(), 0, "the dormant domain is not in memory");
+    // The audit log shows the owner since when.
     let audit = gate.get("/v1/audit?limit=1").token(token(&gate)).send().expect(200);
     assert_eq!(
         (&audit["payload"][0]["action"], &audit["payload"][0]["target"]),
@@ -84,20 +77,20 @@ fn dormancy__ended_by_a_change() {
         let listed = run(&mut gatebird(&gate.database, &["domain", "list"], &[]), "").good();
         assert!(listed.trim_end().ends_with("dormant"), "{listed}");
         run(&mut gatebird(&gate.database, &["domain", "allow", &domain.id, "--all"], &[]), "").good();
-        within(PROMISED, "it is known again", || works(gate, domain));
+        within(PROMISED, "the domain is in memory again", || works(gate, domain));
     };
     let ways: [Act<'_>; 3] = [&by_change, &by_rotation, &by_operator];
     for wake in ways {
         let gate = Gate::start();
         let (_, domain, _) = gate.tenant("alice");
-        pass(&gate, 91);
+        pass_days(&gate, 91);
         assert!(is_dormant(&gate, &domain) && !works(&gate, &domain));
         wake(&gate, &domain);
         assert!(works(&gate, &domain) && !is_dormant(&gate, &domain));
         gate.get("/v1/test").token(gate.access_token(&domain)).send().expect(200);
-        pass(&gate, 89);
-        assert!(!is_dormant(&gate, &domain), "it has 90 days again");
-        pass(&gate, 2);
+        pass_days(&gate, 89);
+        assert!(!is_dormant(&gate, &domain), "the 90 days start again");
+        pass_days(&gate, 2);
         assert!(is_dormant(&gate, &domain));
     }
 }
@@ -108,19 +101,19 @@ fn dormancy__not_for_a_used_or_verified_domain() {
     let (owner, used, _) = gate.tenant("alice");
     let [changed, verified, counted, idle] =
         ["changed", "verified", "counted", "idle"].map(|name| gate.register(&owner, &format!("{name}.example.com")));
-    execute(&gate, &format!("UPDATE domains SET verified_at = 1 WHERE id = '{}'", verified.id));
-    pass(&gate, 60);
+    gate.execute(&format!("UPDATE domains SET verified_at = 1 WHERE id = '{}'", verified.id));
+    pass_days(&gate, 60);
     assert!(works(&gate, &used));
     let path = format!("/v1/domains/{}", changed.id);
     gate.patch(&path).token(token(&gate)).json(&json!({"type": "free"})).send().expect(200);
     let day = gate.clock.now() / DAY;
     let count =
         format!("INSERT INTO usage (domain_id, day, kind, count) VALUES ('{}', {day}, 'tokens', 1)", counted.id);
-    execute(&gate, &count);
-    pass(&gate, 40);
+    gate.execute(&count);
+    pass_days(&gate, 40);
     let dormant = |domain: &Domain| is_dormant(&gate, domain);
     assert!(!dormant(&used) && !dormant(&changed) && !dormant(&verified) && !dormant(&counted) && dormant(&idle));
-    pass(&gate, 52);
+    pass_days(&gate, 52);
     assert!(dormant(&used) && dormant(&changed) && !dormant(&verified) && dormant(&counted));
 }
 
@@ -128,10 +121,10 @@ fn dormancy__not_for_a_used_or_verified_domain() {
 fn dormancy__not_by_a_wrong_clock() {
     let gate = Gate::start();
     let (_, domain, _) = gate.tenant("alice");
-    pass(&gate, 0);
+    pass_days(&gate, 0);
     for wrong in [91 * DAY, 500 * DAY, 1000 - gate.clock.now()] {
         gate.clock.set_wrong(wrong);
-        (0..3).for_each(|_| pass(&gate, 0));
+        (0..3).for_each(|_| pass_days(&gate, 0));
         gate.clock.set_wrong(0);
         assert!(works(&gate, &domain) && !is_dormant(&gate, &domain), "{wrong}");
     }
@@ -147,7 +140,7 @@ fn dormancy__reaches_other_nodes_within_two_seconds() {
     let (_, domain, _) = gate.tenant("alice");
     let other = gate.another_node();
     within(PROMISED, "the other node knows it", || works(&other, &domain));
-    pass(&gate, 91);
+    pass_days(&gate, 91);
     within(PROMISED, "the other node forgets it", || {
         !works(&other, &domain) && other.app.directory.domain_count() == 0
     });

@@ -17,7 +17,7 @@ fn domain_suspension__owner_cannot_end_it_by_deletion() {
     let gate = Gate::start();
     let (alice, domain, _) = gate.tenant("alice");
     set_suspended(&gate, &domain.id, true);
-    let (before, told) = (row_counts(&gate), rows(&gate).len());
+    let (before, audit_rows) = (row_counts(&gate), rows(&gate).len());
     let delete = || gate.delete(&path(&domain)).token(&alice.token);
     assert_eq!(delete().send().refused(403, "suspended")["error"], "access_denied");
     let korean = delete().header("Accept-Language", "ko").send().refused(403, "suspended");
@@ -26,7 +26,7 @@ fn domain_suspension__owner_cannot_end_it_by_deletion() {
     for host in ["alice.example.com", "ALICE.example.com:443"] {
         register(&gate, &alice, &json!({"host": host, "type": "free"})).refused(409, "taken");
     }
-    assert_eq!((row_counts(&gate), rows(&gate).len()), (before, told), "nothing was changed");
+    assert_eq!((row_counts(&gate), rows(&gate).len()), (before, audit_rows), "no row was changed");
 
     // Harmless changes are still allowed to the owner, and grant no access.
     gate.patch(&path(&domain)).token(&alice.token).json(&json!({"type": "premium"})).send().expect(200);
@@ -53,7 +53,7 @@ fn domain_suspension__concurrent_deletion_waits() {
         scope.spawn(move || {
             let suspended = app.write_now(|conn| {
                 domain::set_suspended(conn, id, true)?;
-                sender.send(()).expect("somebody waits");
+                sender.send(()).expect("the receiver is waiting");
                 // Long enough for the deletion to reach the lock, which cannot be observed from outside.
                 std::thread::sleep(Duration::from_millis(300));
                 Ok(Audited::nothing(()))

@@ -153,11 +153,11 @@ fn user_token__claims_of_another_user() {
         let token = resigned(&target.user.token, |_, claims| claims["sub"] = change(target.user.id).into());
         target.gets(name, &token, INVALID);
     }
-    let nobody = resigned(&target.user.token, |_, claims| {
+    let unknown_user = resigned(&target.user.token, |_, claims| {
         claims["id"] = 999_999.into();
         claims["sub"] = "usr_999999".into();
     });
-    target.gets("a user that never was", &nobody, REVOKED);
+    target.gets("a user that never was", &unknown_user, REVOKED);
     target.gets("the good token", &target.user.token, GOOD);
 }
 

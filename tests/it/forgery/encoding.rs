@@ -94,7 +94,7 @@ fn token__non_canonical_base64url() {
         // This nick needs + and / in the standard alphabet. One of its two lengths leaves room for padding.
         let nicks = ["", "x"]
             .map(|end| target.with_claims(|claims| claims["nick"] = json!(format!("ûïþ???>>>~~~ûûûï¿¿{end}"))));
-        let nick = nicks.iter().find(|nick| !texts(nick).1.len().is_multiple_of(3)).expect("one of two lengths");
+        let nick = nicks.iter().find(|nick| !texts(nick).1.len().is_multiple_of(3)).expect("a token with padding");
         let (header, claims) = texts(nick);
         let standard = STANDARD_NO_PAD.encode(&claims);
         assert!(standard.contains(['+', '/']), "{standard}");

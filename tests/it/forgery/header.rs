@@ -206,7 +206,7 @@ fn rows(target: &Target) -> (i64, i64) {
 fn token_header__members_that_change_the_meaning() {
     Target::each(|target| {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.set_nonblocking(true).expect("a socket of ours");
+        listener.set_nonblocking(true).expect("a socket");
         let url = format!("http://{}/keys.json", listener.local_addr().expect("bound"));
         let oct = json!({"kty": "oct", "k": ""});
         let rsa = json!({"kty": "RSA", "n": "AQAB", "e": "AQAB", "d": "AQAB"});
@@ -240,7 +240,7 @@ fn token_header__members_that_change_the_meaning() {
             header["crit"] = json!(["b64"]);
         });
         target.gets("RFC 7797", &unencoded, INVALID);
-        assert!(listener.accept().is_err(), "somebody connected to the URL of a header");
+        assert!(listener.accept().is_err(), "the server connected to the URL in a header");
         target.gets("the good token", &target.token, GOOD);
     });
 }

@@ -8,7 +8,7 @@ use gatebird::db::schema::revision;
 use gatebird::db::signing_key;
 
 use super::revoked::change;
-use super::signer::{Signer, kept};
+use super::signer::{Signer, stored_keys};
 use super::{GOOD, INVALID, Target, kid, split, texts};
 use crate::harness::{Database, Gate, JWT_SECRET, mint_with, parts};
 
@@ -159,7 +159,7 @@ fn iss_claim__other_issuer_with_the_same_key() {
             ("AUDIENCES", "https://gate.test"),
             ("JWT_ALGORITHM", target.algorithm.name()),
         ]);
-        let (own, shared) = (kept(&other), kept(&target.gate));
+        let (own, shared) = (stored_keys(&other), stored_keys(&target.gate));
         change(&other, |conn| {
             own.iter().try_for_each(|row| signing_key::delete(conn, &row.kid).map(drop))?;
             shared.iter().try_for_each(|row| signing_key::insert(conn, row))?;

@@ -120,7 +120,7 @@ fn deletion__revokes_tokens_of_domain_and_account() {
     let body = json!({"username": "alice", "password": PASSWORD});
     gate.post("/v1/signup").json(&body).send().refused(409, "taken");
     let other = gate.sign_up("bob");
-    assert_ne!(other.id, target.user.id, "a number is never given twice");
+    assert_ne!(other.id, target.user.id, "an id is never reused");
     target.gets("after somebody else has signed up", &target.user.token, REVOKED);
     target.gets("the other user's", &other.token, GOOD);
 }

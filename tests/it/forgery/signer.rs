@@ -26,7 +26,7 @@ pub enum Signer {
 }
 
 /// The stored keys of a server, in the order in which they sign.
-pub fn kept(gate: &Gate) -> Vec<SigningKey> {
+pub fn stored_keys(gate: &Gate) -> Vec<SigningKey> {
     gate.app.db.read_now(|conn| Ok(signing_key::list(conn)?)).expect("the database answers")
 }
 
@@ -52,7 +52,7 @@ pub fn hmac_kid(gate: &Gate, secret: &str) -> String {
 impl Signer {
     /// The server's key of that id: a stored one, or else JWT_SECRET.
     pub fn of(gate: &Gate, kid: &str) -> Signer {
-        match kept(gate).iter().find(|row| row.kid == kid) {
+        match stored_keys(gate).iter().find(|row| row.kid == kid) {
             Some(row) => Signer::load(row.algorithm, &private_key(row)),
             None => Signer::Hs256(JWT_SECRET.into()),
         }

@@ -29,7 +29,7 @@ fn exp_claim__expires_to_the_second() {
     assert_eq!(status(exp + 1), 419);
     assert_eq!(status(exp + 60), 419);
     assert_eq!(status(exp + 86_400 * 365), 419);
-    assert_eq!(status(exp - 1), 200, "only the clock decides");
+    assert_eq!(status(exp - 1), 200, "only the clock matters");
 
     let (_, claims) = parts(&target.user.token);
     let exp = claims["exp"].as_i64().expect("a number");

@@ -81,10 +81,10 @@ fn connection_timeouts__every_kind_of_waiting_ends() {
         ("nothing is sent after an answer", HEALTHZ.to_owned()),
         ("a head does not end", format!("{HEALTHZ}GET / HTTP")),
         (
-            "a chunked body that nobody reads does not end",
+            "a chunked body that no route reads does not end",
             format!("{HEALTHZ}{head}Transfer-Encoding: chunked\r\n\r\n1\r\n"),
         ),
-        ("a body that nobody reads does not end", format!("{HEALTHZ}{head}Content-Length: 10\r\n\r\n")),
+        ("a body that no route reads does not end", format!("{HEALTHZ}{head}Content-Length: 10\r\n\r\n")),
     ];
     std::thread::scope(|scope| {
         for (what, bytes) in &cases {
@@ -131,7 +131,7 @@ fn body_timeout__slow_body_has_one_deadline() {
     stream.write_all(head.as_bytes()).expect("sent");
     let started = Instant::now();
     while stream.write_all(b"1\r\nx\r\n").is_ok() {
-        assert!(started.elapsed() < Duration::from_secs(6), "it is not cut off");
+        assert!(started.elapsed() < Duration::from_secs(6), "the connection is not closed");
         std::thread::sleep(Duration::from_millis(200));
     }
 }
@@ -150,7 +150,7 @@ fn write_timeout__client_that_does_not_read_is_cut_off() {
     // The loop ends when the server has reset the connection.
     while !matches!(stream.write(requests.as_bytes()), Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     {
-        assert!(started.elapsed() < Duration::from_secs(10), "it is not cut off");
+        assert!(started.elapsed() < Duration::from_secs(10), "the connection is not closed");
     }
     gate.get("/healthz").send().expect(200);
 }

@@ -30,7 +30,7 @@ fn malformed() -> Vec<(&'static str, Vec<u8>)> {
         ("a length with a sign", with("Content-Length: +1")),
         ("a length and chunks", with("Content-Length: 1\r\nTransfer-Encoding: chunked")),
         ("a name with a blank", with(&format!("X Y: {SECRET}"))),
-        ("a line that goes on", with(&format!("X: a\r\n {SECRET}"))),
+        ("a folded line", with(&format!("X: a\r\n {SECRET}"))),
     ]
 }
 
@@ -74,8 +74,8 @@ fn malformed_head__is_logged_in_one_debug_line() {
         let (out, err) = (outcome.stdout, outcome.stderr);
         assert!(!out.contains(SECRET) && !err.contains(SECRET), "{filter}: {err}");
         assert!(!err.contains("\"level\":\"ERROR\""), "{filter}: {err}");
-        let told: Vec<&str> = err.lines().filter(|line| line.contains("refused the head")).collect();
-        assert_eq!(told.len(), lines * heads.len(), "{filter}: {err}");
-        assert!(told.iter().all(|line| line.contains("\"DEBUG\"") && line.contains("127.0.0.1")), "{told:?}");
+        let logged: Vec<&str> = err.lines().filter(|line| line.contains("refused the head")).collect();
+        assert_eq!(logged.len(), lines * heads.len(), "{filter}: {err}");
+        assert!(logged.iter().all(|line| line.contains("\"DEBUG\"") && line.contains("127.0.0.1")), "{logged:?}");
     }
 }

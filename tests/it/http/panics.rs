@@ -7,7 +7,7 @@ use gatebird::gate::bearer::Bearer;
 use gatebird::server::{Credentials, Routes};
 
 use super::raw_at;
-use crate::custom_routes::Own;
+use crate::custom_routes::CustomServer;
 use crate::harness::{Gate, resigned};
 
 async fn panics() -> HttpResponse {
@@ -45,7 +45,7 @@ fn routes(routes: &mut Routes) {
 fn handler_panic__is_a_500_and_the_server_continues() {
     let gate = Gate::start();
     let (user, _, token) = gate.tenant("alice");
-    let own = Own::around(&gate, routes);
+    let own = CustomServer::around(&gate, routes);
     let bearer = format!("Authorization: Bearer {token}\r\n");
     for path in ["/panics", "/later", "/fails", "/breaks"].repeat(3) {
         let reply = own.ask("GET", path, "X-Request-Id: of-this-panic\r\nAccept-Language: ko\r\n");
@@ -72,7 +72,7 @@ fn handler_panic__is_a_500_and_the_server_continues() {
 fn custom_route__protected_by_one_parameter() {
     let gate = Gate::start();
     let (_, _, token) = gate.tenant("alice");
-    let own = Own::around(&gate, routes);
+    let own = CustomServer::around(&gate, routes);
     own.ask("GET", "/orders", "").refused(401, "missing");
     own.ask("GET", "/orders", "Authorization: Bearer x\r\n").refused(401, "invalid");
     let revoked = resigned(&token, |_, claims| claims["gen"] = (-1).into());

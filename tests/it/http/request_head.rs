@@ -124,7 +124,7 @@ fn head_timeout__slow_head_is_cut_off() {
         let mut answer = Vec::new();
         let mut part = [0; 4096];
         loop {
-            assert!(started.elapsed() < Duration::from_secs(15), "it is not cut off");
+            assert!(started.elapsed() < Duration::from_secs(15), "the connection is not closed");
             match stream.read(&mut part) {
                 Ok(0) => break,
                 Ok(read) => answer.extend_from_slice(&part[..read]),
@@ -139,7 +139,7 @@ fn head_timeout__slow_head_is_cut_off() {
     };
     let silent = || {
         let (mut stream, started) = (connect(&gate), Instant::now());
-        assert!(read_all(&mut stream).is_empty(), "nothing was asked, nothing is answered");
+        assert!(read_all(&mut stream).is_empty(), "without a request there is no answer");
         assert!(started.elapsed() > Duration::from_secs(9), "after {:?}", started.elapsed());
     };
     std::thread::scope(|scope| {

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::{raw, replies};
-use crate::harness::{Gate, json};
+use crate::harness::{Gate, check_each, json};
 
 #[test]
 fn request_smuggling__ambiguous_framing_is_refused() {
@@ -75,13 +75,13 @@ fn request_smuggling__ambiguous_framing_is_refused() {
         ("bare CR", "X: a\rContent-Length: 0".into(), smuggled.clone()),
         ("NUL in a value", "X: a\0b".into(), smuggled.clone()),
     ];
-    for (name, headers, rest) in rows {
+    check_each(rows, |(name, headers, rest)| {
         let request =
             format!("POST /token HTTP/1.1\r\nHost: gate\r\nContent-Type: application/json\r\n{headers}\r\n\r\n{rest}");
         let answers = raw(&gate, request.as_bytes());
         assert!(answers.iter().all(|reply| reply.status >= 400 && reply.status < 500), "{name}: {answers:?}");
         gate.get("/healthz").send().expect(200);
-    }
+    });
     // Forms that a lenient server may accept, if it reads one request and not the one inside.
     let inside = smuggled.replace("\r\n", "\n");
     let lf = format!(

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use super::sqlite_file::{copy_over, execute, log};
+use super::sqlite_file::{copy_over, log};
 use super::*;
 use crate::programs;
 
@@ -31,7 +31,7 @@ fn killed_sqlite3(database: &Database, statements: &str) {
     let done = lines.map(|line| line.expect("a line")).any(|line| line == "done");
     assert!(done, "{statements}");
     shell.kill().expect("it can be killed");
-    shell.wait().expect("it is ours");
+    shell.wait().expect("a child of this process");
 }
 
 /// Copies the first page that a checkpoint would copy.
@@ -55,18 +55,18 @@ const WRITE: &str = "UPDATE users SET nick = nick || '.'";
 #[test]
 fn killed_server__starts_after_a_checkpoint_of_another_process() {
     let ways: [(&str, Step); 6] = [
-        ("whole", |database| execute(database, "PRAGMA wal_checkpoint(PASSIVE)")),
-        ("whole, and the log is emptied", |database| execute(database, "PRAGMA wal_checkpoint(TRUNCATE)")),
-        ("whole, and the log begins anew", |database| {
-            execute(database, &format!("PRAGMA wal_checkpoint(RESTART); {WRITE}"));
+        ("complete", |database| database.execute("PRAGMA wal_checkpoint(PASSIVE)")),
+        ("complete, and the WAL is truncated", |database| database.execute("PRAGMA wal_checkpoint(TRUNCATE)")),
+        ("complete, and the WAL restarts", |database| {
+            database.execute(&format!("PRAGMA wal_checkpoint(RESTART); {WRITE}"));
         }),
-        ("whole, and the log is emptied and begins anew", |database| {
-            execute(database, &format!("PRAGMA wal_checkpoint(TRUNCATE); {WRITE}"));
+        ("complete, and the WAL is truncated and restarts", |database| {
+            database.execute(&format!("PRAGMA wal_checkpoint(TRUNCATE); {WRITE}"));
         }),
-        ("whole, and the log goes on", |database| {
-            execute(database, &format!("PRAGMA wal_checkpoint(PASSIVE); {WRITE}"));
+        ("complete, and the WAL continues", |database| {
+            database.execute(&format!("PRAGMA wal_checkpoint(PASSIVE); {WRITE}"));
         }),
-        ("only begun", begin_checkpoint),
+        ("incomplete", begin_checkpoint),
     ];
     for (way, checkpoint) in ways {
         let database = Database::sqlite();
@@ -125,7 +125,7 @@ fn restored_file__a_later_log_belongs_to_it() {
     assert!(fs::metadata(log(&database)).is_ok_and(|log| log.len() > 0));
     let child = Child::start(&database, &[]);
     refused(&child.client, &[&token]);
-    goes_on(&child.client, &domain);
+    assert_still_works(&child.client, &domain);
 }
 
 /// A plain copy of the file without its log has the same mark and counters as the file.
@@ -139,7 +139,7 @@ fn foreign_log__is_not_replayed_over_a_plain_copy() {
         copy_over(&path(&database), &copy);
         child.client.tenant("mallory");
         if !then.is_empty() {
-            execute(&database, then);
+            database.execute(then);
         }
         child.kill();
         match way {
@@ -168,7 +168,7 @@ fn killed_server__starts_again_and_again() {
             scope.spawn(|| {
                 let mode = ["PASSIVE", "TRUNCATE", "RESTART"][cycle as usize % 3];
                 while Instant::now() < deadline {
-                    execute(&database, &format!("PRAGMA busy_timeout = 1000; PRAGMA wal_checkpoint({mode})"));
+                    database.execute(&format!("PRAGMA busy_timeout = 1000; PRAGMA wal_checkpoint({mode})"));
                 }
             });
         });

@@ -5,7 +5,7 @@ use crate::harness::needs_postgres;
 use gatebird::db::audit::Audited;
 
 /// Goes back by one revision, like a failover that lost the last transactions.
-fn go_back(database: &Database) {
+fn go_back_one_revision(database: &Database) {
     let back = "UPDATE revision SET value = value - 1";
     database.open().write_now(|conn| Ok(conn.batch_execute(back)?)).expect("the database answers");
 }
@@ -17,13 +17,13 @@ fn database_that_went_back__ends_the_process_and_the_epoch() {
         let settings = [("JWT_ALGORITHM", algorithm)];
         let child = Child::start(&database, &settings);
         let (user, domain, token) = child.client.tenant("alice");
-        go_back(&database);
+        go_back_one_revision(&database);
         let outcome = child.wait(Duration::from_secs(10));
         assert_eq!(outcome.code, Some(75), "{outcome:?}");
         assert!(outcome.stderr.contains("older than what this"), "{outcome:?}");
         let child = Child::start(&database, &settings);
         refused(&child.client, &[&token, &user.token]);
-        goes_on(&child.client, &domain);
+        assert_still_works(&child.client, &domain);
     }
 }
 
@@ -31,7 +31,7 @@ fn database_that_went_back__ends_the_process_and_the_epoch() {
 fn database_that_went_back__is_not_ready_and_refuses_everything() {
     let gate = Gate::start();
     let (user, domain, token) = gate.tenant("alice");
-    go_back(&gate.database);
+    go_back_one_revision(&gate.database);
     within(PROMISED, "it is not ready", || gate.get("/readyz").send().status == 503);
     assert_eq!(gate.get("/readyz").send().expect(503)["payload"]["database"], "older");
     gate.get("/healthz").send().expect(200);
@@ -50,9 +50,9 @@ fn database_that_went_back__by_posts_only_is_noticed() {
     let copy = "CREATE TABLE audit_head_before AS SELECT * FROM audit_head";
     gate.app.db.write_now(|conn| Ok(conn.batch_execute(copy)?)).expect("a copy");
     post("lost");
-    gate.app.write_now(|_| Ok(Audited::nothing(()))).expect("the node looks");
+    gate.app.write_now(|_| Ok(Audited::nothing(()))).expect("the revision is checked");
     let back = "UPDATE audit_head SET last = (SELECT last FROM audit_head_before)";
-    gate.app.db.write_now(|conn| Ok(conn.batch_execute(back)?)).expect("it is lost");
+    gate.app.db.write_now(|conn| Ok(conn.batch_execute(back)?)).expect("the revision goes back");
     within(PROMISED, "it is not ready", || gate.get("/readyz").send().status == 503);
     assert_eq!(gate.get("/readyz").send().expect(503)["payload"]["database"], "older");
 }
@@ -67,7 +67,7 @@ fn lost_revisions__reused_ones_are_noticed() {
     ] {
         let gate = Gate::start();
         let (_, _, token) = gate.tenant("alice");
-        gate.app.db.read_now(|conn| gate.app.directory.catch_up(conn)).expect("it is seen");
+        gate.app.db.read_now(|conn| gate.app.directory.catch_up(conn)).expect("the change is read");
         // The lost change takes the counter from n to n + 1 and back to n, and later changes continue from there.
         let lost = "UPDATE users SET nick = 'a'";
         gate.app.write_now(|conn| Ok(Audited::nothing(conn.batch_execute(lost)?))).expect("a change");
@@ -87,7 +87,7 @@ fn lost_audit_rows__reused_ids_are_noticed() {
     let post =
         |content: &str| gate.post("/v1/posts").token(&token).json(&json!({"content": content})).send().expect(201);
     post("lost");
-    gate.app.write_now(|_| Ok(Audited::nothing(()))).expect("the node looks");
+    gate.app.write_now(|_| Ok(Audited::nothing(()))).expect("the revision is checked");
     // Another row reuses the id of the lost one, and one more follows.
     let others =
         "UPDATE audit SET hash = (SELECT hash FROM audit WHERE id = 1) WHERE id = (SELECT last FROM audit_head);
@@ -115,7 +115,7 @@ fn lost_transactions__end_the_process_and_the_epoch() {
     let copy = each(|table| format!("CREATE TABLE {table}_before AS SELECT * FROM {table};"));
     run(&format!("{copy} CREATE TABLE revision_before AS SELECT * FROM revision"));
     let bob = child.client.tenant("bob").2;
-    within(PROMISED, "it is seen", || child.client.get("/v1/test", &bob).status == 200);
+    within(PROMISED, "the change is read", || child.client.get("/v1/test", &bob).status == 200);
     let back = each(|table| format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM {table}_before;"));
     run(&format!(
         "SET LOCAL session_replication_role = replica; {back}
@@ -131,7 +131,7 @@ fn lost_transactions__end_the_process_and_the_epoch() {
     assert_eq!(outcome.code, Some(75), "{outcome:?}");
     let child = Child::start(&database, &[]);
     refused(&child.client, &[&token, &user.token, &bob]);
-    goes_on(&child.client, &domain);
+    assert_still_works(&child.client, &domain);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn several_nodes__renew_the_epoch_once() {
     let nodes = [0, 1, 2].map(|_| Child::start(&database, &[]));
     let (user, domain, token) = nodes[0].client.tenant("alice");
     within(PROMISED, "all know her", || nodes.iter().all(|node| node.client.get("/v1/test", &token).status == 200));
-    go_back(&database);
+    go_back_one_revision(&database);
     for node in nodes {
         assert_eq!(node.wait(Duration::from_secs(10)).code, Some(75));
     }
@@ -152,5 +152,5 @@ fn several_nodes__renew_the_epoch_once() {
     assert_eq!(renewed.count(), 1);
     let child = Child::start(&database, &[]);
     refused(&child.client, &[&token, &user.token]);
-    goes_on(&child.client, &domain);
+    assert_still_works(&child.client, &domain);
 }

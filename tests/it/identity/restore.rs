@@ -18,14 +18,14 @@ fn restored_backup__reuses_no_user_id() {
     let child = Child::start(&database, &[]);
     let client = &child.client;
     let (bob, bobs, bobs_token) = client.tenant("bob");
-    assert!(post(client, &bobs_token, "of bob") > last, "a number is given twice");
+    assert!(post(client, &bobs_token, "of bob") > last, "a post id is reused");
     assert_ne!(bob.id, mallory.id);
     refused(client, &[&alice.token, &token, &mallory.token, &mallorys_token]);
     let rotate = format!("/v1/domains/{}/secrets", bobs.id);
     client.post(&rotate, &mallory.token, json!({"graceSeconds": 0})).refused(401, "invalid");
     client.exchange(&mallorys.secret).refused(401, "unknown_client");
-    goes_on(client, &domain);
-    assert!(child.stderr().contains("restored"), "it says what it did: {}", child.stderr());
+    assert_still_works(client, &domain);
+    assert!(child.stderr().contains("restored"), "the start reports the restore: {}", child.stderr());
     // Only once: sessions survive the next restart.
     let token = text(&client.exchange(&domain.secret).expect(200)["token"]);
     child.kill();
@@ -103,8 +103,8 @@ fn restore_command__puts_the_backup_in_place() {
         } else {
             child.kill()
         }
-        let said = restore(&database, &copy).good();
-        assert!(said.contains("lost: 1.") && said.contains("start the server"), "{said}");
+        let output = restore(&database, &copy).good();
+        assert!(output.contains("lost: 1.") && output.contains("start the server"), "{output}");
         assert_eq!(mode(&path(&database)), 0o600);
         let left: Vec<String> = fs::read_dir(database.dir.path().join("data"))
             .expect("a folder")
@@ -118,10 +118,10 @@ fn restore_command__puts_the_backup_in_place() {
         client.sign_in("mallory", PASSWORD).refused(401, "credentials");
         let body = json!({"username": "Mallory", "password": PASSWORD});
         client.post("/v1/signup", "", body).refused(409, "taken");
-        goes_on(client, &domain);
+        assert_still_works(client, &domain);
         let renewed = run(&mut gatebird(&database, &["audit", "list", "--json"], &[]), "").json();
         let renewed = renewed.as_array().expect("rows").iter().filter(|row| row["action"] == "epoch.renewed").count();
-        assert_eq!(renewed, 1, "the start does not do it again");
+        assert_eq!(renewed, 1, "the second start reports no restore");
         run(&mut gatebird(&database, &["audit", "verify"], &[]), "").good();
     }
 }
@@ -134,7 +134,7 @@ fn restore_command__refuses_what_is_no_backup() {
     let copy = back_up(&database);
     stop(child);
     let good = fs::read(&copy).expect("a copy");
-    let there = fs::read(path(&database)).expect("a file");
+    let before = fs::read(path(&database)).expect("a file");
     let mut damaged = good.clone();
     let middle = good.len() / 2 / 4096 * 4096;
     damaged[middle..middle + 8192].fill(0x5a);
@@ -151,7 +151,7 @@ fn restore_command__refuses_what_is_no_backup() {
     for (bytes, code) in
         [(damaged, 65), (good[..good.len() / 2].to_vec(), 65), (b"nothing".to_vec(), 65), (Vec::new(), 65)]
     {
-        fs::write(&file, bytes).expect("ours");
+        fs::write(&file, bytes).expect("a writable file");
         assert_eq!(restore(&database, &file).code, Some(code), "{:?}", restore(&database, &file));
     }
     for (file, code) in [(foreign, 65), (newer, 65), (path(&database), 64), (file.with_file_name("nowhere.db"), 64)] {
@@ -161,7 +161,7 @@ fn restore_command__refuses_what_is_no_backup() {
     for args in [&["restore"][..], &["restore", "x", "--after"]] {
         assert_eq!(run(&mut gatebird(&database, args, &[]), "").code, Some(64));
     }
-    assert_eq!(fs::read(path(&database)).expect("a file"), there, "nothing was changed");
+    assert_eq!(fs::read(path(&database)).expect("a file"), before, "no row was changed");
     Child::start(&database, &[]).client.get("/v1/test", &token).expect(200);
 }
 
@@ -181,6 +181,6 @@ fn command_line__restored_file_is_refused_until_confirmed() {
     run(&mut gatebird(&database, &["user", "add", "bob"], &[]), PASSWORD).good();
     let child = Child::start(&database, &[]);
     refused(&child.client, &[&token]);
-    goes_on(&child.client, &domain);
-    assert!(!child.stderr().contains("restored"), "once is enough: {}", child.stderr());
+    assert_still_works(&child.client, &domain);
+    assert!(!child.stderr().contains("restored"), "one report is enough: {}", child.stderr());
 }

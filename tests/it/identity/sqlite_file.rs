@@ -8,6 +8,7 @@ use std::process::Command;
 use diesel_migrations::{FileBasedMigrations, MigrationHarness};
 
 use super::*;
+use crate::harness::check_all;
 use crate::programs;
 
 /// A name, and what is done to the file, given a backup.
@@ -42,7 +43,7 @@ fn restart__on_the_same_file_keeps_every_token() {
     child.client.get("/v1/me", &user.token).expect(200);
     assert!(!child.stderr().contains("restored"), "{}", child.stderr());
     let witness = path(&database).with_file_name("gatebird.db.witness");
-    assert_eq!(fs::metadata(witness).expect("a witness").permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(witness).expect("the identity file").permissions().mode() & 0o777, 0o600);
 }
 
 /// A remaining log would be replayed over a backup that is put in place of the file.
@@ -73,7 +74,7 @@ fn foreign_log__is_not_replayed_over_a_backup() {
             fs::copy(copy, file).expect("copied");
         }),
     ];
-    for (way, put) in ways {
+    check_all(ways, |(way, put)| {
         let database = Database::sqlite();
         let child = Child::start(&database, &[]);
         let (_, domain, token) = child.client.tenant("alice");
@@ -90,14 +91,14 @@ fn foreign_log__is_not_replayed_over_a_backup() {
                 "{outcome:?}"
             );
         }
-        assert_eq!(fs::read(path(&database)).expect("a file"), restored, "{way}: it is left as it is");
+        assert_eq!(fs::read(path(&database)).expect("a file"), restored, "{way}: the file is unchanged");
         // The documented remedy.
         fs::remove_file(log(&database)).expect("the log");
         let child = Child::start(&database, &[]);
         refused(&child.client, &[&token]);
         child.client.sign_in("mallory", PASSWORD).refused(401, "credentials");
-        goes_on(&child.client, &domain);
-    }
+        assert_still_works(&child.client, &domain);
+    });
 }
 
 /// The whole folder, including the witness, is replaced by a copy.
@@ -117,7 +118,7 @@ fn restored_folder__is_noticed_by_the_witness() {
         shell(&restore.replace("DATA", &data.to_string_lossy()).replace("COPY", &copy.to_string_lossy()));
         let child = Child::start(&database, &[]);
         refused(&child.client, &[&user.token, &token]);
-        goes_on(&child.client, &domain);
+        assert_still_works(&child.client, &domain);
         stop(child);
     }
 }
@@ -131,7 +132,7 @@ fn lost_file__refuses_changes_at_once() {
         ("replaced by a file that is moved there", |copy, file| fs::rename(copy, file).expect("moved")),
         ("replaced by a file that is copied there", |copy, file| copy_over(copy, file)),
     ];
-    for (way, lose) in ways {
+    check_all(ways, |(way, lose)| {
         let database = Database::sqlite();
         let child = Child::start(&database, &[]);
         let client = &child.client;
@@ -154,11 +155,11 @@ fn lost_file__refuses_changes_at_once() {
             client.post("/v1/posts", &token, json!({"content": "back"})).expect(201);
         }
         // The new file is not overwritten at the end.
-        let there = fs::read(path(&database)).ok();
+        let contents = fs::read(path(&database)).ok();
         signal("INT", child.pid());
         assert_eq!(child.wait(Duration::from_secs(10)).code, Some(0), "{way}");
-        assert!(way == "moved" || fs::read(path(&database)).ok() == there, "{way}: it was written to");
-    }
+        assert!(way == "moved" || fs::read(path(&database)).ok() == contents, "{way}: the file was changed");
+    });
 }
 
 /// A long log is moved into the file while the server runs. Other programs may do that, too.
@@ -174,7 +175,7 @@ fn log__is_moved_into_the_file_when_it_is_long() {
          INSERT INTO posts (user_id, content, created_at, updated_at)
              SELECT users.id, hex(randomblob(1000)), 1, 1 FROM n, users",
     )
-    .expect("posts go in");
+    .expect("posts are inserted");
     let size = |path: PathBuf| fs::metadata(path).expect("a file").len();
     within(PROMISED, "the posts are in the file", || size(path(&database)) > 5_000_000);
     conn.batch_execute("DELETE FROM posts; PRAGMA wal_checkpoint(TRUNCATE)").expect("a checkpoint by another program");
@@ -185,13 +186,6 @@ fn log__is_moved_into_the_file_when_it_is_long() {
     child.kill();
     let child = Child::start(&database, &[]);
     child.client.get("/v1/me", &user.token).expect(200);
-}
-
-/// Runs statements in a process other than the server's: this one.
-#[track_caller]
-pub(super) fn execute(database: &Database, statements: &str) {
-    let mut conn = SqliteConnection::establish(&path(database).to_string_lossy()).expect("a database");
-    conn.batch_execute(statements).unwrap_or_else(|error| panic!("{statements} {error}"));
 }
 
 /// Maintenance by an operator, and the checkpoint that moves it from the log into the file.
@@ -205,27 +199,27 @@ const MAINTENANCE: [&str; 4] = [
 /// The file is still the server's own.
 #[test]
 fn maintenance__beside_a_running_server() {
-    let database = Database::sqlite();
-    let mut child = Child::start(&database, &[]);
-    let (user, _, token) = child.client.tenant("alice");
-    for (number, statements) in MAINTENANCE.into_iter().enumerate() {
+    check_all(MAINTENANCE.into_iter().enumerate(), |(number, statements)| {
+        let database = Database::sqlite();
+        let child = Child::start(&database, &[]);
+        let (user, _, token) = child.client.tenant("alice");
         post(&child.client, &token, "before");
-        execute(&database, statements);
+        database.execute(statements);
         post(&child.client, &token, "after");
         child.client.get("/readyz", "").expect(200);
         std::thread::sleep(Duration::from_secs(1));
         child.client.get("/readyz", "").expect(200);
-        child.client.tenant(&format!("user{number}"));
+        child.client.tenant("bob");
         assert!(!child.stderr().contains("replaced"), "{statements} {}", child.stderr());
         match number % 2 {
             0 => child.kill(),
             _ => stop(child),
         }
-        child = Child::start(&database, &[]);
+        let child = Child::start(&database, &[]);
         child.client.get("/v1/me", &user.token).expect(200);
         child.client.get("/v1/test", &token).expect(200);
-        child.client.sign_in(&format!("user{number}"), PASSWORD).expect(200);
-    }
+        child.client.sign_in("bob", PASSWORD).expect(200);
+    });
 }
 
 /// Neither maintenance nor an upgrade ends sessions.
@@ -236,7 +230,7 @@ fn maintenance__of_a_stopped_server() {
     let (user, _, token) = child.client.tenant("alice");
     stop(child);
     for statements in MAINTENANCE {
-        execute(&database, statements);
+        database.execute(statements);
         run(&mut gatebird(&database, &["user", "list"], &[]), "").good();
         let child = Child::start(&database, &[]);
         assert!(!child.stderr().contains("restored"), "{statements} {}", child.stderr());
@@ -263,7 +257,7 @@ fn migrate__of_a_stopped_server_keeps_every_token() {
     let conn = || SqliteConnection::establish(&path(&database).to_string_lossy()).expect("a database");
     conn().run_pending_migrations(later()).expect("an upgrade");
     assert_eq!(run(&mut gatebird(&database, &[], &[]), "").code, Some(65));
-    conn().revert_last_migration(later()).expect("the way back");
+    conn().revert_last_migration(later()).expect("the migration is reverted");
     assert_eq!(run(&mut gatebird(&database, &["migrate"], &[]), "").good(), "nothing to do\n");
     let child = Child::start(&database, &[]);
     child.client.get("/v1/me", &user.token).expect(200);
@@ -300,7 +294,7 @@ fn sqlite3_backup__copied_over_the_file_is_noticed() {
 /// Changes that are only in the log would be lost.
 #[test]
 fn lost_log__refuses_changes_at_once() {
-    for extension in ["-wal", "-shm"] {
+    check_all(["-wal", "-shm"], |extension| {
         let database = Database::sqlite();
         let child = Child::start(&database, &[]);
         let client = &child.client;
@@ -325,5 +319,5 @@ fn lost_log__refuses_changes_at_once() {
         stop(child);
         let child = Child::start(&database, &[]);
         child.client.get("/v1/me", &user.token).expect(200);
-    }
+    });
 }

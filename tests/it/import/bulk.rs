@@ -56,8 +56,8 @@ fn import_domains__each_row_is_imported_or_reported() {
         (10, "another secret"),
         (12, "usr_ and digits"),
     ] {
-        let told = |(line, reason): &&(Option<u64>, String)| *line == Some(number) && reason.contains(says);
-        assert!(skipped.iter().any(|line| told(&line)), "{number} {says}: {skipped:?}");
+        let recorded = |(line, reason): &&(Option<u64>, String)| *line == Some(number) && reason.contains(says);
+        assert!(skipped.iter().any(|line| recorded(&line)), "{number} {says}: {skipped:?}");
     }
     let made = secrets_in(&database, "secrets.csv");
     assert_eq!((made.len(), &made[0][0], &made[0][1]), (1, "ALICE", "blog.example.com"));
@@ -127,11 +127,11 @@ fn import_domains__several_batches_of_several_users() {
     let distinct: HashSet<_> = of_domains.iter().chain(&of_secrets).collect();
     assert_eq!(distinct.len(), 5_000, "no two rows share a revision");
     // Each domain has an audit row with its owner.
-    let told: Vec<(String, Option<i64>, String, Option<String>)> = {
+    let recorded: Vec<(String, Option<i64>, String, Option<String>)> = {
         let columns = (audit::action, audit::tenant, audit::target, audit::detail);
         db.read_now(|conn| Ok(audit::table.select(columns).load(conn)?)).expect("rows")
     };
-    let of = |wanted: &str| told.iter().filter(|(action, ..)| action == wanted).collect::<Vec<_>>();
+    let of = |wanted: &str| recorded.iter().filter(|(action, ..)| action == wanted).collect::<Vec<_>>();
     let users = of("user.imported");
     assert!(users.iter().all(|(_, tenant, target, _)| tenant.map(|id| format!("usr_{id}")) == Some(target.clone())));
     let stored: Vec<(String, i64, String)> = db
@@ -141,12 +141,12 @@ fn import_domains__several_batches_of_several_users() {
         .into_iter()
         .map(|(id, owner, host)| (id, Some(owner), Some(format!("{{\"host\":\"{host}\",\"type\":\"free\"}}"))))
         .collect();
-    let told: HashSet<_> = of("domain.imported")
+    let recorded: HashSet<_> = of("domain.imported")
         .into_iter()
         .map(|(_, tenant, target, detail)| (target.clone(), *tenant, detail.clone()))
         .collect();
-    assert_eq!((users.len(), told.len()), (50, 2_500));
-    assert_eq!(told, expected);
+    assert_eq!((users.len(), recorded.len()), (50, 2_500));
+    assert_eq!(recorded, expected);
     let head = cli(&database, &["audit", "verify", "--json"], "").json();
     assert_eq!(head["rows"], json!(2_550), "the audit log has no other row");
 
@@ -189,14 +189,14 @@ fn import_domains__running_server_answers_during_a_large_import() {
         let load = ["import", "domains", "domains.csv", "--secrets", "secrets.csv", "--json"];
         let (_, sums) = report(cli(&database, &load, ""));
         assert_eq!(sums["imported"]["domains"], MANY);
-        crate::binary::within(Duration::from_secs(20), "all domains are known", || {
-            gate.app.directory.domain_count() == MANY + 1
-        });
+        // No time is promised for this. A busy machine takes longer.
+        let limit = Duration::from_secs(120);
+        crate::binary::within(limit, "all domains are known", || gate.app.directory.domain_count() == MANY + 1);
         let made = secrets_in(&database, "secrets.csv");
         let token = |row: &csv::StringRecord| {
             gate.post("/token").basic(&row[2], &row[3]).form("grant_type=client_credentials").send().status
         };
-        crate::binary::within(Duration::from_secs(20), "the last secret works", || token(&made[MANY - 1]) == 200);
+        crate::binary::within(limit, "the last secret works", || token(&made[MANY - 1]) == 200);
         assert!(made.iter().step_by(2_999).all(|row| token(row) == 200));
         drop(running);
         asking.join().expect("every request was answered");

@@ -6,7 +6,8 @@ use super::{cli, domain, end, ends, imported, report, user, uuid, write};
 use crate::binary::text;
 use crate::harness::{Database, Gate, PASSWORD, Value, json};
 
-const LOAD: [&str; 7] = ["import", "domains", "domains.csv", "--secrets", "secrets.csv", "--json", "--make-users"];
+const IMPORT_ARGS: [&str; 7] =
+    ["import", "domains", "domains.csv", "--secrets", "secrets.csv", "--json", "--make-users"];
 
 fn owners(database: &Database) -> Vec<(String, String)> {
     let listed = cli(database, &["domain", "list", "--json"], "").json();
@@ -25,7 +26,7 @@ fn import_domains__username_taken_by_another_person() {
         "domains.csv",
         "username,host,type\ncustomer,shop.example.com,free\nnewcomer,new.example.com,free\n",
     );
-    let (lines, sums) = report(cli(&database, &LOAD, ""));
+    let (lines, sums) = report(cli(&database, &IMPORT_ARGS, ""));
     assert_eq!(sums, json!({"imported": {"users": 1, "domains": 1}, "already": 0, "skipped": 1}));
     let reason = text(&lines[0]["reason"]);
     assert!(reason.contains("customer") && reason.contains("without --make-users"), "{reason}");
@@ -39,13 +40,13 @@ fn import_domains__username_taken_by_another_person() {
         "username,host,type\nnewcomer,new.example.com,free\nNEWCOMER,more.example.com,free\n",
     );
     std::fs::remove_file(database.dir.path().join("secrets.csv")).expect("the file of the first load");
-    let (_, sums) = report(cli(&database, &LOAD, ""));
+    let (_, sums) = report(cli(&database, &IMPORT_ARGS, ""));
     assert_eq!(sums, json!({"imported": {"users": 0, "domains": 1}, "already": 1, "skipped": 0}));
 
     // Without `--make-users`, the operator vouches for the account.
     write(&database, "domains.csv", "username,host,type\ncustomer,shop.example.com,free\n");
     std::fs::remove_file(database.dir.path().join("secrets.csv")).expect("the file of the second load");
-    report(cli(&database, &LOAD[..6], ""));
+    report(cli(&database, &IMPORT_ARGS[..6], ""));
     assert!(owners(&database).contains(&("shop.example.com".into(), "Customer".into())));
 }
 
@@ -53,7 +54,7 @@ fn import_domains__username_taken_by_another_person() {
 fn import__no_row_is_imported() {
     let database = Database::new();
     write(&database, "domains.csv", "username,host,type\nnobody,shop.example.com,free\nno one,shop.example.com,free\n");
-    let outcome = cli(&database, &LOAD[..6], "");
+    let outcome = cli(&database, &IMPORT_ARGS[..6], "");
     assert_eq!(outcome.code, Some(65), "{outcome:?}");
     let sums: Value =
         outcome.stdout.lines().last().map(|line| serde_json::from_str(line).expect("sums")).expect("a line");
@@ -68,7 +69,7 @@ fn import__no_row_is_imported() {
 
     // Existing rows and an empty file are no failure.
     write(&database, "domains.csv", "username,host,type\n");
-    cli(&database, &LOAD[..6], "").good();
+    cli(&database, &IMPORT_ARGS[..6], "").good();
 }
 
 #[test]
@@ -82,12 +83,12 @@ fn import__existing_row_with_another_plan() {
         )
     };
     write(&database, "domains.csv", csv("free"));
-    cli(&database, &LOAD[..6], "").good();
+    cli(&database, &IMPORT_ARGS[..6], "").good();
     std::fs::remove_file(database.dir.path().join("secrets.csv")).expect("the file of the first load");
-    let (lines, _) = report(cli(&database, &LOAD[..6], ""));
+    let (lines, _) = report(cli(&database, &IMPORT_ARGS[..6], ""));
     assert!(lines.is_empty(), "{lines:?}");
     write(&database, "domains.csv", csv("premium"));
-    let (lines, sums) = report(cli(&database, &LOAD[..6], ""));
+    let (lines, sums) = report(cli(&database, &IMPORT_ARGS[..6], ""));
     assert_eq!(sums["already"], json!(2));
     assert_eq!(lines.len(), 2, "{lines:?}");
     for line in &lines {
@@ -108,7 +109,7 @@ fn import__byte_order_mark() {
     let database = Database::new();
     imported(&database, &format!("\u{feff}{}\n{}", user(1, "alice@example.com"), end(1, 0)));
     write(&database, "domains.csv", "\u{feff}username,host,type\nalice@example.com,shop.example.com,free\n");
-    report(cli(&database, &LOAD[..6], ""));
+    report(cli(&database, &IMPORT_ARGS[..6], ""));
     // Elsewhere than at the start of the file, the mark is an error.
     write(&database, "export", format!("{}\n\u{feff}{}", user(2, "bob@example.com"), end(1, 0)));
     ends(&cli(&database, &["import", "nodebird", "export"], ""), 65, "line 2");

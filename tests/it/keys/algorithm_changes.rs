@@ -3,7 +3,7 @@
 use gatebird::config::Algorithm;
 
 use super::{RETENTION, published, retire};
-use crate::forgery::signer::{Signer, hmac_kid, kept};
+use crate::forgery::signer::{Signer, hmac_kid, stored_keys};
 use crate::forgery::time::at;
 use crate::forgery::{ALGORITHMS, GOOD, INVALID, Target, kid};
 use crate::harness::{JWT_SECRET, parts};
@@ -29,7 +29,7 @@ fn algorithm_change__old_tokens_are_valid_until_they_expire() {
         let gate = &target.gate;
         target.gets("of before", &token, GOOD);
         target.gets("the user's of before", &user_token, GOOD);
-        let rows = kept(gate);
+        let rows = stored_keys(gate);
         let next = rows.iter().find(|row| row.algorithm == to);
         // HS256 signs at once. It has no JWKS that verifiers keep, so only the nodes must know it.
         let ahead = match (from, to) {
@@ -69,7 +69,7 @@ fn algorithm_change__old_tokens_are_valid_until_they_expire() {
         target.gets("what the old key might sign", &target.fresh(&old_key, &old), INVALID);
         assert_eq!(published(gate), names(to, &new).into_iter().collect::<Vec<_>>());
         gate.app.maintain().expect("the database answers");
-        assert!(kept(gate).iter().all(|row| row.kid == new));
+        assert!(stored_keys(gate).iter().all(|row| row.kid == new));
         target.gets("what the old key might sign, later", &target.fresh(&old_key, &old), INVALID);
     }
 }
@@ -81,12 +81,12 @@ fn algorithm_change__reverted() {
     let before = target.token.clone();
     // The same algorithm changes nothing.
     let target = target.restart(&[("JWT_ALGORITHM", "ES256")]);
-    assert_eq!((kept(&target.gate).len(), kid(&target.token)), (1, first.clone()));
+    assert_eq!((stored_keys(&target.gate).len(), kid(&target.token)), (1, first.clone()));
     // Before the new key has signed anything.
     let target = target.restart(&[("JWT_ALGORITHM", "RS256")]);
-    assert_eq!((kept(&target.gate).len(), kid(&target.token)), (2, first.clone()));
+    assert_eq!((stored_keys(&target.gate).len(), kid(&target.token)), (2, first.clone()));
     let target = target.restart(&[("JWT_ALGORITHM", "ES256")]);
-    assert_eq!((kept(&target.gate).len(), target.signs()), (1, first.clone()));
+    assert_eq!((stored_keys(&target.gate).len(), target.signs()), (1, first.clone()));
     assert_eq!(published(&target.gate), [first.as_str()]);
     target.gate.clock.advance(1000);
     assert_eq!(target.signs(), first);

@@ -20,7 +20,7 @@ fn cli(database: &Database, args: &[&str]) -> Outcome {
 
 /// Checks that the output for a key has exactly these members.
 #[track_caller]
-fn tells(value: &Value, kid: &str, phase: &str) -> (i64, i64, Option<i64>) {
+fn assert_key_output(value: &Value, kid: &str, phase: &str) -> (i64, i64, Option<i64>) {
     let number = |member: &str| value[member].as_i64();
     let (made, from) = (number("createdAt").expect("a number"), number("signsFrom").expect("a number"));
     let until = number("verifiesUntil");
@@ -47,13 +47,13 @@ fn key_commands__beside_a_running_server() {
     let first = kid(&token);
     let listed = cli(&database, &["list", "--json"]).json();
     assert_eq!(listed.as_array().map(Vec::len), Some(1));
-    let (made, from, until) = tells(&listed[0], &first, "signing");
-    assert_eq!((made, until), (from, None), "the first key signs from its making on");
+    let (made, from, until) = assert_key_output(&listed[0], &first, "signing");
+    assert_eq!((made, until), (from, None), "the first key signs as soon as it exists");
     assert_eq!(cli(&database, &["list"]).good(), format!("{first} ES256 signs\n"));
 
     let next = cli(&database, &["rotate", "--json"]).json();
     let second = text(&next["kid"]);
-    let (made, from, until) = tells(&next, &second, "next");
+    let (made, from, until) = assert_key_output(&next, &second, "next");
     assert_eq!((from - made, until), (900, None));
     within(PROMISED, "the next key is published", || published() == sorted(&[&first, &second]));
     assert_eq!(kid(&exchange()), first, "it does not sign yet");
@@ -61,20 +61,20 @@ fn key_commands__beside_a_running_server() {
     assert!(again.starts_with(&format!("{second} ES256 signs in ")) && again.lines().count() == 1, "{again}");
     let listed = cli(&database, &["list", "--json"]).json();
     assert_eq!(listed.as_array().map(Vec::len), Some(2));
-    tells(&listed[0], &first, "signing");
-    tells(&listed[1], &second, "next");
+    assert_key_output(&listed[0], &first, "signing");
+    assert_key_output(&listed[1], &second, "next");
 
     let now = cli(&database, &["rotate", "--now", "--json"]).json();
     let third = text(&now["kid"]);
-    let (made, from, _) = tells(&now, &third, "next");
+    let (made, from, _) = assert_key_output(&now, &third, "next");
     assert_eq!(from - made, 3, "as soon as every node knows it");
     within(PROMISED, "it is published", || published() == sorted(&[&first, &second, &third]));
     within(2 * PROMISED, "it signs", || kid(&exchange()) == third);
     client.get("/v1/test", &token).expect(200);
     let listed = cli(&database, &["list", "--json"]).json();
-    assert_eq!(tells(&listed[0], &first, "verifying").2, Some(from + RETENTION));
-    tells(&listed[1], &third, "signing");
-    tells(&listed[2], &second, "next");
+    assert_eq!(assert_key_output(&listed[0], &first, "verifying").2, Some(from + RETENTION));
+    assert_key_output(&listed[1], &third, "signing");
+    assert_key_output(&listed[2], &second, "next");
     let lines = cli(&database, &["list"]).good();
     let does: Vec<&str> = lines.lines().map(|line| line.split(' ').nth(2).expect("a word")).collect();
     assert_eq!(does, ["verifies", "signs", "signs"], "{lines}");
@@ -147,7 +147,7 @@ fn key_rotate__hs256_is_a_usage_error() {
     child.client.get("/v1/test", &token).expect(200);
     hs256(&["key", "retire", &kid(&token)]).good();
     within(PROMISED, "its tokens end", || child.client.get("/v1/test", &token).status == 401);
-    assert_eq!(hs256(&["key", "list", "--json"]).json(), json!([]), "HS256 needs no other");
+    assert_eq!(hs256(&["key", "list", "--json"]).json(), json!([]), "HS256 needs no stored key");
     let token = text(&child.client.exchange(&domain.secret).expect(200)["token"]);
     child.client.get("/v1/test", &token).expect(200);
 }
@@ -162,11 +162,11 @@ fn key_commands__settings_mismatch_changes_nothing() {
     let (_, _, token) = child.client.tenant("alice");
     let own = kid(&token);
     let db = database.open();
-    let kept = || {
+    let stored_keys = || {
         let rows = db.read_now(|conn| Ok(signing_key::list(conn)?)).expect("the database answers");
         rows.into_iter().map(|row| (row.kid, row.sealed, row.signs_from)).collect::<Vec<_>>()
     };
-    let before = kept();
+    let before = stored_keys();
     let (rotate, now, retire): (&[&str], &[&str], &[&str]) =
         (&["key", "rotate"], &["key", "rotate", "--now"], &["key", "retire", &own]);
     let (rs256, hs256) = (("JWT_ALGORITHM", "RS256"), ("JWT_ALGORITHM", "HS256"));
@@ -188,7 +188,7 @@ fn key_commands__settings_mismatch_changes_nothing() {
         assert!(outcome.stderr.contains(says) && outcome.stdout.is_empty(), "{args:?} {settings:?} {outcome:?}");
         assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
         assert!(!outcome.stderr.contains(NEW), "{outcome:?}");
-        assert_eq!(kept(), before, "{args:?} {settings:?}");
+        assert_eq!(stored_keys(), before, "{args:?} {settings:?}");
     }
     child.client.get("/v1/test", &token).expect(200);
     // Servers that are about to follow a change of the secret have the new one as their previous one.
@@ -228,11 +228,11 @@ fn key_retire__kid_that_begins_with_a_hyphen() {
     within(PROMISED, "they are published", || kids.iter().all(|kid| published().contains(kid)));
     for ((before, after), kid) in ways.into_iter().zip(&kids) {
         let args = [&["retire"], before, &[kid.as_str()], after].concat();
-        let said = cli(&database, &args).good();
-        assert!(said.contains(kid), "{args:?} {said}");
-        assert_eq!(said.starts_with('{'), args.contains(&"--json"), "{args:?} {said}");
+        let output = cli(&database, &args).good();
+        assert!(output.contains(kid), "{args:?} {output}");
+        assert_eq!(output.starts_with('{'), args.contains(&"--json"), "{args:?} {output}");
     }
-    within(PROMISED, "they are gone", || published().len() == 1);
+    within(PROMISED, "the keys are deleted", || published().len() == 1);
 }
 
 /// For verifiers that read a file instead of a JWKS.
@@ -250,7 +250,7 @@ fn key_list__public_keys_in_pem() {
         assert_eq!((keys.len(), &keys[0]["kid"], &keys[0]["phase"]), (2, &json!(kid(&token)), &json!("signing")));
         let printed = cli(&["list", "--pem"]).good();
         let pems: Vec<String> = keys.iter().map(|key| text(&key["pem"])).collect();
-        assert_eq!(printed, pems.concat(), "the same, and nothing else");
+        assert_eq!(printed, pems.concat(), "the PEM of every key, and nothing else");
         for (key, pem) in keys.iter().zip(&pems) {
             assert!(pem.starts_with("-----BEGIN PUBLIC KEY-----\n") && pem.ends_with("\n-----END PUBLIC KEY-----\n"));
             assert!(pem.lines().all(|line| line.len() <= 64), "{pem}");

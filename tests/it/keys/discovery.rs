@@ -6,7 +6,7 @@ use gatebird::config::Algorithm;
 
 use super::{jwks, max_age, rotate};
 use crate::binary::free_port;
-use crate::forgery::signer::{Signer, kept, thumbprint};
+use crate::forgery::signer::{Signer, stored_keys, thumbprint};
 use crate::forgery::{Target, kid};
 use crate::harness::{Domain, Gate, Reply, Request, Value, json, parts};
 use crate::http::raw;
@@ -84,7 +84,7 @@ fn proofs<'a>(
             "client_secret_post" => {
                 Box::new(move |request, form| request.form(format!("{form}&client_id={client}&client_secret={secret}")))
             }
-            other => panic!("nobody here knows {other}"),
+            other => panic!("unexpected value {other}"),
         };
         proofs.push((method, id, prove));
     }
@@ -128,7 +128,7 @@ fn metadata__everything_listed_works() {
     // From here on with the URLs of the metadata.
     let post = |member: &str| {
         let url = metadata[member].as_str().expect("a URL");
-        gate.post(url.strip_prefix(&gate.url).expect("it is here"))
+        gate.post(url.strip_prefix(&gate.url).expect("a URL of this server"))
     };
     let owner = gate.sign_up("alice");
     let keys = Algorithm::PUBLIC.map(Signer::random);
@@ -155,7 +155,7 @@ fn metadata__everything_listed_works() {
         assert_eq!(reply.status, 200, "{name}: {}", reply.text());
         gate.get("/v1/test").token(&token).send().refused(401, "revoked");
     }
-    let url = metadata["jwks_uri"].as_str().expect("a URL").strip_prefix(&gate.url).expect("it is here");
+    let url = metadata["jwks_uri"].as_str().expect("a URL").strip_prefix(&gate.url).expect("a URL of this server");
     let keys = gate.get(url).send().expect(200);
     let token = gate.access_token(&gate.register(&owner, "shop.example.com"));
     assert_eq!(keys["keys"][0]["kid"], kid(&token), "the key of a token is found by its name");
@@ -170,15 +170,15 @@ fn metadata__urls_come_from_the_configuration() {
     ];
     let gate = Gate::with(&settings);
     let metadata = gate.get(METADATA).send();
-    let told = metadata.expect(200);
-    assert_eq!(told["issuer"], "https://issuer.example.com");
+    let answer = metadata.expect(200);
+    assert_eq!(answer["issuer"], "https://issuer.example.com");
     for (member, path) in [
         ("token_endpoint", "/token"),
         ("jwks_uri", "/.well-known/jwks.json"),
         ("revocation_endpoint", "/revoke"),
         ("introspection_endpoint", "/introspect"),
     ] {
-        assert_eq!(told[member], json!(format!("https://gate.example.com/auth{path}")));
+        assert_eq!(answer[member], json!(format!("https://gate.example.com/auth{path}")));
     }
     let set = jwks(&gate);
     let (_, domain, _) = gate.tenant("alice");
@@ -199,11 +199,11 @@ fn metadata__urls_come_from_the_configuration() {
             let request = format!("{line}\r\n{headers}\r\nConnection: close\r\n{rest}\r\n{body}");
             raw(&gate, request.as_bytes()).remove(0)
         };
-        let told = ask(&format!("GET {target}{METADATA} HTTP/1.1"), "", "");
-        assert_eq!(told.text(), metadata.text(), "{headers}");
-        assert!(told.headers.iter().all(|(_, value)| !value.contains("evil")), "{headers}: {told:?}");
-        let told = ask(&format!("GET {target}/.well-known/jwks.json HTTP/1.1"), "", "");
-        assert_eq!(told.text(), set.text(), "{headers}");
+        let answer = ask(&format!("GET {target}{METADATA} HTTP/1.1"), "", "");
+        assert_eq!(answer.text(), metadata.text(), "{headers}");
+        assert!(answer.headers.iter().all(|(_, value)| !value.contains("evil")), "{headers}: {answer:?}");
+        let answer = ask(&format!("GET {target}/.well-known/jwks.json HTTP/1.1"), "", "");
+        assert_eq!(answer.text(), set.text(), "{headers}");
         let token = ask(&format!("POST {target}/token HTTP/1.1"), &issue, &body).expect(200);
         let (_, claims) = parts(token["token"].as_str().expect("a token"));
         assert_eq!(claims["iss"], "https://issuer.example.com", "{headers}");
@@ -218,7 +218,7 @@ fn is_public(target: &Target) {
     assert_eq!(reply.header("content-type"), Some("application/json"));
     assert!(max_age(&reply) >= 60);
     let published = reply.expect(200);
-    let expected = kept(&target.gate).into_iter().map(|row| {
+    let expected = stored_keys(&target.gate).into_iter().map(|row| {
         let key = Signer::of(&target.gate, &row.kid);
         let mut jwk = key.jwk();
         jwk["kid"] = key.thumbprint().into();
@@ -238,7 +238,7 @@ fn jwks__public_keys_by_thumbprint_only() {
         is_public(&target);
         rotate(&target.gate, false);
         is_public(&target);
-        assert_eq!(kept(&target.gate).len(), 2);
+        assert_eq!(stored_keys(&target.gate).len(), 2);
     }
     let mut target = Target::new();
     assert_eq!(jwks(&target.gate).expect(200), json!({"keys": []}));
@@ -246,9 +246,9 @@ fn jwks__public_keys_by_thumbprint_only() {
         target.gate.clock.advance(4);
         target = target.restart(&[("JWT_ALGORITHM", algorithm)]);
         is_public(&target);
-        assert_eq!(kept(&target.gate).len(), keys, "{algorithm}");
+        assert_eq!(stored_keys(&target.gate).len(), keys, "{algorithm}");
         assert!(
-            kept(&target.gate)
+            stored_keys(&target.gate)
                 .iter()
                 .all(|row| row.kid != crate::forgery::signer::hmac_kid(&target.gate, crate::harness::JWT_SECRET))
         );

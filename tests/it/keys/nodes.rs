@@ -7,7 +7,7 @@ use gatebird::config::Algorithm;
 use super::{jwks, published, retire, rotate};
 use crate::binary::{PROMISED, within};
 use crate::forgery::kid;
-use crate::forgery::signer::kept;
+use crate::forgery::signer::stored_keys;
 use crate::harness::{Database, Gate, needs_postgres};
 
 #[test]
@@ -28,7 +28,7 @@ fn signing_key__nodes_that_start_together_make_one() {
             let starts: Vec<_> = (0..3).map(|_| scope.spawn(start)).collect();
             starts.into_iter().map(|start| start.join().expect("it starts")).collect()
         });
-        assert_eq!(kept(&gates[0]).len(), 1, "{algorithm:?}");
+        assert_eq!(stored_keys(&gates[0]).len(), 1, "{algorithm:?}");
         let (_, domain, token) = gates[0].tenant("alice");
         for gate in &gates {
             assert_eq!(jwks(gate).text(), jwks(&gates[0]).text());
@@ -81,5 +81,5 @@ fn key_rotation__reaches_other_nodes() {
             scope.spawn(|| gate.app.maintain().expect("the database answers"));
         }
     });
-    assert_eq!(kept(&here).len(), 2, "the one that signs and the next one");
+    assert_eq!(stored_keys(&here).len(), 2, "the one that signs and the next one");
 }

@@ -15,12 +15,12 @@ use gatebird::error::Result;
 
 use super::{names, rotate};
 use crate::binary::{Child, Outcome, gatebird, run, text, within};
-use crate::forgery::signer::{kept, private_key};
+use crate::forgery::signer::{private_key, stored_keys};
 use crate::forgery::{Target, kid};
 use crate::harness::{Database, JWT_SECRET};
 
 const ANOTHER: &str = "T9vX2mK7pQ4sW8zB5nR1cF6yH3jL0dG-new-key";
-const PATIENCE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(20);
 const ES256: (&str, &str) = ("JWT_ALGORITHM", "ES256");
 
 /// This many consecutive bytes of a key count as a part of it.
@@ -48,7 +48,7 @@ fn sealed_key__no_private_key_is_stored_in_the_clear() {
     for algorithm in Algorithm::PUBLIC {
         let target = Target::of(algorithm);
         rotate(&target.gate, false);
-        let rows = kept(&target.gate);
+        let rows = stored_keys(&target.gate);
         assert_eq!(rows.len(), 2);
         let secret: HashSet<_> = rows.iter().flat_map(|row| parts(&private_key(row))).collect();
         // On PostgreSQL the folder is empty, so only the rows are searched.
@@ -179,9 +179,9 @@ fn sealed_key__stored_under_another_algorithm_is_refused() {
     change(Algorithm::EdDsa);
     run(&mut gatebird(&database, &["key", "list"], &[ES256]), "").good();
     let mut child = Child::spawn(&mut gatebird(&database, &[], &[("JWT_ALGORITHM", "EdDSA")]), "");
-    within(PATIENCE, "it says so", || !child.is_running() || child.stdout().contains("listens on"));
+    within(DEADLINE, "the server starts or refuses", || !child.is_running() || child.stdout().contains("listens on"));
     assert!(!child.is_running(), "it serves: {}", child.stderr());
-    let outcome = child.wait(PATIENCE);
+    let outcome = child.wait(DEADLINE);
     assert!(matches!(outcome.code, Some(65 | 78)), "{outcome:?}");
     change(Algorithm::Es256);
     start(&database, &[]).kill();

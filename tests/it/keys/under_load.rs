@@ -9,7 +9,7 @@ use std::time::Duration;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
 
-use super::{kept, max_age, rotate};
+use super::{max_age, rotate, stored_keys};
 use crate::binary::Client;
 use crate::forgery::kid;
 use crate::harness::{Clock, Gate, Value, json, parts};
@@ -32,7 +32,7 @@ impl Verifier<'_> {
             let keys = serde_json::from_slice(&reply.body).expect("a JWK Set");
             self.keys = Some((keys, now + max_age(&reply)));
         }
-        let (keys, _) = self.keys.as_ref().expect("asked for");
+        let (keys, _) = self.keys.as_ref().expect("keys were fetched");
         let header = decode_header(token).expect("a header");
         let kid = header.kid.expect("a name");
         let jwk = keys.find(&kid).ok_or_else(|| format!("unknown kid {kid}"))?;
@@ -60,7 +60,7 @@ impl Rounds {
     }
 
     /// Waits until every worker has begun and completed a round at the present time of the server.
-    fn everybody(&self) {
+    fn wait_for_all(&self) {
         let before = *self.ended.lock().expect("no panic");
         let behind = |ended: &mut [usize; THREADS]| ended.iter().zip(before).any(|(ended, before)| *ended < before + 2);
         let (_ended, timeout) = self
@@ -118,7 +118,7 @@ fn key_rotation__a_hundred_under_load_refuse_no_token() {
                 let ahead = next.signs_from - gate.clock.now();
                 for seconds in [299, ahead - 300, 1] {
                     gate.clock.advance(seconds);
-                    rounds.everybody();
+                    rounds.wait_for_all();
                 }
                 gate.app.maintain().expect("the database answers");
                 let signs = kid(&gate.access_token(&domain));
@@ -129,12 +129,12 @@ fn key_rotation__a_hundred_under_load_refuse_no_token() {
         let rotated = catch_unwind(AssertUnwindSafe(rotations));
         over.store(true, Ordering::SeqCst);
         for worker in workers {
-            worker.join().expect("nobody was refused");
+            worker.join().expect("no request was refused");
         }
         rotated.expect("all rotations went well");
     });
     signed_by.sort();
     signed_by.dedup();
     assert_eq!(signed_by.len(), ROTATIONS + 1, "each key has signed");
-    assert!(kept(&gate).len() <= 7, "what is over is gone");
+    assert!(stored_keys(&gate).len() <= 7, "expired keys are deleted");
 }

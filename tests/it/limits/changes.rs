@@ -1,12 +1,12 @@
 //! The number of changes that an account may make in a time.
 
-use super::{at_once, passed, retry_after};
+use super::{passed, retry_after};
 use crate::audit::rows;
-use crate::harness::{Gate, PASSWORD, Reply, User, json};
+use crate::harness::{Gate, PASSWORD, Reply, User, concurrently, json};
 use crate::openapi::Document;
 
 /// A request that spends from the budget and changes nothing.
-fn nothing(gate: &Gate, user: &User) -> Reply {
+fn spend_one(gate: &Gate, user: &User) -> Reply {
     gate.post("/v1/domains").token(&user.token).json(&json!({})).send()
 }
 
@@ -14,8 +14,8 @@ fn nothing(gate: &Gate, user: &User) -> Reply {
 fn change_budget__exact_under_concurrency() {
     let gate = Gate::with(&[("LIMIT_CHANGES", "10/h"), ("USER_TOKEN_TTL", "1d")]);
     let (alice, bob) = (gate.sign_up("alice"), gate.sign_up("bob"));
-    assert_eq!(passed(&at_once(50, || nothing(&gate, &alice)), 400, "account"), 10);
-    nothing(&gate, &bob).refused(400, "invalid_field");
+    assert_eq!(passed(&concurrently(50, || spend_one(&gate, &alice)), 400, "account"), 10);
+    spend_one(&gate, &bob).refused(400, "invalid_field");
 
     let before = rows(&gate).len();
     let register = || {
@@ -28,7 +28,7 @@ fn change_budget__exact_under_concurrency() {
     assert!((1..=360).contains(&wait), "{wait}");
     let korean = register().header("Accept-Language", "ko").send().refused(429, "account");
     assert_eq!(korean["message"], "계정에서 변경 요청을 너무 많이 보냈습니다. 잠시 후 다시 시도하세요");
-    assert_eq!(rows(&gate).len(), before, "what is refused changes nothing");
+    assert_eq!(rows(&gate).len(), before, "a refused request changes nothing");
     gate.get("/v1/domains").token(&alice.token).send().expect(200);
 
     gate.clock.advance(wait);
@@ -59,12 +59,12 @@ fn change_budget__spent_by_every_change_of_a_user_only() {
             ("GET" | "DELETE", _) | ("PUT", "/v1/me/password") => {
                 send();
                 assert_ne!(send().status, 429, "{operation}");
-                nothing(&gate, &user).refused(400, "invalid_field");
+                spend_one(&gate, &user).refused(400, "invalid_field");
             }
             _ => {
                 changes += 1;
                 send().refused(429, "account");
-                nothing(&gate, &user).refused(429, "account");
+                spend_one(&gate, &user).refused(429, "account");
             }
         }
     }
@@ -76,7 +76,7 @@ fn change_budget__spent_by_every_change_of_a_user_only() {
 fn change_budget__not_spent_by_deletion_or_password_change() {
     let gate = Gate::with(&[("LIMIT_CHANGES", "5/d"), ("BCRYPT_COST", "4")]);
     let (thief, domain, _) = gate.tenant("alice");
-    while nothing(&gate, &thief).status != 429 {}
+    while spend_one(&gate, &thief).status != 429 {}
     let owner = gate.post("/v1/signin").json(&json!({"username": "alice", "password": PASSWORD})).send().expect(200);
     let owner = owner["token"].as_str().expect("a token");
     gate.delete(&format!("/v1/domains/{}", domain.id)).token(owner).send().expect(200);
@@ -103,6 +103,6 @@ fn change_budget__off() {
     let gate = Gate::with(&[("LIMIT_CHANGES", "off")]);
     let user = gate.sign_up("alice");
     for _ in 0..150 {
-        nothing(&gate, &user).refused(400, "invalid_field");
+        spend_one(&gate, &user).refused(400, "invalid_field");
     }
 }

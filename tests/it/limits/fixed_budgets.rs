@@ -4,9 +4,9 @@ use gatebird::app::Clock;
 use gatebird::id::{DomainId, UserId};
 use gatebird::shares::{Budget, Network};
 
-use super::{BEHIND_A_PROXY, from, retry_after};
+use super::retry_after;
 use crate::audit::rows;
-use crate::harness::{Domain, Gate, PASSWORD, Reply, json};
+use crate::harness::{BEHIND_A_PROXY, Domain, Gate, PASSWORD, Reply, from_address, json};
 
 /// Seconds ahead of now at which a test uses up a budget, so that none of it returns during the test.
 const AHEAD: u64 = 600;
@@ -90,7 +90,7 @@ fn new_account_budget__of_the_network_used_up() {
     let gate = Gate::with(&[("LIMIT_SIGNUP", "1000000/m"), BEHIND_A_PROXY]);
     let sign_up = |name: &str, address: &str| {
         let body = json!({"username": name, "password": PASSWORD});
-        from(gate.post("/v1/signup").json(&body), address).send()
+        from_address(gate.post("/v1/signup").json(&body), address).send()
     };
     let network = Network::of(Some(crowd.parse().expect("an address")));
     assert_eq!(use_up(&gate, Budget::NewAccounts(network)), 1_000);
@@ -108,7 +108,7 @@ fn registration_budget__of_the_network_used_up() {
     let alice = gate.sign_up("alice");
     let register = |host: &str, address: &str| {
         let body = json!({"host": host, "type": "free"});
-        from(gate.post("/v1/domains").token(&alice.token).json(&body), address).send()
+        from_address(gate.post("/v1/domains").token(&alice.token).json(&body), address).send()
     };
     let network = Network::of(Some(crowd.parse().expect("an address")));
     assert_eq!(use_up(&gate, Budget::Registrations(network)), 10_000);

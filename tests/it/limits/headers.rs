@@ -41,18 +41,18 @@ fn ratelimit_headers__on_every_answer_to_a_domain() {
         let expected = format!("\"plan\";r={};t={}", 12 - used, used * 300);
         assert_eq!(fields(&answer), Some(("\"plan\";q=12;w=3600", expected.as_str())), "{answer:?}");
     }
-    let over = with_token("GET", "/v1/test").send();
-    over.refused(429, "plan");
-    assert_eq!(fields(&over), Some(("\"plan\";q=12;w=3600", "\"plan\";r=0;t=3600")));
-    let over = with_token("GET", "/verify").send();
-    over.refused(403, "plan");
-    assert_eq!(fields(&over), Some(("\"plan\";q=12;w=3600", "\"plan\";r=0;t=3600")));
+    let refused = with_token("GET", "/v1/test").send();
+    refused.refused(429, "plan");
+    assert_eq!(fields(&refused), Some(("\"plan\";q=12;w=3600", "\"plan\";r=0;t=3600")));
+    let refused = with_token("GET", "/verify").send();
+    refused.refused(403, "plan");
+    assert_eq!(fields(&refused), Some(("\"plan\";q=12;w=3600", "\"plan\";r=0;t=3600")));
 
     let path = format!("/v1/domains/{}", domain.id);
     gate.patch(&path).token(&user.token).json(&json!({"type": "premium"})).send().expect(200);
     let answer = exchange(&gate, &domain).send();
     let (policy, _) = fields(&answer).expect("the other plan has a limit too");
-    assert_eq!((answer.status, policy), (429, "\"plan\";q=600;w=60"), "an hour's debt is more than a minute's limit");
+    assert_eq!((answer.status, policy), (429, "\"plan\";q=600;w=60"), "a change to a shorter period keeps the debt");
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn retry_after__exactly_one_request_passes_then() {
     gate.clock.advance(3);
     assert_eq!(statuses(), [200, 429, 429, 429]);
     gate.clock.advance(100 * 3600);
-    assert_eq!(statuses(), [200, 200, 200, 429], "nothing is saved up");
+    assert_eq!(statuses(), [200, 200, 200, 429], "unused requests do not accumulate");
 }
 
 /// The remaining seconds of the last token in the two sentences of a refusal, if they mention one.

@@ -1,12 +1,12 @@
 //! What a network may request at `/token`, whatever address it claims; and wrong credentials.
 
-use super::{BEHIND_A_PROXY, at_once, exchange, from, passed};
-use crate::harness::{Domain, Gate, Reply, Request, json};
+use super::{exchange, passed};
+use crate::harness::{BEHIND_A_PROXY, Domain, Gate, Reply, Request, concurrently, from_address, json};
 
 const GRANT: &str = "grant_type=client_credentials";
 
 /// Makes eight exchanges with these lines of `X-Forwarded-For`, and returns how many passed.
-fn eight(trusted: &str, lines: &dyn Fn(usize) -> Vec<Vec<u8>>) -> usize {
+fn passed_of_eight(trusted: &str, lines: &dyn Fn(usize) -> Vec<Vec<u8>>) -> usize {
     let gate = Gate::with(&[("LIMIT_ADDRESS", "5/h"), ("TRUSTED_PROXIES", trusted)]);
     let user = gate.sign_up("alice");
     let domain = gate.register(&user, "shop.example.com");
@@ -31,9 +31,9 @@ fn network_limit__client_is_the_rightmost_untrusted_hop() {
         ("straight to the port, a new value each time", "", &|n| line(format!("192.0.2.{n}")), one_address),
         ("not from the proxy", "10.0.0.0/8", &|n| line(format!("192.0.2.{n}")), one_address),
         ("many clients of the proxy", "127.0.0.1", &|n| line(format!("192.0.2.{n}")), eight_addresses),
-        ("what the client invented stands left", "127.0.0.1", &|n| line(format!("6.6.6.{n}, 192.0.2.1")), one_address),
+        ("an invented address on the left", "127.0.0.1", &|n| line(format!("6.6.6.{n}, 192.0.2.1")), one_address),
         (
-            "in a line of its own",
+            "in a separate header line",
             "127.0.0.1",
             &|n| vec![format!("6.6.6.{n}").into_bytes(), b"192.0.2.1".to_vec()],
             one_address,
@@ -45,10 +45,10 @@ fn network_limit__client_is_the_rightmost_untrusted_hop() {
             &|n| line(format!("6.6.6.{n}, 192.0.2.1, 10.1.1.1")),
             one_address,
         ),
-        ("a proxy that is not ours", "127.0.0.1", &|n| line(format!("192.0.2.{n}, 10.1.1.1")), one_address),
+        ("an untrusted proxy", "127.0.0.1", &|n| line(format!("192.0.2.{n}, 10.1.1.1")), one_address),
         ("behind something unreadable", "127.0.0.1", &|n| line(format!("192.0.2.{n}, unknown")), one_address),
         (
-            "behind something that is no text",
+            "behind bytes that are no text",
             "127.0.0.1",
             &|n| vec![format!("6.6.6.{n}").into_bytes(), b"\xff, 192.0.2.1".to_vec()],
             one_address,
@@ -69,7 +69,7 @@ fn network_limit__client_is_the_rightmost_untrusted_hop() {
         ),
     ];
     for (name, trusted, lines, expected) in cases {
-        assert_eq!(eight(trusted, lines), *expected, "{name}");
+        assert_eq!(passed_of_eight(trusted, lines), *expected, "{name}");
     }
 }
 
@@ -78,7 +78,7 @@ fn network_limit__exact_under_concurrency() {
     let gate = Gate::with(&[("LIMIT_ADDRESS", "10/h")]);
     let user = gate.sign_up("alice");
     let domain = gate.register(&user, "shop.example.com");
-    let replies = at_once(50, || exchange(&gate, &domain).send());
+    let replies = concurrently(50, || exchange(&gate, &domain).send());
     assert_eq!(passed(&replies, 200, "ip"), 10);
     let korean = exchange(&gate, &domain).header("Accept-Language", "ko").send().refused(429, "ip");
     assert_eq!(korean["message"], "같은 네트워크에서 보낸 요청이 너무 많습니다. 잠시 후 다시 시도하세요");
@@ -118,8 +118,9 @@ fn network_limit__refused_request_spends_no_plan_limit() {
     let gate = Gate::with(&[("LIMIT_ADDRESS", "5/h"), ("LIMIT_FREE", "10/h"), BEHIND_A_PROXY]);
     let user = gate.sign_up("alice");
     let domain = gate.register(&user, "shop.example.com");
-    let burst =
-        |address: &str| -> Vec<Reply> { (0..8).map(|_| from(exchange(&gate, &domain), address).send()).collect() };
+    let burst = |address: &str| -> Vec<Reply> {
+        (0..8).map(|_| from_address(exchange(&gate, &domain), address).send()).collect()
+    };
     assert_eq!(passed(&burst("192.0.2.1"), 200, "ip"), 5);
     assert_eq!(passed(&burst("192.0.2.2"), 200, "ip"), 5);
     let replies = burst("192.0.2.3");
@@ -128,7 +129,7 @@ fn network_limit__refused_request_spends_no_plan_limit() {
 }
 
 /// Every kind of unknown client.
-fn wrong(gate: &Gate, domain: &Domain, other: &Domain) -> Vec<Request> {
+fn wrong_clients(gate: &Gate, domain: &Domain, other: &Domain) -> Vec<Request> {
     let Domain { id, secret } = domain;
     vec![
         gate.post("/token").json(&json!({"clientSecret": "wrong"})),
@@ -150,34 +151,38 @@ fn failure_budget__used_up_right_credentials_still_work() {
     let (user, other, _) = gate.tenant("alice");
     let domain = gate.register(&user, "shop.example.com");
     let (attacker, neighbour) = ("192.0.2.1", "192.0.2.2");
-    for request in wrong(&gate, &domain, &other) {
-        assert_eq!(from(request, attacker).send().expect(401)["error"], "invalid_client");
+    for request in wrong_clients(&gate, &domain, &other) {
+        assert_eq!(from_address(request, attacker).send().expect(401)["error"], "invalid_client");
     }
-    for request in wrong(&gate, &domain, &other) {
-        let reply = from(request, attacker).send();
+    for request in wrong_clients(&gate, &domain, &other) {
+        let reply = from_address(request, attacker).send();
         assert_eq!(passed(&[reply], 401, "failures"), 0);
     }
     let korean = gate.post("/token").json(&json!({"clientSecret": "wrong"})).header("Accept-Language", "ko");
-    let korean = from(korean, attacker).send().refused(429, "failures");
+    let korean = from_address(korean, attacker).send().refused(429, "failures");
     assert!(korean["message"].as_str().is_some_and(|text| text.contains("잘못된 인증 정보")), "{korean}");
 
     // Nobody is locked out: neither a client at the same address with the right secret, nor clients elsewhere. And the
     // domain keeps its own limit.
     for _ in 0..9 {
-        from(exchange(&gate, &domain), attacker).send().expect(200);
+        from_address(exchange(&gate, &domain), attacker).send().expect(200);
     }
-    from(gate.post("/revoke").form("token=x").basic(&domain.id, &domain.secret), attacker).send().expect(200);
-    from(gate.post("/introspect").form("token=x").basic(&domain.id, &domain.secret), attacker).send().expect(200);
-    from(exchange(&gate, &domain), neighbour).send().refused(429, "plan");
-    from(gate.post("/token").json(&json!({"clientSecret": "wrong"})), neighbour)
+    from_address(gate.post("/revoke").form("token=x").basic(&domain.id, &domain.secret), attacker).send().expect(200);
+    from_address(gate.post("/introspect").form("token=x").basic(&domain.id, &domain.secret), attacker)
+        .send()
+        .expect(200);
+    from_address(exchange(&gate, &domain), neighbour).send().refused(429, "plan");
+    from_address(gate.post("/token").json(&json!({"clientSecret": "wrong"})), neighbour)
         .send()
         .refused(401, "malformed_secret");
     // A malformed request is no guess.
-    from(gate.post("/token").json(&json!({"clientSecret": 1})), attacker).send().refused(400, "invalid_field");
+    from_address(gate.post("/token").json(&json!({"clientSecret": 1})), attacker).send().refused(400, "invalid_field");
 
     gate.clock.advance(400);
-    from(gate.post("/token").json(&json!({"clientSecret": "wrong"})), attacker).send().refused(401, "malformed_secret");
-    from(gate.post("/token").json(&json!({"clientSecret": "wrong"})), attacker).send().refused(429, "failures");
+    from_address(gate.post("/token").json(&json!({"clientSecret": "wrong"})), attacker)
+        .send()
+        .refused(401, "malformed_secret");
+    from_address(gate.post("/token").json(&json!({"clientSecret": "wrong"})), attacker).send().refused(429, "failures");
 }
 
 #[test]
@@ -185,14 +190,15 @@ fn failure_budget__separate_for_each_address() {
     let gate = Gate::with(&[("LIMIT_FAILURES", "30/h"), BEHIND_A_PROXY]);
     let user = gate.sign_up("alice");
     let domain = gate.register(&user, "shop.example.com");
-    let guess = |address: &str| from(gate.post("/token").json(&json!({"clientSecret": "wrong"})), address).send();
+    let guess =
+        |address: &str| from_address(gate.post("/token").json(&json!({"clientSecret": "wrong"})), address).send();
     let replies: Vec<Reply> = (0..300).map(|_| guess("192.0.2.1")).collect();
     assert_eq!(passed(&replies, 401, "failures"), 30);
     for number in 1..=10 {
         let replies: Vec<Reply> = (0..32).map(|_| guess(&format!("198.51.100.{number}"))).collect();
         assert_eq!(passed(&replies, 401, "failures"), 30, "{number}");
     }
-    from(exchange(&gate, &domain), "192.0.2.1").send().expect(200);
+    from_address(exchange(&gate, &domain), "192.0.2.1").send().expect(200);
 }
 
 #[test]

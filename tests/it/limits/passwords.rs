@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{BEHIND_A_PROXY, at_once, from, passed, retry_after};
-use crate::harness::{Gate, PASSWORD, Reply, Request, json};
-use crate::tenancy::indistinct;
+use super::{passed, retry_after};
+use crate::harness::{BEHIND_A_PROXY, Gate, PASSWORD, Reply, Request, concurrently, from_address, json};
+use crate::tenancy::comparable;
 
 const HOME: &str = "192.0.2.1";
 
@@ -13,11 +13,11 @@ fn sign_in(gate: &Gate, username: &str, password: &str) -> Request {
 }
 
 fn sign_up_at(gate: &Gate, username: &str, address: &str) -> Reply {
-    from(gate.post("/v1/signup").json(&json!({"username": username, "password": PASSWORD})), address).send()
+    from_address(gate.post("/v1/signup").json(&json!({"username": username, "password": PASSWORD})), address).send()
 }
 
 fn guess(gate: &Gate, username: &str, address: &str) -> Reply {
-    from(sign_in(gate, username, "wrong password"), address).send()
+    from_address(sign_in(gate, username, "wrong password"), address).send()
 }
 
 /// NIST SP 800-63B: at most 100 consecutive wrong passwords for an account, from all addresses together; here with the
@@ -31,13 +31,13 @@ fn password_budget__brute_force_does_not_lock_out_the_owner() {
     assert_eq!(passed(&from_one, 401, "failures"), 50);
     assert_eq!(passed(&from_many, 401, "failures"), 0);
 
-    let at = |address: &str| from(sign_in(&gate, "alice", PASSWORD), address).send();
+    let at = |address: &str| from_address(sign_in(&gate, "alice", PASSWORD), address).send();
     for _ in 0..60 {
         at(HOME).expect(200);
     }
-    let away = at("198.51.100.7");
-    away.refused(429, "failures");
-    let wait = retry_after(&away);
+    let elsewhere = at("198.51.100.7");
+    elsewhere.refused(429, "failures");
+    let wait = retry_after(&elsewhere);
     assert!((1..=1728).contains(&wait), "{wait}");
     gate.clock.advance(wait);
     at("198.51.100.7").expect(200);
@@ -55,9 +55,9 @@ fn password_budget__brute_force_does_not_lock_out_the_owner() {
 fn password_budget__exact_under_concurrency() {
     let gate = Gate::with(&[("LIMIT_PASSWORDS", "10/d"), BEHIND_A_PROXY]);
     sign_up_at(&gate, "alice", HOME).expect(201);
-    let replies = at_once(50, || guess(&gate, "alice", "203.0.113.1"));
+    let replies = concurrently(50, || guess(&gate, "alice", "203.0.113.1"));
     assert_eq!(passed(&replies, 401, "failures"), 10);
-    let korean = from(sign_in(&gate, "alice", "wrong").header("Accept-Language", "ko"), "203.0.113.1").send();
+    let korean = from_address(sign_in(&gate, "alice", "wrong").header("Accept-Language", "ko"), "203.0.113.1").send();
     let message = korean.refused(429, "failures")["message"].clone();
     assert_eq!(message, "비밀번호를 너무 여러 번 틀렸습니다. 잠시 후 다시 시도하세요");
 }
@@ -68,7 +68,7 @@ fn password_budget__unknown_username_is_limited_alike() {
     sign_up_at(&gate, "alice", HOME).expect(201);
     let answers = |name: &str| -> Vec<String> {
         let replies = (0..8).map(|number| guess(&gate, name, &format!("203.0.113.{number}")));
-        replies.map(|reply| indistinct(&reply).replace("17279", "17280")).collect()
+        replies.map(|reply| comparable(&reply).replace("17279", "17280")).collect()
     };
     let known = answers("alice");
     let statuses: Vec<&str> = known.iter().map(|answer| &answer[..3]).collect();
@@ -91,7 +91,7 @@ fn password_budget__refused_try_is_not_hashed() {
             guess(&gate, name, "203.0.113.1").refused(429, "failures");
             times.push(start.elapsed());
         }
-        let quickest = times.iter().min().expect("five");
+        let quickest = times.iter().min().expect("five times");
         assert!(*quickest < Duration::from_millis(100), "{name}: {times:?}");
     }
 }
@@ -123,13 +123,13 @@ fn password_budget__spent_by_confirmations() {
 fn sign_in_limit__right_and_wrong_passwords_count() {
     let gate = Gate::with(&[("LIMIT_SIGNIN", "10/h"), BEHIND_A_PROXY]);
     sign_up_at(&gate, "alice", HOME).expect(201);
-    let replies = at_once(50, || from(sign_in(&gate, "alice", PASSWORD), HOME).send());
+    let replies = concurrently(50, || from_address(sign_in(&gate, "alice", PASSWORD), HOME).send());
     assert_eq!(passed(&replies, 200, "ip"), 10);
     guess(&gate, "nobody", HOME).refused(429, "ip");
-    from(sign_in(&gate, "alice", PASSWORD), "192.0.2.2").send().expect(200);
+    from_address(sign_in(&gate, "alice", PASSWORD), "192.0.2.2").send().expect(200);
     gate.clock.advance(360);
-    from(sign_in(&gate, "alice", PASSWORD), HOME).send().expect(200);
-    from(sign_in(&gate, "alice", PASSWORD), HOME).send().refused(429, "ip");
+    from_address(sign_in(&gate, "alice", PASSWORD), HOME).send().expect(200);
+    from_address(sign_in(&gate, "alice", PASSWORD), HOME).send().refused(429, "ip");
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn sign_up_limit__refused_sign_ups_count() {
     sign_up_at(&gate, "carol", HOME).expect(201);
     sign_up_at(&gate, "dave", HOME).refused(429, "ip");
     sign_up_at(&gate, "dave", "192.0.2.2").expect(201);
-    from(sign_in(&gate, "alice", PASSWORD), HOME).send().expect(200);
+    from_address(sign_in(&gate, "alice", PASSWORD), HOME).send().expect(200);
     gate.clock.advance(720);
     sign_up_at(&gate, "erin", HOME).expect(201);
 }

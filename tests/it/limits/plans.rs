@@ -1,13 +1,13 @@
-//! Who grants a plan, and how many domains a user may have.
+//! Who can grant a plan, and the number of domains of a user.
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
 use gatebird::app::InForce;
 
-use super::{at_once, exchange};
+use super::exchange;
 use crate::binary::{Outcome, gatebird, run};
-use crate::harness::{Domain, Gate, Reply, User, caller, json};
+use crate::harness::{Domain, Gate, Reply, User, caller, concurrently, json};
 
 fn register(gate: &Gate, user: &User, host: &str, plan: &str) -> Reply {
     gate.post("/v1/domains").token(&user.token).json(&json!({"host": host, "type": plan})).send()
@@ -54,7 +54,7 @@ fn premium_plan__granted_by_the_operator_only() {
     assert_eq!(
         choose(&gate, &user, &domain, "premium").expect(200)["payload"]["type"],
         "premium",
-        "it has that already"
+        "the domain already has that plan"
     );
     choose(&gate, &user, &domain, "free").expect(200);
     exchange(&gate, &domain).send().refused(429, "plan");
@@ -137,7 +137,7 @@ fn domain_quota__exact_under_concurrency() {
     let user = gate.sign_up("alice");
     let numbers = std::sync::atomic::AtomicUsize::new(0);
     let next = || numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let replies = at_once(50, || register(&gate, &user, &format!("n{}.example.com", next()), "free"));
+    let replies = concurrently(50, || register(&gate, &user, &format!("n{}.example.com", next()), "free"));
     // On a slow machine some may be answered 503.
     for reply in replies.iter().filter(|reply| ![201, 503].contains(&reply.status)) {
         assert_eq!(reply.refused(403, "quota")["error"], "access_denied");

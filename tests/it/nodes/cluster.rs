@@ -34,11 +34,11 @@ pub struct Cluster {
 impl Cluster {
     pub fn start() -> Cluster {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let owner = somebody_else();
+        let owner = unprivileged_user();
         if let Some((user, group)) = owner {
-            chown(dir.path(), Some(user), Some(group)).expect("root may");
+            chown(dir.path(), Some(user), Some(group)).expect("root can change owners");
         }
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).expect("ours");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).expect("a writable file");
         let mut cluster = Cluster { dir, port: free_port(), owner, postmaster: None };
         let data = cluster.data();
         let mut initdb = cluster.command("initdb");
@@ -53,7 +53,7 @@ impl Cluster {
     pub fn standby(&self) -> Cluster {
         let dir = tempfile::tempdir().expect("a temporary folder");
         if let Some((user, group)) = self.owner {
-            chown(dir.path(), Some(user), Some(group)).expect("root may");
+            chown(dir.path(), Some(user), Some(group)).expect("root can change owners");
         }
         let mut standby = Cluster { dir, port: free_port(), owner: self.owner, postmaster: None };
         let mut copy = standby.command("pg_basebackup");
@@ -107,7 +107,7 @@ impl Cluster {
     pub fn stop(&mut self) {
         if let Some(mut postmaster) = self.postmaster.take() {
             signal("QUIT", postmaster.id());
-            postmaster.wait().expect("it is ours");
+            postmaster.wait().expect("a child of this process");
         }
     }
 
@@ -145,7 +145,7 @@ impl Drop for Cluster {
 }
 
 /// User and group id of a user that is not root, if this process is root.
-pub fn somebody_else() -> Option<(u32, u32)> {
+pub fn unprivileged_user() -> Option<(u32, u32)> {
     if fs::metadata("/proc/self").expect("Linux").uid() != 0 {
         return None;
     }

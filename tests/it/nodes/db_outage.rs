@@ -46,7 +46,7 @@ fn send(client: &Client, tenant: &Tenant, (method, path): (&str, &str), attempt:
 }
 
 /// Checks that every request that needs the database is refused in time, and that tokens work meanwhile.
-fn refused_in_time(client: &Client, tenant: &Tenant, requests: &[(&'static str, &'static str)], attempt: u32) {
+fn assert_refused_in_time(client: &Client, tenant: &Tenant, requests: &[(&'static str, &'static str)], attempt: u32) {
     std::thread::scope(|scope| {
         // Several of each, because they must not wait for each other.
         for request in requests.iter().chain(requests).chain(requests) {
@@ -61,11 +61,11 @@ fn refused_in_time(client: &Client, tenant: &Tenant, requests: &[(&'static str, 
             });
         }
         std::thread::sleep(Duration::from_millis(100));
-        tokens_go_on(client, tenant);
+        assert_tokens_work(client, tenant);
     });
 }
 
-fn tokens_go_on(client: &Client, tenant: &Tenant) {
+fn assert_tokens_work(client: &Client, tenant: &Tenant) {
     let mut times: Vec<Duration> = (0..100)
         .map(|_| {
             let started = Instant::now();
@@ -81,14 +81,14 @@ fn tokens_go_on(client: &Client, tenant: &Tenant) {
     assert!(times[99] < Duration::from_secs(1), "four requests took {:?}", times[99]);
 }
 
-fn told_to_be(client: &Client, state: &str) {
-    within(Duration::from_secs(15), &format!("/readyz tells that the database is {state}"), || {
+fn wait_for_readyz(client: &Client, state: &str) {
+    within(Duration::from_secs(15), &format!("/readyz shows that the database is {state}"), || {
         client.get("/readyz", "").expect(200)["payload"]["database"] == state
     });
 }
 
 /// Checks that everything works again without a restart.
-fn recovered(client: &Client, tenant: &Tenant, attempt: u32) {
+fn assert_recovers(client: &Client, tenant: &Tenant, attempt: u32) {
     for (number, request) in READS.iter().chain(WRITES).enumerate() {
         let mut again = attempt;
         within(Duration::from_secs(10), &format!("{request:?} works again"), || {
@@ -97,11 +97,11 @@ fn recovered(client: &Client, tenant: &Tenant, attempt: u32) {
             send(client, tenant, *request, again * 10 + number as u32).status < 300
         });
     }
-    told_to_be(client, "up");
+    wait_for_readyz(client, "up");
 }
 
 /// Tests an outage that `away` causes and `back` ends.
-fn postgres_is_away(away: impl Fn(&mut Cluster), back: impl Fn(&mut Cluster)) {
+fn postgres_outage(away: impl Fn(&mut Cluster), back: impl Fn(&mut Cluster)) {
     if !cluster::is_available() {
         return;
     }
@@ -110,28 +110,28 @@ fn postgres_is_away(away: impl Fn(&mut Cluster), back: impl Fn(&mut Cluster)) {
     let (user, domain, token) = gate.tenant("alice");
     let tenant = Tenant { user, domain, token };
     let client = Client::new(&gate.url);
-    recovered(&client, &tenant, 100);
+    assert_recovers(&client, &tenant, 100);
     for attempt in [200, 300] {
         away(&mut cluster);
         let requests: Vec<_> = READS.iter().chain(WRITES).copied().collect();
-        refused_in_time(&client, &tenant, &requests, attempt);
+        assert_refused_in_time(&client, &tenant, &requests, attempt);
         if attempt == 200 {
-            told_to_be(&client, "away");
-            refused_in_time(&client, &tenant, &requests, attempt + 1);
+            wait_for_readyz(&client, "away");
+            assert_refused_in_time(&client, &tenant, &requests, attempt + 1);
         }
         back(&mut cluster);
-        recovered(&client, &tenant, attempt + 50);
+        assert_recovers(&client, &tenant, attempt + 50);
     }
 }
 
 #[test]
 fn db_outage__postgres_stopped() {
-    postgres_is_away(Cluster::stop, Cluster::resume);
+    postgres_outage(Cluster::stop, Cluster::resume);
 }
 
 #[test]
 fn db_outage__postgres_frozen() {
-    postgres_is_away(|cluster| cluster.freeze(), |cluster| cluster.thaw());
+    postgres_outage(|cluster| cluster.freeze(), |cluster| cluster.thaw());
 }
 
 /// A failover: frozen with open connections, then gone, then replaced.
@@ -142,7 +142,7 @@ fn db_outage__postgres_frozen_then_restarted() {
         cluster.stop();
         cluster.resume();
     };
-    postgres_is_away(|cluster| cluster.freeze(), die);
+    postgres_outage(|cluster| cluster.freeze(), die);
 }
 
 #[test]
@@ -156,16 +156,16 @@ fn db_outage__sqlite_locked() {
     let mut other = SqliteConnection::establish(path).expect("a database");
     other.batch_execute("PRAGMA busy_timeout = 5000").expect("SQLite");
     for attempt in [100, 200] {
-        other.batch_execute("BEGIN EXCLUSIVE").expect("nobody writes");
-        refused_in_time(&client, &tenant, WRITES, attempt);
-        refused_in_time(&client, &tenant, WRITES, attempt + 1);
+        other.batch_execute("BEGIN EXCLUSIVE").expect("no other write transaction");
+        assert_refused_in_time(&client, &tenant, WRITES, attempt);
+        assert_refused_in_time(&client, &tenant, WRITES, attempt + 1);
         // Readers need no lock, and the directory is up to date.
         for request in READS {
             send(&client, &tenant, *request, attempt).expect(200);
         }
         assert_eq!(client.get("/readyz", "").expect(200)["payload"]["database"], "up");
         other.batch_execute("ROLLBACK").expect("SQLite");
-        recovered(&client, &tenant, attempt + 50);
+        assert_recovers(&client, &tenant, attempt + 50);
     }
 }
 
@@ -182,7 +182,7 @@ fn db_outage__disk_full() {
     command.env_clear().env("PATH", programs::path()).current_dir(database.dir.path());
     let settings = [("PORT", "0"), ("METRICS_ADDR", "off"), ("BCRYPT_COST", "4"), ("LIMIT_FREE", "off")];
     command.envs(settings).env("JWT_SECRET", JWT_SECRET).env("DATABASE_URL", &database.url);
-    let child = Child::spawn(&mut command, "").greeted();
+    let child = Child::spawn(&mut command, "").wait_until_serving();
     let client = &child.client;
     let (user, domain, token) = client.tenant("alice");
     let tenant = Tenant { user, domain, token };
@@ -199,8 +199,8 @@ fn db_outage__disk_full() {
             }
         }
     }
-    refused.expect("700 kB are full soon").refused(503, "busy");
-    refused_in_time(client, &tenant, &[("POST", "/v1/posts"), ("POST", "/v1/domains")], 1);
+    refused.expect("the file system is full").refused(503, "busy");
+    assert_refused_in_time(client, &tenant, &[("POST", "/v1/posts"), ("POST", "/v1/domains")], 1);
     let all_there = || {
         for (id, content) in &posts {
             let post = client.get(&format!("/v1/posts/{id}"), &tenant.token).expect(200);
@@ -209,9 +209,9 @@ fn db_outage__disk_full() {
     };
     all_there();
     let size = std::fs::metadata(database.dir.path().join("data/gatebird.db-wal")).expect("a file").size();
-    assert!(size <= 700_000, "it is full: {size}");
+    assert!(size <= 700_000, "the file system is full: {size}");
     let limit = ["--fsize=unlimited", "--pid", &child.pid().to_string()];
     assert!(Command::new("prlimit").args(limit).status().expect("prlimit").success());
-    recovered(client, &tenant, 100);
+    assert_recovers(client, &tenant, 100);
     all_there();
 }

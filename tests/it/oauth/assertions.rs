@@ -6,8 +6,8 @@ mod refused;
 use std::time::Duration;
 
 use super::{
-    ClientKey, ENDPOINTS, GRANT, ISSUER, JWT_BEARER, KeyClient, PUBLIC_URL, asserting, by_the_letter, encoded, gate,
-    invalid_client, old_gate, rest_of_form, set_suspended, with,
+    ClientKey, ENDPOINTS, GRANT, ISSUER, JWT_BEARER, KeyClient, PUBLIC_URL, assert_error_response, asserting, encoded,
+    gate, invalid_client, long_running, rest_of_form, set_suspended, with,
 };
 use crate::binary::{Child, PROMISED, text, within};
 use crate::harness::{Database, Reply, Value, json, mint_with};
@@ -39,7 +39,7 @@ fn changed(client: &KeyClient<'_>, change: &Change<'_>) -> String {
 
 #[test]
 fn client_assertion__valid_at_every_endpoint() {
-    let gate = old_gate();
+    let gate = long_running();
     let user = gate.sign_up("alice");
     for (number, key) in ClientKey::each().into_iter().enumerate() {
         let client = KeyClient::register(&gate, &user, &format!("h{number}.example.com"), key);
@@ -47,7 +47,7 @@ fn client_assertion__valid_at_every_endpoint() {
         for path in ENDPOINTS {
             let called = format!("{PUBLIC_URL}{path}");
             let good: Vec<(&str, Change<'_>)> = vec![
-                ("as it should be", claims(json!({}))),
+                ("unchanged", claims(json!({}))),
                 ("for the base of the endpoints", claims(json!({"aud": PUBLIC_URL}))),
                 ("for the token endpoint", claims(json!({"aud": format!("{PUBLIC_URL}/token")}))),
                 ("for the endpoint that is called", claims(json!({"aud": called}))),
@@ -57,8 +57,8 @@ fn client_assertion__valid_at_every_endpoint() {
                 ("in small letters", header(json!({"typ": "jwt"}))),
                 ("by its own typ", header(json!({"typ": "client-authentication+jwt"}))),
                 ("by the key's thumbprint", header(json!({"kid": client.key.thumbprint()}))),
-                ("with members that nobody knows", header(json!({"x": 1, "cty": "JWT"}))),
-                ("with claims that nobody knows", claims(json!({"x": {"y": [1]}, "azp": null, "scope": "admin"}))),
+                ("with unknown header members", header(json!({"x": 1, "cty": "JWT"}))),
+                ("with unknown claims", claims(json!({"x": {"y": [1]}, "azp": null, "scope": "admin"}))),
                 ("without iat", without("iat")),
                 ("with nbf", claims(json!({"nbf": now}))),
                 ("a little ahead of our clock", claims(json!({"nbf": now + 9, "iat": now + 9}))),
@@ -95,7 +95,7 @@ fn client_assertion__valid_at_every_endpoint() {
 
 #[test]
 fn client_assertion__used_twice() {
-    let gate = old_gate();
+    let gate = long_running();
     let user = gate.sign_up("alice");
     for (number, key) in ClientKey::each().into_iter().enumerate() {
         let client = KeyClient::register(&gate, &user, &format!("h{number}.example.com"), key);
@@ -135,7 +135,7 @@ fn client_assertion__used_twice() {
 
 #[test]
 fn used_assertions__deleted_after_expiry() {
-    let gate = old_gate();
+    let gate = long_running();
     let user = gate.sign_up("alice");
     let client = KeyClient::register(&gate, &user, "shop.example.com", ClientKey::es256());
     let [short, long] = [60, 600].map(|life| {
@@ -148,11 +148,11 @@ fn used_assertions__deleted_after_expiry() {
     }
     gate.clock.advance(50);
     gate.app.maintain().expect("the database answers");
-    assert_eq!(remembered(), 2, "neither has expired");
-    invalid_client("in its last seconds", &client.present("/token", &short));
+    assert_eq!(remembered(), 2, "neither assertion has expired");
+    invalid_client("in the last seconds of its life", &client.present("/token", &short));
     gate.clock.advance(10);
     gate.app.maintain().expect("the database answers");
-    assert_eq!(remembered(), 1, "one has expired");
+    assert_eq!(remembered(), 1, "one assertion has expired");
     // It does not become valid again.
     invalid_client("expired", &client.present("/token", &short));
     invalid_client("used", &client.present("/token", &long));
@@ -160,7 +160,7 @@ fn used_assertions__deleted_after_expiry() {
     gate.app.maintain().expect("the database answers");
     assert_eq!(remembered(), 0);
     invalid_client("expired", &client.present("/token", &long));
-    assert_eq!(remembered(), 0, "what is refused is not remembered");
+    assert_eq!(remembered(), 0, "refused assertions are not remembered");
 }
 
 /// A client over its plan's limit must not fill the memory of used assertions, and can present the same assertion
@@ -193,7 +193,7 @@ fn client_assertion__request_over_the_plans_limit() {
 /// A restarted server may not know all used assertions. It refuses older ones, and the client must make a new one.
 #[test]
 fn client_assertion__used_before_a_restart() {
-    let gate = old_gate();
+    let gate = long_running();
     let user = gate.sign_up("alice");
     let client = KeyClient::register(&gate, &user, "h.example.com", ClientKey::es256());
     let without = |names: &[&str]| {
@@ -229,7 +229,7 @@ fn client_assertion__used_before_a_restart() {
 /// Clients with a secret use secrets, and clients with keys use signatures; RFC 7521 §4.2.
 #[test]
 fn client_authentication__one_method_per_client() {
-    let gate = old_gate();
+    let gate = long_running();
     let (user, domain, _) = gate.tenant("alice");
     let client = KeyClient::register(&gate, &user, "keys.example.com", ClientKey::es256());
     let (id, secret) = (&client.id, &domain.secret);
@@ -278,7 +278,7 @@ fn client_authentication__one_method_per_client() {
             ("another's name", gate.post(path).form(format!("{good}&client_id={}", domain.id)).send(), 401),
         ] {
             assert_eq!(reply.status, status, "{path} {name}: {}", reply.text());
-            by_the_letter(name, &reply);
+            assert_error_response(name, &reply);
         }
     }
     for path in ["/token", "/v1/token"] {
@@ -305,7 +305,7 @@ fn client_authentication__one_method_per_client() {
 
 #[test]
 fn client_assertion__suspended_or_deleted_client() {
-    let gate = old_gate();
+    let gate = long_running();
     let user = gate.sign_up("alice");
     let client = KeyClient::register(&gate, &user, "keys.example.com", ClientKey::ed_dsa());
     let token = client.token();
@@ -364,20 +364,23 @@ fn client_assertion__never_in_logs_or_files() {
     within(PROMISED, "the log is written", || child.stdout().contains("the-last"));
     let parts = [&good, &wrong, &fresh].map(|assertion| assertion.split('.').map(str::to_owned).collect::<Vec<_>>());
     let canaries: Vec<String> = parts.concat().into_iter().chain(["c4nary".to_owned()]).collect();
-    let free_of = |place: &str, text: &str| {
+    let assert_absent = |place: &str, text: &str| {
         for canary in &canaries {
             assert!(!text.contains(canary.as_str()), "{canary} stands in {place}");
         }
     };
     crate::binary::signal("TERM", child.pid());
     let outcome = child.wait(Duration::from_secs(10));
-    assert!(!outcome.stderr.is_empty() && outcome.stdout.contains("/introspect"), "there are logs to look into");
-    free_of("the access log", &outcome.stdout);
-    free_of("the log", &outcome.stderr);
+    assert!(!outcome.stderr.is_empty() && outcome.stdout.contains("/introspect"), "the logs are empty");
+    assert_absent("the access log", &outcome.stdout);
+    assert_absent("the log", &outcome.stderr);
     if !database.is_postgres() {
         for entry in std::fs::read_dir(database.dir.path().join("data")).expect("a folder") {
             let path = entry.expect("an entry").path();
-            free_of(&path.display().to_string(), &String::from_utf8_lossy(&std::fs::read(&path).expect("readable")));
+            assert_absent(
+                &path.display().to_string(),
+                &String::from_utf8_lossy(&std::fs::read(&path).expect("readable")),
+            );
         }
     }
 }
@@ -385,7 +388,7 @@ fn client_assertion__never_in_logs_or_files() {
 /// After a start with any clock, the server refuses assertions that may have been used before.
 #[test]
 fn client_assertion__restart_with_a_clock_that_is_behind() {
-    let gate = old_gate();
+    let gate = long_running();
     let user = gate.sign_up("alice");
     let client = KeyClient::register(&gate, &user, "shop.example.com", ClientKey::es256());
     let claims = with(client.claims(), json!({"exp": gate.clock.now() + 1800}));

@@ -6,8 +6,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gatebird::db::domain;
 use gatebird::id::DomainId;
 
-use super::{ClientKey, ENDPOINTS, KeyClient, gate, invalid_client, old_gate, register_with, with};
-use crate::harness::{Gate, User, Value, json};
+use super::{ClientKey, ENDPOINTS, KeyClient, gate, invalid_client, long_running, register_with, with};
+use crate::harness::{Gate, User, Value, check_each, json};
 
 /// The payload of a registration with those keys.
 #[track_caller]
@@ -135,7 +135,7 @@ fn client_keys__invalid_key_set_is_refused() {
         ("a bare private key", with(jwk.clone(), json!({"d": canary})), "JWK Set"),
         ("an array", json!([jwk]), "JWK Set"),
         ("an address", json!("https://c4nary.example.com/jwks.json"), "JWK Set"),
-        ("nothing in it", json!({}), "JWK Set"),
+        ("an empty object", json!({}), "JWK Set"),
         ("null", Value::Null, "JWK Set"),
         ("false", json!(false), "JWK Set"),
         ("text", json!("{\"keys\":[]}"), "JWK Set"),
@@ -143,7 +143,7 @@ fn client_keys__invalid_key_set_is_refused() {
     let mut good = registered(&gate, &user, "good.example.com", json!([jwk]));
     good.as_object_mut().expect("an object").remove("verification").expect("shown at registration");
     let path = format!("/v1/domains/{}", good["id"].as_str().expect("an id"));
-    for (name, jwks, says) in &rows {
+    check_each(&rows, |(name, jwks, says)| {
         for reply in [
             register_with(&gate, &user, "shop.example.com", json!({"jwks": jwks})),
             gate.patch(&path).token(&user.token).json(&json!({"jwks": jwks})).send(),
@@ -154,7 +154,7 @@ fn client_keys__invalid_key_set_is_refused() {
             assert!(body["error_description"].as_str().expect("text").contains(says), "{name}: {body}");
             assert!(!reply.text().contains("c4nary"), "{name} is repeated");
         }
-    }
+    });
     // None of that has been stored.
     let domains = gate.get("/v1/domains").token(&user.token).send().expect(200);
     assert_eq!(domains["payload"], json!([good]));
@@ -181,7 +181,7 @@ fn client_keys__invalid_key_set_is_refused() {
 
 #[test]
 fn client_keys__replaced_by_the_owner() {
-    let gate = old_gate();
+    let gate = long_running();
     let user = gate.sign_up("alice");
     let mallory = gate.sign_up("mallory");
     let old = KeyClient::register(&gate, &user, "keys.example.com", ClientKey::es256());
@@ -193,12 +193,12 @@ fn client_keys__replaced_by_the_owner() {
 
     // Another user learns nothing, whether the keys are good or not.
     for body in [keys(std::slice::from_ref(&second)), json!({"type": "free", "jwks": keys(&[])["jwks"]})] {
-        let (theirs, nobodys) = (patch(&mallory.token, &body), {
+        let (theirs, unknown) = (patch(&mallory.token, &body), {
             let path = "/v1/domains/dom_0000000000000000000000";
             gate.patch(path).token(&mallory.token).json(&body).send()
         });
-        assert_eq!(theirs.status, nobodys.status);
-        assert_eq!(theirs.json()["error_description"], nobodys.json()["error_description"]);
+        assert_eq!(theirs.status, unknown.status);
+        assert_eq!(theirs.json()["error_description"], unknown.json()["error_description"]);
     }
     patch(&mallory.token, &keys(std::slice::from_ref(&second))).refused(404, "not_found");
     invalid_client("a key that is not there yet", &new.present("/token", &new.assertion()));
@@ -248,7 +248,7 @@ fn client_keys__replaced_by_the_owner() {
 /// A generation that is raised by the command line revokes tokens of key clients, too.
 #[test]
 fn client_keys__raised_generation_revokes_tokens() {
-    let gate = old_gate();
+    let gate = long_running();
     let user = gate.sign_up("alice");
     let client = KeyClient::register(&gate, &user, "keys.example.com", ClientKey::es256());
     let (token, id) = (client.token(), DomainId::parse(&client.id).expect("an id"));
@@ -261,7 +261,7 @@ fn client_keys__raised_generation_revokes_tokens() {
 /// A refused registration, or one of a taken host, stores no key.
 #[test]
 fn client_keys__refused_registration_stores_none() {
-    let gate = old_gate();
+    let gate = long_running();
     let user = gate.sign_up("alice");
     let (first, second) = (ClientKey::es256(), ClientKey::es256());
     let client = KeyClient::register(&gate, &user, "keys.example.com", first);

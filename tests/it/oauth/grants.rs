@@ -2,7 +2,7 @@
 
 use gatebird::Config;
 
-use super::{GRANT, ISSUER, PUBLIC_URL, by_the_letter, claim, encoded, form, gate, granted, register_with};
+use super::{GRANT, ISSUER, PUBLIC_URL, assert_error_response, claim, encoded, form, gate, granted, register_with};
 use crate::binary::{Child, PROMISED, gatebird, run, text, within};
 use crate::harness::{Database, Domain, Gate, Reply, User, Value, json, parts};
 
@@ -27,7 +27,7 @@ fn ask(gate: &Gate, domain: &Domain, rest: &str) -> Reply {
 fn refused(name: &str, reply: &Reply, error: &str) {
     assert_eq!(reply.status, 400, "{name}: {}", reply.text());
     assert_eq!(reply.json()["error"], error, "{name}");
-    by_the_letter(name, reply);
+    assert_error_response(name, reply);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn scopes_and_audiences_settings__invalid() {
         ["https://a.example", "urn:x:y", "https://a.example/?a=b&c", "tag:a.example,2026:x", &many(64, "urn:x:"), ""]
     {
         let config = load("AUDIENCES", text).expect(text);
-        assert_eq!(config.audiences[0], config.issuer, "the issuer is always one");
+        assert_eq!(config.audiences[0], config.issuer, "the issuer is always an audience");
         assert_eq!(config.audiences[1..], *text.split_whitespace().collect::<Vec<_>>(), "{text}");
     }
     let long = format!("https://a.example/{}", "a".repeat(200));
@@ -362,8 +362,8 @@ fn domain_scopes_and_audiences__set_by_the_operator() {
     };
     assert!(has("posts:read posts:write orders", ISSUER));
 
-    let said = allow(&["--scopes", "orders posts:read", "--audiences", URN]).json();
-    assert_eq!(said, json!({"id": domain.id, "scopes": "orders posts:read", "audiences": URN}));
+    let output = allow(&["--scopes", "orders posts:read", "--audiences", URN]).json();
+    assert_eq!(output, json!({"id": domain.id, "scopes": "orders posts:read", "audiences": URN}));
     within(PROMISED, "it is limited", || has("orders posts:read", URN));
     refused("a scope that it had", &ask("&scope=posts:write"), "invalid_scope");
     refused("an audience that it had", &ask(&format!("&resource={ISSUER}")), "invalid_target");
@@ -376,8 +376,8 @@ fn domain_scopes_and_audiences__set_by_the_operator() {
     allow(&["--audiences", &format!("{API}  {ISSUER}")]).json();
     within(PROMISED, "another limit", || has("orders posts:read", ISSUER));
     refused("an audience that it had", &ask(&format!("&resource={}", encoded(URN))), "invalid_target");
-    let said = allow(&["--scopes", "orders"]).json();
-    assert_eq!(said, json!({"id": domain.id, "scopes": "orders", "audiences": format!("{API} {ISSUER}")}));
+    let output = allow(&["--scopes", "orders"]).json();
+    assert_eq!(output, json!({"id": domain.id, "scopes": "orders", "audiences": format!("{API} {ISSUER}")}));
     within(PROMISED, "fewer scopes", || has("orders", ISSUER));
     refused("an audience that it had", &ask(&format!("&resource={}", encoded(URN))), "invalid_target");
     assert_eq!(allow(&["--all"]).json(), json!({"id": domain.id, "scopes": null, "audiences": null}));

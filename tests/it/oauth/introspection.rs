@@ -7,7 +7,7 @@ use gatebird::id::DomainId;
 use super::{
     ClientKey, GRANT, ISSUER, KeyClient, asserting, encoded, form, gate, granted, out_of_reach, set_suspended,
 };
-use crate::harness::{Domain, Gate, Reply, Value, json, parts, resigned};
+use crate::harness::{Domain, Gate, Reply, Value, check_each, json, parts, resigned};
 
 fn introspect(gate: &Gate, domain: &Domain, token: &str) -> Reply {
     gate.post("/introspect").form(form(domain, &format!("token={}", encoded(token)))).send()
@@ -35,7 +35,7 @@ fn introspection__active_token() {
             for member in ["scope", "client_id", "exp", "iat", "sub", "aud", "iss", "jti", "host", "host_verified"] {
                 expected[member] = claims[member].clone();
             }
-            assert_eq!(answer, expected, "not more, and not less");
+            assert_eq!(answer, expected, "exactly these members");
             assert_eq!((reply.header("cache-control"), reply.header("pragma")), (Some("no-store"), Some("no-cache")));
         }
         assert_eq!(introspect(&gate, &domain, &elsewhere).json()["aud"], json!(["urn:example:api"]));
@@ -54,7 +54,7 @@ fn introspection__active_token() {
         // Introspection changes nothing.
         gate.get("/v1/test").token(&plain).send().expect(200);
         gate.clock.advance(50);
-        assert_eq!(introspect(&gate, &domain, &plain).json(), expected, "in its last seconds");
+        assert_eq!(introspect(&gate, &domain, &plain).json(), expected, "in the last seconds of its life");
         gate.clock.advance(10);
         inactive("expired", &introspect(&gate, &domain, &plain));
     }
@@ -98,7 +98,7 @@ fn introspection__other_tokens_are_inactive() {
             }),
         ),
         (
-            "of a domain that is not there",
+            "of an unknown domain",
             resigned(&token, |_, claims| {
                 claims["sub"] = json!("dom_0000000000000000000000");
                 claims["client_id"] = claims["sub"].clone();
@@ -125,9 +125,9 @@ fn introspection__other_tokens_are_inactive() {
         ("more than a token may have", "a".repeat(8 * 1024 + 1)),
         ("more, with dots", format!("{head}.{}.{signature}", "a".repeat(12 * 1024))),
     ];
-    for (name, text) in &rows {
+    check_each(&rows, |(name, text)| {
         inactive(name, &introspect(&gate, &domain, text));
-    }
+    });
     // Three clients and their tokens: a token is active for its own client only.
     for (owner, client) in [&domain, &second, &other].into_iter().enumerate() {
         for (asked, token) in [&token, &seconds, &others].into_iter().enumerate() {
@@ -173,10 +173,13 @@ fn introspection__spends_the_plan_limit() {
         introspect(&gate, &mallory, &token);
     }
     let statuses: Vec<u16> = (0..12).map(|_| introspect(&gate, &domain, &token).status).collect();
-    assert_eq!(statuses, [[200; 9].as_slice(), &[429; 3]].concat(), "one went to the token");
-    let over = introspect(&gate, &domain, &token);
-    assert_eq!(over.refused(429, "plan")["error"], "rate_limited");
-    assert!(over.header("retry-after").is_some_and(|wait| wait.parse::<u64>().is_ok_and(|wait| wait >= 1)), "{over:?}");
+    assert_eq!(statuses, [[200; 9].as_slice(), &[429; 3]].concat(), "the exchange used one request");
+    let limited = introspect(&gate, &domain, &token);
+    assert_eq!(limited.refused(429, "plan")["error"], "rate_limited");
+    assert!(
+        limited.header("retry-after").is_some_and(|wait| wait.parse::<u64>().is_ok_and(|wait| wait >= 1)),
+        "{limited:?}"
+    );
     gate.post("/token").form(form(&domain, GRANT)).send().refused(429, "plan");
 }
 

@@ -5,8 +5,8 @@ use gatebird::db::{Conn, verified_host};
 use gatebird::secret::ClientSecret;
 
 use super::{
-    ClientKey, ENDPOINTS, GRANT, ISSUER, KeyClient, asserting, by_the_letter, encoded, form, gate, granted, old_gate,
-    register_with, rest_of_form, set_suspended, with,
+    ClientKey, ENDPOINTS, GRANT, ISSUER, KeyClient, assert_error_response, asserting, encoded, form, gate, granted,
+    long_running, register_with, rest_of_form, set_suspended, with,
 };
 use crate::harness::{Domain, Gate, JWT_SECRET, Reply, Request, User, Value, json, mint_bytes, parts, resigned};
 use crate::http::raw;
@@ -16,7 +16,7 @@ use crate::http::raw;
 fn says(reply: &Reply, reason: &str, words: &[&str]) {
     let body = reply.refused(401, reason);
     assert_eq!(body["error"], "invalid_client", "{body}");
-    by_the_letter(reason, reply);
+    assert_error_response(reason, reply);
     let message = body["message"].as_str().expect("text");
     assert!(words.iter().all(|word| message.contains(word)), "{message:?} lacks one of {words:?}");
 }
@@ -75,7 +75,7 @@ fn client_secret__malformed() {
     }
     let korean = gate.post("/token").json(&json!({"clientSecret": "x"})).header("Accept-Language", "ko").send();
     assert!(korean.json()["message"].as_str().is_some_and(|text| text.contains("gbs_") && text.contains("38자")));
-    assert_eq!(refusals(&gate, &user, id), json!({}), "nothing proves whose these are");
+    assert_eq!(refusals(&gate, &user, id), json!({}), "without a valid signature the client is unknown");
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn client_credentials__missing() {
             let reply = request.send();
             says(&reply, "missing", &["client_id", "client_secret"]);
             assert!(
-                reply.header("www-authenticate").is_some_and(|said| said.starts_with("Basic ")),
+                reply.header("www-authenticate").is_some_and(|value| value.starts_with("Basic ")),
                 "{path}: {reply:?}"
             );
         }
@@ -157,7 +157,7 @@ fn client_credentials__missing() {
 /// RFC 9110 §11.6.1: libraries wait for a challenge before they send credentials.
 #[test]
 fn www_authenticate__basic_for_every_refused_form() {
-    let gate = old_gate();
+    let gate = long_running();
     let (user, domain, _) = gate.tenant("alice");
     let client = KeyClient::register(&gate, &user, "keys.example.com", ClientKey::es256());
     let challenge = |reply: Reply| {
@@ -172,7 +172,7 @@ fn www_authenticate__basic_for_every_refused_form() {
         }
         let expired = with(client.claims(), json!({"exp": 1, "iat": 0}));
         let reply = client.present(path, &client.sign(&client.header(), &expired));
-        assert!(challenge(reply).is_some_and(|said| said.starts_with("Basic realm=")));
+        assert!(challenge(reply).is_some_and(|value| value.starts_with("Basic realm=")));
     }
 }
 
@@ -193,7 +193,7 @@ fn client_credentials__missing_spends_no_failure_budget() {
 
 #[test]
 fn client__suspended_or_superseded() {
-    let gate = old_gate();
+    let gate = long_running();
     let (user, domain, _) = gate.tenant("alice");
     let client = KeyClient::register(&gate, &user, "keys.example.com", ClientKey::es256());
     let (mut by_secret, mut by_key) = (0, 0);
@@ -233,28 +233,28 @@ fn client__suspended_or_superseded() {
 
 #[test]
 fn client_assertion__fault_is_named_once_the_signature_is_valid() {
-    let gate = old_gate();
+    let gate = long_running();
     let user = gate.sign_up("alice");
     for (number, key) in ClientKey::each().into_iter().enumerate() {
         let client = KeyClient::register(&gate, &user, &format!("h{number}.example.com"), key);
         let stranger = KeyClient { gate: &gate, id: client.id.clone(), key: ClientKey::es256() };
-        let now = gate.clock.now();
-        let rows = [
-            ("assertion_audience", json!({"aud": "https://other.example"}), "aud"),
-            ("assertion_audience", json!({"aud": ["https://other.example", "alice"]}), "aud"),
-            ("assertion_audience", json!({"aud": []}), "aud"),
-            ("assertion_expired", json!({"exp": now, "iat": now - 60}), "exp"),
-            ("assertion_expired", json!({"exp": now - 900, "iat": now - 960}), "exp"),
-            ("assertion_not_yet", json!({"nbf": now + 13}), "nbf"),
-            ("assertion_not_yet", json!({"iat": now + 13}), "iat"),
-            ("assertion_not_yet", json!({"nbf": now + 900}), "nbf"),
-            ("assertion_lifetime", json!({"exp": now + 3700}), "3600"),
-            ("assertion_lifetime", json!({"exp": now + 60, "iat": now - 7200}), "3600"),
+        // The times are relative to each request: the clock continues, and a skew of 10 seconds is allowed.
+        let rows: [(&str, fn(i64) -> Value, &str); 10] = [
+            ("assertion_audience", |_| json!({"aud": "https://other.example"}), "aud"),
+            ("assertion_audience", |_| json!({"aud": ["https://other.example", "alice"]}), "aud"),
+            ("assertion_audience", |_| json!({"aud": []}), "aud"),
+            ("assertion_expired", |now| json!({"exp": now, "iat": now - 60}), "exp"),
+            ("assertion_expired", |now| json!({"exp": now - 900, "iat": now - 960}), "exp"),
+            ("assertion_not_yet", |now| json!({"nbf": now + 13}), "nbf"),
+            ("assertion_not_yet", |now| json!({"iat": now + 13}), "iat"),
+            ("assertion_not_yet", |now| json!({"nbf": now + 900}), "nbf"),
+            ("assertion_lifetime", |now| json!({"exp": now + 3700}), "3600"),
+            ("assertion_lifetime", |now| json!({"exp": now + 60, "iat": now - 7200}), "3600"),
         ];
         let mut sent = 0;
         for path in ENDPOINTS {
-            for (reason, members, word) in &rows {
-                let claims = with(client.claims(), members.clone());
+            for (reason, members, word) in rows {
+                let claims = with(client.claims(), members(gate.clock.now()));
                 says(&client.present(path, &client.sign(&client.header(), &claims)), reason, &[word]);
                 says(&stranger.present(path, &stranger.sign(&client.header(), &claims)), "unknown_client", &["signed"]);
                 sent += 1;
@@ -279,7 +279,7 @@ fn client_assertion__fault_is_named_once_the_signature_is_valid() {
 /// FAPI 2.0 §5.3.2.1: clocks differ by up to 10 seconds.
 #[test]
 fn client_assertion__clocks_differ_by_ten_seconds() {
-    let gate = old_gate();
+    let gate = long_running();
     let client = KeyClient::register(&gate, &gate.sign_up("alice"), "keys.example.com", ClientKey::es256());
     for path in ENDPOINTS {
         let now = gate.clock.now();
@@ -304,7 +304,7 @@ fn revocation__token_of_another_client_is_refused() {
         let reply = revoke(foreign);
         let body = reply.refused(400, "other_client");
         assert_eq!(body["error"], "unauthorized_client", "{body}");
-        by_the_letter("another's", &reply);
+        assert_error_response("another's", &reply);
         gate.get("/v1/test").token(foreign).send().expect(200);
     }
     for nothing in ["garbage", &format!("{token}\n"), &format!("{token} "), &format!("Bearer {token}")] {
@@ -514,7 +514,11 @@ fn user_token__audience_is_the_account() {
             gate.get(path).token(user_token).send().expect(200);
         }
         let encoded = encoded(ISSUER);
-        assert_eq!(gate.get("/verify").token(user_token).send().status, 200, "who calls, and no API's audience");
+        assert_eq!(
+            gate.get("/verify").token(user_token).send().status,
+            200,
+            "the token names its caller, but no audience of an API"
+        );
         for path in ["/verify?audience=urn:example:api", &format!("/verify?audience={encoded}")] {
             gate.get(path).token(user_token).send().refused(401, "invalid");
         }
@@ -594,7 +598,7 @@ fn preflight__registered_host_over_http() {
 /// A host instead of the id of a client with keys.
 #[test]
 fn client_id__host_instead_of_the_id() {
-    let gate = old_gate();
+    let gate = long_running();
     let user = gate.sign_up("alice");
     let client = KeyClient::register(&gate, &user, "keys.example.com", ClientKey::ed_dsa());
     register_with(&gate, &user, "secret.example.com", json!({})).expect(201);

@@ -60,7 +60,7 @@ fn content_encoding__in_several_headers() {
     }
 }
 
-/// openapi-generator joins the values of a list with commas unless it is told otherwise, and a form has no `null`.
+/// openapi-generator joins the values of a list with commas by default, and a form has no `null`.
 #[test]
 fn openapi__members_of_forms() {
     let document = Document::of(&gate(&[]));

@@ -39,7 +39,7 @@ fn maintain(gate: &Gate) {
 }
 
 /// An answer without its request id and date.
-fn shown(reply: &Reply) -> (u16, String, Vec<(String, String)>) {
+fn comparable_parts(reply: &Reply) -> (u16, String, Vec<(String, String)>) {
     let own = ["x-request-id", "date"];
     let headers = reply.headers.iter().filter(|(name, _)| !own.contains(&name.as_str()));
     let mut headers: Vec<(String, String)> = headers.cloned().collect();
@@ -64,7 +64,7 @@ fn revocation__own_tokens_only() {
         }
         let forged = format!("{}x", token);
         for token in [&forged, &domain.secret, &"a".repeat(10_000)] {
-            assert_eq!(shown(&revoke(&gate, &domain, token)), shown(&nothing));
+            assert_eq!(comparable_parts(&revoke(&gate, &domain, token)), comparable_parts(&nothing));
         }
         for token in [&token, &sibling, &others, &seconds, &user.token] {
             works(&gate, token);
@@ -79,7 +79,7 @@ fn revocation__own_tokens_only() {
             works(&gate, token);
         }
         // A repetition is no error, and adds no row.
-        assert_eq!(shown(&revoke(&gate, &domain, &token)), shown(&nothing));
+        assert_eq!(comparable_parts(&revoke(&gate, &domain, &token)), comparable_parts(&nothing));
         assert_eq!((rows(&gate), gate.app.directory.revoked_count()), (1, 1));
         works(&gate, &gate.access_token(&domain));
         // With every authentication method, hint and audience.
@@ -150,7 +150,7 @@ fn revocation__survives_kill_9() {
     let settings = [("TOKEN_TTL", "1h")];
     let mut child = Child::start(&database, &settings);
     let (_, domain, _) = child.client.tenant("alice");
-    let mut told = 0;
+    let mut shown = 0;
     for round in 0..4 {
         let tokens: Vec<String> =
             (0..120).map(|_| text(&child.client.exchange(&domain.secret).expect(200)["token"])).collect();
@@ -187,7 +187,7 @@ fn revocation__survives_kill_9() {
         });
         child.kill();
         child = Child::start(&database, &settings);
-        told += revoked.len();
+        shown += revoked.len();
         for token in &tokens {
             let reply = child.client.get("/v1/test", token);
             match revoked.contains(&token) {
@@ -197,8 +197,8 @@ fn revocation__survives_kill_9() {
             }
         }
     }
-    println!("{told} revocations before four kills");
-    assert!(told > 20);
+    println!("{shown} revocations before four kills");
+    assert!(shown > 20);
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn revocation__row_is_deleted_after_expiry() {
     let count = |gate: &Gate| (rows(gate), gate.app.directory.revoked_count());
     first.clock.advance(5);
     maintain(&first);
-    assert_eq!(count(&first), (2, 2), "in its last seconds");
+    assert_eq!(count(&first), (2, 2), "in the last seconds of its life");
     is_revoked(&first, &early);
     // An expired token that was revoked is still reported as revoked; and for three more minutes, because clocks
     // differ.
@@ -252,34 +252,34 @@ fn revocation__row_is_deleted_after_expiry() {
 }
 
 /// A transaction of another client that blocks all writes until it ends.
-enum Locked {
+enum WriteLock {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
 
-impl Locked {
-    fn database(database: &Database) -> Locked {
+impl WriteLock {
+    fn database(database: &Database) -> WriteLock {
         match postgres() {
             None => {
                 let mut conn =
                     SqliteConnection::establish(database.url.trim_start_matches("sqlite://")).expect("a database");
                 conn.batch_execute("PRAGMA busy_timeout = 5000").expect("SQLite");
-                conn.batch_execute("BEGIN EXCLUSIVE").expect("nobody writes");
-                Locked::Sqlite(conn)
+                conn.batch_execute("BEGIN EXCLUSIVE").expect("no other write transaction");
+                WriteLock::Sqlite(conn)
             }
             Some(_) => {
                 let mut conn = PgConnection::establish(&database.url).expect("PostgreSQL answers");
                 let lock = "BEGIN; LOCK TABLE revision, revocations IN ACCESS EXCLUSIVE MODE";
-                conn.batch_execute(lock).expect("nobody writes");
-                Locked::Postgres(conn)
+                conn.batch_execute(lock).expect("no other write transaction");
+                WriteLock::Postgres(conn)
             }
         }
     }
 
     fn open(self) {
         match self {
-            Locked::Sqlite(mut conn) => conn.batch_execute("ROLLBACK").expect("SQLite"),
-            Locked::Postgres(mut conn) => conn.batch_execute("ROLLBACK").expect("PostgreSQL"),
+            WriteLock::Sqlite(mut conn) => conn.batch_execute("ROLLBACK").expect("SQLite"),
+            WriteLock::Postgres(mut conn) => conn.batch_execute("ROLLBACK").expect("PostgreSQL"),
         }
     }
 }
@@ -290,9 +290,9 @@ fn revocation__deletion_is_retried() {
     let (_, domain, token) = gate.tenant("alice");
     revoke(&gate, &domain, &token).expect(200);
     gate.clock.advance(250);
-    let locked = Locked::database(&gate.database);
+    let locked = WriteLock::database(&gate.database);
     gate.app.maintain().expect_err("the database does not answer");
-    assert_eq!(gate.app.directory.revoked_count(), 1, "what cannot be deleted is tried again");
+    assert_eq!(gate.app.directory.revoked_count(), 1, "a failed deletion is retried");
     locked.open();
     maintain(&gate);
     assert_eq!((rows(&gate), gate.app.directory.revoked_count()), (0, 0));
@@ -304,7 +304,7 @@ fn revocation__failed_write_is_503() {
     let gate = gate(&[]);
     let (_, domain, token) = gate.tenant("alice");
     let (_, mallory, _) = gate.tenant("mallory");
-    let locked = Locked::database(&gate.database);
+    let locked = WriteLock::database(&gate.database);
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
@@ -325,9 +325,9 @@ fn revocation__failed_write_is_503() {
     assert_eq!(
         (rows(&gate), gate.app.directory.revoked_count()),
         (0, 0),
-        "what was answered 503 is not done after all"
+        "a change that was answered 503 is not made later"
     );
-    within(Duration::from_secs(5), "it works again", || revoke(&gate, &domain, &token).status == 200);
+    within(Duration::from_secs(5), "the write works again", || revoke(&gate, &domain, &token).status == 200);
     is_revoked(&gate, &token);
 }
 

@@ -8,7 +8,7 @@ use crate::binary::{Child, Client, signal, within};
 use crate::harness::{Database, PASSWORD, json};
 
 /// The time within which a process must end after the signal.
-const PATIENCE: Duration = Duration::from_secs(10);
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
 fn connect(child: &Child) -> TcpStream {
     let stream = TcpStream::connect(child.client.url.trim_start_matches("http://")).expect("it listens");
@@ -83,7 +83,7 @@ fn shutdown__sigterm_drains() {
         assert!(answer.starts_with("HTTP/1.1 201"), "the request with the slow body finishes: {answer}");
         signalled
     });
-    let outcome = child.wait(PATIENCE.saturating_sub(signalled.elapsed()));
+    let outcome = child.wait(SHUTDOWN_LIMIT.saturating_sub(signalled.elapsed()));
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert!(outcome.stdout.contains("\"route\":\"/v1/signup\""), "the last lines of the log are written: {outcome:?}");
     // The acknowledged write exists.
@@ -104,9 +104,9 @@ fn shutdown__sigint_finishes_running_requests() {
     std::thread::sleep(Duration::from_millis(300));
     let answer = halfway.finish();
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
-    let outcome = child.wait(PATIENCE);
+    let outcome = child.wait(SHUTDOWN_LIMIT);
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    assert!(signalled.elapsed() < PATIENCE);
+    assert!(signalled.elapsed() < SHUTDOWN_LIMIT);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn shutdown__unfinished_request_is_cut_off() {
         half_a_head.write_all(b"GET /healthz HTTP/1.1\r\nHost:").expect("it reads");
         std::thread::sleep(Duration::from_millis(200));
         signal(name, child.pid());
-        let outcome = child.wait(PATIENCE);
+        let outcome = child.wait(SHUTDOWN_LIMIT);
         assert_eq!(outcome.code, Some(0), "{name} {outcome:?}");
     };
     // Each takes as long as the timeout of the server.
@@ -134,6 +134,6 @@ fn shutdown__repeated_signals() {
         signal(name, child.pid());
         std::thread::sleep(Duration::from_millis(20));
     }
-    let outcome = child.wait(PATIENCE);
+    let outcome = child.wait(SHUTDOWN_LIMIT);
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
 }

@@ -19,7 +19,7 @@ pub fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[track_caller]
-pub fn free_of(canaries: &[(&str, String)], place: &str, bytes: &[u8]) {
+pub fn assert_absent(canaries: &[(&str, String)], place: &str, bytes: &[u8]) {
     for (what, canary) in canaries {
         let found = bytes.windows(canary.len()).position(|window| window.eq_ignore_ascii_case(canary.as_bytes()));
         if let Some(at) = found {
@@ -120,18 +120,18 @@ fn secrecy__no_secret_in_logs_metrics_or_files() {
     ];
     client.send("GET", "/v1/test", &[("X-Request-Id", "the-last")], "").expect("an answer");
     within(PROMISED, "the log is written", || child.stdout().contains("the-last"));
-    free_of(&canaries, "the metrics", metrics.get("/metrics", "").text().as_bytes());
+    assert_absent(&canaries, "the metrics", metrics.get("/metrics", "").text().as_bytes());
     for file in ["cmdline", "comm", "status"] {
-        free_of(&canaries, file, &fs::read(format!("/proc/{}/{file}", child.pid())).expect("it runs"));
+        assert_absent(&canaries, file, &fs::read(format!("/proc/{}/{file}", child.pid())).expect("it runs"));
     }
     for (name, bytes) in files(database.dir.path()) {
-        free_of(&canaries, &name, &bytes);
+        assert_absent(&canaries, &name, &bytes);
     }
-    assert!(!child.stderr().is_empty(), "there is a log to look into");
+    assert!(!child.stderr().is_empty(), "the log is empty");
     crate::binary::signal("TERM", child.pid());
     let outcome = child.wait(std::time::Duration::from_secs(10));
     for (name, text) in [("the access log", outcome.stdout), ("the log", outcome.stderr)] {
-        free_of(&canaries, name, text.as_bytes());
+        assert_absent(&canaries, name, text.as_bytes());
     }
 }
 
@@ -147,6 +147,6 @@ fn secrecy__database_password_is_not_shown() {
     let child = Child::start(&database, &[("DATABASE_URL", &url), ("RUST_LOG", "trace"), ("ACCESS_LOG", "all")]);
     child.client.tenant("alice");
     let canaries = [("the database's password", "c4nary".to_owned())];
-    free_of(&canaries, "the greeting and the access log", child.stdout().as_bytes());
-    free_of(&canaries, "the log", child.stderr().as_bytes());
+    assert_absent(&canaries, "the greeting and the access log", child.stdout().as_bytes());
+    assert_absent(&canaries, "the log", child.stderr().as_bytes());
 }

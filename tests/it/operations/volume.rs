@@ -45,7 +45,7 @@ fn access_log_limit__many_refusals_of_one_network() {
         assert_eq!(others.len(), REFUSED / 50, "{log}: another network");
         assert_eq!(of("2001:db8::").len(), REFUSED / 50, "{log}: another network");
         let good = mallory.iter().filter(|line| line["status"].as_u64() == Some(200)).count();
-        assert_eq!(good, if log == "all" { REFUSED / 50 } else { 0 }, "{log}: its other requests");
+        assert_eq!(good, if log == "all" { REFUSED / 50 } else { 0 }, "{log}: the other requests");
     }
 }
 

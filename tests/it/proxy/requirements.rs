@@ -205,16 +205,16 @@ fn verify__required_host_must_be_verified() {
         let (user, _, token) = gate.tenant("alice");
         let by_query = || gate.get("/verify?host=alice.example.com");
         let by_header = || gate.get("/verify").header("X-Gatebird-Require-Host", "alice.example.com");
-        let told = |request: Request| {
+        let answer = |request: Request| {
             let reply = request.send();
             identity(&reply);
             reply.header("x-gatebird-host-verified").map(str::to_owned)
         };
-        assert_eq!(told(gate.get("/verify").token(&token)).as_deref(), Some("false"));
-        assert_eq!(told(gate.get("/verify").token(&user.token)).as_deref(), Some("false"));
+        assert_eq!(answer(gate.get("/verify").token(&token)).as_deref(), Some("false"));
+        assert_eq!(answer(gate.get("/verify").token(&user.token)).as_deref(), Some("false"));
         for request in [by_query().token(&token), by_header().token(&token)] {
             match allowed {
-                true => assert_eq!(told(request).as_deref(), Some("false")),
+                true => assert_eq!(answer(request).as_deref(), Some("false")),
                 false => {
                     let body = refused("unverified", &request.send(), 403, "unverified");
                     assert_eq!(
@@ -228,10 +228,10 @@ fn verify__required_host_must_be_verified() {
         refused("another", &gate.get("/verify?host=other.example.com").token(&token).send(), 403, "host");
         verify_hosts(&gate);
         for request in [gate.get("/verify"), by_query(), by_header()] {
-            assert_eq!(told(request.token(&token)).as_deref(), Some("true"));
+            assert_eq!(answer(request.token(&token)).as_deref(), Some("true"));
         }
         refused("another", &gate.get("/verify?host=other.example.com").token(&token).send(), 403, "host");
-        assert_eq!(told(gate.get("/verify").token(&user.token)).as_deref(), Some("false"));
+        assert_eq!(answer(gate.get("/verify").token(&user.token)).as_deref(), Some("false"));
     }
 }
 

@@ -15,18 +15,18 @@ fn secret_rotation__a_hundred_under_load() {
     let (alice, domain, _) = gate.tenant("alice");
     let (done, calls) = (AtomicBool::new(false), AtomicU32::new(0));
     // The two latest secrets; a client may be one rotation behind.
-    let told = RwLock::new([domain.secret.clone(), domain.secret.clone()]);
+    let current = RwLock::new([domain.secret.clone(), domain.secret.clone()]);
     let refused = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for which in [0, 1, 0, 1] {
-            let (gate, done, calls, told, refused) = (&gate, &done, &calls, &told, &refused);
+            let (gate, done, calls, current, refused) = (&gate, &done, &calls, &current, &refused);
             scope.spawn(move || {
                 while !done.load(Ordering::Relaxed) {
                     // Held during the request, so that the secrets do not change meanwhile.
-                    let secrets = told.read().expect("nobody panics");
+                    let secrets = current.read().expect("no panic");
                     let reply = try_secret(gate, &secrets[which]);
                     if reply.status != 200 {
-                        refused.lock().expect("nobody panics").push(reply.text());
+                        refused.lock().expect("no panic").push(reply.text());
                     }
                     calls.fetch_add(1, Ordering::Relaxed);
                 }
@@ -43,7 +43,7 @@ fn secret_rotation__a_hundred_under_load() {
             let deadline = list(&gate, &alice, &domain)[1]["expiresAt"].as_i64().expect("a deadline");
             assert!((before + GRACE..=gate.clock.now() + GRACE).contains(&deadline));
             let old = {
-                let mut secrets = told.write().expect("nobody panics");
+                let mut secrets = current.write().expect("no panic");
                 let [old, newer] = &mut *secrets;
                 *old = std::mem::replace(newer, new.secret);
                 old.clone()
@@ -62,7 +62,7 @@ fn secret_rotation__a_hundred_under_load() {
         }
         assert_eq!(over.len(), 99);
     });
-    let refused = refused.into_inner().expect("nobody panics");
+    let refused = refused.into_inner().expect("no panic");
     assert!(refused.is_empty(), "{} of {} were refused: {}", refused.len(), calls.load(Ordering::Relaxed), refused[0]);
     assert!(calls.load(Ordering::Relaxed) > 100);
 }

@@ -3,19 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::harness::{Gate, Request, Value, json};
-
-/// SplitMix64: the same numbers at every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
-    }
-}
+use crate::random::Random;
 
 const TAGS: [&str; 4] = ["rust", "go", "여행", "x"];
 
@@ -29,13 +17,13 @@ fn any_id<Id: Clone>(table: &Table<Id>, random: &mut Random) -> Option<Id> {
 }
 
 /// What `tenant` owns, in order of the ids.
-fn own<Id: Clone>(table: &Table<Id>, tenant: usize) -> Vec<(Id, String)> {
+fn owned<Id: Clone>(table: &Table<Id>, tenant: usize) -> Vec<(Id, String)> {
     let rows = table.iter().filter_map(|(id, row)| Some((id.clone(), row.clone()?)));
     rows.filter(|(_, (owner, _))| *owner == tenant).map(|(id, (_, value))| (id, value)).collect()
 }
 
 /// Sends a request for one row and compares: 200 for the owner of an existing one, else 404.
-fn one<Id: Ord>(request: Request, table: &Table<Id>, id: &Id, tenant: usize) -> Option<Value> {
+fn expect_row<Id: Ord>(request: Request, table: &Table<Id>, id: &Id, tenant: usize) -> Option<Value> {
     let reply = request.send();
     match table.get(id) {
         Some(Some((owner, _))) if *owner == tenant => Some(reply.expect(200)["payload"].clone()),
@@ -56,15 +44,15 @@ fn tenancy__random_requests_match_a_model() {
         domains.insert(domain.id.clone(), Some((number, "free".into())));
     }
     let homes: Vec<&String> = tenants.iter().map(|(_, domain, _)| &domain.id).collect();
-    let mut random = Random(20);
+    let mut random = Random::seeded(20);
     for step in 0..300 {
         let tenant = random.below(3);
         let (user, _, access) = &tenants[tenant];
         let token = if random.below(2) == 0 { &user.token } else { access };
-        let tag = TAGS[random.below(TAGS.len())];
+        let tag = *random.pick(&TAGS);
         let post = any_id(&posts, &mut random).unwrap_or(1);
         let post_path = format!("/v1/posts/{post}");
-        let domain = any_id(&domains, &mut random).expect("there are the first ones");
+        let domain = any_id(&domains, &mut random).expect("a domain");
         let domain_path = format!("/v1/domains/{domain}");
         match random.below(11) {
             0 | 1 => {
@@ -75,17 +63,17 @@ fn tenancy__random_requests_match_a_model() {
             }
             2 => {
                 let request = gate.put(&post_path).token(token).json(&json!({"content": format!("#{tag}")}));
-                if one(request, &posts, &post, tenant).is_some() {
+                if expect_row(request, &posts, &post, tenant).is_some() {
                     posts.insert(post, Some((tenant, tag.into())));
                 }
             }
             3 => {
-                if one(gate.delete(&post_path).token(token), &posts, &post, tenant).is_some() {
+                if expect_row(gate.delete(&post_path).token(token), &posts, &post, tenant).is_some() {
                     posts.insert(post, None);
                 }
             }
             4 => {
-                if let Some(payload) = one(gate.get(&post_path).token(token), &posts, &post, tenant) {
+                if let Some(payload) = expect_row(gate.get(&post_path).token(token), &posts, &post, tenant) {
                     let tag = posts[&post].as_ref().map(|(_, tag)| tag.as_str());
                     assert_eq!(payload["hashtags"][0].as_str(), tag, "step {step}");
                 }
@@ -93,12 +81,12 @@ fn tenancy__random_requests_match_a_model() {
             5 => {
                 let list = gate.get("/v1/posts/my?limit=100").token(token).send().expect(200);
                 let expected: Vec<_> =
-                    own(&posts, tenant).into_iter().rev().map(|(id, tag)| json!([id, [tag]])).collect();
+                    owned(&posts, tenant).into_iter().rev().map(|(id, tag)| json!([id, [tag]])).collect();
                 assert_eq!(listed(&list, ["id", "hashtags"]), expected, "step {step}");
             }
             6 => {
                 let reply = gate.get(&format!("/v1/posts/hashtag/{}", percent(tag))).token(token).send();
-                let with_tag = own(&posts, tenant).into_iter().rev().filter(|(_, other)| other == tag);
+                let with_tag = owned(&posts, tenant).into_iter().rev().filter(|(_, other)| other == tag);
                 let expected: Vec<_> = with_tag.map(|(id, tag)| json!([id, [tag]])).collect();
                 match expected.is_empty() {
                     true => drop(reply.refused(404, "not_found")),
@@ -112,27 +100,29 @@ fn tenancy__random_requests_match_a_model() {
                 assert!(domains.insert(id, Some((tenant, "premium".into()))).is_none());
             }
             8 => {
-                let plan = ["free", "premium"][random.below(2)];
+                let plan = *random.pick(&["free", "premium"]);
                 let request = gate.patch(&domain_path).token(&user.token).json(&json!({"type": plan}));
-                if one(request, &domains, &domain, tenant).is_some() {
+                if expect_row(request, &domains, &domain, tenant).is_some() {
                     domains.insert(domain, Some((tenant, plan.into())));
                 }
             }
             // The domains of the access tokens stay.
             9 if !homes.contains(&&domain) => {
-                if one(gate.delete(&domain_path).token(&user.token), &domains, &domain, tenant).is_some() {
+                if expect_row(gate.delete(&domain_path).token(&user.token), &domains, &domain, tenant).is_some() {
                     domains.insert(domain, None);
                 }
             }
             _ => {
-                if let Some(payload) = one(gate.get(&domain_path).token(&user.token), &domains, &domain, tenant) {
+                if let Some(payload) = expect_row(gate.get(&domain_path).token(&user.token), &domains, &domain, tenant)
+                {
                     let plan = domains[&domain].as_ref().map(|(_, plan)| plan.as_str());
                     assert_eq!(payload["type"].as_str(), plan, "step {step}");
                 }
                 let list = gate.get("/v1/domains").token(&user.token).send().expect(200);
                 let mut found = listed(&list, ["id", "type"]);
                 found.sort_by_key(Value::to_string);
-                let expected: Vec<_> = own(&domains, tenant).into_iter().map(|(id, plan)| json!([id, plan])).collect();
+                let expected: Vec<_> =
+                    owned(&domains, tenant).into_iter().map(|(id, plan)| json!([id, plan])).collect();
                 assert_eq!(found, expected, "step {step}");
             }
         }

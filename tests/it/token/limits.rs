@@ -53,7 +53,7 @@ fn plan_limit__shared_by_issuing_and_calling() {
     for _ in 0..5 {
         gate.get("/v1/test").token(&token).send().expect(200);
     }
-    assert_eq!(passed(&gate, &domain, 10), 4, "one went to the first token, five to the calls");
+    assert_eq!(passed(&gate, &domain, 10), 4, "the exchange used one request, the calls five");
     gate.get("/v1/test").token(&token).send().refused(429, "plan");
     gate.get("/v1/posts/my").token(&token).send().refused(429, "plan");
     gate.post("/v1/token").json(&json!({"clientSecret": domain.secret})).send().refused(429, "plan");
@@ -109,7 +109,7 @@ fn plan_limit__change_of_plan_keeps_what_was_spent() {
     let domain = gate.register(&user, "shop.example.com");
     assert_eq!(passed(&gate, &domain, 5), 5);
     set_plan(&gate, &user.token, &domain, "premium");
-    assert_eq!(passed(&gate, &domain, 60), 50, "half of it was used");
+    assert_eq!(passed(&gate, &domain, 60), 50, "half of the limit was used");
     set_plan(&gate, &user.token, &domain, "free");
     exchange(&gate, &domain).refused(429, "plan");
 
@@ -120,5 +120,5 @@ fn plan_limit__change_of_plan_keeps_what_was_spent() {
     set_plan(&gate, &user.token, &domain, "premium");
     assert_eq!(passed(&gate, &domain, 20), 20);
     set_plan(&gate, &user.token, &domain, "free");
-    assert_eq!(passed(&gate, &domain, 5), 0, "going back and forth is no way around the limit");
+    assert_eq!(passed(&gate, &domain, 5), 0, "changing the plan back and forth does not reset the limit");
 }

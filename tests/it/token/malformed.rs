@@ -1,12 +1,12 @@
 //! Token requests that are malformed, of the wrong type, too large or unusual.
 
 use super::{GRANT, form, invalid_client};
-use crate::harness::{Domain, Gate, Reply, json, parts};
+use crate::harness::{Domain, Gate, Reply, check_each, json, parts};
 use crate::http::raw;
 
 /// RFC 6749 §5.2: visible ASCII without quotes and backslash, so that it can stand in a header.
 #[track_caller]
-fn describes_itself_safely(name: &str, reply: &Reply) {
+fn assert_safe_description(name: &str, reply: &Reply) {
     let body = reply.json();
     let description = body["error_description"].as_str().expect("a string");
     let allowed = |byte: u8| matches!(byte, 0x20..=0x21 | 0x23..=0x5B | 0x5D..=0x7E);
@@ -19,69 +19,72 @@ fn token_request__malformed_json() {
     let (_, domain, _) = gate.tenant("alice");
     let secret = &domain.secret;
     let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-    for body in [
-        String::new(),
-        "[]".into(),
-        "null".into(),
-        "\"str\"".into(),
-        format!("\"{secret}\""),
-        "1".into(),
-        "true".into(),
-        "[[[]]]".into(),
-        format!("[\"{secret}\"]"),
-        format!("[{{\"clientSecret\":\"{secret}\"}}]"),
-        "{}".into(),
-        r#"{"clientSecret":0}"#.into(),
-        r#"{"clientSecret":1.5}"#.into(),
-        r#"{"clientSecret":true}"#.into(),
-        r#"{"clientSecret":null}"#.into(),
-        r#"{"clientSecret":[]}"#.into(),
-        format!(r#"{{"clientSecret":["{secret}"]}}"#),
-        r#"{"clientSecret":{}}"#.into(),
-        r#"{"clientSecret":{"$ne":null}}"#.into(),
-        r#"{"clientSecret":{"$gt":""}}"#.into(),
-        r#"{"clientSecret":{"$regex":".*"}}"#.into(),
-        r#"{"clientSecret":NaN}"#.into(),
-        r#"{"clientSecret":Infinity}"#.into(),
-        r#"{"clientSecret":1e999}"#.into(),
-        format!(r#"{{"clientSecret":"{secret}",}}"#),
-        format!(r#"{{"clientSecret":"{secret}"}}}}"#),
-        format!(r#"{{"clientSecret":"{secret}"}}{{"#),
-        format!(r#"{{"clientSecret":"{secret}"}}{{}}"#),
-        format!(r#"{{"clientSecret":"{secret}"}}x"#),
-        format!("{{\"clientSecret\":\"{secret}\"}}\0"),
-        format!(r#"{{"clientSecret":"{secret}"/*a*/}}"#),
-        format!("{{\"clientSecret\":\"{secret}\"}}//a"),
-        format!("{{'clientSecret':'{secret}'}}"),
-        format!("{{clientSecret:\"{secret}\"}}"),
-        format!("\u{FEFF}{{\"clientSecret\":\"{secret}\"}}"),
-        format!(r#"{{"clientSecret":"{secret}","clientSecret":"{secret}"}}"#),
-        format!(r#"{{"clientSecret":"wrong","clientSecret":"{secret}"}}"#),
-        format!(r#"{{"clientSecret":"wrong","client\u0053ecret":"{secret}"}}"#),
-        format!(r#"{{"ClientSecret":"{secret}"}}"#),
-        format!(r#"{{"client_secret":"{secret}"}}"#),
-        format!(r#"{{"clientSecret":"{secret}","__proto__":{{"admin":true}}}}"#),
-        format!(r#"{{"clientSecret":"{secret}","constructor":{{}}}}"#),
-        format!(r#"{{"clientSecret":"{secret}","scope":"admin"}}"#),
-        format!(r#"{{"clientSecret":"{secret}","id":1}}"#),
-        format!(r#"{{"clientSecret":"{secret}","":1}}"#),
-        format!(r#"{{"clientSecret":"{secret}","a\"\r\nX-Injected: 1\\":1}}"#),
-        format!(r#"{{"clientSecret":"{secret}","키\u0000\u202e":1}}"#),
-        format!(r#"{{"clientSecret":"{secret}","{}":1}}"#, "k".repeat(10_000)),
-        deep(128),
-        deep(8000),
-        format!(r#"{{"clientSecret":{}}}"#, deep(8000)),
-        "[".repeat(16_000),
-        "{\"a\":".repeat(3000),
-    ] {
-        let name = &body[..body.floor_char_boundary(80)];
-        let reply = gate.post("/token").body("application/json", body.as_str()).send();
-        assert_eq!(reply.status, 400, "{name}: {}", reply.text());
-        assert_eq!(reply.json()["error"], "invalid_request", "{name}");
-        describes_itself_safely(name, &reply);
-        assert!(!reply.text().contains(secret.as_str()), "{name}: the secret is repeated");
-        assert!(reply.header("x-injected").is_none());
-    }
+    check_each(
+        [
+            String::new(),
+            "[]".into(),
+            "null".into(),
+            "\"str\"".into(),
+            format!("\"{secret}\""),
+            "1".into(),
+            "true".into(),
+            "[[[]]]".into(),
+            format!("[\"{secret}\"]"),
+            format!("[{{\"clientSecret\":\"{secret}\"}}]"),
+            "{}".into(),
+            r#"{"clientSecret":0}"#.into(),
+            r#"{"clientSecret":1.5}"#.into(),
+            r#"{"clientSecret":true}"#.into(),
+            r#"{"clientSecret":null}"#.into(),
+            r#"{"clientSecret":[]}"#.into(),
+            format!(r#"{{"clientSecret":["{secret}"]}}"#),
+            r#"{"clientSecret":{}}"#.into(),
+            r#"{"clientSecret":{"$ne":null}}"#.into(),
+            r#"{"clientSecret":{"$gt":""}}"#.into(),
+            r#"{"clientSecret":{"$regex":".*"}}"#.into(),
+            r#"{"clientSecret":NaN}"#.into(),
+            r#"{"clientSecret":Infinity}"#.into(),
+            r#"{"clientSecret":1e999}"#.into(),
+            format!(r#"{{"clientSecret":"{secret}",}}"#),
+            format!(r#"{{"clientSecret":"{secret}"}}}}"#),
+            format!(r#"{{"clientSecret":"{secret}"}}{{"#),
+            format!(r#"{{"clientSecret":"{secret}"}}{{}}"#),
+            format!(r#"{{"clientSecret":"{secret}"}}x"#),
+            format!("{{\"clientSecret\":\"{secret}\"}}\0"),
+            format!(r#"{{"clientSecret":"{secret}"/*a*/}}"#),
+            format!("{{\"clientSecret\":\"{secret}\"}}//a"),
+            format!("{{'clientSecret':'{secret}'}}"),
+            format!("{{clientSecret:\"{secret}\"}}"),
+            format!("\u{FEFF}{{\"clientSecret\":\"{secret}\"}}"),
+            format!(r#"{{"clientSecret":"{secret}","clientSecret":"{secret}"}}"#),
+            format!(r#"{{"clientSecret":"wrong","clientSecret":"{secret}"}}"#),
+            format!(r#"{{"clientSecret":"wrong","client\u0053ecret":"{secret}"}}"#),
+            format!(r#"{{"ClientSecret":"{secret}"}}"#),
+            format!(r#"{{"client_secret":"{secret}"}}"#),
+            format!(r#"{{"clientSecret":"{secret}","__proto__":{{"admin":true}}}}"#),
+            format!(r#"{{"clientSecret":"{secret}","constructor":{{}}}}"#),
+            format!(r#"{{"clientSecret":"{secret}","scope":"admin"}}"#),
+            format!(r#"{{"clientSecret":"{secret}","id":1}}"#),
+            format!(r#"{{"clientSecret":"{secret}","":1}}"#),
+            format!(r#"{{"clientSecret":"{secret}","a\"\r\nX-Injected: 1\\":1}}"#),
+            format!(r#"{{"clientSecret":"{secret}","키\u0000\u202e":1}}"#),
+            format!(r#"{{"clientSecret":"{secret}","{}":1}}"#, "k".repeat(10_000)),
+            deep(128),
+            deep(8000),
+            format!(r#"{{"clientSecret":{}}}"#, deep(8000)),
+            "[".repeat(16_000),
+            "{\"a\":".repeat(3000),
+        ],
+        |body| {
+            let name = &body[..body.floor_char_boundary(80)];
+            let reply = gate.post("/token").body("application/json", body.as_str()).send();
+            assert_eq!(reply.status, 400, "{name}: {}", reply.text());
+            assert_eq!(reply.json()["error"], "invalid_request", "{name}");
+            assert_safe_description(name, &reply);
+            assert!(!reply.text().contains(secret.as_str()), "{name}: the secret is repeated");
+            assert!(reply.header("x-injected").is_none());
+        },
+    );
     let latin1 = [b"{\"clientSecret\":\"\xE9", secret.as_bytes(), b"\"}"].concat();
     assert_eq!(gate.post("/token").body("application/json", latin1).send().status, 400);
     gate.access_token(&domain);
@@ -189,7 +192,7 @@ fn token_request__form_syntax() {
     const KIND: &str = "&client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
     let many = |count: usize| (0..count).map(|number| format!("&{number:x}=")).collect::<String>();
     let rows: Vec<(&str, String, u16)> = vec![
-        ("as it should be", good.clone(), 200),
+        ("valid", good.clone(), 200),
         ("separators at both ends", format!("&{good}&"), 200),
         ("two separators", good.replace('&', "&&"), 200),
         ("encoded names", good.replace("client_secret", "client%5Fsecret"), 200),
@@ -233,7 +236,7 @@ fn token_request__form_syntax() {
         assert_eq!(reply.status, status, "{name}: {}", reply.text());
         match status {
             401 => invalid_client(name, &reply),
-            400 | 413 | 415 => describes_itself_safely(name, &reply),
+            400 | 413 | 415 => assert_safe_description(name, &reply),
             _ => {
                 let (_, claims) = parts(reply.json()["access_token"].as_str().expect("a token"));
                 assert_eq!((&claims["sub"], &claims["aud"]), (&json!(id), &json!(["https://gate.test"])), "{name}");

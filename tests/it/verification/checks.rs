@@ -268,10 +268,10 @@ fn file_check__https_first_with_a_trusted_certificate() {
     ] {
         let host = authority.host(name);
         let to = host.address;
-        let dial = move |address: std::net::SocketAddr, patience: Duration| {
+        let dial = move |address: std::net::SocketAddr, limit: Duration| {
             assert_eq!(address.ip(), Ipv4Addr::new(198, 41, 0, 4));
             match address.port() {
-                443 => TcpStream::connect_timeout(&to, patience),
+                443 => TcpStream::connect_timeout(&to, limit),
                 80 => Err(std::io::ErrorKind::ConnectionRefused.into()),
                 other => panic!("port {other}"),
             }

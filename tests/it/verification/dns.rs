@@ -135,7 +135,7 @@ impl Dns {
             let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
             stream.read_exact(&mut query).ok()?;
             let answer = self.answer(&query)?;
-            stream.write_all(&u16::try_from(answer.len()).expect("64 KiB at most").to_be_bytes()).ok()?;
+            stream.write_all(&u16::try_from(answer.len()).expect("at most 64 KiB").to_be_bytes()).ok()?;
             stream.write_all(&answer).ok()?;
         }
     }
@@ -147,7 +147,7 @@ impl Dns {
             1 => Kind::A,
             28 => Kind::Aaaa,
             16 => Kind::Txt,
-            other => panic!("a type that nobody should ask for: {other}"),
+            other => panic!("unexpected query type {other}"),
         };
         self.asked.lock().expect("no panic").push((name.clone(), kind));
         let (code, records) = match (self.zone.lock().expect("no panic"))(&name, kind) {
@@ -159,7 +159,7 @@ impl Dns {
         let mut answer = query[..end].to_vec();
         // A response with recursion available: one question, the records, nothing else.
         (answer[2], answer[3]) = (0x81, 0x80 | code);
-        let count = u16::try_from(records.len()).expect("few").to_be_bytes();
+        let count = u16::try_from(records.len()).expect("fewer than 65,536 records").to_be_bytes();
         answer[4..12].copy_from_slice(&[0, 1, count[0], count[1], 0, 0, 0, 0]);
         let mut owner = encoded(&name);
         for record in records {
@@ -167,8 +167,9 @@ impl Dns {
                 Record::Address(IpAddr::V4(address)) => (1_u16, address.octets().to_vec()),
                 Record::Address(IpAddr::V6(address)) => (28, address.octets().to_vec()),
                 Record::Text(strings) => {
-                    let string =
-                        |string: &Vec<u8>| [&[u8::try_from(string.len()).expect("255 at most")], &string[..]].concat();
+                    let string = |string: &Vec<u8>| {
+                        [&[u8::try_from(string.len()).expect("at most 255 bytes")], &string[..]].concat()
+                    };
                     (16, strings.iter().flat_map(string).collect())
                 }
                 Record::Alias(target) => (5, encoded(target)),
@@ -177,7 +178,7 @@ impl Dns {
             answer.extend(kind.to_be_bytes());
             // Class IN, time to live 0.
             answer.extend([0, 1, 0, 0, 0, 0]);
-            answer.extend(u16::try_from(data.len()).expect("64 KiB at most").to_be_bytes());
+            answer.extend(u16::try_from(data.len()).expect("at most 64 KiB").to_be_bytes());
             answer.extend(data);
             if let Record::Alias(target) = record {
                 owner = encoded(&target);

@@ -7,13 +7,13 @@ use diesel::prelude::*;
 
 use super::dns::{Dns, Record};
 use super::host::{Host, ok};
-use super::{found, gate_asking, path, shown, value, verify};
+use super::{found, path, server_with_dns, shown, value, verify};
 use crate::harness::{Domain, Gate, Reply, User, Value, parts, resigned};
 
 const DAY: i64 = 86_400;
 
 /// Actor, owner, action and target of the audit rows about verification, in order.
-pub fn told(gate: &Gate) -> Vec<(String, Option<i64>, String, String)> {
+pub fn verification_rows(gate: &Gate) -> Vec<(String, Option<i64>, String, String)> {
     let rows = audit::table
         .filter(audit::action.eq_any(["domain.verified", "domain.unverified", "domain.superseded"]))
         .order(audit::id)
@@ -42,7 +42,7 @@ fn challenge__shown_at_registration_and_at_its_url() {
     assert_eq!((&registered["hostVerified"], &registered["superseded"]), (&json!(false), &json!(false)));
     let verification = &registered["verification"];
     let value = verification["dns"]["value"].as_str().expect("a value");
-    let token = value.strip_prefix("gatebird-challenge=").expect("says what it is");
+    let token = value.strip_prefix("gatebird-challenge=").expect("the prefix");
     assert!(token.len() == 32 && token.bytes().all(|byte| b"0123456789abcdef".contains(&byte)), "{token}");
     let expires = verification["expiresAt"].as_i64().expect("seconds");
     assert!((now + 7 * DAY..now + 7 * DAY + 30).contains(&expires));
@@ -96,7 +96,7 @@ fn host_verification__refusal_lists_each_check() {
     let host = Host::answering("HTTP/1.1 404 Not Outcome\r\n\r\n");
     let name = "shop.example.test";
     let dns = Dns::with(&[(name, Record::address("127.0.0.1"))]);
-    let gate = gate_asking(&dns, &[]);
+    let gate = server_with_dns(&dns, &[]);
     let alice = gate.sign_up("alice");
     let at = format!("{name}:{}", host.port());
     let domain = gate.register(&alice, &at);
@@ -131,7 +131,7 @@ fn host_verification__refusal_lists_each_check() {
         ]);
         assert_eq!(refusal["payload"], expected);
     }
-    assert_eq!(told(&gate), []);
+    assert_eq!(verification_rows(&gate), []);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn host_verification__by_dns_or_file_shows_in_tokens() {
     for method in ["dns", "file"] {
         let host = Host::answering("");
         let dns = Dns::with(&[(name, Record::address("127.0.0.1"))]);
-        let gate = gate_asking(&dns, &[]);
+        let gate = server_with_dns(&dns, &[]);
         let alice = gate.sign_up("alice");
         let domain = gate.register(&alice, &format!("{name}:{}", host.port()));
         let claims = |token: &str| gate.get("/v1/test").token(token).send().expect(200);
@@ -155,7 +155,7 @@ fn host_verification__by_dns_or_file_shows_in_tokens() {
         let verified_at = answer["verifiedAt"].as_i64().expect("seconds");
         assert!((now..now + 30).contains(&verified_at));
         assert_eq!((&answer["hostVerified"], &answer["expiresAt"]), (&json!(true), &Value::Null));
-        let last = answer["tried"].as_array().and_then(|tried| tried.last()).expect("a look").clone();
+        let last = answer["tried"].as_array().and_then(|tried| tried.last()).expect("a check").clone();
         assert_eq!((&last["method"], &last["found"]), (&json!(method), &json!("match")));
 
         assert_eq!(shown(&gate, &alice, &domain)["hostVerified"], json!(true));
@@ -174,14 +174,14 @@ fn host_verification__by_dns_or_file_shows_in_tokens() {
         // A repetition changes nothing.
         verify(&gate, &alice, &domain).expect(200);
         let row = (format!("usr_{}", alice.id), Some(alice.id), "domain.verified".to_owned(), domain.id.clone());
-        assert_eq!(told(&gate), [row]);
+        assert_eq!(verification_rows(&gate), [row]);
     }
 }
 
 #[test]
 fn challenge__of_another_user_or_host() {
     let (name, dns) = ("shop.example.test", Dns::with(&[]));
-    let gate = gate_asking(&dns, &[]);
+    let gate = server_with_dns(&dns, &[]);
     let (alice, mallory) = (gate.sign_up("alice"), gate.sign_up("mallory"));
     let domain = gate.register(&alice, name);
     let theirs = gate.register(&mallory, name);
@@ -203,7 +203,7 @@ fn challenge__of_another_user_or_host() {
 #[test]
 fn challenge__valid_for_seven_days() {
     let (name, dns) = ("shop.example.test", Dns::with(&[]));
-    let gate = gate_asking(&dns, &[("USER_TOKEN_TTL", "30d")]);
+    let gate = server_with_dns(&dns, &[("USER_TOKEN_TTL", "30d")]);
     let alice = gate.sign_up("alice");
     let domain = gate.register(&alice, name);
     let first = value(&gate, &alice, &domain);
@@ -211,10 +211,10 @@ fn challenge__valid_for_seven_days() {
     gate.clock.advance(7 * DAY - 30);
     assert_eq!(value(&gate, &alice, &domain), first);
     gate.clock.advance(31);
-    assert_eq!(shown(&gate, &alice, &domain), json!({"hostVerified": false}), "it ran out");
-    gate.app.maintain().expect("it is forgotten");
+    assert_eq!(shown(&gate, &alice, &domain), json!({"hostVerified": false}), "the challenge has expired");
+    gate.app.maintain().expect("expired challenges are deleted");
     let reply = verify(&gate, &alice, &domain).refused(409, "unverified");
-    assert_eq!(found(&reply)[0], "otherValue", "there is the old one");
+    assert_eq!(found(&reply)[0], "otherValue", "the old token");
     assert_ne!(reply["payload"]["dns"]["value"], json!(first));
     assert_eq!(json!(value(&gate, &alice, &domain)), reply["payload"]["dns"]["value"]);
     publish(&gate, &dns, &alice, &domain, name);
@@ -224,7 +224,7 @@ fn challenge__valid_for_seven_days() {
 #[test]
 fn host_verification__required_for_tokens() {
     let (name, dns) = ("shop.example.test", Dns::with(&[]));
-    let gate = gate_asking(&dns, &[("PROOF", "required"), ("LIMIT_FREE", "1/h")]);
+    let gate = server_with_dns(&dns, &[("PROOF", "required"), ("LIMIT_FREE", "1/h")]);
     let alice = gate.sign_up("alice");
     let domain = gate.register(&alice, name);
     let form = "grant_type=client_credentials";
@@ -247,7 +247,7 @@ fn host_verification__required_for_tokens() {
 #[test]
 fn host_verification__not_required_for_introspection_and_revocation() {
     let dns = Dns::with(&[]);
-    let gate = gate_asking(&dns, &[("TOKEN_TTL", "1h")]);
+    let gate = server_with_dns(&dns, &[("TOKEN_TTL", "1h")]);
     let alice = gate.sign_up("alice");
     let domain = gate.register(&alice, "shop.example.test");
     let token = gate.access_token(&domain);
@@ -262,7 +262,7 @@ fn host_verification__not_required_for_introspection_and_revocation() {
 
 #[test]
 fn host_verification__five_attempts_a_minute() {
-    let gate = gate_asking(&Dns::with(&[]), &[]);
+    let gate = server_with_dns(&Dns::with(&[]), &[]);
     let (alice, bob) = (gate.sign_up("alice"), gate.sign_up("bob"));
     let mut domain = gate.register(&alice, "shop.example.test");
     for number in 0..5 {

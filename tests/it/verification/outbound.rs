@@ -13,7 +13,7 @@ use rustls::RootCertStore;
 use super::checks::{VALUE, challenge, verifier};
 use super::dns::{Answer, Dns, Kind, Record};
 use super::host::{Host, ok};
-use super::{found, gate_asking, verify};
+use super::{found, server_with_dns, verify};
 
 const NAME: &str = "shop.example.test";
 /// A public address that no test connects to.
@@ -23,7 +23,7 @@ const PUBLIC: &str = "198.41.0.4";
 fn outbound__private_address_is_refused_without_a_connection() {
     let host = Host::answering(ok(VALUE));
     let dns = Dns::with(&[]);
-    let gate = gate_asking(&dns, &[("ALLOW_LOCAL_HOSTS", "false")]);
+    let gate = server_with_dns(&dns, &[("ALLOW_LOCAL_HOSTS", "false")]);
     let alice = gate.sign_up("alice");
     let domain = gate.register(&alice, &format!("{NAME}:{}", host.port()));
     for addresses in [
@@ -119,7 +119,7 @@ fn outbound__dns_rebinding() {
         };
         assert_eq!((checks[1].outcome, checks[2].outcome), (expected, expected), "try {number}");
         assert_eq!(std::mem::take(&mut *dialled.lock().expect("no panic")), dials, "try {number}");
-        assert_eq!(answers.load(Ordering::SeqCst), number + 1, "one question in each try");
+        assert_eq!(answers.load(Ordering::SeqCst), number + 1, "one query per attempt");
     }
 }
 
@@ -141,7 +141,7 @@ fn outbound__at_most_four_addresses() {
     let checks =
         verifier(&dns, false).through(Box::new(dial), RootCertStore::empty()).verify(&challenge(NAME), &|_| true);
     assert_eq!(checks[2].outcome, Outcome::Unreachable);
-    assert_eq!(dialled.load(Ordering::SeqCst), 8, "four by each scheme");
+    assert_eq!(dialled.load(Ordering::SeqCst), 8, "four connections per scheme");
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn outbound__redirects_are_not_followed() {
             let host = Host::answering(format!("HTTP/1.1 {status} X\r\nLocation: {location}\r\n\r\n{VALUE}"));
             let checks = verifier(&dns, true).verify(&challenge(&format!("{NAME}:{}", host.port())), &|_| true);
             assert_eq!(checks[2].outcome, Outcome::Redirect, "{status} {location}");
-            assert_eq!(host.connections(), 2, "one by each scheme");
+            assert_eq!(host.connections(), 2, "one connection per scheme");
         }
     }
     assert_eq!(target.connections(), 0);
@@ -225,13 +225,13 @@ fn outbound__hanging_https_leaves_time_for_http() {
     let dns = Dns::with(&[(NAME, Record::address(PUBLIC))]);
     let host = Host::answering(ok(VALUE));
     let to = host.address;
-    let dial = move |address: SocketAddr, patience: Duration| match address.port() {
+    let dial = move |address: SocketAddr, limit: Duration| match address.port() {
         443 => {
-            assert!(patience <= Duration::from_millis(2500), "{patience:?}");
-            sleep(patience);
+            assert!(limit <= Duration::from_millis(2500), "{limit:?}");
+            sleep(limit);
             Err(ErrorKind::TimedOut.into())
         }
-        _ => std::net::TcpStream::connect_timeout(&to, patience),
+        _ => std::net::TcpStream::connect_timeout(&to, limit),
     };
     let started = Instant::now();
     let checks =
@@ -246,7 +246,7 @@ fn outbound__response_is_not_disclosed() {
     let host =
         Host::answering(format!("HTTP/1.1 200 {CANARY}\r\n{CANARY}: {CANARY}\r\nContent-Length: 26\r\n\r\n{CANARY}"));
     let dns = Dns::with(&[(NAME, Record::address("127.0.0.1")), ("_gatebird.shop.example.test", Record::text(CANARY))]);
-    let gate = gate_asking(&dns, &[]);
+    let gate = server_with_dns(&dns, &[]);
     let alice = gate.sign_up("alice");
     let domain = gate.register(&alice, &format!("{NAME}:{}", host.port()));
     for answer in
@@ -259,5 +259,5 @@ fn outbound__response_is_not_disclosed() {
         assert_eq!(found(&reply.refused(409, "unverified"))[0], "otherValue");
         assert!(!format!("{reply:?}{}", reply.text()).contains("canary"), "{}", reply.text());
     }
-    assert!(host.connections() >= 6, "it was asked");
+    assert!(host.connections() >= 6, "the host was connected to");
 }

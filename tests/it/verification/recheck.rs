@@ -1,4 +1,4 @@
-//! What was verified is looked at again each day, and ends when it is missing for a week.
+//! A verified host is checked again each day. The verification ends after a week of failures.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,9 @@ use gatebird::verification::Method;
 use serde_json::json;
 
 use super::dns::{Answer, Dns, Kind, Record};
-use super::endpoint::{ask_token, publish, told};
+use super::endpoint::{ask_token, publish, verification_rows};
 use super::host::{Host, ok};
-use super::{gate_asking, shown, value, verify};
+use super::{server_with_dns, shown, value, verify};
 use crate::harness::{Domain, Gate, User};
 
 const NAME: &str = "shop.example.test";
@@ -20,7 +20,7 @@ const DAY: i64 = 86_400;
 /// A verified domain, by DNS.
 fn verified(dns: &Dns, settings: &[(&str, &str)]) -> (Gate, User, Domain) {
     let settings: Vec<_> = settings.iter().copied().chain([("USER_TOKEN_TTL", "30d")]).collect();
-    let gate = gate_asking(dns, &settings);
+    let gate = server_with_dns(dns, &settings);
     let alice = gate.sign_up("alice");
     let domain = gate.register(&alice, NAME);
     publish(&gate, dns, &alice, &domain, NAME);
@@ -62,18 +62,18 @@ fn recheck__verification_ends_after_seven_days_of_failures() {
         let shown = shown(&gate, &alice, &domain);
         assert_eq!(shown["hostVerified"], json!(true));
         let failing = shown["failingSince"].as_i64().expect("seconds");
-        assert!((since..since + 30).contains(&failing), "the first time counts");
-        assert!(shown["dns"]["value"].is_string(), "what is missing can be published again");
+        assert!((since..since + 30).contains(&failing), "the time of the first failure is kept");
+        assert!(shown["dns"]["value"].is_string(), "the challenge is shown again");
         gate.access_token(&domain);
         gate.clock.advance(DAY);
     }
     recheck(&gate);
     assert_eq!(shown(&gate, &alice, &domain)["hostVerified"], json!(false));
     ask_token(&gate, &domain).refused(400, "unverified");
-    let last = told(&gate).pop().expect("a row");
+    let last = verification_rows(&gate).pop().expect("a row");
     assert_eq!(last, ("server".into(), Some(alice.id), "domain.unverified".into(), domain.id.clone()));
     gate.clock.advance(DAY);
-    assert_eq!(recheck(&gate), 0, "there is nothing left to look at");
+    assert_eq!(recheck(&gate), 0, "no host is due");
 
     // Another user may verify it now, and so may the former holder.
     let bob = gate.sign_up("bob");
@@ -88,7 +88,7 @@ fn recheck__verification_ends_after_seven_days_of_failures() {
 fn recheck__recovered_challenge_resets_the_deadline() {
     let host = Host::answering("");
     let dns = Dns::with(&[]);
-    let gate = gate_asking(&dns, &[("USER_TOKEN_TTL", "30d")]);
+    let gate = server_with_dns(&dns, &[("USER_TOKEN_TTL", "30d")]);
     let alice = gate.sign_up("alice");
     let domain = gate.register(&alice, &format!("{NAME}:{}", host.port()));
     publish(&gate, &dns, &alice, &domain, NAME);
@@ -113,13 +113,13 @@ fn recheck__recovered_challenge_resets_the_deadline() {
     publish(&gate, &dns, &alice, &domain, NAME);
     verify(&gate, &alice, &domain).expect(200);
     assert!(shown(&gate, &alice, &domain)["failingSince"].is_null());
-    assert_eq!(told(&gate).len(), 1, "the domain was verified all the time");
+    assert_eq!(verification_rows(&gate).len(), 1, "the domain was verified all the time");
 }
 
 #[test]
 fn recheck__concurrent_nodes_check_each_host_once() {
     let dns = Dns::with(&[]);
-    let gate = gate_asking(&dns, &[]);
+    let gate = server_with_dns(&dns, &[]);
     let alice = gate.sign_up("alice");
     let names: Vec<String> = (0..20).map(|number| format!("shop{number}.example.test")).collect();
     for name in &names {
@@ -171,7 +171,7 @@ fn recheck__outdated_result_is_dropped() {
 fn recheck__hosts_are_checked_in_parallel() {
     const AT_ONCE: usize = 8;
     let dns = Dns::with(&[]);
-    let gate = gate_asking(&dns, &[("USER_TOKEN_TTL", "30d")]);
+    let gate = server_with_dns(&dns, &[("USER_TOKEN_TTL", "30d")]);
     let alice = gate.sign_up("alice");
     for number in 0..=AT_ONCE {
         let name = format!("shop{number}.example.test");
@@ -217,17 +217,17 @@ fn recheck__failed_write_is_retried_after_a_minute() {
                 _ => Answer::NoSuchName,
             }
         });
-        assert!(gate.app.recheck_hosts().is_err(), "it could not be written");
+        assert!(gate.app.recheck_hosts().is_err(), "the result could not be stored");
         come_back();
         let failing = |gate: &Gate| !shown(gate, &alice, &domain)["failingSince"].is_null();
-        assert_eq!(failing(&gate), is_there, "as it was before");
-        assert_eq!(recheck(&gate), 0, "somebody may be looking still");
+        assert_eq!(failing(&gate), is_there, "the state is unchanged");
+        assert_eq!(recheck(&gate), 0, "the failed recheck still holds the host");
         gate.clock.advance(60);
         assert_eq!(recheck(&gate), 1);
         assert_eq!(failing(&gate), !is_there);
         assert_eq!(recheck(&gate), 0);
         gate.clock.advance(60);
-        assert_eq!(recheck(&gate), 0, "it is done for that day");
+        assert_eq!(recheck(&gate), 0, "the host was rechecked for that day");
     }
 }
 
@@ -257,7 +257,7 @@ fn recheck__clock_ahead_for_some_seconds() {
 #[test]
 fn challenge__clock_ahead_for_some_seconds() {
     let dns = Dns::with(&[]);
-    let gate = gate_asking(&dns, &[("USER_TOKEN_TTL", "30d")]);
+    let gate = server_with_dns(&dns, &[("USER_TOKEN_TTL", "30d")]);
     let alice = gate.sign_up("alice");
     let domain = gate.register(&alice, NAME);
     publish(&gate, &dns, &alice, &domain, NAME);
@@ -268,7 +268,7 @@ fn challenge__clock_ahead_for_some_seconds() {
     verify(&gate, &alice, &domain).expect(200);
     gate.clock.set_wrong(0);
     assert_eq!(value(&gate, &alice, &domain), before);
-    // What was verified while the clock was ahead is looked at again all the same.
+    // A host that was verified while the clock was ahead is checked again too.
     gate.clock.advance(DAY);
     assert_eq!(recheck(&gate), 1);
 }

@@ -11,10 +11,10 @@ use gatebird::id::DomainId;
 use gatebird::verification::Method;
 
 use super::dns::{Dns, Record};
-use super::endpoint::{ask_token, publish, told};
-use super::{gate_asking, shown, value, verify};
+use super::endpoint::{ask_token, publish, verification_rows};
+use super::{server_with_dns, shown, value, verify};
 use crate::harness::{Domain, Gate, User};
-use crate::write_duration::{execute, long_writes, numbers};
+use crate::write_duration::{long_writes, numbers};
 
 const NAME: &str = "shop.example.test";
 
@@ -33,7 +33,7 @@ fn view(gate: &Gate, (owner, domain): &(User, Domain)) -> crate::harness::Value 
 #[test]
 fn host_takeover__verification_ends_unverified_registrations() {
     let dns = Dns::with(&[]);
-    let gate = gate_asking(&dns, &[]);
+    let gate = server_with_dns(&dns, &[]);
     let [alice, bob] = two_registrations(&gate);
     let other = gate.register(&bob.0, "other.example.test");
     let (his, his_other) = (gate.access_token(&bob.1), gate.access_token(&other));
@@ -69,16 +69,16 @@ fn host_takeover__verification_ends_unverified_registrations() {
     }
     assert_eq!(shown(&gate, &alice.0, &alice.1)["hostVerified"], json!(true));
 
-    // Who was superseded sees that he was, and not by whom.
+    // The owner of a superseded domain sees that it is, and not by whom.
     let alices = (format!("usr_{}", alice.0.id), Some(alice.0.id), "domain.verified".into(), alice.1.id.clone());
     let bobs = ("server".into(), Some(bob.0.id), "domain.superseded".into(), bob.1.id.clone());
-    assert_eq!(told(&gate), [alices, bobs]);
+    assert_eq!(verification_rows(&gate), [alices, bobs]);
 }
 
 #[test]
 fn host_takeover__lasts_until_the_loser_verifies() {
     let dns = Dns::with(&[]);
-    let gate = gate_asking(&dns, &[]);
+    let gate = server_with_dns(&dns, &[]);
     let [alice, bob] = two_registrations(&gate);
     publish(&gate, &dns, &alice.0, &alice.1, NAME);
     verify(&gate, &alice.0, &alice.1).expect(200);
@@ -86,7 +86,7 @@ fn host_takeover__lasts_until_the_loser_verifies() {
     ask_token(&gate, &bob.1).refused(401, "superseded");
     verify(&gate, &bob.0, &bob.1).refused(409, "unverified");
     ask_token(&gate, &bob.1).refused(401, "superseded");
-    // Whoever registers it now has what anybody has who has proven nothing.
+    // A new registration of the host starts unverified.
     let carol = gate.sign_up("carol");
     let hers = gate.register(&carol, NAME);
     gate.access_token(&hers);
@@ -103,7 +103,7 @@ fn host_takeover__lasts_until_the_loser_verifies() {
 #[test]
 fn host_takeover__survives_a_restart() {
     let dns = Dns::with(&[]);
-    let gate = gate_asking(&dns, &[("PROOF", "required")]);
+    let gate = server_with_dns(&dns, &[("PROOF", "required")]);
     let [alice, bob] = two_registrations(&gate);
     publish(&gate, &dns, &alice.0, &alice.1, NAME);
     verify(&gate, &alice.0, &alice.1).expect(200);
@@ -115,7 +115,7 @@ fn host_takeover__survives_a_restart() {
 #[test]
 fn host_takeover__one_of_fifty_concurrent_verifications_wins() {
     let dns = Dns::with(&[]);
-    let gate = gate_asking(&dns, &[]);
+    let gate = server_with_dns(&dns, &[]);
     let users: Vec<(User, Domain)> = (0..50)
         .map(|number| {
             let user = gate.sign_up(&format!("user{number}"));
@@ -149,20 +149,20 @@ fn host_takeover__one_of_fifty_concurrent_verifications_wins() {
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
     let with_tokens = users.iter().filter(|(_, domain)| ask_token(&gate, domain).status == 200).count();
     assert_eq!(with_tokens, 1);
-    let told = told(&gate);
-    assert_eq!(told.iter().filter(|(_, _, action, _)| action == "domain.verified").count(), 1);
-    assert_eq!(told.iter().filter(|(_, _, action, _)| action == "domain.superseded").count(), 49);
+    let recorded = verification_rows(&gate);
+    assert_eq!(recorded.iter().filter(|(_, _, action, _)| action == "domain.verified").count(), 1);
+    assert_eq!(recorded.iter().filter(|(_, _, action, _)| action == "domain.superseded").count(), 49);
 }
 
 /// The database itself allows one, even if two came at the same instant.
 #[test]
 fn host_takeover__database_allows_one_verified_registration() {
-    let gate = gate_asking(&Dns::with(&[]), &[]);
+    let gate = server_with_dns(&Dns::with(&[]), &[]);
     let ids = two_registrations(&gate).map(|(_, domain)| DomainId::parse(&domain.id).expect("an id"));
     let prove =
         |id| gate.app.db.change_now(|conn| Ok(verified_host::insert(conn, id, Method::Dns, "x", 1)?), |_| Ok(()));
     prove(ids[0]).expect("the first");
-    prove(ids[1]).expect_err("a second");
+    prove(ids[1]).expect_err("a second claim is refused");
 }
 
 const MANY: i64 = 2_000;
@@ -170,16 +170,13 @@ const MANY: i64 = 2_000;
 /// Inserts many registrations of the host by others directly.
 fn insert_registrations(gate: &Gate) {
     let rows = numbers(MANY);
-    execute(
-        gate,
-        &format!(
-            "INSERT INTO users (id, username, username_key, nick, password_hash, created_at)
+    gate.execute(&format!(
+        "INSERT INTO users (id, username, username_key, nick, password_hash, created_at)
                 {rows} SELECT i, 'user' || i, 'user' || i, 'user', '', 0 FROM n;
             INSERT INTO domains (id, user_id, host, plan, created_at)
                 SELECT 'dom_000000000000000' || (1000000 + id), id, '{NAME}', 'free', 0
                 FROM users WHERE username_key LIKE 'user%'"
-        ),
-    );
+    ));
 }
 
 fn registrations_with_tokens(gate: &Gate) -> i64 {
@@ -190,7 +187,7 @@ fn registrations_with_tokens(gate: &Gate) -> i64 {
 #[test]
 fn host_takeover__many_registrations_of_the_host() {
     let dns = Dns::with(&[]);
-    let gate = gate_asking(&dns, &[]);
+    let gate = server_with_dns(&dns, &[]);
     let [alice, bob] = two_registrations(&gate);
     let token = gate.access_token(&bob.1);
     insert_registrations(&gate);
@@ -201,13 +198,13 @@ fn host_takeover__many_registrations_of_the_host() {
     assert_eq!(long_writes(&gate) - earlier, 0);
     gate.get("/v1/test").token(&token).send().refused(401, "revoked");
     ask_token(&gate, &bob.1).refused(401, "superseded");
-    assert_eq!(told(&gate).len() as i64, 1 + 1 + MANY);
+    assert_eq!(verification_rows(&gate).len() as i64, 1 + 1 + MANY);
 }
 
 #[test]
 fn host_takeover__request_ends_before_all_registrations_of_the_host() {
     let dns = Dns::with(&[]);
-    let gate = gate_asking(&dns, &[]);
+    let gate = server_with_dns(&dns, &[]);
     let [alice, bob] = two_registrations(&gate);
     insert_registrations(&gate);
     gate.app.drain();

@@ -1,10 +1,10 @@
-//! Who holds a verified host, when somebody else proves it, and when the operator steps in.
+//! The holder of a verified host, a second domain that verifies it, and the operator's commands.
 
 use serde_json::json;
 
 use super::dns::{Dns, Record};
-use super::endpoint::{ask_token, publish, told};
-use super::{gate_asking, shown, value, verify};
+use super::endpoint::{ask_token, publish, verification_rows};
+use super::{server_with_dns, shown, value, verify};
 use crate::binary::{gatebird, run};
 use crate::harness::{Domain, Gate, User};
 
@@ -22,7 +22,7 @@ fn holder_and_challenger(gate: &Gate, dns: &Dns) -> [(User, Domain); 2] {
     [alice, bob]
 }
 
-/// Publishes the values of both: the holder's proof is still there.
+/// Publishes the challenges of both.
 fn publish_both(gate: &Gate, dns: &Dns, alice: &(User, Domain), bob: &(User, Domain)) {
     let record = format!("_gatebird.{NAME}");
     let both = [alice, bob].map(|(user, domain)| Record::text(&value(gate, user, domain)));
@@ -33,11 +33,11 @@ fn is_verified(gate: &Gate, (user, domain): &(User, Domain)) -> bool {
     shown(gate, user, domain)["hostVerified"] == json!(true)
 }
 
-/// Who had control of a host for a minute loses it as soon as the owner proves it again.
+/// A temporary controller of a host loses it once the owner verifies the host again.
 #[test]
 fn verified_host__taken_over_when_the_holders_challenge_is_gone() {
     let dns = Dns::with(&[]);
-    let gate = gate_asking(&dns, &[]);
+    let gate = server_with_dns(&dns, &[]);
     let [alice, bob] = holder_and_challenger(&gate, &dns);
     let hers = gate.access_token(&alice.1);
 
@@ -51,7 +51,8 @@ fn verified_host__taken_over_when_the_holders_challenge_is_gone() {
     verify(&gate, &alice.0, &alice.1).expect(200);
     assert!(is_verified(&gate, &alice) && !is_verified(&gate, &bob));
     gate.access_token(&alice.1);
-    let bobs: Vec<_> = told(&gate).into_iter().filter(|(_, tenant, ..)| *tenant == Some(bob.0.id)).collect();
+    let bobs: Vec<_> =
+        verification_rows(&gate).into_iter().filter(|(_, tenant, ..)| *tenant == Some(bob.0.id)).collect();
     let actions: Vec<_> = bobs.iter().map(|(actor, _, action, _)| (actor.as_str(), action.as_str())).collect();
     let me = format!("usr_{}", bob.0.id);
     assert_eq!(
@@ -63,7 +64,7 @@ fn verified_host__taken_over_when_the_holders_challenge_is_gone() {
 #[test]
 fn verified_host__kept_while_the_holders_challenge_is_published() {
     let dns = Dns::with(&[]);
-    let gate = gate_asking(&dns, &[]);
+    let gate = server_with_dns(&dns, &[]);
     let [alice, bob] = holder_and_challenger(&gate, &dns);
     publish_both(&gate, &dns, &alice, &bob);
     verify(&gate, &bob.0, &bob.1).refused(409, "taken");
@@ -75,7 +76,7 @@ fn verified_host__kept_while_the_holders_challenge_is_published() {
 fn verified_host__of_a_suspended_holder() {
     for suspended in ["user", "domain"] {
         let dns = Dns::with(&[]);
-        let gate = gate_asking(&dns, &[]);
+        let gate = server_with_dns(&dns, &[]);
         let [alice, bob] = holder_and_challenger(&gate, &dns);
         publish_both(&gate, &dns, &alice, &bob);
         let name = if suspended == "user" { "alice" } else { &alice.1.id };
@@ -86,7 +87,8 @@ fn verified_host__of_a_suspended_holder() {
         verify(&gate, &bob.0, &bob.1).expect(200);
         gate.access_token(&bob.1);
         run(&mut gatebird(&gate.database, &[suspended, "resume", name], &[]), "").good();
-        let ends = told(&gate).into_iter().filter(|(_, tenant, ..)| *tenant == Some(alice.0.id)).map(|row| row.2);
+        let ends =
+            verification_rows(&gate).into_iter().filter(|(_, tenant, ..)| *tenant == Some(alice.0.id)).map(|row| row.2);
         assert!(ends.collect::<Vec<_>>().contains(&"domain.unverified".to_owned()), "{suspended}");
         crate::binary::within(crate::binary::PROMISED, "she is back", || {
             ask_token(&gate, &alice.1).json()["reason"] == "superseded"
@@ -98,7 +100,7 @@ fn verified_host__of_a_suspended_holder() {
 #[test]
 fn domain_unverify__ends_the_verification() {
     let dns = Dns::with(&[]);
-    let gate = gate_asking(&dns, &[("PROOF", "required")]);
+    let gate = server_with_dns(&dns, &[("PROOF", "required")]);
     let [alice, _] = holder_and_challenger(&gate, &dns);
     let token = gate.access_token(&alice.1);
     let unverify = |id: &str| run(&mut gatebird(&gate.database, &["domain", "unverify", id], &[]), "");
@@ -107,7 +109,7 @@ fn domain_unverify__ends_the_verification() {
     crate::binary::within(crate::binary::PROMISED, "no token", || ask_token(&gate, &alice.1).status == 400);
     gate.get("/v1/test").token(&token).send().refused(401, "revoked");
     assert!(!is_verified(&gate, &alice));
-    let last = told(&gate).pop().expect("a row");
+    let last = verification_rows(&gate).pop().expect("a row");
     assert_eq!(last, ("operator".into(), Some(alice.0.id), "domain.unverified".into(), alice.1.id.clone()));
 
     let again = unverify(&alice.1.id);

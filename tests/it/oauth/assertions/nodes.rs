@@ -9,13 +9,15 @@ use gatebird::db::schema::used_assertions;
 use gatebird::db::used_assertion::{self, UsedAssertion};
 use gatebird::id::DomainId;
 
-use super::super::{ClientKey, ENDPOINTS, ISSUER, KeyClient, asserting, invalid_client, old_gate, rest_of_form, with};
+use super::super::{
+    ClientKey, ENDPOINTS, ISSUER, KeyClient, asserting, invalid_client, long_running, rest_of_form, with,
+};
 use crate::binary::{Child, PROMISED, signal, text, within};
 use crate::harness::{Clock, Database, Gate, Reply, json, needs_postgres};
 use crate::nodes::cluster::{self, Cluster};
 
 /// Another node on the same database, which has been up for as long.
-fn old_node(gate: &Gate) -> Gate {
+fn long_running_node(gate: &Gate) -> Gate {
     let node = gate.another_node();
     node.clock.advance(1000);
     node
@@ -26,25 +28,25 @@ fn present(gate: &Gate, path: &str, assertion: &str) -> Reply {
 }
 
 /// An assertion that is valid for that many seconds.
-fn living(client: &KeyClient<'_>, seconds: i64) -> String {
+fn assertion_valid_for(client: &KeyClient<'_>, seconds: i64) -> String {
     let claims = with(client.claims(), json!({"exp": client.gate.clock.now() + seconds}));
     client.sign(&client.header(), &claims)
 }
 
-fn known(gate: &Gate) -> usize {
+fn known_count(gate: &Gate) -> usize {
     gate.app.directory.used_assertions.count()
 }
 
-fn rows(gate: &Gate) -> i64 {
+fn stored_count(gate: &Gate) -> i64 {
     let count = gate.app.db.read_now(|conn| Ok(used_assertions::table.count().get_result(conn)?));
     count.expect("the database answers")
 }
 
-fn share(gate: &Gate) {
+fn publish(gate: &Gate) {
     gate.app.publish_used_assertions().expect("the database answers");
 }
 
-fn heard_of(client: &KeyClient<'_>, gate: &Gate) {
+fn wait_until_known(client: &KeyClient<'_>, gate: &Gate) {
     let id = DomainId::parse(&client.id).expect("an id");
     within(PROMISED, "a new client", || gate.app.directory.by_id(&id).is_some());
 }
@@ -54,20 +56,20 @@ fn client_assertion__used_on_another_node() {
     if needs_postgres().is_none() {
         return;
     }
-    let here = old_gate();
-    let there = old_node(&here);
+    let here = long_running();
+    let there = long_running_node(&here);
     let user = here.sign_up("alice");
     let (mut taken, mut slowest) = (0, Duration::ZERO);
     for (number, key) in ClientKey::each().into_iter().enumerate() {
         let client = KeyClient::register(&here, &user, &format!("h{number}.example.com"), key);
-        heard_of(&client, &there);
+        wait_until_known(&client, &there);
         for (one, other) in [(&here, &there), (&there, &here)] {
             let assertions = ENDPOINTS.map(|path| (path, client.assertion()));
             for (path, assertion) in &assertions {
                 present(one, path, assertion).expect(200);
             }
             taken += assertions.len();
-            slowest = slowest.max(within(PROMISED, "used assertions are known", || known(other) == taken));
+            slowest = slowest.max(within(PROMISED, "used assertions are known", || known_count(other) == taken));
             for (path, assertion) in &assertions {
                 invalid_client(path, &present(other, path, assertion));
                 invalid_client(path, &present(one, path, assertion));
@@ -78,14 +80,14 @@ fn client_assertion__used_on_another_node() {
     }
     println!("the slowest took {slowest:?}");
     // Two nodes that accepted the same assertion both write it.
-    share(&here);
-    share(&there);
+    publish(&here);
+    publish(&there);
     let all = |conn: &mut gatebird::db::Conn| -> gatebird::error::Result<Vec<UsedAssertion>> {
         Ok(used_assertions::table.select(UsedAssertion::as_select()).load(conn)?)
     };
-    let (before, all) = (rows(&here), here.app.db.read_now(all).expect("the database answers"));
-    here.app.db.change_now(|conn| Ok(used_assertion::insert(conn, &all)?), |_| Ok(())).expect("that is no mistake");
-    assert_eq!((before, rows(&here)), (taken as i64, taken as i64));
+    let (before, all) = (stored_count(&here), here.app.db.read_now(all).expect("the database answers"));
+    here.app.db.change_now(|conn| Ok(used_assertion::insert(conn, &all)?), |_| Ok(())).expect("duplicates are ignored");
+    assert_eq!((before, stored_count(&here)), (taken as i64, taken as i64));
 }
 
 #[test]
@@ -93,17 +95,17 @@ fn used_assertions__known_to_a_new_node() {
     if needs_postgres().is_none() {
         return;
     }
-    let gate = old_gate();
+    let gate = long_running();
     let user = gate.sign_up("alice");
     let client = KeyClient::register(&gate, &user, "h.example.com", ClientKey::es256());
     let [used, unused] = [client.assertion(), client.assertion()];
     present(&gate, "/token", &used).expect(200);
-    share(&gate);
+    publish(&gate);
     let KeyClient { id, key, .. } = client;
-    let other = old_node(&gate);
+    let other = long_running_node(&gate);
     let gate = gate.restart(&[]);
     for gate in [&gate, &other] {
-        assert_eq!(known(gate), 1);
+        assert_eq!(known_count(gate), 1);
         invalid_client("used before", &present(gate, "/token", &used));
     }
     // Some used assertions may not have been written, so the restarted node refuses older ones.
@@ -127,7 +129,7 @@ fn child(database: &Database) -> (Child, String) {
 }
 
 /// Uses the assertion at the server and stops the server at once.
-fn used_and_ended(child: Child, assertion: &str) {
+fn use_and_stop(child: Child, assertion: &str) {
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
     let body = format!("{}&{}", rest_of_form("/token"), asserting(assertion));
     child.client.send("POST", "/token", &form, &body).expect("an answer").expect(200);
@@ -143,9 +145,9 @@ fn used_assertions__published_at_shutdown() {
     let database = Database::new();
     let (child, assertion) = child(&database);
     let other = Gate::on(Arc::new(database), &[]);
-    used_and_ended(child, &assertion);
-    assert_eq!(rows(&other), 1);
-    within(PROMISED, "the other node knows", || known(&other) == 1);
+    use_and_stop(child, &assertion);
+    assert_eq!(stored_count(&other), 1);
+    within(PROMISED, "the other node knows", || known_count(&other) == 1);
     invalid_client("used", &present(&other, "/token", &assertion));
 }
 
@@ -157,7 +159,7 @@ fn shutdown__database_hangs() {
     let cluster = Cluster::start();
     let (child, assertion) = child(&Database::in_schema(&cluster.url()));
     cluster.freeze();
-    used_and_ended(child, &assertion);
+    use_and_stop(child, &assertion);
 }
 
 /// Rows are deleted when no node's clock can accept their assertion; memory is freed when the node's own clock cannot.
@@ -166,22 +168,22 @@ fn used_assertions__deleted_after_expiry_on_every_node() {
     if needs_postgres().is_none() {
         return;
     }
-    let here = old_gate();
-    let there = old_node(&here);
+    let here = long_running();
+    let there = long_running_node(&here);
     let user = here.sign_up("alice");
     let client = KeyClient::register(&here, &user, "h.example.com", ClientKey::es256());
-    for assertion in [living(&client, 60), living(&client, 600)] {
+    for assertion in [assertion_valid_for(&client, 60), assertion_valid_for(&client, 600)] {
         present(&here, "/token", &assertion).expect(200);
     }
-    share(&here);
-    within(PROMISED, "both are known there", || known(&there) == 2);
+    publish(&here);
+    within(PROMISED, "both assertions are known there", || known_count(&there) == 2);
     let later = |seconds: i64, of_rows: i64, of_memory: usize| {
         for gate in [&here, &there] {
             gate.clock.advance(seconds);
         }
         for gate in [&there, &here] {
             gate.app.maintain().expect("the database answers");
-            assert_eq!((rows(gate), known(gate)), (of_rows, of_memory), "{seconds} later");
+            assert_eq!((stored_count(gate), known_count(gate)), (of_rows, of_memory), "{seconds} later");
         }
     };
     later(50, 2, 2);
@@ -201,23 +203,23 @@ fn used_assertions__published_after_a_database_outage() {
     let there = here.another_node();
     let user = here.sign_up("alice");
     let client = KeyClient::register(&here, &user, "h.example.com", ClientKey::es256());
-    heard_of(&client, &there);
+    wait_until_known(&client, &there);
     cluster.stop();
-    let assertions = [living(&client, 50), living(&client, 600)];
+    let assertions = [assertion_valid_for(&client, 50), assertion_valid_for(&client, 600)];
     for assertion in &assertions {
         present(&here, "/token", assertion).expect(200);
         invalid_client("used", &present(&here, "/token", assertion));
     }
-    here.app.publish_used_assertions().expect_err("the database is away");
+    here.app.publish_used_assertions().expect_err("the database is unavailable");
     // An assertion that expires meanwhile need not be published.
     for gate in [&here, &there] {
         gate.clock.advance(51);
-        gate.app.maintain().expect_err("the database is away");
+        gate.app.maintain().expect_err("the database is unavailable");
     }
-    assert_eq!((known(&here), known(&there)), (1, 0));
+    assert_eq!((known_count(&here), known_count(&there)), (1, 0));
     cluster.resume();
-    within(Duration::from_secs(10), "the other node knows", || known(&there) == 1);
-    assert_eq!(rows(&there), 1);
+    within(Duration::from_secs(10), "the other node knows", || known_count(&there) == 1);
+    assert_eq!(stored_count(&there), 1);
     invalid_client("used", &present(&there, "/token", &assertions[1]));
     here.app.maintain().expect("the database is back");
 }

@@ -5,18 +5,35 @@ use aws_lc_rs::signature::KeyPair;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
-use super::super::{ClientKey, ISSUER, KeyClient, PUBLIC_URL, Pair, invalid_client, old_gate, with};
+use super::super::{ClientKey, ISSUER, KeyClient, PUBLIC_URL, Pair, invalid_client, long_running, with};
 use super::{Change, changed, claims, header, without};
-use crate::harness::{Value, json, mint_with};
+use crate::harness::{Gate, User, Value, check_each, json, mint_with};
 
-#[test]
-fn client_assertion__invalid() {
-    let gate = old_gate();
-    let (user, domain, token) = gate.tenant("alice");
+/// A client with a key of each algorithm, on one server.
+fn with_each_key(check: impl Fn(&Gate, &User, &KeyClient<'_>)) {
+    let gate = long_running();
+    let user = gate.sign_up("alice");
     for (number, key) in ClientKey::each().into_iter().enumerate() {
         let client = KeyClient::register(&gate, &user, &format!("h{number}.example.com"), key);
-        let stranger = KeyClient { gate: &gate, id: client.id.clone(), key: ClientKey::es256() };
-        let neighbour = KeyClient::register(&gate, &user, &format!("n{number}.example.com"), ClientKey::es256());
+        check(&gate, &user, &client);
+    }
+}
+
+/// Checks that each assertion is refused at `/token`, and that a good one of the same client is still accepted.
+fn assert_refused(client: &KeyClient<'_>, assertions: impl IntoIterator<Item = (String, String)>) {
+    let good = client.assertion();
+    check_each(assertions, |(name, assertion)| {
+        invalid_client(&format!("{}: {name}", client.key.alg), &client.present("/token", &assertion));
+    });
+    client.present("/token", &good).expect(200);
+}
+
+#[test]
+fn client_assertion__invalid_claim_or_header() {
+    with_each_key(|gate, user, client| {
+        let domain = gate.register(user, &format!("secret-{}.example.com", client.key.alg.to_lowercase()));
+        let host = format!("key-{}.example.com", client.key.alg.to_lowercase());
+        let neighbour = KeyClient::register(gate, user, &host, ClientKey::es256());
         let now = gate.clock.now();
         let bad: Vec<(&str, Change<'_>)> = vec![
             ("no iss", without("iss")),
@@ -106,43 +123,61 @@ fn client_assertion__invalid() {
             ("claims are null", Box::new(|_, claims| *claims = Value::Null)),
             ("too large", claims(json!({"pad": "x".repeat(8 * 1024)}))),
         ];
-        for (name, change) in &bad {
-            let name = format!("{}: {name}", client.key.alg);
-            invalid_client(&name, &client.present("/token", &changed(&client, change)));
-        }
-        // Audiences that are valid at one endpoint only.
-        for (path, other) in
-            [("/token", "/introspect"), ("/introspect", "/revoke"), ("/revoke", "/v1/token"), ("/v1/token", "/revoke")]
-        {
+        assert_refused(client, bad.iter().map(|(name, change)| (name.to_string(), changed(client, change))));
+    });
+}
+
+#[test]
+fn client_assertion__audience_of_another_endpoint() {
+    with_each_key(|_, _, client| {
+        let pairs =
+            [("/token", "/introspect"), ("/introspect", "/revoke"), ("/revoke", "/v1/token"), ("/v1/token", "/revoke")];
+        check_each(pairs, |(path, other)| {
             let elsewhere = claims(json!({"aud": format!("{PUBLIC_URL}{other}")}));
-            invalid_client(other, &client.present(path, &changed(&client, &elsewhere)));
-        }
-        // The signature of another key, with and without that key in the header.
-        invalid_client("another's key", &client.present("/token", &stranger.assertion()));
-        for extra in [
+            invalid_client(other, &client.present(path, &changed(client, &elsewhere)));
+        });
+    });
+}
+
+/// With and without that key in the header.
+#[test]
+fn client_assertion__signed_with_another_key() {
+    with_each_key(|gate, _, client| {
+        let stranger = KeyClient { gate, id: client.id.clone(), key: ClientKey::es256() };
+        let headers = [
+            json!({}),
             json!({"jwk": stranger.key.jwk()}),
             json!({"kid": client.key.thumbprint()}),
             json!({"alg": client.key.alg}),
-        ] {
-            let assertion = stranger.sign(&with(stranger.header(), extra.clone()), &stranger.claims());
-            invalid_client(&extra.to_string(), &client.present("/token", &assertion));
-        }
-        // The public key used as an HMAC key (RFC 8725 §2.1), in every known notation.
+        ];
+        let signed = |header: &Value| stranger.sign(&with(stranger.header(), header.clone()), &stranger.claims());
+        assert_refused(client, headers.iter().map(|header| (header.to_string(), signed(header))));
+    });
+}
+
+/// RFC 8725 §2.1, in every known notation of the key.
+#[test]
+fn client_assertion__public_key_as_an_hmac_secret() {
+    with_each_key(|_, _, client| {
         let hs256 = json!({"alg": "HS256", "typ": "JWT"}).to_string();
-        for secret in hmac_spellings(&client.key) {
-            invalid_client(
-                "HMAC",
-                &client.present("/token", &mint_with(&hs256, &client.claims().to_string(), &secret)),
-            );
-        }
-        // Texts that are no JWT, or not that one.
+        let signed = |secret: Vec<u8>| mint_with(&hs256, &client.claims().to_string(), &secret);
+        let spellings = hmac_spellings(&client.key).into_iter();
+        assert_refused(client, spellings.map(|secret| (format!("{secret:?}"), signed(secret))));
+    });
+}
+
+#[test]
+fn client_assertion__malformed_text() {
+    with_each_key(|gate, user, client| {
+        let domain = gate.register(user, &format!("secret-{}.example.com", client.key.alg.to_lowercase()));
+        let (now, token) = (gate.clock.now(), gate.access_token(&domain));
         let good = client.assertion();
         let [head, payload, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("three parts: {good}") };
         let last = |text: &str, replacement: &str| format!("{}{replacement}", &text[..text.len() - 1]);
         let unsigned = URL_SAFE_NO_PAD.encode(json!({"alg": "none"}).to_string());
         let repeated = |text: &str, member: &str| format!("{},{member}}}", &text[..text.len() - 1]);
         let (header, claims) = (client.header().to_string(), client.claims().to_string());
-        for text in [
+        let texts = [
             format!("{unsigned}.{payload}."),
             format!("{unsigned}.{payload}.{signature}"),
             format!("{head}.{payload}."),
@@ -174,12 +209,9 @@ fn client_assertion__invalid() {
             client.key.sign(&header, &"[".repeat(5000)),
             client.key.sign(&header, ""),
             client.key.sign("", &claims),
-        ] {
-            invalid_client(&text, &client.present("/token", &text));
-        }
-        // None of that has used up the good one.
-        client.present("/token", &good).expect(200);
-    }
+        ];
+        assert_refused(client, texts.map(|text| (text.clone(), text)));
+    });
 }
 
 /// Notations of a public key that could serve as an HMAC secret.

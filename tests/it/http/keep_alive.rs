@@ -4,20 +4,20 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use super::replies;
 use crate::harness::Reply;
-use crate::http::replies;
 
 /// A connection to a server. It reconnects after the server has closed it, as after some refusals.
-pub struct Line {
+pub struct KeepAlive {
     address: String,
     stream: Option<TcpStream>,
     unread: Vec<u8>,
 }
 
-impl Line {
+impl KeepAlive {
     /// To a server at `http://...`.
-    pub fn to(url: &str) -> Line {
-        Line { address: url.trim_start_matches("http://").into(), stream: None, unread: Vec::new() }
+    pub fn to(url: &str) -> KeepAlive {
+        KeepAlive { address: url.trim_start_matches("http://").into(), stream: None, unread: Vec::new() }
     }
 
     fn stream(&mut self) -> &mut TcpStream {
