@@ -179,7 +179,11 @@ impl Database {
     #[track_caller]
     pub fn execute(&self, statements: &str) {
         match self.url.strip_prefix("sqlite://") {
-            Some(path) => SqliteConnection::establish(path).expect("a database").batch_execute(statements),
+            Some(path) => {
+                let mut conn = SqliteConnection::establish(path).expect("a database");
+                conn.batch_execute("PRAGMA busy_timeout = 5000").expect("SQLite");
+                conn.batch_execute(statements)
+            }
             None => PgConnection::establish(&self.url).expect("a database").batch_execute(statements),
         }
         .unwrap_or_else(|error| panic!("{statements}: {error}"));

@@ -233,7 +233,7 @@ fn filled(path: &str, segment: &str, id: &str) -> (String, String) {
 /// The routes come from the OpenAPI document, so new ones are included.
 #[test]
 fn fuzz__every_route_with_every_malformed_value() {
-    let gate = Gate::start();
+    let gate = Gate::with(&[("TOKEN_TTL", "1h"), ("USER_TOKEN_TTL", "1h")]);
     let (user, _, token) = gate.tenant("alice");
     let signing_out = gate.sign_up("carol");
     let document = gate.get("/openapi.json").send().expect(200);
