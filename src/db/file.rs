@@ -5,8 +5,9 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::wal;
 use super::witness::{Header, Mark, Position, Witness, beside, changed, created, is_restored, modified};
@@ -95,13 +96,9 @@ impl SqliteFile {
         })
     }
 
-    fn witness(&self) -> MutexGuard<'_, Option<Witness>> {
-        self.witness.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns whether the database is not the one that a server used here before, or is an earlier state of it.
     pub(super) fn was_restored(&self, mark: Option<Mark>, position: Position) -> bool {
-        self.was_replaced || is_restored(&self.canonical, *self.witness(), mark, position)
+        self.was_replaced || is_restored(&self.canonical, *self.witness.lock(), mark, position)
     }
 
     /// Returns whether the path still leads to this file, the file is as the server left it, and its log and index are
@@ -128,7 +125,7 @@ impl SqliteFile {
     }
 
     fn has_its_log(&self) -> bool {
-        let known = *self.log_and_index.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = *self.log_and_index.lock();
         known.is_none_or(|known| self.find_log_and_index().is_ok_and(|found| found == known))
     }
 
@@ -139,7 +136,7 @@ impl SqliteFile {
 
     /// Records the log and its index, which must not be replaced from now on.
     pub(super) fn expect_log(&self) -> io::Result<()> {
-        let mut known = self.log_and_index.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.log_and_index.lock();
         if known.is_none() {
             *known = Some(self.find_log_and_index()?);
         }
@@ -148,11 +145,11 @@ impl SqliteFile {
 
     /// Allows the log and its index to disappear, because the connections are being closed.
     pub(super) fn expect_no_log(&self) {
-        *self.log_and_index.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.log_and_index.lock() = None;
     }
 
     fn is_unmodified(&self, metadata: &Metadata) -> bool {
-        let mut guard = self.witness();
+        let mut guard = self.witness.lock();
         let Some(witness) = guard.as_mut().filter(|witness| witness.modified.is_some()) else { return true };
         if witness.modified == Some(modified(metadata)) {
             return true;
@@ -175,7 +172,7 @@ impl SqliteFile {
 
     /// Records the position of the database in the witness.
     pub(super) fn record_position(&self, position: Position) -> io::Result<()> {
-        match &mut *self.witness() {
+        match &mut *self.witness.lock() {
             Some(witness) if witness.position != position => {
                 witness.position = position;
                 witness.write(&self.canonical, false)
@@ -186,7 +183,7 @@ impl SqliteFile {
 
     /// Records in the witness that the log is about to be moved into the file.
     pub(super) fn expect_changes(&self) -> io::Result<()> {
-        match &mut *self.witness() {
+        match &mut *self.witness.lock() {
             Some(witness) => {
                 witness.modified = None;
                 witness.ended = false;
@@ -199,7 +196,7 @@ impl SqliteFile {
     /// Records the beginning of a checkpoint, and returns the mark that the database must get. A checkpoint that was
     /// interrupted is continued with its mark.
     pub(super) fn begin_checkpoint(&self, mark: Option<Mark>, position: Position) -> io::Result<Mark> {
-        let mut witness = self.witness();
+        let mut witness = self.witness.lock();
         let former = witness.filter(|former| mark.is_some_and(|mark| former.has_mark(mark)));
         let begun = former.and_then(|former| former.next).filter(|next| mark == Some(*next));
         let next = begun.unwrap_or_else(Mark::random);
@@ -221,7 +218,7 @@ impl SqliteFile {
 
     /// Records the end of a checkpoint if the file has its mark. Returns whether it has.
     pub(super) fn end_checkpoint(&self) -> io::Result<bool> {
-        let mut guard = self.witness();
+        let mut guard = self.witness.lock();
         let Some(witness) = guard.as_mut() else { return Ok(false) };
         let header = Header::read(&self.file)?;
         let arrived = witness.next.filter(|next| header.mark == Some(*next));
@@ -237,7 +234,7 @@ impl SqliteFile {
 
     /// Records a clean shutdown.
     pub(super) fn end(&self) -> io::Result<()> {
-        let mut guard = self.witness();
+        let mut guard = self.witness.lock();
         let Some(witness) = guard.as_mut() else { return Ok(()) };
         witness.ended = true;
         witness.modified = Some(modified(&fs::metadata(&self.path)?));

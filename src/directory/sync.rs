@@ -14,7 +14,7 @@
 
 use std::mem;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::{ApplyState, Directory, KeyChanges};
 use crate::db::audit::chain::Head;
@@ -102,7 +102,7 @@ impl Directory {
             domains.join().map(|domains| domains.and(most))
         });
         filled.map_err(|_| Error::internal("reading the directory panicked"))??;
-        *self.seen() = SyncState::all(current);
+        *self.seen.lock() = SyncState::all(current);
         // Rows that changed during the read were left out.
         self.catch_up(&mut conn)?;
         Ok(conn)
@@ -115,11 +115,11 @@ impl Directory {
     pub fn is_up_to_date(&self, conn: &mut Conn) -> Result<bool> {
         let asked_at = self.started.elapsed();
         // Copied before the counter is read, because other threads continue meanwhile.
-        let before = self.seen().latest();
+        let before = self.seen.lock().latest();
         let counter = revision::counter(conn)?;
         let Counter { value: current, epoch, .. } = counter;
         let is_present = before.is_present(conn, &counter)?;
-        let mut seen = self.seen();
+        let mut seen = self.seen.lock();
         let nothing_new = !self.record_read(&mut seen, &counter, is_present)
             && seen.is_whole()
             && seen.revision == current
@@ -149,7 +149,7 @@ impl Directory {
             conn.in_snapshot(|conn| self.read_snapshot(conn, step))?;
             // Another thread may have applied a step of a later snapshot, in which some of these rows have later
             // revisions.
-            if self.seen().is_whole() {
+            if self.seen.lock().is_whole() {
                 self.was_fresh_at(asked_at);
                 return Ok(());
             }
@@ -158,20 +158,20 @@ impl Directory {
 
     /// Returns the revision up to which changes are applied. It rises with every step.
     pub fn revision(&self) -> i64 {
-        self.seen().revision
+        self.seen.lock().revision
     }
 
     /// Applies the changes that the current snapshot contains.
     fn read_snapshot(&self, conn: &mut Conn, step: i64) -> Result<()> {
         // Copied before the counter is read, because other threads continue meanwhile.
         let (mut seen, before) = {
-            let seen = self.seen();
+            let seen = self.seen.lock();
             (seen.revision, seen.latest())
         };
         let counter = revision::counter(conn)?;
         let Counter { value: current, forgotten, epoch, .. } = counter;
         let is_present = before.is_present(conn, &counter)?;
-        if self.record_read(&mut self.seen(), &counter, is_present) {
+        if self.record_read(&mut self.seen.lock(), &counter, is_present) {
             return Err(Error::StaleNode(
                 "the database was older than what this node has read of it, as after a restored backup or a failover that \
                  lost the last transactions: this node must be restarted",
@@ -195,7 +195,7 @@ impl Directory {
 
     /// Switches to the epoch of a snapshot, unless a later snapshot was applied meanwhile.
     fn enter(&self, epoch: Stamp, current: i64) {
-        let seen = self.seen();
+        let seen = self.seen.lock();
         let keyring = self.keyring.load();
         if current >= seen.viewed && keyring.epoch() != epoch {
             self.keyring.store(Arc::new(keyring.in_epoch(epoch)));
@@ -205,7 +205,7 @@ impl Directory {
     /// Applies the changes up to `next`, read from a snapshot that reaches to `current`. Returns the revision that is
     /// then applied.
     fn apply_step(&self, changes: Vec<Change>, next: i64, current: i64) -> i64 {
-        let mut seen = self.seen();
+        let mut seen = self.seen.lock();
         // Another thread that has applied `next` has applied these changes, except rows that come at a later revision.
         // If it has applied less, none of these rows is older than its state: changes between the two snapshots have
         // their own revisions.
@@ -236,9 +236,5 @@ impl Directory {
             seen.stamped = Some(now.stamped);
         }
         self.has_gone_back()
-    }
-
-    fn seen(&self) -> MutexGuard<'_, SyncState> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
