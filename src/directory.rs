@@ -16,12 +16,13 @@ mod sync;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use compact_str::CompactString;
 use papaya::HashMap;
+use parking_lot::Mutex;
 
 use self::hosts::Hosts;
 use self::sync::SyncState;
@@ -261,9 +262,9 @@ pub struct Directory {
 
 impl Directory {
     /// Creates an empty directory. The stored keys of the database join `keyring` when it is filled.
-    pub fn new(keyring: Keyring, used_assertions: UsedAssertions) -> Directory {
+    pub fn new(keyring: Keyring) -> Directory {
         Directory {
-            used_assertions,
+            used_assertions: UsedAssertions::default(),
             keyring: ArcSwap::from_pointee(keyring),
             revoked: HashMap::new(),
             tenants: HashMap::new(),

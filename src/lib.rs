@@ -35,7 +35,7 @@
 //!
 //! ```text
 //! main > cli, testing > server, process > api > gate > actions > app > directory > db > token, password, verification, connections > config
-//!      > secret, host, name, hashtag, logging > shares > plan, usage, metrics > id > error, exit > reason, locale
+//!      > secret, host, name, hashtag, logging > shares > plan, usage, metrics, outbox > id > error, exit > reason, locale
 //! ```
 
 #[cfg(doctest)]
@@ -63,6 +63,7 @@ pub mod locale;
 pub mod logging;
 pub mod metrics;
 pub mod name;
+mod outbox;
 pub mod password;
 pub mod plan;
 pub mod process;

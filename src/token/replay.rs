@@ -6,8 +6,6 @@
 //! waits for the database. The same applies while the database does not answer, and to the last half second of a node
 //! that is killed.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use aws_lc_rs::digest::{SHA256, digest};
 use diesel::backend::Backend;
 use diesel::deserialize::{self, FromSql, FromSqlRow};
@@ -15,13 +13,14 @@ use diesel::expression::AsExpression;
 use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::Binary;
 use papaya::HashMap;
+use parking_lot::Mutex;
 
 use super::assertion::AssertionUse;
 use crate::id::UserId;
 use crate::shares::{Holder, Holdings, Network};
 
 /// Maximum number of remembered assertions, of about 120 bytes each. Networks and accounts have shares of it.
-const MAX_REMEMBERED: usize = 1 << 20;
+pub(crate) const MAX_REMEMBERED: usize = 1 << 20;
 
 /// The key of a used assertion: the first half of a SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
@@ -40,20 +39,17 @@ pub struct UsedAssertions {
     entries: HashMap<Fingerprint, Entry>,
     /// The share of the memory that each holder uses.
     holdings: Mutex<Holdings>,
-    /// Used assertions that are not yet written to the database; `None` if no other node needs them.
-    pending: Option<HashMap<Fingerprint, Entry>>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     expires_at: i64,
-    user: UserId,
     holder: Holder,
 }
 
 impl Default for UsedAssertions {
     fn default() -> UsedAssertions {
-        UsedAssertions { entries: HashMap::new(), holdings: Mutex::new(Holdings::new(MAX_REMEMBERED)), pending: None }
+        UsedAssertions { entries: HashMap::new(), holdings: Mutex::new(Holdings::new(MAX_REMEMBERED)) }
     }
 }
 
@@ -62,16 +58,6 @@ impl Default for UsedAssertions {
 pub struct ReplayUnknown;
 
 impl UsedAssertions {
-    /// Creates the memory of a node that shares its database with others.
-    pub fn shared() -> UsedAssertions {
-        UsedAssertions { pending: Some(HashMap::new()), ..UsedAssertions::default() }
-    }
-
-    /// Returns whether other nodes need the used assertions.
-    pub fn is_shared(&self) -> bool {
-        self.pending.is_some()
-    }
-
     /// Number of remembered assertions.
     pub fn count(&self) -> usize {
         self.entries.len()
@@ -87,19 +73,14 @@ impl UsedAssertions {
     /// # Errors
     /// If it is unknown whether the assertion was used before, or if the share of `holder` is used up.
     pub fn note(&self, used: &AssertionUse, holder: Holder) -> Result<bool, ReplayUnknown> {
-        let Some(user) = holder.user().filter(|_| used.remembered) else { return Err(ReplayUnknown) };
-        let entry = Entry { expires_at: used.expires_at, user, holder };
-        let mut holdings = self.holdings();
-        if !holdings.take(holder) {
+        let mut holdings = self.holdings.lock();
+        if !used.remembered || !holdings.take(holder) {
             return Err(ReplayUnknown);
         }
+        let entry = Entry { expires_at: used.expires_at, holder };
         let is_first = self.entries.pin().try_insert(used.fingerprint, entry).is_ok();
         if !is_first {
             holdings.give_back(holder);
-        }
-        drop(holdings);
-        if is_first && let Some(pending) = &self.pending {
-            pending.pin().insert(used.fingerprint, entry);
         }
         Ok(is_first)
     }
@@ -107,25 +88,9 @@ impl UsedAssertions {
     /// Remembers a use on another node. The limit does not apply, because the other node has observed it.
     pub fn insert(&self, fingerprint: Fingerprint, user: UserId, expires_at: i64) {
         let holder = Holder::account(Network::of(None), user);
-        let mut holdings = self.holdings();
-        if self.entries.pin().try_insert(fingerprint, Entry { expires_at, user, holder }).is_ok() {
+        let mut holdings = self.holdings.lock();
+        if self.entries.pin().try_insert(fingerprint, Entry { expires_at, holder }).is_ok() {
             holdings.take_always(holder);
-        }
-    }
-
-    /// Returns at most `limit` uses that are not yet written to the database, with the user and `exp`.
-    pub fn pending(&self, limit: usize) -> Vec<(Fingerprint, UserId, i64)> {
-        let Some(pending) = &self.pending else { return Vec::new() };
-        let pending = pending.pin();
-        pending.iter().take(limit).map(|(fingerprint, entry)| (*fingerprint, entry.user, entry.expires_at)).collect()
-    }
-
-    /// Marks uses as written to the database.
-    pub fn mark_published<'a>(&self, fingerprints: impl IntoIterator<Item = &'a Fingerprint>) {
-        let Some(pending) = &self.pending else { return };
-        let pending = pending.pin();
-        for fingerprint in fingerprints {
-            pending.remove(fingerprint);
         }
     }
 
@@ -136,16 +101,9 @@ impl UsedAssertions {
         // The lock is taken for one assertion at a time, because requests wait for it.
         for fingerprint in expired.collect::<Vec<Fingerprint>>() {
             if let Some(Entry { holder, .. }) = entries.remove(&fingerprint) {
-                self.holdings().give_back(*holder);
+                self.holdings.lock().give_back(*holder);
             }
         }
-        if let Some(pending) = &self.pending {
-            pending.pin().retain(|_, entry| entry.expires_at > now);
-        }
-    }
-
-    fn holdings(&self) -> MutexGuard<'_, Holdings> {
-        self.holdings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
