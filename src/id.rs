@@ -6,13 +6,13 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use data_encoding::HEXLOWER;
-use diesel::backend::Backend;
-use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
-use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::{BigInt, Binary, Text};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use crate::column::stored;
 
 /// The only characters of public ids and secrets after their prefix. URL encoding does not change them.
 pub(crate) const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -86,28 +86,18 @@ impl PostId {
     }
 }
 
-macro_rules! number_in_sql {
-    ($id:ty) => {
-        impl<DB: Backend> ToSql<BigInt, DB> for $id
-        where
-            i64: ToSql<BigInt, DB>,
-        {
-            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
-                self.0.to_sql(out)
-            }
-        }
-        impl<DB: Backend> FromSql<BigInt, DB> for $id
-        where
-            i64: FromSql<BigInt, DB>,
-        {
-            fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
-                i64::from_sql(bytes).map(Self)
-            }
-        }
-    };
+stored!(UserId: BigInt, |id| &id.0, |number| Ok(UserId(number)));
+stored!(PostId: BigInt, |id| &id.0, |number| Ok(PostId(number)));
+stored!(SecretId: BigInt, |id| &id.0, |number| Ok(SecretId(number)));
+stored!(DomainId: Text, DomainId::as_str, |text| {
+    DomainId::parse(&text).ok_or_else(|| format!("not a domain id: {text:?}").into())
+});
+stored!(TokenId: Binary, |id| &id.0, |bytes| Ok(TokenId(sixteen(bytes)?)));
+stored!(Stamp: Binary, |stamp| &stamp.0, |bytes| Ok(Stamp(sixteen(bytes)?)));
+
+fn sixteen(bytes: Vec<u8>) -> Result<[u8; 16], &'static str> {
+    bytes.try_into().map_err(|_| "an id or a stamp has 16 bytes")
 }
-number_in_sql!(UserId);
-number_in_sql!(PostId);
 
 const DOMAIN_PREFIX: &str = "dom_";
 const DOMAIN_LENGTH: usize = 26;
@@ -161,25 +151,6 @@ impl fmt::Debug for DomainId {
     }
 }
 
-impl<DB: Backend> ToSql<Text, DB> for DomainId
-where
-    str: ToSql<Text, DB>,
-{
-    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
-        self.as_str().to_sql(out)
-    }
-}
-
-impl<DB: Backend> FromSql<Text, DB> for DomainId
-where
-    String: FromSql<Text, DB>,
-{
-    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
-        let text = String::from_sql(bytes)?;
-        DomainId::parse(&text).ok_or_else(|| format!("not a domain id: {text:?}").into())
-    }
-}
-
 /// A client secret's number, unique among all domains. It does not depend on the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, AsExpression, FromSqlRow, ToSchema)]
 #[diesel(sql_type = BigInt)]
@@ -197,7 +168,6 @@ impl SecretId {
         self.0
     }
 }
-number_in_sql!(SecretId);
 
 /// Ids as a database row would give them, for tests without a database.
 #[cfg(test)]
@@ -271,30 +241,6 @@ impl Stamp {
         (u128::from_ne_bytes(self.0) >> 66) as i64
     }
 }
-
-macro_rules! bytes_in_sql {
-    ($id:ident) => {
-        impl<DB: Backend> ToSql<Binary, DB> for $id
-        where
-            [u8]: ToSql<Binary, DB>,
-        {
-            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
-                self.0.as_slice().to_sql(out)
-            }
-        }
-        impl<DB: Backend> FromSql<Binary, DB> for $id
-        where
-            Vec<u8>: FromSql<Binary, DB>,
-        {
-            fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
-                let bytes = Vec::<u8>::from_sql(bytes)?;
-                bytes.try_into().map($id).map_err(|_| concat!(stringify!($id), " has 16 bytes").into())
-            }
-        }
-    };
-}
-bytes_in_sql!(TokenId);
-bytes_in_sql!(Stamp);
 
 #[cfg(test)]
 #[expect(non_snake_case, reason = "a test is named `feature__condition`")]

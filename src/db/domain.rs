@@ -1,6 +1,9 @@
 //! Rows of `domains`. A function that takes the tenant treats other tenants' rows as absent.
 
+use diesel::backend::Backend;
+use diesel::deserialize::{self, FromSql};
 use diesel::prelude::*;
+use diesel::sql_types::{Nullable, Text};
 
 use super::schema::{deleted_domains, domains, users};
 use super::{Conn, columns};
@@ -32,6 +35,7 @@ pub struct DomainRow {
     /// The audiences that the domain is limited to, separated by spaces; `None` if it has no limit of its own.
     pub audiences: Option<String>,
     /// The JWK Set of a domain that authenticates with `private_key_jwt` instead of a secret.
+    #[diesel(deserialize_as = StoredKeys)]
     pub jwks: Option<ClientKeys>,
     /// When the host was verified, in Unix seconds.
     pub verified_at: Option<i64>,
@@ -40,6 +44,28 @@ pub struct DomainRow {
     /// Neither verified nor used for long: the domain gets no tokens until its owner changes it. See
     /// [`super::dormancy`].
     pub dormant: bool,
+}
+
+/// A JWK Set as its column holds it.
+pub struct StoredKeys(Option<String>);
+
+impl<DB: Backend> Queryable<Nullable<Text>, DB> for StoredKeys
+where
+    String: FromSql<Text, DB>,
+{
+    type Row = Option<String>;
+
+    fn build(text: Option<String>) -> deserialize::Result<StoredKeys> {
+        Ok(StoredKeys(text))
+    }
+}
+
+impl TryFrom<StoredKeys> for Option<ClientKeys> {
+    type Error = String;
+
+    fn try_from(StoredKeys(text): StoredKeys) -> Result<Option<ClientKeys>, String> {
+        text.as_deref().map(ClientKeys::from_json).transpose()
+    }
 }
 
 /// A domain to insert.
@@ -68,7 +94,7 @@ pub fn insert(conn: &mut Conn, tenant: UserId, new: &NewDomain, now: i64) -> Que
             domains::created_at.eq(now),
             domains::scopes.eq(&new.scopes),
             domains::audiences.eq(&new.audiences),
-            domains::jwks.eq(&new.jwks),
+            domains::jwks.eq(new.jwks.as_ref().map(ClientKeys::as_json)),
             domains::jwks_since.eq(new.jwks.as_ref().map(|_| now)),
         ))
         .returning(columns::<DomainRow>())
@@ -123,7 +149,7 @@ pub fn set_jwks(
 ) -> QueryResult<Option<DomainRow>> {
     let generation = domains::generation + i64::from(ends_tokens);
     diesel::update(domains::table.filter(domains::id.eq(id).and(domains::user_id.eq(tenant))))
-        .set((domains::jwks.eq(jwks), domains::jwks_since.eq(now), domains::generation.eq(generation)))
+        .set((domains::jwks.eq(jwks.as_json()), domains::jwks_since.eq(now), domains::generation.eq(generation)))
         .returning(columns::<DomainRow>())
         .get_result(conn)
         .optional()
@@ -138,8 +164,9 @@ pub fn with_keys_since(conn: &mut Conn, tenant: UserId, since: i64, rows: i64) -
 /// Removes the public keys of a domain and revokes its tokens. The domain gets tokens again once its owner sets other
 /// keys.
 pub fn remove_keys(conn: &mut Conn, id: DomainId) -> QueryResult<()> {
+    let keys = ClientKeys::none();
     let none = (
-        domains::jwks.eq(ClientKeys::none()),
+        domains::jwks.eq(keys.as_json()),
         domains::jwks_since.eq(None::<i64>),
         domains::generation.eq(domains::generation + 1),
     );

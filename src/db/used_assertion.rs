@@ -9,10 +9,11 @@ use crate::id::UserId;
 use crate::token::replay::Fingerprint;
 
 /// A client assertion that was used.
-#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
+#[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = used_assertions)]
 pub struct UsedAssertion {
     /// The digest of the client's id and the `jti`.
+    #[diesel(deserialize_as = Vec<u8>)]
     pub fingerprint: Fingerprint,
     /// The owner of the client.
     pub tenant: UserId,
@@ -25,6 +26,14 @@ pub struct UsedAssertion {
 pub fn insert(conn: &mut Conn, rows: &[UsedAssertion]) -> QueryResult<()> {
     // A SQLite database has one server, so no other node needs the rows.
     if let Conn::Postgres(conn) = conn {
+        let columns = |row: &UsedAssertion| {
+            (
+                used_assertions::fingerprint.eq(row.fingerprint.as_bytes().to_vec()),
+                used_assertions::tenant.eq(row.tenant),
+                used_assertions::expires_at.eq(row.expires_at),
+            )
+        };
+        let rows: Vec<_> = rows.iter().map(columns).collect();
         diesel::insert_into(used_assertions::table).values(rows).on_conflict_do_nothing().execute(conn)?;
     }
     Ok(())

@@ -7,11 +7,6 @@
 //! that is killed.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use diesel::backend::Backend;
-use diesel::deserialize::{self, FromSql, FromSqlRow};
-use diesel::expression::AsExpression;
-use diesel::serialize::{self, Output, ToSql};
-use diesel::sql_types::Binary;
 use papaya::HashMap;
 use parking_lot::Mutex;
 
@@ -23,13 +18,26 @@ use crate::shares::{Holder, Holdings, Network};
 pub(crate) const MAX_REMEMBERED: usize = 1 << 20;
 
 /// The key of a used assertion: the first half of a SHA-256.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
-#[diesel(sql_type = Binary)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 16]);
 
 impl Fingerprint {
     pub(super) fn of(named: &[u8]) -> Fingerprint {
         Fingerprint(digest(&SHA256, named).as_ref()[..16].try_into().expect("sixteen bytes"))
+    }
+
+    /// Returns the bytes as the database stores them.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Reads the bytes of [`Fingerprint::as_bytes`].
+impl TryFrom<Vec<u8>> for Fingerprint {
+    type Error = &'static str;
+
+    fn try_from(bytes: Vec<u8>) -> Result<Fingerprint, &'static str> {
+        bytes.try_into().map(Fingerprint).map_err(|_| "a fingerprint has 16 bytes")
     }
 }
 
@@ -104,25 +112,6 @@ impl UsedAssertions {
                 self.holdings.lock().give_back(*holder);
             }
         }
-    }
-}
-
-impl<DB: Backend> ToSql<Binary, DB> for Fingerprint
-where
-    [u8]: ToSql<Binary, DB>,
-{
-    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
-        self.0.as_slice().to_sql(out)
-    }
-}
-
-impl<DB: Backend> FromSql<Binary, DB> for Fingerprint
-where
-    Vec<u8>: FromSql<Binary, DB>,
-{
-    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
-        let bytes = Vec::<u8>::from_sql(bytes)?;
-        bytes.try_into().map(Fingerprint).map_err(|_| "a fingerprint has 16 bytes".into())
     }
 }
 
