@@ -295,11 +295,6 @@ impl Directory {
         self.revoked.len()
     }
 
-    /// Returns whether there are revoked tokens that have expired at `now`.
-    pub fn has_expired_revocations(&self, now: i64) -> bool {
-        self.revoked.pin().values().any(|expires_at| *expires_at <= now)
-    }
-
     /// Removes the limits of deleted domains that are unused again at `now`, in nanoseconds of the meters' clock.
     pub fn prune_former_meters(&self, now: u64) {
         self.former_meters.full_at.prune(now);

@@ -8,7 +8,9 @@ use super::App;
 use super::keys::{self, NewKey};
 use super::time::MAX_RESTART;
 use crate::db::audit::{Actor, Audited};
-use crate::db::{dormancy, known_network, revision, revocation, secret, usage, used_assertion, verified_host};
+use crate::db::deletion::{self, Expiring};
+use crate::db::revision::{self, MAX_STAMPS};
+use crate::db::{Conn, dormancy};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::usage::DAY;
@@ -81,59 +83,70 @@ impl App {
     /// # Errors
     /// When the database does not answer. The next call does the rest.
     pub fn maintain(self: &Arc<App>) -> Result<()> {
-        self.directory.used_assertions.prune(self.trusted_now());
         self.warn_of_bounds();
         self.budgets.prune(self.steady_now());
         self.directory.prune_former_meters(self.steady_now());
+        self.directory.used_assertions.prune(self.trusted_now());
         self.update_trusted_time()?;
-        let (now, wall) = (self.trusted_now(), self.now());
-        let past = now - MAX_CLOCK_ERROR;
-        if self.directory.used_assertions.is_shared() {
-            self.in_batches(|rows| self.db.write_now(|conn| Ok(used_assertion::prune(conn, past, rows)?)))?;
-        }
-        if self.directory.has_expired_revocations(past) {
-            // The rows first: the directory still has expired revocations if this fails, so the next call tries again.
-            self.in_batches(|rows| self.db.write_now(|conn| Ok(revocation::prune(conn, past, rows)?)))?;
-            self.directory.prune(past);
-        }
-        let ended = now - ENDED_SECRET_RETENTION;
-        self.in_batches(|rows| {
-            self.db.change_now(|conn| Ok(secret::prune(conn, ended, rows)?), |conn| self.directory.catch_up(conn))
-        })?;
-        let gone = now - TOMBSTONE_RETENTION;
-        if let Some(last) = self.db.read_now(|conn| Ok(revision::last_old_tombstone(conn, gone, now)?))? {
-            self.in_batches(|rows| {
-                self.db.change_now(|conn| Ok(revision::prune_tombstones(conn, last, rows)?), |_| Ok(()))
-            })?;
-        }
-        self.in_batches(|rows| self.db.write_now(|conn| Ok(revision::prune_stamps(conn, rows)?)))?;
-        let first_day = now.div_euclid(DAY) - USAGE_DAYS;
-        self.in_batches(|rows| self.db.write_now(|conn| Ok(usage::prune(conn, first_day, rows)?)))?;
-        self.in_batches(|rows| self.db.write_now(|conn| Ok(verified_host::prune_challenges(conn, now, rows)?)))?;
-        self.in_batches(|rows| {
-            self.write_now(|conn| Ok(Audited::nothing(dormancy::record_activity(conn, now, rows)?)))
-        })?;
+        let now = self.trusted_now();
+        self.delete_expired(now)?;
         self.in_batches(|rows| {
             self.write_now(|conn| {
-                let (checked, dormant) = dormancy::mark_dormant(conn, now - DORMANT_AFTER, rows)?;
+                let (examined, dormant) = dormancy::update(conn, now, now - DORMANT_AFTER, rows)?;
                 let entry = |(id, owner)| Actor::SERVER.event("domain.dormant", id, Some(owner), now);
-                Ok(Audited::several(checked, dormant.into_iter().map(entry).collect()))
+                Ok(Audited::several(examined, dormant.into_iter().map(entry).collect()))
             })
         })?;
-        let unseen = now - KNOWN_NETWORK;
-        self.in_batches(|rows| self.db.write_now(|conn| Ok(known_network::prune(conn, unseen, rows)?)))?;
         // The times of keys are times of the wall clock.
-        if !self.clock_is_right() {
-            return Ok(());
-        }
-        let (keyring, now) = (self.directory.keyring(), wall);
-        let period = self.config.key_rotation;
-        if keyring.needs_maintenance(period, now) {
-            let new_key = if keyring.needs_next_key(period, now) { NewKey::new(&keyring) } else { None };
-            self.write_now(|conn| {
-                keys::audited(conn, Actor::SERVER, now, |conn| keys::maintain(conn, &keyring, new_key, period, now))
+        if self.clock_is_right() { self.maintain_keys(self.now()) } else { Ok(()) }
+    }
+
+    fn delete_expired(&self, now: i64) -> Result<()> {
+        let forgotten = self.forget_tombstones(now)?;
+        let past = now - MAX_CLOCK_ERROR;
+        for (expiring, last) in [
+            (Expiring::UsedAssertions, past),
+            (Expiring::Revocations, past),
+            (Expiring::Secrets, now - ENDED_SECRET_RETENTION),
+            (Expiring::Tombstones, forgotten),
+            (Expiring::RevisionStamps, self.directory.revision() - MAX_STAMPS - 1),
+            (Expiring::Usage, now.div_euclid(DAY) - USAGE_DAYS - 1),
+            (Expiring::Challenges, now),
+            (Expiring::KnownNetworks, now - KNOWN_NETWORK),
+        ] {
+            self.in_batches(|rows| {
+                let delete = |conn: &mut Conn| -> Result<usize> {
+                    Ok(deletion::delete_expired(conn, expiring, last, rows)?)
+                };
+                if expiring == Expiring::Secrets {
+                    self.db.change_now(delete, |conn| self.directory.catch_up(conn))
+                } else {
+                    self.db.write_now(delete)
+                }
             })?;
         }
+        self.directory.prune(past);
         Ok(())
+    }
+
+    /// Forgets the tombstones that every node has had time to read. Returns the revision of the last one, or 0.
+    fn forget_tombstones(&self, now: i64) -> Result<i64> {
+        let old = now - TOMBSTONE_RETENTION;
+        let Some(last) = self.db.read_now(|conn| Ok(revision::last_old_tombstone(conn, old, now)?))? else {
+            return Ok(0);
+        };
+        self.db.change_now(|conn| Ok(revision::forget(conn, last)?), |_| Ok(()))?;
+        Ok(last)
+    }
+
+    fn maintain_keys(&self, now: i64) -> Result<()> {
+        let (keyring, period) = (self.directory.keyring(), self.config.key_rotation);
+        if !keyring.needs_maintenance(period, now) {
+            return Ok(());
+        }
+        let new_key = if keyring.needs_next_key(period, now) { NewKey::new(&keyring) } else { None };
+        self.write_now(|conn| {
+            keys::audited(conn, Actor::SERVER, now, |conn| keys::maintain(conn, &keyring, new_key, period, now))
+        })
     }
 }

@@ -7,8 +7,8 @@
 //! failing with `SQLITE_BUSY`, and readers never wait for them (WAL).
 
 pub mod audit;
-mod batch;
 pub mod connection;
+pub mod deletion;
 pub mod domain;
 pub mod dormancy;
 mod file;

@@ -6,7 +6,6 @@
 use diesel::connection::DefaultLoadingMode;
 use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
 
 use super::audit::chain::Head;
 use super::schema::{
@@ -15,7 +14,7 @@ use super::schema::{
 };
 use super::used_assertion::UsedAssertion;
 use super::{
-    Conn, batch, domain::DomainRow, revocation::Revocation, secret::SecretRow, signing_key::SigningKey, user::Tenant,
+    Conn, domain::DomainRow, revocation::Revocation, secret::SecretRow, signing_key::SigningKey, user::Tenant,
 };
 use crate::id::{DomainId, Stamp, UserId};
 use crate::secret::SecretDigest;
@@ -83,13 +82,7 @@ impl Stamped {
 }
 
 /// Number of revisions that keep their stamps: more than are added between two reads of a node.
-const MAX_STAMPS: i64 = 100_000;
-
-/// Deletes at most `rows` of the oldest stamps and returns their number.
-pub fn prune_stamps(conn: &mut Conn, rows: i64) -> QueryResult<usize> {
-    let old = "revision < (SELECT value FROM revision) - $1";
-    batch::delete_some::<BigInt, _>(conn, "revision_stamps", old, MAX_STAMPS, rows)
-}
+pub const MAX_STAMPS: i64 = 100_000;
 
 /// The state of the counter of revisions.
 #[derive(Clone, Debug)]
@@ -185,14 +178,9 @@ pub fn last_old_tombstone(conn: &mut Conn, before: i64, now: i64) -> QueryResult
     old.first(conn).optional()
 }
 
-/// Deletes at most `rows` of the tombstones up to `last`, the oldest first, and records how far they are pruned.
-/// Returns their number.
-pub fn prune_tombstones(conn: &mut Conn, last: i64, rows: i64) -> QueryResult<usize> {
-    let oldest = tombstones::table.filter(tombstones::revision.le(last)).order(tombstones::revision);
-    let oldest: Vec<i64> = oldest.select(tombstones::revision).limit(rows).load(conn)?;
-    let Some(reached) = oldest.last() else { return Ok(0) };
-    diesel::update(revision::table).set(revision::forgotten.eq(reached)).execute(conn)?;
-    diesel::delete(tombstones::table.filter(tombstones::revision.le(reached))).execute(conn)
+/// Records that the tombstones up to `last` may be deleted. Nodes that have not read them must be restarted.
+pub fn forget(conn: &mut Conn, last: i64) -> QueryResult<()> {
+    diesel::update(revision::table).set(revision::forgotten.eq(last)).execute(conn).map(drop)
 }
 
 /// Locks the counter until the transaction ends. Taken before any other lock, so that two changes cannot deadlock.

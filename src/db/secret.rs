@@ -1,11 +1,10 @@
 //! Rows of `secrets`: digests of client secrets. A domain may have several secrets.
 
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
 
 use super::audit::Actor;
 use super::schema::{domains, secret_uses, secrets};
-use super::{Conn, batch, columns, domain, trusted_time};
+use super::{Conn, columns, domain, trusted_time};
 use crate::id::{DomainId, SecretId, UserId};
 use crate::secret::{ClientSecret, SecretDigest};
 
@@ -154,9 +153,4 @@ pub fn made_since(conn: &mut Conn, tenant: UserId, since: i64, rows: i64) -> Que
         .limit(rows)
         .select((secrets::id, secrets::domain_id))
         .load(conn)
-}
-
-/// Deletes at most `rows` secrets that expired at `before` or earlier and returns their number.
-pub fn prune(conn: &mut Conn, before: i64, rows: i64) -> QueryResult<usize> {
-    batch::delete_some::<BigInt, _>(conn, "secrets", "expires_at <= $1", before, rows)
 }

@@ -1,10 +1,9 @@
 //! Rows of `used_assertions`: client assertions that one node accepted, for the other nodes, until they expire.
 
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
 
+use super::Conn;
 use super::schema::used_assertions;
-use super::{Conn, batch};
 use crate::id::UserId;
 use crate::token::replay::Fingerprint;
 
@@ -37,9 +36,4 @@ pub fn insert(conn: &mut Conn, rows: &[UsedAssertion]) -> QueryResult<()> {
         diesel::insert_into(used_assertions::table).values(rows).on_conflict_do_nothing().execute(conn)?;
     }
     Ok(())
-}
-
-/// Deletes at most `rows` expired assertions and returns their number.
-pub fn prune(conn: &mut Conn, now: i64, rows: i64) -> QueryResult<usize> {
-    batch::delete_some::<BigInt, _>(conn, "used_assertions", "expires_at <= $1", now, rows)
 }
