@@ -368,11 +368,8 @@ impl Directory {
     /// Applies a change. A change of a key is only collected in `state`.
     fn apply(&self, change: Change, state: &mut ApplyState<'_>) {
         match change {
-            Change::User(row) if row.ended => self.remove_user(row.id),
-            Change::User(row) => {
-                let number = row.id.get();
-                slot(&self.tenants, number).0.store(Some(Arc::new(row)));
-            }
+            Change::User(tenant) => slot(&self.tenants, tenant.id.get()).0.store(Some(Arc::new(tenant))),
+            Change::UserEnded(id) => self.remove_user(id),
             Change::Domain(row) if row.dormant => self.remove_domain(&row.id),
             Change::Domain(row) => self.put_domain(row, state),
             Change::Secret(row) if row.dormant => drop(self.secrets.pin().remove(&row.digest)),

@@ -21,8 +21,10 @@ use crate::secret::SecretDigest;
 
 /// A change of a table of the directory.
 pub enum Change {
-    /// A new or changed user.
+    /// A new or changed account.
     User(Tenant),
+    /// A deleted account, whose row stays.
+    UserEnded(UserId),
     /// A new or changed domain.
     Domain(DomainRow),
     /// A new or changed secret.
@@ -35,6 +37,21 @@ pub enum Change {
     UsedAssertion(UsedAssertion),
     /// A deleted row.
     Gone(Tombstone),
+}
+
+/// A row of `users`, of an account that exists or was deleted.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = users)]
+struct UserState {
+    #[diesel(embed)]
+    tenant: Tenant,
+    ended: bool,
+}
+
+impl From<UserState> for Change {
+    fn from(UserState { tenant, ended }: UserState) -> Change {
+        if ended { Change::UserEnded(tenant.id) } else { Change::User(tenant) }
+    }
 }
 
 /// A deleted row. Exactly one of the members is set.
@@ -149,7 +166,7 @@ pub fn changes(
         each!(conn, newer!(tombstones).order(tombstones::revision), Tombstone, |row| hand_on(Change::Gone(row)));
     }
     if group != TableGroup::Domains {
-        each!(conn, newer!(users), Tenant, |row| hand_on(Change::User(row)));
+        each!(conn, newer!(users), UserState, |row: UserState| hand_on(row.into()));
     }
     if group != TableGroup::AllButDomains {
         each!(conn, newer!(domains), DomainRow, |row| hand_on(Change::Domain(row)));
