@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::App;
 use crate::db::audit::{Actor, Audited, Entry, Who};
-use crate::db::secret_use;
+use crate::db::secret;
 use crate::error::Result;
 use crate::id::{DomainId, SecretId, UserId};
 use crate::outbox::Outbox;
@@ -81,7 +81,7 @@ impl App {
         self.leaks.pending.flush(1, |leaks| {
             self.db.write_now(|conn| {
                 for leak in leaks {
-                    if secret_use::set_leaked(conn, leak.secret, leak.at)? {
+                    if secret::set_leaked(conn, leak.secret, leak.at)? {
                         Audited::new((), leak.entry()).record(conn)?;
                     }
                 }

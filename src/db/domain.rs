@@ -2,6 +2,7 @@
 
 use diesel::backend::Backend;
 use diesel::deserialize::{self, FromSql};
+use diesel::dsl::{Eq, Filter};
 use diesel::prelude::*;
 use diesel::sql_types::{Nullable, Text};
 
@@ -103,35 +104,32 @@ pub fn insert(conn: &mut Conn, tenant: UserId, new: &NewDomain, now: i64) -> Que
 
 /// Returns the tenant's domains in order of registration.
 pub fn list(conn: &mut Conn, tenant: UserId) -> QueryResult<Vec<DomainRow>> {
-    domains::table.filter(domains::user_id.eq(tenant)).order(domains::number).select(DomainRow::as_select()).load(conn)
+    of_tenant(tenant).order(domains::number).select(DomainRow::as_select()).load(conn)
 }
 
 /// Returns the number of the tenant's domains.
 pub fn count(conn: &mut Conn, tenant: UserId) -> QueryResult<i64> {
-    domains::table.filter(domains::user_id.eq(tenant)).count().get_result(conn)
+    of_tenant(tenant).count().get_result(conn)
+}
+
+/// The domains of a tenant.
+fn of_tenant(tenant: UserId) -> Filter<domains::table, Eq<domains::user_id, UserId>> {
+    domains::table.filter(domains::user_id.eq(tenant))
 }
 
 /// Returns one of the tenant's domains.
 pub fn find(conn: &mut Conn, tenant: UserId, id: DomainId) -> QueryResult<Option<DomainRow>> {
-    domains::table
-        .filter(domains::id.eq(id).and(domains::user_id.eq(tenant)))
-        .select(DomainRow::as_select())
-        .first(conn)
-        .optional()
+    of_tenant(tenant).filter(domains::id.eq(id)).select(DomainRow::as_select()).first(conn).optional()
 }
 
 /// Returns the tenant's domain with that host.
 pub fn find_by_host(conn: &mut Conn, tenant: UserId, host: &Host) -> QueryResult<Option<DomainRow>> {
-    domains::table
-        .filter(domains::user_id.eq(tenant).and(domains::host.eq(host.as_str())))
-        .select(DomainRow::as_select())
-        .first(conn)
-        .optional()
+    of_tenant(tenant).filter(domains::host.eq(host.as_str())).select(DomainRow::as_select()).first(conn).optional()
 }
 
 /// Changes the plan of one of the tenant's domains.
 pub fn set_plan(conn: &mut Conn, tenant: UserId, id: DomainId, plan: Plan) -> QueryResult<Option<DomainRow>> {
-    diesel::update(domains::table.filter(domains::id.eq(id).and(domains::user_id.eq(tenant))))
+    diesel::update(of_tenant(tenant).filter(domains::id.eq(id)))
         .set(domains::plan.eq(plan))
         .returning(columns::<DomainRow>())
         .get_result(conn)
@@ -148,7 +146,7 @@ pub fn set_jwks(
     now: i64,
 ) -> QueryResult<Option<DomainRow>> {
     let generation = domains::generation + i64::from(ends_tokens);
-    diesel::update(domains::table.filter(domains::id.eq(id).and(domains::user_id.eq(tenant))))
+    diesel::update(of_tenant(tenant).filter(domains::id.eq(id)))
         .set((domains::jwks.eq(jwks.as_json()), domains::jwks_since.eq(now), domains::generation.eq(generation)))
         .returning(columns::<DomainRow>())
         .get_result(conn)
@@ -157,8 +155,7 @@ pub fn set_jwks(
 
 /// Returns at most `rows` of the tenant's domains whose public keys were set at `since` or later.
 pub fn with_keys_since(conn: &mut Conn, tenant: UserId, since: i64, rows: i64) -> QueryResult<Vec<DomainId>> {
-    let own = domains::table.filter(domains::user_id.eq(tenant).and(domains::jwks_since.ge(since)));
-    own.limit(rows).select(domains::id).load(conn)
+    of_tenant(tenant).filter(domains::jwks_since.ge(since)).limit(rows).select(domains::id).load(conn)
 }
 
 /// Removes the public keys of a domain and revokes its tokens. The domain gets tokens again once its owner sets other
@@ -175,8 +172,7 @@ pub fn remove_keys(conn: &mut Conn, id: DomainId) -> QueryResult<()> {
 
 /// Deletes one of the tenant's domains with its secrets. Returns `false` if there is none. The usage is removed later.
 pub fn delete(conn: &mut Conn, tenant: UserId, id: DomainId) -> QueryResult<bool> {
-    let own = domains::table.filter(domains::id.eq(id).and(domains::user_id.eq(tenant)));
-    let is_deleted = diesel::delete(own).execute(conn)? > 0;
+    let is_deleted = diesel::delete(of_tenant(tenant).filter(domains::id.eq(id))).execute(conn)? > 0;
     if is_deleted {
         diesel::insert_into(deleted_domains::table).values(deleted_domains::domain_id.eq(id)).execute(conn)?;
     }

@@ -12,12 +12,7 @@ use crate::usage::DAY;
 
 /// Examines at most `rows` domains that were registered or changed, and at most `rows` domains without recorded
 /// activity since `idle_since`. Returns the number of examined domains, and the newly dormant ones.
-pub fn update(
-    conn: &mut Conn,
-    now: i64,
-    idle_since: i64,
-    rows: i64,
-) -> QueryResult<(usize, Vec<(DomainId, UserId)>)> {
+pub fn update(conn: &mut Conn, now: i64, idle_since: i64, rows: i64) -> QueryResult<(usize, Vec<(DomainId, UserId)>)> {
     let recorded = record_activity(conn, now, rows)?;
     let (examined, dormant) = mark_dormant(conn, idle_since, rows)?;
     Ok((recorded + examined, dormant))

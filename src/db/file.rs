@@ -1,8 +1,8 @@
-//! The SQLite file of a server: locked at the start, watched while the server runs, replaced by a restoration.
+//! The SQLite file: created if it is missing, locked by a server, and watched while the server runs.
 
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,22 +11,25 @@ use parking_lot::Mutex;
 
 use super::wal;
 use super::witness::{Header, Mark, Position, Witness, beside, changed, created, is_restored, modified};
+use crate::config::Database;
 use crate::exit::Exit;
 
 /// How long a server waits for the lock on its file, or for another process to remove the log.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The write-ahead log of the file.
-fn log_of(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push("-wal");
-    name.into()
+pub(super) fn log_of(file: &Path) -> PathBuf {
+    with_suffix(file, "-wal")
 }
 
 /// The shared-memory index of the log.
-fn index_of(file: &Path) -> PathBuf {
+pub(super) fn index_of(file: &Path) -> PathBuf {
+    with_suffix(file, "-shm")
+}
+
+fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
-    name.push("-shm");
+    name.push(suffix);
     name.into()
 }
 
@@ -64,7 +67,7 @@ pub(super) struct SqliteFile {
 impl SqliteFile {
     /// Locks and checks the file, before it is opened as a database.
     pub(super) fn open(path: &Path) -> Result<SqliteFile, Exit> {
-        super::create_file(path)?;
+        create(path)?;
         let canonical = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let deadline = Instant::now() + LOCK_TIMEOUT;
         let lock = loop {
@@ -255,6 +258,53 @@ pub(super) fn lock(canonical: &Path) -> Result<Option<File>, Exit> {
     }
 }
 
+/// Returns whether there is a database. The file of a new database is empty until the first checkpoint, so a log
+/// counts. SQLite treats a file of one byte as empty.
+///
+/// # Errors
+/// Exit code 65 if the file is empty but a stored secret beside it shows that there was a database.
+pub(super) fn exists(path: &Path) -> Result<bool, Exit> {
+    let secret = Database::secret_file(path);
+    match fs::metadata(path) {
+        Ok(file) if file.len() > 1 || has_log(path) => Ok(true),
+        Ok(_) if secret.exists() => Err(Exit::data(format!(
+            "{path} is empty, but {secret} beside it shows that there was a database: restore a backup, or remove {path} to \
+             start with a new one",
+            path = path.display(),
+            secret = secret.display()
+        ))),
+        _ => Ok(false),
+    }
+}
+
+/// Creates the folder of the database file, accessible to its owner only.
+pub(super) fn create_folder(path: &Path) -> Result<(), Exit> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| cannot_create(folder, &error))
+}
+
+/// Creates the database file if it is missing, accessible to its owner only. An existing file is not opened: closing it
+/// again would release the locks that SQLite holds on it.
+///
+/// # Errors
+/// As [`exists`]; exit code 73 if the file cannot be created.
+pub(super) fn create(path: &Path) -> Result<(), Exit> {
+    exists(path)?;
+    create_folder(path)?;
+    if path.exists() {
+        return Ok(());
+    }
+    let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    made.map(drop).map_err(|error| cannot_create(path, &error))
+}
+
+fn cannot_create(path: &Path, error: &io::Error) -> Exit {
+    Exit::cannot_create(format!("cannot create {}: {error}; check DATABASE_URL", path.display()))
+}
+
 /// Two servers on one SQLite file would not see each other's changes in time.
 pub(super) fn in_use(path: &Path) -> Exit {
     Exit::cannot_create(format!(
@@ -278,77 +328,6 @@ pub(super) fn check_unserved(path: &Path) -> Result<bool, Exit> {
 pub(super) fn was_restored(path: &Path, mark: Option<Mark>, position: Position) -> bool {
     let canonical = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     is_restored(&canonical, Witness::read(&canonical), mark, position)
-}
-
-/// A backup that is about to replace a SQLite file. The former file stays as it is until then.
-pub(super) struct ReplacementFile {
-    /// The copy of the backup, which becomes the database.
-    pub(super) copy: PathBuf,
-    canonical: PathBuf,
-    _lock: File,
-}
-
-impl ReplacementFile {
-    /// Copies a backup to a file beside the database. Fails if a server uses the database.
-    pub(super) fn begin(path: &Path, backup: &Path) -> Result<ReplacementFile, Exit> {
-        super::create_folder(path)?;
-        let unreadable = |error| Exit::usage(format!("cannot read {}: {error}", backup.display()));
-        let mut source = File::open(backup).map_err(unreadable)?;
-        let canonical = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let lock = lock(&canonical)?.ok_or_else(|| in_use(path))?;
-        if fs::canonicalize(backup).is_ok_and(|backup| backup == canonical) {
-            return Err(Exit::usage(format!("{} is the database itself", backup.display())));
-        }
-        if has_log(backup) {
-            return Err(Exit::data(format!(
-                "{backup} has a write-ahead log beside it, so it is not a complete backup; make one with: sqlite3 {backup} \".backup COPY\"",
-                backup = backup.display()
-            )));
-        }
-        let replacement = ReplacementFile { copy: beside(&canonical, "restoring"), canonical, _lock: lock };
-        replacement.clean_up();
-        let cannot = |error| Exit::cannot_create(format!("cannot create {}: {error}", replacement.copy.display()));
-        let target = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&replacement.copy);
-        let mut target = target.map_err(cannot)?;
-        io::copy(&mut source, &mut target).map_err(cannot)?;
-        target.sync_all().map_err(cannot)?;
-        Ok(replacement)
-    }
-
-    /// Replaces the database by the copy, which must be closed.
-    pub(super) fn finish(self) -> Result<(), Exit> {
-        let cannot = |error| Exit::cannot_create(format!("cannot replace {}: {error}", self.canonical.display()));
-        let put = || {
-            File::open(&self.copy)?.sync_all()?;
-            fs::rename(&self.copy, &self.canonical)?;
-            remove(&log_of(&self.canonical))?;
-            remove(&index_of(&self.canonical))?;
-            remove(&beside(&self.canonical, "witness"))?;
-            let folder = self.canonical.parent().filter(|folder| !folder.as_os_str().is_empty());
-            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-        };
-        put().map_err(cannot)
-    }
-
-    fn clean_up(&self) {
-        let lock = beside(&self.copy, "lock");
-        for left in [&self.copy, &log_of(&self.copy), &index_of(&self.copy), &lock] {
-            drop(fs::remove_file(left));
-        }
-    }
-}
-
-impl Drop for ReplacementFile {
-    fn drop(&mut self) {
-        self.clean_up();
-    }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// Refuses a write-ahead log that was written for another file, because SQLite would replay it.

@@ -9,7 +9,7 @@ use std::iter::repeat_with;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use diesel::dsl::{Eq, Filter};
+use diesel::dsl::{Eq, Filter, not, sql};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::Text;
@@ -121,16 +121,11 @@ pub fn find_by_name(conn: &mut Conn, username_key: &str) -> QueryResult<Option<U
 
 /// Returns the highest bcrypt cost of the stored password hashes; 0 if there is no account.
 pub fn max_hash_cost(conn: &mut Conn) -> QueryResult<u32> {
-    #[derive(QueryableByName)]
-    struct Cost {
-        #[diesel(sql_type = Text)]
-        cost: String,
-    }
     // The expression of the index `users_hash_cost`, which makes this one lookup.
-    const COST: &str = "substr(replace(password_hash, 'gb1', ''), 5, 2)";
-    let highest = format!("SELECT {COST} AS cost FROM users WHERE NOT ended ORDER BY {COST} DESC LIMIT 1");
-    let highest: Option<Cost> = diesel::sql_query(highest).get_result(conn).optional()?;
-    Ok(highest.and_then(|highest| highest.cost.parse().ok()).unwrap_or_default())
+    let cost = || sql::<Text>("substr(replace(password_hash, 'gb1', ''), 5, 2)");
+    let existing = users::table.filter(not(users::ended));
+    let highest: Option<String> = existing.select(cost()).order(cost().desc()).first(conn).optional()?;
+    Ok(highest.and_then(|cost| cost.parse().ok()).unwrap_or_default())
 }
 
 /// Returns the numbers of the accounts with these values of `username_key`, by `username_key`.
