@@ -13,10 +13,11 @@
 //! is not yet in force.
 
 use std::mem;
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::{ApplyState, Directory, KeyChanges};
+use super::Directory;
+use super::keys::KeyChanges;
 use crate::db::audit::chain::Head;
 use crate::db::revision::{self, Change, Counter, Stamped, TableGroup};
 use crate::db::{Conn, Db, domain, user};
@@ -38,6 +39,8 @@ pub(super) struct SyncState {
     audit: Head,
     /// The last stamped revision that was read.
     stamped: Option<Stamped>,
+    /// See [`Directory::has_gone_back`].
+    pub(super) went_back: bool,
     /// Changes of keys that are not yet applied. They are applied together once `revision` reaches `viewed`, because a
     /// key and its successor change together.
     keys: KeyChanges,
@@ -92,8 +95,7 @@ impl Directory {
         let filled = std::thread::scope(|scope| {
             let read = |conn: &mut Conn, group| {
                 let mut keys = KeyChanges::default();
-                let mut state = ApplyState::new(&mut keys, true);
-                let read = revision::changes(conn, group, 0, current, &mut |row| self.apply(row, &mut state));
+                let read = revision::changes(conn, group, 0, current, &mut |row| self.apply(row, true, &mut keys));
                 self.change_keys(keys);
                 read
             };
@@ -133,7 +135,7 @@ impl Directory {
     /// Reads and applies the changes since the last read.
     ///
     /// # Errors
-    /// If the database does not answer; what was applied stays. `Outdated` if this node can no longer learn what it
+    /// If the database does not answer; what was applied stays. `StaleNode` if this node can no longer learn what it
     /// missed.
     pub fn catch_up(&self, conn: &mut Conn) -> Result<()> {
         self.catch_up_in_steps(conn, REVISIONS_PER_STEP)
@@ -212,8 +214,7 @@ impl Directory {
         if next > seen.revision {
             seen.revision = next;
             seen.viewed = seen.viewed.max(current);
-            let mut state = ApplyState::new(&mut seen.keys, false);
-            changes.into_iter().for_each(|change| self.apply(change, &mut state));
+            changes.into_iter().for_each(|change| self.apply(change, false, &mut seen.keys));
             if seen.is_whole() {
                 self.change_keys(mem::take(&mut seen.keys));
             }
@@ -227,7 +228,7 @@ impl Directory {
     /// read under the same numbers. The caller holds the lock on `seen`, so that no other thread takes this state for a
     /// later one.
     fn record_read(&self, seen: &mut SyncState, now: &Counter, is_present: bool) -> bool {
-        self.went_back.fetch_or(!is_present, Ordering::Relaxed);
+        seen.went_back |= !is_present;
         self.stale.fetch_or(!is_present, Ordering::Relaxed);
         if seen.audit.id < now.audit.id {
             seen.audit = now.audit.clone();
@@ -235,6 +236,6 @@ impl Directory {
         if seen.stamped.is_none_or(|stamped| stamped.revision < now.stamped.revision) {
             seen.stamped = Some(now.stamped);
         }
-        self.has_gone_back()
+        seen.went_back
     }
 }
