@@ -18,10 +18,7 @@ macro_rules! stored {
         where
             $borrowed: diesel::serialize::ToSql<diesel::sql_types::$sql, DB>,
         {
-            fn to_sql<'b>(
-                &'b self,
-                out: &mut diesel::serialize::Output<'b, '_, DB>,
-            ) -> diesel::serialize::Result {
+            fn to_sql<'b>(&'b self, out: &mut diesel::serialize::Output<'b, '_, DB>) -> diesel::serialize::Result {
                 let write: fn(&$type) -> &$borrowed = $write;
                 diesel::serialize::ToSql::<diesel::sql_types::$sql, DB>::to_sql(write(self), out)
             }

@@ -35,7 +35,8 @@
 //!
 //! ```text
 //! main > cli, testing > server, process > api > gate > actions > app > directory > db > token, password, verification, connections > config
-//!      > secret, host, name, hashtag, logging > shares > plan, usage, metrics, outbox > id > column, error, exit > reason, locale
+//!      > secret, host, name, hashtag, logging > shares > plan, usage, metrics, outbox > id > column, error, exit
+//!      > reason, locale
 //! ```
 
 #[cfg(doctest)]

@@ -9,7 +9,7 @@ use crate::error::Result;
 /// A bounded buffer of records that wait to be written, in the order in which they were added. A record stays in the
 /// buffer until it is written, so a failed write loses nothing.
 #[derive(Debug)]
-pub struct Outbox<T> {
+pub(crate) struct Outbox<T> {
     capacity: usize,
     pending: Mutex<VecDeque<T>>,
     /// Held while records are written. A second flush waits until the first one has written what it found.
@@ -18,14 +18,14 @@ pub struct Outbox<T> {
 
 impl<T: Clone> Outbox<T> {
     /// Creates an empty buffer for at most `capacity` records.
-    pub fn new(capacity: usize) -> Outbox<T> {
+    pub(crate) fn new(capacity: usize) -> Outbox<T> {
         Outbox { capacity, pending: Mutex::default(), writing: Mutex::default() }
     }
 
     /// Adds a record. Returns `false` if the buffer is full.
     ///
     /// `None` takes as long as a record, for callers whose duration must not reveal whether there is one.
-    pub fn add(&self, record: impl Into<Option<T>>) -> bool {
+    pub(crate) fn add(&self, record: impl Into<Option<T>>) -> bool {
         let record = record.into();
         let mut pending = self.pending.lock();
         let has_room = pending.len() < self.capacity || record.is_none();
@@ -36,7 +36,7 @@ impl<T: Clone> Outbox<T> {
     }
 
     /// Removes the records that need not be written any more.
-    pub fn retain(&self, is_needed: impl FnMut(&T) -> bool) {
+    pub(crate) fn retain(&self, is_needed: impl FnMut(&T) -> bool) {
         let _writing = self.writing.lock();
         self.pending.lock().retain(is_needed);
     }
@@ -45,7 +45,7 @@ impl<T: Clone> Outbox<T> {
     ///
     /// # Errors
     /// The first error of `write`. Its records and the later ones stay in the buffer.
-    pub fn flush(&self, batch_size: usize, mut write: impl FnMut(&[T]) -> Result<()>) -> Result<()> {
+    pub(crate) fn flush(&self, batch_size: usize, mut write: impl FnMut(&[T]) -> Result<()>) -> Result<()> {
         let _writing = self.writing.lock();
         loop {
             let batch: Vec<T> = self.pending.lock().iter().take(batch_size).cloned().collect();

@@ -109,14 +109,6 @@ impl Holder {
         }
     }
 
-    /// The user, if known.
-    pub fn user(self) -> Option<UserId> {
-        match self.account {
-            Account::User(user) | Account::EndOfTheft(user) => Some(user),
-            _ => None,
-        }
-    }
-
     /// Whether the holder is most likely the account's owner: it ends a theft with a token of the account, or signs in
     /// from a network known to the account.
     pub fn is_owner(self) -> bool {

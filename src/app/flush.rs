@@ -2,34 +2,28 @@
 //! client assertions, failed sign-ins, leaked secrets, usage counts and last uses of secrets. A crash can lose the
 //! records since the last flush.
 
+use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::{App, maintenance};
+use super::App;
 use crate::db::audit::{Audited, Entry};
 use crate::db::used_assertion::{self, UsedAssertion};
 use crate::db::{Conn, usage};
 use crate::error::Result;
-use crate::exit::Exit;
 use crate::id::UserId;
 use crate::shares::{Holder, Network};
 use crate::token::assertion::AssertionUse;
 use crate::token::replay::ReplayUnknown;
 
-/// How often the buffers are flushed. Other nodes must learn of used assertions within two seconds.
-const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 /// Records in one transaction, so that other writers wait for a few milliseconds only.
 const BATCH_SIZE: usize = 500;
 /// How many failed sign-ins may wait. Further ones are counted and dropped.
 pub(super) const MAX_FAILURES: usize = 10_000;
 /// How long the last flush before the exit may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Starts the flush thread. It ends with the app.
-pub(super) fn start(app: Weak<App>) -> std::result::Result<(), Exit> {
-    maintenance::repeat("flush", FLUSH_INTERVAL, app, |app| app.flush())
-}
+/// Pause between attempts of the last flush.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 impl App {
     /// Writes all buffers, the most urgent first. A step that fails does not stop the others.
@@ -48,7 +42,7 @@ impl App {
         let (sender, outcome) = channel();
         std::thread::spawn(move || {
             while self.flush().and(self.update_trusted_time()).is_err() {
-                std::thread::sleep(FLUSH_INTERVAL / 5);
+                std::thread::sleep(RETRY_INTERVAL);
             }
             sender.send(())
         });
@@ -83,9 +77,8 @@ impl App {
     pub fn publish_used_assertions(&self) -> Result<()> {
         let now = self.trusted_now();
         self.used_assertions.retain(|used| used.expires_at > now);
-        self.used_assertions.flush(BATCH_SIZE, |used| {
-            self.db.change_now(|conn| Ok(used_assertion::insert(conn, used)?), |_| Ok(()))
-        })
+        self.used_assertions
+            .flush(BATCH_SIZE, |used| self.db.change_now(|conn| Ok(used_assertion::insert(conn, used)?), |_| Ok(())))
     }
 
     /// Buffers a failed sign-in of an existing account for the audit log; `None` if the account does not exist. Writing

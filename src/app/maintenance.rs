@@ -1,8 +1,4 @@
-//! Periodic maintenance: rotates signing keys, deletes expired rows and frees memory. Also starts background threads.
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+//! Periodic maintenance: rotates signing keys, deletes expired rows and frees memory.
 
 use super::App;
 use super::keys::{self, NewKey};
@@ -12,11 +8,8 @@ use crate::db::deletion::{self, Expiring};
 use crate::db::revision::{self, MAX_STAMPS};
 use crate::db::{Conn, dormancy};
 use crate::error::Result;
-use crate::exit::Exit;
 use crate::usage::DAY;
 
-/// How often maintenance runs. Nothing depends on it being on time.
-const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(20);
 /// Seconds for which a revocation is kept after its token's `exp`. Clocks of nodes may differ, and a clock that is
 /// wrong by up to [`MAX_RESTART`] at a start is not detected.
 const MAX_CLOCK_ERROR: i64 = MAX_RESTART + 30;
@@ -32,57 +25,12 @@ pub(crate) const USAGE_DAYS: i64 = 400;
 /// Seconds after its last sign-in for which a network counts as known to an account.
 pub(crate) const KNOWN_NETWORK: i64 = 30 * DAY;
 
-/// Starts the maintenance thread. It ends with the app.
-pub(super) fn start(app: Weak<App>) -> std::result::Result<(), Exit> {
-    repeat("maintenance", MAINTENANCE_INTERVAL, app, App::maintain)
-}
-
-/// Starts a thread that runs `work` after each `interval`. It ends with the app.
-pub(super) fn repeat(
-    name: &'static str,
-    interval: Duration,
-    app: Weak<App>,
-    work: fn(&Arc<App>) -> Result<()>,
-) -> std::result::Result<(), Exit> {
-    let working = move || {
-        lower_priority();
-        let mut has_failed = false;
-        loop {
-            std::thread::sleep(interval);
-            let Some(app) = app.upgrade() else { return };
-            let done = catch_unwind(AssertUnwindSafe(|| work(&app)));
-            match &done {
-                Ok(Ok(())) if has_failed => log::info!("{name}: succeeded again"),
-                Ok(Err(error)) if !has_failed => {
-                    let cause = error.cause().unwrap_or("the database does not answer");
-                    log::warn!("{name}: failed, will be retried: {cause}");
-                }
-                Ok(_) => {}
-                Err(_) => log::error!("{name}: panicked, will be retried"),
-            }
-            has_failed = matches!(done, Ok(Err(_)));
-        }
-    };
-    let thread = std::thread::Builder::new().name(name.into()).spawn(working);
-    thread.map(drop).map_err(|error| Exit::software(format!("cannot start a thread: {error}")))
-}
-
-/// Lets the threads that serve requests run first where this thread would compete with them for a core.
-fn lower_priority() {
-    /// Such a thread gets a tenth of a busy core (sched(7)).
-    #[cfg(target_os = "linux")]
-    const NICENESS: i32 = 10;
-    // On Linux, a priority belongs to one thread, and no process id means the calling one.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::setpriority_process(None, NICENESS);
-}
-
 impl App {
     /// Runs maintenance once.
     ///
     /// # Errors
     /// When the database does not answer. The next call does the rest.
-    pub fn maintain(self: &Arc<App>) -> Result<()> {
+    pub fn maintain(&self) -> Result<()> {
         self.warn_of_bounds();
         self.budgets.prune(self.steady_now());
         self.directory.prune_former_meters(self.steady_now());
@@ -115,9 +63,8 @@ impl App {
             (Expiring::KnownNetworks, now - KNOWN_NETWORK),
         ] {
             self.in_batches(|rows| {
-                let delete = |conn: &mut Conn| -> Result<usize> {
-                    Ok(deletion::delete_expired(conn, expiring, last, rows)?)
-                };
+                let delete =
+                    |conn: &mut Conn| -> Result<usize> { Ok(deletion::delete_expired(conn, expiring, last, rows)?) };
                 if expiring == Expiring::Secrets {
                     self.db.change_now(delete, |conn| self.directory.catch_up(conn))
                 } else {

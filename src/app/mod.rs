@@ -1,5 +1,6 @@
 //! The running gate: settings, database, directory and keys. A process starts one [`App`], which all workers share.
 
+mod background;
 pub(crate) mod bounds;
 mod flush;
 pub mod keys;
@@ -13,8 +14,8 @@ mod time;
 pub(crate) mod verification;
 mod write;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::web;
@@ -54,8 +55,6 @@ use crate::token::replay::MAX_REMEMBERED;
 use crate::token::{self, Claims, Kind};
 use crate::usage::{self, Usage};
 
-/// How often the server checks that its SQLite file is still in place, and records the file's state.
-const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the process waits for its threads before it exits.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -98,9 +97,6 @@ pub struct App {
     end: Notify,
 }
 
-/// How often the access log reports how many lines it left out.
-const LEFT_OUT_INTERVAL: Duration = Duration::from_secs(60);
-
 impl App {
     /// Opens the database, loads the directory and starts the background threads.
     ///
@@ -121,8 +117,7 @@ impl App {
         let opened = db.clone();
         let cannot_read = |error: Error| opened.cannot_start(&error);
         let keyring = keys::keyring(&db, &secret, &config, clock.now()).map_err(cannot_read)?;
-        let read_time = |conn: &mut Conn| Ok((trusted_time::stored(conn)?, trusted_time::of_database(conn)?));
-        let (stored, of_database) = db.read_now(read_time).map_err(cannot_read)?;
+        let (stored, of_database) = db.read_now(|conn| Ok(trusted_time::read(conn)?)).map_err(cannot_read)?;
         let now = of_database.map_or_else(|| clock.now(), |now| clock.of_database(now));
         let time = TrustedTime::new(stored, now, clock.steady(), Kind::max_ttl(&config));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -171,17 +166,8 @@ impl App {
         })?;
         let connection = app.directory.fill(&app.db).map_err(cannot_read)?;
         let app = web::Data::new(app);
-        let weak = || Arc::downgrade(&app.clone().into_inner());
-        sync::start(weak(), connection)?;
-        flush::start(weak())?;
-        maintenance::start(weak())?;
-        removal::start(weak())?;
-        verification::start(weak())?;
-        maintenance::repeat("access log", LEFT_OUT_INTERVAL, weak(), |app| {
-            app.left_out_lines.write();
-            Ok(())
-        })?;
-        maintenance::repeat("file watch", WATCH_INTERVAL, weak(), |app| app.db.watch_file(false))?;
+        sync::start(Arc::downgrade(&app), connection)?;
+        background::start(&app)?;
         Ok(app)
     }
 

@@ -249,8 +249,7 @@ impl App {
     /// # Errors
     /// When the database does not answer.
     pub(super) fn update_trusted_time(&self) -> Result<()> {
-        let (stored, of_database) =
-            self.db.read_now(|conn| Ok((trusted_time::stored(conn)?, trusted_time::of_database(conn)?)))?;
+        let (stored, of_database) = self.db.read_now(|conn| Ok(trusted_time::read(conn)?))?;
         let clock = of_database.map_or_else(|| self.now(), |now| self.clock.of_database(now));
         let steady = self.steady_now();
         let (at, agreed) = {
