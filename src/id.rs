@@ -17,15 +17,20 @@ use crate::column::stored;
 /// The only characters of public ids and secrets after their prefix. URL encoding does not change them.
 pub(crate) const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
+/// Returns random bytes of the system.
+pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source works");
+    bytes
+}
+
 /// Fills `into` with uniformly random base62 characters.
 pub(crate) fn random_base62(into: &mut [u8]) {
     let mut filled = 0;
     while filled < into.len() {
-        let mut random = [0_u8; 64];
-        aws_lc_rs::rand::fill(&mut random).expect("the system's random source works");
         // 248 is the largest multiple of 62 in a byte. The remainder of a larger byte would favour the first
         // characters.
-        for byte in random.into_iter().filter(|byte| *byte < 248) {
+        for byte in random_bytes::<64>().into_iter().filter(|byte| *byte < 248) {
             if filled < into.len() {
                 into[filled] = BASE62[usize::from(byte % 62)];
                 filled += 1;
@@ -55,9 +60,7 @@ impl UserId {
     /// A random number of 16 digits, from 2^52 to 2^53, which JavaScript represents exactly. A sequence could give the
     /// same number to two people after a restore of the database.
     pub(crate) fn random() -> UserId {
-        let mut random = [0; 8];
-        aws_lc_rs::rand::fill(&mut random).expect("the system's random source works");
-        UserId(i64::from_ne_bytes(random) & ((1 << 52) - 1) | 1 << 52)
+        UserId(i64::from_ne_bytes(random_bytes()) & ((1 << 52) - 1) | 1 << 52)
     }
 }
 
@@ -189,9 +192,7 @@ impl TokenId {
         // memory.
         BATCH.with_borrow_mut(|batch| {
             if batch.is_empty() {
-                let mut random = [0; 64 * 16];
-                aws_lc_rs::rand::fill(&mut random).expect("the system's random source works");
-                batch.extend(random.as_chunks().0.iter().copied().map(TokenId));
+                batch.extend(random_bytes::<{ 64 * 16 }>().as_chunks().0.iter().copied().map(TokenId));
             }
             batch.pop().expect("the batch was just filled")
         })
@@ -226,9 +227,7 @@ pub struct Stamp([u8; 16]);
 impl Stamp {
     /// A new random stamp.
     pub fn random() -> Stamp {
-        let mut random = [0; 16];
-        aws_lc_rs::rand::fill(&mut random).expect("the system's random source works");
-        Stamp(random)
+        Stamp(random_bytes())
     }
 
     /// The bytes as the database stores them.
