@@ -50,14 +50,15 @@ impl App {
     }
 
     fn delete_expired(&self, now: i64) -> Result<()> {
-        let forgotten = self.forget_tombstones(now)?;
+        let forgotten = self.forget_tombstones(now)?.unwrap_or(i64::MIN);
+        let revision = self.db.read_now(|conn| Ok(revision::counter(conn)?.value))?;
         let past = now - MAX_CLOCK_ERROR;
         for (expiring, last) in [
             (Expiring::UsedAssertions, past),
             (Expiring::Revocations, past),
             (Expiring::Secrets, now - ENDED_SECRET_RETENTION),
             (Expiring::Tombstones, forgotten),
-            (Expiring::RevisionStamps, self.directory.revision() - MAX_STAMPS - 1),
+            (Expiring::RevisionStamps, revision - MAX_STAMPS - 1),
             (Expiring::Usage, now.div_euclid(DAY) - USAGE_DAYS - 1),
             (Expiring::Challenges, now),
             (Expiring::KnownNetworks, now - KNOWN_NETWORK),
@@ -65,7 +66,7 @@ impl App {
             self.in_batches(|rows| {
                 let delete =
                     |conn: &mut Conn| -> Result<usize> { Ok(deletion::delete_expired(conn, expiring, last, rows)?) };
-                if expiring == Expiring::Secrets {
+                if matches!(expiring, Expiring::Secrets | Expiring::Tombstones) {
                     self.db.change_now(delete, |conn| self.directory.catch_up(conn))
                 } else {
                     self.db.write_now(delete)
@@ -76,13 +77,13 @@ impl App {
         Ok(())
     }
 
-    /// Forgets the tombstones that every node has had time to read. Returns the revision of the last one, or 0.
-    fn forget_tombstones(&self, now: i64) -> Result<i64> {
+    /// Forgets the tombstones that every node has had time to read. Returns the revision of the last one.
+    fn forget_tombstones(&self, now: i64) -> Result<Option<i64>> {
         let old = now - TOMBSTONE_RETENTION;
-        let Some(last) = self.db.read_now(|conn| Ok(revision::last_old_tombstone(conn, old, now)?))? else {
-            return Ok(0);
-        };
-        self.db.change_now(|conn| Ok(revision::forget(conn, last)?), |_| Ok(()))?;
+        let last = self.db.read_now(|conn| Ok(revision::last_old_tombstone(conn, old, now)?))?;
+        if let Some(last) = last {
+            self.db.change_now(|conn| Ok(revision::forget(conn, last)?), |_| Ok(()))?;
+        }
         Ok(last)
     }
 
