@@ -30,7 +30,6 @@ use gatebird::password::{Hasher, NewPassword, Password, hash_now};
 use gatebird::secret::SecretDigest;
 use gatebird::shares::{Holder, Network};
 use gatebird::token::keyring::Keyring;
-use gatebird::token::replay::UsedAssertions;
 use gatebird::token::{self, Claims, Kind};
 
 /// Measurements of each class in a run.
@@ -184,7 +183,7 @@ fn digests() -> Compared {
     let db = Db::open(&config.database).expect("a database");
     db.write_now(|conn| Ok(conn.batch_execute(&rows)?)).expect("rows");
     let keyring = Keyring::new(&HmacSecret::parse(SECRET).expect("a good secret"), &config, Stamp::random());
-    let directory = Directory::new(keyring, UsedAssertions::default());
+    let directory = Directory::new(keyring);
     db.read_now(|conn| directory.catch_up(conn)).expect("a directory");
     assert!(directory.by_secret(&digest(&registered)).is_some());
     let guesses: Vec<[SecretDigest; 2]> = (0..64)

@@ -7,11 +7,11 @@ mod stream;
 mod turns;
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::rt::net::TcpStream;
 use ipnet::IpNet;
+use parking_lot::Mutex;
 use socket2::SockRef;
 
 pub(crate) use self::framing::Refusal;
@@ -75,7 +75,7 @@ impl Connections {
     /// Logs a refused connection, at most once per [`WARNING_INTERVAL`].
     fn warn(&self, peer: Option<IpAddr>) {
         let now = Instant::now();
-        let mut warned_at = self.warned_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned_at = self.warned_at.lock();
         if warned_at.is_none_or(|warned_at| now - warned_at >= WARNING_INTERVAL) {
             *warned_at = Some(now);
             let peer = peer.map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string());

@@ -10,50 +10,41 @@
 //! before it answers, and because every node reads the changes of the others twice a second (see
 //! [`crate::db::revision`]).
 
+mod former_meters;
 mod hosts;
+mod keys;
 mod sync;
 
-use std::fmt;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::Hash;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use compact_str::CompactString;
 use papaya::HashMap;
+use parking_lot::Mutex;
 
+use self::former_meters::FormerMeters;
 use self::hosts::Hosts;
+use self::keys::KeyChanges;
 use self::sync::SyncState;
+use crate::db::domain::DomainRow;
 use crate::db::revision::{Change, Tombstone};
 use crate::db::revocation::Revocation;
-use crate::db::signing_key::SigningKey;
+use crate::db::secret::SecretRow;
 use crate::db::used_assertion::UsedAssertion;
 pub use crate::db::user::Tenant;
-use crate::db::{domain, secret};
 use crate::host::Host;
 use crate::id::{DomainId, SecretId, TokenId, UserId};
 use crate::plan::{Meter, Plan};
 use crate::secret::SecretDigest;
-use crate::shares::Table;
 use crate::token::client_keys::ClientKeys;
-use crate::token::keyring::{Key, Keyring, StoredKey};
+use crate::token::keyring::Keyring;
 use crate::token::replay::UsedAssertions;
 
 /// Holds the current state of a user or a domain; empty once that is deleted.
-struct Slot<T>(ArcSwapOption<T>);
-
-impl<T> Slot<T> {
-    fn empty() -> Arc<Slot<T>> {
-        Arc::new(Slot(ArcSwapOption::empty()))
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for Slot<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.load().fmt(f)
-    }
-}
+type Slot<T> = ArcSwapOption<T>;
 
 /// A domain, as the hot path needs it.
 #[derive(Debug)]
@@ -167,73 +158,6 @@ struct Secret {
     expires_at: i64,
 }
 
-/// Changes of signing keys that are applied together.
-#[derive(Debug, Default)]
-struct KeyChanges {
-    put: Vec<SigningKey>,
-    gone: Vec<String>,
-}
-
-impl KeyChanges {
-    /// Replaces an earlier change of the same key.
-    fn put(&mut self, row: SigningKey) {
-        self.put.retain(|former| former.kid != row.kid);
-        self.put.push(row);
-    }
-}
-
-/// The used limits of deleted domains, by owner and host. A domain that is deleted and registered again continues with
-/// its used limit. Bounded in size, and per process.
-#[derive(Debug)]
-struct FormerMeters {
-    hash: RandomState,
-    /// When the limit is unused again, in nanoseconds of the meters' clock.
-    full_at: Table,
-}
-
-/// Maximum number of remembered limits, of 17 to 34 bytes each. An account can delete only a few domains a minute.
-const MAX_FORMER_METERS: usize = 1 << 18;
-
-impl Default for FormerMeters {
-    fn default() -> FormerMeters {
-        FormerMeters { hash: RandomState::new(), full_at: Table::new(MAX_FORMER_METERS) }
-    }
-}
-
-impl FormerMeters {
-    fn keep(&self, domain: &Domain) {
-        let full_at = domain.meter.full_at();
-        if full_at > 0
-            && let Some(owner) = domain.owner.0.load().as_ref()
-        {
-            self.full_at.put(self.key(owner.id, &domain.host), full_at, 0);
-        }
-    }
-
-    fn of(&self, owner: UserId, host: &str) -> Meter {
-        Meter::with(self.full_at.get(self.key(owner, host)))
-    }
-
-    fn key(&self, owner: UserId, host: &str) -> u64 {
-        self.hash.hash_one((owner, host))
-    }
-}
-
-/// State that is kept while rows are applied in sequence.
-struct ApplyState<'a> {
-    /// Whether all rows are read, before the first request.
-    at_start: bool,
-    keys: &'a mut KeyChanges,
-    /// The owner of the previous domain, which is most often the owner of the next one.
-    owner: Option<(UserId, Arc<Slot<Tenant>>)>,
-}
-
-impl ApplyState<'_> {
-    fn new(keys: &mut KeyChanges, at_start: bool) -> ApplyState<'_> {
-        ApplyState { at_start, keys, owner: None }
-    }
-}
-
 /// Users, domains, secrets, keys and revocations in memory.
 #[derive(Debug)]
 pub struct Directory {
@@ -250,8 +174,6 @@ pub struct Directory {
     /// The applied state. The lock is not held while the database is read, because a database that hangs must not block
     /// other threads.
     seen: Mutex<SyncState>,
-    /// See [`Directory::has_gone_back`].
-    went_back: AtomicBool,
     /// See [`Directory::is_stale`].
     stale: AtomicBool,
     started: Instant,
@@ -261,9 +183,9 @@ pub struct Directory {
 
 impl Directory {
     /// Creates an empty directory. The stored keys of the database join `keyring` when it is filled.
-    pub fn new(keyring: Keyring, used_assertions: UsedAssertions) -> Directory {
+    pub fn new(keyring: Keyring) -> Directory {
         Directory {
-            used_assertions,
+            used_assertions: UsedAssertions::default(),
             keyring: ArcSwap::from_pointee(keyring),
             revoked: HashMap::new(),
             tenants: HashMap::new(),
@@ -272,7 +194,6 @@ impl Directory {
             hosts: Hosts::default(),
             former_meters: FormerMeters::default(),
             seen: Mutex::default(),
-            went_back: AtomicBool::new(false),
             stale: AtomicBool::new(false),
             started: Instant::now(),
             fresh_at: AtomicU64::new(0),
@@ -294,14 +215,9 @@ impl Directory {
         self.revoked.len()
     }
 
-    /// Returns whether there are revoked tokens that have expired at `now`.
-    pub fn has_expired_revocations(&self, now: i64) -> bool {
-        self.revoked.pin().values().any(|expires_at| *expires_at <= now)
-    }
-
     /// Removes the limits of deleted domains that are unused again at `now`, in nanoseconds of the meters' clock.
     pub fn prune_former_meters(&self, now: u64) {
-        self.former_meters.full_at.prune(now);
+        self.former_meters.prune(now);
     }
 
     /// Removes revoked tokens that have expired at `now`.
@@ -318,6 +234,7 @@ impl Directory {
     }
 
     /// Finds a domain by its id, also if it is suspended.
+    /// Returns a domain, also if it or its owner is suspended.
     pub fn registered(&self, id: &DomainId) -> Option<Registered> {
         registered(self.domains.pin().get(id)?)
     }
@@ -335,7 +252,7 @@ impl Directory {
 
     /// Returns a user, unless suspended.
     pub fn tenant(&self, number: i64) -> Option<Arc<Tenant>> {
-        self.tenants.pin().get(&number)?.0.load_full().filter(|tenant| !tenant.suspended)
+        self.tenants.pin().get(&number)?.load_full().filter(|tenant| !tenant.suspended)
     }
 
     /// Returns whether this node has ever missed changes: the database was once older than what had been read of it, or
@@ -346,7 +263,7 @@ impl Directory {
 
     /// Returns whether the database was once older than what had been read of it.
     pub fn has_gone_back(&self) -> bool {
-        self.went_back.load(Ordering::Relaxed)
+        self.seen.lock().went_back
     }
 
     fn was_fresh_at(&self, asked_at: Duration) {
@@ -369,32 +286,29 @@ impl Directory {
         self.domains.len()
     }
 
-    /// Applies a change. A change of a key is only collected in `state`.
-    fn apply(&self, change: Change, state: &mut ApplyState<'_>) {
+    /// Applies a change. A change of a key is only added to `keys`. `at_start` is set before the first request.
+    fn apply(&self, change: Change, at_start: bool, keys: &mut KeyChanges) {
         match change {
-            Change::User(row) if row.ended => self.remove_user(row.id),
-            Change::User(row) => {
-                let number = row.id.get();
-                slot(&self.tenants, number).0.store(Some(Arc::new(row)));
-            }
+            Change::User(tenant) => slot(&self.tenants, tenant.id.get()).store(Some(Arc::new(tenant))),
+            Change::UserEnded(id) => self.remove_user(id),
             Change::Domain(row) if row.dormant => self.remove_domain(&row.id),
-            Change::Domain(row) => self.put_domain(row, state),
+            Change::Domain(row) => self.put_domain(row, at_start),
             Change::Secret(row) if row.dormant => drop(self.secrets.pin().remove(&row.digest)),
-            Change::Secret(secret::SecretRow { id, digest, domain_id, expires_at, .. }) => {
+            Change::Secret(SecretRow { id, digest, domain_id, expires_at, .. }) => {
                 let domain = slot(&self.domains, domain_id);
                 let expires_at = expires_at.unwrap_or(i64::MAX);
                 self.secrets.pin().insert(digest, Secret { id, domain, expires_at });
             }
-            Change::SigningKey(row) => state.keys.put(row),
+            Change::SigningKey(row) => drop(keys.insert(row.kid.clone(), Some(row))),
             Change::Revocation(Revocation { jti, expires_at }) => drop(self.revoked.pin().insert(jti, expires_at)),
             Change::UsedAssertion(UsedAssertion { fingerprint, tenant, expires_at }) => {
                 self.used_assertions.insert(fingerprint, tenant, expires_at);
             }
-            Change::Gone(gone) => self.remove(gone, state),
+            Change::Gone(gone) => self.remove(gone, keys),
         }
     }
 
-    fn remove(&self, gone: Tombstone, state: &mut ApplyState<'_>) {
+    fn remove(&self, gone: Tombstone, keys: &mut KeyChanges) {
         let Tombstone { user_id, domain_id, secret_digest, kid } = gone;
         if let Some(digest) = secret_digest {
             self.secrets.pin().remove(&digest);
@@ -405,58 +319,34 @@ impl Directory {
         if let Some(id) = user_id {
             self.remove_user(id);
         }
-        state.keys.gone.extend(kid);
+        keys.extend(kid.map(|kid| (kid, None)));
     }
 
     fn remove_domain(&self, id: &DomainId) {
-        if let Some(slot) = self.domains.pin().remove(id).cloned() {
-            let gone = slot.0.swap(None);
-            if let Some(domain) = &gone {
-                self.former_meters.keep(domain);
-            }
-            self.hosts.change(gone.as_ref().and_then(|domain| domain.active_host()), None);
+        if let Some(slot) = self.domains.pin().remove(id)
+            && let Some(domain) = slot.swap(None)
+        {
+            self.former_meters.keep(&domain);
+            self.hosts.change(domain.active_host(), None);
         }
     }
 
     fn remove_user(&self, id: UserId) {
         if let Some(slot) = self.tenants.pin().remove(&id.get()) {
-            slot.0.store(None);
+            slot.store(None);
         }
     }
 
-    /// Applies changes of keys together, so that some key signs at any moment.
-    fn change_keys(&self, changes: KeyChanges) {
-        if changes.put.is_empty() && changes.gone.is_empty() {
-            return;
-        }
-        let keyring = self.keyring.load();
-        let put = changes.put.into_iter().filter_map(|row| {
-            let known = keyring.stored(&row.kid);
-            let key = known.or_else(|| open(&keyring, &row)).map(|key| StoredKey { key, times: row.times() });
-            if key.is_none() {
-                log::error!("cannot open the signing key {} with this node's JWT_SECRET", row.kid);
-            }
-            key
-        });
-        let changed = keyring.changed(put.collect(), &changes.gone);
-        self.keyring.store(Arc::new(changed));
-    }
-
-    fn owner(&self, id: UserId, state: &mut ApplyState<'_>) -> Arc<Slot<Tenant>> {
-        let before = state.owner.take().filter(|(before, _)| *before == id);
-        let (_, slot) = state.owner.insert(before.unwrap_or_else(|| (id, slot(&self.tenants, id.get()))));
-        Arc::clone(slot)
-    }
-
-    fn put_domain(&self, row: domain::DomainRow, state: &mut ApplyState<'_>) {
+    fn put_domain(&self, row: DomainRow, at_start: bool) {
+        let owner = slot(&self.tenants, row.user_id.get());
         let slot = slot(&self.domains, row.id);
-        let known = slot.0.load();
+        let known = slot.load();
         let meter = known.as_ref().map(|domain| Arc::clone(&domain.meter));
         let meter = meter.unwrap_or_else(|| Arc::new(self.former_meters.of(row.user_id, &row.host)));
-        let from_before = state.at_start || known.as_ref().is_some_and(|domain| domain.is_from_before());
+        let from_before = at_start || known.as_ref().is_some_and(|domain| domain.is_from_before());
         let domain = Domain {
             id: row.id,
-            owner: self.owner(row.user_id, state),
+            owner,
             host: row.host.into(),
             plan: row.plan,
             meter,
@@ -469,23 +359,18 @@ impl Directory {
             suspended: row.suspended,
         };
         self.hosts.change(known.as_ref().and_then(|domain| domain.active_host()), domain.active_host());
-        slot.0.store(Some(Arc::new(domain)));
+        slot.store(Some(Arc::new(domain)));
     }
 }
 
 /// Returns the slot of a key, which is created if there is none.
 fn slot<K: Hash + Eq, T>(slots: &HashMap<K, Arc<Slot<T>>>, key: K) -> Arc<Slot<T>> {
-    Arc::clone(slots.pin().get_or_insert_with(key, Slot::empty))
+    Arc::clone(slots.pin().get_or_insert_with(key, || Arc::new(Slot::empty())))
 }
 
 /// Returns the domain in a slot, unless it or its owner is deleted.
 fn registered(slot: &Slot<Domain>) -> Option<Registered> {
-    let domain = slot.0.load_full()?;
-    let tenant = domain.owner.0.load_full()?;
+    let domain = slot.load_full()?;
+    let tenant = domain.owner.load_full()?;
     Some(Registered { domain, tenant })
-}
-
-fn open(keyring: &Keyring, row: &SigningKey) -> Option<Arc<Key>> {
-    let opened = keyring.seal().open(&row.kid, &row.sealed)?;
-    Key::load(row.algorithm, &opened.private).filter(|key| key.kid() == row.kid).map(Arc::new)
 }

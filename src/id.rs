@@ -6,26 +6,31 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use data_encoding::HEXLOWER;
-use diesel::backend::Backend;
-use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
-use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::{BigInt, Binary, Text};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::column::stored;
+
 /// The only characters of public ids and secrets after their prefix. URL encoding does not change them.
 pub(crate) const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Returns random bytes of the system.
+pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source works");
+    bytes
+}
 
 /// Fills `into` with uniformly random base62 characters.
 pub(crate) fn random_base62(into: &mut [u8]) {
     let mut filled = 0;
     while filled < into.len() {
-        let mut random = [0_u8; 64];
-        aws_lc_rs::rand::fill(&mut random).expect("the system's random source works");
         // 248 is the largest multiple of 62 in a byte. The remainder of a larger byte would favour the first
         // characters.
-        for byte in random.into_iter().filter(|byte| *byte < 248) {
+        for byte in random_bytes::<64>().into_iter().filter(|byte| *byte < 248) {
             if filled < into.len() {
                 into[filled] = BASE62[usize::from(byte % 62)];
                 filled += 1;
@@ -55,9 +60,7 @@ impl UserId {
     /// A random number of 16 digits, from 2^52 to 2^53, which JavaScript represents exactly. A sequence could give the
     /// same number to two people after a restore of the database.
     pub(crate) fn random() -> UserId {
-        let mut random = [0; 8];
-        aws_lc_rs::rand::fill(&mut random).expect("the system's random source works");
-        UserId(i64::from_ne_bytes(random) & ((1 << 52) - 1) | 1 << 52)
+        UserId(i64::from_ne_bytes(random_bytes()) & ((1 << 52) - 1) | 1 << 52)
     }
 }
 
@@ -86,28 +89,18 @@ impl PostId {
     }
 }
 
-macro_rules! number_in_sql {
-    ($id:ty) => {
-        impl<DB: Backend> ToSql<BigInt, DB> for $id
-        where
-            i64: ToSql<BigInt, DB>,
-        {
-            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
-                self.0.to_sql(out)
-            }
-        }
-        impl<DB: Backend> FromSql<BigInt, DB> for $id
-        where
-            i64: FromSql<BigInt, DB>,
-        {
-            fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
-                i64::from_sql(bytes).map(Self)
-            }
-        }
-    };
+stored!(UserId: BigInt, |id| &id.0, |number| Ok(UserId(number)));
+stored!(PostId: BigInt, |id| &id.0, |number| Ok(PostId(number)));
+stored!(SecretId: BigInt, |id| &id.0, |number| Ok(SecretId(number)));
+stored!(DomainId: Text, DomainId::as_str, |text| {
+    DomainId::parse(&text).ok_or_else(|| format!("not a domain id: {text:?}").into())
+});
+stored!(TokenId: Binary, |id| &id.0, |bytes| Ok(TokenId(sixteen(bytes)?)));
+stored!(Stamp: Binary, |stamp| &stamp.0, |bytes| Ok(Stamp(sixteen(bytes)?)));
+
+fn sixteen(bytes: Vec<u8>) -> Result<[u8; 16], &'static str> {
+    bytes.try_into().map_err(|_| "an id or a stamp has 16 bytes")
 }
-number_in_sql!(UserId);
-number_in_sql!(PostId);
 
 const DOMAIN_PREFIX: &str = "dom_";
 const DOMAIN_LENGTH: usize = 26;
@@ -161,25 +154,6 @@ impl fmt::Debug for DomainId {
     }
 }
 
-impl<DB: Backend> ToSql<Text, DB> for DomainId
-where
-    str: ToSql<Text, DB>,
-{
-    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
-        self.as_str().to_sql(out)
-    }
-}
-
-impl<DB: Backend> FromSql<Text, DB> for DomainId
-where
-    String: FromSql<Text, DB>,
-{
-    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
-        let text = String::from_sql(bytes)?;
-        DomainId::parse(&text).ok_or_else(|| format!("not a domain id: {text:?}").into())
-    }
-}
-
 /// A client secret's number, unique among all domains. It does not depend on the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, AsExpression, FromSqlRow, ToSchema)]
 #[diesel(sql_type = BigInt)]
@@ -197,7 +171,6 @@ impl SecretId {
         self.0
     }
 }
-number_in_sql!(SecretId);
 
 /// Ids as a database row would give them, for tests without a database.
 #[cfg(test)]
@@ -219,9 +192,7 @@ impl TokenId {
         // memory.
         BATCH.with_borrow_mut(|batch| {
             if batch.is_empty() {
-                let mut random = [0; 64 * 16];
-                aws_lc_rs::rand::fill(&mut random).expect("the system's random source works");
-                batch.extend(random.as_chunks().0.iter().copied().map(TokenId));
+                batch.extend(random_bytes::<{ 64 * 16 }>().as_chunks().0.iter().copied().map(TokenId));
             }
             batch.pop().expect("the batch was just filled")
         })
@@ -256,9 +227,7 @@ pub struct Stamp([u8; 16]);
 impl Stamp {
     /// A new random stamp.
     pub fn random() -> Stamp {
-        let mut random = [0; 16];
-        aws_lc_rs::rand::fill(&mut random).expect("the system's random source works");
-        Stamp(random)
+        Stamp(random_bytes())
     }
 
     /// The bytes as the database stores them.
@@ -271,30 +240,6 @@ impl Stamp {
         (u128::from_ne_bytes(self.0) >> 66) as i64
     }
 }
-
-macro_rules! bytes_in_sql {
-    ($id:ident) => {
-        impl<DB: Backend> ToSql<Binary, DB> for $id
-        where
-            [u8]: ToSql<Binary, DB>,
-        {
-            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
-                self.0.as_slice().to_sql(out)
-            }
-        }
-        impl<DB: Backend> FromSql<Binary, DB> for $id
-        where
-            Vec<u8>: FromSql<Binary, DB>,
-        {
-            fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
-                let bytes = Vec::<u8>::from_sql(bytes)?;
-                bytes.try_into().map($id).map_err(|_| concat!(stringify!($id), " has 16 bytes").into())
-            }
-        }
-    };
-}
-bytes_in_sql!(TokenId);
-bytes_in_sql!(Stamp);
 
 #[cfg(test)]
 #[expect(non_snake_case, reason = "a test is named `feature__condition`")]

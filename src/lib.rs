@@ -35,7 +35,8 @@
 //!
 //! ```text
 //! main > cli, testing > server, process > api > gate > actions > app > directory > db > token, password, verification, connections > config
-//!      > secret, host, name, hashtag, logging > shares > plan, usage, metrics > id > error, exit > reason, locale
+//!      > secret, host, name, hashtag, logging > shares > plan, usage, metrics, outbox > id > column, error, exit
+//!      > reason, locale
 //! ```
 
 #[cfg(doctest)]
@@ -49,6 +50,7 @@ struct Library;
 mod actions;
 pub mod app;
 pub mod cli;
+mod column;
 pub mod config;
 pub mod connections;
 pub mod db;
@@ -63,6 +65,7 @@ pub mod locale;
 pub mod logging;
 pub mod metrics;
 pub mod name;
+mod outbox;
 pub mod password;
 pub mod plan;
 pub mod process;

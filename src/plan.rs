@@ -9,16 +9,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix_web::http::header::HeaderValue;
-use diesel::backend::Backend;
-use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
-use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::Text;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 pub use self::limit::{Left, Limit};
+use crate::column::stored;
 
 /// The name of a plan and its settings.
 #[derive(Debug)]
@@ -71,34 +70,19 @@ impl PartialSchema for Plan {
 
 impl ToSchema for Plan {}
 
-impl<DB: Backend> ToSql<Text, DB> for Plan
-where
-    str: ToSql<Text, DB>,
-{
-    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
-        self.as_str().to_sql(out)
+// A plan of a newer version reads as the first plan. During an upgrade, nodes of both versions share the database, and
+// those of the earlier version must go on to serve its domains.
+stored!(Plan: Text, |plan| plan.as_str(), |name| {
+    static WARNING: Once = Once::new();
+    let plan = Plan::parse(&name);
+    if plan.is_none() {
+        let first = Plan::default().as_str();
+        WARNING.call_once(|| {
+            log::warn!("this version does not know the plan {name:?} of some domains: they are {first} here")
+        });
     }
-}
-
-/// A plan of a newer version reads as the first plan. During an upgrade, nodes of both versions share the database, and
-/// those of the earlier version must go on to serve its domains.
-impl<DB: Backend> FromSql<Text, DB> for Plan
-where
-    String: FromSql<Text, DB>,
-{
-    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
-        static WARNING: Once = Once::new();
-        let name = String::from_sql(bytes)?;
-        let plan = Plan::parse(&name);
-        if plan.is_none() {
-            let first = Plan::default().as_str();
-            WARNING.call_once(|| {
-                log::warn!("this version does not know the plan {name:?} of some domains: they are {first} here")
-            });
-        }
-        Ok(plan.unwrap_or_default())
-    }
-}
+    Ok(plan.unwrap_or_default())
+});
 
 /// The limit of a plan and its header value.
 #[derive(Clone, Debug)]

@@ -6,12 +6,11 @@ use std::hash::{Hash, Hasher};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
-use diesel::backend::Backend;
-use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
-use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::Binary;
 
+use crate::column::stored;
 use crate::id::{BASE62, random_base62};
 
 const PREFIX: &str = "gbs_";
@@ -126,25 +125,9 @@ impl fmt::Debug for SecretDigest {
     }
 }
 
-impl<DB: Backend> ToSql<Binary, DB> for SecretDigest
-where
-    [u8]: ToSql<Binary, DB>,
-{
-    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
-        self.0.as_slice().to_sql(out)
-    }
-}
-
-impl<DB: Backend> FromSql<Binary, DB> for SecretDigest
-where
-    Vec<u8>: FromSql<Binary, DB>,
-{
-    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
-        let bytes = Vec::<u8>::from_sql(bytes)?;
-        let digest = bytes.try_into().map_err(|_| "a digest is 32 bytes")?;
-        Ok(SecretDigest(digest))
-    }
-}
+stored!(SecretDigest: Binary, |digest| &digest.0, |bytes| {
+    Ok(SecretDigest(bytes.try_into().map_err(|_| "a digest has 32 bytes")?))
+});
 
 #[cfg(test)]
 #[allow(non_snake_case, reason = "a test is named `feature__condition`")]

@@ -24,9 +24,10 @@ mod tests;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 pub(crate) use self::budgets::Table;
@@ -105,14 +106,6 @@ impl Holder {
         match self.account {
             Account::User(user) => Holder { account: Account::EndOfTheft(user), ..self },
             _ => self,
-        }
-    }
-
-    /// The user, if known.
-    pub fn user(self) -> Option<UserId> {
-        match self.account {
-            Account::User(user) | Account::EndOfTheft(user) => Some(user),
-            _ => None,
         }
     }
 
@@ -237,20 +230,20 @@ impl Share {
     /// `capacity` permits, at most `limit` for one holder.
     pub fn limited(capacity: usize, limit: usize) -> Share {
         let share = Share::new(capacity);
-        share.state().permits.limit = limit.cast_signed();
+        share.0.lock().permits.limit = limit.cast_signed();
         share
     }
 
     /// Takes a permit without waiting. `None` if the holder may not have another one now.
     pub fn try_take(&self, holder: Holder) -> Option<Permit> {
-        self.state().serve(holder).then(|| Permit { share: self.clone(), holder })
+        self.0.lock().serve(holder).then(|| Permit { share: self.clone(), holder })
     }
 
     /// Takes a permit, and waits for one in the queue if necessary. `None` after `timeout`, or if the holder has its
     /// share of the queue already.
     pub async fn take(&self, holder: Holder, timeout: Duration) -> Option<Permit> {
         let (number, given) = {
-            let mut state = self.state();
+            let mut state = self.0.lock();
             if state.serve(holder) {
                 drop(state);
                 return Some(Permit { share: self.clone(), holder });
@@ -263,16 +256,12 @@ impl Share {
 
     #[cfg(test)]
     fn free(&self) -> usize {
-        self.state().permits.free.try_into().unwrap_or_default()
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().permits.free.try_into().unwrap_or_default()
     }
 
     fn give_back(&self, holder: Holder) {
         let next: Vec<Waiting> = {
-            let mut state = self.state();
+            let mut state = self.0.lock();
             state.permits.give_back(holder);
             std::iter::from_fn(|| state.serve_next()).collect()
         };
@@ -354,7 +343,7 @@ struct QueuePlace<'a> {
 
 impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
-        let mut state = self.share.state();
+        let mut state = self.share.0.lock();
         state.queue_places.give_back(self.holder);
         state.queue.retain(|waiting| waiting.number != self.number);
     }

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use time::{Date, UtcDateTime};
 
 use crate::id::{DomainId, SecretId};
@@ -103,10 +103,6 @@ pub struct Taken {
 const MAX_USES: usize = 1 << 16;
 const SHARDS: usize = 16;
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Usage {
     /// Counts one event at `now`, in Unix seconds.
     pub fn count(&self, domain: DomainId, kind: Kind, now: i64) {
@@ -115,7 +111,7 @@ impl Usage {
 
     fn add(&self, domain: DomainId, day: i64, index: usize, count: u32) {
         let last = domain.as_str().as_bytes().last().copied().unwrap_or_default();
-        let mut counts = lock(&self.0[usize::from(last) % self.0.len()].counts);
+        let mut counts = self.0[usize::from(last) % self.0.len()].counts.lock();
         let counted = &mut counts.entry((domain, day)).or_insert([0; KINDS])[index];
         *counted = counted.saturating_add(count);
     }
@@ -129,15 +125,15 @@ impl Usage {
     }
 
     fn uses_of(&self, secret: SecretId) -> MutexGuard<'_, HashMap<SecretId, Use>> {
-        lock(&self.0[secret.get() as usize % SHARDS].uses)
+        self.0[secret.get() as usize % SHARDS].uses.lock()
     }
 
     /// Takes all counts and uses.
     pub fn take(&self) -> Taken {
         let mut taken = Taken::default();
         for shard in &self.0 {
-            let counts = std::mem::take(&mut *lock(&shard.counts));
-            let uses = std::mem::take(&mut *lock(&shard.uses));
+            let counts = std::mem::take(&mut *shard.counts.lock());
+            let uses = std::mem::take(&mut *shard.uses.lock());
             taken.counts.extend(counts);
             taken.uses.extend(uses);
         }

@@ -4,7 +4,6 @@
 
 use std::fmt;
 
-use diesel::QueryResult;
 use serde_json::json;
 
 use crate::config::{Algorithm, Config, HmacSecret};
@@ -309,7 +308,7 @@ fn create(
 }
 
 /// The last key that signs or will sign. Keys that a wrong clock has dated into the far future do not count.
-fn last_open(conn: &mut Conn, now: i64) -> QueryResult<Option<SigningKey>> {
+fn last_open(conn: &mut Conn, now: i64) -> Result<Option<SigningKey>> {
     let open = |row: &SigningKey| row.signs_until.is_none() && row.signs_from <= now + MAX_PLANNED_LEAD;
     Ok(signing_key::list(conn)?.into_iter().rfind(open))
 }

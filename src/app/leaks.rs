@@ -3,15 +3,16 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use serde_json::json;
 
 use super::App;
 use crate::db::audit::{Actor, Audited, Entry, Who};
-use crate::db::secret_use;
+use crate::db::secret;
 use crate::error::Result;
 use crate::id::{DomainId, SecretId, UserId};
+use crate::outbox::Outbox;
 
 /// Largest number of remembered secrets, and of leaks that wait to be written.
 const MAX_LEAKS: usize = 10_000;
@@ -39,75 +40,54 @@ impl Leak {
     }
 }
 
-/// The buffer of leaks.
-#[derive(Debug, Default)]
-pub struct Leaks(Mutex<State>);
+/// The leaks that wait to be written to the database.
+#[derive(Debug)]
+pub struct Leaks {
+    pending: Outbox<Leak>,
+    /// Secrets whose leak was reported. If it is forgotten, a second report of a secret writes nothing.
+    known: Mutex<HashSet<SecretId>>,
+}
 
-#[derive(Debug, Default)]
-struct State {
-    /// Leaks that are not yet written.
-    pending: Vec<Leak>,
-    /// Secrets whose leak is pending or already written.
-    known: HashSet<SecretId>,
+impl Default for Leaks {
+    fn default() -> Leaks {
+        Leaks { pending: Outbox::new(MAX_LEAKS), known: Mutex::default() }
+    }
 }
 
 impl Leaks {
-    /// Adds a leak, unless its secret is known. This writes nothing to the database.
+    /// Reports a leak, unless its secret is known. Does no I/O.
     pub fn note(&self, leak: Leak) {
-        let mut state = self.state();
-        let State { pending, known } = &mut *state;
+        let secret = leak.secret;
+        let mut known = self.known.lock();
         // If the buffer is full, the next use of the secret reports it.
-        if pending.len() >= MAX_LEAKS {
+        if known.contains(&secret) || !self.pending.add(leak) {
             return;
         }
         if known.len() >= MAX_LEAKS {
-            *known = pending.iter().map(|leak| leak.secret).collect();
+            known.clear();
         }
-        if known.insert(leak.secret) {
-            pending.push(leak);
-        }
-    }
-
-    /// Takes all pending leaks.
-    pub fn take(&self) -> Vec<Leak> {
-        std::mem::take(&mut self.state().pending)
-    }
-
-    /// Returns leaks that could not be written to the buffer.
-    pub fn give_back(&self, leaks: Vec<Leak>) {
-        let mut state = self.state();
-        let room = MAX_LEAKS.saturating_sub(state.pending.len());
-        state.pending.extend(leaks.into_iter().take(room));
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        known.insert(secret);
     }
 }
 
 impl App {
-    /// Flags the secrets of pending leaks, and writes an audit row for each secret that was not flagged before.
+    /// Flags the secrets of reported leaks, and writes an audit row for each secret that was not flagged before.
     ///
     /// # Errors
-    /// When the database does not answer. The leaks stay pending.
+    /// When the database does not answer. The next call writes the rest.
     pub fn write_leaks(&self) -> Result<()> {
-        let mut leaks = self.leaks.take();
         // One transaction for each: the deletion of an account locks its secrets in another order, which could
         // deadlock.
-        while let Some(leak) = leaks.last() {
-            let written = self.db.write_now(|conn| {
-                if secret_use::set_leaked(conn, leak.secret, leak.at)? {
-                    Audited::new((), leak.entry()).record(conn)?;
+        self.leaks.pending.flush(1, |leaks| {
+            self.db.write_now(|conn| {
+                for leak in leaks {
+                    if secret::set_leaked(conn, leak.secret, leak.at)? {
+                        Audited::new((), leak.entry()).record(conn)?;
+                    }
                 }
                 Ok(())
-            });
-            if let Err(error) = written {
-                self.leaks.give_back(leaks);
-                return Err(error);
-            }
-            leaks.pop();
-        }
-        Ok(())
+            })
+        })
     }
 }
 
@@ -122,22 +102,28 @@ mod tests {
         Leak { secret, domain: DomainId::random(), tenant, address: None, at: 0 }
     }
 
-    fn taken(leaks: &Leaks) -> Vec<i64> {
-        leaks.take().iter().map(|leak| leak.secret.get()).collect()
+    /// Flushes, and returns the numbers of the reported secrets.
+    fn reported(leaks: &Leaks) -> Vec<i64> {
+        let mut reported = Vec::new();
+        let write = |batch: &[Leak]| {
+            reported.extend(batch.iter().map(|leak| leak.secret.get()));
+            Ok(())
+        };
+        leaks.pending.flush(1, write).expect("every write succeeds");
+        reported
     }
 
     #[test]
-    fn leaks__a_secret_is_pending_once() {
+    fn leaks__a_secret_is_reported_once() {
         let leaks = Leaks::default();
         for number in [1, 2, 1, 1, 2] {
             leaks.note(leak(number));
         }
-        let pending = leaks.take();
+        assert_eq!(reported(&leaks), [1, 2]);
         leaks.note(leak(1));
-        assert!(leaks.take().is_empty(), "it is known");
+        assert!(reported(&leaks).is_empty(), "it is known");
         leaks.note(leak(3));
-        leaks.give_back(pending);
-        assert_eq!(taken(&leaks), [3, 1, 2]);
+        assert_eq!(reported(&leaks), [3]);
     }
 
     #[test]
@@ -145,13 +131,11 @@ mod tests {
         let leaks = Leaks::default();
         let max = MAX_LEAKS as i64;
         (0..2 * max).for_each(|number| leaks.note(leak(number)));
-        let pending = leaks.take();
-        assert_eq!(pending.len(), MAX_LEAKS, "the first ones");
-        // New leaks replace the known secrets of those that were taken.
+        assert_eq!(reported(&leaks), (0..max).collect::<Vec<_>>(), "the first ones");
+        // A secret that found no room is reported by its next use, and new secrets replace the known ones.
         (max..3 * max).for_each(|number| leaks.note(leak(number)));
-        leaks.give_back(pending);
-        assert_eq!(taken(&leaks), (max..2 * max).collect::<Vec<_>>());
+        assert_eq!(reported(&leaks), (max..2 * max).collect::<Vec<_>>());
         leaks.note(leak(0));
-        assert_eq!(taken(&leaks), [0]);
+        assert_eq!(reported(&leaks), [0]);
     }
 }

@@ -1,7 +1,7 @@
 //! The running gate: settings, database, directory and keys. A process starts one [`App`], which all workers share.
 
+mod background;
 pub(crate) mod bounds;
-mod failures;
 mod flush;
 pub mod keys;
 pub mod leaks;
@@ -14,14 +14,14 @@ mod time;
 pub(crate) mod verification;
 mod write;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actix_web::web;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use self::failures::Failures;
 use self::keys::NewKey;
 use self::leaks::Leaks;
 pub(crate) use self::maintenance::{KNOWN_NETWORK, USAGE_DAYS};
@@ -35,8 +35,10 @@ use self::verification::HostChecks;
 pub use self::write::{Caller, InForce};
 use crate::config::{ACCOUNT_SUFFIX, Config, Database};
 use crate::connections::Connections;
+use crate::db::audit::Entry;
 pub(crate) use crate::db::audit::{Actor, Who};
 pub(crate) use crate::db::revocation::TokenGeneration;
+use crate::db::used_assertion::UsedAssertion;
 use crate::db::user::Tenant;
 use crate::db::{Conn, Db, trusted_time};
 use crate::directory::{ActiveClient, Directory};
@@ -46,14 +48,13 @@ use crate::id::{DomainId, TokenId};
 use crate::locale::Message;
 use crate::logging::{self, LeftOut};
 use crate::metrics::Metrics;
+use crate::outbox::Outbox;
 use crate::password::Hasher;
 use crate::shares::{Budget, Budgets};
-use crate::token::replay::UsedAssertions;
+use crate::token::replay::MAX_REMEMBERED;
 use crate::token::{self, Claims, Kind};
 use crate::usage::{self, Usage};
 
-/// How often the server checks that its SQLite file is still in place, and records the file's state.
-const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the process waits for its threads before it exits.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -73,9 +74,11 @@ pub struct App {
     pub metrics: Metrics,
     /// Usage of domains that is not in the database yet.
     pub usage: Usage,
-    /// Held during a flush.
-    writing: Mutex<()>,
-    failures: Failures,
+    /// Held while usage is written.
+    writing_usage: Mutex<()>,
+    failures: Outbox<Entry>,
+    /// Used client assertions that the other nodes have yet to learn of.
+    used_assertions: Outbox<UsedAssertion>,
     /// Rate limits of networks and accounts.
     pub budgets: Budgets,
     /// Access log lines that were not written, by network.
@@ -93,9 +96,6 @@ pub struct App {
     /// Notified when this process must exit.
     end: Notify,
 }
-
-/// How often the access log reports how many lines it left out.
-const LEFT_OUT_INTERVAL: Duration = Duration::from_secs(60);
 
 impl App {
     /// Opens the database, loads the directory and starts the background threads.
@@ -117,24 +117,23 @@ impl App {
         let opened = db.clone();
         let cannot_read = |error: Error| opened.cannot_start(&error);
         let keyring = keys::keyring(&db, &secret, &config, clock.now()).map_err(cannot_read)?;
-        let used_assertions = match config.database {
-            // A SQLite file has one server, so there is no other node to share used assertions with.
-            Database::Sqlite(_) => UsedAssertions::default(),
-            Database::Postgres(_) => UsedAssertions::shared(),
-        };
-        let read_time = |conn: &mut Conn| Ok((trusted_time::stored(conn)?, trusted_time::of_database(conn)?));
-        let (stored, of_database) = db.read_now(read_time).map_err(cannot_read)?;
+        let (stored, of_database) = db.read_now(|conn| Ok(trusted_time::read(conn)?)).map_err(cannot_read)?;
         let now = of_database.map_or_else(|| clock.now(), |now| clock.of_database(now));
         let time = TrustedTime::new(stored, now, clock.steady(), Kind::max_ttl(&config));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let app = App {
-            directory: Directory::new(keyring, used_assertions),
+            directory: Directory::new(keyring),
             leaks: Leaks::default(),
             hasher: Hasher::new(config.bcrypt_cost, cores),
             metrics,
             usage: Usage::default(),
-            writing: Mutex::default(),
-            failures: Failures::default(),
+            writing_usage: Mutex::default(),
+            failures: Outbox::new(flush::MAX_FAILURES),
+            used_assertions: Outbox::new(match config.database {
+                // A SQLite file has one server, so there is no other node.
+                Database::Sqlite(_) => 0,
+                Database::Postgres(_) => MAX_REMEMBERED,
+            }),
             budgets: Budgets::new(config.budgets),
             left_out_lines: LeftOut::default(),
             connections: Connections::new(&config),
@@ -167,17 +166,8 @@ impl App {
         })?;
         let connection = app.directory.fill(&app.db).map_err(cannot_read)?;
         let app = web::Data::new(app);
-        let weak = || Arc::downgrade(&app.clone().into_inner());
-        sync::start(weak(), connection)?;
-        flush::start(weak())?;
-        maintenance::start(weak())?;
-        removal::start(weak())?;
-        verification::start(weak())?;
-        maintenance::repeat("access log", LEFT_OUT_INTERVAL, weak(), |app| {
-            app.left_out_lines.write();
-            Ok(())
-        })?;
-        maintenance::repeat("file watch", WATCH_INTERVAL, weak(), |app| app.db.watch_file(false))?;
+        sync::start(Arc::downgrade(&app), connection)?;
+        background::start(&app)?;
         Ok(app)
     }
 

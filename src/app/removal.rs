@@ -1,16 +1,12 @@
 //! Deferred removal: the data of deleted accounts and domains, and the other registrations of a verified host. A
 //! request only records the removal; this thread does the work in short batches, and continues after a restart.
 
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::{App, maintenance};
+use super::App;
 use crate::db::removal::{self, Removal};
 use crate::error::Result;
-use crate::exit::Exit;
 
-/// How often the thread looks for work.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Target duration of a batch. Other writers wait for this long at most.
 const BATCH_TIME: Duration = Duration::from_millis(20);
 /// Rows in the first batch.
@@ -21,17 +17,12 @@ const MAX_BATCH: i64 = 10_000;
 /// yet.
 const SETTLING_TIME: i64 = 60;
 
-/// Starts the removal thread. It ends with the app.
-pub(super) fn start(app: Weak<App>) -> std::result::Result<(), Exit> {
-    maintenance::repeat("removal of deleted data", CHECK_INTERVAL, app, App::remove_leftovers)
-}
-
 impl App {
     /// Does all recorded removals.
     ///
     /// # Errors
     /// When the database does not answer. The next call continues.
-    pub fn remove_leftovers(self: &Arc<App>) -> Result<()> {
+    pub fn remove_leftovers(&self) -> Result<()> {
         self.finish_superseding()?;
         while let Some(domain) = self.db.read_now(|conn| Ok(removal::next_domain(conn)?))?
             && !self.is_draining()

@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{Either, select};
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::Notify;
 
@@ -47,13 +48,9 @@ pub(crate) struct Revoker {
 }
 
 impl Revocations {
-    fn pending(&self) -> MutexGuard<'_, HashMap<DomainId, Vec<Arc<Pending>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes a batch of a domain's revocations. The caller must write them.
     fn take(&self, domain: DomainId) -> Vec<Arc<Pending>> {
-        let mut pending = self.pending();
+        let mut pending = self.0.lock();
         let Some(waiting) = pending.get_mut(&domain) else { return Vec::new() };
         let batch = waiting.drain(..waiting.len().min(MAX_BATCH)).collect();
         if waiting.is_empty() {
@@ -74,7 +71,7 @@ impl InLine<'_> {
     /// Leaves the queue. Returns whether another request's transaction has taken this revocation.
     fn leave(&self) -> bool {
         let is_taken = self.own.is_taken.swap(true, Ordering::AcqRel);
-        let mut pending = self.revocations.pending();
+        let mut pending = self.revocations.0.lock();
         if let Some(waiting) = pending.get_mut(&self.domain) {
             waiting.retain(|waiting| !Arc::ptr_eq(waiting, &self.own));
             if waiting.is_empty() {
@@ -99,7 +96,7 @@ impl App {
     pub(crate) async fn revoke(self: &Arc<App>, revoker: Revoker, token: TokenId, expires_at: i64) -> Result<()> {
         self.spend(Budget::Revocations(revoker.user))?;
         let own = Arc::new(Pending { token, expires_at, is_taken: AtomicBool::new(false), is_done: Notify::new() });
-        self.revocations.pending().entry(revoker.domain).or_default().push(Arc::clone(&own));
+        self.revocations.0.lock().entry(revoker.domain).or_default().push(Arc::clone(&own));
         let in_line = InLine { revocations: &self.revocations, domain: revoker.domain, own: Arc::clone(&own) };
         let (app, now) = (Arc::clone(self), self.now());
         let write = move |conn: &mut Conn| {

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::App;
+use super::{App, background};
 use crate::db::Conn;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -39,8 +39,7 @@ pub(super) fn start(app: Weak<App>, connection: Conn) -> std::result::Result<(),
             last_failure = failure;
         }
     };
-    let thread = std::thread::Builder::new().name("directory".into()).spawn(following);
-    thread.map(drop).map_err(|error| Exit::software(format!("cannot start a thread: {error}")))
+    background::spawn("directory", following)
 }
 
 /// Runs each refresh on its own thread, so that one whose connection hangs can be abandoned: the client libraries have

@@ -7,7 +7,6 @@
 //! with a wrong clock is detected too. With PostgreSQL, the clock of the database replaces the wall clock, so that one
 //! node's wrong clock does not move the trusted time.
 
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -235,7 +234,7 @@ impl App {
     }
 
     fn trusted_time(&self) -> i64 {
-        self.time.lock().unwrap_or_else(PoisonError::into_inner).at(self.steady_now())
+        self.time.lock().at(self.steady_now())
     }
 
     /// Unix seconds since when this process knows every used client assertion. Once the process has run longer than an
@@ -250,12 +249,11 @@ impl App {
     /// # Errors
     /// When the database does not answer.
     pub(super) fn update_trusted_time(&self) -> Result<()> {
-        let (stored, of_database) =
-            self.db.read_now(|conn| Ok((trusted_time::stored(conn)?, trusted_time::of_database(conn)?)))?;
+        let (stored, of_database) = self.db.read_now(|conn| Ok(trusted_time::read(conn)?))?;
         let clock = of_database.map_or_else(|| self.now(), |now| self.clock.of_database(now));
         let steady = self.steady_now();
         let (at, agreed) = {
-            let mut time = self.time.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut time = self.time.lock();
             (time.follow(stored, clock, steady), time.disagreement.is_none())
         };
         // The clock of the database agrees with the trusted time, but this node's clock does not.

@@ -2,17 +2,16 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
-use super::{App, Caller, InForce, maintenance};
+use super::{App, Caller, InForce};
 use crate::config::Config;
 use crate::db::Conn;
 use crate::db::audit::{Actor, Audited, Entry};
 use crate::db::verified_host::{self, OwnedVerifiedHost};
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 use crate::host::Host;
 use crate::id::UserId;
 use crate::shares::{Budget, Holder, Network, ReservedShare, Share};
@@ -38,8 +37,6 @@ const RECHECK_BATCH: i64 = 8;
 /// Seconds after which a recheck is repeated if its result was not written, because the database did not answer or the
 /// node exited.
 const CLAIM_TIMEOUT: i64 = 60;
-/// How often the thread looks for due rechecks.
-const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The state of host verification.
 pub(super) struct HostChecks {
@@ -52,14 +49,6 @@ impl HostChecks {
         let share = Share::limited(MAX_VERIFICATIONS, MAX_VERIFICATIONS_PER_HOLDER);
         HostChecks { verifier: Verifier::new(config), permits: ReservedShare::new(share, RESERVED_VERIFICATIONS) }
     }
-}
-
-/// Starts the recheck thread. It ends with the app.
-pub(super) fn start(app: Weak<App>) -> std::result::Result<(), Exit> {
-    maintenance::repeat("host verification", RECHECK_INTERVAL, app, |app| {
-        while app.recheck_hosts()? > 0 && !app.is_draining() {}
-        Ok(())
-    })
 }
 
 /// Supersedes at most `rows` other registrations of a verified host. Returns an audit entry for each. Their actor is

@@ -1,10 +1,10 @@
 //! The signature algorithms of tokens.
 
-use diesel::backend::Backend;
-use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
-use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::Text;
+
+use crate::column::stored;
 
 /// A signature algorithm of tokens (RFC 7518 §3.1, RFC 8037 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, AsExpression, FromSqlRow)]
@@ -55,23 +55,8 @@ impl Algorithm {
     }
 }
 
-impl<DB: Backend> ToSql<Text, DB> for Algorithm
-where
-    str: ToSql<Text, DB>,
-{
-    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
-        self.name().to_sql(out)
-    }
-}
-
-impl<DB: Backend> FromSql<Text, DB> for Algorithm
-where
-    String: FromSql<Text, DB>,
-{
-    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
-        let text = String::from_sql(bytes)?;
-        Algorithm::parse_public(&text).ok_or_else(|| {
-            format!("a signing key has the algorithm {text:?}, which this gatebird does not know").into()
-        })
-    }
-}
+stored!(Algorithm: Text, |algorithm| algorithm.name(), |name| {
+    Algorithm::parse_public(&name).ok_or_else(|| {
+        format!("a signing key has the algorithm {name:?}, which this gatebird does not know").into()
+    })
+});

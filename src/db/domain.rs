@@ -1,6 +1,10 @@
 //! Rows of `domains`. A function that takes the tenant treats other tenants' rows as absent.
 
+use diesel::backend::Backend;
+use diesel::deserialize::{self, FromSql};
+use diesel::dsl::{Eq, Filter};
 use diesel::prelude::*;
+use diesel::sql_types::{Nullable, Text};
 
 use super::schema::{deleted_domains, domains, users};
 use super::{Conn, columns};
@@ -32,6 +36,7 @@ pub struct DomainRow {
     /// The audiences that the domain is limited to, separated by spaces; `None` if it has no limit of its own.
     pub audiences: Option<String>,
     /// The JWK Set of a domain that authenticates with `private_key_jwt` instead of a secret.
+    #[diesel(deserialize_as = StoredKeys)]
     pub jwks: Option<ClientKeys>,
     /// When the host was verified, in Unix seconds.
     pub verified_at: Option<i64>,
@@ -40,6 +45,28 @@ pub struct DomainRow {
     /// Neither verified nor used for long: the domain gets no tokens until its owner changes it. See
     /// [`super::dormancy`].
     pub dormant: bool,
+}
+
+/// A JWK Set as its column holds it.
+pub struct StoredKeys(Option<String>);
+
+impl<DB: Backend> Queryable<Nullable<Text>, DB> for StoredKeys
+where
+    String: FromSql<Text, DB>,
+{
+    type Row = Option<String>;
+
+    fn build(text: Option<String>) -> deserialize::Result<StoredKeys> {
+        Ok(StoredKeys(text))
+    }
+}
+
+impl TryFrom<StoredKeys> for Option<ClientKeys> {
+    type Error = String;
+
+    fn try_from(StoredKeys(text): StoredKeys) -> Result<Option<ClientKeys>, String> {
+        text.as_deref().map(ClientKeys::from_json).transpose()
+    }
 }
 
 /// A domain to insert.
@@ -68,7 +95,7 @@ pub fn insert(conn: &mut Conn, tenant: UserId, new: &NewDomain, now: i64) -> Que
             domains::created_at.eq(now),
             domains::scopes.eq(&new.scopes),
             domains::audiences.eq(&new.audiences),
-            domains::jwks.eq(&new.jwks),
+            domains::jwks.eq(new.jwks.as_ref().map(ClientKeys::as_json)),
             domains::jwks_since.eq(new.jwks.as_ref().map(|_| now)),
         ))
         .returning(columns::<DomainRow>())
@@ -77,35 +104,32 @@ pub fn insert(conn: &mut Conn, tenant: UserId, new: &NewDomain, now: i64) -> Que
 
 /// Returns the tenant's domains in order of registration.
 pub fn list(conn: &mut Conn, tenant: UserId) -> QueryResult<Vec<DomainRow>> {
-    domains::table.filter(domains::user_id.eq(tenant)).order(domains::number).select(DomainRow::as_select()).load(conn)
+    of_tenant(tenant).order(domains::number).select(DomainRow::as_select()).load(conn)
 }
 
 /// Returns the number of the tenant's domains.
 pub fn count(conn: &mut Conn, tenant: UserId) -> QueryResult<i64> {
-    domains::table.filter(domains::user_id.eq(tenant)).count().get_result(conn)
+    of_tenant(tenant).count().get_result(conn)
+}
+
+/// The domains of a tenant.
+fn of_tenant(tenant: UserId) -> Filter<domains::table, Eq<domains::user_id, UserId>> {
+    domains::table.filter(domains::user_id.eq(tenant))
 }
 
 /// Returns one of the tenant's domains.
 pub fn find(conn: &mut Conn, tenant: UserId, id: DomainId) -> QueryResult<Option<DomainRow>> {
-    domains::table
-        .filter(domains::id.eq(id).and(domains::user_id.eq(tenant)))
-        .select(DomainRow::as_select())
-        .first(conn)
-        .optional()
+    of_tenant(tenant).filter(domains::id.eq(id)).select(DomainRow::as_select()).first(conn).optional()
 }
 
 /// Returns the tenant's domain with that host.
 pub fn find_by_host(conn: &mut Conn, tenant: UserId, host: &Host) -> QueryResult<Option<DomainRow>> {
-    domains::table
-        .filter(domains::user_id.eq(tenant).and(domains::host.eq(host.as_str())))
-        .select(DomainRow::as_select())
-        .first(conn)
-        .optional()
+    of_tenant(tenant).filter(domains::host.eq(host.as_str())).select(DomainRow::as_select()).first(conn).optional()
 }
 
 /// Changes the plan of one of the tenant's domains.
 pub fn set_plan(conn: &mut Conn, tenant: UserId, id: DomainId, plan: Plan) -> QueryResult<Option<DomainRow>> {
-    diesel::update(domains::table.filter(domains::id.eq(id).and(domains::user_id.eq(tenant))))
+    diesel::update(of_tenant(tenant).filter(domains::id.eq(id)))
         .set(domains::plan.eq(plan))
         .returning(columns::<DomainRow>())
         .get_result(conn)
@@ -122,8 +146,8 @@ pub fn set_jwks(
     now: i64,
 ) -> QueryResult<Option<DomainRow>> {
     let generation = domains::generation + i64::from(ends_tokens);
-    diesel::update(domains::table.filter(domains::id.eq(id).and(domains::user_id.eq(tenant))))
-        .set((domains::jwks.eq(jwks), domains::jwks_since.eq(now), domains::generation.eq(generation)))
+    diesel::update(of_tenant(tenant).filter(domains::id.eq(id)))
+        .set((domains::jwks.eq(jwks.as_json()), domains::jwks_since.eq(now), domains::generation.eq(generation)))
         .returning(columns::<DomainRow>())
         .get_result(conn)
         .optional()
@@ -131,15 +155,15 @@ pub fn set_jwks(
 
 /// Returns at most `rows` of the tenant's domains whose public keys were set at `since` or later.
 pub fn with_keys_since(conn: &mut Conn, tenant: UserId, since: i64, rows: i64) -> QueryResult<Vec<DomainId>> {
-    let own = domains::table.filter(domains::user_id.eq(tenant).and(domains::jwks_since.ge(since)));
-    own.limit(rows).select(domains::id).load(conn)
+    of_tenant(tenant).filter(domains::jwks_since.ge(since)).limit(rows).select(domains::id).load(conn)
 }
 
 /// Removes the public keys of a domain and revokes its tokens. The domain gets tokens again once its owner sets other
 /// keys.
 pub fn remove_keys(conn: &mut Conn, id: DomainId) -> QueryResult<()> {
+    let keys = ClientKeys::none();
     let none = (
-        domains::jwks.eq(ClientKeys::none()),
+        domains::jwks.eq(keys.as_json()),
         domains::jwks_since.eq(None::<i64>),
         domains::generation.eq(domains::generation + 1),
     );
@@ -148,8 +172,7 @@ pub fn remove_keys(conn: &mut Conn, id: DomainId) -> QueryResult<()> {
 
 /// Deletes one of the tenant's domains with its secrets. Returns `false` if there is none. The usage is removed later.
 pub fn delete(conn: &mut Conn, tenant: UserId, id: DomainId) -> QueryResult<bool> {
-    let own = domains::table.filter(domains::id.eq(id).and(domains::user_id.eq(tenant)));
-    let is_deleted = diesel::delete(own).execute(conn)? > 0;
+    let is_deleted = diesel::delete(of_tenant(tenant).filter(domains::id.eq(id))).execute(conn)? > 0;
     if is_deleted {
         diesel::insert_into(deleted_domains::table).values(deleted_domains::domain_id.eq(id)).execute(conn)?;
     }

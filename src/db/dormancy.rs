@@ -10,21 +10,26 @@ use super::schema::{domains, secret_uses, secrets, usage};
 use crate::id::{DomainId, UserId};
 use crate::usage::DAY;
 
-/// Sets the time of the last activity of at most `rows` domains that were registered or changed, and returns their
-/// number.
-///
-/// Done by the server and not together with the change, because the command line may make the change under a wrong
-/// clock.
-pub fn record_activity(conn: &mut Conn, now: i64, rows: i64) -> QueryResult<usize> {
+/// Examines at most `rows` domains that were registered or changed, and at most `rows` domains without recorded
+/// activity since `idle_since`. Returns the number of examined domains, and the newly dormant ones.
+pub fn update(conn: &mut Conn, now: i64, idle_since: i64, rows: i64) -> QueryResult<(usize, Vec<(DomainId, UserId)>)> {
+    let recorded = record_activity(conn, now, rows)?;
+    let (examined, dormant) = mark_dormant(conn, idle_since, rows)?;
+    Ok((recorded + examined, dormant))
+}
+
+/// Records the present as the last activity of domains that were registered or changed. The change itself does not do
+/// it, because the command line may make the change under a wrong clock.
+fn record_activity(conn: &mut Conn, now: i64, rows: i64) -> QueryResult<usize> {
     let changed = domains::active_at.is_null().and(domains::verified_at.is_null());
     let changed = domains::table.filter(domains::dormant.eq(false)).filter(changed);
     let ids: Vec<DomainId> = changed.select(domains::id).limit(rows).load(conn)?;
     diesel::update(domains::table.filter(domains::id.eq_any(ids))).set(domains::active_at.eq(now)).execute(conn)
 }
 
-/// Examines at most `rows` domains without recorded activity since `before`. A domain that was used since gets the time
-/// of its use; the others become dormant. Returns the number of examined domains, and the newly dormant ones.
-pub fn mark_dormant(conn: &mut Conn, before: i64, rows: i64) -> QueryResult<(usize, Vec<(DomainId, UserId)>)> {
+/// Examines domains without recorded activity since `before`. A domain that was used since gets the time of its use; the
+/// others become dormant.
+fn mark_dormant(conn: &mut Conn, before: i64, rows: i64) -> QueryResult<(usize, Vec<(DomainId, UserId)>)> {
     let idle = domains::active_at.lt(before).and(domains::verified_at.is_null());
     let idle = domains::table.filter(domains::dormant.eq(false)).filter(idle);
     let idle: Vec<(DomainId, UserId)> = idle.select((domains::id, domains::user_id)).limit(rows).load(conn)?;
@@ -35,14 +40,14 @@ pub fn mark_dormant(conn: &mut Conn, before: i64, rows: i64) -> QueryResult<(usi
             diesel::update(domains::table.find(id)).set(domains::active_at.eq(used_at)).execute(conn)?;
         }
     }
-    let looked = idle.len();
+    let examined = idle.len();
     let unused: Vec<(DomainId, UserId)> = idle.into_iter().filter(|(id, _)| is_used(id).is_none()).collect();
     let ids: Vec<DomainId> = unused.iter().map(|(id, _)| *id).collect();
     diesel::update(domains::table.filter(domains::id.eq_any(&ids))).set(domains::dormant.eq(true)).execute(conn)?;
     diesel::update(secrets::table.filter(secrets::domain_id.eq_any(&ids)))
         .set(secrets::dormant.eq(true))
         .execute(conn)?;
-    Ok((looked, unused))
+    Ok((examined, unused))
 }
 
 /// Returns when domains were last used, in Unix seconds. Where usage records only a day, its end counts.

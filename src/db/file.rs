@@ -1,31 +1,35 @@
-//! The SQLite file of a server: locked at the start, watched while the server runs, replaced by a restoration.
+//! The SQLite file: created if it is missing, locked by a server, and watched while the server runs.
 
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::wal;
 use super::witness::{Header, Mark, Position, Witness, beside, changed, created, is_restored, modified};
+use crate::config::Database;
 use crate::exit::Exit;
 
 /// How long a server waits for the lock on its file, or for another process to remove the log.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The write-ahead log of the file.
-fn log_of(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push("-wal");
-    name.into()
+pub(super) fn log_of(file: &Path) -> PathBuf {
+    with_suffix(file, "-wal")
 }
 
 /// The shared-memory index of the log.
-fn index_of(file: &Path) -> PathBuf {
+pub(super) fn index_of(file: &Path) -> PathBuf {
+    with_suffix(file, "-shm")
+}
+
+fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
-    name.push("-shm");
+    name.push(suffix);
     name.into()
 }
 
@@ -63,7 +67,7 @@ pub(super) struct SqliteFile {
 impl SqliteFile {
     /// Locks and checks the file, before it is opened as a database.
     pub(super) fn open(path: &Path) -> Result<SqliteFile, Exit> {
-        super::create_file(path)?;
+        create(path)?;
         let canonical = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let deadline = Instant::now() + LOCK_TIMEOUT;
         let lock = loop {
@@ -95,13 +99,9 @@ impl SqliteFile {
         })
     }
 
-    fn witness(&self) -> MutexGuard<'_, Option<Witness>> {
-        self.witness.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns whether the database is not the one that a server used here before, or is an earlier state of it.
     pub(super) fn was_restored(&self, mark: Option<Mark>, position: Position) -> bool {
-        self.was_replaced || is_restored(&self.canonical, *self.witness(), mark, position)
+        self.was_replaced || is_restored(&self.canonical, *self.witness.lock(), mark, position)
     }
 
     /// Returns whether the path still leads to this file, the file is as the server left it, and its log and index are
@@ -128,7 +128,7 @@ impl SqliteFile {
     }
 
     fn has_its_log(&self) -> bool {
-        let known = *self.log_and_index.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = *self.log_and_index.lock();
         known.is_none_or(|known| self.find_log_and_index().is_ok_and(|found| found == known))
     }
 
@@ -139,7 +139,7 @@ impl SqliteFile {
 
     /// Records the log and its index, which must not be replaced from now on.
     pub(super) fn expect_log(&self) -> io::Result<()> {
-        let mut known = self.log_and_index.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.log_and_index.lock();
         if known.is_none() {
             *known = Some(self.find_log_and_index()?);
         }
@@ -148,11 +148,11 @@ impl SqliteFile {
 
     /// Allows the log and its index to disappear, because the connections are being closed.
     pub(super) fn expect_no_log(&self) {
-        *self.log_and_index.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.log_and_index.lock() = None;
     }
 
     fn is_unmodified(&self, metadata: &Metadata) -> bool {
-        let mut guard = self.witness();
+        let mut guard = self.witness.lock();
         let Some(witness) = guard.as_mut().filter(|witness| witness.modified.is_some()) else { return true };
         if witness.modified == Some(modified(metadata)) {
             return true;
@@ -175,7 +175,7 @@ impl SqliteFile {
 
     /// Records the position of the database in the witness.
     pub(super) fn record_position(&self, position: Position) -> io::Result<()> {
-        match &mut *self.witness() {
+        match &mut *self.witness.lock() {
             Some(witness) if witness.position != position => {
                 witness.position = position;
                 witness.write(&self.canonical, false)
@@ -186,7 +186,7 @@ impl SqliteFile {
 
     /// Records in the witness that the log is about to be moved into the file.
     pub(super) fn expect_changes(&self) -> io::Result<()> {
-        match &mut *self.witness() {
+        match &mut *self.witness.lock() {
             Some(witness) => {
                 witness.modified = None;
                 witness.ended = false;
@@ -199,7 +199,7 @@ impl SqliteFile {
     /// Records the beginning of a checkpoint, and returns the mark that the database must get. A checkpoint that was
     /// interrupted is continued with its mark.
     pub(super) fn begin_checkpoint(&self, mark: Option<Mark>, position: Position) -> io::Result<Mark> {
-        let mut witness = self.witness();
+        let mut witness = self.witness.lock();
         let former = witness.filter(|former| mark.is_some_and(|mark| former.has_mark(mark)));
         let begun = former.and_then(|former| former.next).filter(|next| mark == Some(*next));
         let next = begun.unwrap_or_else(Mark::random);
@@ -221,7 +221,7 @@ impl SqliteFile {
 
     /// Records the end of a checkpoint if the file has its mark. Returns whether it has.
     pub(super) fn end_checkpoint(&self) -> io::Result<bool> {
-        let mut guard = self.witness();
+        let mut guard = self.witness.lock();
         let Some(witness) = guard.as_mut() else { return Ok(false) };
         let header = Header::read(&self.file)?;
         let arrived = witness.next.filter(|next| header.mark == Some(*next));
@@ -237,7 +237,7 @@ impl SqliteFile {
 
     /// Records a clean shutdown.
     pub(super) fn end(&self) -> io::Result<()> {
-        let mut guard = self.witness();
+        let mut guard = self.witness.lock();
         let Some(witness) = guard.as_mut() else { return Ok(()) };
         witness.ended = true;
         witness.modified = Some(modified(&fs::metadata(&self.path)?));
@@ -256,6 +256,53 @@ pub(super) fn lock(canonical: &Path) -> Result<Option<File>, Exit> {
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(cannot(error)),
     }
+}
+
+/// Returns whether there is a database. The file of a new database is empty until the first checkpoint, so a log
+/// counts. SQLite treats a file of one byte as empty.
+///
+/// # Errors
+/// Exit code 65 if the file is empty but a stored secret beside it shows that there was a database.
+pub(super) fn exists(path: &Path) -> Result<bool, Exit> {
+    let secret = Database::secret_file(path);
+    match fs::metadata(path) {
+        Ok(file) if file.len() > 1 || has_log(path) => Ok(true),
+        Ok(_) if secret.exists() => Err(Exit::data(format!(
+            "{path} is empty, but {secret} beside it shows that there was a database: restore a backup, or remove {path} to \
+             start with a new one",
+            path = path.display(),
+            secret = secret.display()
+        ))),
+        _ => Ok(false),
+    }
+}
+
+/// Creates the folder of the database file, accessible to its owner only.
+pub(super) fn create_folder(path: &Path) -> Result<(), Exit> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| cannot_create(folder, &error))
+}
+
+/// Creates the database file if it is missing, accessible to its owner only. An existing file is not opened: closing it
+/// again would release the locks that SQLite holds on it.
+///
+/// # Errors
+/// As [`exists`]; exit code 73 if the file cannot be created.
+pub(super) fn create(path: &Path) -> Result<(), Exit> {
+    exists(path)?;
+    create_folder(path)?;
+    if path.exists() {
+        return Ok(());
+    }
+    let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    made.map(drop).map_err(|error| cannot_create(path, &error))
+}
+
+fn cannot_create(path: &Path, error: &io::Error) -> Exit {
+    Exit::cannot_create(format!("cannot create {}: {error}; check DATABASE_URL", path.display()))
 }
 
 /// Two servers on one SQLite file would not see each other's changes in time.
@@ -281,77 +328,6 @@ pub(super) fn check_unserved(path: &Path) -> Result<bool, Exit> {
 pub(super) fn was_restored(path: &Path, mark: Option<Mark>, position: Position) -> bool {
     let canonical = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     is_restored(&canonical, Witness::read(&canonical), mark, position)
-}
-
-/// A backup that is about to replace a SQLite file. The former file stays as it is until then.
-pub(super) struct ReplacementFile {
-    /// The copy of the backup, which becomes the database.
-    pub(super) copy: PathBuf,
-    canonical: PathBuf,
-    _lock: File,
-}
-
-impl ReplacementFile {
-    /// Copies a backup to a file beside the database. Fails if a server uses the database.
-    pub(super) fn begin(path: &Path, backup: &Path) -> Result<ReplacementFile, Exit> {
-        super::create_folder(path)?;
-        let unreadable = |error| Exit::usage(format!("cannot read {}: {error}", backup.display()));
-        let mut source = File::open(backup).map_err(unreadable)?;
-        let canonical = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let lock = lock(&canonical)?.ok_or_else(|| in_use(path))?;
-        if fs::canonicalize(backup).is_ok_and(|backup| backup == canonical) {
-            return Err(Exit::usage(format!("{} is the database itself", backup.display())));
-        }
-        if has_log(backup) {
-            return Err(Exit::data(format!(
-                "{backup} has a write-ahead log beside it, so it is not a complete backup; make one with: sqlite3 {backup} \".backup COPY\"",
-                backup = backup.display()
-            )));
-        }
-        let replacement = ReplacementFile { copy: beside(&canonical, "restoring"), canonical, _lock: lock };
-        replacement.clean_up();
-        let cannot = |error| Exit::cannot_create(format!("cannot create {}: {error}", replacement.copy.display()));
-        let target = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&replacement.copy);
-        let mut target = target.map_err(cannot)?;
-        io::copy(&mut source, &mut target).map_err(cannot)?;
-        target.sync_all().map_err(cannot)?;
-        Ok(replacement)
-    }
-
-    /// Replaces the database by the copy, which must be closed.
-    pub(super) fn finish(self) -> Result<(), Exit> {
-        let cannot = |error| Exit::cannot_create(format!("cannot replace {}: {error}", self.canonical.display()));
-        let put = || {
-            File::open(&self.copy)?.sync_all()?;
-            fs::rename(&self.copy, &self.canonical)?;
-            remove(&log_of(&self.canonical))?;
-            remove(&index_of(&self.canonical))?;
-            remove(&beside(&self.canonical, "witness"))?;
-            let folder = self.canonical.parent().filter(|folder| !folder.as_os_str().is_empty());
-            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-        };
-        put().map_err(cannot)
-    }
-
-    fn clean_up(&self) {
-        let lock = beside(&self.copy, "lock");
-        for left in [&self.copy, &log_of(&self.copy), &index_of(&self.copy), &lock] {
-            drop(fs::remove_file(left));
-        }
-    }
-}
-
-impl Drop for ReplacementFile {
-    fn drop(&mut self) {
-        self.clean_up();
-    }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// Refuses a write-ahead log that was written for another file, because SQLite would replay it.

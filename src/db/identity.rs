@@ -8,11 +8,12 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
+use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Integer};
 
-use super::connection::{self, Access};
+use super::connection::{Access, establish};
 use super::file::{self, SqliteFile};
 use super::schema::{audit_head, revision, signing_keys};
 use super::witness::{Mark, Position};
@@ -125,7 +126,7 @@ impl Db {
 
     fn checkpoint(&self, file: &SqliteFile, whole: bool) -> Result<()> {
         // Outside the pools, because no request waits for a checkpoint.
-        let mut conn = connection::establish(&self.database, Access::Write).map_err(Error::internal)?;
+        let mut conn = establish(&self.database, Access::Write).map_err(Error::internal)?;
         let mode = if whole { "TRUNCATE" } else { "PASSIVE" };
         if whole {
             file.expect_changes().map_err(unwritable)?;
@@ -157,7 +158,7 @@ impl Db {
         let deadline = Instant::now() + CLOSE_TIMEOUT;
         while file.log_has_bytes(0) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
-            drop(connection::establish(&database, Access::Write));
+            drop(establish(&database, Access::Write));
         }
         file.end().map_err(unwritable)
     }
@@ -172,16 +173,10 @@ fn position(conn: &mut Conn) -> QueryResult<Position> {
     Ok(Position { revision, audit: audit_head::table.select(audit_head::last).first(conn)? })
 }
 
-#[derive(QueryableByName)]
-struct Version {
-    #[diesel(sql_type = Integer)]
-    user_version: i32,
-}
-
 /// Returns the mark of a SQLite database.
 fn mark(conn: &mut Conn) -> QueryResult<Option<Mark>> {
-    let version: Version = sql_query("SELECT user_version FROM pragma_user_version").get_result(conn)?;
-    Ok(Mark::of_user_version(version.user_version))
+    let version = sql::<Integer>("SELECT user_version FROM pragma_user_version").get_result(conn)?;
+    Ok(Mark::of_user_version(version))
 }
 
 /// Sets the mark of a SQLite database. `None` marks it as a database that no server has used.

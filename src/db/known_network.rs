@@ -1,10 +1,9 @@
 //! Rows of `known_networks`: the networks from which users signed in.
 
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
 
+use super::Conn;
 use super::schema::{known_networks, users};
-use super::{Conn, batch};
 use crate::id::UserId;
 use crate::shares::Network;
 
@@ -35,9 +34,4 @@ pub fn remember(conn: &mut Conn, user: UserId, network: Network, now: i64) -> Qu
         diesel::delete(own.filter(known_networks::seen_at.le(last))).execute(conn)?;
     }
     Ok(())
-}
-
-/// Deletes at most `rows` networks last seen at `before` or earlier and returns their number.
-pub fn prune(conn: &mut Conn, before: i64, rows: i64) -> QueryResult<usize> {
-    batch::delete_some::<BigInt, _>(conn, "known_networks", "seen_at <= $1", before, rows)
 }

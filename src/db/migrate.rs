@@ -3,9 +3,9 @@
 //! A column that holds one of several words, such as a plan or an algorithm, has no `CHECK` that lists them: a new word then
 //! needs no migration. The SQLite tables are `STRICT`, so that no column holds a value of another type.
 
-use diesel::QueryableByName;
 use diesel::backend::Backend;
 use diesel::connection::SimpleConnection;
+use diesel::dsl::sql;
 use diesel::migration::MigrationSource;
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -13,53 +13,40 @@ use diesel::sql_types::{Bool, Text};
 use diesel::sqlite::Sqlite;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::Conn;
-use super::connection::refused;
-use super::rights;
+use super::errors::refused;
+use super::{Conn, checks};
 use crate::config::Database;
 use crate::exit::Exit;
 
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
-/// Nodes that start at once migrate one after another; any number will do that nobody else uses.
+/// The lock by which nodes that start at the same time migrate one after another. The number is arbitrary.
 const ADVISORY_LOCK: i64 = 0x6761_7465_6269_7264;
 
-/// What a process does where the database is not of this version.
+/// What a process may do to a database that is not of this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Policy {
-    /// Brings any database up to this version, as a server does.
+    /// Migrate any database to this version, as a server does.
     Migrate,
-    /// Makes the tables of an empty database, as a command does that adds something.
-    Make,
-    /// Leaves it as it is.
+    /// Create the tables of an empty database, as a command that adds data does.
+    Create,
+    /// Nothing.
     Keep,
 }
 
-/// What was done.
+/// The result of a migration.
 pub(super) struct Migrated {
-    /// The names of the migrations that were applied.
+    /// The versions of the applied migrations.
     pub(super) applied: Vec<String>,
-    /// The database had no tables before.
+    /// Whether the database had no tables before.
     pub(super) is_new: bool,
 }
 
-#[derive(QueryableByName)]
-struct Found {
-    #[diesel(sql_type = Bool)]
-    found: bool,
-}
-
-#[derive(QueryableByName)]
-struct Version {
-    #[diesel(sql_type = Text)]
-    version: String,
-}
-
-/// Brings the schema up to this binary's version, as far as the policy goes.
+/// Migrates the schema to this version as far as the policy allows.
 ///
 /// # Errors
-/// 65 when another version has migrated the database, 69 or 78 when the policy forbids what is needed, 77 when the database
-/// does.
+/// Exit code 65 if another version has migrated the database, 69 or 78 if the policy forbids what is needed, 77 if a
+/// privilege is missing.
 pub(super) fn run(conn: &mut Conn, database: &Database, policy: Policy) -> Result<Migrated, Exit> {
     run_from(conn, database, policy, SQLITE, POSTGRES)
 }
@@ -73,7 +60,7 @@ fn run_from(
 ) -> Result<Migrated, Exit> {
     let is_new = !has_tables(conn).map_err(refused(database))?;
     if !is_new && policy != Policy::Keep {
-        rights::check(conn, database)?;
+        checks::check_rights(conn, database)?;
     }
     let applied = if is_new { Vec::new() } else { versions(conn).map_err(refused(database))? };
     let known = match conn {
@@ -91,7 +78,7 @@ fn run_from(
     }
     match policy {
         Policy::Migrate => {}
-        Policy::Make if is_new => {}
+        Policy::Create if is_new => {}
         _ if is_new => {
             return Err(Exit::unavailable(
                 "the database has no tables yet; start the server, or run: gatebird migrate",
@@ -103,14 +90,14 @@ fn run_from(
             ));
         }
     }
-    rights::check_creation(conn, database)?;
+    checks::check_creation(conn, database)?;
     let applied = match conn {
         Conn::Sqlite(conn) => apply(conn, sqlite).map_err(refused(database))?,
         Conn::Postgres(conn) => {
             conn.batch_execute("SET statement_timeout = 0").map_err(refused(database))?;
             conn.batch_execute(&format!("SELECT pg_advisory_lock({ADVISORY_LOCK})")).map_err(refused(database))?;
             let applied = apply(conn, postgres).map_err(refused(database));
-            // The connection is closed next; that would give the lock back too.
+            // Closing the connection would release the lock too.
             conn.batch_execute(&format!("SELECT pg_advisory_unlock({ADVISORY_LOCK})")).map_err(refused(database))?;
             applied?
         }
@@ -118,20 +105,18 @@ fn run_from(
     Ok(Migrated { applied, is_new })
 }
 
-fn has_tables(conn: &mut Conn) -> QueryResult<bool> {
+/// Returns whether the database has Gatebird's tables.
+pub(super) fn has_tables(conn: &mut Conn) -> QueryResult<bool> {
     let query = match conn {
-        Conn::Sqlite(_) => {
-            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '__diesel_schema_migrations') AS found"
-        }
-        Conn::Postgres(_) => "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS found",
+        Conn::Sqlite(_) => "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '__diesel_schema_migrations')",
+        Conn::Postgres(_) => "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL",
     };
-    Ok(diesel::sql_query(query).get_result::<Found>(conn)?.found)
+    sql::<Bool>(query).get_result(conn)
 }
 
-/// Reads the versions without the library, which would first try to make the table that it reads.
+/// Reads the versions without `diesel_migrations`, which would first try to create the table.
 fn versions(conn: &mut Conn) -> QueryResult<Vec<String>> {
-    let rows: Vec<Version> = diesel::sql_query("SELECT version FROM __diesel_schema_migrations").load(conn)?;
-    Ok(rows.into_iter().map(|row| row.version).collect())
+    sql::<Text>("SELECT version FROM __diesel_schema_migrations").load(conn)
 }
 
 fn names<DB: Backend>(source: &impl MigrationSource<DB>) -> Vec<String> {
@@ -179,13 +164,13 @@ mod tests {
         write_later(&migrations);
         let later = || FileBasedMigrations::from_path(&migrations).expect("migrations");
         let conn = &mut establish(&database, Access::Write).expect("a connection");
-        let made = run(conn, &database, Policy::Make).expect("made");
-        assert!(made.is_new && made.applied.len() == 1, "{:?}", made.applied);
+        let created = run(conn, &database, Policy::Create).expect("created");
+        assert!(created.is_new && created.applied.len() == 1, "{:?}", created.applied);
         let user =
             "INSERT INTO users (username, username_key, nick, password_hash, created_at) VALUES ('a', 'a', 'a', '', 0)";
         conn.batch_execute(user).expect("a user");
 
-        for policy in [Policy::Keep, Policy::Make] {
+        for policy in [Policy::Keep, Policy::Create] {
             let exit = run_from(conn, &database, policy, later(), POSTGRES).err().expect("the database is older");
             assert!(exit.code == 78 && exit.line.contains("older"), "{exit}");
         }
@@ -195,7 +180,7 @@ mod tests {
         let again = run_from(conn, &database, Policy::Keep, later(), POSTGRES).expect("the same version");
         assert!(!again.is_new && again.applied.is_empty());
 
-        for policy in [Policy::Keep, Policy::Make, Policy::Migrate] {
+        for policy in [Policy::Keep, Policy::Create, Policy::Migrate] {
             let exit = run(conn, &database, policy).err().expect("the database is newer");
             assert!(exit.code == 65 && exit.line.contains("99990101000000"), "{exit}");
         }

@@ -7,37 +7,35 @@
 //! failing with `SQLITE_BUSY`, and readers never wait for them (WAL).
 
 pub mod audit;
-mod batch;
+mod checks;
 pub mod connection;
+pub mod deletion;
 pub mod domain;
 pub mod dormancy;
+mod errors;
 mod file;
 pub mod identity;
 pub mod import;
 pub mod known_network;
 mod migrate;
+mod open;
 pub mod post;
 pub mod removal;
 pub mod restore;
 pub mod revision;
 pub mod revocation;
-mod rights;
-pub mod verified_host;
 #[rustfmt::skip]
 pub mod schema;
 pub mod secret;
-pub mod secret_use;
 pub mod signing_key;
 pub mod trusted_time;
 pub mod usage;
 pub mod used_assertion;
 pub mod user;
+pub mod verified_host;
 mod wal;
 mod witness;
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,18 +43,15 @@ use std::time::{Duration, Instant};
 
 use actix_web::web;
 use diesel::Selectable;
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::oneshot;
 
 use crate::config::Database;
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 use crate::shares::{Holder, Permit, Share};
 pub use connection::Conn;
-use connection::{Access, Manager, MultiBackend, Refusal, refused};
+use connection::{Manager, MultiBackend};
 use file::SqliteFile;
-use migrate::{Migrated, Policy};
 
 /// Limit for a request's share, connection and queries together. After it, the request is answered 503.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(1400);
@@ -65,10 +60,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_millis(1400);
 pub(crate) const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause between attempts to update the directory after a commit.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
-/// Limit for getting a connection from a pool, within [`REQUEST_TIMEOUT`].
-const CONNECTION_TIMEOUT: Duration = Duration::from_millis(1000);
-const SQLITE_READERS: u32 = 8;
-const POSTGRES_CONNECTIONS: u32 = 10;
 
 type Pool = r2d2::Pool<Manager>;
 type Pooled = r2d2::PooledConnection<Manager>;
@@ -118,75 +109,6 @@ pub struct Db {
 }
 
 impl Db {
-    /// Opens and migrates the database for a server. A SQLite file is locked against other servers.
-    ///
-    /// # Errors
-    /// As [`Db::open`]. Exit code 73 if another server uses the file, 65 if its write-ahead log belongs to another
-    /// file.
-    pub fn serve(database: &Database) -> std::result::Result<Db, Exit> {
-        Db::open_locked(database, Policy::Migrate)
-    }
-
-    /// As [`Db::serve`], but does not migrate: the schema must be of this version.
-    ///
-    /// # Errors
-    /// As [`Db::serve`] and [`Db::open_existing`].
-    pub(crate) fn serve_existing(database: &Database) -> std::result::Result<Db, Exit> {
-        Db::open_locked(database, Policy::Keep)
-    }
-
-    fn open_locked(database: &Database, policy: Policy) -> std::result::Result<Db, Exit> {
-        let file = match database {
-            Database::Sqlite(path) => {
-                exists(path)?;
-                Some(Arc::new(SqliteFile::open(path)?))
-            }
-            Database::Postgres(_) => None,
-        };
-        Db::open_as(database, file, policy)
-    }
-
-    /// Opens the database. Creates the SQLite file (0600), its folder (0700) and the tables if they are missing.
-    ///
-    /// # Errors
-    /// Exit code 65 if the database is corrupt or of a newer version, 69 if it does not answer, 73 if the file cannot
-    /// be created, 77 if a privilege is missing, 78 if it must be migrated or cannot be used as it is.
-    pub fn open(database: &Database) -> std::result::Result<Db, Exit> {
-        Db::open_beside(database, Policy::Make)
-    }
-
-    /// Opens an existing database of this version.
-    ///
-    /// # Errors
-    /// As [`Db::open`]. Exit code 69 if there is no database.
-    pub fn open_existing(database: &Database) -> std::result::Result<Db, Exit> {
-        match database {
-            Database::Sqlite(path) if !exists(path)? => Err(Exit::unavailable(format!(
-                "there is no database at {}; check DATABASE_URL and the working directory",
-                path.display()
-            ))),
-            _ => Db::open_beside(database, Policy::Keep),
-        }
-    }
-
-    /// Opens the database for a process that does not serve. A server may use it at the same time.
-    fn open_beside(database: &Database, policy: Policy) -> std::result::Result<Db, Exit> {
-        prepare_unserved(database)?;
-        Db::open_as(database, None, policy)
-    }
-
-    fn open_as(database: &Database, file: Option<Arc<SqliteFile>>, policy: Policy) -> std::result::Result<Db, Exit> {
-        let Migrated { is_new, .. } = prepare(database, policy)?;
-        let pool = |access, size| pool(Manager { database: database.clone(), access, file: file.clone() }, size);
-        let (readers, writer) = match database {
-            Database::Sqlite(_) => (pool(Access::Read, SQLITE_READERS), Some(pool(Access::Write, 1))),
-            Database::Postgres(_) => (pool(Access::Write, POSTGRES_CONNECTIONS), None),
-        };
-        let reads = Share::new(readers.max_size() as usize);
-        let writes = writer.as_ref().map_or_else(|| reads.clone(), |_| Share::new(1));
-        Ok(Db { database: database.clone(), readers, writer, reads, writes, hold_time: None, file, is_new })
-    }
-
     /// Returns the same database, which observes in `hold_time` how long each transaction holds the writer, in seconds.
     #[must_use]
     pub fn observed(self, hold_time: Histogram) -> Db {
@@ -196,46 +118,6 @@ impl Db {
     /// Returns whether this process created the tables.
     pub fn is_new(&self) -> bool {
         self.is_new
-    }
-
-    /// Migrates the database to this version and returns the applied migrations.
-    ///
-    /// # Errors
-    /// As [`Db::open`].
-    pub fn migrate(database: &Database) -> std::result::Result<Vec<String>, Exit> {
-        prepare_unserved(database)?;
-        Ok(prepare(database, Policy::Migrate)?.applied)
-    }
-
-    /// Checks that rows can be changed.
-    ///
-    /// # Errors
-    /// Exit code 77 if they are read-only.
-    pub(crate) fn check_rights(&self) -> std::result::Result<(), Exit> {
-        let mut conn = connection::establish(&self.database, Access::Write).map_err(refused(&self.database))?;
-        rights::check(&mut conn, &self.database)
-    }
-
-    /// Returns the exit for an error that occurs while the process starts.
-    pub(crate) fn cannot_start(&self, error: &Error) -> Exit {
-        match (error.cause(), &self.database) {
-            (Some(cause), database) => refused(database)(cause),
-            // A SQLite file has no other user, so what fails without a cause is the file system.
-            (None, Database::Sqlite(_)) => Refusal::Full.exit(&self.database, "see the log"),
-            (None, Database::Postgres(_)) => Refusal::Away.exit(&self.database, "it does not answer"),
-        }
-    }
-
-    /// Opens a connection for reading the directory. It is outside the pools, which a hanging database can exhaust, and
-    /// has no statement timeout, because no request waits for it.
-    ///
-    /// # Errors
-    /// `Busy` if the database does not answer.
-    pub fn sync_connection(&self) -> Result<Conn> {
-        connection::establish(&self.database, Access::Sync).map_err(|error| {
-            log::debug!("cannot open the connection that reads the directory: {error}");
-            Error::Busy
-        })
     }
 
     /// Runs `work` on a reading connection.
@@ -421,82 +303,6 @@ fn locked<T>(work: impl FnOnce(&mut Conn) -> Result<T>) -> impl FnOnce(&mut Conn
     }
 }
 
-fn pool(manager: Manager, size: u32) -> Pool {
-    let pool = r2d2::Pool::builder();
-    let pool = match manager.database {
-        // SQLite removes the write-ahead log when the last connection closes. Renewing a connection to a file gains
-        // nothing.
-        Database::Sqlite(_) => pool.max_lifetime(None).idle_timeout(None),
-        Database::Postgres(_) => pool,
-    };
-    pool.max_size(size)
-        .min_idle(Some(1))
-        .connection_timeout(CONNECTION_TIMEOUT)
-        .error_handler(Box::new(r2d2::NopErrorHandler))
-        .build_unchecked(manager)
-}
-
-/// Creates the SQLite file if it is missing, and checks its write-ahead log if no server uses it.
-fn prepare_unserved(database: &Database) -> std::result::Result<(), Exit> {
-    if let Database::Sqlite(path) = database {
-        exists(path)?;
-        create_file(path)?;
-        file::check_unserved(path)?;
-    }
-    Ok(())
-}
-
-/// Checks the database and migrates it as `policy` allows.
-fn prepare(database: &Database, policy: Policy) -> std::result::Result<Migrated, Exit> {
-    let mut conn = connection::establish(database, Access::Write).map_err(refused(database))?;
-    connection::check_file(&mut conn, database, connection::MAX_CHECKED_AT_START)?;
-    connection::check_server(&mut conn, database)?;
-    migrate::run(&mut conn, database, policy)
-}
-
-/// Returns whether there is a database. The file of a new database is empty until the first checkpoint, so a log
-/// counts. SQLite treats a file of one byte as empty.
-///
-/// # Errors
-/// Exit code 65 if the file is empty but a stored secret beside it shows that there was a database.
-fn exists(path: &Path) -> std::result::Result<bool, Exit> {
-    let secret = Database::secret_file(path);
-    match fs::metadata(path) {
-        Ok(file) if file.len() > 1 || file::has_log(path) => Ok(true),
-        Ok(_) if secret.exists() => Err(Exit::data(format!(
-            "{path} is empty, but {secret} beside it shows that there was a database: restore a backup, or remove {path} to \
-             start with a new one",
-            path = path.display(),
-            secret = secret.display()
-        ))),
-        _ => Ok(false),
-    }
-}
-
-/// Creates the folder of the database file, accessible to its owner only.
-fn create_folder(path: &Path) -> std::result::Result<(), Exit> {
-    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
-        return Ok(());
-    };
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|error| cannot_create(folder, &error))
-}
-
-/// Creates the database file if it is missing, accessible to its owner only. An existing file is not opened: closing it
-/// again would release the locks that SQLite holds on it.
-pub(crate) fn create_file(path: &Path) -> std::result::Result<(), Exit> {
-    create_folder(path)?;
-    if path.exists() {
-        return Ok(());
-    }
-    let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-    made.map(drop).map_err(|error| cannot_create(path, &error))
-}
-
-fn cannot_create(path: &Path, error: &std::io::Error) -> Exit {
-    Exit::cannot_create(format!("cannot create {}: {error}; check DATABASE_URL", path.display()))
-}
-
 /// A page of a list, newest first.
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
@@ -523,59 +329,3 @@ fn no_connection(error: r2d2::Error) -> Error {
     log::warn!("no database connection: {error}");
     Error::Busy
 }
-
-/// Errors that may pass by themselves become `Busy`; the others are bugs.
-impl From<DieselError> for Error {
-    fn from(error: DieselError) -> Error {
-        let is_transient = match &error {
-            DieselError::DatabaseError(kind, details) => match kind {
-                DatabaseErrorKind::ClosedConnection
-                | DatabaseErrorKind::UnableToSendCommand
-                | DatabaseErrorKind::SerializationFailure
-                | DatabaseErrorKind::ReadOnlyTransaction => true,
-                DatabaseErrorKind::Unknown => TRANSIENT_ERRORS.iter().any(|part| details.message().contains(part)),
-                _ => false,
-            },
-            DieselError::BrokenTransactionManager => true,
-            DieselError::RollbackErrorOnCommit { .. } => true,
-            _ => false,
-        };
-        match error {
-            error if is_transient => {
-                log::warn!("the database is unavailable: {error}");
-                Error::Busy
-            }
-            // Its own message names the field only.
-            DieselError::DeserializationError(error) => match error.source() {
-                Some(source) => Error::internal(format!("{error}: {source}")),
-                None => Error::internal(error),
-            },
-            error => Error::internal(error),
-        }
-    }
-}
-
-/// Parts of the messages of SQLite and PostgreSQL for errors that may pass by themselves.
-const TRANSIENT_ERRORS: &[&str] = &[
-    "database is locked",
-    "database table is locked",
-    "database or disk is full",
-    "disk I/O error",
-    "unable to open database file",
-    "attempt to write a readonly database",
-    "server closed the connection",
-    "connection to server",
-    "could not connect",
-    "no connection to the server",
-    "terminating connection",
-    "the database system is",
-    "canceling statement due to",
-    "deadlock detected",
-    "too many clients",
-    "remaining connection slots",
-    "SSL connection has been closed",
-    "could not receive data",
-    "could not send data",
-    "could not extend file",
-    "No space left on device",
-];

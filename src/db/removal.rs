@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 
 use super::schema::{deleted_domains, domains, removals, users};
-use super::{Conn, batch};
+use super::{Conn, deletion};
 use crate::id::{DomainId, UserId};
 
 /// A deleted account whose rows are not yet removed.
@@ -47,7 +47,7 @@ pub fn remove_some(conn: &mut Conn, user: UserId, rows: i64) -> QueryResult<usiz
         next.select(domains::user_id).for_update().load::<UserId>(conn)?;
     }
     for (table, owned) in OWNED {
-        let removed = batch::delete_some::<BigInt, _>(conn, table, owned, user, rows)?;
+        let removed = deletion::delete_some::<BigInt, _>(conn, table, owned, user, rows)?;
         if removed > 0 {
             return Ok(removed);
         }
@@ -69,7 +69,7 @@ pub fn next_domain(conn: &mut Conn) -> QueryResult<Option<DomainId>> {
 
 /// Removes at most `rows` rows of usage of a deleted domain and returns their number.
 pub fn remove_usage(conn: &mut Conn, domain: DomainId, rows: i64) -> QueryResult<usize> {
-    let removed = batch::delete_some::<Text, _>(conn, "usage", "domain_id = $1", domain, rows)?;
+    let removed = deletion::delete_some::<Text, _>(conn, "usage", "domain_id = $1", domain, rows)?;
     if removed == 0 {
         diesel::delete(deleted_domains::table.find(domain)).execute(conn)?;
     }

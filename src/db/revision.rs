@@ -6,7 +6,6 @@
 use diesel::connection::DefaultLoadingMode;
 use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
 
 use super::audit::chain::Head;
 use super::schema::{
@@ -15,15 +14,17 @@ use super::schema::{
 };
 use super::used_assertion::UsedAssertion;
 use super::{
-    Conn, batch, domain::DomainRow, revocation::Revocation, secret::SecretRow, signing_key::SigningKey, user::Tenant,
+    Conn, domain::DomainRow, revocation::Revocation, secret::SecretRow, signing_key::SigningKey, user::Tenant,
 };
 use crate::id::{DomainId, Stamp, UserId};
 use crate::secret::SecretDigest;
 
 /// A change of a table of the directory.
 pub enum Change {
-    /// A new or changed user.
+    /// A new or changed account.
     User(Tenant),
+    /// A deleted account, whose row stays.
+    UserEnded(UserId),
     /// A new or changed domain.
     Domain(DomainRow),
     /// A new or changed secret.
@@ -36,6 +37,21 @@ pub enum Change {
     UsedAssertion(UsedAssertion),
     /// A deleted row.
     Gone(Tombstone),
+}
+
+/// A row of `users`, of an account that exists or was deleted.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = users)]
+struct UserState {
+    #[diesel(embed)]
+    tenant: Tenant,
+    ended: bool,
+}
+
+impl From<UserState> for Change {
+    fn from(UserState { tenant, ended }: UserState) -> Change {
+        if ended { Change::UserEnded(tenant.id) } else { Change::User(tenant) }
+    }
 }
 
 /// A deleted row. Exactly one of the members is set.
@@ -83,13 +99,7 @@ impl Stamped {
 }
 
 /// Number of revisions that keep their stamps: more than are added between two reads of a node.
-const MAX_STAMPS: i64 = 100_000;
-
-/// Deletes at most `rows` of the oldest stamps and returns their number.
-pub fn prune_stamps(conn: &mut Conn, rows: i64) -> QueryResult<usize> {
-    let old = "revision < (SELECT value FROM revision) - $1";
-    batch::delete_some::<BigInt, _>(conn, "revision_stamps", old, MAX_STAMPS, rows)
-}
+pub const MAX_STAMPS: i64 = 100_000;
 
 /// The state of the counter of revisions.
 #[derive(Clone, Debug)]
@@ -156,7 +166,7 @@ pub fn changes(
         each!(conn, newer!(tombstones).order(tombstones::revision), Tombstone, |row| hand_on(Change::Gone(row)));
     }
     if group != TableGroup::Domains {
-        each!(conn, newer!(users), Tenant, |row| hand_on(Change::User(row)));
+        each!(conn, newer!(users), UserState, |row: UserState| hand_on(row.into()));
     }
     if group != TableGroup::AllButDomains {
         each!(conn, newer!(domains), DomainRow, |row| hand_on(Change::Domain(row)));
@@ -185,14 +195,9 @@ pub fn last_old_tombstone(conn: &mut Conn, before: i64, now: i64) -> QueryResult
     old.first(conn).optional()
 }
 
-/// Deletes at most `rows` of the tombstones up to `last`, the oldest first, and records how far they are pruned.
-/// Returns their number.
-pub fn prune_tombstones(conn: &mut Conn, last: i64, rows: i64) -> QueryResult<usize> {
-    let oldest = tombstones::table.filter(tombstones::revision.le(last)).order(tombstones::revision);
-    let oldest: Vec<i64> = oldest.select(tombstones::revision).limit(rows).load(conn)?;
-    let Some(reached) = oldest.last() else { return Ok(0) };
-    diesel::update(revision::table).set(revision::forgotten.eq(reached)).execute(conn)?;
-    diesel::delete(tombstones::table.filter(tombstones::revision.le(reached))).execute(conn)
+/// Records that the tombstones up to `last` may be deleted. Nodes that have not read them must be restarted.
+pub fn forget(conn: &mut Conn, last: i64) -> QueryResult<()> {
+    diesel::update(revision::table).set(revision::forgotten.eq(last)).execute(conn).map(drop)
 }
 
 /// Locks the counter until the transaction ends. Taken before any other lock, so that two changes cannot deadlock.

@@ -1,10 +1,9 @@
 //! Rows of `revocations`: individually revoked tokens, until they expire. Also the validity of a token by the database.
 
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
 
+use super::Conn;
 use super::schema::{domains, revocations, users};
-use super::{Conn, batch};
 use crate::id::{DomainId, TokenId, UserId};
 
 /// A revoked token.
@@ -57,9 +56,4 @@ pub fn insert(conn: &mut Conn, jti: TokenId, expires_at: i64) -> QueryResult<boo
         .values((revocations::jti.eq(jti), revocations::expires_at.eq(expires_at)))
         .execute(conn)
         .map(|_| true)
-}
-
-/// Deletes at most `rows` revocations of expired tokens and returns their number.
-pub fn prune(conn: &mut Conn, now: i64, rows: i64) -> QueryResult<usize> {
-    batch::delete_some::<BigInt, _>(conn, "revocations", "expires_at <= $1", now, rows)
 }

@@ -1,11 +1,10 @@
 //! Rows of `secrets`: digests of client secrets. A domain may have several secrets.
 
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
 
 use super::audit::Actor;
 use super::schema::{domains, secret_uses, secrets};
-use super::{Conn, batch, columns, domain, trusted_time};
+use super::{Conn, columns, domain, trusted_time};
 use crate::id::{DomainId, SecretId, UserId};
 use crate::secret::{ClientSecret, SecretDigest};
 
@@ -156,7 +155,21 @@ pub fn made_since(conn: &mut Conn, tenant: UserId, since: i64, rows: i64) -> Que
         .load(conn)
 }
 
-/// Deletes at most `rows` secrets that expired at `before` or earlier and returns their number.
-pub fn prune(conn: &mut Conn, before: i64, rows: i64) -> QueryResult<usize> {
-    batch::delete_some::<BigInt, _>(conn, "secrets", "expires_at <= $1", before, rows)
+/// Records that a browser sent a secret. Returns `false` if the secret is gone, or if this was recorded before.
+pub fn set_leaked(conn: &mut Conn, secret: SecretId, at: i64) -> QueryResult<bool> {
+    let known = secrets::table.find(secret).count().get_result::<i64>(conn)? > 0;
+    if !known {
+        return Ok(false);
+    }
+    let row = secret_uses::table.find(secret);
+    let flagged = diesel::update(row.filter(secret_uses::leaked_at.is_null()))
+        .set(secret_uses::leaked_at.eq(at))
+        .execute(conn)?;
+    if flagged > 0 || row.count().get_result::<i64>(conn)? > 0 {
+        return Ok(flagged > 0);
+    }
+    diesel::insert_into(secret_uses::table)
+        .values((secret_uses::secret_id.eq(secret), secret_uses::used_at.eq(at), secret_uses::leaked_at.eq(at)))
+        .execute(conn)
+        .map(|_| true)
 }

@@ -1,29 +1,27 @@
 //! The one row of `trusted_time`: the time that the nodes agree has passed. See [`crate::app`].
 
+use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
 use super::Conn;
 use super::schema::trusted_time;
 
-#[derive(QueryableByName)]
-struct DatabaseClock {
-    #[diesel(sql_type = BigInt)]
-    now: i64,
+/// Returns the stored time, which is 0 before the first start, and the time of the database server, both in Unix
+/// seconds. `None` on SQLite, whose time is that of its one server.
+pub fn read(conn: &mut Conn) -> QueryResult<(i64, Option<i64>)> {
+    Ok((stored(conn)?, of_database(conn)?))
 }
 
-/// Returns the stored time, in Unix seconds; 0 before the first start.
-pub fn stored(conn: &mut Conn) -> QueryResult<i64> {
+fn stored(conn: &mut Conn) -> QueryResult<i64> {
     trusted_time::table.select(trusted_time::at).first(conn)
 }
 
-/// Returns the time of the database server, in Unix seconds. `None` on SQLite, whose time is that of its one server.
-pub fn of_database(conn: &mut Conn) -> QueryResult<Option<i64>> {
+fn of_database(conn: &mut Conn) -> QueryResult<Option<i64>> {
     match conn {
         Conn::Sqlite(_) => Ok(None),
         Conn::Postgres(conn) => {
-            let query = "SELECT floor(extract(epoch FROM clock_timestamp()))::BIGINT AS now";
-            diesel::sql_query(query).get_result(conn).map(|clock: DatabaseClock| Some(clock.now))
+            sql::<BigInt>("SELECT floor(extract(epoch FROM clock_timestamp()))::BIGINT").get_result(conn).map(Some)
         }
     }
 }

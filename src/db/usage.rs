@@ -5,11 +5,11 @@
 //! which both databases can read.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::Text;
 use serde_json::json;
 
+use super::Conn;
 use super::schema::{domains, usage, users};
-use super::{Conn, batch};
 use crate::error::Result;
 use crate::id::{DomainId, UserId};
 use crate::usage::Taken;
@@ -107,9 +107,4 @@ pub fn domains_with(conn: &mut Conn, kind: &str, since: i64) -> QueryResult<Vec<
         .order((usage::day.desc(), domains::host, domains::id))
         .select((domains::id, domains::host, users::username, usage::day, usage::count))
         .load(conn)
-}
-
-/// Deletes at most `rows` rows from before the day `before` and returns their number.
-pub fn prune(conn: &mut Conn, before: i64, rows: i64) -> QueryResult<usize> {
-    batch::delete_some::<BigInt, _>(conn, "usage", "day < $1", before, rows)
 }

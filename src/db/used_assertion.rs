@@ -1,18 +1,18 @@
 //! Rows of `used_assertions`: client assertions that one node accepted, for the other nodes, until they expire.
 
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
 
+use super::Conn;
 use super::schema::used_assertions;
-use super::{Conn, batch};
 use crate::id::UserId;
 use crate::token::replay::Fingerprint;
 
 /// A client assertion that was used.
-#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
+#[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = used_assertions)]
 pub struct UsedAssertion {
     /// The digest of the client's id and the `jti`.
+    #[diesel(deserialize_as = Vec<u8>)]
     pub fingerprint: Fingerprint,
     /// The owner of the client.
     pub tenant: UserId,
@@ -25,12 +25,15 @@ pub struct UsedAssertion {
 pub fn insert(conn: &mut Conn, rows: &[UsedAssertion]) -> QueryResult<()> {
     // A SQLite database has one server, so no other node needs the rows.
     if let Conn::Postgres(conn) = conn {
+        let columns = |row: &UsedAssertion| {
+            (
+                used_assertions::fingerprint.eq(row.fingerprint.as_bytes().to_vec()),
+                used_assertions::tenant.eq(row.tenant),
+                used_assertions::expires_at.eq(row.expires_at),
+            )
+        };
+        let rows: Vec<_> = rows.iter().map(columns).collect();
         diesel::insert_into(used_assertions::table).values(rows).on_conflict_do_nothing().execute(conn)?;
     }
     Ok(())
-}
-
-/// Deletes at most `rows` expired assertions and returns their number.
-pub fn prune(conn: &mut Conn, now: i64, rows: i64) -> QueryResult<usize> {
-    batch::delete_some::<BigInt, _>(conn, "used_assertions", "expires_at <= $1", now, rows)
 }

@@ -2,10 +2,9 @@
 //! have been verified.
 
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
 
 use super::schema::{challenges, domains, supersedings, users, verified_hosts};
-use super::{Conn, batch, columns};
+use super::{Conn, columns};
 use crate::id::{DomainId, UserId};
 use crate::verification::Method;
 
@@ -59,11 +58,6 @@ pub fn challenge_or(conn: &mut Conn, tenant: UserId, host: &str, new: Challenge,
         ))
         .execute(conn)?;
     Ok(new)
-}
-
-/// Deletes at most `rows` expired challenges and returns their number.
-pub fn prune_challenges(conn: &mut Conn, now: i64, rows: i64) -> QueryResult<usize> {
-    batch::delete_some::<BigInt, _>(conn, "challenges", "expires_at <= $1", now, rows)
 }
 
 /// Returns the verified host of a domain.

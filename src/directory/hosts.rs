@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// Number of parts. Each part grows by itself, so that no request waits while a million hosts are moved.
 const PARTS: usize = 64;
@@ -51,7 +52,7 @@ impl Hosts {
     }
 
     fn part(&self, hash: u64) -> MutexGuard<'_, HashMap<u64, u32>> {
-        self.parts[hash as usize % PARTS].lock().unwrap_or_else(PoisonError::into_inner)
+        self.parts[hash as usize % PARTS].lock()
     }
 }
 

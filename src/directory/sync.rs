@@ -13,10 +13,11 @@
 //! is not yet in force.
 
 use std::mem;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
 
-use super::{ApplyState, Directory, KeyChanges};
+use super::Directory;
+use super::keys::KeyChanges;
 use crate::db::audit::chain::Head;
 use crate::db::revision::{self, Change, Counter, Stamped, TableGroup};
 use crate::db::{Conn, Db, domain, user};
@@ -38,6 +39,8 @@ pub(super) struct SyncState {
     audit: Head,
     /// The last stamped revision that was read.
     stamped: Option<Stamped>,
+    /// See [`Directory::has_gone_back`].
+    pub(super) went_back: bool,
     /// Changes of keys that are not yet applied. They are applied together once `revision` reaches `viewed`, because a
     /// key and its successor change together.
     keys: KeyChanges,
@@ -92,8 +95,7 @@ impl Directory {
         let filled = std::thread::scope(|scope| {
             let read = |conn: &mut Conn, group| {
                 let mut keys = KeyChanges::default();
-                let mut state = ApplyState::new(&mut keys, true);
-                let read = revision::changes(conn, group, 0, current, &mut |row| self.apply(row, &mut state));
+                let read = revision::changes(conn, group, 0, current, &mut |row| self.apply(row, true, &mut keys));
                 self.change_keys(keys);
                 read
             };
@@ -102,7 +104,7 @@ impl Directory {
             domains.join().map(|domains| domains.and(most))
         });
         filled.map_err(|_| Error::internal("reading the directory panicked"))??;
-        *self.seen() = SyncState::all(current);
+        *self.seen.lock() = SyncState::all(current);
         // Rows that changed during the read were left out.
         self.catch_up(&mut conn)?;
         Ok(conn)
@@ -115,11 +117,11 @@ impl Directory {
     pub fn is_up_to_date(&self, conn: &mut Conn) -> Result<bool> {
         let asked_at = self.started.elapsed();
         // Copied before the counter is read, because other threads continue meanwhile.
-        let before = self.seen().latest();
+        let before = self.seen.lock().latest();
         let counter = revision::counter(conn)?;
         let Counter { value: current, epoch, .. } = counter;
         let is_present = before.is_present(conn, &counter)?;
-        let mut seen = self.seen();
+        let mut seen = self.seen.lock();
         let nothing_new = !self.record_read(&mut seen, &counter, is_present)
             && seen.is_whole()
             && seen.revision == current
@@ -133,7 +135,7 @@ impl Directory {
     /// Reads and applies the changes since the last read.
     ///
     /// # Errors
-    /// If the database does not answer; what was applied stays. `Outdated` if this node can no longer learn what it
+    /// If the database does not answer; what was applied stays. `StaleNode` if this node can no longer learn what it
     /// missed.
     pub fn catch_up(&self, conn: &mut Conn) -> Result<()> {
         self.catch_up_in_steps(conn, REVISIONS_PER_STEP)
@@ -149,7 +151,7 @@ impl Directory {
             conn.in_snapshot(|conn| self.read_snapshot(conn, step))?;
             // Another thread may have applied a step of a later snapshot, in which some of these rows have later
             // revisions.
-            if self.seen().is_whole() {
+            if self.seen.lock().is_whole() {
                 self.was_fresh_at(asked_at);
                 return Ok(());
             }
@@ -158,20 +160,20 @@ impl Directory {
 
     /// Returns the revision up to which changes are applied. It rises with every step.
     pub fn revision(&self) -> i64 {
-        self.seen().revision
+        self.seen.lock().revision
     }
 
     /// Applies the changes that the current snapshot contains.
     fn read_snapshot(&self, conn: &mut Conn, step: i64) -> Result<()> {
         // Copied before the counter is read, because other threads continue meanwhile.
         let (mut seen, before) = {
-            let seen = self.seen();
+            let seen = self.seen.lock();
             (seen.revision, seen.latest())
         };
         let counter = revision::counter(conn)?;
         let Counter { value: current, forgotten, epoch, .. } = counter;
         let is_present = before.is_present(conn, &counter)?;
-        if self.record_read(&mut self.seen(), &counter, is_present) {
+        if self.record_read(&mut self.seen.lock(), &counter, is_present) {
             return Err(Error::StaleNode(
                 "the database was older than what this node has read of it, as after a restored backup or a failover that \
                  lost the last transactions: this node must be restarted",
@@ -195,7 +197,7 @@ impl Directory {
 
     /// Switches to the epoch of a snapshot, unless a later snapshot was applied meanwhile.
     fn enter(&self, epoch: Stamp, current: i64) {
-        let seen = self.seen();
+        let seen = self.seen.lock();
         let keyring = self.keyring.load();
         if current >= seen.viewed && keyring.epoch() != epoch {
             self.keyring.store(Arc::new(keyring.in_epoch(epoch)));
@@ -205,15 +207,14 @@ impl Directory {
     /// Applies the changes up to `next`, read from a snapshot that reaches to `current`. Returns the revision that is
     /// then applied.
     fn apply_step(&self, changes: Vec<Change>, next: i64, current: i64) -> i64 {
-        let mut seen = self.seen();
+        let mut seen = self.seen.lock();
         // Another thread that has applied `next` has applied these changes, except rows that come at a later revision.
         // If it has applied less, none of these rows is older than its state: changes between the two snapshots have
         // their own revisions.
         if next > seen.revision {
             seen.revision = next;
             seen.viewed = seen.viewed.max(current);
-            let mut state = ApplyState::new(&mut seen.keys, false);
-            changes.into_iter().for_each(|change| self.apply(change, &mut state));
+            changes.into_iter().for_each(|change| self.apply(change, false, &mut seen.keys));
             if seen.is_whole() {
                 self.change_keys(mem::take(&mut seen.keys));
             }
@@ -227,7 +228,7 @@ impl Directory {
     /// read under the same numbers. The caller holds the lock on `seen`, so that no other thread takes this state for a
     /// later one.
     fn record_read(&self, seen: &mut SyncState, now: &Counter, is_present: bool) -> bool {
-        self.went_back.fetch_or(!is_present, Ordering::Relaxed);
+        seen.went_back |= !is_present;
         self.stale.fetch_or(!is_present, Ordering::Relaxed);
         if seen.audit.id < now.audit.id {
             seen.audit = now.audit.clone();
@@ -235,10 +236,6 @@ impl Directory {
         if seen.stamped.is_none_or(|stamped| stamped.revision < now.stamped.revision) {
             seen.stamped = Some(now.stamped);
         }
-        self.has_gone_back()
-    }
-
-    fn seen(&self) -> MutexGuard<'_, SyncState> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        seen.went_back
     }
 }

@@ -341,8 +341,7 @@ fn record_leak(app: &App, req: &HttpRequest, live: &ActiveClient, secret: Secret
 /// memory.
 fn record_use(app: &App, live: &ActiveClient, proof: &Proof, address: Address) -> Result<()> {
     let Proof::Assertion(used) = proof else { return Ok(()) };
-    let holder = Holder::account(address.network(), live.tenant.id);
-    let noted = match app.directory.used_assertions.note(used, holder) {
+    let noted = match app.use_assertion(used, live.tenant.id, address.network()) {
         Ok(true) => Ok(()),
         Ok(false) => Err(refused(ClientProblem::AssertionReplayed)),
         Err(replay::ReplayUnknown) => Err(Error::Busy),

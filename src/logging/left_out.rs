@@ -1,8 +1,8 @@
 //! Counts of access log lines that are left out because their network has exhausted `LIMIT_LOG`.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use serde_json::json;
 
 use super::access;
@@ -24,7 +24,7 @@ struct Counts {
 impl LeftOut {
     /// Counts a line instead of writing it.
     pub fn count(&self, network: Network) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.0.lock();
         let Counts { networks, others } = &mut *counts;
         let room = networks.len() < MAX_NETWORKS;
         match networks.get_mut(&network) {
@@ -36,7 +36,7 @@ impl LeftOut {
 
     /// Reports the counts in the access log, one line per network and one for all further networks, and resets them.
     pub fn write(&self) {
-        let counts = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let counts = std::mem::take(&mut *self.0.lock());
         for (network, lines) in counts.networks {
             access(json!({ "client": network.to_string(), "linesLeftOut": lines }));
         }
@@ -58,7 +58,7 @@ mod tests {
             for number in 0..2 * MAX_NETWORKS as u32 {
                 left_out.count(Network::of(Some(std::net::Ipv4Addr::from(number).into())));
             }
-            let counts = left_out.0.lock().expect("a lock");
+            let counts = left_out.0.lock();
             assert_eq!(counts.networks.len(), MAX_NETWORKS);
             assert!(counts.networks.values().all(|count| *count == round + 1));
             assert_eq!(counts.others, (round + 1) * MAX_NETWORKS as u64);

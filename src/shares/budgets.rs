@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::num::NonZeroU64;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Account, Holder, Network};
 use crate::id::{TokenId, UserId};
@@ -211,7 +212,7 @@ impl Table {
     fn shard(&self, key: u64) -> MutexGuard<'_, Shard> {
         // The map itself does not use these bits.
         let index = (key >> 48) as usize % SHARDS;
-        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[index].lock()
     }
 
     fn take(&self, key: u64, limit: Limit, now: u64) -> Result<(), Duration> {
@@ -242,7 +243,7 @@ impl Table {
 
     pub(crate) fn prune(&self, now: u64) {
         for shard in &self.shards {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shard = shard.lock();
             shard.retain(|_, until| *until > now);
             let room = shard.len() * 2;
             shard.shrink_to(room);

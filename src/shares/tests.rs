@@ -40,7 +40,7 @@ fn permits__each_network_gets_at_most_half_of_the_free_ones() {
     assert!(share.try_take(Holder::network(network(5))).is_some());
     drop(greedy);
     assert_eq!(share.free(), 128);
-    assert!(share.state().permits.held.is_empty(), "holders without permits are forgotten");
+    assert!(share.0.lock().permits.held.is_empty(), "holders without permits are forgotten");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn queue__one_network_gets_half_of_the_places() {
         assert_eq!(pending, MAX_WAITING / 2);
         assert!(poll(pin!(share.take(Holder::network(network(2)), LONG))).is_pending(), "others find a place");
         drop(flood);
-        let state = share.state();
+        let state = share.0.lock();
         assert!(state.queue.is_empty() && state.queue_places.held.is_empty(), "requests that ended leave the queue");
     });
 }
@@ -162,6 +162,6 @@ fn queue__timeout() {
         let share = Share::new(1);
         let _held = share.try_take(Holder::network(network(1)));
         assert!(share.take(Holder::network(network(2)), Duration::ZERO).await.is_none());
-        assert!(share.state().queue.is_empty());
+        assert!(share.0.lock().queue.is_empty());
     });
 }

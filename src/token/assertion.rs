@@ -66,8 +66,8 @@ pub fn claimed_client(assertion: &str) -> Option<DomainId> {
 /// A valid assertion that may have been used before.
 #[derive(Debug)]
 pub struct AssertionUse {
-    pub(super) fingerprint: Fingerprint,
-    pub(super) expires_at: i64,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) expires_at: i64,
     /// Whether the assertion was made when this process already remembered used ones.
     pub(super) remembered: bool,
 }

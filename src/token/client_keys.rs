@@ -5,11 +5,6 @@ use std::fmt;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, VerificationAlgorithm};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use diesel::backend::Backend;
-use diesel::deserialize::{self, FromSql, FromSqlRow};
-use diesel::expression::AsExpression;
-use diesel::serialize::{self, Output, ToSql};
-use diesel::sql_types::Text;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{DecodingKey, crypto};
 use serde_json::Value;
@@ -33,8 +28,7 @@ pub enum KeysProblem {
 }
 
 /// One to four public keys; none if a domain's keys were removed after a theft.
-#[derive(Clone, AsExpression, FromSqlRow)]
-#[diesel(sql_type = Text)]
+#[derive(Clone)]
 pub struct ClientKeys {
     /// The JWK Set as it is stored and shown.
     text: String,
@@ -83,6 +77,19 @@ impl ClientKeys {
     /// Returns an empty set, which verifies nothing.
     pub fn none() -> ClientKeys {
         ClientKeys { text: r#"{"keys":[]}"#.to_owned(), keys: Vec::new() }
+    }
+
+    /// Reads the form of [`ClientKeys::as_json`], which may be the empty set.
+    ///
+    /// # Errors
+    /// If the text has another form.
+    pub fn from_json(text: &str) -> Result<ClientKeys, String> {
+        let none = ClientKeys::none();
+        if text == none.text {
+            return Ok(none);
+        }
+        let set = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        ClientKeys::parse(&set).map_err(|problem| format!("not one to four public keys: {problem:?}"))
     }
 
     /// Returns the JWK Set as JSON, with public members only.
@@ -161,28 +168,5 @@ fn algorithm(parameters: &AlgorithmParameters) -> Option<Algorithm> {
             (RSA_BYTES.contains(&modulus.len()) && full && odd && exponent == [1, 0, 1]).then_some(Algorithm::Rs256)
         }
         _ => None,
-    }
-}
-
-impl<DB: Backend> ToSql<Text, DB> for ClientKeys
-where
-    str: ToSql<Text, DB>,
-{
-    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
-        self.text.as_str().to_sql(out)
-    }
-}
-
-impl<DB: Backend> FromSql<Text, DB> for ClientKeys
-where
-    String: FromSql<Text, DB>,
-{
-    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
-        let text = String::from_sql(bytes)?;
-        let none = ClientKeys::none();
-        if text == none.text {
-            return Ok(none);
-        }
-        ClientKeys::parse(&serde_json::from_str(&text)?).map_err(|problem| format!("stored keys: {problem:?}").into())
     }
 }

@@ -6,31 +6,38 @@
 //! waits for the database. The same applies while the database does not answer, and to the last half second of a node
 //! that is killed.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use aws_lc_rs::digest::{SHA256, digest};
-use diesel::backend::Backend;
-use diesel::deserialize::{self, FromSql, FromSqlRow};
-use diesel::expression::AsExpression;
-use diesel::serialize::{self, Output, ToSql};
-use diesel::sql_types::Binary;
 use papaya::HashMap;
+use parking_lot::Mutex;
 
 use super::assertion::AssertionUse;
 use crate::id::UserId;
 use crate::shares::{Holder, Holdings, Network};
 
 /// Maximum number of remembered assertions, of about 120 bytes each. Networks and accounts have shares of it.
-const MAX_REMEMBERED: usize = 1 << 20;
+pub(crate) const MAX_REMEMBERED: usize = 1 << 20;
 
 /// The key of a used assertion: the first half of a SHA-256.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
-#[diesel(sql_type = Binary)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 16]);
 
 impl Fingerprint {
     pub(super) fn of(named: &[u8]) -> Fingerprint {
         Fingerprint(digest(&SHA256, named).as_ref()[..16].try_into().expect("sixteen bytes"))
+    }
+
+    /// Returns the bytes as the database stores them.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Reads the bytes of [`Fingerprint::as_bytes`].
+impl TryFrom<Vec<u8>> for Fingerprint {
+    type Error = &'static str;
+
+    fn try_from(bytes: Vec<u8>) -> Result<Fingerprint, &'static str> {
+        bytes.try_into().map(Fingerprint).map_err(|_| "a fingerprint has 16 bytes")
     }
 }
 
@@ -40,20 +47,17 @@ pub struct UsedAssertions {
     entries: HashMap<Fingerprint, Entry>,
     /// The share of the memory that each holder uses.
     holdings: Mutex<Holdings>,
-    /// Used assertions that are not yet written to the database; `None` if no other node needs them.
-    pending: Option<HashMap<Fingerprint, Entry>>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     expires_at: i64,
-    user: UserId,
     holder: Holder,
 }
 
 impl Default for UsedAssertions {
     fn default() -> UsedAssertions {
-        UsedAssertions { entries: HashMap::new(), holdings: Mutex::new(Holdings::new(MAX_REMEMBERED)), pending: None }
+        UsedAssertions { entries: HashMap::new(), holdings: Mutex::new(Holdings::new(MAX_REMEMBERED)) }
     }
 }
 
@@ -62,16 +66,6 @@ impl Default for UsedAssertions {
 pub struct ReplayUnknown;
 
 impl UsedAssertions {
-    /// Creates the memory of a node that shares its database with others.
-    pub fn shared() -> UsedAssertions {
-        UsedAssertions { pending: Some(HashMap::new()), ..UsedAssertions::default() }
-    }
-
-    /// Returns whether other nodes need the used assertions.
-    pub fn is_shared(&self) -> bool {
-        self.pending.is_some()
-    }
-
     /// Number of remembered assertions.
     pub fn count(&self) -> usize {
         self.entries.len()
@@ -87,19 +81,14 @@ impl UsedAssertions {
     /// # Errors
     /// If it is unknown whether the assertion was used before, or if the share of `holder` is used up.
     pub fn note(&self, used: &AssertionUse, holder: Holder) -> Result<bool, ReplayUnknown> {
-        let Some(user) = holder.user().filter(|_| used.remembered) else { return Err(ReplayUnknown) };
-        let entry = Entry { expires_at: used.expires_at, user, holder };
-        let mut holdings = self.holdings();
-        if !holdings.take(holder) {
+        let mut holdings = self.holdings.lock();
+        if !used.remembered || !holdings.take(holder) {
             return Err(ReplayUnknown);
         }
+        let entry = Entry { expires_at: used.expires_at, holder };
         let is_first = self.entries.pin().try_insert(used.fingerprint, entry).is_ok();
         if !is_first {
             holdings.give_back(holder);
-        }
-        drop(holdings);
-        if is_first && let Some(pending) = &self.pending {
-            pending.pin().insert(used.fingerprint, entry);
         }
         Ok(is_first)
     }
@@ -107,25 +96,9 @@ impl UsedAssertions {
     /// Remembers a use on another node. The limit does not apply, because the other node has observed it.
     pub fn insert(&self, fingerprint: Fingerprint, user: UserId, expires_at: i64) {
         let holder = Holder::account(Network::of(None), user);
-        let mut holdings = self.holdings();
-        if self.entries.pin().try_insert(fingerprint, Entry { expires_at, user, holder }).is_ok() {
+        let mut holdings = self.holdings.lock();
+        if self.entries.pin().try_insert(fingerprint, Entry { expires_at, holder }).is_ok() {
             holdings.take_always(holder);
-        }
-    }
-
-    /// Returns at most `limit` uses that are not yet written to the database, with the user and `exp`.
-    pub fn pending(&self, limit: usize) -> Vec<(Fingerprint, UserId, i64)> {
-        let Some(pending) = &self.pending else { return Vec::new() };
-        let pending = pending.pin();
-        pending.iter().take(limit).map(|(fingerprint, entry)| (*fingerprint, entry.user, entry.expires_at)).collect()
-    }
-
-    /// Marks uses as written to the database.
-    pub fn mark_published<'a>(&self, fingerprints: impl IntoIterator<Item = &'a Fingerprint>) {
-        let Some(pending) = &self.pending else { return };
-        let pending = pending.pin();
-        for fingerprint in fingerprints {
-            pending.remove(fingerprint);
         }
     }
 
@@ -136,35 +109,9 @@ impl UsedAssertions {
         // The lock is taken for one assertion at a time, because requests wait for it.
         for fingerprint in expired.collect::<Vec<Fingerprint>>() {
             if let Some(Entry { holder, .. }) = entries.remove(&fingerprint) {
-                self.holdings().give_back(*holder);
+                self.holdings.lock().give_back(*holder);
             }
         }
-        if let Some(pending) = &self.pending {
-            pending.pin().retain(|_, entry| entry.expires_at > now);
-        }
-    }
-
-    fn holdings(&self) -> MutexGuard<'_, Holdings> {
-        self.holdings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<DB: Backend> ToSql<Binary, DB> for Fingerprint
-where
-    [u8]: ToSql<Binary, DB>,
-{
-    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
-        self.0.as_slice().to_sql(out)
-    }
-}
-
-impl<DB: Backend> FromSql<Binary, DB> for Fingerprint
-where
-    Vec<u8>: FromSql<Binary, DB>,
-{
-    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
-        let bytes = Vec::<u8>::from_sql(bytes)?;
-        bytes.try_into().map(Fingerprint).map_err(|_| "a fingerprint has 16 bytes".into())
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use gatebird::db::{Conn, verified_host};
+use diesel::prelude::*;
+use gatebird::db::schema::users;
+use gatebird::db::{Conn, user, verified_host};
+use gatebird::error::Result;
 use gatebird::id::DomainId;
 use gatebird::verification::Method;
 
@@ -235,4 +238,25 @@ fn post_quota__reached() {
 fn write_status(gate: &Gate, name: &str) -> u16 {
     let user = gate.sign_up(name);
     gate.post("/v1/posts").token(&user.token).json(&json!({"content": "a post"})).send().status
+}
+
+#[test]
+fn account__deleted_one_is_not_found_and_not_resumed() {
+    let gate = Gate::start();
+    let alice = gate.sign_up("alice");
+    let id = gate.app.directory.tenant(alice.id).expect("alice").id;
+    let found = |conn: &mut Conn| -> Result<(usize, bool, usize)> {
+        let by_name = [user::find_by_name(conn, "alice")?, user::find_by_name(conn, &user::reserved_key("alice"))?];
+        let found = user::find(conn, id)?.into_iter().chain(by_name.into_iter().flatten()).chain(user::list(conn)?);
+        Ok((found.count(), user::any(conn)?, user::count_all(conn)?))
+    };
+    assert_eq!(gate.app.db.read_now(found).expect("the database answers"), (3, true, 1));
+    delete_account(&gate, &alice).expect(200);
+    assert_eq!(gate.app.db.read_now(found).expect("the database answers"), (0, false, 0));
+    let resume = |conn: &mut Conn| -> Result<bool> {
+        user::set_suspended(conn, id, false)?;
+        Ok(users::table.find(id).select(users::suspended).first::<bool>(conn)?)
+    };
+    let is_suspended = gate.app.db.change_now(resume, |_| Ok(())).expect("the database answers");
+    assert!(is_suspended, "a deleted account stays suspended");
 }

@@ -15,7 +15,6 @@ use gatebird::error::Error;
 use gatebird::id::DomainId;
 use gatebird::secret::ClientSecret;
 use gatebird::token::keyring::Keyring;
-use gatebird::token::replay::UsedAssertions;
 
 use crate::binary::{Child, PROMISED, within};
 use crate::harness::{Database, Gate, JWT_SECRET};
@@ -27,10 +26,7 @@ const TOMBSTONE_LIFE: i64 = 7 * 86_400;
 /// A node's directory that only the test updates.
 fn node(gate: &Gate) -> Directory {
     let secret = HmacSecret::parse(JWT_SECRET).expect("a good secret");
-    let directory = Directory::new(
-        Keyring::new(&secret, &gate.app.config, gate.app.directory.keyring().epoch()),
-        UsedAssertions::default(),
-    );
+    let directory = Directory::new(Keyring::new(&secret, &gate.app.config, gate.app.directory.keyring().epoch()));
     directory.fill(&gate.app.db).expect("the database answers");
     directory
 }

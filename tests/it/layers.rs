@@ -192,3 +192,12 @@ fn layers__only_the_server_uses_the_handlers() {
     let wrong: Vec<String> = files().into_iter().filter(uses_handlers).map(|file| file.path).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
 }
+
+/// Tokens are judged without a database, so their types have no form for it.
+#[test]
+#[expect(non_snake_case, reason = "tests are named <feature>__<condition>")]
+fn layers__token_has_no_sql() {
+    let with_sql = |file: &File| file.module() == "token" && file.code().contains("diesel");
+    let wrong: Vec<String> = files().into_iter().filter(with_sql).map(|file| file.path).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}

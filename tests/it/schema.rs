@@ -9,12 +9,18 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 use diesel_migrations::{FileBasedMigrations, MigrationHarness};
-use gatebird::db::Db;
+use gatebird::config::Algorithm;
+use gatebird::db::domain::DomainRow;
 use gatebird::db::schema::{
     audit, audit_archive, audit_head, challenges, deleted_domains, domains, imports, known_networks, post_hashtags,
     posts, removals, revision, revision_stamps, revocations, secret_uses, secrets, signing_keys, supersedings,
     tombstones, trusted_time, usage, used_assertions, users, verified_hosts,
 };
+use gatebird::db::used_assertion::UsedAssertion;
+use gatebird::db::{Conn, Db};
+use gatebird::error::Error;
+use gatebird::id::{DomainId, TokenId};
+use gatebird::secret::SecretDigest;
 
 use crate::harness::{Database, config, needs_postgres};
 
@@ -294,6 +300,38 @@ fn schema__every_column_is_readable() {
         Ok(())
     })
     .expect("every table");
+}
+
+/// A value that no Gatebird writes is an error, and not another value.
+#[test]
+fn column__value_of_another_form_is_refused() {
+    let database = Database::new();
+    let db = database.open();
+    let id = DomainId::random();
+    let data = format!(
+        "{SOME_DATA}
+        UPDATE signing_keys SET algorithm = 'XS256';
+        INSERT INTO domains (id, user_id, host, plan, jwks, created_at) VALUES ('{id}', 2, 'keys.example', 'free', '{{}}', 0);"
+    );
+    db.write_now(|conn| Ok(conn.batch_execute(&in_dialect(&data, database.is_postgres()))?)).expect("some data");
+    type Read = fn(&mut Conn) -> QueryResult<usize>;
+    let reads: [(&str, Read); 6] = [
+        ("not a domain id", |conn| Ok(usage::table.select(usage::domain_id).load::<DomainId>(conn)?.len())),
+        ("a digest has 32 bytes", |conn| Ok(secrets::table.select(secrets::digest).load::<SecretDigest>(conn)?.len())),
+        ("16 bytes", |conn| Ok(revocations::table.select(revocations::jti).load::<TokenId>(conn)?.len())),
+        ("a fingerprint has 16 bytes", |conn| {
+            Ok(used_assertions::table.select(UsedAssertion::as_select()).load(conn)?.len())
+        }),
+        ("XS256", |conn| Ok(signing_keys::table.select(signing_keys::algorithm).load::<Algorithm>(conn)?.len())),
+        ("not one to four public keys", |conn| {
+            let with_keys = domains::table.filter(domains::jwks.is_not_null());
+            Ok(with_keys.select(DomainRow::as_select()).load(conn)?.len())
+        }),
+    ];
+    for (words, read) in reads {
+        let error = db.read_now(|conn| Ok(read(conn)?)).expect_err(words);
+        assert!(matches!(&error, Error::Internal(cause) if cause.contains(words)), "{words}: {error:?}");
+    }
 }
 
 #[derive(QueryableByName)]
