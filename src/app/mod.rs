@@ -32,7 +32,7 @@ pub use self::time::Clock;
 pub(crate) use self::time::system_time;
 use self::time::{Started, SubstituteTime, SystemClock, TrustedTime};
 use self::verification::HostChecks;
-pub use self::write::{Caller, InForce};
+pub use self::write::{Caller, InForce, TokenCaller};
 use crate::config::{ACCOUNT_SUFFIX, Config, Database};
 use crate::connections::Connections;
 pub(crate) use crate::db::audit::{Actor, Who};
