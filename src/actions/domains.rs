@@ -156,8 +156,9 @@ pub(crate) async fn change(
             // The owner may keep a plan that the operator granted.
             if plan != domain.plan {
                 check_plan(self_service)?;
-                domain = domain::set_plan(conn, user, own.id, plan)?.ok_or_else(not_found)?;
             }
+            // A stored plan of a newer version reads as the first plan, and is replaced by it.
+            domain = domain::set_plan(conn, user, own.id, plan)?.ok_or_else(not_found)?;
         }
         if let Some(keys) = keys {
             detail["jwks"] = json!(true);
