@@ -24,7 +24,7 @@ use crate::app::App;
 use crate::config::{Config, Database};
 use crate::connections::{Connection, Exchange, capacity_of_worker};
 use crate::exit::Exit;
-use crate::gate::bearer::{PostsRead, PostsWrite, Scope};
+use crate::gate::bearer::Scope;
 use crate::gate::observe::observe;
 pub use crate::gate::routes::{Credentials, Kind, Limit, Operation, Routes};
 use crate::gate::versions::Ending;
@@ -35,8 +35,8 @@ use crate::logging;
 /// and `/v1/posts/my` comes before `/v1/posts/{id}`.
 fn add_routes(routes: &mut Routes) {
     use Credentials::{Anonymous, Client, Scoped, Secret, Token, UserToken};
-    const READ: Credentials = Scoped(PostsRead::NAME);
-    const WRITE: Credentials = Scoped(PostsWrite::NAME);
+    const READ: Credentials = Scoped(posts::PostsRead::NAME);
+    const WRITE: Credentials = Scoped(posts::PostsWrite::NAME);
     rows! { routes:
         POST   "/token",                                   token::issue,                     Client,    Plan;
         POST   "/v1/token",                                token::issue_v1,                  Secret,    Plan;

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{conflict_on, secrets};
-use crate::app::{App, Caller, InForce, KNOWN_NETWORK};
-use crate::db::audit::Audited;
+use super::{ByOperator, conflict_on, not_found, secrets};
+use crate::app::bounds::check_stored;
+use crate::app::{App, Caller, InForce, KNOWN_NETWORK, TokenCaller};
+use crate::config::Config;
+use crate::db::audit::{Actor, Audited, Entry};
 use crate::db::user::{self, NewUser, Tenant, UserRow};
 use crate::db::{Conn, known_network, revocation};
 use crate::error::{Error, Result};
-use crate::id::{TokenId, UserId};
 use crate::locale::Message;
 use crate::name::{Nick, Username};
 use crate::password::Password;
@@ -20,14 +21,14 @@ use crate::usage::DAY;
 /// The last second of the year 9999.
 const END_OF_CALENDAR: i64 = 253_402_300_799;
 
-/// A new account without its password.
+/// The names of a new account.
 pub(crate) struct Signup {
     username: Username,
     nick: Nick,
 }
 
 impl Signup {
-    /// Parses what a person typed. Without a nick, the username is the nick.
+    /// Parses the names. The nick defaults to the username.
     pub(crate) fn parse(username: &str, nick: Option<&str>) -> Result<Signup> {
         Ok(Signup {
             username: Username::parse(username).map_err(|problem| Error::field("username", problem))?,
@@ -51,10 +52,10 @@ impl Signup {
     }
 }
 
-/// Makes an account.
+/// Creates an account.
 ///
 /// # Errors
-/// When sign-up is closed, the server has too many accounts, the network made too many, a member is malformed, the
+/// When sign-up is closed, the server has too many accounts, the network created too many, a member is malformed, the
 /// password is weak, or the username is taken; as [`App::write`].
 pub(crate) async fn sign_up(
     app: &Arc<App>,
@@ -75,9 +76,9 @@ pub(crate) async fn sign_up(
     let hash = app.hasher.hash(caller.holder, password).await?;
     let user = signup.with_hash(hash, app.now());
     let insert = move |conn: &mut Conn| {
-        let tenant = user::insert(conn, &user).map_err(conflict_on("username", Message::UsernameTaken))?;
+        let tenant = insert_user(conn, &user)?;
         known_network::remember(conn, tenant.id, caller.network(), user.created_at)?;
-        let entry = caller.actor.event("user.signed_up", tenant.id, Some(tenant.id), user.created_at);
+        let entry = event(caller.actor, "user.signed_up", &tenant, user.created_at);
         Ok(Audited::new(tenant, entry))
     };
     app.write(caller, InForce::Soon, insert).await
@@ -102,7 +103,7 @@ pub(crate) async fn sign_in(app: &Arc<App>, caller: Caller, username: &str, pass
     Ok(tenant.clone())
 }
 
-/// The account of the name in a sign-in, if there is one, with what the check of the password needs.
+/// The account that a sign-in names, if it exists, and what the check of the password depends on.
 struct Candidate {
     user: Option<UserRow>,
     /// See [`user::max_hash_cost`].
@@ -113,8 +114,8 @@ struct Candidate {
 
 impl Candidate {
     async fn read(app: &App, username: &str, key: &str, caller: Caller) -> Result<Candidate> {
-        // A text that cannot be a name is looked up under a name that no account can have, so that the look-up takes as
-        // long.
+        // Text that cannot be a name is looked up as the empty name, which no account has, so that every look-up takes
+        // equally long.
         let key = if Username::is_spelled(username) { key.to_owned() } else { String::new() };
         let read = move |conn: &mut Conn| {
             Ok(Candidate {
@@ -163,9 +164,8 @@ async fn check_owner<'a>(
     let tenant = found.user.as_ref().map(|user| &user.tenant);
     let owner = tenant.filter(|tenant| checked.matches && !tenant.suspended);
     if owner.is_none() {
-        // Without the name that was typed: people type passwords there.
-        let entry = |tenant: &Tenant| caller.actor.event("user.signin_failed", tenant.id, Some(tenant.id), app.now());
-        app.note_failure(tenant.map(entry));
+        // The typed name is not recorded, because people type passwords there.
+        app.note_failure(tenant.map(|tenant| event(caller.actor, "user.signin_failed", tenant, app.now())));
     }
     Ok(owner.map(|tenant| (tenant, checked.rehashed)))
 }
@@ -194,27 +194,27 @@ async fn remember_sign_in(app: &Arc<App>, found: &Candidate, rehashed: Option<St
 /// A signed-in user.
 #[derive(Clone, Copy)]
 pub(crate) struct SignedIn<'a> {
-    pub(crate) caller: Caller,
+    /// The caller with the user token.
+    pub(crate) caller: TokenCaller,
     pub(crate) tenant: &'a Tenant,
-    /// The user token.
-    pub(crate) token: TokenId,
-    /// The token's `exp`.
+    /// The `exp` of the user token.
     pub(crate) expires_at: i64,
 }
 
 impl SignedIn<'_> {
-    fn id(self) -> UserId {
-        self.tenant.id
-    }
-
     /// The holder of the share that is reserved for ending a theft.
     fn reserved(self) -> Holder {
-        self.caller.holder.ends_theft()
+        self.caller.holder().ends_theft()
+    }
+
+    /// An audit row for an event of the account.
+    fn event(self, action: &'static str, at: i64) -> Entry {
+        self.caller.event(action, self.caller.user(), at)
     }
 }
 
 /// Changes the password, which revokes every earlier token of the user and of the user's domains. Also ends the client
-/// secrets and public keys that were made or set at the Unix second `end_secrets_since` or later.
+/// secrets and public keys that were created or set at the Unix second `end_secrets_since` or later.
 ///
 /// # Errors
 /// A weak password, a wrong old one, too many attempts; as [`App::write`]. Secrets may have ended then; the password is
@@ -236,30 +236,31 @@ pub(crate) async fn change_password(
     let (old, attempt) = confirm(app, user, old).await?;
     app.budgets.was_right(attempt);
     let hash = app.hasher.hash(user.reserved(), new).await?;
-    let (id, actor, now) = (user.id(), user.caller.actor, app.now());
+    let (caller, now) = (user.caller, app.now());
+    let changed = user.event("user.password_changed", now);
+    let changed = match end_secrets_since {
+        Some(since) => changed.with(json!({ "endSecretsSince": since })),
+        None => changed,
+    };
     let mut is_set = false;
     while !is_set {
-        let (old, hash) = (old.clone(), hash.clone());
+        let (old, hash, changed) = (old.clone(), hash.clone(), changed.clone());
         let set = move |conn: &mut Conn| {
             let mut entries = match end_secrets_since {
-                Some(since) => secrets::end_since(conn, actor, id, since, now)?,
+                Some(since) => secrets::end_since(conn, caller, since, now)?,
                 None => Vec::new(),
             };
             if entries.len() == secrets::ENDED_BATCH {
-                // There may be more of them.
+                // More may be left.
                 return Ok(Audited::several(false, entries));
             }
-            if !user::set_password(conn, id, &old, &hash)? {
+            if !user::set_password(conn, caller.user(), &old, &hash)? {
                 return Err(Error::WrongPassword);
             }
-            let changed = actor.event("user.password_changed", id, Some(id), now);
-            entries.push(match end_secrets_since {
-                Some(since) => changed.with(json!({ "endSecretsSince": since })),
-                None => changed,
-            });
+            entries.push(changed);
             Ok(Audited::several(true, entries))
         };
-        is_set = app.write(user.caller, InForce::BeforeAnswer, set).await?;
+        is_set = app.write(caller, InForce::BeforeAnswer, set).await?;
     }
     Ok(())
 }
@@ -269,17 +270,17 @@ pub(crate) async fn change_password(
 /// # Errors
 /// As [`App::write`].
 pub(crate) async fn sign_out(app: &Arc<App>, user: SignedIn<'_>, everywhere: bool) -> Result<()> {
-    let (id, token, expires_at) = (user.id(), user.token, user.expires_at);
-    let entry = user.caller.actor.event("user.signed_out", id, Some(id), app.now());
+    let (caller, expires_at) = (user.caller, user.expires_at);
+    let entry = user.event("user.signed_out", app.now());
     let end = move |conn: &mut Conn| {
         if everywhere {
-            user::end_tokens(conn, id)?;
+            user::end_tokens(conn, caller.user())?;
             return Ok(Audited::new((), entry.with(json!({ "everywhere": true }))));
         }
-        revocation::insert(conn, token, expires_at)?;
+        revocation::insert(conn, caller.token.id, expires_at)?;
         Ok(Audited::new((), entry))
     };
-    app.write(user.caller, InForce::BeforeAnswer, end).await
+    app.write(caller, InForce::BeforeAnswer, end).await
 }
 
 /// Ends the account: its tokens are refused at once, and its data is removed soon after.
@@ -289,13 +290,13 @@ pub(crate) async fn sign_out(app: &Arc<App>, user: SignedIn<'_>, everywhere: boo
 pub(crate) async fn delete(app: &Arc<App>, user: SignedIn<'_>, password: &str) -> Result<()> {
     // The attempt stays counted although the password is right: repeated deletions that fail must have a bound too.
     let (checked, _counted) = confirm(app, user, password).await?;
-    let (id, now) = (user.id(), app.now());
-    let entry = user.caller.actor.event("user.deleted", id, Some(id), now);
-    let delete = move |conn: &mut Conn| match user::end(conn, id, &checked, now)? {
-        true => Ok(Audited::new((), entry)),
-        false => Err(Error::WrongPassword),
+    let (caller, now) = (user.caller, app.now());
+    let entry = user.event("user.deleted", now);
+    let delete = move |conn: &mut Conn| {
+        let is_deleted = user::end(conn, caller.user(), &checked, now)?;
+        if is_deleted { Ok(Audited::new((), entry)) } else { Err(Error::WrongPassword) }
     };
-    app.write(user.caller, InForce::BeforeAnswer, delete).await
+    app.write(caller, InForce::BeforeAnswer, delete).await
 }
 
 /// Checks the user's present password. Returns the hash that it was checked against, and the attempt, which is still
@@ -303,7 +304,7 @@ pub(crate) async fn delete(app: &Arc<App>, user: SignedIn<'_>, password: &str) -
 /// thief with a stolen token may try no more passwords than any other caller.
 async fn confirm(app: &App, user: SignedIn<'_>, password: &str) -> Result<(String, Attempt)> {
     let password = Password::typed(password).ok_or(Error::WrongPassword)?;
-    let attempt = begin_attempt(app, Guesser::Token(user.token))?;
+    let attempt = begin_attempt(app, Guesser::Token(user.caller.token.id))?;
     match matching_hash(app, user, password).await {
         Ok(hash) => Ok((hash.ok_or(Error::WrongPassword)?, attempt)),
         Err(error) => {
@@ -314,14 +315,55 @@ async fn confirm(app: &App, user: SignedIn<'_>, password: &str) -> Result<(Strin
 }
 
 async fn matching_hash(app: &App, user: SignedIn<'_>, password: Password) -> Result<Option<String>> {
-    let (id, holder) = (user.id(), user.reserved());
+    let (id, holder) = (user.caller.user(), user.reserved());
     let row = app.db.read(holder, move |conn| Ok(user::find(conn, id)?)).await?;
     let hash = row.ok_or(Error::TokenRevoked)?.password_hash;
     // The caller knows whose account it is, so the time of a refusal may tell how the password is stored.
     let matches = app.hasher.check(holder, password, Some(hash.clone()), 0).await?.matches;
     if !matches {
-        let entry = user.caller.actor.event("user.confirmation_failed", id, Some(id), app.now());
-        app.note_failure(Some(entry));
+        app.note_failure(Some(user.event("user.confirmation_failed", app.now())));
     }
     Ok(matches.then_some(hash))
+}
+
+/// An audit row for an event of an account.
+fn event(actor: Actor, action: &'static str, tenant: &Tenant, at: i64) -> Entry {
+    actor.event(action, tenant.id, Some(tenant.id), at)
+}
+
+fn insert_user(conn: &mut Conn, new: &NewUser) -> Result<Tenant> {
+    user::insert(conn, new).map_err(conflict_on("username", Message::UsernameTaken))
+}
+
+/// Finds an account for the operator.
+pub(crate) fn find(conn: &mut Conn, username: &str) -> Result<UserRow> {
+    user::find_by_name(conn, &Username::key(username))?.ok_or_else(not_found)
+}
+
+/// Adds an account, also when sign-up is closed.
+///
+/// # Errors
+/// When the username is taken, or the server has too many accounts.
+pub(crate) fn add(conn: &mut Conn, by: ByOperator, new: &NewUser, config: &Config) -> Result<Audited<Tenant>> {
+    let tenant = insert_user(conn, new)?;
+    check_stored(conn, config)?;
+    let entry = by.event("user.added", tenant.id, tenant.id);
+    Ok(Audited::new(tenant, entry))
+}
+
+/// Sets a password, which revokes every earlier token of the user and of the user's domains. Returns `false` if the user
+/// changed the password after `user` was read.
+pub(crate) fn set_password(conn: &mut Conn, by: ByOperator, user: &UserRow, hash: &str) -> Result<Audited<bool>> {
+    let id = user.tenant.id;
+    let is_set = user::set_password(conn, id, &user.password_hash, hash)?;
+    Ok(Audited::nothing(is_set).and_if(|is_set| *is_set, by.event("user.password_changed", id, id)))
+}
+
+/// Suspends or resumes a user. A suspension revokes the tokens of the user and of the user's domains.
+pub(crate) fn suspend(conn: &mut Conn, by: ByOperator, username: &str, suspended: bool) -> Result<Audited<Tenant>> {
+    let tenant = find(conn, username)?.tenant;
+    user::set_suspended(conn, tenant.id, suspended)?;
+    let action = if suspended { "user.suspended" } else { "user.resumed" };
+    let entry = by.event(action, tenant.id, tenant.id);
+    Ok(Audited::new(tenant, entry))
 }

@@ -4,29 +4,29 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{OwnDomain, not_found};
-use crate::app::{App, InForce};
+use super::{ByOperator, OwnDomain, domains, not_found};
+use crate::app::{App, InForce, TokenCaller};
 use crate::db::Conn;
 use crate::db::audit::{Actor, Audited, Entry};
 use crate::db::domain::{self, DomainRow};
 use crate::db::secret::{self, SecretDetails};
 use crate::error::{Error, Result};
-use crate::id::{DomainId, SecretId, UserId};
+use crate::id::{DomainId, SecretId};
 use crate::locale::Message;
 use crate::secret::ClientSecret;
 use crate::usage::DAY;
 
-/// The longest time in seconds for which earlier secrets may go on.
+/// Longest grace in seconds.
 const MAX_GRACE: i64 = 30 * DAY;
-/// A grace in seconds that may end before this node reads the database again.
+/// A grace below this number of seconds may end before this node reads the database again.
 const SHORT_GRACE: i64 = 60;
-/// Secrets of a domain that may work at the same time.
+/// Maximum number of secrets of a domain that have not expired.
 const MAX_SECRETS: i64 = 200;
-/// Secrets that one transaction ends.
-pub(crate) const ENDED_BATCH: usize = 25;
+/// Maximum number of secrets and public keys that one transaction ends.
+pub(super) const ENDED_BATCH: usize = 25;
 
-/// Makes a new secret. The earlier ones work for `grace` more seconds; with 0, they end at once, and the tokens of the domain
-/// are revoked.
+/// Creates a secret. Earlier secrets work for `grace` more seconds. With 0, they end at once, and the domain's tokens are
+/// revoked.
 ///
 /// # Errors
 /// A grace that is too long; as [`rotate_row`] and [`App::write`].
@@ -37,17 +37,32 @@ pub(crate) async fn rotate(app: &Arc<App>, own: OwnDomain, grace: i64) -> Result
     let now = app.now();
     let rotate = move |conn: &mut Conn| {
         let domain = own.find_for_change(conn)?;
-        rotate_row(conn, own.caller.actor, &domain, grace, now)
+        rotate_row(conn, own.caller.actor(), &domain, grace, now)
     };
     let in_force = if grace < SHORT_GRACE { InForce::BeforeAnswer } else { InForce::Soon };
     app.write(own.caller, in_force, rotate).await
+}
+
+/// As [`rotate`], for the operator.
+///
+/// # Errors
+/// As [`rotate_row`].
+pub(crate) fn rotate_any(
+    conn: &mut Conn,
+    by: ByOperator,
+    id: DomainId,
+    grace: i64,
+) -> Result<Audited<(DomainRow, ClientSecret)>> {
+    let domain = domains::find_any(conn, id)?;
+    let rotated = rotate_row(conn, by.actor, &domain, grace, by.now)?;
+    Ok(rotated.map(|(_, secret)| (domain, secret)))
 }
 
 /// Rotates the secrets of a domain.
 ///
 /// # Errors
 /// When the domain has keys instead of secrets, or too many secrets.
-pub(crate) fn rotate_row(
+fn rotate_row(
     conn: &mut Conn,
     actor: Actor,
     domain: &DomainRow,
@@ -71,33 +86,28 @@ pub(crate) fn rotate_row(
 /// Ends one secret, and revokes every token of the domain.
 ///
 /// # Errors
-/// When the domain has no such secret; as [`App::write`].
+/// `NotFound` when the domain has no such secret; as [`App::write`].
 pub(crate) async fn retire(app: &Arc<App>, own: OwnDomain, id: SecretId) -> Result<()> {
     let entry = own.event("secret.retired", app.now()).with(json!({ "secret": id.get() }));
     let retire = move |conn: &mut Conn| {
         let domain = own.find_for_change(conn)?;
-        match secret::delete(conn, domain.id, id)? {
-            true => Ok(Audited::new((), entry)),
-            false => Err(not_found()),
-        }
+        if secret::delete(conn, domain.id, id)? { Ok(Audited::new((), entry)) } else { Err(not_found()) }
     };
     app.write(own.caller, InForce::BeforeAnswer, retire).await
 }
 
-/// Ends secrets and public keys of a user's domains that were made or set at the time `since` or later, at most [`ENDED_BATCH`]
-/// of them. Returns an audit row for each.
-pub(super) fn end_since(conn: &mut Conn, actor: Actor, user: UserId, since: i64, now: i64) -> Result<Vec<Entry>> {
-    let some = secret::made_since(conn, user, since, ENDED_BATCH as i64)?;
-    for (id, domain) in &some {
-        secret::delete(conn, *domain, *id)?;
+/// Ends at most [`ENDED_BATCH`] secrets and public keys of the caller's domains that were created or set at `since` or
+/// later. Returns an audit row for each.
+pub(super) fn end_since(conn: &mut Conn, caller: TokenCaller, since: i64, now: i64) -> Result<Vec<Entry>> {
+    let user = caller.user();
+    let mut entries = Vec::new();
+    for (id, domain) in secret::made_since(conn, user, since, ENDED_BATCH as i64)? {
+        secret::delete(conn, domain, id)?;
+        entries.push(caller.event("secret.retired", domain, now).with(json!({ "secret": id.get() })));
     }
-    let ended = |(id, domain): (SecretId, DomainId)| {
-        actor.event("secret.retired", domain, Some(user), now).with(json!({ "secret": id.get() }))
-    };
-    let mut entries: Vec<Entry> = some.into_iter().map(ended).collect();
     for domain in domain::with_keys_since(conn, user, since, (ENDED_BATCH - entries.len()) as i64)? {
         domain::remove_keys(conn, domain)?;
-        entries.push(actor.event("domain.keys_removed", domain, Some(user), now));
+        entries.push(caller.event("domain.keys_removed", domain, now));
     }
     Ok(entries)
 }

@@ -1,4 +1,4 @@
-//! VerifiedHost of a host: the user publishes a challenge, and the server checks for it.
+//! Verification of a host: the user publishes a challenge, and the server checks for it.
 
 use std::sync::Arc;
 
@@ -92,31 +92,31 @@ pub(crate) async fn verify(app: &Arc<App>, own: OwnDomain) -> Result<Verified> {
             let (now, trusted) = (app.now(), app.trusted_now());
             let make = move |conn: &mut Conn| {
                 let domain = own.find_for_change(conn)?;
-                Ok(Audited::nothing(challenge(conn, own.user, &Host::from_stored(domain.host), now, trusted)?))
+                Ok(Audited::nothing(challenge(conn, own.caller.user(), &Host::from_stored(domain.host), now, trusted)?))
             };
             app.write(own.caller, InForce::BeforeAnswer, make).await?
         }
     };
     // A registration that was verified, or superseded by another user, most likely belongs to the owner of the host.
     let is_owner = domain.verified_at.is_some() || domain.superseded;
-    let holder = if is_owner { own.caller.holder.ends_theft() } else { own.caller.holder };
-    let checks = app.verify_host(holder, own.user, wanted.challenge.clone()).await?;
+    let holder = if is_owner { own.caller.holder().ends_theft() } else { own.caller.holder() };
+    let checks = app.verify_host(holder, own.caller.user(), wanted.challenge.clone()).await?;
     let Some(method) = verified_by(&checks) else {
         return Ok(Verified { domain, wanted, checks, is_verified: false });
     };
     let held =
         own.read(app, |conn, domain| Ok(verified_host::of_other_user(conn, &domain.host, domain.user_id)?)).await?;
     if let Some(held) = held {
-        app.recheck_holder(own.caller.holder.ends_theft(), held).await?;
+        app.recheck_holder(own.caller.holder().ends_theft(), held).await?;
     }
     let (now, token) = (app.now(), wanted.challenge.token.clone());
     let take = move |conn: &mut Conn| {
         let domain = own.find_for_change(conn)?;
-        take_over(conn, own.caller.actor, domain, method, &token, now)
+        take_over(conn, own.caller.actor(), domain, method, &token, now)
     };
     let (domain, superseded) = app.write(own.caller, InForce::BeforeAnswer, take).await?;
     if superseded == SUPERSEDE_BATCH as usize {
-        app.supersede_others(own.caller, &domain.host).await?;
+        app.supersede_others(own.caller.into(), &domain.host).await?;
     }
     let wanted = HostChallenge { expires_at: None, failing_since: None, ..wanted };
     Ok(Verified { domain, wanted, checks, is_verified: true })

@@ -1,19 +1,18 @@
 //! Accounts: sign-up, sign-in, sign-out, and changes of the caller's own account.
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{answer, message_response};
+use super::Context;
 use crate::actions::accounts as actions;
-use crate::app::App;
 use crate::directory::Tenant;
 use crate::error::Result;
 use crate::gate::address::Address;
 use crate::gate::bearer::UserToken;
 use crate::gate::body::{Json, OptionalJson};
-use crate::locale::{Locale, Message};
+use crate::locale::Message;
 use crate::token::present;
 
 /// A new account.
@@ -101,11 +100,11 @@ struct Session<'a> {
     payload: Account<'a>,
 }
 
-fn session(status: StatusCode, message: Message, locale: Locale, app: &App, tenant: &Tenant) -> HttpResponse {
+fn session(context: &Context, status: StatusCode, message: Message, tenant: &Tenant) -> HttpResponse {
     HttpResponse::build(status).json(Session {
         code: status.as_u16(),
-        message: message.text(locale),
-        token: &app.user_token(tenant),
+        message: message.text(context.locale),
+        token: &context.app.user_token(tenant),
         payload: tenant.into(),
     })
 }
@@ -122,15 +121,10 @@ fn session(status: StatusCode, message: Message, locale: Locale, app: &App, tena
         (status = 429, description = "Too many sign-ups from the network", body = crate::error::ErrorBody),
     ),
 )]
-pub(crate) async fn sign_up(
-    body: Json<SignupBody>,
-    address: Address,
-    app: web::Data<App>,
-    locale: Locale,
-) -> Result<HttpResponse> {
+pub(crate) async fn sign_up(body: Json<SignupBody>, address: Address, context: Context) -> Result<HttpResponse> {
     let SignupBody { username, password, nick } = body.0;
-    let tenant = actions::sign_up(&app, address.caller(), &username, nick.as_deref(), password).await?;
-    Ok(session(StatusCode::CREATED, Message::SignedUp, locale, &app, &tenant))
+    let tenant = actions::sign_up(&context.app, address.caller(), &username, nick.as_deref(), password).await?;
+    Ok(session(&context, StatusCode::CREATED, Message::SignedUp, &tenant))
 }
 
 /// Sign in.
@@ -144,15 +138,10 @@ pub(crate) async fn sign_up(
         (status = 429, description = "Too many sign-ins from the network, or too many wrong passwords for the name", body = crate::error::ErrorBody),
     ),
 )]
-pub(crate) async fn sign_in(
-    body: Json<SigninBody>,
-    address: Address,
-    app: web::Data<App>,
-    locale: Locale,
-) -> Result<HttpResponse> {
+pub(crate) async fn sign_in(body: Json<SigninBody>, address: Address, context: Context) -> Result<HttpResponse> {
     let SigninBody { username, password } = body.0;
-    let tenant = actions::sign_in(&app, address.caller(), &username, &password).await?;
-    Ok(session(StatusCode::OK, Message::SignedIn, locale, &app, &tenant))
+    let tenant = actions::sign_in(&context.app, address.caller(), &username, &password).await?;
+    Ok(session(&context, StatusCode::OK, Message::SignedIn, &tenant))
 }
 
 /// Show the caller's account.
@@ -161,8 +150,8 @@ pub(crate) async fn sign_in(
     operation_id = "showAccount",
     responses((status = 200, description = "The account", body = super::Answer<Account>)),
 )]
-pub(crate) async fn me(token: UserToken, locale: Locale) -> HttpResponse {
-    answer(StatusCode::OK, Message::Ok, locale, Account::from(token.user()))
+pub(crate) async fn me(token: UserToken, context: Context) -> HttpResponse {
+    context.answer(StatusCode::OK, Message::Ok, Account::from(token.user()))
 }
 
 /// Change the password.
@@ -181,12 +170,11 @@ pub(crate) async fn me(token: UserToken, locale: Locale) -> HttpResponse {
 pub(crate) async fn change_password(
     token: UserToken,
     body: Json<PasswordBody>,
-    app: web::Data<App>,
-    locale: Locale,
+    context: Context,
 ) -> Result<HttpResponse> {
     let PasswordBody { old_password, new_password, end_secrets_since } = body.0;
-    actions::change_password(&app, token.signed_in(), &old_password, new_password, end_secrets_since).await?;
-    Ok(message_response(Message::PasswordChanged, locale))
+    actions::change_password(&context.app, token.signed_in(), &old_password, new_password, end_secrets_since).await?;
+    Ok(context.done(Message::PasswordChanged))
 }
 
 /// Sign out.
@@ -203,12 +191,11 @@ pub(crate) async fn change_password(
 pub(crate) async fn sign_out(
     token: UserToken,
     body: OptionalJson<SignoutBody>,
-    app: web::Data<App>,
-    locale: Locale,
+    context: Context,
 ) -> Result<HttpResponse> {
     let everywhere = body.0.everywhere;
-    actions::sign_out(&app, token.signed_in(), everywhere).await?;
-    Ok(message_response(if everywhere { Message::SignedOutEverywhere } else { Message::SignedOut }, locale))
+    actions::sign_out(&context.app, token.signed_in(), everywhere).await?;
+    Ok(context.done(if everywhere { Message::SignedOutEverywhere } else { Message::SignedOut }))
 }
 
 /// Delete the caller's account with its domains and posts.
@@ -226,9 +213,8 @@ pub(crate) async fn sign_out(
 pub(crate) async fn delete_account(
     token: UserToken,
     body: Json<ConfirmBody>,
-    app: web::Data<App>,
-    locale: Locale,
+    context: Context,
 ) -> Result<HttpResponse> {
-    actions::delete(&app, token.signed_in(), &body.0.password).await?;
-    Ok(message_response(Message::AccountDeleted, locale))
+    actions::delete(&context.app, token.signed_in(), &body.0.password).await?;
+    Ok(context.done(Message::AccountDeleted))
 }

@@ -1,17 +1,16 @@
 //! A user's part of the audit log: events of the caller's account, domains and posts.
 
-use actix_web::{HttpResponse, web};
+use actix_web::HttpResponse;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::Context;
 use super::page::{PageQuery, PageRequest};
-use crate::app::App;
-use crate::db::audit::{self, AuditRow};
+use crate::actions::audit;
+use crate::db::audit::AuditRow;
 use crate::error::Result;
 use crate::gate::bearer::UserToken;
-use crate::id::UserId;
-use crate::locale::Locale;
 
 /// An event of the audit log. The row's number is left out, because no other route takes it.
 #[derive(Serialize, ToSchema)]
@@ -34,14 +33,12 @@ struct Event {
     detail: Option<Value>,
 }
 
-impl Event {
-    /// The row as `tenant` may see it: who took over a host is not shown to the user who lost it.
-    fn of(row: AuditRow, tenant: UserId) -> Event {
-        let is_another = row.actor.starts_with("usr_") && row.actor != tenant.to_string();
+impl From<AuditRow> for Event {
+    fn from(row: AuditRow) -> Event {
         Event {
             at: row.at,
-            actor: if is_another { "other".to_owned() } else { row.actor },
-            address: row.address.filter(|_| !is_another),
+            actor: row.actor,
+            address: row.address,
             action: row.action,
             target: row.target,
             detail: row.detail.and_then(|detail| serde_json::from_str(&detail).ok()),
@@ -56,16 +53,8 @@ impl Event {
     params(PageQuery),
     responses((status = 200, description = "The events, newest first", body = super::List<Event>)),
 )]
-pub(crate) async fn list(
-    token: UserToken,
-    req: actix_web::HttpRequest,
-    app: web::Data<App>,
-    locale: Locale,
-) -> Result<HttpResponse> {
-    let part = PageRequest::parse(req.query_string())?;
-    let tenant = token.tenant();
-    let rows = app.db.read(token.holder(), move |conn| Ok(audit::list(conn, tenant, part.page())?)).await?;
-    let (rows, next_cursor) = part.cut(rows, |row| row.id);
-    let events = rows.into_iter().map(|row| Event::of(row, tenant)).collect();
-    Ok(super::list(events, next_cursor, locale))
+pub(crate) async fn list(token: UserToken, request: PageRequest, context: Context) -> Result<HttpResponse> {
+    let rows = audit::list(&context.app, token.caller(), request.page()).await?;
+    let (rows, next_cursor) = request.cut(rows, |row| row.id);
+    Ok(context.page(rows.into_iter().map(Event::from), next_cursor))
 }

@@ -2,26 +2,25 @@
 
 mod public_keys;
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use self::public_keys::{PresentKeys, PublicKeys};
-use super::etag::{IfMatch, with_etag};
+use super::Context;
+use super::etag::IfMatch;
 use super::openapi::{known_audiences, known_scopes};
 use super::verification::Verification;
-use super::{answer, message_response};
 use crate::actions::OwnDomain;
 use crate::actions::domains::{self, Registered};
-use crate::app::App;
 use crate::db::domain::{self as rows, DomainRow, NewDomain as NewRow};
 use crate::error::{Error, Result};
 use crate::gate::bearer::UserToken;
 use crate::gate::body::Json;
 use crate::id::DomainId;
-use crate::locale::{Locale, Message};
+use crate::locale::Message;
 use crate::plan::Plan;
 use crate::token::present;
 
@@ -149,13 +148,8 @@ impl From<DomainRow> for DomainView {
         (status = 409, description = "The user already has this host, or another user verified it", body = crate::error::ErrorBody),
     ),
 )]
-pub(crate) async fn register(
-    token: UserToken,
-    body: Json<NewDomain>,
-    app: web::Data<App>,
-    locale: Locale,
-) -> Result<HttpResponse> {
-    let (body, config) = (body.0, &app.config);
+pub(crate) async fn register(token: UserToken, body: Json<NewDomain>, context: Context) -> Result<HttpResponse> {
+    let (body, config) = (body.0, &context.app.config);
     let new = NewRow {
         host: domains::host(&body.host, config.local_hosts)?,
         plan: domains::plan(&body.plan)?,
@@ -163,15 +157,11 @@ pub(crate) async fn register(
         audiences: body.audiences.map(|asked| domains::audiences(&asked, config)).transpose()?,
         jwks: body.jwks.as_ref().map(domains::keys).transpose()?,
     };
-    let registered = domains::register(&app, token.caller(), token.tenant(), new).await?;
-    let Registered { domain, secret, challenge } = registered;
-    let message = match secret {
-        Some(_) => Message::DomainRegistered,
-        None => Message::DomainRegisteredWithKeys,
-    };
+    let Registered { domain, secret, challenge } = domains::register(&context.app, token.caller(), new).await?;
+    let message = if secret.is_some() { Message::DomainRegistered } else { Message::DomainRegisteredWithKeys };
     let client_secret = secret.map(|secret| secret.reveal().to_owned());
     let verification = Some(Verification::wanted(&domain, &challenge));
-    Ok(answer(StatusCode::CREATED, message, locale, DomainView { verification, client_secret, ..domain.into() }))
+    Ok(context.answer(StatusCode::CREATED, message, DomainView { verification, client_secret, ..domain.into() }))
 }
 
 /// List the caller's domains.
@@ -180,10 +170,9 @@ pub(crate) async fn register(
     operation_id = "listDomains",
     responses((status = 200, description = "In order of registration", body = super::List<DomainView>)),
 )]
-pub(crate) async fn list(token: UserToken, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
-    let tenant = token.tenant();
-    let domains = app.db.read(token.holder(), move |conn| Ok(rows::list(conn, tenant)?)).await?;
-    Ok(super::list(domains.into_iter().map(DomainView::from).collect(), None, locale))
+pub(crate) async fn list(token: UserToken, context: Context) -> Result<HttpResponse> {
+    let domains = context.app.read(token.caller(), rows::list).await?;
+    Ok(context.list(domains.into_iter().map(DomainView::from)))
 }
 
 /// Show a domain.
@@ -193,9 +182,9 @@ pub(crate) async fn list(token: UserToken, app: web::Data<App>, locale: Locale) 
     params(("id" = inline(DomainId), Path, description = "The domain's public id")),
     responses((status = 200, description = "The domain; `ETag` is for `If-Match`", body = super::Answer<DomainView>)),
 )]
-pub(crate) async fn show(own: OwnDomain, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
-    let view: DomainView = own.read(&app, |_, domain| Ok(domain)).await?.into();
-    Ok(with_etag(StatusCode::OK, Message::Ok, locale, view))
+pub(crate) async fn show(own: OwnDomain, context: Context) -> Result<HttpResponse> {
+    let view: DomainView = own.read(&context.app, |_, domain| Ok(domain)).await?.into();
+    Ok(context.with_etag(StatusCode::OK, Message::Ok, view))
 }
 
 /// Change a domain's plan or keys.
@@ -213,23 +202,17 @@ pub(crate) async fn change(
     own: OwnDomain,
     body: Json<DomainChange>,
     if_match: IfMatch,
-    app: web::Data<App>,
-    locale: Locale,
+    context: Context,
 ) -> Result<HttpResponse> {
     let plan = body.0.plan.as_deref().map(domains::plan).transpose()?;
     let keys = body.0.jwks.as_ref().map(domains::keys).transpose()?;
     if plan.is_none() && keys.is_none() {
         return Err(Error::field("type", Message::Required));
     }
-    let change = domains::DomainChange { plan, keys };
+    let check = move |domain: &DomainRow| if_match.check(&DomainView::from(domain.clone()));
     let view: DomainView =
-        domains::change(&app, own, change, move |domain| check_precondition(domain, &if_match)).await?.into();
-    Ok(with_etag(StatusCode::OK, Message::DomainChanged, locale, view))
-}
-
-/// Checks `If-Match` against the domain.
-fn check_precondition(domain: &DomainRow, if_match: &IfMatch) -> Result<()> {
-    if if_match.is_present() { if_match.check(&DomainView::from(domain.clone())) } else { Ok(()) }
+        domains::change(&context.app, own, domains::DomainChange { plan, keys }, check).await?.into();
+    Ok(context.with_etag(StatusCode::OK, Message::DomainChanged, view))
 }
 
 /// Delete a domain with its secrets. Its tokens are revoked. A domain that the operator suspended cannot be deleted.
@@ -242,12 +225,8 @@ fn check_precondition(domain: &DomainRow, if_match: &IfMatch) -> Result<()> {
         (status = 403, description = "The operator suspended the domain (`suspended`); or the token is of the wrong kind", body = crate::error::ErrorBody),
     ),
 )]
-pub(crate) async fn remove(
-    own: OwnDomain,
-    if_match: IfMatch,
-    app: web::Data<App>,
-    locale: Locale,
-) -> Result<HttpResponse> {
-    domains::delete(&app, own, move |domain| check_precondition(domain, &if_match)).await?;
-    Ok(message_response(Message::DomainDeleted, locale))
+pub(crate) async fn remove(own: OwnDomain, if_match: IfMatch, context: Context) -> Result<HttpResponse> {
+    let check = move |domain: &DomainRow| if_match.check(&DomainView::from(domain.clone()));
+    domains::delete(&context.app, own, check).await?;
+    Ok(context.done(Message::DomainDeleted))
 }

@@ -12,9 +12,9 @@ use data_encoding::HEXLOWER;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::answer;
+use super::Context;
 use crate::error::{Error, Result};
-use crate::locale::{Locale, Message};
+use crate::locale::Message;
 
 /// The entity tag of a representation: the first 128 bits of the SHA-256 of its JSON.
 fn tag(view: &impl Serialize) -> EntityTag {
@@ -22,17 +22,19 @@ fn tag(view: &impl Serialize) -> EntityTag {
     EntityTag::new_strong(HEXLOWER.encode(&digest(&SHA256, &json).as_ref()[..16]))
 }
 
-/// A response with one object and its `ETag`.
-pub(super) fn with_etag(
-    status: StatusCode,
-    message: Message,
-    locale: Locale,
-    view: impl Serialize + ToSchema,
-) -> HttpResponse {
-    let tag = tag(&view).try_into_value().expect("hexadecimal in quotes is a header value");
-    let mut answer = answer(status, message, locale, view);
-    answer.headers_mut().insert(ETAG, tag);
-    answer
+impl Context {
+    /// A response with one object and its `ETag`.
+    pub(super) fn with_etag(
+        &self,
+        status: StatusCode,
+        message: Message,
+        view: impl Serialize + ToSchema,
+    ) -> HttpResponse {
+        let tag = tag(&view).try_into_value().expect("hexadecimal in quotes is a header value");
+        let mut answer = self.answer(status, message, view);
+        answer.headers_mut().insert(ETAG, tag);
+        answer
+    }
 }
 
 /// The precondition `If-Match`.
@@ -45,10 +47,6 @@ pub(crate) struct IfMatch {
 }
 
 impl IfMatch {
-    pub(super) fn is_present(&self) -> bool {
-        self.tags.is_some()
-    }
-
     /// # Errors
     /// [`Error::PreconditionFailed`] if no tag matches.
     pub(super) fn check(&self, view: &impl Serialize) -> Result<()> {

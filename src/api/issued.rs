@@ -7,12 +7,12 @@ use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::message_response;
+use super::Context;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::gate::bearer::Bearer;
 use crate::gate::client::FormClient;
-use crate::locale::{Locale, Message};
+use crate::locale::Message;
 
 /// A token and the client's credentials.
 #[derive(ToSchema)]
@@ -119,10 +119,11 @@ pub(crate) async fn introspect(client: FormClient, app: web::Data<App>) -> Resul
         (status = 400, description = "Malformed input, or an active token of another client", body = crate::error::ErrorBody),
     ),
 )]
-pub(crate) async fn revoke(client: FormClient, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
+pub(crate) async fn revoke(client: FormClient, context: Context) -> Result<HttpResponse> {
+    let app = &context.app;
     // If the clock is ahead, a token that seems expired may still be valid.
-    let Some(token) = active_token(&client, &app, app.trusted_now())? else {
-        return Ok(message_response(Message::NothingRevoked, locale));
+    let Some(token) = active_token(&client, app, app.trusted_now())? else {
+        return Ok(context.done(Message::NothingRevoked));
     };
     if !is_own(&client, &token) {
         app.refused(client.id(), &Error::OtherClient);
@@ -131,7 +132,7 @@ pub(crate) async fn revoke(client: FormClient, app: web::Data<App>, locale: Loca
     let (id, expires_at) = token.revocable();
     app.revoke(client.revoker(), id, expires_at).await?;
     client.record_revocation(expires_at);
-    Ok(message_response(Message::Revoked, locale))
+    Ok(context.done(Message::Revoked))
 }
 
 /// The form's token, if it is active at `now`.

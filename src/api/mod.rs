@@ -20,12 +20,17 @@ pub(crate) mod verification;
 pub(crate) mod verify;
 pub(crate) mod well_known;
 
-use actix_web::HttpResponse;
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
+use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::{Array, Ref};
 
+use crate::app::App;
+use crate::error::{Error, Result};
 use crate::locale::{Locale, Message};
 
 /// The body of a successful response with one object.
@@ -74,15 +79,43 @@ struct Done {
     message: &'static str,
 }
 
-fn answer<T: Serialize + ToSchema>(status: StatusCode, message: Message, locale: Locale, payload: T) -> HttpResponse {
-    let message = message.text(locale);
-    HttpResponse::build(status).json(Answer { code: status.as_u16(), message, payload })
+/// What a handler needs beside credentials and input: the app, and the language of the response.
+pub(crate) struct Context {
+    app: web::Data<App>,
+    locale: Locale,
 }
 
-fn list<T: Serialize + ToSchema>(payload: Vec<T>, next_cursor: Option<String>, locale: Locale) -> HttpResponse {
-    HttpResponse::Ok().json(List { code: 200, message: Message::Ok.text(locale), payload, next_cursor })
+impl FromRequest for Context {
+    type Error = Error;
+    type Future = Ready<Result<Context>>;
+
+    fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let app = web::Data::from_request(req, payload).into_inner().map_err(Error::internal);
+        let locale = Locale::from_request(req, payload).into_inner();
+        ready(app.and_then(|app| Ok(Context { app, locale: locale? })))
+    }
 }
 
-fn message_response(message: Message, locale: Locale) -> HttpResponse {
-    HttpResponse::Ok().json(Done { code: 200, message: message.text(locale) })
+impl Context {
+    fn done(&self, message: Message) -> HttpResponse {
+        HttpResponse::Ok().json(Done { code: 200, message: message.text(self.locale) })
+    }
+
+    fn answer<T: Serialize + ToSchema>(&self, status: StatusCode, message: Message, payload: T) -> HttpResponse {
+        let message = message.text(self.locale);
+        HttpResponse::build(status).json(Answer { code: status.as_u16(), message, payload })
+    }
+
+    fn list<T: Serialize + ToSchema>(&self, items: impl IntoIterator<Item = T>) -> HttpResponse {
+        self.page(items, None)
+    }
+
+    fn page<T: Serialize + ToSchema>(
+        &self,
+        items: impl IntoIterator<Item = T>,
+        next_cursor: Option<String>,
+    ) -> HttpResponse {
+        let (message, payload) = (Message::Ok.text(self.locale), items.into_iter().collect());
+        HttpResponse::Ok().json(List { code: 200, message, payload, next_cursor })
+    }
 }

@@ -1,8 +1,10 @@
 //! Pagination of lists with `limit` and `cursor`.
 
 use std::fmt;
+use std::future::{Ready, ready};
 
-use actix_web::web;
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpRequest, web};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
@@ -26,26 +28,32 @@ pub(super) struct PageQuery {
     cursor: Option<String>,
 }
 
-/// A requested page.
+/// A requested page of a list, from the query.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PageRequest {
+pub(crate) struct PageRequest {
     limit: i64,
     after: Option<Cursor>,
 }
 
+impl FromRequest for PageRequest {
+    type Error = Error;
+    type Future = Ready<Result<PageRequest>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(PageRequest::parse(req.query_string()))
+    }
+}
+
 impl PageRequest {
-    pub(super) fn parse(query: &str) -> Result<PageRequest> {
+    fn parse(query: &str) -> Result<PageRequest> {
         let query = web::Query::<PageQuery>::from_query(query).map_err(|_| Error::Malformed(Message::Malformed))?;
         let limit = match query.limit.as_deref().map(number) {
             None => 50,
             Some(Some(limit @ 1..=100)) => limit,
             Some(_) => return Err(Error::field("limit", Message::Limit)),
         };
-        let cursor = query
-            .cursor
-            .as_deref()
-            .map(|text| Cursor::parse(text).ok_or_else(|| Error::field("cursor", Message::Cursor)));
-        Ok(PageRequest { limit, after: cursor.transpose()? })
+        let parse = |text: &str| Cursor::parse(text).ok_or_else(|| Error::field("cursor", Message::Cursor));
+        Ok(PageRequest { limit, after: query.cursor.as_deref().map(parse).transpose()? })
     }
 
     pub(super) fn is_first(self) -> bool {

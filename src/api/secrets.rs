@@ -5,16 +5,15 @@ use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{answer, message_response};
+use super::Context;
 use crate::actions::{OwnDomain, not_found, secrets};
-use crate::app::App;
 use crate::db::Conn;
 use crate::db::domain::DomainRow;
 use crate::db::secret::{self, SecretDetails, SecretUse};
 use crate::error::Result;
 use crate::gate::body::Json;
 use crate::id::{DomainId, SecretId};
-use crate::locale::{Locale, Message};
+use crate::locale::Message;
 use crate::token::present;
 use crate::usage::DAY;
 
@@ -95,17 +94,12 @@ impl SecretView {
         (status = 403, description = "The domain has too many valid secrets", body = crate::error::ErrorBody),
     ),
 )]
-pub(crate) async fn rotate(
-    own: OwnDomain,
-    body: Json<Rotation>,
-    app: web::Data<App>,
-    locale: Locale,
-) -> Result<HttpResponse> {
+pub(crate) async fn rotate(own: OwnDomain, body: Json<Rotation>, context: Context) -> Result<HttpResponse> {
     let grace = body.0.grace_seconds.unwrap_or(DEFAULT_GRACE);
-    let (shown, secret) = secrets::rotate(&app, own, grace).await?;
+    let (shown, secret) = secrets::rotate(&context.app, own, grace).await?;
     let message = if grace == 0 { Message::SecretRotatedAtOnce } else { Message::SecretRotated };
     let client_secret = Some(secret.reveal().to_owned());
-    Ok(answer(StatusCode::CREATED, message, locale, SecretView { client_secret, ..SecretView::of(shown, None) }))
+    Ok(context.answer(StatusCode::CREATED, message, SecretView { client_secret, ..SecretView::of(shown, None) }))
 }
 
 /// List the client secrets of a domain. Only the last four characters of each are shown.
@@ -115,10 +109,10 @@ pub(crate) async fn rotate(
     params(("id" = inline(DomainId), Path, description = "The domain's public id")),
     responses((status = 200, description = "The newest first", body = super::List<SecretView>)),
 )]
-pub(crate) async fn list(own: OwnDomain, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
+pub(crate) async fn list(own: OwnDomain, context: Context) -> Result<HttpResponse> {
     let list = |conn: &mut Conn, domain: DomainRow| Ok(secret::list(conn, domain.user_id, domain.id)?);
-    let secrets = own.read(&app, list).await?;
-    Ok(super::list(secrets.into_iter().map(|(shown, used)| SecretView::of(shown, used)).collect(), None, locale))
+    let secrets = own.read(&context.app, list).await?;
+    Ok(context.list(secrets.into_iter().map(|(shown, used)| SecretView::of(shown, used))))
 }
 
 /// Retire one client secret at once. Every token of the domain is revoked.
@@ -134,10 +128,9 @@ pub(crate) async fn list(own: OwnDomain, app: web::Data<App>, locale: Locale) ->
 pub(crate) async fn retire(
     own: OwnDomain,
     path: web::Path<(String, String)>,
-    app: web::Data<App>,
-    locale: Locale,
+    context: Context,
 ) -> Result<HttpResponse> {
     let secret_id = SecretId::parse(&path.1).ok_or_else(not_found)?;
-    secrets::retire(&app, own, secret_id).await?;
-    Ok(message_response(Message::SecretRetired, locale))
+    secrets::retire(&context.app, own, secret_id).await?;
+    Ok(context.done(Message::SecretRetired))
 }

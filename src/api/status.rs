@@ -1,16 +1,15 @@
 //! Liveness, readiness, and the response for an unknown path.
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderValue, RETRY_AFTER};
-use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{answer, message_response};
+use super::Context;
 use crate::actions::not_found;
-use crate::app::App;
 use crate::error::Result;
-use crate::locale::{Locale, Message};
+use crate::locale::Message;
 
 /// The checks behind readiness.
 #[derive(Serialize, ToSchema)]
@@ -36,8 +35,8 @@ const STALE_AGE: u64 = 5;
     operation_id = "healthz",
     responses((status = 200, description = "The process is up", body = super::Done)),
 )]
-pub(crate) async fn healthz(locale: Locale) -> HttpResponse {
-    message_response(Message::Ok, locale)
+pub(crate) async fn healthz(context: Context) -> HttpResponse {
+    context.done(Message::Ok)
 }
 
 /// Check whether the process can take traffic. An unreachable database does not matter: tokens are served from memory.
@@ -49,7 +48,8 @@ pub(crate) async fn healthz(locale: Locale) -> HttpResponse {
         (status = 503, description = "The process is shutting down, or has lost its database", body = super::Answer<Readiness>),
     ),
 )]
-pub(crate) async fn readyz(app: web::Data<App>, locale: Locale) -> HttpResponse {
+pub(crate) async fn readyz(context: Context) -> HttpResponse {
+    let app = &context.app;
     let age = app.directory.age().as_secs();
     let checks = Readiness {
         draining: app.is_draining(),
@@ -63,11 +63,11 @@ pub(crate) async fn readyz(app: web::Data<App>, locale: Locale) -> HttpResponse 
         domains: app.directory.domain_count(),
     };
     if checks.draining || matches!(checks.database, "older" | "lost") {
-        let mut answer = answer(StatusCode::SERVICE_UNAVAILABLE, Message::Busy, locale, checks);
+        let mut answer = context.answer(StatusCode::SERVICE_UNAVAILABLE, Message::Busy, checks);
         answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         answer
     } else {
-        answer(StatusCode::OK, Message::Ok, locale, checks)
+        context.answer(StatusCode::OK, Message::Ok, checks)
     }
 }
 

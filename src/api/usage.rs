@@ -6,14 +6,15 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::list;
-use crate::actions::OwnDomain;
-use crate::app::{App, USAGE_DAYS};
-use crate::db::usage::{self, DailyCount};
+use super::Context;
+use crate::actions::{OwnDomain, usage};
+use crate::db::usage::DailyCount;
 use crate::error::{Error, Result};
 use crate::id::{DomainId, number};
-use crate::locale::{Locale, Message};
-use crate::usage::{DAY, date};
+use crate::locale::Message;
+use crate::usage::date;
+
+const DEFAULT_DAYS: i64 = 30;
 
 /// The query parameters.
 #[derive(Deserialize, IntoParams)]
@@ -42,15 +43,11 @@ struct Day {
 }
 
 impl Day {
-    fn of(number: i64) -> Day {
-        Day {
-            day: date(number),
-            tokens: 0,
-            redundant: 0,
-            calls: 0,
-            refused: BTreeMap::new(),
-            versions: BTreeMap::new(),
-        }
+    fn of(number: i64, counts: Vec<DailyCount>) -> Day {
+        let (refused, versions) = (BTreeMap::new(), BTreeMap::new());
+        let mut day = Day { day: date(number), tokens: 0, redundant: 0, calls: 0, refused, versions };
+        counts.into_iter().for_each(|count| day.add(count));
+        day
     }
 
     fn add(&mut self, counted: DailyCount) {
@@ -72,26 +69,12 @@ impl Day {
     params(("id" = inline(DomainId), Path, description = "The domain's public id"), Days),
     responses((status = 200, description = "Every day, the latest first", body = super::List<Day>)),
 )]
-pub(crate) async fn show(
-    own: OwnDomain,
-    req: HttpRequest,
-    app: web::Data<App>,
-    locale: Locale,
-) -> Result<HttpResponse> {
+pub(crate) async fn show(own: OwnDomain, req: HttpRequest, context: Context) -> Result<HttpResponse> {
     let query = web::Query::<Days>::from_query(req.query_string()).map_err(|_| Error::Malformed(Message::Malformed))?;
     let days = match query.days.as_deref().map(number) {
-        None => 30,
-        Some(Some(days)) if (1..=USAGE_DAYS).contains(&days) => days,
-        Some(_) => return Err(Error::field("days", Message::Days)),
+        None => DEFAULT_DAYS,
+        Some(days) => days.ok_or_else(|| Error::field("days", Message::Days))?,
     };
-    let today = app.now().div_euclid(DAY);
-    let since = today - days + 1;
-    let mut shown: BTreeMap<i64, Day> = (since..=today).map(|day| (day, Day::of(day))).collect();
-    let counted = own.read(&app, move |conn, domain| usage::list(conn, domain.user_id, domain.id, since)).await?;
-    for counted in counted {
-        if let Some(day) = shown.get_mut(&counted.day) {
-            day.add(counted);
-        }
-    }
-    Ok(list(shown.into_values().rev().collect(), None, locale))
+    let days = usage::by_day(&context.app, own, days).await?.into_iter().rev();
+    Ok(context.list(days.map(|(number, counts)| Day::of(number, counts))))
 }

@@ -1,15 +1,14 @@
 //! Verification of control of a domain's host by a challenge in DNS or in a file on the host.
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::answer;
+use super::Context;
 use crate::actions::OwnDomain;
 use crate::actions::verification::{self, HostChallenge, Verified};
-use crate::app::App;
 use crate::db::domain::DomainRow;
 use crate::error::{Error, Result};
 use crate::id::DomainId;
@@ -124,13 +123,13 @@ fn tried(checks: &[Check], locale: Locale) -> Option<Vec<Tried>> {
     params(("id" = inline(DomainId), Path, description = "The domain's public id")),
     responses((status = 200, description = "What to publish", body = super::Answer<Verification>)),
 )]
-pub(crate) async fn show(own: OwnDomain, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
-    let (domain, wanted) = verification::state(&app, own).await?;
+pub(crate) async fn show(own: OwnDomain, context: Context) -> Result<HttpResponse> {
+    let (domain, wanted) = verification::state(&context.app, own).await?;
     let view = match wanted {
         Some(wanted) => Verification::wanted(&domain, &wanted),
         None => Verification::nothing_wanted(&domain),
     };
-    Ok(answer(StatusCode::OK, Message::Ok, locale, view))
+    Ok(context.answer(StatusCode::OK, Message::Ok, view))
 }
 
 /// Verify control of the host now.
@@ -147,11 +146,11 @@ pub(crate) async fn show(own: OwnDomain, app: web::Data<App>, locale: Locale) ->
         (status = 409, description = "The challenge was not found, with the checks in `payload`; or, with the reason `taken`, another user verified the host", body = crate::error::ErrorBody),
     ),
 )]
-pub(crate) async fn prove(own: OwnDomain, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
-    let Verified { domain, wanted, checks, is_verified } = verification::verify(&app, own).await?;
-    let view = Verification { tried: tried(&checks, locale), ..Verification::wanted(&domain, &wanted) };
+pub(crate) async fn prove(own: OwnDomain, context: Context) -> Result<HttpResponse> {
+    let Verified { domain, wanted, checks, is_verified } = verification::verify(&context.app, own).await?;
+    let view = Verification { tried: tried(&checks, context.locale), ..Verification::wanted(&domain, &wanted) };
     if !is_verified {
         return Err(Error::VerificationFailed(Box::new(json!(view))));
     }
-    Ok(answer(StatusCode::OK, Message::HostVerified, locale, view))
+    Ok(context.answer(StatusCode::OK, Message::HostVerified, view))
 }

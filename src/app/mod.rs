@@ -32,7 +32,7 @@ pub use self::time::Clock;
 pub(crate) use self::time::system_time;
 use self::time::{Started, SubstituteTime, SystemClock, TrustedTime};
 use self::verification::HostChecks;
-pub use self::write::{Caller, InForce};
+pub use self::write::{Caller, InForce, TokenCaller};
 use crate::config::{ACCOUNT_SUFFIX, Config, Database};
 use crate::connections::Connections;
 use crate::db::audit::Entry;

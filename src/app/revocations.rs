@@ -94,7 +94,8 @@ impl App {
     /// # Errors
     /// `AccountLimit` when the user revokes too many tokens; as [`App::write`].
     pub(crate) async fn revoke(self: &Arc<App>, revoker: Revoker, token: TokenId, expires_at: i64) -> Result<()> {
-        self.spend(Budget::Revocations(revoker.user))?;
+        let spent = self.spend(Budget::Revocations(revoker.user));
+        spent.inspect_err(|error| self.refused(revoker.domain, error))?;
         let own = Arc::new(Pending { token, expires_at, is_taken: AtomicBool::new(false), is_done: Notify::new() });
         self.revocations.0.lock().entry(revoker.domain).or_default().push(Arc::clone(&own));
         let in_line = InLine { revocations: &self.revocations, domain: revoker.domain, own: Arc::clone(&own) };

@@ -1,13 +1,15 @@
 //! Changes of the database. A change and its audit rows are written in one transaction. [`App::write`] also checks the
 //! caller's token, so that no handler can forget the check.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::App;
 use crate::db::Conn;
-use crate::db::audit::{Actor, Audited};
+use crate::db::audit::{Actor, Audited, Entry, Who};
 use crate::db::revocation::{self, TokenGeneration};
 use crate::error::{Error, Result};
+use crate::id::UserId;
 use crate::shares::{Budget, Holder, Network};
 
 /// The party that requests a change.
@@ -28,6 +30,43 @@ impl Caller {
     }
 }
 
+/// A party with a valid token, which gives it access to the data of one user.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenCaller {
+    /// The network address of the request.
+    pub address: Option<IpAddr>,
+    /// The token of the request.
+    pub token: TokenGeneration,
+}
+
+impl TokenCaller {
+    /// The user whose data the caller may see.
+    pub fn user(self) -> UserId {
+        self.token.user
+    }
+
+    /// The holder of the caller's shares.
+    pub fn holder(self) -> Holder {
+        Holder::account(Network::of(self.address), self.user())
+    }
+
+    /// The actor in the audit log.
+    pub fn actor(self) -> Actor {
+        Actor { who: self.token.domain.map_or(Who::User(self.user()), Who::Client), address: self.address }
+    }
+
+    /// An audit row for a change of the user's data.
+    pub fn event(self, action: &'static str, target: impl ToString, at: i64) -> Entry {
+        self.actor().event(action, target, Some(self.user()), at)
+    }
+}
+
+impl From<TokenCaller> for Caller {
+    fn from(caller: TokenCaller) -> Caller {
+        Caller { actor: caller.actor(), holder: caller.holder(), token: Some(caller.token) }
+    }
+}
+
 /// When a change must be in force on this node. Other nodes apply it within two seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InForce {
@@ -42,6 +81,21 @@ pub enum InForce {
 }
 
 impl App {
+    /// Reads for a request. `work` gets the user whose data the caller may see.
+    ///
+    /// # Errors
+    /// As [`crate::db::Db::read`].
+    pub async fn read<T: Send + 'static, E>(
+        &self,
+        caller: TokenCaller,
+        work: impl FnOnce(&mut Conn, UserId) -> std::result::Result<T, E> + Send + 'static,
+    ) -> Result<T>
+    where
+        Error: From<E>,
+    {
+        self.db.read(caller.holder(), move |conn| Ok(work(conn, caller.user())?)).await
+    }
+
     /// Makes a change for a request.
     ///
     /// # Errors
@@ -53,10 +107,11 @@ impl App {
     ///   in force on this node in time. After the other errors, nothing is changed.
     pub async fn write<T: Send + 'static>(
         self: &Arc<App>,
-        caller: Caller,
+        caller: impl Into<Caller>,
         in_force: InForce,
         work: impl FnOnce(&mut Conn) -> Result<Audited<T>> + Send + 'static,
     ) -> Result<T> {
+        let caller = caller.into();
         if let Some(TokenGeneration { user, domain: Some(domain), .. }) = caller.token {
             self.spend(Budget::ClientChanges(user)).inspect_err(|error| self.refused(domain, error))?;
         }

@@ -34,11 +34,11 @@ impl Operator {
     pub(super) fn archive(&self, command: &Archive) -> Result<(), Exit> {
         let Archive { before, file } = command;
         let now = app::system_time();
-        let start = self.read(|conn| Ok(archive::end(conn)?))?;
+        let start = self.read(archive::end)?;
         let end = if file.exists() {
             self.existing_archive(file, &start)?
         } else {
-            match self.read(|conn| Ok(archive::last_before(conn, *before, now)?))? {
+            match self.read(|conn| archive::last_before(conn, *before, now))? {
                 Some(last) if last > start.id => Some(self.write_archive(file, &start, last)?),
                 _ => None,
             }
@@ -54,8 +54,8 @@ impl Operator {
             };
             self.change(moved)?;
         }
-        while self.write(|conn| Ok(archive::delete_some(conn)?))? {}
-        let end = self.read(|conn| Ok(archive::end(conn)?))?;
+        while self.write(archive::delete_some)? {}
+        let end = self.read(archive::end)?;
         let rows = end.id - start.id;
         self.out.print_changed(&json!({ "archived": rows, "end": end.to_string() }), &format!("{rows} rows, end {end}"))
     }
@@ -69,7 +69,7 @@ impl Operator {
         let mut reached = start.clone();
         while reached.id < last {
             let most = EXPORT_BATCH.min(last - reached.id);
-            let rows = self.read(|conn| Ok(audit::list_from(conn, reached.id + 1, most)?))?;
+            let rows = self.read(|conn| audit::list_from(conn, reached.id + 1, most))?;
             if rows.is_empty() {
                 return Err(Exit::data("the audit log ends too early; see: gatebird audit verify"));
             }
@@ -93,7 +93,7 @@ impl Operator {
             return Ok(None);
         }
         let end = read(path, None, &[start]).ok();
-        let row = |end: &Head| self.read(|conn| Ok(archive::hash_of(conn, end.id)?));
+        let row = |end: &Head| self.read(|conn| archive::hash_of(conn, end.id));
         match end.as_ref().map(row).transpose()?.flatten() {
             Some(hash) if end.as_ref().is_some_and(|end| end.hash == hash) => Ok(end),
             _ => Err(Exit::cannot_create(format!("{} already exists; name another file", path.display()))),
@@ -111,7 +111,7 @@ impl Operator {
             };
             reached = Some(end);
         }
-        let archived = self.read(|conn| Ok(archive::end(conn)?))?;
+        let archived = self.read(archive::end)?;
         match reached {
             Some(reached) if reached != archived => {
                 Err(Exit::data(format!("the files end at {reached}, but the database was archived up to {archived}")))

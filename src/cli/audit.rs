@@ -50,20 +50,18 @@ impl Operator {
                 let page = Page { limit, before: None };
                 let number = user.map(|user| self.user_number(&user)).transpose()?;
                 let rows = self.read(|conn| match number {
-                    Some(number) => Ok(audit::list_of(conn, number, page)?),
-                    None => Ok(audit::list_all(conn, page)?),
+                    Some(number) => audit::list_of(conn, number, page),
+                    None => audit::list_all(conn, page),
                 })?;
-                let values: Vec<Value> = rows.iter().map(value).collect();
-                let lines: Vec<String> = rows.iter().map(line).collect();
-                self.out.print(&json!(values), &lines.join("\n"))
+                self.out.print_list(&rows, |row| (value(row), line(row)), "")
             }
             AuditCommand::Archive(command) => self.archive(&command),
             AuditCommand::Verify { after, files } => {
                 self.verify_files(&files, after.as_ref())?;
-                let archived = self.read(|conn| Ok(archive::end(conn)?))?;
+                let archived = self.read(archive::end)?;
                 // A head in an archived row was already found in the files.
                 let after = after.filter(|after| files.is_empty() || after.id >= archived.id);
-                let head = self.read(|conn| Ok(chain::verify(conn, after.as_ref())?))?.map_err(Exit::data)?;
+                let head = self.read(|conn| chain::verify(conn, after.as_ref()))?.map_err(Exit::data)?;
                 let value = json!({ "rows": head.id, "head": head.to_string() });
                 self.out.print(&value, &format!("{} rows, head {head}", head.id))
             }
@@ -87,7 +85,7 @@ impl Operator {
     fn export(&self, mut out: impl Write) -> Result<io::Result<()>, Exit> {
         let mut from = i64::MIN;
         loop {
-            let rows = self.read(|conn| Ok(audit::list_from(conn, from, EXPORT_BATCH)?))?;
+            let rows = self.read(|conn| audit::list_from(conn, from, EXPORT_BATCH))?;
             let Some(last) = rows.last() else { return Ok(out.flush()) };
             from = last.id.saturating_add(1);
             for row in &rows {

@@ -4,14 +4,16 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::operator::Operator;
-use crate::app::keys::{self, NewKey};
+use crate::actions::keys;
+use crate::app::keys::{NewKey, renew_epoch};
 use crate::app::{self, root_secret};
 use crate::config::Algorithm;
 use crate::db::audit::Actor;
-use crate::db::signing_key::{self, SigningKey};
-use crate::db::{Conn, revision};
+use crate::db::revision;
+use crate::db::signing_key::SigningKey;
 use crate::exit::Exit;
-use crate::token::keyring::{Key, KeyState, Keyring, key_states};
+use crate::token::Kind;
+use crate::token::keyring::{Key, KeyState, Keyring};
 
 #[derive(Subcommand)]
 pub(super) enum KeyCommand {
@@ -45,47 +47,32 @@ pub(super) enum KeyCommand {
 
 impl Operator {
     pub(super) fn key(&self, command: KeyCommand) -> Result<(), Exit> {
-        let now = app::system_time();
+        let by = self.by();
         match command {
             KeyCommand::List { pem } => {
-                let rows = self.read(|conn| Ok(signing_key::list(conn)?))?;
-                let life = crate::token::Kind::max_ttl(&self.config);
-                let times: Vec<_> = rows.iter().map(SigningKey::times).collect();
-                let rows: Vec<_> = rows.iter().zip(key_states(&times, life, now)).collect();
+                let keys = self.read(|conn| keys::list(conn, Kind::max_ttl(&self.config), by.now))?;
                 if pem {
-                    return self.print_pem(&rows);
+                    return self.print_pem(keys, by.now);
                 }
-                let values: Vec<Value> = rows.iter().map(|(row, state)| value(row, *state)).collect();
-                let lines: Vec<String> = rows.iter().map(|(row, state)| line(row, *state, now)).collect();
-                let none = "no stored keys; HS256 signs with JWT_SECRET".to_owned();
-                self.out.print(&json!(values), &if lines.is_empty() { none } else { lines.join("\n") })
+                let none = "no stored keys; HS256 signs with JWT_SECRET";
+                self.out.print_list(&keys, |(row, state)| show(row, *state, by.now), none)
             }
+            KeyCommand::Rotate { .. } if self.config.jwt_algorithm == Algorithm::Hs256 => Err(Exit::usage(
+                "HS256 signs with JWT_SECRET: set JWT_SECRET_PREVIOUS to its current value and JWT_SECRET to a new one",
+            )),
             KeyCommand::Rotate { now: at_once } => {
-                if self.config.jwt_algorithm == Algorithm::Hs256 {
-                    return Err(Exit::usage(
-                        "HS256 signs with JWT_SECRET: set JWT_SECRET_PREVIOUS to its current value and JWT_SECRET to a new one",
-                    ));
-                }
                 let keyring = self.keyring()?;
                 let new_key = NewKey::new(&keyring);
-                let rotate = |conn: &mut Conn| match keys::same_settings(conn, &keyring)? {
-                    Ok(()) => keys::rotate(conn, &keyring, new_key, at_once, now).map(Ok),
-                    Err(mismatch) => Ok(Err(mismatch)),
-                };
-                let made = self.change(|conn| keys::audited(conn, Actor::OPERATOR, now, rotate))?;
+                let made = self.change(|conn| keys::rotate(conn, by, &keyring, new_key, at_once))?;
                 let row = made.map_err(Exit::config)?;
-                let state = if row.signs_from > now { KeyState::Pending } else { KeyState::Active };
-                self.out.print_changed(&value(&row, state), &line(&row, state, now))
+                let state = if row.signs_from > by.now { KeyState::Pending } else { KeyState::Active };
+                let (value, line) = show(&row, state, by.now);
+                self.out.print_changed(&value, &line)
             }
             KeyCommand::Retire { kid, lost } => {
                 let keyring = self.keyring()?;
                 let new_key = NewKey::new(&keyring);
-                let fits = if lost { keys::same_algorithm } else { keys::same_settings };
-                let retire = |conn: &mut Conn| match fits(conn, &keyring)? {
-                    Ok(()) => keys::retire(conn, &keyring, new_key, &kid, now).map(Ok),
-                    Err(mismatch) => Ok(Err(mismatch)),
-                };
-                let retired = self.change(|conn| keys::audited(conn, Actor::OPERATOR, now, retire))?;
+                let retired = self.change(|conn| keys::retire(conn, by, &keyring, new_key, (&kid, lost)))?;
                 if retired.map_err(Exit::config)? {
                     self.out.print_changed(&json!({ "kid": kid, "retired": true }), &format!("{kid} is retired"))
                 } else {
@@ -106,65 +93,55 @@ impl Operator {
     }
 
     /// Prints the public keys that verifiers need.
-    fn print_pem(&self, rows: &[(&SigningKey, KeyState)]) -> Result<(), Exit> {
+    fn print_pem(&self, mut keys: Vec<(SigningKey, KeyState)>, now: i64) -> Result<(), Exit> {
+        keys.retain(|(_, state)| *state != KeyState::Expired);
+        keys.sort_by_key(|(_, state)| *state != KeyState::Active);
         let keyring = self.keyring()?;
-        let mut needed: Vec<_> = rows.iter().filter(|(_, state)| *state != KeyState::Expired).collect();
-        needed.sort_by_key(|(_, state)| *state != KeyState::Active);
-        let pem = |(row, state): &&(&SigningKey, KeyState)| {
-            let opened = keyring.seal().open(&row.kid, &row.sealed);
-            let key = opened.and_then(|opened| Key::load(row.algorithm, &opened.private));
-            let pem = key.and_then(|key| key.public_pem());
-            let pem = pem.ok_or_else(|| Exit::config(format!("JWT_SECRET does not open the key {}", row.kid)))?;
-            let mut shown = value(row, *state);
-            shown["pem"] = pem.as_str().into();
-            Ok((shown, pem))
+        let pem = |row: &SigningKey| {
+            let opened = keyring.seal().open(&row.kid, &row.sealed)?;
+            Key::load(row.algorithm, &opened.private)?.public_pem()
         };
-        let (values, pems): (Vec<Value>, Vec<String>) =
-            needed.iter().map(pem).collect::<Result<Vec<_>, Exit>>()?.into_iter().unzip();
-        if pems.is_empty() {
-            Err(Exit::usage("there is no public key: HS256 signs with JWT_SECRET; set JWT_ALGORITHM=ES256"))
-        } else {
-            self.out.print(&json!(values), pems.concat().trim_end())
+        let with_pem = |(row, state): &(SigningKey, KeyState)| {
+            let pem = pem(row).ok_or_else(|| Exit::config(format!("JWT_SECRET does not open the key {}", row.kid)))?;
+            let (mut value, _) = show(row, *state, now);
+            value["pem"] = pem.as_str().into();
+            Ok((value, pem.trim_end().to_owned()))
+        };
+        let keys = keys.iter().map(with_pem).collect::<Result<Vec<_>, Exit>>()?;
+        if keys.is_empty() {
+            return Err(Exit::usage("there is no public key: HS256 signs with JWT_SECRET; set JWT_ALGORITHM=ES256"));
         }
+        self.out.print_list(&keys, Clone::clone, "")
     }
 
     /// Begins a new epoch, which revokes every earlier token.
     pub(super) fn renew_epoch(&self, cause: &str) -> Result<(), Exit> {
         let keyring = self.keyring()?;
-        let renew =
-            |conn: &mut Conn| keys::renew_epoch(conn, &keyring, (Actor::OPERATOR, cause), None, app::system_time());
-        self.change(renew).map(drop)
+        let cause = (Actor::OPERATOR, cause);
+        self.change(|conn| renew_epoch(conn, &keyring, cause, None, app::system_time())).map(drop)
     }
 
     pub(super) fn keyring(&self) -> Result<Keyring, Exit> {
-        let epoch = self.read(|conn| Ok(revision::counter(conn)?.epoch))?;
+        let epoch = self.read(revision::counter)?.epoch;
         Ok(Keyring::new(&root_secret(&self.config)?, &self.config, epoch))
     }
 }
 
-fn value(row: &SigningKey, state: KeyState) -> Value {
-    let (word, until) = match state {
-        KeyState::Pending => ("next", None),
-        KeyState::Active => ("signing", None),
-        KeyState::Retiring { until } => ("verifying", Some(until)),
-        KeyState::Expired => ("over", None),
+fn show(row: &SigningKey, state: KeyState, now: i64) -> (Value, String) {
+    let (phase, until, does) = match state {
+        KeyState::Pending => ("next", None, format!("signs in {} s", row.signs_from - now)),
+        KeyState::Active => ("signing", None, "signs".to_owned()),
+        KeyState::Retiring { until } => ("verifying", Some(until), format!("verifies for {} s more", until - now)),
+        KeyState::Expired => ("over", None, "is over".to_owned()),
     };
-    json!({
-        "kid": row.kid,
-        "algorithm": row.algorithm.name(),
-        "phase": word,
+    let (kid, algorithm) = (&row.kid, row.algorithm.name());
+    let value = json!({
+        "kid": kid,
+        "algorithm": algorithm,
+        "phase": phase,
         "createdAt": row.created_at,
         "signsFrom": row.signs_from,
         "verifiesUntil": until,
-    })
-}
-
-fn line(row: &SigningKey, state: KeyState, now: i64) -> String {
-    let does = match state {
-        KeyState::Pending => format!("signs in {} s", row.signs_from - now),
-        KeyState::Active => "signs".to_owned(),
-        KeyState::Retiring { until } => format!("verifies for {} s more", until - now),
-        KeyState::Expired => "is over".to_owned(),
-    };
-    format!("{} {:<5} {does}", row.kid, row.algorithm.name())
+    });
+    (value, format!("{kid} {algorithm:<5} {does}"))
 }

@@ -5,10 +5,12 @@
 
 mod archive;
 mod audit;
+mod domains;
 mod import;
 mod keys;
 mod operator;
 mod restore;
+mod users;
 mod version_use;
 
 use std::ffi::OsString;
@@ -18,12 +20,14 @@ use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
 
 use self::audit::AuditCommand;
+use self::domains::DomainCommand;
 use self::import::ImportCommand;
 use self::keys::KeyCommand;
-use self::operator::{DomainCommand, Operator, UserCommand};
+use self::operator::Operator;
 use self::restore::Restore;
+use self::users::UserCommand;
 use self::version_use::VersionUse;
-use crate::config::Config;
+use crate::config::{Config, Setting};
 use crate::db::Db;
 use crate::exit::Exit;
 use crate::server;
@@ -137,6 +141,13 @@ impl Output {
         print(&self.text(value, lines))
     }
 
+    /// Prints a list, as a JSON array or as one line per item. Without items, the line is `none`.
+    fn print_list<T>(self, items: &[T], show: impl Fn(&T) -> (Value, String), none: &str) -> Result<(), Exit> {
+        let (values, lines): (Vec<Value>, Vec<String>) = items.iter().map(show).unzip();
+        let lines = if lines.is_empty() { none } else { &lines.join("\n") };
+        self.print(&values.into(), lines)
+    }
+
     /// Prints the result of a change.
     fn print_changed(self, value: &Value, lines: &str) -> Result<(), Exit> {
         print_changed(&self.text(value, lines))
@@ -157,9 +168,9 @@ impl Output {
 }
 
 fn check_config(config: &Config, out: Output) -> Result<(), Exit> {
-    let rows = config.settings.iter().map(|setting| (setting.key, &setting.shown, setting.source.name()));
-    let value = |(key, value, source)| json!({ "key": key, "value": value, "source": source });
-    let values: Vec<Value> = rows.clone().map(value).collect();
-    let lines: Vec<String> = rows.map(|(key, value, source)| format!("{key:<22} {value} ({source})")).collect();
-    out.print(&json!(values), &lines.join("\n"))
+    let show = |Setting { key, shown, source }: &Setting| {
+        let source = source.name();
+        (json!({ "key": key, "value": shown, "source": source }), format!("{key:<22} {shown} ({source})"))
+    };
+    out.print_list(&config.settings, show, "")
 }

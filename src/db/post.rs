@@ -14,7 +14,7 @@ use crate::id::{PostId, UserId};
 pub struct Post {
     /// Rises from post to post.
     pub id: PostId,
-    /// The text.
+    /// See [`Content::text`].
     pub content: String,
     /// URL of a picture.
     pub img: Option<String>,
@@ -56,25 +56,16 @@ pub fn has_as_many(conn: &mut Conn, tenant: UserId, count: i64) -> QueryResult<b
     Ok(count == 0 || last.first::<PostId>(conn).optional()?.is_some())
 }
 
-/// Replaces the content of one of the tenant's posts.
-pub fn set_content(
-    conn: &mut Conn,
-    tenant: UserId,
-    id: PostId,
-    content: &Content,
-    now: i64,
-) -> QueryResult<Option<Post>> {
+/// Replaces the content of one of the tenant's posts, which must exist.
+pub fn set_content(conn: &mut Conn, tenant: UserId, id: PostId, content: &Content, now: i64) -> QueryResult<Post> {
     let own = posts::table.filter(posts::id.eq(id).and(posts::user_id.eq(tenant)));
-    let changed: Option<Post> = diesel::update(own)
+    let post: Post = diesel::update(own)
         .set((posts::content.eq(&content.text), posts::img.eq(&content.img), posts::updated_at.eq(now)))
         .returning(columns::<Post>())
-        .get_result(conn)
-        .optional()?;
-    if let Some(post) = &changed {
-        diesel::delete(post_hashtags::table.filter(post_hashtags::post_id.eq(post.id))).execute(conn)?;
-        tag(conn, tenant, post.id, &content.hashtags)?;
-    }
-    Ok(changed)
+        .get_result(conn)?;
+    diesel::delete(post_hashtags::table.filter(post_hashtags::post_id.eq(id))).execute(conn)?;
+    tag(conn, tenant, id, &content.hashtags)?;
+    Ok(post)
 }
 
 /// Returns one of the tenant's posts.
@@ -88,12 +79,14 @@ pub fn find(conn: &mut Conn, tenant: UserId, id: PostId) -> QueryResult<Option<P
 
 /// Returns one of the tenant's posts and locks it until the transaction ends.
 pub fn find_locked(conn: &mut Conn, tenant: UserId, id: PostId) -> QueryResult<Option<Post>> {
-    // On SQLite, the transaction holds the only write lock.
-    if let Conn::Postgres(conn) = conn {
-        let own = posts::table.filter(posts::id.eq(id).and(posts::user_id.eq(tenant)));
-        own.select(posts::id).for_update().first::<PostId>(conn).optional()?;
+    match conn {
+        // On SQLite, the transaction holds the only write lock.
+        Conn::Sqlite(_) => find(conn, tenant, id),
+        Conn::Postgres(conn) => {
+            let own = posts::table.filter(posts::id.eq(id).and(posts::user_id.eq(tenant)));
+            own.select(Post::as_select()).for_update().first(conn).optional()
+        }
     }
-    find(conn, tenant, id)
 }
 
 /// Returns a page of the tenant's posts.
@@ -119,10 +112,9 @@ pub fn list_with_hashtag(conn: &mut Conn, tenant: UserId, hashtag: &Hashtag, pag
         .load(conn)
 }
 
-/// Deletes one of the tenant's posts. Returns `false` if there is none.
-pub fn delete(conn: &mut Conn, tenant: UserId, id: PostId) -> QueryResult<bool> {
-    let own = posts::table.filter(posts::id.eq(id).and(posts::user_id.eq(tenant)));
-    diesel::delete(own).execute(conn).map(|rows| rows > 0)
+/// Deletes one of the tenant's posts.
+pub fn delete(conn: &mut Conn, tenant: UserId, id: PostId) -> QueryResult<()> {
+    diesel::delete(posts::table.filter(posts::id.eq(id).and(posts::user_id.eq(tenant)))).execute(conn).map(drop)
 }
 
 fn tag(conn: &mut Conn, tenant: UserId, post: PostId, hashtags: &[Hashtag]) -> QueryResult<()> {

@@ -40,13 +40,13 @@ use super::address::Address;
 use super::routes::Limit;
 use super::{app, cors, quota, versions};
 use crate::actions::accounts::SignedIn;
-use crate::app::{Actor, App, Caller, TokenGeneration, Who};
+use crate::app::{App, TokenCaller, TokenGeneration};
 use crate::directory::{Domain, Tenant};
 use crate::error::{Error, Result};
 use crate::id::{TokenId, UserId};
 use crate::locale::Message;
 use crate::plan::Plan;
-use crate::shares::{Budget, Holder};
+use crate::shares::Budget;
 use crate::token::{self, Claims, Subject, VerifiedToken};
 use crate::usage::Kind;
 
@@ -91,26 +91,15 @@ impl Bearer {
         self.token.is_for(audience)
     }
 
-    /// The holder of the caller's shares.
-    pub(crate) fn holder(&self) -> Holder {
-        Holder::account(self.address.network(), self.tenant.id)
-    }
-
-    /// The caller with its address, for the audit log.
-    pub(crate) fn actor(&self) -> Actor {
-        let who = self.domain.as_ref().map_or(Who::User(self.tenant.id), |domain| Who::Client(domain.id));
-        Actor { who, address: self.address.0 }
-    }
-
     /// The caller, for [`App::write`].
-    pub fn caller(&self) -> Caller {
+    pub fn caller(&self) -> TokenCaller {
         let token = TokenGeneration {
             id: self.token.id,
             user: self.tenant.id,
             domain: self.domain.as_ref().map(|domain| domain.id),
             generation: self.token.claims.generation,
         };
-        Caller { actor: self.actor(), holder: self.holder(), token: Some(token) }
+        TokenCaller { address: self.address.0, token }
     }
 
     fn of(req: &HttpRequest) -> Result<Bearer> {
@@ -266,8 +255,7 @@ impl FromRequest for UserToken {
 impl UserToken {
     /// The user, for an action on the own account.
     pub(crate) fn signed_in(&self) -> SignedIn<'_> {
-        let (token, expires_at) = self.revocable();
-        SignedIn { caller: self.caller(), tenant: self.user(), token, expires_at }
+        SignedIn { caller: self.caller(), tenant: self.user(), expires_at: self.claims().exp }
     }
 }
 
@@ -322,22 +310,6 @@ impl Deref for AccessToken {
 pub trait Scope {
     /// The name in the token's `scope`, and in the setting `SCOPES`.
     const NAME: &'static str;
-}
-
-/// `posts:read`.
-#[derive(Debug)]
-pub struct PostsRead;
-
-impl Scope for PostsRead {
-    const NAME: &'static str = "posts:read";
-}
-
-/// `posts:write`.
-#[derive(Debug)]
-pub struct PostsWrite;
-
-impl Scope for PostsWrite {
-    const NAME: &'static str = "posts:write";
 }
 
 /// An access token or a user token with the scope `S`. A token without the scope is refused with 403.

@@ -20,8 +20,6 @@ use crate::locale::Message;
 
 /// The default limit of a body, in bytes.
 pub const MAX_BODY_BYTES: usize = 16 * 1024;
-/// The limit of a post's body, in bytes.
-pub const MAX_POST_BYTES: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A JSON body of at most `LIMIT` bytes.

@@ -25,8 +25,6 @@ impl FromRequest for OwnDomain {
         let token = UserToken::from_request(req, payload).into_inner();
         let named = web::Path::<Named>::from_request(req, payload).into_inner();
         let id = named.ok().and_then(|named| DomainId::parse(&named.id));
-        ready(token.and_then(|token| {
-            Ok(OwnDomain { caller: token.caller(), user: token.tenant(), id: id.ok_or_else(not_found)? })
-        }))
+        ready(token.and_then(|token| Ok(OwnDomain { caller: token.caller(), id: id.ok_or_else(not_found)? })))
     }
 }

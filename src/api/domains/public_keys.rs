@@ -27,58 +27,38 @@ enum PublicKey {
     Rsa(RsaPublicKey),
 }
 
-/// A key on the curve P-256, for ES256.
-#[derive(ToSchema)]
-struct EcPublicKey {
-    #[schema(pattern = "^EC$")]
-    kty: String,
-    #[schema(pattern = "^P-256$")]
-    crv: String,
-    #[schema(pattern = "^[A-Za-z0-9_-]{43}$")]
-    x: String,
-    #[schema(pattern = "^[A-Za-z0-9_-]{43}$")]
-    y: String,
-    #[schema(nullable = false, pattern = "^[!-~]{1,128}$")]
-    kid: Option<String>,
-    #[schema(nullable = false, pattern = "^ES256$")]
-    alg: Option<String>,
-    #[serde(rename = "use")]
-    #[schema(nullable = false, pattern = "^sig$")]
-    usage: Option<String>,
+/// A type of key: the patterns of `kty` and `alg`, and its own members with their patterns.
+macro_rules! public_key {
+    ($(#[$doc:meta])* $name:ident, $kty:tt, $alg:tt, { $($member:ident: $pattern:tt),* }) => {
+        $(#[$doc])*
+        #[derive(ToSchema)]
+        struct $name {
+            #[schema(pattern = $kty)]
+            kty: String,
+            $(
+                #[schema(pattern = $pattern)]
+                $member: String,
+            )*
+            #[schema(nullable = false, pattern = "^[!-~]{1,128}$")]
+            kid: Option<String>,
+            #[schema(nullable = false, pattern = $alg)]
+            alg: Option<String>,
+            #[serde(rename = "use")]
+            #[schema(nullable = false, pattern = "^sig$")]
+            usage: Option<String>,
+        }
+    };
 }
 
-/// A key on the curve Ed25519, for EdDSA.
-#[derive(ToSchema)]
-struct OkpPublicKey {
-    #[schema(pattern = "^OKP$")]
-    kty: String,
-    #[schema(pattern = "^Ed25519$")]
-    crv: String,
-    #[schema(pattern = "^[A-Za-z0-9_-]{43}$")]
-    x: String,
-    #[schema(nullable = false, pattern = "^[!-~]{1,128}$")]
-    kid: Option<String>,
-    #[schema(nullable = false, pattern = "^(EdDSA|Ed25519)$")]
-    alg: Option<String>,
-    #[serde(rename = "use")]
-    #[schema(nullable = false, pattern = "^sig$")]
-    usage: Option<String>,
+public_key! {
+    /// A key on the curve P-256, for ES256.
+    EcPublicKey, "^EC$", "^ES256$", { crv: "^P-256$", x: "^[A-Za-z0-9_-]{43}$", y: "^[A-Za-z0-9_-]{43}$" }
 }
-
-/// An RSA key of 2048 to 4096 bits, for RS256.
-#[derive(ToSchema)]
-struct RsaPublicKey {
-    #[schema(pattern = "^RSA$")]
-    kty: String,
-    #[schema(pattern = "^[A-Za-z0-9_-]{342,683}$")]
-    n: String,
-    #[schema(pattern = "^AQAB$")]
-    e: String,
-    #[schema(nullable = false, pattern = "^[!-~]{1,128}$")]
-    kid: Option<String>,
-    #[schema(nullable = false, pattern = "^RS256$")]
-    alg: Option<String>,
-    #[serde(rename = "use")]
-    #[schema(nullable = false, pattern = "^sig$")]
-    usage: Option<String>,
+public_key! {
+    /// A key on the curve Ed25519, for EdDSA.
+    OkpPublicKey, "^OKP$", "^(EdDSA|Ed25519)$", { crv: "^Ed25519$", x: "^[A-Za-z0-9_-]{43}$" }
+}
+public_key! {
+    /// An RSA key of 2048 to 4096 bits, for RS256.
+    RsaPublicKey, "^RSA$", "^RS256$", { n: "^[A-Za-z0-9_-]{342,683}$", e: "^AQAB$" }
 }

@@ -42,7 +42,7 @@ pub(super) fn import(operator: &Operator, path: &Path, make_users: bool, secrets
         already: 0,
         committing: false,
     };
-    let result = operator.change_or_exit(|conn| {
+    let result = operator.change(|conn| {
         import::begin(conn).map_err(failed)?;
         let mut batch = Vec::with_capacity(BATCH_SIZE);
         while let Some(row) = file.next(state.secrets.is_some(), &mut state.report)? {

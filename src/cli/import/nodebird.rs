@@ -38,7 +38,7 @@ pub(super) fn import(operator: &Operator, path: &Path, source: &str) -> Result<(
         imported: Counts::default(),
         already: Counts::default(),
     };
-    operator.change_or_exit(|conn| {
+    operator.change(|conn| -> Result<_, Exit> {
         import::begin(conn).map_err(failed)?;
         let owners = state.users(conn, users)?;
         state.domains(conn, domains, &owners)?;

@@ -72,6 +72,9 @@ fn revocation_budget__used_up() {
         assert!(retry_after(&reply) >= 1, "{reply:?}");
         gate.get("/v1/test").token(token).send().expect(200);
     }
+    gate.app.flush().expect("the database answers");
+    let usage = gate.get(&format!("/v1/domains/{}/usage?days=1", domain.id)).token(&alice.token).send().expect(200);
+    assert_eq!(usage["payload"][0]["refused"], json!({"account": 1}), "{usage}");
     revoke(&other, &others).expect(200);
     gate.get("/v1/test").token(&others).send().refused(401, "revoked");
     // Rotation still revokes all tokens of a domain together.

@@ -112,11 +112,15 @@ fn plan__of_a_newer_version_is_treated_as_free() {
     choose(&gate, &user, &domain, "enterprise").refused(400, "invalid_field");
     // Another change keeps the plan.
     run(&mut gatebird(&gate.database, &["domain", "allow", &domain.id, "--all"], &[]), "").good();
-    let stored = gate.app.db.read_now(|conn| {
+    let stored = || {
         use gatebird::db::schema::domains;
-        Ok(domains::table.select(domains::plan).load::<String>(conn)?)
-    });
-    assert_eq!(stored.expect("the database answers"), ["enterprise"]);
+        let plans = gate.app.db.read_now(|conn| Ok(domains::table.select(domains::plan).load::<String>(conn)?));
+        plans.expect("the database answers")
+    };
+    assert_eq!(stored(), ["enterprise"]);
+    // The owner's choice replaces it, even by the plan as which it is shown.
+    choose(&gate, &user, &domain, "free").expect(200);
+    assert_eq!(stored(), ["free"]);
     choose(&gate, &user, &domain, "premium").expect(200);
     exchange(&gate, &domain).send().expect(200);
     exchange(&gate, &domain).send().expect(200);
