@@ -4,13 +4,11 @@
 mod left_out;
 
 use std::io::{self, Write};
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use env_filter::Filter;
-use log::{LevelFilter, Log, Metadata, Record};
 use serde_json::{Value, json};
 
 pub use self::left_out::LeftOut;
@@ -19,16 +17,17 @@ pub use self::left_out::LeftOut;
 const BUFFER_SIZE: usize = 4096;
 
 static DROPPED: AtomicI64 = AtomicI64::new(0);
-static DIAGNOSTICS: LazyLock<Lines> = LazyLock::new(|| Lines::to(io::stderr()));
-static ACCESS: LazyLock<Lines> = LazyLock::new(|| Lines::to(io::stdout()));
+static DIAGNOSTICS: OnceLock<Lines> = OnceLock::new();
+static ACCESS: OnceLock<Lines> = OnceLock::new();
 
 enum Item {
-    Line(String),
+    Line(Vec<u8>),
     /// The thread answers once all lines before this are written.
     Flush(SyncSender<()>),
 }
 
 /// The sending end of a buffer.
+#[derive(Clone)]
 struct Lines(SyncSender<Item>);
 
 impl Lines {
@@ -41,9 +40,7 @@ impl Lines {
         Lines(sender)
     }
 
-    /// Hands a line over to the thread, or counts it as dropped.
-    fn send(&self, mut line: String) {
-        line.push('\n');
+    fn send(&self, line: Vec<u8>) {
         if self.0.try_send(Item::Line(line)).is_err() {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
@@ -54,7 +51,7 @@ fn write_all(items: &Receiver<Item>, mut out: impl Write) {
     for item in items {
         match item {
             // The server keeps running without its output.
-            Item::Line(line) => drop(out.write_all(line.as_bytes())),
+            Item::Line(line) => drop(out.write_all(&line)),
             Item::Flush(written) => {
                 drop(out.flush());
                 let _ = written.send(());
@@ -63,46 +60,46 @@ fn write_all(items: &Receiver<Item>, mut out: impl Write) {
     }
 }
 
-/// Writes the records of the crate `log` to standard error.
-struct Logger(Filter);
-
-impl Log for Logger {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.0.enabled(metadata)
+/// The output of `env_logger`, which writes one whole line at a time.
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.send(line.to_vec());
+        Ok(line.len())
     }
 
-    fn log(&self, record: &Record<'_>) {
-        if !self.0.matches(record) || may_quote_requests(record) {
-            return;
-        }
-        let line = json!({
-            "time": unix_time(),
-            "level": record.level().as_str(),
-            "target": record.target(),
-            "message": record.args().to_string(),
-        });
-        DIAGNOSTICS.send(line.to_string());
-    }
-
-    fn flush(&self) {
-        flush();
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
-/// Starts to log to standard error what this filter of `RUST_LOG` selects, and panics too. Later calls have no effect.
+/// Starts `env_logger` on standard error with this filter, and logs panics too. Later calls have no effect.
 pub fn start(filter: &str) {
-    let filter = env_filter::Builder::new().filter_module("actix_server", LevelFilter::Warn).parse(filter).build();
-    let max_level = filter.filter();
-    if log::set_boxed_logger(Box::new(Logger(filter))).is_ok() {
-        log::set_max_level(max_level);
-    }
+    let lines = DIAGNOSTICS.get_or_init(|| Lines::to(io::stderr()));
+    let started = env_logger::Builder::new()
+        .filter_module("actix_server", log::LevelFilter::Warn)
+        .parse_filters(filter)
+        .target(env_logger::Target::Pipe(Box::new(lines.clone())))
+        .format(|out, record| {
+            if may_quote_requests(record) {
+                return Ok(());
+            }
+            let line = json!({
+                "time": unix_time(),
+                "level": record.level().as_str(),
+                "target": record.target(),
+                "message": record.args().to_string(),
+            });
+            writeln!(out, "{line}")
+        })
+        .try_init();
+    drop(started);
     // A panic becomes one line of JSON instead of several plain ones.
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
 }
 
 /// Whether a record of the framework may quote what a client sent, which can be a secret. Such records are never
 /// logged, whatever the filter: Gatebird itself answers, counts and logs these requests.
-fn may_quote_requests(record: &Record<'_>) -> bool {
+fn may_quote_requests(record: &log::Record<'_>) -> bool {
     let is_of = |name: &str| record.target().starts_with(name);
     is_of("actix_http") || (is_of("actix_") && record.level() > log::Level::Info)
 }
@@ -110,12 +107,12 @@ fn may_quote_requests(record: &Record<'_>) -> bool {
 /// Writes one line of the access log to standard output.
 pub fn access(mut line: Value) {
     line["time"] = unix_time().into();
-    ACCESS.send(line.to_string());
+    write_line(line.to_string());
 }
 
 /// Writes text to standard output between lines of the access log. This never blocks.
 pub fn write_line(text: String) {
-    ACCESS.send(text);
+    ACCESS.get_or_init(|| Lines::to(io::stdout())).send((text + "\n").into_bytes());
 }
 
 /// The number of lines dropped so far.
@@ -125,7 +122,7 @@ pub fn dropped() -> i64 {
 
 /// Waits until all lines so far are written, for at most one second per output. Call it before the process exits.
 pub fn flush() {
-    for lines in [LazyLock::get(&DIAGNOSTICS), LazyLock::get(&ACCESS)].into_iter().flatten() {
+    for lines in [DIAGNOSTICS.get(), ACCESS.get()].into_iter().flatten() {
         let (written, done) = sync_channel(1);
         if lines.0.try_send(Item::Flush(written)).is_ok() {
             let _ = done.recv_timeout(Duration::from_secs(1));

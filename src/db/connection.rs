@@ -95,6 +95,8 @@ const SQLITE: &[&str] = &[
     "PRAGMA synchronous = FULL",
     // Only the server moves the log into the file. See `super::witness`.
     "PRAGMA wal_autocheckpoint = 0",
+    // A log that starts anew is cut to this size, so that its length shows whether it must be moved.
+    "PRAGMA journal_size_limit = 1048576",
     "PRAGMA foreign_keys = ON",
 ];
 /// A request must end within the time that its client is told to wait, and so must a lock, even when the database is slow.

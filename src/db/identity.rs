@@ -136,7 +136,11 @@ impl Db {
         file.expect_log().map_err(unwritable)?;
         let next = file.begin_checkpoint(mark, position).map_err(unwritable)?;
         self.write_now(|conn| Ok(set_mark(conn, Some(next))?))?;
-        conn.batch_execute(&format!("PRAGMA wal_checkpoint({mode})"))?;
+        let checkpoint = format!("PRAGMA wal_checkpoint({mode})");
+        conn.batch_execute(&checkpoint)?;
+        // SQLite starts the log anew only if all of it has been moved. While requests keep writing, that happens only
+        // if the rest is moved by the connection that they wait for.
+        self.with_writer(|conn| Ok(conn.batch_execute(&checkpoint)?))?;
         file.end_checkpoint().map(drop).map_err(unwritable)
     }
 

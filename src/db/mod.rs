@@ -235,6 +235,16 @@ impl Db {
         self.transact(None, work).map(|(value, _)| value)
     }
 
+    /// Runs `work`, which is no transaction, on the writing connection.
+    fn with_writer<T>(&self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
+        work(&mut self.writer()?.conn)
+    }
+
+    fn writer(&self) -> Result<Writer> {
+        let conn = self.writer.as_ref().unwrap_or(&self.readers).get().map_err(no_connection)?;
+        Ok(Writer { conn, began: Instant::now(), hold_time: self.hold_time.clone() })
+    }
+
     /// [`Db::change`] on the current thread, for the command line and background tasks.
     ///
     /// # Errors
@@ -251,9 +261,7 @@ impl Db {
 
     /// Runs `work` and commits, unless the request has claimed the outcome.
     fn transact<T>(&self, outcome: Option<&Outcome>, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<(T, Writer)> {
-        let writers = self.writer.as_ref().unwrap_or(&self.readers);
-        let conn = writers.get().map_err(no_connection)?;
-        let mut writer = Writer { conn, began: Instant::now(), hold_time: self.hold_time.clone() };
+        let mut writer = self.writer()?;
         let value = writer.conn.in_transaction(|conn| {
             let value = work(conn)?;
             // A write to a file that was moved or replaced would be lost.

@@ -134,8 +134,11 @@ impl Bearer {
         let bearer = Bearer { address: Address::of(req, &app.config), ..Bearer::in_time(app, token, app.now())? };
         match &bearer.domain {
             Some(domain) => quota::spend(req, app, domain)?,
-            None if Limit::of(req) == Limit::Changes => app.spend(Budget::Changes(bearer.tenant()))?,
-            None => {}
+            None => match Limit::of(req) {
+                Limit::Changes => app.spend(Budget::Changes(bearer.tenant()))?,
+                Limit::Plan if req.method().is_safe() => app.spend(Budget::Reads(bearer.tenant()))?,
+                Limit::Plan | Limit::None => {}
+            },
         }
         Ok(bearer)
     }

@@ -36,7 +36,8 @@ pub enum Credentials {
 pub enum Limit {
     /// None of the following. The handler may have a limit of its own.
     None,
-    /// The plan's limit of the calling domain.
+    /// The plan's limit of the calling domain. A user has ten times `LIMIT_CHANGES` for GET and HEAD, and no limit for
+    /// other methods.
     Plan,
     /// The plan's limit of the calling domain, or `LIMIT_CHANGES` of the calling user.
     Changes,

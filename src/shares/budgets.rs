@@ -37,6 +37,9 @@ pub enum Budget<'a> {
     /// `LIMIT_CHANGES`: requests with a user token that may change something. Without this budget, one account could
     /// fill the database and the audit log.
     Changes(UserId),
+    /// Ten times `LIMIT_CHANGES`: requests with a user token that only read. Without this budget, one account could keep
+    /// the processors busy with long lists.
+    Reads(UserId),
     /// Changes with the access tokens of all domains of one user. Without this budget, a plan with a high limit could fill
     /// the audit log.
     ClientChanges(UserId),
@@ -83,6 +86,7 @@ impl BudgetLimits {
             Budget::RefusalLines(_) => self.lines,
             Budget::RequestLines(_) => self.lines.map(|limit| limit.times(REQUEST_LINES)),
             Budget::Changes(_) => self.changes,
+            Budget::Reads(_) => self.changes.map(|limit| limit.times(READS)),
             Budget::ClientChanges(_) => Some(Limit::per_minute(600)),
             Budget::Revocations(_) => Some(Limit::per_minute(10_000)),
             Budget::Verifications(_) => Some(Limit::per_minute(30)),
@@ -95,6 +99,9 @@ impl BudgetLimits {
 
 /// How many times larger the budget of lines for other requests is than the one for refused requests.
 const REQUEST_LINES: NonZeroU64 = NonZeroU64::new(100).expect("not 0");
+
+/// How many times larger the budget of an account for reads is than the one for changes.
+const READS: NonZeroU64 = NonZeroU64::new(10).expect("not 0");
 
 /// Largest number of meters, of 17 to 34 bytes each.
 const MAX_METERS: usize = 1 << 20;

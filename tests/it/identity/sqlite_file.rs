@@ -4,7 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Instant;
 
+use diesel::RunQueryDsl;
 use diesel_migrations::{FileBasedMigrations, MigrationHarness};
 
 use super::*;
@@ -186,6 +189,25 @@ fn log__is_moved_into_the_file_when_it_is_long() {
     child.kill();
     let child = Child::start(&database, &[]);
     child.client.get("/v1/me", &user.token).expect(200);
+}
+
+#[test]
+fn log__starts_anew_under_steady_writes() {
+    let database = Arc::new(Database::sqlite());
+    let gate = Gate::on(Arc::clone(&database), &[]);
+    gate.sign_up("alice");
+    let log = log(&database);
+    let insert = "INSERT INTO posts (user_id, content, created_at, updated_at) SELECT id, hex(randomblob(16000)), 1, 1 FROM users";
+    let mut written = 0;
+    let mut longest = 0;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while written < 64 << 20 {
+        assert!(Instant::now() < deadline, "{written} bytes were written in time");
+        gate.app.db.write_now(|conn| Ok(diesel::sql_query(insert).execute(conn)?)).expect("a post");
+        written += 32_000;
+        longest = longest.max(fs::metadata(&log).expect("a log").len());
+    }
+    assert!(longest < 32 << 20, "the log had {longest} bytes after {written} were written");
 }
 
 /// Maintenance by an operator, and the checkpoint that moves it from the log into the file.
