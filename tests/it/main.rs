@@ -51,6 +51,7 @@ mod tenancy;
 mod texts;
 mod theft;
 mod token;
+mod unit;
 mod usage;
 mod verification;
 mod versions;
