@@ -136,7 +136,7 @@ errors! {
         wait: Duration,
         /// In a token request, for how many seconds the last token is still valid.
         last_token: Option<i64>,
-    } => S::TOO_MANY_REQUESTS, "rate_limited", R::Plan, if last_token.is_some() { Message::PlanLimitButToken } else { Message::PlanLimit };
+    } => S::TOO_MANY_REQUESTS, "rate_limited", R::Plan, last_token.map_or(Message::PlanLimit, |_| Message::PlanLimitButToken);
     /// The network is over a limit. The value is the time until the limit allows another request.
     NetworkLimit(wait: Duration) => S::TOO_MANY_REQUESTS, "rate_limited", R::Ip, Message::NetworkLimit;
     /// The account is over the limit of changes. The value is the time until the limit allows another change.

@@ -106,11 +106,9 @@ impl Host {
     /// `shop.example` matches only `https://shop.example`. A stored `shop.example:443` matches the same origin. Only
     /// `localhost` matches http origins. `null` matches nothing.
     pub fn matches_origin(&self, origin: &str) -> bool {
-        match origin.split_once("://") {
-            Some(("https", authority)) => authority == self.without_default(443),
-            Some(("http", authority)) => self.name() == "localhost" && authority == self.without_default(80),
-            _ => false,
-        }
+        let Some((scheme, authority)) = origin.split_once("://") else { return false };
+        let is_scheme = scheme == "https" || scheme == "http" && self.name() == "localhost";
+        is_scheme && authority == without_default_port(&self.0)
     }
 
     /// All hosts, registered or not, that match `origin` by [`Host::matches_origin`].
@@ -118,10 +116,6 @@ impl Host {
         let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
         let spellings = [authority.to_owned(), format!("{authority}:443"), format!("{authority}:80")];
         spellings.into_iter().map(Host).filter(move |host| host.matches_origin(origin))
-    }
-
-    fn without_default(&self, port: u16) -> &str {
-        if self.port() == Some(port) { self.name() } else { &self.0 }
     }
 }
 
@@ -194,10 +188,7 @@ fn canonical_name(name: &str) -> Result<String, Message> {
         }
         Err(_) => return Err(Message::HostIdna),
     };
-    if ascii.split('.').any(|label| label.len() > MAX_LABEL) {
-        return Err(Message::HostLabel);
-    }
-    if ascii.len() > MAX_NAME {
+    if ascii.len() > MAX_NAME || ascii.split('.').any(|label| label.len() > MAX_LABEL) {
         return Err(Message::HostTooLong);
     }
     check_labels(&ascii)?;

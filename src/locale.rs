@@ -202,7 +202,6 @@ messages! {
     Cursor: "is not a cursor of this list", "이 목록의 커서가 아닙니다";
     HostEmpty: "is empty", "비어 있습니다";
     HostTooLong: "is too long for a host name", "호스트 이름이 너무 깁니다";
-    HostLabel: "has a part of more than 63 characters", "점으로 구분된 각 부분은 63자를 넘을 수 없습니다";
     HostOnly: "must be only a host name, without scheme, user or path", "스킴, 사용자, 경로 없이 호스트 이름만 입력하세요";
     HostWildcard: "must not have a wildcard", "와일드카드를 사용할 수 없습니다";
     HostIp: "must be a name, not an IP address", "IP 주소가 아닌 이름이어야 합니다";

@@ -353,6 +353,7 @@ impl Config {
         let access_logs = [("errors", AccessLog::Errors), ("all", AccessLog::All), ("off", AccessLog::Off)];
         let on_loopback = if is_loopback_url(&public_url) { "true" } else { "false" };
         let local_hosts = [("true", LocalHosts::Allowed), ("false", LocalHosts::Refused)];
+        let refusal = [("allow", false), ("refuse", true)];
         // The settings are read in this order.
         Config {
             listen: SocketAddr::new(host, port),
@@ -385,8 +386,8 @@ impl Config {
             access_log: r.read("ACCESS_LOG", "errors", one_of(&access_logs)),
             log_filter: r.read("RUST_LOG", "info", log_filter),
             local_hosts: r.read("ALLOW_LOCAL_HOSTS", on_loopback, one_of(&local_hosts)),
-            refuse_browser_secrets: r.read("BROWSER_SECRETS", "allow", one_of(&[("allow", false), ("refuse", true)])),
-            refuse_unverified_hosts: r.read("UNVERIFIED_HOSTS", "refuse", one_of(&[("refuse", true), ("allow", false)])),
+            refuse_browser_secrets: r.read("BROWSER_SECRETS", "allow", one_of(&refusal)),
+            refuse_unverified_hosts: r.read("UNVERIFIED_HOSTS", "refuse", one_of(&refusal)),
             api_v1: Lifecycle::read(r),
             api_v1_docs: r.read("API_V1_DOCS", "", unless("", url)),
             verification_required: r.read("PROOF", "optional", one_of(&[("optional", false), ("required", true)])),

@@ -92,8 +92,7 @@ pub fn insert_users(conn: &mut Conn, new: &[NewUser]) -> QueryResult<HashMap<Str
     let first = take_revisions(conn, new.len())?;
     let ids = unused_ids(conn, new.len())?;
     let rows = iter::zip(iter::zip(new, ids), first..);
-    let rows: Vec<_> =
-        rows.map(|((user, id), number)| (user, users::id.eq(id), users::revision.eq(number))).collect();
+    let rows: Vec<_> = rows.map(|((user, id), number)| (user, users::id.eq(id), users::revision.eq(number))).collect();
     let insert = diesel::insert_into(users::table).values(rows).on_conflict_do_nothing();
     let insert = insert.returning((users::username_key, users::id));
     let made: Vec<(String, UserId)> = on_either!(conn => insert.get_results(conn))?;
@@ -114,10 +113,13 @@ pub fn insert_domains<T>(
         _ if !in_use.insert(domain.secret.digest()) => ImportOutcome::SecretTaken,
         _ => ImportOutcome::Inserted,
     };
-    let mut rows: Vec<_> = new.into_iter().map(|(source, domain)| {
-        let outcome = outcome_of(&domain);
-        (source, domain, outcome)
-    }).collect();
+    let mut rows: Vec<_> = new
+        .into_iter()
+        .map(|(source, domain)| {
+            let outcome = outcome_of(&domain);
+            (source, domain, outcome)
+        })
+        .collect();
     let wanted: Vec<_> = rows.iter().filter(|row| row.2 == ImportOutcome::Inserted).map(|row| &row.1).collect();
     let made = insert_rows(conn, &wanted)?;
     insert_secrets(conn, wanted.into_iter().filter(|domain| made.contains(&domain.id)).collect())?;

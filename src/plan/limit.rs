@@ -46,7 +46,8 @@ impl Limit {
     /// Parses `<requests>/<s|m|h|d>`, at most a million requests.
     pub fn parse(text: &str) -> Option<Limit> {
         let (requests, unit) = text.split_once('/')?;
-        let (requests, period): (NonZeroU64, _) = (requests.parse().ok()?, Duration::from_secs(seconds_of(unit)?.into()));
+        let (requests, period): (NonZeroU64, _) =
+            (requests.parse().ok()?, Duration::from_secs(seconds_of(unit)?.into()));
         (requests.get() <= MAX_REQUESTS).then_some(Limit { requests, period })
     }
 

@@ -47,15 +47,19 @@ pub(super) fn import(operator: &Operator, path: &Path, make_users: bool, secrets
         import::begin(conn)?;
         state.rows(conn, &mut file)?;
         check_stored(conn, &operator.config)?;
-        state.finish()
+        // The file must be on disk before the database has the digests, from which no secret can be recovered.
+        state.secrets.as_mut().map_or(Ok(()), SecretsFile::sync)?;
+        state.committing = true;
+        // The audit rows were already written per batch.
+        Ok(Audited::nothing(()))
     });
-    if let Some(secrets) = state.secrets.take_if(|secrets| result.is_err() && !state.committing || secrets.written == 0)
-    {
-        secrets.discard();
-    }
-    if let (Err(_), Some(secrets)) = (&result, &state.secrets) {
-        // The connection may have been lost after the commit.
-        log::warn!("{} is kept; run the same import again to see whether it was committed", secrets.path.display());
+    match &state.secrets {
+        Some(secrets) if !state.committing || secrets.written == 0 => secrets.remove(),
+        Some(secrets) if result.is_err() => {
+            // The connection may have been lost after the commit.
+            log::warn!("{} is kept; run the same import again to see whether it was committed", secrets.path.display());
+        }
+        _ => {}
     }
     result?;
     let BulkImport { import, users, domains, already, .. } = state;
@@ -243,24 +247,11 @@ impl BulkImport<'_> {
     fn record(&mut self, conn: &mut Conn) -> Result<(), Exit> {
         Ok(Audited::several((), std::mem::take(&mut self.import.entries)).record(conn)?)
     }
-
-    /// Syncs the file of secrets before the commit. The audit rows were already written per batch.
-    fn finish(&mut self) -> Result<Audited<()>, Exit> {
-        if let Some(secrets) = &mut self.secrets {
-            secrets.finish()?;
-        }
-        self.committing = true;
-        Ok(Audited::nothing(()))
-    }
 }
 
 /// The domain that an earlier import or an earlier row registered for the same row. If the row has a secret, the domain
 /// must have it too.
-fn find_existing(
-    conn: &mut Conn,
-    new: &ImportedDomain,
-    has_secret: bool,
-) -> Result<Option<domain::DomainRow>, Exit> {
+fn find_existing(conn: &mut Conn, new: &ImportedDomain, has_secret: bool) -> Result<Option<domain::DomainRow>, Exit> {
     let here = domain::find_by_host(conn, new.user_id, &new.host)?;
     let of_secret = if has_secret { secret::find(conn, new.secret.digest())? } else { None };
     Ok(here.filter(|here| !has_secret || of_secret == Some(here.id)))
@@ -291,8 +282,7 @@ impl SecretsFile {
         self.writer.write_record(fields).map_err(|error| self.cannot_write(&error))
     }
 
-    /// Syncs the file. It must be on disk before the database has the digests, from which no secret can be recovered.
-    fn finish(&mut self) -> Result<(), Exit> {
+    fn sync(&mut self) -> Result<(), Exit> {
         let written = self.writer.flush().and_then(|()| self.writer.get_ref().sync_all());
         written.map_err(|error| self.cannot_write(&error))
     }
@@ -301,8 +291,8 @@ impl SecretsFile {
         Exit::cannot_create(format!("cannot write {}: {error}; nothing was changed", self.path.display()))
     }
 
-    /// Removes the file if its secrets belong to no domain.
-    fn discard(self) {
+    /// Removes the file, whose secrets belong to no domain.
+    fn remove(&self) {
         if let Err(error) = fs::remove_file(&self.path) {
             log::warn!("cannot remove {}: {error}", self.path.display());
         }

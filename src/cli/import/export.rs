@@ -65,15 +65,10 @@ pub(super) struct Export {
 impl Export {
     /// # Errors
     /// Exit status 65 for an invalid line and for an incomplete file.
-    pub(super) fn read(mut file: impl BufRead) -> Result<Export, Exit> {
+    pub(super) fn read(file: impl BufRead) -> Result<Export, Exit> {
         let (mut users, mut domains, mut counts) = (Vec::new(), Vec::new(), None);
-        let mut line = Vec::new();
-        for number in 1.. {
-            line.clear();
-            let read = file.read_until(b'\n', &mut line);
-            if read.map_err(|error| Exit::data(format!("line {number} cannot be read: {error}")))? == 0 {
-                break;
-            }
+        for (number, line) in (1..).zip(file.split(b'\n')) {
+            let line = line.map_err(|error| Exit::data(format!("line {number} cannot be read: {error}")))?;
             if line.trim_ascii().is_empty() {
                 continue;
             }

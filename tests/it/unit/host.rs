@@ -1,7 +1,10 @@
 //! Tables of accepted and refused hosts.
 
 use gatebird::host::{Host, LocalHosts};
-use gatebird::locale::Message::{self, *};
+use gatebird::locale::Message::{
+    self, HostCharacter, HostDots, HostEmpty, HostHyphen, HostIdna, HostIp, HostLocal, HostOnly, HostPort,
+    HostPublicSuffix, HostSingleLabel, HostSpecial, HostTooLong, HostWildcard,
+};
 use proptest::prelude::*;
 
 fn parse(input: &str) -> Result<String, Message> {
@@ -65,8 +68,8 @@ fn parse__refused() {
     for (input, reason) in [
         ("", HostEmpty),
         // Length.
-        (&*long_label, HostLabel),
-        (&long_a_label, HostLabel),
+        (&*long_label, HostTooLong),
+        (&long_a_label, HostTooLong),
         (&long_name, HostTooLong),
         (&endless, HostTooLong),
         // Parts of a URL beside the host.

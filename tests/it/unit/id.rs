@@ -29,9 +29,7 @@ fn token_id__has_one_spelling() {
     let id = TokenId::random();
     let text = id.to_string();
     assert_eq!(TokenId::parse(&text), Some(id));
-    for other in
-        [&text[1..], &format!("{text}0"), &format!("+{}", &text[1..]), &"A".repeat(32), &"g".repeat(32), ""]
-    {
+    for other in [&text[1..], &format!("{text}0"), &format!("+{}", &text[1..]), &"A".repeat(32), &"g".repeat(32), ""] {
         assert_eq!(TokenId::parse(other), None, "{other}");
     }
 }

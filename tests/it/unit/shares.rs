@@ -131,7 +131,10 @@ fn queue__one_network_gets_half_of_the_places() {
         assert_eq!(pending, QUEUE_PLACES / 2);
         assert!(poll(pin!(share.take(Holder::network(network(2)), LONG))).is_pending(), "others find a place");
         drop(flood);
-        assert!(poll(pin!(share.take(Holder::network(network(1)), LONG))).is_pending(), "ended requests leave their places");
+        assert!(
+            poll(pin!(share.take(Holder::network(network(1)), LONG))).is_pending(),
+            "ended requests leave their places"
+        );
     });
 }
 
