@@ -91,12 +91,21 @@ pub fn insert_users(conn: &mut Conn, new: &[NewUser]) -> QueryResult<HashMap<Str
     let new: Vec<_> = new.iter().filter(|user| !reserved.contains(&reserved_key(&user.username_key))).collect();
     let first = take_revisions(conn, new.len())?;
     let ids = unused_ids(conn, new.len())?;
-    let rows = iter::zip(iter::zip(new, ids), first..);
-    let rows: Vec<_> = rows.map(|((user, id), number)| (user, users::id.eq(id), users::revision.eq(number))).collect();
-    let insert = diesel::insert_into(users::table).values(rows).on_conflict_do_nothing();
-    let insert = insert.returning((users::username_key, users::id));
-    let made: Vec<(String, UserId)> = on_either!(conn => insert.get_results(conn))?;
-    Ok(made.into_iter().collect())
+    let rows = iter::zip(iter::zip(new, &ids), first..);
+    let mut rows = rows.map(|((user, id), number)| (user, users::id.eq(*id), users::revision.eq(number)));
+    match conn {
+        // Diesel inserts such rows one by one.
+        Conn::Sqlite(conn) => rows.try_for_each(|row| {
+            let insert = diesel::insert_into(users::table).values(row).on_conflict_do_nothing();
+            insert.execute(conn).map(drop)
+        })?,
+        Conn::Postgres(conn) => {
+            let insert = diesel::insert_into(users::table).values(rows.collect::<Vec<_>>()).on_conflict_do_nothing();
+            insert.execute(conn).map(drop)?;
+        }
+    }
+    let made = users::table.filter(users::id.eq_any(ids)).select((users::username_key, users::id));
+    Ok(made.load(conn)?.into_iter().collect())
 }
 
 /// Registers domains with their secrets. Returns them with what the caller knows of each, and with the outcome.
@@ -154,9 +163,10 @@ fn insert_rows(conn: &mut Conn, new: &[&ImportedDomain]) -> QueryResult<HashSet<
         )
     });
     let insert = diesel::insert_into(domains::table).values(rows.collect::<Vec<_>>());
-    let insert = insert.on_conflict((domains::user_id, domains::host)).do_nothing().returning(domains::id);
-    let made: Vec<DomainId> = on_either!(conn => insert.get_results(conn))?;
-    Ok(made.into_iter().collect())
+    let insert = insert.on_conflict((domains::user_id, domains::host)).do_nothing();
+    on_either!(conn => insert.execute(conn))?;
+    let made = domains::table.filter(domains::id.eq_any(new.iter().map(|domain| domain.id))).select(domains::id);
+    Ok(made.load(conn)?.into_iter().collect())
 }
 
 fn insert_secrets(conn: &mut Conn, new: Vec<&ImportedDomain>) -> QueryResult<()> {
