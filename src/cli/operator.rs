@@ -429,18 +429,6 @@ fn read_password() -> Result<String, Exit> {
     if first == second { Ok(first) } else { Err(Exit::usage("the two passwords differ")) }
 }
 
-impl From<Error> for Exit {
-    fn from(error: Error) -> Exit {
-        exit(error)
-    }
-}
-
-impl From<diesel::result::Error> for Exit {
-    fn from(error: diesel::result::Error) -> Exit {
-        failed(error)
-    }
-}
-
 /// The exit for a database error.
 pub(super) fn failed(error: impl Into<Error>) -> Exit {
     exit(error.into())

@@ -18,7 +18,7 @@ use crate::id::{DomainId, UserId};
 use crate::plan::Plan;
 use crate::secret::{ClientSecret, SecretDigest};
 
-/// Largest number of rows per call. PostgreSQL takes 65,535 values in a statement, and SQLite 32,766.
+/// Recommended number of rows per call. PostgreSQL takes 65,535 values in a statement.
 pub const BATCH_SIZE: usize = 1_000;
 
 /// A domain to be registered with an existing secret.
@@ -51,17 +51,6 @@ pub enum ImportOutcome {
     HostVerified,
 }
 
-/// Evaluates an expression with the connection of either database. Diesel has no statements with many rows for a
-/// [`Conn`].
-macro_rules! on_either {
-    ($conn:ident => $result:expr) => {
-        match $conn {
-            Conn::Sqlite($conn) => $result,
-            Conn::Postgres($conn) => $result,
-        }
-    };
-}
-
 /// Prepares a transaction for many rows: removes the time limits on PostgreSQL, and enlarges the page cache on SQLite.
 pub fn begin(conn: &mut Conn) -> QueryResult<()> {
     match conn {
@@ -85,71 +74,75 @@ fn take_revisions(conn: &mut Conn, count: usize) -> QueryResult<i64> {
 /// Inserts users and returns them by `username_key`. Users are left out if another user has the name or a deleted
 /// account had it.
 pub fn insert_users(conn: &mut Conn, new: &[NewUser]) -> QueryResult<HashMap<String, UserId>> {
-    let reserved_keys = new.iter().map(|user| reserved_key(&user.username_key));
-    let reserved = users::table.filter(users::username_key.eq_any(reserved_keys)).select(users::username_key);
-    let reserved: HashSet<String> = reserved.load(conn)?.into_iter().collect();
-    let new: Vec<_> = new.iter().filter(|user| !reserved.contains(&reserved_key(&user.username_key))).collect();
+    let reserved =
+        users::table.filter(users::username_key.eq_any(new.iter().map(|user| reserved_key(&user.username_key))));
+    let reserved: HashSet<String> = reserved.select(users::username_key).load(conn)?.into_iter().collect();
+    let new = new.iter().filter(|user| !reserved.contains(&reserved_key(&user.username_key)));
+    let new: Vec<&NewUser> = new.collect();
+    if new.is_empty() {
+        return Ok(HashMap::new());
+    }
     let first = take_revisions(conn, new.len())?;
     let ids = unused_ids(conn, new.len())?;
-    let rows = iter::zip(iter::zip(new, &ids), first..);
-    let mut rows = rows.map(|((user, id), number)| (user, users::id.eq(*id), users::revision.eq(number)));
+    let rows = iter::zip(new, ids).zip(first..);
+    let rows = rows.map(|((user, id), number)| (user, users::id.eq(id), users::revision.eq(number)));
+    let returned = (users::username_key, users::id);
     match conn {
-        // Diesel inserts such rows one by one.
-        Conn::Sqlite(conn) => rows.try_for_each(|row| {
-            let insert = diesel::insert_into(users::table).values(row).on_conflict_do_nothing();
-            insert.execute(conn).map(drop)
-        })?,
+        Conn::Sqlite(conn) => rows
+            .filter_map(|row| {
+                let insert = diesel::insert_into(users::table).values(row).on_conflict_do_nothing();
+                insert.returning(returned).get_result(conn).optional().transpose()
+            })
+            .collect(),
         Conn::Postgres(conn) => {
             let insert = diesel::insert_into(users::table).values(rows.collect::<Vec<_>>()).on_conflict_do_nothing();
-            insert.execute(conn).map(drop)?;
+            Ok(insert.returning(returned).get_results(conn)?.into_iter().collect())
         }
     }
-    let made = users::table.filter(users::id.eq_any(ids)).select((users::username_key, users::id));
-    Ok(made.load(conn)?.into_iter().collect())
 }
 
-/// Registers domains with their secrets. Returns them with what the caller knows of each, and with the outcome.
-pub fn insert_domains<T>(
-    conn: &mut Conn,
-    new: Vec<(T, ImportedDomain)>,
-) -> QueryResult<Vec<(T, ImportedDomain, ImportOutcome)>> {
-    let digests = new.iter().map(|(_, domain)| domain.secret.digest());
-    let in_use = secrets::table.filter(secrets::digest.eq_any(digests)).select(secrets::digest);
+/// Registers domains with their secrets and returns the outcome for each.
+pub fn insert_domains(conn: &mut Conn, new: &[ImportedDomain]) -> QueryResult<Vec<ImportOutcome>> {
+    let digests: Vec<SecretDigest> = new.iter().map(|domain| domain.secret.digest()).collect();
+    let in_use = secrets::table.filter(secrets::digest.eq_any(&digests)).select(secrets::digest);
     let mut in_use: HashSet<SecretDigest> = in_use.load(conn)?.into_iter().collect();
-    let verified = verified(conn, new.iter().map(|(_, domain)| domain.host.as_str()).collect())?;
-    let mut outcome_of = |domain: &ImportedDomain| match verified.get(domain.host.as_str()) {
-        Some(owner) if *owner != domain.user_id => ImportOutcome::HostVerified,
-        _ if !in_use.insert(domain.secret.digest()) => ImportOutcome::SecretTaken,
-        _ => ImportOutcome::Inserted,
-    };
-    let mut rows: Vec<_> = new
-        .into_iter()
-        .map(|(source, domain)| {
-            let outcome = outcome_of(&domain);
-            (source, domain, outcome)
+    let verified = verified(conn, new)?;
+    let mut outcomes: Vec<ImportOutcome> = iter::zip(new, &digests)
+        .map(|(domain, digest)| match verified.get(domain.host.as_str()) {
+            Some(owner) if *owner != domain.user_id => ImportOutcome::HostVerified,
+            _ if !in_use.insert(*digest) => ImportOutcome::SecretTaken,
+            _ => ImportOutcome::Inserted,
         })
         .collect();
-    let wanted: Vec<_> = rows.iter().filter(|row| row.2 == ImportOutcome::Inserted).map(|row| &row.1).collect();
+    let wanted: Vec<&ImportedDomain> = iter::zip(new, &outcomes)
+        .filter(|(_, outcome)| **outcome == ImportOutcome::Inserted)
+        .map(|(domain, _)| domain)
+        .collect();
     let made = insert_rows(conn, &wanted)?;
-    insert_secrets(conn, wanted.into_iter().filter(|domain| made.contains(&domain.id)).collect())?;
-    for (_, domain, outcome) in &mut rows {
+    for (domain, outcome) in iter::zip(new, &mut outcomes) {
         if *outcome == ImportOutcome::Inserted && !made.contains(&domain.id) {
             *outcome = ImportOutcome::HostTaken;
         }
     }
-    Ok(rows)
+    let of_made = iter::zip(new, &digests).filter(|(domain, _)| made.contains(&domain.id));
+    insert_secrets(conn, of_made.collect())?;
+    Ok(outcomes)
 }
 
 /// Returns the users who have verified these hosts, by host.
-fn verified(conn: &mut Conn, hosts: HashSet<&str>) -> QueryResult<HashMap<String, UserId>> {
-    let active = domains::suspended.eq(false).and(users::suspended.eq(false));
+fn verified(conn: &mut Conn, new: &[ImportedDomain]) -> QueryResult<HashMap<String, UserId>> {
+    let hosts: HashSet<&str> = new.iter().map(|domain| domain.host.as_str()).collect();
     let verified = domains::table.inner_join(users::table).filter(domains::host.eq_any(hosts));
-    let verified = verified.filter(domains::verified_at.is_not_null().and(active));
+    let verified = verified
+        .filter(domains::verified_at.is_not_null().and(domains::suspended.eq(false)).and(users::suspended.eq(false)));
     Ok(verified.select((domains::host, domains::user_id)).load(conn)?.into_iter().collect())
 }
 
 /// Inserts the domains whose host the tenant does not have yet, and returns their ids.
 fn insert_rows(conn: &mut Conn, new: &[&ImportedDomain]) -> QueryResult<HashSet<DomainId>> {
+    if new.is_empty() {
+        return Ok(HashSet::new());
+    }
     let first = take_revisions(conn, new.len())?;
     let rows = iter::zip(new, first..).map(|(domain, number)| {
         (
@@ -162,27 +155,49 @@ fn insert_rows(conn: &mut Conn, new: &[&ImportedDomain]) -> QueryResult<HashSet<
             domains::number.eq(number),
         )
     });
-    let insert = diesel::insert_into(domains::table).values(rows.collect::<Vec<_>>());
-    let insert = insert.on_conflict((domains::user_id, domains::host)).do_nothing();
-    on_either!(conn => insert.execute(conn))?;
-    let made = domains::table.filter(domains::id.eq_any(new.iter().map(|domain| domain.id))).select(domains::id);
-    Ok(made.load(conn)?.into_iter().collect())
+    let host = (domains::user_id, domains::host);
+    match conn {
+        Conn::Sqlite(conn) => {
+            let mut made = HashSet::new();
+            for (row, domain) in iter::zip(rows, new) {
+                let insert = diesel::insert_into(domains::table).values(row).on_conflict(host).do_nothing();
+                if insert.execute(conn)? > 0 {
+                    made.insert(domain.id);
+                }
+            }
+            Ok(made)
+        }
+        Conn::Postgres(conn) => {
+            let insert = diesel::insert_into(domains::table).values(rows.collect::<Vec<_>>());
+            let insert = insert.on_conflict(host).do_nothing();
+            Ok(insert.returning(domains::id).get_results(conn)?.into_iter().collect())
+        }
+    }
 }
 
-fn insert_secrets(conn: &mut Conn, new: Vec<&ImportedDomain>) -> QueryResult<()> {
+fn insert_secrets(conn: &mut Conn, new: Vec<(&ImportedDomain, &SecretDigest)>) -> QueryResult<()> {
+    if new.is_empty() {
+        return Ok(());
+    }
     let first = take_revisions(conn, new.len())?;
-    let rows = iter::zip(new, first..).map(|(domain, number)| {
+    let rows = iter::zip(new, first..).map(|((domain, digest), number)| {
         (
             secrets::domain_id.eq(domain.id),
-            secrets::digest.eq(domain.secret.digest()),
+            secrets::digest.eq(digest),
             secrets::hint.eq(domain.secret.hint()),
             secrets::created_at.eq(domain.created_at),
             secrets::created_by.eq(Who::Operator.to_string()),
             secrets::revision.eq(number),
         )
     });
-    let insert = diesel::insert_into(secrets::table).values(rows.collect::<Vec<_>>());
-    on_either!(conn => insert.execute(conn)).map(drop)
+    match conn {
+        Conn::Sqlite(conn) => {
+            rows.into_iter().try_for_each(|row| diesel::insert_into(secrets::table).values(row).execute(conn).map(drop))
+        }
+        Conn::Postgres(conn) => {
+            diesel::insert_into(secrets::table).values(rows.collect::<Vec<_>>()).execute(conn).map(drop)
+        }
+    }
 }
 
 /// Returns what was imported from a source: the id here by the number there.
@@ -202,10 +217,19 @@ pub fn known_of<'a>(
 }
 
 /// Records what was imported from a source.
-pub fn remember(conn: &mut Conn, source: &str, numbers: Vec<(String, String)>) -> QueryResult<()> {
+pub fn remember(conn: &mut Conn, source: &str, numbers: &[(String, String)]) -> QueryResult<()> {
+    if numbers.is_empty() {
+        return Ok(());
+    }
     let rows = numbers
-        .into_iter()
+        .iter()
         .map(|(number, target)| (imports::source.eq(source), imports::number.eq(number), imports::target.eq(target)));
-    let insert = diesel::insert_into(imports::table).values(rows.collect::<Vec<_>>());
-    on_either!(conn => insert.execute(conn)).map(drop)
+    match conn {
+        Conn::Sqlite(conn) => {
+            rows.into_iter().try_for_each(|row| diesel::insert_into(imports::table).values(row).execute(conn).map(drop))
+        }
+        Conn::Postgres(conn) => {
+            diesel::insert_into(imports::table).values(rows.collect::<Vec<_>>()).execute(conn).map(drop)
+        }
+    }
 }

@@ -3,40 +3,39 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::BufReader;
+use std::io::BufRead;
+use std::iter;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use csv::StringRecord;
-use serde::Deserialize;
 use serde_json::json;
 
 use super::super::operator::Operator;
-use super::{Import, open, plan};
+use super::{Report, failed, open};
 use crate::actions::accounts::Signup;
+use crate::app;
 use crate::app::bounds::check_stored;
-use crate::db::audit::Audited;
-use crate::db::import::{self, BATCH_SIZE, ImportOutcome, ImportedDomain};
+use crate::config::Config;
+use crate::db::audit::{Actor, Audited, Entry};
+use crate::db::import::{self, BATCH_SIZE, ImportOutcome};
 use crate::db::user::NewUser;
 use crate::db::{Conn, domain, secret, user};
 use crate::exit::Exit;
 use crate::host::Host;
 use crate::id::{DomainId, UserId};
-use crate::locale::Locale;
 use crate::name::Username;
 use crate::password;
 use crate::plan::Plan;
 use crate::secret::ClientSecret;
 
-/// The columns of the file, sorted. The last file has secrets.
-const HEADERS: [&[&str]; 2] = [&["host", "type", "username"], &["clientSecret", "host", "type", "username"]];
-
 pub(super) fn import(operator: &Operator, path: &Path, make_users: bool, secrets: Option<&Path>) -> Result<(), Exit> {
-    let mut file = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(open(path)?);
-    check_header(file.headers().map_err(|error| unreadable(&error))?)?;
+    let mut file = Rows::open(path, &operator.config)?;
     let mut state = BulkImport {
-        import: Import::new(operator),
+        config: &operator.config,
         make_users,
+        now: app::system_time(),
+        report: Report::new(operator.out),
         secrets: secrets.map(SecretsFile::create).transpose()?,
         users: 0,
         domains: 0,
@@ -44,42 +43,105 @@ pub(super) fn import(operator: &Operator, path: &Path, make_users: bool, secrets
         committing: false,
     };
     let result = operator.change_or_exit(|conn| {
-        import::begin(conn)?;
-        state.rows(conn, &mut file)?;
-        check_stored(conn, &operator.config)?;
-        // The file must be on disk before the database has the digests, from which no secret can be recovered.
-        state.secrets.as_mut().map_or(Ok(()), SecretsFile::sync)?;
-        state.committing = true;
-        // The audit rows were already written per batch.
-        Ok(Audited::nothing(()))
-    });
-    match &state.secrets {
-        Some(secrets) if !state.committing || secrets.written == 0 => secrets.remove(),
-        Some(secrets) if result.is_err() => {
-            // The connection may have been lost after the commit.
-            log::warn!("{} is kept; run the same import again to see whether it was committed", secrets.path.display());
+        import::begin(conn).map_err(failed)?;
+        let mut batch = Vec::with_capacity(BATCH_SIZE);
+        while let Some(row) = file.next(state.secrets.is_some(), &mut state.report)? {
+            batch.push(row);
+            if batch.len() == BATCH_SIZE {
+                state.insert(conn, std::mem::take(&mut batch))?;
+            }
         }
-        _ => {}
+        state.insert(conn, batch)?;
+        check_stored(conn, &operator.config).map_err(failed)?;
+        state.finish()
+    });
+    if let Some(secrets) = state.secrets.take_if(|secrets| result.is_err() && !state.committing || secrets.written == 0)
+    {
+        secrets.discard();
+    }
+    if let (Err(_), Some(secrets)) = (&result, &state.secrets) {
+        // The connection may have been lost after the commit.
+        log::warn!("{} is kept; run the same import again to see whether it was committed", secrets.path.display());
     }
     result?;
-    let BulkImport { import, users, domains, already, .. } = state;
-    let skipped = import.skipped;
+    let BulkImport { users, domains, already, .. } = state;
+    let skipped = state.report.skipped;
     let sums = json!({ "imported": { "users": users, "domains": domains }, "already": already, "skipped": skipped });
     let line = format!("imported {domains} domains, made {users} users; here already {already}; skipped {skipped}");
-    import.print(&sums, &line, users + domains + already)
+    state.report.print(&sums, &line, (users + domains) as u64 + already)
 }
 
-fn check_header(header: &StringRecord) -> Result<(), Exit> {
-    let mut columns: Vec<&str> = header.iter().collect();
-    columns.sort_unstable();
-    if HEADERS.contains(&columns.as_slice()) {
-        return Ok(());
+/// A valid row of the file.
+struct Row {
+    line: u64,
+    username: String,
+    host: Host,
+    plan: Plan,
+    secret: Option<ClientSecret>,
+}
+
+struct Rows<'a, R> {
+    reader: csv::Reader<R>,
+    record: StringRecord,
+    /// The positions of `username`, `host` and `type`, and of `clientSecret`.
+    columns: ([usize; 3], Option<usize>),
+    config: &'a Config,
+}
+
+impl<'a> Rows<'a, std::io::BufReader<File>> {
+    fn open(path: &Path, config: &'a Config) -> Result<Self, Exit> {
+        Rows::read(open(path)?, config)
     }
-    Err(Exit::data(if HEADERS[0].iter().all(|column| columns.contains(column)) {
-        "there are columns other than username, host, type and clientSecret"
-    } else {
-        "the first line must be: username,host,type or username,host,type,clientSecret"
-    }))
+}
+
+impl<'a, R: BufRead> Rows<'a, R> {
+    fn read(file: R, config: &'a Config) -> Result<Rows<'a, R>, Exit> {
+        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(file);
+        let header = reader.headers().map_err(|error| unreadable(&error))?;
+        let place = |name: &str| header.iter().position(|column| column == name);
+        let needed = ["username", "host", "type"].map(place);
+        let [Some(username), Some(host), Some(plan)] = needed else {
+            return Err(Exit::data("the first line must be: username,host,type or username,host,type,clientSecret"));
+        };
+        let secret = place("clientSecret");
+        if header.len() != 3 + usize::from(secret.is_some()) {
+            return Err(Exit::data("there are columns other than username, host, type and clientSecret"));
+        }
+        Ok(Rows { reader, record: StringRecord::new(), columns: ([username, host, plan], secret), config })
+    }
+
+    /// The next valid row. Invalid rows before it are reported.
+    fn next(&mut self, makes_secrets: bool, report: &mut Report) -> Result<Option<Row>, Exit> {
+        while self.reader.read_record(&mut self.record).map_err(|error| unreadable(&error))? {
+            let line = self.record.position().map_or(0, csv::Position::line);
+            match self.row(line) {
+                Ok(Row { secret: None, .. }) if !makes_secrets => {
+                    return Err(Exit::usage(format!(
+                        "line {line} has no clientSecret: give --secrets FILE for the new secrets; nothing was changed"
+                    )));
+                }
+                Ok(row) => return Ok(Some(row)),
+                Err(why) => report.skip("line", line, &why),
+            }
+        }
+        Ok(None)
+    }
+
+    fn row(&self, line: u64) -> Result<Row, String> {
+        let ([username, host, plan], secret) = self.columns;
+        let text = |column: usize| self.record.get(column).unwrap_or_default();
+        let problem = |problem: crate::locale::Message| problem.text(crate::locale::Locale::En);
+        Username::parse(text(username))
+            .map_err(|message| format!("username {:?}: {}", text(username), problem(message)))?;
+        let parsed = Host::parse(text(host), self.config.local_hosts);
+        let host = parsed.map_err(|message| format!("host {:?}: {}", text(host), problem(message)))?;
+        let plan = Plan::parse(text(plan)).ok_or_else(|| format!("there is no type {:?}", text(plan)))?;
+        let secret = match secret.map(text).unwrap_or_default() {
+            "" => None,
+            given => Some(ClientSecret::parse(given).ok_or("clientSecret is neither a secret of Gatebird nor a UUID")?),
+        };
+        Ok(Row { line, username: text(username).to_owned(), host, plan, secret })
+    }
 }
 
 /// The exit for an unreadable line. The error itself may quote the line, which may have a secret.
@@ -99,34 +161,18 @@ fn unreadable(error: &csv::Error) -> Exit {
 /// The source in `imports` of users that imports created. Their ids there are the keys of their names.
 const MADE_USERS: &str = "domains";
 
-/// A row as it is written. A column that the file does not have is empty.
-#[derive(Deserialize)]
-struct Record<'a> {
-    username: &'a str,
-    host: &'a str,
-    r#type: &'a str,
-    #[serde(default, rename = "clientSecret")]
-    secret: &'a str,
-}
-
-/// A valid row.
-struct Row {
-    line: u64,
-    username: String,
-    host: Host,
-    plan: Plan,
-    secret: Option<ClientSecret>,
-}
-
 /// The state of an import.
 struct BulkImport<'a> {
-    import: Import<'a>,
+    config: &'a Config,
     make_users: bool,
+    /// Unix seconds.
+    now: i64,
+    report: Report,
     secrets: Option<SecretsFile>,
     /// Created users.
-    users: u64,
+    users: usize,
     /// Registered domains.
-    domains: u64,
+    domains: usize,
     /// Rows that were imported before.
     already: u64,
     /// Whether only the commit is left.
@@ -134,67 +180,32 @@ struct BulkImport<'a> {
 }
 
 impl BulkImport<'_> {
-    /// Imports the rows batch by batch.
-    fn rows(&mut self, conn: &mut Conn, file: &mut csv::Reader<BufReader<File>>) -> Result<(), Exit> {
-        let header = file.headers().map_err(|error| unreadable(&error))?.clone();
-        let mut batch = Vec::new();
-        for record in file.records() {
-            let record = record.map_err(|error| unreadable(&error))?;
-            let line = record.position().map_or(0, csv::Position::line);
-            match self.row(line, &record, &header) {
-                Ok(Row { secret: None, .. }) if self.secrets.is_none() => {
-                    return Err(Exit::usage(format!(
-                        "line {line} has no clientSecret: give --secrets FILE for the new secrets; nothing was changed"
-                    )));
-                }
-                Ok(row) => batch.push(row),
-                Err(why) => self.import.skip("line", line, &why),
-            }
-            if batch.len() == BATCH_SIZE {
-                self.insert(conn, std::mem::take(&mut batch))?;
-            }
-        }
-        self.insert(conn, batch)
-    }
-
-    /// Parses a row, or says why it is skipped.
-    fn row(&self, line: u64, record: &StringRecord, header: &StringRecord) -> Result<Row, String> {
-        let Record { username, host, r#type, secret } =
-            record.deserialize(Some(header)).map_err(|_| "it is not a row of the file")?;
-        Username::parse(username)
-            .map_err(|problem| format!("the username {username:?} {}", problem.text(Locale::En)))?;
-        let (host, plan) = (self.import.host(host)?, plan(r#type)?);
-        let secret = match secret {
-            "" => None,
-            given => Some(ClientSecret::parse(given).ok_or("clientSecret is neither a secret of Gatebird nor a UUID")?),
-        };
-        Ok(Row { line, username: username.to_owned(), host, plan, secret })
-    }
-
     fn insert(&mut self, conn: &mut Conn, batch: Vec<Row>) -> Result<(), Exit> {
         let owners = self.owners(conn, &batch)?;
-        let mut new = Vec::with_capacity(batch.len());
-        for Row { line, username, host, plan, secret } in batch {
-            let Some(user_id) = owners.get(&Username::key(&username)).copied() else {
+        let (mut rows, mut domains) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for row in batch {
+            let Some(user_id) = owners.get(&Username::key(&row.username)).copied() else {
                 let why = if self.make_users {
                     "belongs to an account that no import created, or to a deleted account; if it is the right account, import this row without --make-users"
                 } else {
                     "does not exist; --make-users creates missing users"
                 };
-                self.import.skip("line", line, &format!("the username {username} {why}"));
+                self.report.skip("line", row.line, &format!("the username {} {why}", row.username));
                 continue;
             };
-            let (id, has_secret) = (DomainId::random(), secret.is_some());
+            let Row { line, username, host, plan, secret } = row;
+            rows.push((line, username, secret.is_some()));
             let secret = secret.unwrap_or_else(ClientSecret::random);
-            let domain = ImportedDomain { id, user_id, host, plan, created_at: self.import.now, secret };
-            new.push(((line, username, has_secret), domain));
+            let id = DomainId::random();
+            domains.push(import::ImportedDomain { id, user_id, host, plan, created_at: self.now, secret });
         }
-        for ((line, username, has_secret), domain, outcome) in import::insert_domains(conn, new)? {
+        let outcomes = import::insert_domains(conn, &domains).map_err(failed)?;
+        let mut entries = Vec::with_capacity(domains.len());
+        for (((line, username, has_secret), domain), outcome) in iter::zip(iter::zip(rows, domains), outcomes) {
             let why = match outcome {
                 ImportOutcome::Inserted => {
                     let detail = json!({ "host": domain.host.as_str(), "type": domain.plan.as_str() });
-                    self.import.event("domain.imported", domain.id, domain.user_id, Some(detail));
-                    self.domains += 1;
+                    entries.push(self.event("domain.imported", domain.id, domain.user_id).with(detail));
                     if let Some(secrets) = self.secrets.as_mut().filter(|_| !has_secret) {
                         secrets.write(&username, &domain)?;
                     }
@@ -202,18 +213,21 @@ impl BulkImport<'_> {
                 }
                 ImportOutcome::HostTaken if has_secret => "the user already has this host with another secret",
                 ImportOutcome::HostTaken | ImportOutcome::SecretTaken => {
-                    if let Some(here) = find_existing(conn, &domain, has_secret)? {
-                        self.already += 1;
-                        self.import.compare("line", line, here.plan, domain.plan);
-                        continue;
+                    match find_existing(conn, &domain, has_secret)? {
+                        Some(here) => {
+                            self.already += 1;
+                            self.report.compare("line", line, here.plan, domain.plan);
+                            continue;
+                        }
+                        None => "another domain has this clientSecret",
                     }
-                    "another domain has this clientSecret"
                 }
                 ImportOutcome::HostVerified => "another user verified this host",
             };
-            self.import.skip("line", line, why);
+            self.report.skip("line", line, why);
         }
-        self.record(conn)
+        self.domains += entries.len();
+        Audited::several((), entries).record(conn).map_err(failed)
     }
 
     /// The owners of the rows by the keys of their names.
@@ -223,38 +237,53 @@ impl BulkImport<'_> {
     fn owners(&mut self, conn: &mut Conn, batch: &[Row]) -> Result<HashMap<String, UserId>, Exit> {
         let mut names: HashMap<String, &str> =
             batch.iter().map(|row| (Username::key(&row.username), row.username.as_str())).collect();
-        let mut owners = user::ids_by_name(conn, names.keys())?;
+        let mut owners = user::ids_by_name(conn, names.keys()).map_err(failed)?;
         if self.make_users {
-            let made_before = import::known_of(conn, MADE_USERS, names.keys())?;
+            let made_before = import::known_of(conn, MADE_USERS, names.keys()).map_err(failed)?;
             names.retain(|key, _| !owners.contains_key(key));
             owners.retain(|key, id| made_before.get(key) == Some(&id.to_string()));
-            let hash = || password::unusable(self.import.config.bcrypt_cost);
-            let new = names.into_values().map(|name| Ok(Signup::parse(name, None)?.with_hash(hash(), self.import.now)));
+            let new = names.into_values().map(|name| {
+                let signup = Signup::parse(name, None).map_err(failed)?;
+                Ok(signup.with_hash(password::unusable(self.config.bcrypt_cost), self.now))
+            });
             let new: Vec<NewUser> = new.collect::<Result<_, Exit>>()?;
-            let made = import::insert_users(conn, &new)?;
-            for id in made.values() {
-                self.import.event("user.imported", id, *id, None);
-            }
-            self.record(conn)?;
-            import::remember(conn, MADE_USERS, made.iter().map(|(key, id)| (key.clone(), id.to_string())).collect())?;
-            self.users += made.len() as u64;
+            let made = import::insert_users(conn, &new).map_err(failed)?;
+            let entries = made.values().map(|id| self.event("user.imported", id, *id)).collect();
+            Audited::several((), entries).record(conn).map_err(failed)?;
+            let numbers: Vec<_> = made.iter().map(|(key, id)| (key.clone(), id.to_string())).collect();
+            import::remember(conn, MADE_USERS, &numbers).map_err(failed)?;
+            self.users += made.len();
             owners.extend(made);
         }
         Ok(owners)
     }
 
-    /// Writes the audit rows of a batch.
-    fn record(&mut self, conn: &mut Conn) -> Result<(), Exit> {
-        Ok(Audited::several((), std::mem::take(&mut self.import.entries)).record(conn)?)
+    fn event(&self, action: &'static str, target: impl ToString, tenant: UserId) -> Entry {
+        Actor::OPERATOR.event(action, target, Some(tenant), self.now)
+    }
+
+    /// Syncs the file of secrets before the commit. The audit rows were already written per batch.
+    fn finish(&mut self) -> Result<Audited<()>, Exit> {
+        if let Some(secrets) = &mut self.secrets {
+            secrets.finish()?;
+        }
+        self.committing = true;
+        Ok(Audited::nothing(()))
     }
 }
 
 /// The domain that an earlier import or an earlier row registered for the same row. If the row has a secret, the domain
 /// must have it too.
-fn find_existing(conn: &mut Conn, new: &ImportedDomain, has_secret: bool) -> Result<Option<domain::DomainRow>, Exit> {
-    let here = domain::find_by_host(conn, new.user_id, &new.host)?;
-    let of_secret = if has_secret { secret::find(conn, new.secret.digest())? } else { None };
-    Ok(here.filter(|here| !has_secret || of_secret == Some(here.id)))
+fn find_existing(
+    conn: &mut Conn,
+    new: &import::ImportedDomain,
+    has_secret: bool,
+) -> Result<Option<domain::DomainRow>, Exit> {
+    let Some(here) = domain::find_by_host(conn, new.user_id, &new.host).map_err(failed)? else {
+        return Ok(None);
+    };
+    let is_same = !has_secret || secret::find(conn, new.secret.digest()).map_err(failed)? == Some(here.id);
+    Ok(is_same.then_some(here))
 }
 
 /// The file of new secrets. Only the operator can read it, and it is complete before the commit.
@@ -273,7 +302,7 @@ impl SecretsFile {
         Ok(secrets)
     }
 
-    fn write(&mut self, username: &str, domain: &ImportedDomain) -> Result<(), Exit> {
+    fn write(&mut self, username: &str, domain: &import::ImportedDomain) -> Result<(), Exit> {
         self.written += 1;
         self.record([username, domain.host.as_str(), domain.id.as_str(), domain.secret.reveal()])
     }
@@ -282,7 +311,8 @@ impl SecretsFile {
         self.writer.write_record(fields).map_err(|error| self.cannot_write(&error))
     }
 
-    fn sync(&mut self) -> Result<(), Exit> {
+    /// Syncs the file. It must be on disk before the database has the digests, from which no secret can be recovered.
+    fn finish(&mut self) -> Result<(), Exit> {
         let written = self.writer.flush().and_then(|()| self.writer.get_ref().sync_all());
         written.map_err(|error| self.cannot_write(&error))
     }
@@ -291,8 +321,8 @@ impl SecretsFile {
         Exit::cannot_create(format!("cannot write {}: {error}; nothing was changed", self.path.display()))
     }
 
-    /// Removes the file, whose secrets belong to no domain.
-    fn remove(&self) {
+    /// Removes the file if its secrets belong to no domain.
+    fn discard(self) {
         if let Err(error) = fs::remove_file(&self.path) {
             log::warn!("cannot remove {}: {error}", self.path.display());
         }

@@ -2,58 +2,67 @@
 
 use std::io::BufRead;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::exit::Exit;
+use crate::password::PlainHash;
+use crate::secret::ClientSecret;
 
 /// A line of the file. A wrong type or name of a member is an error of the file; an unusable value is not.
 #[derive(Deserialize)]
-#[serde(tag = "table", rename_all = "camelCase")]
+#[serde(tag = "table", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 enum Line {
-    Users(User),
-    Domains(Domain),
-    End { users: usize, domains: usize },
+    Users {
+        id: u32,
+        email: Option<String>,
+        nick: Option<String>,
+        password: Option<String>,
+        provider: Option<String>,
+        sns_id: Option<String>,
+        created_at: Option<i64>,
+        deleted_at: Option<i64>,
+    },
+    Domains {
+        id: u32,
+        host: Option<String>,
+        #[serde(rename = "type")]
+        plan: Option<String>,
+        client_secret: Option<String>,
+        user_id: Option<u32>,
+        created_at: Option<i64>,
+        deleted_at: Option<i64>,
+    },
+    End {
+        users: usize,
+        domains: usize,
+    },
 }
 
 /// A user of the other system.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct User {
     pub(super) id: u32,
-    #[serde(default, deserialize_with = "nullable")]
     pub(super) email: String,
-    #[serde(default, deserialize_with = "nullable")]
     pub(super) nick: String,
-    pub(super) password: Option<String>,
+    /// `None` if the user signs in with another provider or the hash is not bcrypt's.
+    pub(super) password: Option<PlainHash>,
     /// `local`, or an identity provider such as `kakao`.
-    #[serde(default, deserialize_with = "nullable")]
     pub(super) provider: String,
-    #[serde(default, deserialize_with = "nullable")]
     pub(super) sns_id: String,
     /// Unix seconds.
     pub(super) created_at: Option<i64>,
-    pub(super) deleted_at: Option<i64>,
+    pub(super) deleted: bool,
 }
 
 /// A domain of the other system.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Domain {
     pub(super) id: u32,
-    #[serde(default, deserialize_with = "nullable")]
     pub(super) host: String,
-    #[serde(default, deserialize_with = "nullable", rename = "type")]
     pub(super) plan: String,
-    pub(super) client_secret: Option<String>,
-    pub(super) user_id: Option<u32>,
+    pub(super) secret: Option<ClientSecret>,
+    pub(super) user: Option<u32>,
     /// Unix seconds.
     pub(super) created_at: Option<i64>,
-    pub(super) deleted_at: Option<i64>,
-}
-
-/// Reads `null` as an empty text.
-fn nullable<'de, D: Deserializer<'de>>(text: D) -> Result<String, D::Error> {
-    Option::deserialize(text).map(Option::unwrap_or_default)
+    pub(super) deleted: bool,
 }
 
 /// The whole file. Each table is sorted by id.
@@ -65,10 +74,16 @@ pub(super) struct Export {
 impl Export {
     /// # Errors
     /// Exit status 65 for an invalid line and for an incomplete file.
-    pub(super) fn read(file: impl BufRead) -> Result<Export, Exit> {
-        let (mut users, mut domains, mut counts) = (Vec::new(), Vec::new(), None);
-        for (number, line) in (1..).zip(file.split(b'\n')) {
-            let line = line.map_err(|error| Exit::data(format!("line {number} cannot be read: {error}")))?;
+    pub(super) fn read(mut file: impl BufRead) -> Result<Export, Exit> {
+        let mut export = Export { users: Vec::new(), domains: Vec::new() };
+        let mut counts = None;
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            let read = file.read_until(b'\n', &mut line);
+            if read.map_err(|error| Exit::data(format!("line {number} cannot be read: {error}")))? == 0 {
+                break;
+            }
             if line.trim_ascii().is_empty() {
                 continue;
             }
@@ -80,21 +95,51 @@ impl Export {
                 ))
             })?;
             match parsed {
-                Line::Users(user) => users.push(user),
-                Line::Domains(domain) => domains.push(domain),
                 Line::End { users, domains } => counts = Some((users, domains)),
+                row => export.push(row),
             }
         }
-        users.sort_by_key(|user: &User| user.id);
-        domains.sort_by_key(|domain: &Domain| domain.id);
-        users.dedup_by_key(|user| user.id);
-        domains.dedup_by_key(|domain| domain.id);
+        export.users.sort_by_key(|user| user.id);
+        export.domains.sort_by_key(|domain| domain.id);
+        export.users.dedup_by_key(|user| user.id);
+        export.domains.dedup_by_key(|domain| domain.id);
         match counts {
-            Some(counts) if counts == (users.len(), domains.len()) => Ok(Export { users, domains }),
+            Some(counts) if counts == (export.users.len(), export.domains.len()) => Ok(export),
             Some(_) => {
                 Err(Exit::data("rows are missing from the file or are there twice: export again; nothing was changed"))
             }
             None => Err(Exit::data("the end of the export is missing: export again; nothing was changed")),
+        }
+    }
+
+    fn push(&mut self, row: Line) {
+        match row {
+            Line::Users { id, email, nick, password, provider, sns_id, created_at, deleted_at } => {
+                let provider = provider.unwrap_or_default();
+                let local = provider == "local";
+                self.users.push(User {
+                    id,
+                    email: email.unwrap_or_default(),
+                    nick: nick.unwrap_or_default(),
+                    password: password.filter(|_| local).as_deref().and_then(PlainHash::parse),
+                    provider,
+                    sns_id: sns_id.unwrap_or_default(),
+                    created_at,
+                    deleted: deleted_at.is_some(),
+                });
+            }
+            Line::Domains { id, host, plan, client_secret, user_id, created_at, deleted_at } => {
+                self.domains.push(Domain {
+                    id,
+                    host: host.unwrap_or_default(),
+                    plan: plan.unwrap_or_default(),
+                    secret: client_secret.as_deref().and_then(ClientSecret::parse),
+                    user: user_id,
+                    created_at,
+                    deleted: deleted_at.is_some(),
+                });
+            }
+            Line::End { .. } => {}
         }
     }
 }

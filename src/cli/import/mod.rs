@@ -14,15 +14,9 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::operator::Operator;
+use super::operator::{Operator, failed};
 use super::{Output, print_changed};
-use crate::app;
-use crate::config::Config;
-use crate::db::audit::{Actor, Entry};
 use crate::exit::Exit;
-use crate::host::Host;
-use crate::id::UserId;
-use crate::locale::Locale;
 use crate::plan::Plan;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
@@ -72,76 +66,62 @@ fn open(path: &Path) -> Result<BufReader<File>, Exit> {
     open().map_err(|error: io::Error| Exit::usage(format!("cannot read {}: {error}", path.display())))
 }
 
-/// The part of an import's state that does not depend on the file.
-struct Import<'a> {
-    config: &'a Config,
+/// Messages about rows that were skipped or changed. They are printed after the commit.
+struct Report {
     out: Output,
-    /// Unix seconds.
-    now: i64,
-    /// The audit rows to write.
-    entries: Vec<Entry>,
-    /// Messages about rows that were skipped or changed. They are printed after the commit.
-    messages: String,
+    lines: String,
     skipped: u64,
 }
 
-impl<'a> Import<'a> {
-    fn new(operator: &'a Operator) -> Import<'a> {
-        let (config, out, now) = (&operator.config, operator.out, app::system_time());
-        Import { config, out, now, entries: Vec::new(), messages: String::new(), skipped: 0 }
-    }
-
-    fn host(&self, text: &str) -> Result<Host, String> {
-        let host = Host::parse(text, self.config.local_hosts);
-        host.map_err(|problem| format!("the host {text:?} {}", problem.text(Locale::En)))
-    }
-
-    fn event(&mut self, action: &'static str, target: impl ToString, tenant: UserId, detail: Option<Value>) {
-        let entry = Actor::OPERATOR.event(action, target, Some(tenant), self.now);
-        self.entries.push(Entry { detail: detail.map(|detail| detail.to_string()), ..entry });
+impl Report {
+    fn new(out: Output) -> Report {
+        Report { out, lines: String::new(), skipped: 0 }
     }
 
     /// Reports a row that is not imported.
-    fn skip(&mut self, place: &str, number: impl Into<u64>, why: &str) {
+    fn skip(&mut self, place: &str, number: u64, why: &str) {
         self.skipped += 1;
-        self.report("skipped", place, number, why);
+        self.add("skipped", place, number, why);
     }
 
     /// Reports an already imported row whose plan differs.
-    fn compare(&mut self, place: &str, number: impl Into<u64>, here: Plan, there: Plan) {
+    fn compare(&mut self, place: &str, number: u64, here: Plan, there: Plan) {
         if here != there {
-            let (here, there) = (here.as_str(), there.as_str());
-            let why = format!("it was imported before and stays {here}, although the file says {there}");
-            self.report("different", place, number, &why);
+            let what = format!(
+                "it was imported before and stays {}, although the file says {}",
+                here.as_str(),
+                there.as_str()
+            );
+            self.add("different", place, number, &what);
         }
     }
 
-    fn report(&mut self, outcome: &str, place: &str, number: impl Into<u64>, why: &str) {
-        let number = number.into();
+    /// Reports a row that is imported with changes.
+    fn note(&mut self, place: &str, number: u64, what: &str) {
+        self.add("changed", place, number, what);
+    }
+
+    fn add(&mut self, outcome: &str, place: &str, number: u64, why: &str) {
         let line = if self.out.json {
             json!({ "outcome": outcome, place: number, "reason": why }).to_string()
         } else {
             // Control characters of the file must not reach the terminal.
             format!("{outcome} {place} {number}: {}", why.replace(char::is_control, "?"))
         };
-        self.messages.push_str(&line);
-        self.messages.push('\n');
+        self.lines.push_str(&line);
+        self.lines.push('\n');
     }
 
     /// Prints the messages, then the sums.
     ///
     /// # Errors
     /// Exit status 65 if rows were skipped and no row of the file was imported, now or before.
-    fn print(mut self, sums: &Value, line: &str, imported: u64) -> Result<(), Exit> {
-        self.messages.push_str(&if self.out.json { sums.to_string() } else { line.to_owned() });
-        print_changed(&self.messages)?;
-        match (imported, self.skipped) {
+    fn print(mut self, sums: &Value, line: &str, taken: u64) -> Result<(), Exit> {
+        self.lines.push_str(&if self.out.json { sums.to_string() } else { line.to_owned() });
+        print_changed(&self.lines)?;
+        match (taken, self.skipped) {
             (0, 1..) => Err(Exit::data(format!("none of the {} rows could be imported", self.skipped))),
             _ => Ok(()),
         }
     }
-}
-
-fn plan(text: &str) -> Result<Plan, String> {
-    Plan::parse(text).ok_or_else(|| format!("there is no type {text:?}"))
 }

@@ -4,24 +4,26 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use serde::Serialize;
 use serde_json::json;
 
 use super::super::operator::Operator;
 use super::export::{self, Export};
-use super::{Import, open, plan};
+use super::{Report, failed, open};
 use crate::actions::accounts::Signup;
+use crate::app;
 use crate::app::bounds::check_stored;
-use crate::db::audit::{Actor, Audited};
-use crate::db::import::{self, BATCH_SIZE, ImportOutcome, ImportedDomain};
+use crate::config::Config;
+use crate::db::audit::{Actor, Audited, Entry};
+use crate::db::import::{self, BATCH_SIZE, ImportOutcome};
 use crate::db::user::{self, NewUser};
 use crate::db::{Conn, domain, secret};
 use crate::exit::Exit;
+use crate::host::Host;
 use crate::id::{DomainId, UserId};
+use crate::locale::Locale;
 use crate::name::{Nick, Username};
 use crate::password::{self, PlainHash};
 use crate::plan::Plan;
-use crate::secret::ClientSecret;
 
 pub(super) fn import(operator: &Operator, path: &Path, source: &str) -> Result<(), Exit> {
     if source.len() > 20 || Username::parse(&format!("{source}-1")).is_err() {
@@ -29,26 +31,28 @@ pub(super) fn import(operator: &Operator, path: &Path, source: &str) -> Result<(
     }
     let Export { users, domains } = Export::read(open(path)?)?;
     let mut state = NodebirdImport {
-        import: Import::new(operator),
+        config: &operator.config,
         source,
-        owners: HashMap::new(),
+        now: app::system_time(),
+        report: Report::new(operator.out),
+        entries: Vec::new(),
         imported: Counts::default(),
         already: Counts::default(),
     };
     operator.change_or_exit(|conn| {
-        import::begin(conn)?;
-        state.users(conn, users)?;
-        state.domains(conn, domains)?;
-        check_stored(conn, &operator.config)?;
-        Ok(Audited::several((), std::mem::take(&mut state.import.entries)))
+        import::begin(conn).map_err(failed)?;
+        let owners = state.users(conn, users)?;
+        state.domains(conn, domains, &owners)?;
+        check_stored(conn, &operator.config).map_err(failed)?;
+        Ok(Audited::several((), std::mem::take(&mut state.entries)))
     })?;
-    let NodebirdImport { import, imported, already, .. } = state;
-    let sums = json!({ "imported": imported, "already": already, "skipped": import.skipped });
-    let line = format!("imported {imported}; imported before {already}; skipped {}", import.skipped);
-    import.print(&sums, &line, imported.all() + already.all())
+    let NodebirdImport { report, imported, already, .. } = state;
+    let sums = json!({ "imported": imported.json(), "already": already.json(), "skipped": report.skipped });
+    let line = format!("imported {imported}; imported before {already}; skipped {}", report.skipped);
+    report.print(&sums, &line, imported.all() + already.all())
 }
 
-#[derive(Default, Serialize)]
+#[derive(Default)]
 struct Counts {
     users: u64,
     domains: u64,
@@ -59,6 +63,10 @@ impl Counts {
     fn all(&self) -> u64 {
         self.users + self.domains + self.secrets
     }
+
+    fn json(&self) -> serde_json::Value {
+        json!({ "users": self.users, "domains": self.domains, "secrets": self.secrets })
+    }
 }
 
 impl std::fmt::Display for Counts {
@@ -67,12 +75,17 @@ impl std::fmt::Display for Counts {
     }
 }
 
+/// The users by their ids in the other system, or the reason why their domains are skipped.
+type Owners = HashMap<u32, Result<UserId, &'static str>>;
+
 /// The state of an import.
 struct NodebirdImport<'a> {
-    import: Import<'a>,
+    config: &'a Config,
     source: &'a str,
-    /// The users by their ids in the other system, or the reason why their domains are skipped.
-    owners: HashMap<u32, Result<UserId, &'static str>>,
+    /// Unix seconds.
+    now: i64,
+    report: Report,
+    entries: Vec<Entry>,
     imported: Counts,
     already: Counts,
 }
@@ -84,9 +97,10 @@ impl NodebirdImport<'_> {
     }
 
     /// Imports the users, and finds those of earlier imports.
-    fn users(&mut self, conn: &mut Conn, users: Vec<export::User>) -> Result<(), Exit> {
-        let known = import::known(conn, &self.table("users"))?;
-        let here = if known.is_empty() { HashMap::new() } else { user::by_public_id(conn)? };
+    fn users(&mut self, conn: &mut Conn, users: Vec<export::User>) -> Result<Owners, Exit> {
+        let known = import::known(conn, &self.table("users")).map_err(failed)?;
+        let here = if known.is_empty() { HashMap::new() } else { user::by_public_id(conn).map_err(failed)? };
+        let mut owners = Owners::new();
         let mut new = Vec::new();
         for user in users {
             if let Some(target) = known.get(&user.id.to_string()) {
@@ -98,52 +112,58 @@ impl NodebirdImport<'_> {
                     )));
                 }
                 self.already.users += 1;
-                self.owners.insert(user.id, found.map(|(id, _)| id).ok_or("its user was deleted here"));
-            } else if user.deleted_at.is_some() {
-                self.import.skip("user", user.id, "it was deleted there");
-                self.owners.insert(user.id, Err("its user was deleted there"));
+                owners.insert(user.id, found.map(|(id, _)| id).ok_or("its user was deleted here"));
+            } else if user.deleted {
+                self.report.skip("user", user.id.into(), "it was deleted there");
+                owners.insert(user.id, Err("its user was deleted there"));
             } else {
                 new.push(user);
             }
         }
-        new.chunks(BATCH_SIZE).try_for_each(|batch| self.insert_users(conn, batch))
+        for batch in new.chunks(BATCH_SIZE) {
+            self.insert_users(conn, batch, &mut owners)?;
+        }
+        Ok(owners)
     }
 
-    fn insert_users(&mut self, conn: &mut Conn, batch: &[export::User]) -> Result<(), Exit> {
+    fn insert_users(&mut self, conn: &mut Conn, batch: &[export::User], owners: &mut Owners) -> Result<(), Exit> {
         let rows: Vec<NewUser> = batch.iter().map(|user| self.row(user)).collect::<Result<_, _>>()?;
-        let mut made = import::insert_users(conn, &rows)?;
+        let mut made = import::insert_users(conn, &rows).map_err(failed)?;
         let mut numbers = Vec::new();
         for (user, row) in batch.iter().zip(rows) {
             // Removed, so that the first of two users with the same name gets it.
             let Some(id) = made.remove(&row.username_key) else {
                 let why = format!("the username {} is taken by another account", row.username);
-                self.import.skip("user", user.id, &why);
-                self.owners.insert(user.id, Err("its user was skipped"));
+                self.report.skip("user", user.id.into(), &why);
+                owners.insert(user.id, Err("its user was skipped"));
                 continue;
             };
             self.report_changes(user, &row);
             self.event("user.imported", id, id, user.id);
             numbers.push((user.id.to_string(), id.to_string()));
-            self.owners.insert(user.id, Ok(id));
+            owners.insert(user.id, Ok(id));
             self.imported.users += 1;
         }
-        Ok(import::remember(conn, &self.table("users"), numbers)?)
+        import::remember(conn, &self.table("users"), &numbers).map_err(failed)
     }
 
     fn row(&self, user: &export::User) -> Result<NewUser, Exit> {
         let username = self.username(user);
         let nick = Nick::cleaned(&user.nick).map_or_else(|| username.clone(), Nick::into_string);
-        let hash = stored_hash(user).unwrap_or_else(|| password::unusable(self.import.config.bcrypt_cost));
-        let signup = Signup::parse(&username, Some(&nick))?;
-        Ok(signup.with_hash(hash, user.created_at.unwrap_or(self.import.now)))
+        let signup = Signup::parse(&username, Some(&nick)).map_err(failed)?;
+        let hash = user.password.clone().map(PlainHash::into_stored);
+        let hash = hash.unwrap_or_else(|| password::unusable(self.config.bcrypt_cost));
+        Ok(signup.with_hash(hash, user.created_at.unwrap_or(self.now)))
     }
 
     /// The username: the e-mail address if it is a valid name, or else the provider with its id, or else the id.
     fn username(&self, user: &export::User) -> String {
-        let elsewhere = user.provider != "local" && !user.sns_id.is_empty();
-        let elsewhere = elsewhere.then(|| format!("{}-{}", user.provider, user.sns_id));
-        let mut names = [Some(user.email.clone()), elsewhere].into_iter().flatten();
-        names.find(|name| Username::parse(name).is_ok()).unwrap_or_else(|| format!("{}-{}", self.source, user.id))
+        let elsewhere = format!("{}-{}", user.provider, user.sns_id);
+        let named = [&user.email, &elsewhere].into_iter().enumerate().find(|(number, name)| {
+            let given = *number == 0 || (user.provider != "local" && !user.sns_id.is_empty());
+            given && Username::parse(name).is_ok()
+        });
+        named.map_or_else(|| format!("{}-{}", self.source, user.id), |(_, name)| name.clone())
     }
 
     fn report_changes(&mut self, user: &export::User, row: &NewUser) {
@@ -154,61 +174,69 @@ impl NodebirdImport<'_> {
         if row.nick != user.nick {
             changes.push(format!("{:?} is not a valid nick, which is now {}", user.nick, row.nick));
         }
-        if stored_hash(user).is_none() {
+        if user.password.is_none() {
             let set = format!("set one with: gatebird user password {}", row.username);
             changes.push(format!("it has no usable password ({}); {set}", user.provider));
         }
         if !changes.is_empty() {
-            self.import.report("changed", "user", user.id, &changes.join("; "));
+            self.report.note("user", user.id.into(), &changes.join("; "));
         }
     }
 
-    /// Imports the domains. A domain of an earlier import keeps its plan.
-    fn domains(&mut self, conn: &mut Conn, domains: Vec<export::Domain>) -> Result<(), Exit> {
-        let known = import::known(conn, &self.table("domains"))?;
+    fn domains(&mut self, conn: &mut Conn, domains: Vec<export::Domain>, owners: &Owners) -> Result<(), Exit> {
+        let known = import::known(conn, &self.table("domains")).map_err(failed)?;
         let mut new = Vec::new();
         for row in domains {
             let number = row.id;
             if let Some(target) = known.get(&number.to_string()) {
                 self.already.domains += 1;
-                let here = DomainId::parse(target).map(|id| domain::find_any(conn, id)).transpose()?;
+                let here = DomainId::parse(target).map(|id| domain::find_any(conn, id)).transpose().map_err(failed)?;
                 if let (Some(Some(here)), Some(there)) = (here, Plan::parse(&row.plan)) {
-                    self.import.compare("domain", number, here.plan, there);
+                    self.report.compare("domain", number.into(), here.plan, there);
                 }
                 continue;
             }
-            match self.domain(row) {
+            match self.domain(row, owners) {
                 Ok(row) => new.push((number, row)),
-                Err(why) => self.import.skip("domain", number, &why),
-            }
-            if new.len() == BATCH_SIZE {
-                self.insert_domains(conn, std::mem::take(&mut new))?;
+                Err(why) => self.report.skip("domain", number.into(), &why),
             }
         }
-        self.insert_domains(conn, new)
+        while !new.is_empty() {
+            let rest = new.split_off(BATCH_SIZE.min(new.len()));
+            let (numbers, rows) = std::mem::replace(&mut new, rest).into_iter().unzip();
+            self.insert_domains(conn, numbers, rows)?;
+        }
+        Ok(())
     }
 
     /// The row to insert, or the reason why the domain is skipped.
-    fn domain(&mut self, domain: export::Domain) -> Result<ImportedDomain, String> {
-        if domain.deleted_at.is_some() {
+    fn domain(&mut self, domain: export::Domain, owners: &Owners) -> Result<import::ImportedDomain, String> {
+        if domain.deleted {
             return Err("it was deleted there".to_owned());
         }
-        let user_id = domain.user_id.and_then(|user| self.owners.get(&user).copied()).ok_or("it has no user")??;
+        let user = domain.user.and_then(|user| owners.get(&user)).ok_or("it has no user")?;
+        let user_id = (*user)?;
         let host_part = host_part(&domain.host);
-        let host = self.import.host(host_part)?;
-        let plan = plan(&domain.plan)?;
-        let secret = domain.client_secret.as_deref().and_then(ClientSecret::parse);
-        let secret = secret.ok_or("its client secret is not a UUID")?;
+        let host = Host::parse(host_part, self.config.local_hosts);
+        let host = host.map_err(|problem| format!("host {:?}: {}", domain.host, problem.text(Locale::En)))?;
+        let plan = Plan::parse(&domain.plan).ok_or_else(|| format!("there is no type {:?}", domain.plan))?;
+        let secret = domain.secret.ok_or("its client secret is not a UUID")?;
         if host_part != domain.host {
-            self.import.report("changed", "domain", domain.id, &format!("the host {:?} is now {host}", domain.host));
+            self.report.note("domain", domain.id.into(), &format!("host {:?} is now {host}", domain.host));
         }
-        let created_at = domain.created_at.unwrap_or(self.import.now);
-        Ok(ImportedDomain { id: DomainId::random(), user_id, host, plan, created_at, secret })
+        let created_at = domain.created_at.unwrap_or(self.now);
+        Ok(import::ImportedDomain { id: DomainId::random(), user_id, host, plan, created_at, secret })
     }
 
-    fn insert_domains(&mut self, conn: &mut Conn, new: Vec<(u32, ImportedDomain)>) -> Result<(), Exit> {
+    fn insert_domains(
+        &mut self,
+        conn: &mut Conn,
+        ids: Vec<u32>,
+        rows: Vec<import::ImportedDomain>,
+    ) -> Result<(), Exit> {
+        let outcomes = import::insert_domains(conn, &rows).map_err(failed)?;
         let mut numbers = Vec::new();
-        for (number, row, outcome) in import::insert_domains(conn, new)? {
+        for ((number, row), outcome) in ids.into_iter().zip(rows).zip(outcomes) {
             let here = match outcome {
                 ImportOutcome::Inserted => {
                     self.event("domain.imported", row.id, row.user_id, number);
@@ -221,10 +249,10 @@ impl NodebirdImport<'_> {
             };
             match here {
                 Ok(id) => numbers.push((number.to_string(), id.to_string())),
-                Err(why) => self.import.skip("domain", number, &why),
+                Err(why) => self.report.skip("domain", number.into(), &why),
             }
         }
-        Ok(import::remember(conn, &self.table("domains"), numbers)?)
+        import::remember(conn, &self.table("domains"), &numbers).map_err(failed)
     }
 
     /// Adds the secret to the domain of the same user and host: a host that was registered twice becomes one domain
@@ -233,32 +261,27 @@ impl NodebirdImport<'_> {
         &mut self,
         conn: &mut Conn,
         number: u32,
-        row: &ImportedDomain,
+        row: &import::ImportedDomain,
     ) -> Result<Result<DomainId, String>, Exit> {
-        let domain = domain::find_by_host(conn, row.user_id, &row.host)?;
+        let domain = domain::find_by_host(conn, row.user_id, &row.host).map_err(failed)?;
         let domain = domain.ok_or_else(|| Exit::software("a taken host must have a domain"))?;
         if domain.jwks.is_some() {
             return Ok(Err(format!("{} is already registered with keys", row.host)));
         }
-        secret::insert(conn, domain.id, &row.secret, Actor::OPERATOR, row.created_at)?;
+        secret::insert(conn, domain.id, &row.secret, Actor::OPERATOR, row.created_at).map_err(failed)?;
         self.event("secret.imported", domain.id, row.user_id, number);
         self.imported.secrets += 1;
         let plan =
             if domain.plan == row.plan { String::new() } else { format!(", which stays {}", domain.plan.as_str()) };
         let what = format!("its user already has {}: its secret is added to {}{plan}", row.host, domain.id);
-        self.import.report("changed", "domain", number, &what);
+        self.report.note("domain", number.into(), &what);
         Ok(Ok(domain.id))
     }
 
     fn event(&mut self, action: &'static str, target: impl ToString, tenant: UserId, number: u32) {
-        self.import.event(action, target, tenant, Some(json!({ "source": self.source, "number": number })));
+        let entry = Actor::OPERATOR.event(action, target, Some(tenant), self.now);
+        self.entries.push(entry.with(json!({ "source": self.source, "number": number })));
     }
-}
-
-/// The hash to store; `None` if the user signs in with another provider or the hash is not bcrypt's.
-fn stored_hash(user: &export::User) -> Option<String> {
-    let hash = user.password.as_deref().filter(|_| user.provider == "local");
-    hash.and_then(PlainHash::parse).map(PlainHash::into_stored)
 }
 
 /// The host of a text such as `http://shop.example.com/`, which the other system accepted.
