@@ -1,5 +1,4 @@
-//! The errors of requests. One table has the status, `error`, `reason` and text of each, and all have the same JSON
-//! body.
+//! The errors of requests, in one table, and their JSON body.
 
 use std::fmt::{self, Display};
 use std::time::Duration;
@@ -17,189 +16,198 @@ use crate::reason::Reason;
 /// A result with an [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A refused request or a failure of the server.
-#[derive(Debug)]
-pub enum Error {
+/// Defines [`Error`]: one row for each error, with its status, `error`, reason and message.
+macro_rules! errors {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident $(($value:ident: $value_type:ty))? $({$($(#[$field_doc:meta])* $field:ident: $type:ty,)+})?
+            => $status:expr, $error:expr, $reason:expr, $message:expr;
+    )+) => {
+        /// A refused request or a failure of the server.
+        #[derive(Debug)]
+        pub enum Error {
+            $($(#[$doc])* $name $(($value_type))? $({$($(#[$field_doc])* $field: $type,)+})?,)+
+        }
+
+        impl Error {
+            #[expect(unused_variables, reason = "few rows depend on the values of the error")]
+            fn row(&self) -> Row {
+                use {Reason as R, StatusCode as S};
+                match self {
+                    $(Error::$name $(($value))? $({$($field),+})? => {
+                        Row { status: $status, error: $error, reason: $reason, message: $message }
+                    })+
+                }
+            }
+        }
+    };
+}
+
+errors! {
     /// The request has no token.
-    TokenMissing,
+    TokenMissing => S::UNAUTHORIZED, "invalid_token", R::Missing, Message::TokenMissing;
     /// The token is malformed, forged or not for this audience. The response does not say which.
-    TokenInvalid,
+    TokenInvalid => S::UNAUTHORIZED, "invalid_token", R::Invalid, Message::TokenInvalid;
     /// The token is valid except that it is past `exp`. The status is 419, or 401 with `EXPIRED_TOKEN_STATUS=401`.
-    TokenExpired(StatusCode),
+    TokenExpired(status: StatusCode) => *status, "invalid_token", R::Expired, Message::TokenExpired;
     /// The token was revoked or has an earlier generation, or its domain or user was deleted or suspended.
-    TokenRevoked,
+    TokenRevoked => S::UNAUTHORIZED, "invalid_token", R::Revoked, Message::TokenRevoked;
     /// Client authentication failed (RFC 6749 §5.2).
     Client {
         /// The cause.
         problem: ClientProblem,
         /// Whether the credentials came in a form. Forms also accept HTTP Basic, so the challenge names it.
         in_form: bool,
-    },
+    } => S::UNAUTHORIZED, "invalid_client", problem.reason(), problem.message();
     /// The token to revoke was issued to another client (RFC 7009 §2.1).
-    OtherClient,
+    OtherClient => S::BAD_REQUEST, "unauthorized_client", R::OtherClient, Message::OtherClient;
     /// Sign-in failed. The response does not say whether the user exists.
-    WrongCredentials,
+    WrongCredentials => S::UNAUTHORIZED, "invalid_grant", R::Credentials, Message::WrongCredentials;
     /// The current password of the account is wrong.
-    WrongPassword,
+    WrongPassword => S::FORBIDDEN, "access_denied", R::Credentials, Message::WrongPassword;
     /// The object does not match `If-Match`.
-    PreconditionFailed,
+    PreconditionFailed => S::PRECONDITION_FAILED, "precondition_failed", R::Changed, Message::Changed;
     /// Quota exceeded.
-    Quota(Message),
+    Quota(message: Message) => S::FORBIDDEN, "access_denied", R::Quota, *message;
     /// Sign-up is closed (`SIGNUP=closed`).
-    SignupClosed,
+    SignupClosed => S::FORBIDDEN, "access_denied", R::SignupClosed, Message::SignupClosed;
     /// The token is valid but lacks the scope.
-    LacksScope,
+    LacksScope => S::FORBIDDEN, "insufficient_scope", R::Scope, Message::LacksScope;
     /// The token is valid but of the wrong kind.
-    WrongKind(Message),
+    WrongKind(message: Message) => S::FORBIDDEN, "insufficient_scope", R::Kind, *message;
     /// A member of the input is invalid.
     Field {
         /// The member as spelled in the body, query or form.
         name: String,
         /// What the member must be.
         problem: Message,
-    },
+    } => S::BAD_REQUEST, "invalid_request", R::InvalidField, *problem;
     /// No plan has the name. The value has the names of all plans.
-    UnknownPlan(Vec<&'static str>),
+    UnknownPlan(names: Vec<&'static str>) => S::BAD_REQUEST, "invalid_request", R::InvalidField, Message::UnknownPlan;
     /// The input as a whole is invalid.
-    Malformed(Message),
+    Malformed(message: Message) => S::BAD_REQUEST, "invalid_request", R::Malformed, *message;
     /// The body is not JSON. The position is that of the first error.
     Json {
         /// Counted from 1.
         line: usize,
         /// Counted from 1, in bytes. 0 if the line is empty.
         column: usize,
-    },
+    } => S::BAD_REQUEST, "invalid_request", R::Malformed, Message::Json;
     /// The grant type is not `client_credentials` (RFC 6749 §5.2).
-    UnsupportedGrantType,
+    UnsupportedGrantType => S::BAD_REQUEST, "unsupported_grant_type", R::GrantType, Message::GrantType;
     /// The scope is unknown or not allowed for the domain (RFC 6749 §5.2).
-    InvalidScope,
+    InvalidScope => S::BAD_REQUEST, "invalid_scope", R::Scope, Message::ScopeTooMuch;
     /// The resource is unknown or not allowed for the domain (RFC 8707 §2).
-    InvalidTarget,
+    InvalidTarget => S::BAD_REQUEST, "invalid_target", R::InvalidTarget, Message::InvalidTarget;
     /// The token's domain does not have the required host.
-    WrongHost,
+    WrongHost => S::FORBIDDEN, "insufficient_scope", R::Host, Message::WrongHost;
     /// The token's domain has the required host, but control of it is not verified.
-    HostUnverified,
+    HostUnverified => S::FORBIDDEN, "insufficient_scope", R::Unverified, Message::HostUnverified;
     /// Another error in the form that reverse proxies understand: 401, 403 or 5xx, with the reason in a header.
-    AtProxy(Box<Error>),
+    AtProxy(error: Box<Error>) => error.status_at_proxy(), error.row().error, error.reason(), error.row().message;
     /// The object does not exist or is another tenant's.
-    NotFound(Message),
+    NotFound(message: Message) => S::NOT_FOUND, "not_found", R::NotFound, *message;
     /// The path does not have the method. The value is that of `Allow`.
-    MethodNotAllowed(String),
+    MethodNotAllowed(allow: String) => S::METHOD_NOT_ALLOWED, "method_not_allowed", R::Method, Message::Method;
     /// A value that must be unique is in use.
     Taken {
         /// The member with the value.
         name: &'static str,
         /// What is wrong with it.
         problem: Message,
-    },
+    } => S::CONFLICT, "conflict", R::Taken, *problem;
     /// The body is over the limit.
-    TooLarge,
+    TooLarge => S::PAYLOAD_TOO_LARGE, "invalid_request", R::TooLarge, Message::TooLarge;
     /// The request head is over the limit (RFC 6585 §5).
-    HeadTooLarge,
+    HeadTooLarge => S::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", R::TooLarge, Message::HeadTooLarge;
     /// The body did not arrive in time.
-    RequestTimeout,
+    RequestTimeout => S::REQUEST_TIMEOUT, "invalid_request", R::Timeout, Message::RequestTimeout;
     /// The body has an unsupported type or encoding. The message says what to send.
-    MediaType(Message),
+    MediaType(message: Message) => S::UNSUPPORTED_MEDIA_TYPE, "invalid_request", R::MediaType, *message;
     /// No domain is registered for the origin of a web page.
-    Origin(Message),
+    Origin(message: Message) => S::FORBIDDEN, "access_denied", R::Origin, *message;
     /// A browser sent a valid client secret (`BROWSER_SECRETS=refuse`).
-    SecretInBrowser,
+    SecretInBrowser => S::BAD_REQUEST, "unauthorized_client", R::Browser, Message::SecretInBrowser;
     /// The version of the API is past its sunset.
-    Sunset,
+    Sunset => S::GONE, "gone", R::Sunset, Message::Sunset;
     /// The domain is over the limit of its plan.
     PlanLimit {
         /// The time until the limit allows another request.
         wait: Duration,
         /// In a token request, for how many seconds the last token is still valid.
         last_token: Option<i64>,
-    },
+    } => S::TOO_MANY_REQUESTS, "rate_limited", R::Plan, last_token.map_or(Message::PlanLimit, |_| Message::PlanLimitButToken);
     /// The network is over a limit. The value is the time until the limit allows another request.
-    NetworkLimit(Duration),
+    NetworkLimit(wait: Duration) => S::TOO_MANY_REQUESTS, "rate_limited", R::Ip, Message::NetworkLimit;
     /// The account is over the limit of changes. The value is the time until the limit allows another change.
-    AccountLimit(Duration),
+    AccountLimit(wait: Duration) => S::TOO_MANY_REQUESTS, "rate_limited", R::Account, Message::AccountLimit;
     /// Too many wrong credentials or verification attempts.
     FailureLimit {
         /// The time until the limit allows another attempt.
         wait: Duration,
         /// Which attempts are limited.
         message: Message,
-    },
+    } => S::TOO_MANY_REQUESTS, "rate_limited", R::Failures, *message;
     /// The operator suspended the object, so its owner may not delete it.
-    Suspended(Message),
+    Suspended(message: Message) => S::FORBIDDEN, "access_denied", R::Suspended, *message;
     /// Only the operator assigns this plan (`SELF_SERVICE_PREMIUM=false`).
-    PlanNotGranted,
+    PlanNotGranted => S::FORBIDDEN, "access_denied", R::Plan, Message::PlanNotGranted;
     /// The domain gets no tokens, because control of its host is not verified (`PROOF=required`).
-    DomainUnverified,
+    DomainUnverified => S::BAD_REQUEST, "unauthorized_client", R::Unverified, Message::DomainUnverified;
     /// The challenge was not found on the host. The value has the checks and their results.
-    VerificationFailed(Box<Value>),
+    VerificationFailed(checks: Box<Value>) => S::CONFLICT, "conflict", R::Unverified, Message::VerificationFailed;
     /// The server is overloaded or the database is unavailable. Nothing was changed.
-    Busy,
+    Busy => S::SERVICE_UNAVAILABLE, "temporarily_unavailable", R::Busy, Message::Busy;
     /// The change may be committed, but it is not certain to be in force on this node.
-    CommitUnknown,
+    CommitUnknown => S::INTERNAL_SERVER_ERROR, "server_error", R::CommitUnknown, Message::CommitUnknown;
     /// A bug or a broken installation. The cause is for the log only.
-    Internal(String),
+    Internal(cause: String) => S::INTERNAL_SERVER_ERROR, "server_error", R::Internal, Message::Internal;
     /// This node missed changes of the database and must be restarted. The cause is for the log only.
-    StaleNode(&'static str),
+    StaleNode(cause: &'static str) => S::INTERNAL_SERVER_ERROR, "server_error", R::Internal, Message::Internal;
 }
 
-/// The cause of a failed client authentication.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientProblem {
-    /// There are no credentials.
-    Missing,
-    /// The `Authorization` header is not valid HTTP Basic.
-    Basic,
-    /// The checksum of the secret is wrong.
-    MalformedSecret,
-    /// No client has this secret.
-    UnknownSecret,
-    /// The secret was replaced, and its grace period has ended.
-    ReplacedSecret,
-    /// The `client_id` does not have the form of a domain id.
-    NoId,
-    /// The `client_id` is another client's.
-    OtherId,
-    /// The `client_assertion_type` is not supported.
-    AssertionType,
-    /// The assertion is malformed, or its signature or its client is wrong.
-    Assertion,
-    /// The assertion is for another server.
-    AssertionAudience,
-    /// The assertion is past its `exp`.
-    AssertionExpired,
-    /// The `nbf` or `iat` of the assertion is in the future.
-    AssertionNotYet,
-    /// The assertion was used before.
-    AssertionReplayed,
-    /// The lifetime of the assertion is too long.
-    AssertionLifetime,
-    /// The operator suspended the domain or its owner.
-    Suspended,
-    /// Another user verified the domain's host.
-    Superseded,
-}
-
-impl ClientProblem {
-    fn reason_and_message(self) -> (Reason, Message) {
-        match self {
-            ClientProblem::Missing => (Reason::Missing, Message::ClientMissing),
-            ClientProblem::Basic => (Reason::UnknownClient, Message::UnreadableBasic),
-            ClientProblem::MalformedSecret => (Reason::MalformedSecret, Message::MalformedSecret),
-            ClientProblem::UnknownSecret => (Reason::UnknownClient, Message::UnknownSecret),
-            ClientProblem::ReplacedSecret => (Reason::UnknownClient, Message::ReplacedSecret),
-            ClientProblem::NoId => (Reason::UnknownClient, Message::NoClientId),
-            ClientProblem::OtherId => (Reason::UnknownClient, Message::OtherClientId),
-            ClientProblem::AssertionType => (Reason::UnknownClient, Message::AssertionType),
-            ClientProblem::Assertion => (Reason::UnknownClient, Message::Assertion),
-            ClientProblem::AssertionAudience => (Reason::AssertionAudience, Message::AssertionAudience),
-            ClientProblem::AssertionExpired => (Reason::AssertionExpired, Message::AssertionExpired),
-            ClientProblem::AssertionNotYet => (Reason::AssertionNotYet, Message::AssertionNotYet),
-            ClientProblem::AssertionReplayed => (Reason::AssertionReplayed, Message::AssertionReplayed),
-            ClientProblem::AssertionLifetime => (Reason::AssertionLifetime, Message::AssertionLifetime),
-            ClientProblem::Suspended => (Reason::Suspended, Message::ClientSuspended),
-            ClientProblem::Superseded => (Reason::Superseded, Message::ClientSuperseded),
+/// Defines [`ClientProblem`]: one row for each problem, with its reason and message.
+macro_rules! client_problems {
+    ($($name:ident: $reason:ident, $message:ident;)+) => {
+        /// The cause of a failed client authentication.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum ClientProblem {
+            $(#[doc = concat!("See [`Message::", stringify!($message), "`].")] $name,)+
         }
-    }
+
+        impl ClientProblem {
+            fn reason(self) -> Reason {
+                match self {
+                    $(ClientProblem::$name => Reason::$reason,)+
+                }
+            }
+
+            fn message(self) -> Message {
+                match self {
+                    $(ClientProblem::$name => Message::$message,)+
+                }
+            }
+        }
+    };
+}
+
+client_problems! {
+    Missing: Missing, ClientMissing;
+    Basic: UnknownClient, UnreadableBasic;
+    MalformedSecret: MalformedSecret, MalformedSecret;
+    UnknownSecret: UnknownClient, UnknownSecret;
+    ReplacedSecret: UnknownClient, ReplacedSecret;
+    NoId: UnknownClient, NoClientId;
+    OtherId: UnknownClient, OtherClientId;
+    AssertionType: UnknownClient, AssertionType;
+    Assertion: UnknownClient, Assertion;
+    AssertionAudience: AssertionAudience, AssertionAudience;
+    AssertionExpired: AssertionExpired, AssertionExpired;
+    AssertionNotYet: AssertionNotYet, AssertionNotYet;
+    AssertionReplayed: AssertionReplayed, AssertionReplayed;
+    AssertionLifetime: AssertionLifetime, AssertionLifetime;
+    Suspended: Suspended, ClientSuspended;
+    Superseded: Superseded, ClientSuperseded;
 }
 
 /// The public form of an error.
@@ -232,84 +240,32 @@ impl Error {
 
     /// The logged cause of an internal error.
     pub fn cause(&self) -> Option<&str> {
-        match self {
+        match self.of_request() {
             Error::Internal(cause) => Some(cause),
             Error::StaleNode(cause) => Some(cause),
-            Error::AtProxy(error) => error.cause(),
             _ => None,
         }
     }
 
-    #[rustfmt::skip]
-    fn row(&self) -> Row {
-        let row = |status, error, reason, message| Row { status, error, reason, message };
-        use {Reason as R, StatusCode as S};
+    /// The error without its form for reverse proxies.
+    fn of_request(&self) -> &Error {
         match self {
-            Error::TokenMissing => row(S::UNAUTHORIZED, "invalid_token", R::Missing, Message::TokenMissing),
-            Error::TokenInvalid => row(S::UNAUTHORIZED, "invalid_token", R::Invalid, Message::TokenInvalid),
-            Error::TokenExpired(status) => row(*status, "invalid_token", R::Expired, Message::TokenExpired),
-            Error::TokenRevoked => row(S::UNAUTHORIZED, "invalid_token", R::Revoked, Message::TokenRevoked),
-            Error::Client { problem, .. } => {
-                let (reason, message) = problem.reason_and_message();
-                row(S::UNAUTHORIZED, "invalid_client", reason, message)
-            }
-            Error::OtherClient => row(S::BAD_REQUEST, "unauthorized_client", R::OtherClient, Message::OtherClient),
-            Error::WrongCredentials => row(S::UNAUTHORIZED, "invalid_grant", R::Credentials, Message::WrongCredentials),
-            Error::WrongPassword => row(S::FORBIDDEN, "access_denied", R::Credentials, Message::WrongPassword),
-            Error::PreconditionFailed => row(S::PRECONDITION_FAILED, "precondition_failed", R::Changed, Message::Changed),
-            Error::Quota(message) => row(S::FORBIDDEN, "access_denied", R::Quota, *message),
-            Error::SignupClosed => row(S::FORBIDDEN, "access_denied", R::SignupClosed, Message::SignupClosed),
-            Error::LacksScope => row(S::FORBIDDEN, "insufficient_scope", R::Scope, Message::LacksScope),
-            Error::WrongKind(message) => row(S::FORBIDDEN, "insufficient_scope", R::Kind, *message),
-            Error::Field { problem, .. } => row(S::BAD_REQUEST, "invalid_request", R::InvalidField, *problem),
-            Error::UnknownPlan(_) => row(S::BAD_REQUEST, "invalid_request", R::InvalidField, Message::UnknownPlan),
-            Error::Malformed(message) => row(S::BAD_REQUEST, "invalid_request", R::Malformed, *message),
-            Error::Json { .. } => row(S::BAD_REQUEST, "invalid_request", R::Malformed, Message::Json),
-            Error::UnsupportedGrantType => row(S::BAD_REQUEST, "unsupported_grant_type", R::GrantType, Message::GrantType),
-            Error::InvalidScope => row(S::BAD_REQUEST, "invalid_scope", R::Scope, Message::ScopeTooMuch),
-            Error::InvalidTarget => row(S::BAD_REQUEST, "invalid_target", R::InvalidTarget, Message::InvalidTarget),
-            Error::WrongHost => row(S::FORBIDDEN, "insufficient_scope", R::Host, Message::WrongHost),
-            Error::HostUnverified => row(S::FORBIDDEN, "insufficient_scope", R::Unverified, Message::HostUnverified),
-            Error::AtProxy(error) => error.at_proxy(),
-            Error::NotFound(message) => row(S::NOT_FOUND, "not_found", R::NotFound, *message),
-            Error::MethodNotAllowed(_) => row(S::METHOD_NOT_ALLOWED, "method_not_allowed", R::Method, Message::Method),
-            Error::Taken { problem, .. } => row(S::CONFLICT, "conflict", R::Taken, *problem),
-            Error::TooLarge => row(S::PAYLOAD_TOO_LARGE, "invalid_request", R::TooLarge, Message::TooLarge),
-            Error::HeadTooLarge => row(S::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", R::TooLarge, Message::HeadTooLarge),
-            Error::RequestTimeout => row(S::REQUEST_TIMEOUT, "invalid_request", R::Timeout, Message::RequestTimeout),
-            Error::MediaType(message) => row(S::UNSUPPORTED_MEDIA_TYPE, "invalid_request", R::MediaType, *message),
-            Error::PlanLimit { last_token: None, .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", R::Plan, Message::PlanLimit),
-            Error::PlanLimit { last_token: Some(_), .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", R::Plan, Message::PlanLimitButToken),
-            Error::NetworkLimit(_) => row(S::TOO_MANY_REQUESTS, "rate_limited", R::Ip, Message::NetworkLimit),
-            Error::AccountLimit(_) => row(S::TOO_MANY_REQUESTS, "rate_limited", R::Account, Message::AccountLimit),
-            Error::FailureLimit { message, .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", R::Failures, *message),
-            Error::Suspended(message) => row(S::FORBIDDEN, "access_denied", R::Suspended, *message),
-            Error::PlanNotGranted => row(S::FORBIDDEN, "access_denied", R::Plan, Message::PlanNotGranted),
-            Error::DomainUnverified => row(S::BAD_REQUEST, "unauthorized_client", R::Unverified, Message::DomainUnverified),
-            Error::VerificationFailed(_) => row(S::CONFLICT, "conflict", R::Unverified, Message::VerificationFailed),
-            Error::Origin(message) => row(S::FORBIDDEN, "access_denied", R::Origin, *message),
-            Error::SecretInBrowser => row(S::BAD_REQUEST, "unauthorized_client", R::Browser, Message::SecretInBrowser),
-            Error::Sunset => row(S::GONE, "gone", R::Sunset, Message::Sunset),
-            Error::CommitUnknown => row(S::INTERNAL_SERVER_ERROR, "server_error", R::CommitUnknown, Message::CommitUnknown),
-            Error::Busy => row(S::SERVICE_UNAVAILABLE, "temporarily_unavailable", R::Busy, Message::Busy),
-            Error::Internal(_) | Error::StaleNode(_) => row(S::INTERNAL_SERVER_ERROR, "server_error", R::Internal, Message::Internal),
+            Error::AtProxy(error) => error,
+            error => error,
         }
     }
 
-    /// The row with status 401, 403 or 5xx. The `auth_request` of nginx turns every other status into 500.
-    fn at_proxy(&self) -> Row {
-        let row = self.row();
-        let status = match self {
-            Error::TokenExpired(_) => StatusCode::UNAUTHORIZED,
-            _ if row.status == StatusCode::UNAUTHORIZED || row.status.is_server_error() => row.status,
+    /// 401, 403 or 5xx. The `auth_request` of nginx turns every other status into 500.
+    fn status_at_proxy(&self) -> StatusCode {
+        match self.row().status {
+            _ if matches!(self, Error::TokenExpired(_)) => StatusCode::UNAUTHORIZED,
+            status if status == StatusCode::UNAUTHORIZED || status.is_server_error() => status,
             _ => StatusCode::FORBIDDEN,
-        };
-        Row { status, ..row }
+        }
     }
 
     fn field_name(&self) -> Option<&str> {
         match self {
-            Error::AtProxy(error) => error.field_name(),
             Error::Field { name, .. } => Some(name),
             Error::UnknownPlan(_) => Some("type"),
             Error::Taken { name, .. } => Some(name),
@@ -319,22 +275,23 @@ impl Error {
 
     /// The response in the language `locale`.
     pub fn answer(&self, locale: Locale, request_id: Option<&str>) -> HttpResponse {
-        let row = self.row();
-        let sentence = |locale| match self.field_name() {
-            Some(name) => format!("{name}: {}", self.text(row.message, locale)),
-            None => self.text(row.message, locale),
+        let (row, error) = (self.row(), self.of_request());
+        let field = error.field_name();
+        let sentence = |locale| match field {
+            Some(name) => format!("{name}: {}", error.text(row.message, locale)),
+            None => error.text(row.message, locale),
         };
         let mut answer = HttpResponse::build(row.status);
-        if let Some(challenge) = self.challenge(&row) {
+        if let Some(challenge) = error.challenge(&row) {
             answer.insert_header((header::WWW_AUTHENTICATE, challenge));
         }
-        if let Some(seconds) = self.retry_after() {
+        if let Some(seconds) = error.retry_after() {
             answer.insert_header((header::RETRY_AFTER, seconds));
         }
         if let Error::AtProxy(_) = self {
             answer.insert_header((REASON, row.reason.as_str()));
         }
-        if let Error::MethodNotAllowed(allow) = self {
+        if let Error::MethodNotAllowed(allow) = error {
             answer.insert_header((header::ALLOW, allow.as_str()));
         }
         answer.json(ErrorBody {
@@ -343,11 +300,8 @@ impl Error {
             error: row.error,
             error_description: &sentence(Locale::En),
             reason: row.reason.as_str(),
-            field: self.field_name(),
-            payload: match self {
-                Error::VerificationFailed(payload) => Some(payload),
-                _ => None,
-            },
+            field,
+            payload: if let Error::VerificationFailed(payload) = error { Some(payload) } else { None },
             request_id,
         })
     }
@@ -372,13 +326,7 @@ impl Error {
             Error::Client { in_form: false, .. } | Error::TokenMissing | Error::WrongCredentials => {
                 Some(BEARER_CHALLENGE)
             }
-            Error::TokenInvalid
-            | Error::TokenExpired(_)
-            | Error::TokenRevoked
-            | Error::LacksScope
-            | Error::WrongHost
-            | Error::HostUnverified
-            | Error::WrongKind(_) => {
+            _ if matches!(row.error, "invalid_token" | "insufficient_scope") => {
                 let challenge = format!(
                     "Bearer realm=\"gatebird\", error=\"{}\", error_description=\"{}\"",
                     row.error,
@@ -386,7 +334,6 @@ impl Error {
                 );
                 Some(HeaderValue::try_from(challenge).expect("English messages are ASCII"))
             }
-            Error::AtProxy(error) => error.challenge(row),
             _ => None,
         }
     }
@@ -397,7 +344,6 @@ impl Error {
             | Error::NetworkLimit(wait)
             | Error::AccountLimit(wait)
             | Error::FailureLimit { wait, .. } => Some((wait.as_secs_f64().ceil() as u64).max(1)),
-            Error::AtProxy(error) => error.retry_after(),
             Error::Busy => Some(1),
             _ => None,
         }

@@ -6,9 +6,9 @@ use std::net::Ipv6Addr;
 
 use icu_normalizer::ComposingNormalizerBorrowed;
 
+use crate::locale::Message;
+
 mod idna;
-#[cfg(test)]
-mod tests;
 
 /// Largest input in bytes. The longest name of DNS is shorter, even in decomposed Hangul.
 const MAX_INPUT: usize = 4096;
@@ -60,61 +60,9 @@ pub enum LocalHosts {
     Refused,
 }
 
-/// Why an input is not a host. `Display` addresses the person who typed it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HostError {
-    /// The input is empty.
-    #[error("a host is required")]
-    Empty,
-    /// The whole name is longer than DNS allows.
-    #[error("a host name has at most {MAX_NAME} characters")]
-    TooLong,
-    /// One label is longer than DNS allows.
-    #[error("each part of a host name has at most {MAX_LABEL} characters")]
-    Label,
-    /// The input has a scheme, user, path, query or fragment.
-    #[error("give the host only: no scheme, user, path or query")]
-    Scheme,
-    /// The input contains `*`.
-    #[error("wildcards are not allowed: register each host by its full name")]
-    Wildcard,
-    /// An IP address in any notation, or a name that URL parsers read as one.
-    #[error("an IP address is not allowed: give a host name")]
-    IpLiteral,
-    /// The port is not 1 to 65535 in canonical decimal, or there is a second colon.
-    #[error("the port must be a number from 1 to 65535")]
-    Port,
-    /// A leading, trailing or doubled dot.
-    #[error("a host name has no leading, trailing or double dot")]
-    EmptyLabel,
-    /// The character is not allowed: white space, a control or invisible character, an underscore, a symbol,
-    /// punctuation, or a character that IDNA would replace.
-    #[error("the character U+{:04X} is not allowed in a host name", u32::from(*.0))]
-    Character(char),
-    /// A label begins or ends with a hyphen.
-    #[error("no part of a host name may begin or end with a hyphen")]
-    Hyphen,
-    /// The internationalised name is invalid (UTS #46, RFC 5893): an `xn--` label that does not round-trip, a leading
-    /// mark, or mixed directions.
-    #[error("this is not a valid internationalised host name")]
-    Idna,
-    /// `localhost`, which is not allowed on this server.
-    #[error("localhost is not allowed here")]
-    Local,
-    /// A name that is never public, such as `*.internal` or `*.local`.
-    #[error("this name is reserved for private or special use")]
-    SpecialUse,
-    /// A single label that is not a known suffix, such as `intranet1`.
-    #[error("give the full host name, for example www.example.com")]
-    SingleLabel,
-    /// A public suffix, below which different owners register names, such as `co.uk` or `github.io`.
-    #[error("this is a public suffix that many owners share: register a name below it")]
-    PublicSuffix,
-}
-
 impl Host {
     /// Parses `name[:port]` as a person types it: in any case, in Unicode or as A-labels.
-    pub fn parse(input: &str, local: LocalHosts) -> Result<Host, HostError> {
+    pub fn parse(input: &str, local: LocalHosts) -> Result<Host, Message> {
         refuse_other_notations(input)?;
         let (name, port) = match input.split_once(':') {
             Some((name, port)) => (name, Some(parse_port(port)?)),
@@ -158,11 +106,9 @@ impl Host {
     /// `shop.example` matches only `https://shop.example`. A stored `shop.example:443` matches the same origin. Only
     /// `localhost` matches http origins. `null` matches nothing.
     pub fn matches_origin(&self, origin: &str) -> bool {
-        match origin.split_once("://") {
-            Some(("https", authority)) => authority == self.without_default(443),
-            Some(("http", authority)) => self.name() == "localhost" && authority == self.without_default(80),
-            _ => false,
-        }
+        let Some((scheme, authority)) = origin.split_once("://") else { return false };
+        let is_scheme = scheme == "https" || scheme == "http" && self.name() == "localhost";
+        is_scheme && authority == without_default_port(&self.0)
     }
 
     /// All hosts, registered or not, that match `origin` by [`Host::matches_origin`].
@@ -170,10 +116,6 @@ impl Host {
         let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
         let spellings = [authority.to_owned(), format!("{authority}:443"), format!("{authority}:80")];
         spellings.into_iter().map(Host).filter(move |host| host.matches_origin(origin))
-    }
-
-    fn without_default(&self, port: u16) -> &str {
-        if self.port() == Some(port) { self.name() } else { &self.0 }
     }
 }
 
@@ -198,70 +140,65 @@ fn without_default_port(host: &str) -> &str {
     }
 }
 
-/// Refuses input that is not `name[:port]`, with a more helpful error than [`HostError::Character`].
-fn refuse_other_notations(input: &str) -> Result<(), HostError> {
+/// Refuses input that is not `name[:port]`, with a more helpful text than [`Message::HostCharacter`].
+fn refuse_other_notations(input: &str) -> Result<(), Message> {
     if input.is_empty() {
-        return Err(HostError::Empty);
+        return Err(Message::HostEmpty);
     }
     if input.len() > MAX_INPUT {
-        return Err(HostError::TooLong);
+        return Err(Message::HostTooLong);
     }
     if input.contains(['/', '\\', '@', '?', '#']) {
-        return Err(HostError::Scheme);
+        return Err(Message::HostOnly);
     }
     if input.contains('*') {
-        return Err(HostError::Wildcard);
+        return Err(Message::HostWildcard);
     }
     let without_zone = input.split('%').next().unwrap_or(input);
     if input.starts_with('[') || without_zone.parse::<Ipv6Addr>().is_ok() {
-        return Err(HostError::IpLiteral);
+        return Err(Message::HostIp);
     }
     Ok(())
 }
 
-fn parse_port(port: &str) -> Result<u16, HostError> {
+fn parse_port(port: &str) -> Result<u16, Message> {
     // `u16::from_str` accepts `+80`, and leading zeros would give a port several spellings.
     let plain = port.bytes().all(|b| b.is_ascii_digit()) && !port.starts_with('0');
-    port.parse().ok().filter(|_| plain).ok_or(HostError::Port)
+    port.parse().ok().filter(|_| plain).ok_or(Message::HostPort)
 }
 
 /// The canonical spelling of a name: lower-case A-labels.
-fn canonical_name(name: &str) -> Result<String, HostError> {
-    let typed = lower_nfc(name)?;
-    if let Some(c) = typed.chars().find(|&c| !is_allowed(c)) {
-        return Err(HostError::Character(c));
+fn canonical_name(name: &str) -> Result<String, Message> {
+    let typed = lower_nfc(name);
+    if name.contains(KELVIN_SIGN) || !typed.chars().all(is_allowed) {
+        return Err(Message::HostCharacter);
     }
     if typed.split('.').any(str::is_empty) {
-        return Err(HostError::EmptyLabel);
+        return Err(Message::HostDots);
     }
     let hyphenated = |label: &str| label.starts_with('-') || label.ends_with('-');
     if typed.split('.').any(hyphenated) {
-        return Err(HostError::Hyphen);
+        return Err(Message::HostHyphen);
     }
     // A URL parser detects names that are IPv4 addresses in other notations, such as 0x7f.1 and 2130706433.
     let ascii = match url::Host::parse(&typed) {
         Ok(url::Host::Domain(ascii)) => ascii,
-        Ok(url::Host::Ipv4(_) | url::Host::Ipv6(_)) => return Err(HostError::IpLiteral),
-        Err(url::ParseError::InvalidIpv4Address) => return Err(HostError::IpLiteral),
-        Err(_) => return Err(HostError::Idna),
+        Ok(url::Host::Ipv4(_) | url::Host::Ipv6(_)) | Err(url::ParseError::InvalidIpv4Address) => {
+            return Err(Message::HostIp);
+        }
+        Err(_) => return Err(Message::HostIdna),
     };
-    if ascii.split('.').any(|label| label.len() > MAX_LABEL) {
-        return Err(HostError::Label);
-    }
-    if ascii.len() > MAX_NAME {
-        return Err(HostError::TooLong);
+    if ascii.len() > MAX_NAME || ascii.split('.').any(|label| label.len() > MAX_LABEL) {
+        return Err(Message::HostTooLong);
     }
     check_labels(&ascii)?;
     Ok(ascii)
 }
 
 /// Removes the two accepted differences in spelling: case, and composed or decomposed characters.
-fn lower_nfc(name: &str) -> Result<String, HostError> {
-    if name.contains(KELVIN_SIGN) {
-        return Err(HostError::Character(KELVIN_SIGN));
-    }
+fn lower_nfc(name: &str) -> String {
     let lower: String = name.chars().flat_map(char::to_lowercase).collect();
-    Ok(ComposingNormalizerBorrowed::new_nfc().normalize(&lower).into_owned())
+    ComposingNormalizerBorrowed::new_nfc().normalize(&lower).into_owned()
 }
 
 /// Whether IDNA keeps the character unchanged. If IDNA dropped it (soft hyphen, zero-width space) or replaced it
@@ -275,39 +212,39 @@ fn is_allowed(c: char) -> bool {
 }
 
 /// Refuses labels that IDNA2008 does not allow, however the name was typed (RFC 5891 §4.2).
-fn check_labels(ascii: &str) -> Result<(), HostError> {
+fn check_labels(ascii: &str) -> Result<(), Message> {
     let (unicode, read) = ::idna::domain_to_unicode(ascii);
-    read.map_err(|_| HostError::Idna)?;
+    read.map_err(|_| Message::HostIdna)?;
     for label in unicode.split('.').filter(|label| !label.is_ascii()) {
-        if let Some(c) = idna::disallowed(label) {
-            return Err(HostError::Character(c));
+        if !idna::is_allowed(label) {
+            return Err(Message::HostCharacter);
         }
         // Such as `xn--`, which marks an A-label.
         if label.chars().skip(2).take(2).eq(['-', '-']) {
-            return Err(HostError::Hyphen);
+            return Err(Message::HostHyphen);
         }
     }
     Ok(())
 }
 
 /// Refuses names that are not public, or that many owners share.
-fn check_public(name: &str, local: LocalHosts) -> Result<(), HostError> {
+fn check_public(name: &str, local: LocalHosts) -> Result<(), Message> {
     if name == "localhost" {
         return match local {
             LocalHosts::Allowed => Ok(()),
-            LocalHosts::Refused => Err(HostError::Local),
+            LocalHosts::Refused => Err(Message::HostLocal),
         };
     }
     let top = name.rsplit('.').next().unwrap_or(name);
     if SPECIAL_USE.contains(&top) {
-        return Err(HostError::SpecialUse);
+        return Err(Message::HostSpecial);
     }
     if psl::domain_str(name).is_some() {
         return Ok(());
     }
     let known = psl::suffix(name.as_bytes()).is_some_and(|suffix| suffix.is_known());
     if known {
-        return Err(HostError::PublicSuffix);
+        return Err(Message::HostPublicSuffix);
     }
-    Err(HostError::SingleLabel)
+    Err(Message::HostSingleLabel)
 }

@@ -1,8 +1,6 @@
 //! Plans, their limits, and the meter that counts a domain's requests against a limit. No I/O; time is an argument.
 
 mod limit;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +14,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
+pub(crate) use self::limit::seconds_of;
 pub use self::limit::{Left, Limit};
 use crate::column::stored;
 
@@ -107,23 +106,18 @@ pub struct PlanSettings {
 pub struct Plans(Vec<PlanSettings>);
 
 impl Plans {
-    /// Reads the settings of every plan, even after an invalid one, so that all errors are reported together.
-    pub fn read(read: impl FnMut(&'static Terms) -> Option<(Option<Limit>, bool)>) -> Option<Plans> {
-        let values: Vec<_> = PLANS.iter().map(read).collect();
-        let rule = |limit: Limit| Rule { limit, policy: limit.policy() };
-        let settings =
-            |(limit, self_service): (Option<Limit>, bool)| PlanSettings { rule: limit.map(rule), self_service };
-        values.into_iter().map(|value| value.map(settings)).collect::<Option<_>>().map(Plans)
+    /// Reads the limit of every plan, and whether owners may choose the plan themselves.
+    pub fn read(mut read: impl FnMut(&'static Terms) -> (Option<Limit>, bool)) -> Plans {
+        let settings = PLANS.iter().map(|terms| {
+            let (limit, self_service) = read(terms);
+            PlanSettings { rule: limit.map(|limit| Rule { limit, policy: limit.policy() }), self_service }
+        });
+        Plans(settings.collect())
     }
 
     /// The settings of that plan.
     pub fn of(&self, plan: Plan) -> &PlanSettings {
         &self.0[usize::from(plan.0)]
-    }
-
-    /// The limit of [`Plan::HIGHEST`], if there is one.
-    pub fn highest_limit(&self) -> Option<Limit> {
-        self.of(Plan::HIGHEST).rule.as_ref().map(|rule| rule.limit)
     }
 }
 
@@ -133,7 +127,8 @@ impl Plans {
 #[derive(Debug, Default)]
 pub struct Meter {
     full_at: AtomicU64,
-    /// The `exp` of the last token, and in the low bits its generation. If they differ from the domain's, the token was revoked.
+    /// The `exp` of the last token, and in the low bits its generation. If the domain has another generation, the token
+    /// was revoked.
     last_token_until: AtomicU64,
 }
 
@@ -141,12 +136,12 @@ pub struct Meter {
 const GENERATION: u32 = 24;
 
 impl Meter {
-    /// A meter with the state that [`Meter::full_at`] returned.
+    /// A meter in the state of [`Meter::full_at`].
     pub fn with(full_at: u64) -> Meter {
         Meter { full_at: full_at.into(), ..Meter::default() }
     }
 
-    /// When the whole limit is available again, in nanoseconds of the clock of [`Meter::spend`]; 0 if nothing was ever spent.
+    /// The time at which the whole limit is available again, by the clock of [`Meter::spend`]. 0 before the first request.
     pub fn full_at(&self) -> u64 {
         self.full_at.load(Ordering::Relaxed)
     }
@@ -171,23 +166,24 @@ impl Meter {
         limit.left(self.full_at.load(Ordering::Relaxed), now)
     }
 
-    /// Remembers that a token of that generation was issued `now`, good for `life` seconds (all Unix seconds). Whether it
-    /// was redundant: the one before had more than half of such a life left. Only this node's tokens are known, and
-    /// whoever needs tokens for several audiences at once cannot do without.
+    /// Records that a token of that generation was issued at `now`, for `life` seconds. Times are Unix seconds.
+    ///
+    /// Returns whether the token was redundant: more than half of the lifetime of the one before was left. Tokens of other
+    /// nodes are not known. A client that needs tokens for several audiences at once appears redundant too.
     pub fn issued(&self, generation: i64, now: i64, life: i64) -> bool {
         let before = self.last_token_until.swap(last_token(generation, now + life), Ordering::Relaxed);
         lives(before, generation, now).is_some_and(|left| left > life / 2)
     }
 
-    /// For how many seconds the last token that this node issued is still valid. `None` if its generation differs.
+    /// The seconds for which the last token of this node is still valid. `None` if its generation differs.
     pub fn last_token_lives(&self, generation: i64, now: i64) -> Option<i64> {
         lives(self.last_token_until.load(Ordering::Relaxed), generation, now)
     }
 
-    /// Records that a token with that `exp` was revoked, which may be the last one.
+    /// Records that a token with that `exp` was revoked. It may be the last one.
     pub fn revoked(&self, generation: i64, until: i64) {
         let token = last_token(generation, until);
-        // A token that was issued meanwhile stays.
+        // A token that was issued in the meantime stays.
         self.last_token_until.compare_exchange(token, 0, Ordering::Relaxed, Ordering::Relaxed).ok();
     }
 }

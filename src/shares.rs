@@ -18,8 +18,6 @@
 //! [`Budgets`] limit rates instead.
 
 mod budgets;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -254,11 +252,6 @@ impl Share {
         tokio::time::timeout(timeout, given).await.ok()?.ok()
     }
 
-    #[cfg(test)]
-    fn free(&self) -> usize {
-        self.0.lock().permits.free.try_into().unwrap_or_default()
-    }
-
     fn give_back(&self, holder: Holder) {
         let next: Vec<Waiting> = {
             let mut state = self.0.lock();
@@ -346,5 +339,32 @@ impl Drop for QueuePlace<'_> {
         let mut state = self.share.0.lock();
         state.queue_places.give_back(self.holder);
         state.queue.retain(|waiting| waiting.number != self.number);
+    }
+}
+
+#[cfg(test)]
+#[expect(non_snake_case, reason = "a test is named `feature__condition`")]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[test]
+    fn memory__holders_and_requests_that_ended_are_forgotten() {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(async {
+            let share = Share::new(1);
+            let holder = |number: u32| Holder::network(Network::of(Some(IpAddr::V4(number.into()))));
+            let permit = share.try_take(holder(1));
+            {
+                let mut ended = pin!(share.take(holder(2), Duration::from_secs(60)));
+                assert!(ended.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                assert_eq!(share.0.lock().queue.len(), 1);
+            }
+            assert!(share.take(holder(3), Duration::ZERO).await.is_none());
+            drop(permit);
+            let state = share.0.lock();
+            assert!(state.queue.is_empty() && state.queue_places.held.is_empty() && state.permits.held.is_empty());
+        });
     }
 }

@@ -4,13 +4,10 @@ mod algorithm;
 mod hmac_secret;
 mod postgres_url;
 mod sources;
-#[cfg(test)]
-mod tests;
 mod value;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,18 +20,20 @@ pub use self::postgres_url::PostgresUrl;
 pub use self::sources::Source;
 use self::sources::{RawValue, SECRETS, Sources};
 use self::value::{
-    audiences, database, duration, is_loopback_url, issuer, limit, log_filter, networks, one_of, optional_date,
-    optional_maximum, optional_secret, optional_url, parsed, public_url, rotation, scopes, trimmed, with_issuer,
+    audiences, database, duration, is_loopback_url, issuer, limit, log_filter, maximum, networks, one_of, parsed,
+    public_url, rotation, scopes, trimmed, unless, url, with_issuer, within,
 };
 pub use self::value::{date, grace};
 use crate::exit::Exit;
 use crate::host::LocalHosts;
 use crate::locale::Locale;
-use crate::plan::{Limit, Plans};
+use crate::plan::{Plan, Plans};
 use crate::shares::BudgetLimits;
 
 /// Suffix of the issuer in the audience of user tokens. No API has this audience, so none accepts a user for a client.
 pub const ACCOUNT_SUFFIX: &str = "/account";
+
+const MAX_WORKERS: usize = 256;
 
 /// The parsed settings. `Debug` shows no secret.
 #[derive(Clone, Debug)]
@@ -148,8 +147,7 @@ impl fmt::Debug for Database {
 pub struct Timeouts {
     /// From the first byte of a request, or from the start of the connection, to the end of the request head.
     pub head: Duration,
-    /// From the end of the request head to the end of the body. Handlers have a shorter limit for the bodies that they
-    /// read.
+    /// From the end of the request head to the end of the body. Handlers wait less for the bodies that they read.
     pub body: Duration,
     /// Between a response and the next request.
     pub idle: Duration,
@@ -184,6 +182,17 @@ pub struct Lifecycle {
     pub sunset: Option<i64>,
 }
 
+impl Lifecycle {
+    fn read(r: &mut Reader<'_>) -> Lifecycle {
+        let deprecated = r.read("API_V1_DEPRECATED", "", unless("", date));
+        let sunset = r.read("API_V1_SUNSET", "", |text| match (unless("", date)(text)?, deprecated) {
+            (Some(sunset), Some(deprecated)) if sunset < deprecated => Err("is before API_V1_DEPRECATED".to_owned()),
+            (sunset, _) => Ok(sunset),
+        });
+        Lifecycle { deprecated, sunset }
+    }
+}
+
 /// A setting as `check-config` prints it.
 #[derive(Clone, Debug)]
 pub struct Setting {
@@ -193,24 +202,6 @@ pub struct Setting {
     pub shown: String,
     /// Where the value comes from.
     pub source: Source,
-}
-
-/// All invalid settings, one per line, with warnings about unknown keys.
-#[derive(Debug)]
-pub struct Problems(Vec<String>);
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("\n"))
-    }
-}
-
-impl std::error::Error for Problems {}
-
-impl From<Problems> for Exit {
-    fn from(problems: Problems) -> Exit {
-        Exit::config(problems)
-    }
 }
 
 /// Reads settings and collects their values and problems.
@@ -223,22 +214,20 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads one setting. An empty value counts as unset.
-    fn read<T>(
-        &mut self,
-        key: &'static str,
-        default: &str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        self.read_shown(key, default, parse, |_, text| text.to_owned())
+    /// Reads one setting. An empty value counts as unset. After an invalid value, returns that of the default, so that
+    /// all problems are found.
+    fn read<T>(&mut self, key: &'static str, default: &str, parse: impl Fn(&str) -> Result<T, String>) -> T {
+        let valid = self.try_read(key, default, &parse, |_, text| text.to_owned());
+        valid.unwrap_or_else(|| parse(default).expect("the default is valid"))
     }
 
-    fn read_shown<T>(
+    /// Reads one setting. `show` returns the value for `check-config`. `None` if the value is invalid.
+    fn try_read<T>(
         &mut self,
         key: &'static str,
         default: &str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-        show: impl FnOnce(&T, &str) -> String,
+        parse: impl Fn(&str) -> Result<T, String>,
+        show: impl Fn(&T, &str) -> String,
     ) -> Option<T> {
         self.keys.push(key.to_owned());
         let set = (self.find)(key).filter(|found| !found.text.as_ref().is_ok_and(|text| text.trim().is_empty()));
@@ -269,194 +258,142 @@ impl Config {
     /// Reads the settings from the environment, from files that it names, and from `.env` in the working directory.
     ///
     /// # Errors
-    /// All invalid settings.
-    pub fn read() -> Result<Config, Problems> {
-        Config::from_sources(&Sources::read(), |sources, key| sources.find(key))
+    /// All invalid settings, one per line, with warnings about unknown keys.
+    pub fn read() -> Result<Config, Exit> {
+        let sources = Sources::read();
+        Config::find_all(&sources, &|key| sources.find(key))
     }
 
     /// Reads the settings through `get`.
     ///
     /// # Errors
-    /// All invalid settings.
-    pub fn load(get: impl Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    /// As [`Config::read`].
+    pub fn load(get: impl Fn(&str) -> Option<String>) -> Result<Config, Exit> {
         let found = |text| RawValue { text: Ok(text), source: Source::Environment };
-        Config::from_sources(&Sources::default(), |_, key| get(key).map(found))
+        Config::find_all(&Sources::default(), &|key| get(key).map(found))
     }
 
-    fn from_sources(sources: &Sources, find: impl Fn(&Sources, &str) -> Option<RawValue>) -> Result<Config, Problems> {
-        let find = |key: &str| find(sources, key);
-        let mut reader = Reader { find: &find, keys: Vec::new(), settings: Vec::new(), problems: Vec::new() };
+    fn find_all(sources: &Sources, find: &dyn Fn(&str) -> Option<RawValue>) -> Result<Config, Exit> {
+        let mut reader = Reader { find, keys: Vec::new(), settings: Vec::new(), problems: Vec::new() };
         let config = Config::parse(&mut reader);
         let Reader { mut keys, settings, problems, .. } = reader;
         keys.extend(SECRETS.map(|key| format!("{key}_FILE")));
         let problems = [sources.problems(&keys), problems].concat();
         let warnings = sources.unknown(&keys);
-        match (config, problems.is_empty()) {
-            (Some(config), true) => Ok(Config { settings, warnings, ..config }),
+        if problems.is_empty() {
+            Ok(Config { settings, warnings, ..config })
+        } else {
             // An unknown key may be a misspelled one whose absence is the problem.
-            _ => Err(Problems([problems, warnings].concat())),
+            Err(Exit::config([problems, warnings].concat().join("\n")))
         }
     }
 
-    fn parse(r: &mut Reader<'_>) -> Option<Config> {
+    fn parse(r: &mut Reader<'_>) -> Config {
         let host = r.read("HOST", "127.0.0.1", parsed::<IpAddr>("must be an IP address such as 127.0.0.1 or ::"));
         let port = r.read("PORT", "8002", parsed::<u16>("must be a port number"));
-        let local_url = format!("http://localhost:{}", port.unwrap_or(8002));
-        let public_url = r.read("PUBLIC_URL", &local_url, public_url);
+        let public_url = r.read("PUBLIC_URL", &format!("http://localhost:{port}"), public_url);
         let find = r.find;
         // A variable that is not UTF-8 must not count as unset.
         let get = |key: &str| find(key).map(|found| found.text.unwrap_or_else(|_| char::REPLACEMENT_CHARACTER.into()));
         let get = |key: &str| get(key).filter(|text| !text.is_empty());
-        let database = r.read_shown(
-            "DATABASE_URL",
-            "sqlite://data/gatebird.db",
-            |text| database(text, &get),
-            |database, _| format!("{database:?}"),
-        );
+        let sqlite = "sqlite://data/gatebird.db";
+        let database =
+            r.try_read("DATABASE_URL", sqlite, |text| database(text, &get), |database, _| format!("{database:?}"));
         r.read("DATABASE_PLAINTEXT", "refuse", one_of(&[("refuse", ()), ("allow", ())]));
-        let embedded = matches!(database, Some(Database::Sqlite(_)) | None);
-        let show_secret = |secret: &Option<HmacSecret>, _: &str| match secret {
-            Some(secret) => format!("{secret:?}"),
-            None => "(none)".to_owned(),
+        let show_secret = |none: &'static str| {
+            let shown = |secret: &HmacSecret| format!("{secret:?}");
+            move |secret: &Option<HmacSecret>, _: &str| secret.as_ref().map_or(none.to_owned(), shown)
         };
-        let jwt_secret = r.read_shown(
+        let secret = unless("", HmacSecret::parse);
+        let jwt_secret = r.try_read(
             "JWT_SECRET",
             "",
-            |text| match optional_secret(text)? {
-                None if !embedded => Err(
+            |text| match secret(text)? {
+                None if matches!(database, Some(Database::Postgres(_))) => Err(
                     "is required with PostgreSQL, the same on every node; generate one with: openssl rand -base64 48"
                         .to_owned(),
                 ),
                 secret => Ok(secret),
             },
-            |secret, _| match secret {
-                Some(secret) => format!("{secret:?}"),
-                None => "(in the file jwt_secret beside the database)".to_owned(),
-            },
+            show_secret("(in the file jwt_secret beside the database)"),
         );
-        let previous = r.read_shown("JWT_SECRET_PREVIOUS", "", optional_secret, show_secret);
+        let jwt_secret_previous = r.try_read("JWT_SECRET_PREVIOUS", "", &secret, show_secret("(none)")).flatten();
         let algorithms = [Algorithm::Hs256, Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256];
         let jwt_algorithm = r.read("JWT_ALGORITHM", "HS256", one_of(&algorithms.map(|known| (known.name(), known))));
-        let key_rotation = r.read("KEY_ROTATION", "30d", rotation);
-        let issuer = r.read("JWT_ISSUER", public_url.as_deref().unwrap_or(&local_url), issuer);
+        let key_rotation = r.read("KEY_ROTATION", "30d", unless("off", rotation));
+        let issuer = r.try_read("JWT_ISSUER", &public_url, issuer, |_, text| text.to_owned()).unwrap_or_default();
         let scopes = r.read("SCOPES", "posts:read posts:write", scopes);
-        let audiences = r.read("AUDIENCES", "", |text| audiences(text, issuer.as_deref().unwrap_or_default()));
+        let audiences = with_issuer(&issuer, r.read("AUDIENCES", "", |text| audiences(text, &issuer)));
         let token_ttl = r.read("TOKEN_TTL", "1m", duration);
         let user_token_ttl = r.read("USER_TOKEN_TTL", "1h", duration);
-        let status_419 = StatusCode::from_u16(419).expect("419 is a status");
-        let expired_token_status =
-            r.read("EXPIRED_TOKEN_STATUS", "419", one_of(&[("419", status_419), ("401", StatusCode::UNAUTHORIZED)]));
+        let statuses = [("419", StatusCode::from_u16(419).expect("a status")), ("401", StatusCode::UNAUTHORIZED)];
+        let expired_token_status = r.read("EXPIRED_TOKEN_STATUS", "419", one_of(&statuses));
         let default_locale = r.read("DEFAULT_LOCALE", "en", one_of(&[("en", Locale::En), ("ko", Locale::Ko)]));
-        let bcrypt_cost = r.read("BCRYPT_COST", "12", |text| match text.parse() {
-            Ok(cost @ 4..=16) => Ok(cost),
-            _ => Err("must be a number from 4 to 16".to_owned()),
-        });
+        let bcrypt_cost = r.read("BCRYPT_COST", "12", within(4..=16));
+        let limit = unless("off", limit);
         let plans = Plans::read(|plan| {
-            let (key, default) = plan.limit;
-            let limit = r.read(key, default, limit);
-            let choice = |key| r.read(key, "true", one_of(&[("true", true), ("false", false)]));
-            let self_service = plan.self_service.map_or(Some(true), choice);
-            Some((limit?, self_service?))
+            let rate = r.read(plan.limit.0, plan.limit.1, &limit);
+            let choices = [("true", true), ("false", false)];
+            (rate, plan.self_service.is_none_or(|key| r.read(key, "true", one_of(&choices))))
         });
         // Several domains may share a network.
-        let tenfold = |limit: Limit| limit.times(NonZeroU64::new(10).expect("not 0")).to_string();
-        let requests = plans.as_ref().and_then(Plans::highest_limit).map_or("off".to_owned(), tenfold);
-        let requests = r.read("LIMIT_ADDRESS", &requests, limit);
-        let failures = r.read("LIMIT_FAILURES", "300/m", limit);
-        let sign_ins = r.read("LIMIT_SIGNIN", "300/m", limit);
-        let sign_ups = r.read("LIMIT_SIGNUP", "300/m", limit);
-        let passwords = r.read("LIMIT_PASSWORDS", "50/d", limit);
-        let changes = r.read("LIMIT_CHANGES", "120/m", limit);
-        let lines = r.read("LIMIT_LOG", "60/m", limit);
-        let domains_per_user = r.read("DOMAINS_PER_USER", "100", optional_maximum);
-        let posts_per_user = r.read("POSTS_PER_USER", "10000", optional_maximum);
-        let max_users = r.read("MAX_USERS", "1000000", optional_maximum);
-        let max_domains = r.read("MAX_DOMAINS", "1000000", optional_maximum);
-        let connections_per_network = r.read("LIMIT_CONNECTIONS", "1024", optional_maximum);
-        let trusted_proxies = r.read("TRUSTED_PROXIES", "", networks);
-        let metrics = r.read("METRICS_ADDR", "127.0.0.1:9002", |text| match text {
-            "off" => Ok(None),
-            _ => parsed("must be an address such as 127.0.0.1:9002, or off")(text).map(Some),
-        });
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = r.read("WORKERS", &cores.to_string(), |text| match text.parse() {
-            Ok(workers @ 1..=256) => Ok(workers),
-            _ => Err("must be a number from 1 to 256".to_owned()),
-        });
-        let signup_open = r.read("SIGNUP", "open", one_of(&[("open", true), ("closed", false)]));
-        let access_log = r.read(
-            "ACCESS_LOG",
-            "errors",
-            one_of(&[("errors", AccessLog::Errors), ("all", AccessLog::All), ("off", AccessLog::Off)]),
-        );
-        let log_filter = r.read("RUST_LOG", "info", log_filter);
-        let on_loopback = public_url.as_deref().is_some_and(is_loopback_url);
-        let local_hosts = r.read(
-            "ALLOW_LOCAL_HOSTS",
-            if on_loopback { "true" } else { "false" },
-            one_of(&[("true", LocalHosts::Allowed), ("false", LocalHosts::Refused)]),
-        );
-        let refuse_browser_secrets = r.read("BROWSER_SECRETS", "allow", one_of(&[("allow", false), ("refuse", true)]));
-        let refuse_unverified_hosts =
-            r.read("UNVERIFIED_HOSTS", "refuse", one_of(&[("refuse", true), ("allow", false)]));
-        let deprecated = r.read("API_V1_DEPRECATED", "", optional_date);
-        let sunset = r.read("API_V1_SUNSET", "", |text| match (optional_date(text)?, deprecated.flatten()) {
-            (Some(sunset), Some(deprecated)) if sunset < deprecated => Err("is before API_V1_DEPRECATED".to_owned()),
-            (sunset, _) => Ok(sunset),
-        });
-        let api_v1_docs = r.read("API_V1_DOCS", "", optional_url);
-        let verification_required = r.read("PROOF", "optional", one_of(&[("optional", false), ("required", true)]));
-        let dns_server = r.read("DNS_SERVER", "", |text| match text {
-            "" => Ok(None),
-            _ => parsed("must be an address such as 9.9.9.9:53")(text).map(Some),
-        });
-        Some(Config {
-            listen: SocketAddr::new(host?, port?),
-            public_url: public_url?,
-            database: database?,
-            jwt_secret: jwt_secret?,
-            jwt_secret_previous: previous?,
-            jwt_algorithm: jwt_algorithm?,
-            key_rotation: key_rotation?,
-            audiences: with_issuer(issuer.as_deref()?, audiences?),
-            issuer: issuer?,
-            scopes: scopes?,
-            token_ttl: token_ttl?,
-            user_token_ttl: user_token_ttl?,
-            expired_token_status: expired_token_status?,
-            default_locale: default_locale?,
-            bcrypt_cost: bcrypt_cost?,
-            plans: plans?,
-            budgets: BudgetLimits {
-                requests: requests?,
-                failures: failures?,
-                sign_ins: sign_ins?,
-                sign_ups: sign_ups?,
-                passwords: passwords?,
-                changes: changes?,
-                lines: lines?,
-            },
-            domains_per_user: domains_per_user?,
-            posts_per_user: posts_per_user?,
-            max_users: max_users?,
-            max_domains: max_domains?,
-            connections_per_network: connections_per_network?.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+        let highest = plans.of(Plan::HIGHEST).rule.as_ref();
+        let requests = highest.map_or("off".to_owned(), |rule| rule.limit.times(10).to_string());
+        let budgets = BudgetLimits {
+            requests: r.read("LIMIT_ADDRESS", &requests, &limit),
+            failures: r.read("LIMIT_FAILURES", "300/m", &limit),
+            sign_ins: r.read("LIMIT_SIGNIN", "300/m", &limit),
+            sign_ups: r.read("LIMIT_SIGNUP", "300/m", &limit),
+            passwords: r.read("LIMIT_PASSWORDS", "50/d", &limit),
+            changes: r.read("LIMIT_CHANGES", "120/m", &limit),
+            lines: r.read("LIMIT_LOG", "60/m", &limit),
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
+        let metrics = parsed("must be an address such as 127.0.0.1:9002, or off");
+        let access_logs = [("errors", AccessLog::Errors), ("all", AccessLog::All), ("off", AccessLog::Off)];
+        let on_loopback = if is_loopback_url(&public_url) { "true" } else { "false" };
+        let local_hosts = [("true", LocalHosts::Allowed), ("false", LocalHosts::Refused)];
+        let refusal = [("allow", false), ("refuse", true)];
+        // The settings are read in this order.
+        Config {
+            listen: SocketAddr::new(host, port),
+            public_url,
+            database: database.unwrap_or_else(|| Database::Sqlite(sqlite.into())),
+            jwt_secret: jwt_secret.flatten(),
+            jwt_secret_previous,
+            jwt_algorithm,
+            key_rotation,
+            issuer,
+            scopes,
+            audiences,
+            token_ttl,
+            user_token_ttl,
+            expired_token_status,
+            default_locale,
+            bcrypt_cost,
+            plans,
+            budgets,
+            domains_per_user: r.read("DOMAINS_PER_USER", "100", unless("off", maximum)),
+            posts_per_user: r.read("POSTS_PER_USER", "10000", unless("off", maximum)),
+            max_users: r.read("MAX_USERS", "1000000", unless("off", maximum)),
+            max_domains: r.read("MAX_DOMAINS", "1000000", unless("off", maximum)),
+            connections_per_network: r.read("LIMIT_CONNECTIONS", "1024", unless("off", maximum)),
             timeouts: Timeouts::default(),
-            trusted_proxies: trusted_proxies?,
-            metrics: metrics?,
-            workers: workers?,
-            signup_open: signup_open?,
-            access_log: access_log?,
-            log_filter: log_filter?,
-            local_hosts: local_hosts?,
-            refuse_browser_secrets: refuse_browser_secrets?,
-            refuse_unverified_hosts: refuse_unverified_hosts?,
-            api_v1: Lifecycle { deprecated: deprecated?, sunset: sunset? },
-            api_v1_docs: api_v1_docs?,
-            verification_required: verification_required?,
-            dns_server: dns_server?,
+            trusted_proxies: r.read("TRUSTED_PROXIES", "", networks),
+            metrics: r.read("METRICS_ADDR", "127.0.0.1:9002", unless("off", metrics)),
+            workers: r.read("WORKERS", &cores.to_string(), within(1..=MAX_WORKERS)),
+            signup_open: r.read("SIGNUP", "open", one_of(&[("open", true), ("closed", false)])),
+            access_log: r.read("ACCESS_LOG", "errors", one_of(&access_logs)),
+            log_filter: r.read("RUST_LOG", "info", log_filter),
+            local_hosts: r.read("ALLOW_LOCAL_HOSTS", on_loopback, one_of(&local_hosts)),
+            refuse_browser_secrets: r.read("BROWSER_SECRETS", "allow", one_of(&refusal)),
+            refuse_unverified_hosts: r.read("UNVERIFIED_HOSTS", "refuse", one_of(&refusal)),
+            api_v1: Lifecycle::read(r),
+            api_v1_docs: r.read("API_V1_DOCS", "", unless("", url)),
+            verification_required: r.read("PROOF", "optional", one_of(&[("optional", false), ("required", true)])),
+            dns_server: r.read("DNS_SERVER", "", unless("", parsed("must be an address such as 9.9.9.9:53"))),
             settings: Vec::new(),
             warnings: Vec::new(),
-        })
+        }
     }
 }

@@ -1,21 +1,25 @@
 //! Parsers of setting values. Errors are sentences without a subject, to follow the name of the setting.
 
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 use time::Date;
 use url::{Host, Url};
 
-use super::{ACCOUNT_SUFFIX, Database, HmacSecret, PostgresUrl};
-use crate::plan::Limit;
+use super::{ACCOUNT_SUFFIX, Database, PostgresUrl};
+use crate::plan::{Limit, seconds_of};
+use crate::usage::DAY;
 
-pub(super) fn parsed<T: std::str::FromStr>(problem: &'static str) -> impl FnOnce(&str) -> Result<T, String> {
+pub(super) fn parsed<T: FromStr>(problem: &'static str) -> impl Fn(&str) -> Result<T, String> {
     move |text| text.parse().map_err(|_| problem.to_owned())
 }
 
-pub(super) fn one_of<T: Copy>(choices: &[(&'static str, T)]) -> impl FnOnce(&str) -> Result<T, String> {
+pub(super) fn one_of<T: Copy>(choices: &[(&'static str, T)]) -> impl Fn(&str) -> Result<T, String> {
     move |text| match choices.iter().find(|(name, _)| *name == text) {
         Some((_, value)) => Ok(*value),
         None => {
@@ -25,28 +29,38 @@ pub(super) fn one_of<T: Copy>(choices: &[(&'static str, T)]) -> impl FnOnce(&str
     }
 }
 
-/// Parses a duration such as `30s`, `1m`, `1h` or `1d`, from one second to 30 days. Returns seconds.
-pub(super) fn duration(text: &str) -> Result<i64, String> {
-    let problem = || "must be a duration such as 30s, 1m, 1h or 1d, at most 30d".to_owned();
-    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(problem)?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return Err(problem()),
-    };
-    match number.parse::<u32>().map(|number| i64::from(number) * seconds) {
-        Ok(total @ 1..=2_592_000) => Ok(total),
-        _ => Err(problem()),
+/// Parses a value, or the word for no value.
+pub(super) fn unless<T>(
+    word: &'static str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> impl Fn(&str) -> Result<Option<T>, String> {
+    move |text| if text == word { Ok(None) } else { parse(text).map(Some) }
+}
+
+/// Parses a number of a range.
+pub(super) fn within<T: FromStr + PartialOrd + Display>(
+    range: RangeInclusive<T>,
+) -> impl Fn(&str) -> Result<T, String> {
+    move |text| match text.parse() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!("must be a number from {} to {}", range.start(), range.end())),
     }
 }
 
-/// Parses `KEY_ROTATION`. Returns seconds, or `None` for `off`. The minimum leaves time to publish the next key.
-pub(super) fn rotation(text: &str) -> Result<Option<i64>, String> {
-    match (text, duration(text)) {
-        ("off", _) => Ok(None),
-        (_, Ok(seconds @ 3600..)) => Ok(Some(seconds)),
+/// Parses a duration such as `30s`, `1m`, `1h` or `1d`, from one second to 30 days. Returns seconds.
+pub(super) fn duration(text: &str) -> Result<i64, String> {
+    let seconds = || {
+        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let seconds = i64::from(number.parse::<u32>().ok()?) * i64::from(seconds_of(unit)?);
+        (1..=30 * DAY).contains(&seconds).then_some(seconds)
+    };
+    seconds().ok_or_else(|| "must be a duration such as 30s, 1m, 1h or 1d, at most 30d".to_owned())
+}
+
+/// Parses `KEY_ROTATION`. Returns seconds. The minimum leaves time to publish the next key.
+pub(super) fn rotation(text: &str) -> Result<i64, String> {
+    match duration(text) {
+        Ok(seconds @ 3600..) => Ok(seconds),
         _ => Err("must be a duration from 1h to 30d, or off".to_owned()),
     }
 }
@@ -118,23 +132,14 @@ pub fn grace(text: &str) -> Result<i64, String> {
     }
 }
 
-pub(super) fn limit(text: &str) -> Result<Option<Limit>, String> {
-    match text {
-        "off" => Ok(None),
-        _ => match Limit::parse(text) {
-            Some(limit) => Ok(Some(limit)),
-            None => Err("must be a limit such as 60/m, 5/s, 1000/h or 50/d, or off".to_owned()),
-        },
-    }
+pub(super) fn limit(text: &str) -> Result<Limit, String> {
+    Limit::parse(text).ok_or_else(|| "must be a limit such as 60/m, 5/s, 1000/h or 50/d, or off".to_owned())
 }
 
-/// Parses a maximum number, or `off`.
-pub(super) fn optional_maximum(text: &str) -> Result<Option<i64>, String> {
-    match (text, text.parse()) {
-        ("off", _) => Ok(None),
-        (_, Ok(number @ 0..=1_000_000)) => Ok(Some(number)),
-        _ => Err("must be a number up to 1000000, or off".to_owned()),
-    }
+/// Parses the largest number of something.
+pub(super) fn maximum<T: TryFrom<u32>>(text: &str) -> Result<T, String> {
+    let number = text.parse().ok().filter(|number| *number <= 1_000_000).and_then(|number| T::try_from(number).ok());
+    number.ok_or_else(|| "must be a number up to 1000000, or off".to_owned())
 }
 
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
@@ -152,26 +157,12 @@ pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
         .collect()
 }
 
-pub(super) fn optional_secret(text: &str) -> Result<Option<HmacSecret>, String> {
-    match text {
-        "" => Ok(None),
-        _ => HmacSecret::parse(text).map(Some),
-    }
-}
-
 /// Parses a date such as `2027-01-31`. Returns the Unix seconds of its midnight in UTC.
 ///
 /// # Errors
 /// A sentence without a subject.
 pub fn date(text: &str) -> Result<i64, String> {
     midnight(text).ok_or_else(|| "must be a date such as 2027-01-31, from 1970 on".to_owned())
-}
-
-pub(super) fn optional_date(text: &str) -> Result<Option<i64>, String> {
-    match text {
-        "" => Ok(None),
-        _ => date(text).map(Some),
-    }
 }
 
 fn midnight(text: &str) -> Option<i64> {
@@ -200,17 +191,12 @@ pub(super) fn public_url(text: &str) -> Result<String, String> {
     usable.then(|| text.trim_end_matches('/').to_owned()).ok_or_else(problem)
 }
 
-pub(super) fn optional_url(text: &str) -> Result<Option<String>, String> {
-    let is_url = |text: &str| {
-        // A `>` would end the URL in a `Link` header.
-        let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"".contains(&byte));
-        is_plain && Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-    };
-    match text {
-        "" => Ok(None),
-        _ if is_url(text) => Ok(Some(text.to_owned())),
-        _ => Err("must be a URL such as https://docs.example.com/v1".to_owned()),
-    }
+pub(super) fn url(text: &str) -> Result<String, String> {
+    // A `>` would end the URL in a `Link` header.
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"".contains(&byte));
+    let is_web = Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let problem = || "must be a URL such as https://docs.example.com/v1".to_owned();
+    if is_plain && is_web { Ok(text.to_owned()) } else { Err(problem()) }
 }
 
 pub(super) fn is_loopback_url(text: &str) -> bool {

@@ -9,14 +9,14 @@ const CATEGORY: CodePointMapDataBorrowed<'static, Category> = CodePointMapData::
 const HANGUL: CodePointMapDataBorrowed<'static, Hangul> = CodePointMapData::<Hangul>::new();
 const SCRIPT: CodePointMapDataBorrowed<'static, Script> = CodePointMapData::<Script>::new();
 
-/// The first character that a U-label must not contain. UTS #46 checks leading marks, joiners and directions instead.
-pub(super) fn disallowed(label: &str) -> Option<char> {
+/// Whether a U-label has only characters that it may contain. UTS #46 checks leading marks, joiners and directions instead.
+pub(super) fn is_allowed(label: &str) -> bool {
     let characters: Vec<char> = label.chars().collect();
-    (0..characters.len()).find(|&at| !is_allowed(&characters, at)).map(|at| characters[at])
+    (0..characters.len()).all(|at| is_allowed_at(&characters, at))
 }
 
 /// Whether the character at `at` is valid, alone or in its context (RFC 5892 §2.6, §2.7, §3, appendix A).
-fn is_allowed(label: &[char], at: usize) -> bool {
+fn is_allowed_at(label: &[char], at: usize) -> bool {
     let before = at.checked_sub(1).map(|before| label[before]);
     let after = label.get(at + 1).copied();
     let is_of = |c: Option<char>, script| c.is_some_and(|c| SCRIPT.get(c) == script);

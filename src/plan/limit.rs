@@ -6,10 +6,18 @@ use std::time::Duration;
 
 use actix_web::http::header::HeaderValue;
 
+/// The units of time in settings, with their seconds.
+const UNITS: [(&str, u32); 4] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
+
+/// The seconds of a unit of time: `s`, `m`, `h` or `d`.
+pub(crate) fn seconds_of(unit: &str) -> Option<u32> {
+    UNITS.iter().find(|(name, _)| *name == unit).map(|(_, seconds)| *seconds)
+}
+
 /// A number of requests per period, written `60/m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    pub(super) requests: NonZeroU64,
+    requests: NonZeroU64,
     period: Duration,
 }
 
@@ -26,7 +34,7 @@ impl Limit {
         Limit { requests: NonZeroU64::new(requests).expect("not 0"), period: Duration::from_secs(60) }
     }
 
-    /// So many requests per day.
+    /// A limit of `requests` per day.
     ///
     /// # Panics
     /// When `requests` is 0.
@@ -38,22 +46,16 @@ impl Limit {
     /// Parses `<requests>/<s|m|h|d>`, at most a million requests.
     pub fn parse(text: &str) -> Option<Limit> {
         let (requests, unit) = text.split_once('/')?;
-        let period = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            "d" => 86_400,
-            _ => return None,
-        };
-        let requests: NonZeroU64 = requests.parse().ok()?;
-        (requests.get() <= MAX_REQUESTS).then_some(Limit { requests, period: Duration::from_secs(period) })
+        let (requests, period): (NonZeroU64, _) =
+            (requests.parse().ok()?, Duration::from_secs(seconds_of(unit)?.into()));
+        (requests.get() <= MAX_REQUESTS).then_some(Limit { requests, period })
     }
 
-    /// The limit with `factor` times as many requests, capped at the largest number.
+    /// The limit with `factor` times as many requests, at least one and at most a million.
     #[must_use]
-    pub fn times(self, factor: NonZeroU64) -> Limit {
-        let requests = self.requests.saturating_mul(factor);
-        Limit { requests: requests.min(NonZeroU64::new(MAX_REQUESTS).expect("not 0")), ..self }
+    pub fn times(self, factor: u64) -> Limit {
+        let requests = self.requests.get().saturating_mul(factor).clamp(1, MAX_REQUESTS);
+        Limit { requests: NonZeroU64::new(requests).expect("not 0"), ..self }
     }
 
     /// `RateLimit-Policy` of a plan with this limit (draft-ietf-httpapi-ratelimit-headers-11).
@@ -62,7 +64,7 @@ impl Limit {
         HeaderValue::try_from(policy).expect("digits and ASCII")
     }
 
-    /// Nanoseconds in which the limit regains one request.
+    /// The nanoseconds after which another request is available.
     fn interval(self) -> u64 {
         self.period.as_nanos() as u64 / self.requests
     }
@@ -83,12 +85,12 @@ impl Limit {
         if next <= latest { Ok(next) } else { Err(Duration::from_nanos(next - latest)) }
     }
 
-    /// The state without one of its requests.
+    /// The state after one request fewer.
     pub fn give_back(self, full_at: u64) -> u64 {
         full_at.saturating_sub(self.interval())
     }
 
-    /// What a meter with that state has left.
+    /// What is left at `now` in that state.
     pub fn left(self, full_at: u64, now: u64) -> Left {
         let used = full_at.saturating_sub(now);
         let free = (self.interval() * self.requests.get()).saturating_sub(used);
@@ -107,12 +109,7 @@ pub struct Left {
 
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = match self.period.as_secs() {
-            1 => "s",
-            60 => "m",
-            3600 => "h",
-            _ => "d",
-        };
-        write!(f, "{}/{unit}", self.requests)
+        let unit = UNITS.iter().find(|(_, seconds)| self.period.as_secs() == u64::from(*seconds));
+        write!(f, "{}/{}", self.requests, unit.map_or("d", |(unit, _)| unit))
     }
 }

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
-use std::num::NonZeroU64;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -84,9 +83,9 @@ impl BudgetLimits {
             Budget::NewAccounts(_) => self.sign_ups.map(|_| Limit::per_day(1_000)),
             Budget::Registrations(_) => self.changes.map(|_| Limit::per_day(10_000)),
             Budget::RefusalLines(_) => self.lines,
-            Budget::RequestLines(_) => self.lines.map(|limit| limit.times(REQUEST_LINES)),
+            Budget::RequestLines(_) => self.lines.map(|limit| limit.times(100)),
             Budget::Changes(_) => self.changes,
-            Budget::Reads(_) => self.changes.map(|limit| limit.times(READS)),
+            Budget::Reads(_) => self.changes.map(|limit| limit.times(10)),
             Budget::ClientChanges(_) => Some(Limit::per_minute(600)),
             Budget::Revocations(_) => Some(Limit::per_minute(10_000)),
             Budget::Verifications(_) => Some(Limit::per_minute(30)),
@@ -96,12 +95,6 @@ impl BudgetLimits {
         }
     }
 }
-
-/// How many times larger the budget of lines for other requests is than the one for refused requests.
-const REQUEST_LINES: NonZeroU64 = NonZeroU64::new(100).expect("not 0");
-
-/// How many times larger the budget of an account for reads is than the one for changes.
-const READS: NonZeroU64 = NonZeroU64::new(10).expect("not 0");
 
 /// Largest number of meters, of 17 to 34 bytes each.
 const MAX_METERS: usize = 1 << 20;
@@ -297,4 +290,50 @@ impl Hasher for Hashed {
 }
 
 #[cfg(test)]
-mod tests;
+#[expect(non_snake_case, reason = "a test is named `feature__condition`")]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Bytes that the maps have allocated: 16 bytes and a control byte for each bucket.
+    fn bytes(budgets: &Budgets) -> usize {
+        let shards = budgets.meters.shards.iter();
+        let buckets = shards.map(|shard| (shard.lock().capacity() * 8 / 7).next_power_of_two());
+        buckets.map(|buckets| buckets * 17 + 16).sum()
+    }
+
+    fn entries(budgets: &Budgets) -> usize {
+        budgets.meters.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    #[test]
+    fn memory__more_than_a_million_addresses_take_64_mib_and_return_it() {
+        let limit = Some(Limit::per_minute(60));
+        let budgets = Budgets::new(BudgetLimits {
+            requests: limit,
+            failures: limit,
+            sign_ins: limit,
+            sign_ups: limit,
+            passwords: limit,
+            lines: limit,
+            changes: limit,
+        });
+        let mut max = 0;
+        for number in 0..1_200_000_u32 {
+            let network = Network::of(Some(IpAddr::V4(number.into())));
+            budgets.spend(Budget::Requests(network), SECOND + u64::from(number)).expect("the first of its network");
+            if number % 50_000 == 0 {
+                max = max.max(bytes(&budgets));
+            }
+        }
+        let max = max.max(bytes(&budgets));
+        assert!((16 << 20..=64 << 20).contains(&max), "{max}");
+        assert!((MAX_METERS / 2..=MAX_METERS).contains(&entries(&budgets)), "{}", entries(&budgets));
+        budgets.prune(60 * SECOND);
+        assert_eq!(entries(&budgets), 0);
+        assert!(bytes(&budgets) < 1 << 20, "{}", bytes(&budgets));
+    }
+}

@@ -54,7 +54,11 @@ pub(crate) const ALL: &[Attack] = &[
     Attack {
         // A check opens two connections: https and http.
         bounds: &[Bound { counted: "connections to the victim", at_once: 20.0, per_minute: 20.0 }],
-        ..Attack::new("A15", "an account requests checks of hosts at one victim's address", accounts::host_checks_of_victim)
+        ..Attack::new(
+            "A15",
+            "an account requests checks of hosts at one victim's address",
+            accounts::host_checks_of_victim,
+        )
     },
     Attack::new("B1", "2,000 bodies arrive a byte at a time", connections::slow_bodies),
     Attack::new("B2", "2,000 first heads arrive a line at a time", connections::slow_heads),

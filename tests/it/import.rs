@@ -74,13 +74,13 @@ const REPORTED: &[(&str, &str, u64, &str)] = &[
     ("changed", "domain", 2, "blog.example.com"),
     ("changed", "domain", 3, "stays premium"),
     ("skipped", "domain", 5, "its user was deleted there"),
-    ("skipped", "domain", 6, "localhost is not allowed here"),
+    ("skipped", "domain", 6, "is a local host"),
     ("skipped", "domain", 7, "it was deleted there"),
     ("skipped", "domain", 8, "no user"),
     ("skipped", "domain", 9, "its user was skipped"),
     ("skipped", "domain", 10, "same client secret"),
     ("skipped", "domain", 11, "not a UUID"),
-    ("skipped", "domain", 13, "give the host only"),
+    ("skipped", "domain", 13, "must be only a host name"),
 ];
 
 #[test]

@@ -53,6 +53,7 @@ mod start_up;
 mod tenancy;
 mod theft;
 mod token;
+mod unit;
 mod usage;
 mod usernames;
 mod verification;

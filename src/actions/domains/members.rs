@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::host::{Host, HostError, LocalHosts};
+use crate::host::{Host, LocalHosts};
 use crate::locale::Message;
 use crate::plan::Plan;
 use crate::token::client_keys::{ClientKeys, KeysProblem};
@@ -16,22 +16,7 @@ pub(crate) fn plan(text: &str) -> Result<Plan> {
 }
 
 pub(crate) fn host(text: &str, local: LocalHosts) -> Result<Host> {
-    let problem = |error| match error {
-        HostError::Empty => Message::HostEmpty,
-        HostError::TooLong | HostError::Label => Message::HostTooLong,
-        HostError::Scheme => Message::HostOnly,
-        HostError::Wildcard => Message::HostWildcard,
-        HostError::IpLiteral => Message::HostIp,
-        HostError::Port => Message::HostPort,
-        HostError::EmptyLabel => Message::HostDots,
-        HostError::Character(_) | HostError::Hyphen => Message::HostCharacter,
-        HostError::Idna => Message::HostIdna,
-        HostError::Local => Message::HostLocal,
-        HostError::SpecialUse => Message::HostSpecial,
-        HostError::SingleLabel => Message::HostSingleLabel,
-        HostError::PublicSuffix => Message::HostPublicSuffix,
-    };
-    Host::parse(text, local).map_err(|error| Error::field("host", problem(error)))
+    Host::parse(text, local).map_err(|problem| Error::field("host", problem))
 }
 
 /// Joins the requested names with spaces, as they are stored. Each must be known and given once.

@@ -134,7 +134,7 @@ impl<'a, R: BufRead> Rows<'a, R> {
         Username::parse(text(username))
             .map_err(|message| format!("username {:?}: {}", text(username), problem(message)))?;
         let parsed = Host::parse(text(host), self.config.local_hosts);
-        let host = parsed.map_err(|error| format!("host {:?}: {error}", text(host)))?;
+        let host = parsed.map_err(|message| format!("host {:?}: {}", text(host), problem(message)))?;
         let plan = Plan::parse(text(plan)).ok_or_else(|| format!("there is no type {:?}", text(plan)))?;
         let secret = match secret.map(text).unwrap_or_default() {
             "" => None,

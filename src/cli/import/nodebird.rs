@@ -20,6 +20,7 @@ use crate::db::{Conn, domain, secret};
 use crate::exit::Exit;
 use crate::host::Host;
 use crate::id::{DomainId, UserId};
+use crate::locale::Locale;
 use crate::name::{Nick, Username};
 use crate::password::{self, PlainHash};
 use crate::plan::Plan;
@@ -217,7 +218,7 @@ impl NodebirdImport<'_> {
         let user_id = (*user)?;
         let host_part = host_part(&domain.host);
         let host = Host::parse(host_part, self.config.local_hosts);
-        let host = host.map_err(|error| format!("host {:?}: {error}", domain.host))?;
+        let host = host.map_err(|problem| format!("host {:?}: {}", domain.host, problem.text(Locale::En)))?;
         let plan = Plan::parse(&domain.plan).ok_or_else(|| format!("there is no type {:?}", domain.plan))?;
         let secret = domain.secret.ok_or("its client secret is not a UUID")?;
         if host_part != domain.host {

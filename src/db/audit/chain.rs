@@ -202,32 +202,3 @@ fn end_at(reached: Head, end: Option<Head>, known: Option<&Head>) -> Result<Head
     }
     if end.hash == reached.hash { Ok(reached) } else { broken(reached.id, "differs from the recorded end, audit_head") }
 }
-
-#[cfg(test)]
-#[allow(non_snake_case, reason = "a test is named `feature__condition`")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn head__has_one_text_form() {
-        let head = Head { id: 17, hash: (0..32).map(|byte| byte * 7).collect() };
-        assert_eq!(head.to_string().parse(), Ok(head.clone()));
-        assert_eq!("0:".parse(), Ok(Head::default()));
-        let hash = HEXLOWER.encode(&head.hash);
-        for text in [
-            "",
-            ":",
-            "17",
-            "17:",
-            "17:00",
-            "0:00",
-            "x:",
-            &hash,
-            &format!("-1:{hash}"),
-            &format!("17:{hash}0"),
-            &format!("17:{}g", &hash[1..]),
-        ] {
-            assert!(text.parse::<Head>().is_err(), "{text}");
-        }
-    }
-}

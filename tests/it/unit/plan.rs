@@ -1,8 +1,8 @@
 //! Limits, meters and the last token of a domain, with the time passed in.
 
-use std::num::NonZeroU64;
+use std::time::Duration;
 
-use super::*;
+use gatebird::plan::{Left, Limit, Meter, Plan};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -11,7 +11,6 @@ fn spend_all(meter: &Meter, limit: Limit, now: u64) -> u64 {
 }
 
 #[test]
-#[expect(non_snake_case, reason = "a test is named `feature__condition`")]
 fn plan__every_name_leads_to_its_plan() {
     for name in Plan::names() {
         assert_eq!(Plan::parse(name).map(Plan::as_str), Some(name));
@@ -20,7 +19,7 @@ fn plan__every_name_leads_to_its_plan() {
 }
 
 #[test]
-fn exactly_the_limit_passes_and_then_it_refills_evenly() {
+fn meter__limit_passes_and_then_refills_evenly() {
     let limit = Limit::parse("60/m").expect("a limit");
     let meter = Meter::default();
     let start = 5 * SECOND;
@@ -31,7 +30,7 @@ fn exactly_the_limit_passes_and_then_it_refills_evenly() {
 }
 
 #[test]
-fn parallel_requests_pass_exactly_the_limit() {
+fn meter__parallel_requests_pass_exactly_the_limit() {
     let limit = Limit::parse("10/h").expect("a limit");
     let meter = Meter::default();
     let passed: u64 = std::thread::scope(|scope| {
@@ -42,21 +41,21 @@ fn parallel_requests_pass_exactly_the_limit() {
     assert_eq!(passed, 10);
 }
 
-/// Also where the period cannot be divided by the number of requests.
 #[test]
-fn exactly_the_limit_passes_whatever_its_number() {
-    for text in ["7/s", "999983/s", "1000000/s", "13/m", "50/d"] {
-        let limit = Limit::parse(text).expect("a limit");
+fn meter__limit_that_does_not_divide_its_period_passes_exactly() {
+    for (requests, unit) in [(7, "s"), (999_983, "s"), (1_000_000, "s"), (13, "m"), (50, "d")] {
+        let text = format!("{requests}/{unit}");
+        let limit = Limit::parse(&text).expect("a limit");
         let meter = Meter::default();
         let full = meter.left(limit, SECOND);
-        assert_eq!((full.requests, full.full_in), (limit.requests.get(), Duration::ZERO), "{text}");
-        assert_eq!(spend_all(&meter, limit, SECOND), limit.requests.get(), "{text}");
+        assert_eq!((full.requests, full.full_in), (requests, Duration::ZERO), "{text}");
+        assert_eq!(spend_all(&meter, limit, SECOND), requests, "{text}");
     }
 }
 
-/// As documented: a whole limit just before the end of a span and what refilled in it, but never twice at one moment.
+/// A span of one period passes at most the whole limit at its start and one limit that refills during the span.
 #[test]
-fn the_edge_of_a_window_is_no_place_for_a_second_limit() {
+fn meter__two_periods_do_not_pass_two_limits_at_once() {
     let limit = Limit::parse("10/m").expect("a limit");
     let meter = Meter::default();
     let ms = SECOND / 1000;
@@ -67,7 +66,7 @@ fn the_edge_of_a_window_is_no_place_for_a_second_limit() {
 }
 
 #[test]
-fn what_is_left_is_told() {
+fn meter__left_after_requests() {
     let limit = Limit::parse("60/m").expect("a limit");
     let meter = Meter::default();
     let left = |requests, seconds| Left { requests, full_in: Duration::from_secs(seconds) };
@@ -77,12 +76,12 @@ fn what_is_left_is_told() {
     assert_eq!(spend_all(&meter, limit, SECOND), 58);
     assert_eq!(meter.left(limit, SECOND), left(0, 60));
     assert_eq!(limit.left(limit.give_back(61 * SECOND), SECOND), left(1, 59));
-    // After a change to a smaller limit more is used than there is.
+    // After a change to a smaller limit, more is used than the limit has.
     assert_eq!(meter.left(Limit::parse("1/s").expect("a limit"), SECOND), left(0, 60));
 }
 
 #[test]
-fn a_token_is_needless_while_more_than_half_of_the_last_ones_life_is_left() {
+fn meter__token_is_redundant_in_the_first_half_of_the_last_lifetime() {
     let meter = Meter::default();
     for (at, generation, redundant) in [
         (1000, 0, false),
@@ -90,7 +89,7 @@ fn a_token_is_needless_while_more_than_half_of_the_last_ones_life_is_left() {
         (1029, 0, true),
         (1059, 0, false),
         (1088, 0, true),
-        // Ended with the generation.
+        // The generation revoked the token before.
         (1089, 1, false),
         (1090, 1, true),
         (2000, 1, false),
@@ -107,15 +106,14 @@ fn a_token_is_needless_while_more_than_half_of_the_last_ones_life_is_left() {
 }
 
 #[test]
-fn ten_times_a_limit_is_a_limit() {
-    let ten = NonZeroU64::new(10).expect("not 0");
+fn limit__times_is_capped() {
     for (text, tenfold) in [("6000/m", "60000/m"), ("1/s", "10/s"), ("500000/h", "1000000/h")] {
-        assert_eq!(Limit::parse(text).expect("a limit").times(ten).to_string(), tenfold);
+        assert_eq!(Limit::parse(text).expect("a limit").times(10).to_string(), tenfold);
     }
 }
 
 #[test]
-fn limits_have_one_spelling() {
+fn limit__has_one_spelling() {
     for text in ["60/m", "1/s", "1000000/h", "50/d"] {
         assert_eq!(Limit::parse(text).map(|limit| limit.to_string()), Some(text.to_owned()));
     }
