@@ -9,6 +9,7 @@ mod cache;
 pub mod client_keys;
 pub mod keyring;
 mod private_key;
+mod public_key;
 pub mod replay;
 pub mod seal;
 
