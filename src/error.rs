@@ -19,6 +19,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// A refused request or a failure of the server.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Error {
     /// The request has no token.
     TokenMissing,

@@ -291,9 +291,9 @@ pub(crate) async fn delete(app: &Arc<App>, user: SignedIn<'_>, password: &str) -
     let (checked, _counted) = confirm(app, user, password).await?;
     let (id, now) = (user.id(), app.now());
     let entry = user.caller.actor.event("user.deleted", id, Some(id), now);
-    let delete = move |conn: &mut Conn| match user::end(conn, id, &checked, now)? {
-        true => Ok(Audited::new((), entry)),
-        false => Err(Error::WrongPassword),
+    let delete = move |conn: &mut Conn| {
+        let is_ended = user::end(conn, id, &checked, now)?;
+        if is_ended { Ok(Audited::new((), entry)) } else { Err(Error::WrongPassword) }
     };
     app.write(user.caller, InForce::BeforeAnswer, delete).await
 }

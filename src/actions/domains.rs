@@ -146,10 +146,7 @@ pub(crate) async fn delete(
             return Err(Error::Suspended(Message::DomainSuspended));
         }
         check(&domain)?;
-        match domain::delete(conn, own.user, own.id)? {
-            true => Ok(Audited::new((), entry)),
-            false => Err(not_found()),
-        }
+        if domain::delete(conn, own.user, own.id)? { Ok(Audited::new((), entry)) } else { Err(not_found()) }
     };
     app.write(own.caller, InForce::BeforeAnswer, delete).await
 }

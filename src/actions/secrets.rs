@@ -76,10 +76,7 @@ pub(crate) async fn retire(app: &Arc<App>, own: OwnDomain, id: SecretId) -> Resu
     let entry = own.event("secret.retired", app.now()).with(json!({ "secret": id.get() }));
     let retire = move |conn: &mut Conn| {
         let domain = own.find_for_change(conn)?;
-        match secret::delete(conn, domain.id, id)? {
-            true => Ok(Audited::new((), entry)),
-            false => Err(not_found()),
-        }
+        if secret::delete(conn, domain.id, id)? { Ok(Audited::new((), entry)) } else { Err(not_found()) }
     };
     app.write(own.caller, InForce::BeforeAnswer, retire).await
 }

@@ -56,11 +56,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[doc(hidden)]
 impl App {
     /// Buffers a failed sign-in for the audit log; `None` if the account does not exist.
     pub(crate) fn note_failure(&self, entry: Option<Entry>) {
         if !self.failures.push(entry) {
-            self.metrics.dropped_failures.inc();
+            self.metrics.dropped_signin_failures.inc();
         }
     }
 

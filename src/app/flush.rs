@@ -26,6 +26,7 @@ pub(super) fn start(app: Weak<App>) -> std::result::Result<(), Exit> {
     maintenance::repeat("flush", FLUSH_INTERVAL, app, |app| app.flush())
 }
 
+#[doc(hidden)]
 impl App {
     /// Writes all buffers, the most urgent first. A step that fails does not stop the others.
     ///

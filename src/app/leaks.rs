@@ -85,6 +85,7 @@ impl Leaks {
     }
 }
 
+#[doc(hidden)]
 impl App {
     /// Flags the secrets of pending leaks, and writes an audit row for each secret that was not flagged before.
     ///

@@ -75,6 +75,7 @@ fn lower_priority() {
     let _ = rustix::process::setpriority_process(None, NICENESS);
 }
 
+#[doc(hidden)]
 impl App {
     /// Runs maintenance once.
     ///

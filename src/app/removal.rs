@@ -26,6 +26,7 @@ pub(super) fn start(app: Weak<App>) -> std::result::Result<(), Exit> {
     maintenance::repeat("removal of deleted data", CHECK_INTERVAL, app, App::remove_leftovers)
 }
 
+#[doc(hidden)]
 impl App {
     /// Does all recorded removals.
     ///

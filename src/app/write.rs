@@ -41,6 +41,7 @@ pub enum InForce {
     BeforeAnswer,
 }
 
+#[doc(hidden)]
 impl App {
     /// Makes a change for a request.
     ///

@@ -1,4 +1,4 @@
-//! The order of the modules, as the crate's documentation gives it under "Layers": imports flow strictly down. Reads the
+//! The order of the modules, as `src/lib.rs` gives it under "Layers": imports flow strictly down. Reads the
 //! source, so that an upward import fails before anybody builds on it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,12 +50,12 @@ fn files() -> Vec<File> {
     found
 }
 
-/// The level of each module, 0 at the top, as the crate's documentation says.
+/// The level of each module, 0 at the top, as `src/lib.rs` says.
 fn levels() -> BTreeMap<String, usize> {
     let lib = fs::read_to_string(source().join("lib.rs")).expect("src/lib.rs");
-    let (_, rest) = lib.split_once("//! # Layers").expect("the section");
+    let (_, rest) = lib.split_once("// # Layers").expect("the section");
     let block = rest.split("```").nth(1).expect("the block").trim_start_matches("text");
-    let order = block.replace("//!", "");
+    let order = block.replace("//", "");
     let levels = order.split('>').enumerate();
     levels.flat_map(|(level, names)| names.split(',').map(move |name| (name.trim().to_owned(), level))).collect()
 }
