@@ -25,6 +25,7 @@ macro_rules! errors {
     )+) => {
         /// A refused request or a failure of the server.
         #[derive(Debug)]
+        #[non_exhaustive]
         pub enum Error {
             $($(#[$doc])* $name $(($value_type))? $({$($(#[$field_doc])* $field: $type,)+})?,)+
         }

@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Display};
 
-/// A failure that ends the process, with a status from `sysexits.h`.
+/// A failure that ends the process, with a status from `sysexits.h`. [`run`](crate::run) turns it into the exit status.
+#[non_exhaustive]
 pub struct Exit {
     /// The exit status, never 0.
     pub code: u8,

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use crate::exit::Exit;
 use crate::logging;
 
-/// Runs a whole program. It keeps the process's memory private, flushes the logs, prints the reason of a failure to
-/// standard error, and returns the exit status.
+/// Runs a whole program around [`server::serve`](crate::server::serve). It keeps the memory of the process private, flushes the
+/// logs, prints the reason of a failure to standard error, and returns the exit status.
 pub fn run(work: impl FnOnce() -> Result<(), Exit>) -> ExitCode {
     keep_memory_private();
     let result = work();

@@ -1,4 +1,4 @@
-//! Read this first: the table of all routes with their facts, and how a server is bound, run and stopped.
+//! The server: the table of all routes, and how it is bound, run and stopped. [`serve`] runs it with routes of your own.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -96,6 +96,7 @@ macro_rules! rows {
 use rows;
 
 /// Gatebird's routes and those that `add` adds, with the data that handlers need beside the [`App`].
+#[doc(hidden)]
 pub fn routes(config: &Config, add: impl FnOnce(&mut Routes)) -> Routes {
     let mut routes = Routes::default();
     add_routes(&mut routes);
@@ -109,6 +110,7 @@ pub fn routes(config: &Config, add: impl FnOnce(&mut Routes)) -> Routes {
 }
 
 /// The actix-web application of one worker.
+#[doc(hidden)]
 pub fn application(
     app: web::Data<App>,
     routes: &Routes,
@@ -142,11 +144,36 @@ const WRITE_BUFFER_SIZE: usize = 16 * 1024;
 /// Bytes that the kernel buffers for a connection in each direction. Linux uses twice as much memory.
 const KERNEL_BUFFER_SIZE: usize = 32 * 1024;
 
-/// Serves Gatebird's routes, and those that `add` adds, until SIGTERM or SIGINT. Starts the logs, takes the addresses, opens the
-/// database and prints a greeting. SIGHUP is ignored, because a server outlives the terminal that it was started from.
+/// Serves Gatebird's routes, and those that `add` adds, until SIGTERM or SIGINT.
+///
+/// It does everything that the `gatebird` binary does: it starts the logs, takes the addresses, opens the database, prints a
+/// greeting, and at the end answers running requests and writes the last counts. SIGHUP is ignored, because a server outlives
+/// the terminal that it was started from.
 ///
 /// # Errors
-/// If the server cannot start, or ended by itself. The error has the exit status.
+/// If the server cannot start, or ended by itself. The error has the exit status; see [`run`](crate::run).
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::process::ExitCode;
+///
+/// use actix_web::http::Method;
+/// use gatebird::server::{Credentials, serve};
+/// use gatebird::{Bearer, Config};
+///
+/// async fn orders(token: Bearer) -> String {
+///     format!("orders of user {}", token.tenant().get())
+/// }
+///
+/// fn main() -> ExitCode {
+///     gatebird::run(|| {
+///         serve(Config::read()?, |routes| {
+///             routes.add(Method::GET, "/orders", orders, Credentials::Token);
+///         })
+///     })
+/// }
+/// ```
 pub fn serve(config: Config, add: impl FnOnce(&mut Routes)) -> Result<(), Exit> {
     logging::start(&config.log_filter);
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
@@ -164,7 +191,9 @@ pub fn serve(config: Config, add: impl FnOnce(&mut Routes)) -> Result<(), Exit> 
         let app = App::start(config)?;
         let (api, address) = api(&app, api_socket, add).map_err(of_api)?;
         let metrics = metrics_socket.map(|socket| metrics(&app, socket)).transpose().map_err(of_metrics)?;
-        let signals = Signals::take().map_err(failed)?;
+        // From the greeting on, a signal must not kill the process.
+        let signals =
+            (signal(SignalKind::terminate()).map_err(failed)?, signal(SignalKind::interrupt()).map_err(failed)?);
         logging::write_line(greeting(&app, address));
         run(app, api, metrics, signals).await
     })
@@ -201,6 +230,7 @@ Try:
 ///
 /// # Errors
 /// If the address cannot be bound.
+#[doc(hidden)]
 pub fn bind(app: &web::Data<App>) -> io::Result<(Server, Vec<SocketAddr>)> {
     let (server, address) = api(app, take(app.config.listen)?, |_| {})?;
     Ok((server, vec![address]))
@@ -269,6 +299,7 @@ fn take(address: SocketAddr) -> io::Result<Socket> {
 ///
 /// # Errors
 /// If the address cannot be bound.
+#[doc(hidden)]
 pub fn bind_metrics(app: &web::Data<App>, address: SocketAddr) -> io::Result<Server> {
     metrics(app, take(address)?)
 }
@@ -284,25 +315,12 @@ fn metrics(app: &web::Data<App>, socket: Socket) -> io::Result<Server> {
     Ok(server.workers(1).shutdown_timeout(1).disable_signals().listen(socket.into())?.run())
 }
 
-/// Handlers of SIGTERM and SIGINT. Take them before the greeting: from then on, a signal must not kill the process.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    /// Must be called within a runtime.
-    fn take() -> io::Result<Signals> {
-        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-}
-
 /// Serves until SIGTERM or SIGINT, then drains: `/readyz` answers 503, running requests finish, the last counts are written,
 /// and the database is closed. The exit status is 75 if the database is older than what this node has seen of it.
-async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>, signals: Signals) -> Result<(), Exit> {
+async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>, signals: (Signal, Signal)) -> Result<(), Exit> {
     let handles: Vec<ServerHandle> = metrics.iter().chain([&api]).map(Server::handle).collect();
     let draining = app.clone();
-    let Signals { mut terminate, mut interrupt } = signals;
+    let (mut terminate, mut interrupt) = signals;
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {
@@ -327,8 +345,8 @@ async fn run(app: web::Data<App>, api: Server, metrics: Option<Server>, signals:
     let is_stale = app.directory.is_stale();
     web::block(move || app.into_inner().close()).await.map_err(Exit::software)?;
     api.and(metrics).map_err(|error| Exit::software(format!("the server ended: {error}")))?;
-    match is_stale {
-        true => Err(Exit::temporary("the database is older than what this server has seen of it; start it again")),
-        false => Ok(()),
+    if is_stale {
+        return Err(Exit::temporary("the database is older than what this server has seen of it; start it again"));
     }
+    Ok(())
 }

@@ -42,7 +42,8 @@ use crate::db::{Conn, user};
 use crate::id::{DomainId, TokenId, UserId};
 use crate::plan::Plan;
 
-/// A running gate on a database in a temporary folder, which is removed with it. Its clock stands until it is moved.
+/// A running gate on a SQLite database in a temporary folder, which is removed when the gate is dropped. The clock stands until
+/// [`TestGate::advance`] moves it.
 pub struct TestGate {
     app: web::Data<App>,
     clock: Arc<TestClock>,
@@ -51,7 +52,7 @@ pub struct TestGate {
 
 struct TestClock {
     started_at: i64,
-    /// Nanoseconds since then.
+    /// In nanoseconds.
     passed: AtomicU64,
 }
 
@@ -69,15 +70,15 @@ impl TestGate {
     /// Starts a gate with the default settings.
     ///
     /// # Panics
-    /// When the temporary folder cannot be used.
+    /// If the temporary folder cannot be used.
     pub fn start() -> TestGate {
         TestGate::with(&[])
     }
 
-    /// Starts a gate with those settings, such as `("SCOPES", "orders:read orders:write")`.
+    /// Starts a gate with these settings. Routes with scopes of their own need `("SCOPES", "orders:read orders:write")`.
     ///
     /// # Panics
-    /// When a setting is wrong, or the temporary folder cannot be used.
+    /// If a setting is invalid, or the temporary folder cannot be used.
     pub fn with(settings: &[(&str, &str)]) -> TestGate {
         let folder = std::env::temp_dir().join(format!("gatebird-test-{}", TokenId::random()));
         let url = format!("sqlite://{}", folder.join("gatebird.db").display());
@@ -90,15 +91,15 @@ impl TestGate {
         TestGate { app, clock, folder }
     }
 
-    /// The data that extractors need: pass it to `actix_web::App::app_data`.
+    /// Returns the data that extractors need. Pass it to [`actix_web::App::app_data`].
     pub fn app(&self) -> web::Data<App> {
         self.app.clone()
     }
 
-    /// Makes a user with a domain on the premium plan.
+    /// Creates a user with a domain on the plan with the highest limit.
     ///
     /// # Panics
-    /// When the username is malformed or taken.
+    /// If the username is malformed or taken.
     pub fn tenant(&self, username: &str) -> TestTenant {
         let signup = Signup::parse(username, None).unwrap_or_else(|error| panic!("{username}: {error}"));
         let now = self.app.now();
@@ -116,7 +117,7 @@ impl TestGate {
         TestTenant { app: self.app(), user, domain }
     }
 
-    /// Moves the clock.
+    /// Moves the clock forward. Tokens expire by it, and limits recover.
     pub fn advance(&self, time: Duration) {
         self.clock.passed.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
     }
@@ -129,7 +130,7 @@ impl Drop for TestGate {
     }
 }
 
-/// A user with a domain.
+/// A user with a domain. [`TestGate::tenant`] creates one.
 pub struct TestTenant {
     app: web::Data<App>,
     user: UserId,
@@ -137,24 +138,24 @@ pub struct TestTenant {
 }
 
 impl TestTenant {
-    /// The user, as [`crate::Bearer::tenant`] returns it.
+    /// Returns the user, as [`Bearer::tenant`](crate::Bearer::tenant) does.
     pub fn user(&self) -> UserId {
         self.user
     }
 
-    /// Issues an access token of the domain with those scopes, separated by spaces, for this server.
+    /// Issues an access token of the domain with these scopes, separated by spaces.
     ///
     /// # Panics
-    /// When the domain is gone.
+    /// If the domain was deleted.
     pub fn access_token(&self, scope: &str) -> String {
         let client = self.app.directory.by_id(&self.domain).expect("the domain is there");
         self.app.access_token(&client, scope, &[&self.app.config.issuer]).0
     }
 
-    /// Issues a user token.
+    /// Issues a user token, which has every scope.
     ///
     /// # Panics
-    /// When the user is gone.
+    /// If the user was deleted.
     pub fn user_token(&self) -> String {
         let tenant = self.app.directory.tenant(self.user.get()).expect("the user is there");
         self.app.user_token(&tenant)

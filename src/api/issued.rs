@@ -5,6 +5,7 @@
 
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::Context;
@@ -69,12 +70,6 @@ struct Introspection<'a> {
     host_verified: bool,
 }
 
-/// A token that is not active.
-#[derive(Serialize)]
-struct Inactive {
-    active: bool,
-}
-
 /// Introspect a token of the calling client (RFC 7662).
 #[utoipa::path(
     post, path = "", tag = "token",
@@ -85,7 +80,7 @@ struct Inactive {
 pub(crate) async fn introspect(client: FormClient, app: web::Data<App>) -> Result<HttpResponse> {
     let token = active_token(&client, &app, app.now())?.filter(|token| is_own(&client, token));
     let Some(token) = token else {
-        return Ok(HttpResponse::Ok().json(Inactive { active: false }));
+        return Ok(HttpResponse::Ok().json(json!({"active": false})));
     };
     let claims = token.claims();
     Ok(HttpResponse::Ok().json(Introspection {

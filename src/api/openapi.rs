@@ -21,7 +21,7 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::config::Config;
 use crate::error::ErrorBody;
 use crate::gate::routes::{self, Credentials, Kind, Limit, Routes};
-use crate::gate::versions::Version;
+use crate::gate::versions;
 
 /// The document as JSON.
 pub(crate) struct Document(Bytes);
@@ -30,7 +30,7 @@ impl Document {
     /// Describes all routes that have a description.
     pub(crate) fn of(routes: &Routes, config: &Config) -> Document {
         let mut info = Info::new("Gatebird", env!("CARGO_PKG_VERSION"));
-        info.description = Some("The gate before an API that other people's domains call.".into());
+        info.description = Some("The gate in front of an API that other people's domains call.".into());
         // Without an identifier, openapi-generator refuses the document.
         info.license = Some(LicenseBuilder::new().name("MIT").identifier(Some("MIT")).build());
         let mut api = OpenApi::new(info, Paths::new());
@@ -123,86 +123,57 @@ fn security(credentials: Credentials) -> Vec<SecurityRequirement> {
     }
 }
 
-/// Adds the refusals that follow from the facts of a route and from what its operation takes. Operations share the
-/// descriptions in `components`.
+/// Adds the refusals that follow from the facts of a route and from what its operation takes, unless its description has
+/// them. Operations share the descriptions in `components`.
 fn refusals(
     route: &routes::Operation,
     operation: &mut Operation,
     config: &Config,
     components: &mut BTreeMap<String, RefOr<Response>>,
 ) {
-    let mut add = |status: &str, name: &str, description: &str| {
+    use Credentials::{Client, Scoped, Secret, Token, UserToken};
+    // A proxy knows 401 and 403 only. The operation describes them.
+    let is_proxy_check = route.kind == Kind::ProxyCheck;
+    let takes_token = matches!(route.credentials, Token | Scoped(_) | UserToken) && !is_proxy_check;
+    let takes_client = matches!(route.credentials, Client | Secret);
+    let takes_body = operation.request_body.is_some();
+    let parameters = operation.parameters.iter().flatten().filter_map(place);
+    let (mut in_path, mut in_query, mut in_header) = (false, false, false);
+    parameters.for_each(|place| match place {
+        ParameterIn::Path => in_path = true,
+        ParameterIn::Query => in_query = !is_proxy_check,
+        ParameterIn::Header => in_header = true,
+        _ => {}
+    });
+    let ends = versions::is_v1(route.path) && config.api_v1.sunset.is_some();
+    let tells_expired = takes_token && config.expired_token_status != StatusCode::UNAUTHORIZED;
+    let is_limited = takes_client || takes_token && route.limit != Limit::None;
+    let demands_more = matches!(route.credentials, Scoped(_) | UserToken);
+    let table = [
+        (takes_token, "401", "NoToken", "No token, or one that is not valid or revoked"),
+        (takes_client, "401", "NoClient", "No credentials of a client, or wrong ones"),
+        (tells_expired, "419", "Expired", "The token has expired"),
+        (is_limited, "429", "OverLimit", "Over a limit of the plan, the account or the network; `reason` tells which"),
+        (demands_more, "403", "Forbidden", "The token lacks the scope, or is of the wrong kind"),
+        (takes_body || in_query, "400", "Malformed", "Malformed input; `field` names the member"),
+        (takes_body, "408", "RequestTimeout", "The request did not arrive in time"),
+        (takes_body, "413", "TooLarge", "The body is too large"),
+        (takes_body, "415", "MediaType", "The content type is not accepted"),
+        (in_path, "404", "NotFound", "Not found, or another tenant's"),
+        // `If-Match` is the only header that is a parameter.
+        (in_header, "412", "Changed", "It is no longer as `If-Match` demands"),
+        (route.kind != Kind::Status, "503", "Unavailable", "Temporarily unavailable; nothing was changed"),
+        (ends, "410", "Gone", "This version of the API is past its sunset"),
+        (!is_proxy_check, "405", "Method", "The path has no such method"),
+        (true, "431", "HeadTooLarge", "The head of the request is too large"),
+        (true, "500", "Internal", "A bug; the request id helps to find it"),
+    ];
+    for (_, status, name, description) in table.into_iter().filter(|(applies, ..)| *applies) {
         if let Entry::Vacant(undescribed) = operation.responses.responses.entry(status.into()) {
             undescribed.insert(Ref::from_response_name(name).into());
             components.entry(name.into()).or_insert_with(|| refusal(status, description));
         }
-    };
-    // Its description has all refusals.
-    let is_proxy_check = route.kind == Kind::ProxyCheck;
-    match route.credentials {
-        Credentials::Token | Credentials::Scoped(_) | Credentials::UserToken if !is_proxy_check => {
-            add("401", "NoToken", "No token, or one that is not valid or revoked");
-            if config.expired_token_status != StatusCode::UNAUTHORIZED {
-                add("419", "Expired", "The token has expired");
-            }
-            match route.limit {
-                Limit::Changes => add(
-                    "429",
-                    "OverAccount",
-                    "Too many changes by the account, or over the limit of the domain's plan; `reason` tells which",
-                ),
-                Limit::Plan => add("429", "OverPlan", "Over the limit of the domain's plan"),
-                Limit::None => {}
-            }
-        }
-        Credentials::Client => {
-            add("401", "NoClient", "No credentials of a client, or wrong ones");
-            match route.limit {
-                Limit::None => add(
-                    "429",
-                    "OverNetwork",
-                    "Too many requests or wrong credentials from the network; `reason` tells which",
-                ),
-                Limit::Plan | Limit::Changes => add(
-                    "429",
-                    "OverLimit",
-                    "Over the limit of the domain's plan, or too many requests or wrong credentials from the network; `reason` tells which",
-                ),
-            }
-        }
-        _ => {}
     }
-    if matches!(route.credentials, Credentials::Scoped(_) | Credentials::UserToken) {
-        add("403", "Forbidden", "The token lacks the scope, or is of the wrong kind");
-    }
-    if operation.request_body.is_some() {
-        add("400", "Malformed", "Malformed input; `field` names the member");
-        add("408", "RequestTimeout", "The request did not arrive in time");
-        add("413", "TooLarge", "The body is too large");
-        add("415", "MediaType", "The content type is not accepted");
-    }
-    for parameter in operation.parameters.iter().flatten() {
-        match place(parameter) {
-            Some(ParameterIn::Path) => add("404", "NotFound", "Not found, or another tenant's"),
-            Some(ParameterIn::Query) if !is_proxy_check => {
-                add("400", "Malformed", "Malformed input; `field` names the member");
-            }
-            // The only header that is a parameter.
-            Some(ParameterIn::Header) => add("412", "Changed", "It is no longer as `If-Match` demands"),
-            _ => {}
-        }
-    }
-    if route.kind != Kind::Status {
-        add("503", "Unavailable", "Temporarily unavailable; nothing was changed");
-    }
-    if Version::of_path(route.path) == Some(Version::V1) && config.api_v1.sunset.is_some() {
-        add("410", "Gone", "This version of the API is past its sunset");
-    }
-    if !is_proxy_check {
-        add("405", "Method", "The path has no such method");
-    }
-    add("431", "HeadTooLarge", "The head of the request is too large");
-    add("500", "Internal", "A bug; the request id helps to find it");
     for (status, response) in &mut operation.responses.responses {
         if let RefOr::T(response) = response {
             response.headers.extend(header_of(status));

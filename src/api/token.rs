@@ -13,7 +13,8 @@ use crate::config::Config;
 use crate::directory::Domain;
 use crate::error::{Error, Result};
 use crate::gate::bearer::Bearer;
-use crate::gate::client::{Client, Form, TokenRequest};
+use crate::gate::client::Client;
+use crate::gate::credentials::{Form, TokenRequest};
 use crate::locale::{Locale, Message};
 use crate::token::Claims;
 
@@ -123,11 +124,7 @@ pub(crate) async fn issue(client: Client, app: web::Data<App>, locale: Locale) -
     post, path = "", tag = "token",
     operation_id = "issueTokenV1",
     request_body = TokenRequest,
-    responses(
-        (status = 200, description = "The token", body = Issued),
-        (status = 401, description = "Unknown client", body = crate::error::ErrorBody),
-        (status = 429, description = "Over the limit of the domain's plan, or too many requests or wrong credentials from the network; `reason` tells which", body = crate::error::ErrorBody),
-    ),
+    responses((status = 200, description = "The token", body = Issued)),
 )]
 pub(crate) async fn issue_v1(client: Client, app: web::Data<App>, locale: Locale) -> Result<HttpResponse> {
     respond(&client, &app, locale)
@@ -136,8 +133,8 @@ pub(crate) async fn issue_v1(client: Client, app: web::Data<App>, locale: Locale
 /// Issues the requested token. The response has the form of the request: JSON or OAuth 2.0.
 fn respond(client: &Client, app: &App, locale: Locale) -> Result<HttpResponse> {
     let domain = &client.live.domain;
-    let grant = Grant::of(client.form.as_ref(), domain, &app.config);
-    let Grant { scope, audiences } = grant.inspect_err(|error| app.refused(domain.id, error))?;
+    let grant = grant(client.form.as_ref(), domain, &app.config);
+    let (scope, audiences) = grant.inspect_err(|error| app.refused(domain.id, error))?;
     let (token, expires_in) = app.access_token(&client.live, &scope, &audiences);
     let mut answer = HttpResponse::Ok();
     let (token, token_type, secret_expires_at) = (&*json_string(&token), "Bearer", client.secret_expires_at);
@@ -168,57 +165,49 @@ fn json_string(token: &str) -> Box<RawValue> {
     RawValue::from_string(quoted).expect("base64url and dots")
 }
 
-/// The scopes and audiences of a new token.
-struct Grant<'a> {
-    /// Separated by spaces.
-    scope: Cow<'a, str>,
-    audiences: Vec<&'a str>,
-}
-
-impl<'a> Grant<'a> {
-    /// Grants what the form requests. Defaults to all scopes of the domain and to the issuer as the audience (RFC 6749
-    /// §3.3, RFC 8707 §2).
-    ///
-    /// # Errors
-    /// If the domain may not have all that is requested.
-    fn of(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config) -> Result<Grant<'a>> {
-        match form.map(|form| form.get("grant_type")) {
-            None | Some(Some("client_credentials")) => {}
-            Some(None) => return Err(Error::field("grant_type", Message::Required)),
-            Some(Some(_)) => return Err(Error::UnsupportedGrantType),
-        }
-        Ok(Grant { scope: scope(form, domain, config)?, audiences: audiences(form, domain, config)? })
+/// Grants the scopes and the audiences that the form requests. Defaults to all scopes of the domain and to the issuer as
+/// the audience (RFC 6749 §3.3, RFC 8707 §2).
+///
+/// # Errors
+/// If the domain may not have all that is requested.
+fn grant<'a>(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config) -> Result<(Cow<'a, str>, Vec<&'a str>)> {
+    match form.map(|form| form.get("grant_type")) {
+        None | Some(Some("client_credentials")) => {}
+        Some(None) => return Err(Error::field("grant_type", Message::Required)),
+        Some(Some(_)) => return Err(Error::UnsupportedGrantType),
     }
+    Ok((scope(form, domain, config)?, audiences(form, domain, config)?))
 }
 
 fn scope<'a>(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config) -> Result<Cow<'a, str>> {
-    let known = |scope: &&str| config.scopes.split(' ').any(|known| known == *scope);
-    let allowed = |scope: &&str| domain.scopes().is_none_or(|own| own.split(' ').any(|own| own == *scope));
+    let known = |scope: &&str| has(Some(config.scopes.as_str()), scope);
     let asked = form.and_then(|form| form.get("scope")).unwrap_or_default();
     let mut asked = asked.split(' ').filter(|scope| !scope.is_empty()).peekable();
-    if asked.peek().is_none() {
-        return Ok(match domain.scopes() {
-            None => config.scopes.as_str().into(),
-            Some(own) => match own.split(' ').filter(known).collect::<Vec<_>>().join(" ") {
-                none if none.is_empty() => return Err(Error::InvalidScope),
-                left => left.into(),
-            },
-        });
-    }
-    let granted = distinct_allowed(asked, |scope| known(&scope) && allowed(&scope));
+    let granted = match (asked.peek(), domain.scopes()) {
+        (None, None) => return Ok(config.scopes.as_str().into()),
+        (None, Some(own)) => {
+            let granted: Vec<&str> = own.split(' ').filter(known).collect();
+            (!granted.is_empty()).then_some(granted)
+        }
+        (Some(_), own) => distinct_allowed(asked, |scope| known(&scope) && has(own, scope)),
+    };
     Ok(granted.ok_or(Error::InvalidScope)?.join(" ").into())
 }
 
 fn audiences<'a>(form: Option<&'a Form>, domain: &'a Domain, config: &'a Config) -> Result<Vec<&'a str>> {
-    let allowed = |audience: &str| domain.audiences().is_none_or(|own| own.split(' ').any(|own| own == audience));
-    let mut known = config.audiences.iter().map(String::as_str).filter(|audience| allowed(audience));
+    let known = config.audiences.iter().map(String::as_str).filter(|audience| has(domain.audiences(), audience));
     let mut asked = form.into_iter().flat_map(Form::resources).peekable();
-    if asked.peek().is_none() {
+    let granted = match asked.peek() {
         // The issuer comes first.
-        return known.next().map(|audience| vec![audience]).ok_or(Error::InvalidTarget);
-    }
-    let known: Vec<&str> = known.collect();
-    distinct_allowed(asked, |audience| known.contains(&audience)).ok_or(Error::InvalidTarget)
+        None => known.clone().next().map(|audience| vec![audience]),
+        Some(_) => distinct_allowed(asked, |audience| known.clone().any(|known| known == audience)),
+    };
+    granted.ok_or(Error::InvalidTarget)
+}
+
+/// Whether a list of names, separated by spaces, has a name. Without a list, every name is allowed.
+fn has(list: Option<&str>, name: &str) -> bool {
+    list.is_none_or(|list| list.split(' ').any(|one| one == name))
 }
 
 /// The requested names without duplicates. `None` if one of them is not allowed.

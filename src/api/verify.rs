@@ -183,8 +183,6 @@ pub(crate) async fn verify(req: HttpRequest, app: web::Data<App>) -> Result<Http
 fn admitted(req: &HttpRequest, app: &App) -> Result<Bearer> {
     let (from_query, from_headers) = (Requirements::from_query(req)?, Requirements::from_headers(req.headers())?);
     let bearer = Bearer::presented(req, app, from_query.audience.as_deref())?;
-    match from_query.unmet(&bearer, app).or_else(|| from_headers.unmet(&bearer, app)) {
-        None => Ok(bearer),
-        Some(error) => Err(bearer.refused(req, error)),
-    }
+    let unmet = from_query.unmet(&bearer, app).or_else(|| from_headers.unmet(&bearer, app));
+    bearer.unless(req, unmet)
 }

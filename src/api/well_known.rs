@@ -50,10 +50,6 @@ struct Metadata<'a> {
     responses((status = 200, description = "Authorization server metadata", body = Metadata)),
 )]
 pub(crate) async fn metadata(app: web::Data<App>) -> HttpResponse {
-    answer(&app)
-}
-
-fn answer(app: &App) -> HttpResponse {
     let config = &app.config;
     let at = |path: &str| format!("{}{path}", config.public_url);
     let described = Metadata {
@@ -84,7 +80,7 @@ fn answer(app: &App) -> HttpResponse {
     responses((status = 200, description = "Authorization server metadata", body = Metadata)),
 )]
 pub(crate) async fn openid_configuration(app: web::Data<App>) -> HttpResponse {
-    answer(&app)
+    metadata(app).await
 }
 
 /// A JWK Set (RFC 7517 §5).

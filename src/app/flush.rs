@@ -25,6 +25,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause between attempts of the last flush.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
+#[doc(hidden)]
 impl App {
     /// Writes all buffers, the most urgent first. A step that fails does not stop the others.
     ///

@@ -70,6 +70,7 @@ impl Leaks {
     }
 }
 
+#[doc(hidden)]
 impl App {
     /// Flags the secrets of reported leaks, and writes an audit row for each secret that was not flagged before.
     ///

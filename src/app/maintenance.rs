@@ -25,6 +25,7 @@ pub(crate) const USAGE_DAYS: i64 = 400;
 /// Seconds after its last sign-in for which a network counts as known to an account.
 pub(crate) const KNOWN_NETWORK: i64 = 30 * DAY;
 
+#[doc(hidden)]
 impl App {
     /// Runs maintenance once.
     ///

@@ -58,21 +58,49 @@ use crate::usage::{self, Usage};
 /// How long the process waits for its threads before it exits.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The running gate. Handlers and extractors get it as `web::Data<App>`.
+/// The running gate. The extractors find it in the application data of actix-web, as `web::Data<App>`.
+///
+/// [`server::serve`](crate::server::serve) starts one for a complete server. With one of your own, the extractors protect the
+/// routes of any actix-web application:
+///
+/// ```no_run
+/// use actix_web::{HttpServer, get};
+/// use gatebird::{App, Bearer, Config};
+///
+/// #[get("/orders")]
+/// async fn orders(token: Bearer) -> String {
+///     format!("orders of user {}", token.tenant().get())
+/// }
+///
+/// #[actix_web::main]
+/// async fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let gate = App::start(Config::read()?)?;
+///     let data = gate.clone();
+///     HttpServer::new(move || actix_web::App::new().app_data(data.clone()).service(orders))
+///         .bind("127.0.0.1:8080")?
+///         .run()
+///         .await?;
+///     gate.into_inner().close();
+///     Ok(())
+/// }
+/// ```
 pub struct App {
     /// The settings.
     pub config: Config,
     /// The database.
+    #[doc(hidden)]
     pub db: Db,
     /// Users, domains, secrets and keys in memory, for requests that must not wait for the database.
+    #[doc(hidden)]
     pub directory: Directory,
     /// Client secrets that a browser sent.
-    pub leaks: Leaks,
+    pub(crate) leaks: Leaks,
     /// Hashes and checks passwords.
-    pub hasher: Hasher,
+    pub(crate) hasher: Hasher,
     /// Counters and gauges.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
     /// Usage of domains that is not in the database yet.
+    #[doc(hidden)]
     pub usage: Usage,
     /// Held while usage is written.
     writing_usage: Mutex<()>,
@@ -80,11 +108,12 @@ pub struct App {
     /// Used client assertions that the other nodes have yet to learn of.
     used_assertions: Outbox<UsedAssertion>,
     /// Rate limits of networks and accounts.
+    #[doc(hidden)]
     pub budgets: Budgets,
     /// Access log lines that were not written, by network.
-    pub left_out_lines: LeftOut,
+    pub(crate) left_out_lines: LeftOut,
     /// Open connections.
-    pub connections: Connections,
+    pub(crate) connections: Connections,
     host_checks: HostChecks,
     revocations: Revocations,
     started: Started,
@@ -110,6 +139,7 @@ impl App {
     ///
     /// # Errors
     /// As [`App::start`].
+    #[doc(hidden)]
     pub fn start_with_clock(config: Config, clock: Box<dyn Clock>) -> std::result::Result<web::Data<App>, Exit> {
         let metrics = Metrics::default();
         let db = Db::serve(&config.database)?.observed(metrics.write_time.clone());
@@ -181,6 +211,7 @@ impl App {
     }
 
     /// Issues an access token. Returns the token and its lifetime in seconds.
+    #[doc(hidden)]
     pub fn access_token(&self, client: &ActiveClient, scope: &str, audiences: &[&str]) -> (String, i64) {
         let ActiveClient { domain, tenant } = client;
         let id = domain.id.as_str();
@@ -225,6 +256,7 @@ impl App {
     }
 
     /// Issues a user token, which has every scope.
+    #[doc(hidden)]
     pub fn user_token(&self, tenant: &Tenant) -> String {
         self.issue(Kind::User, tenant, |claims| claims)
     }
@@ -260,11 +292,13 @@ impl App {
 
     /// Whether the database file is in place and the database is not older than what this node has read of it. With an
     /// older database, this node cannot know what was revoked, and answers `/healthz` and `/readyz` only.
+    #[doc(hidden)]
     pub fn is_sound(&self) -> bool {
         !self.directory.is_stale() && self.db.is_intact()
     }
 
-    /// Completes when the process must exit because this node can no longer follow the database.
+    /// Completes when the process must exit, because the database has lost changes that the process has read. From then on,
+    /// every token is refused.
     pub async fn must_end(&self) {
         self.end.notified().await;
     }
@@ -286,8 +320,9 @@ impl App {
         Ok(())
     }
 
-    /// Writes the buffers, waits for the threads that use the app, and closes the database.
-    pub(crate) fn close(self: Arc<App>) {
+    /// Writes what was counted last, waits for the threads that use the gate, and closes the database. The caller must have
+    /// stopped its server.
+    pub fn close(self: Arc<App>) {
         Arc::clone(&self).final_flush();
         let deadline = Instant::now() + CLOSE_TIMEOUT;
         while Arc::strong_count(&self) > 1 && Instant::now() < deadline {
@@ -303,6 +338,7 @@ impl App {
     }
 
     /// Whether the process is shutting down and must get no new traffic.
+    #[doc(hidden)]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
@@ -315,8 +351,8 @@ impl App {
     /// The metrics in the Prometheus text format, with current gauges.
     pub fn metrics_text(&self) -> String {
         let (used, open) = self.db.pool_use();
-        self.metrics.connections_used.set(used.into());
-        self.metrics.connections_open.set(open.into());
+        self.metrics.database_connections_used.set(used.into());
+        self.metrics.database_connections_open.set(open.into());
         self.metrics.directory_age.set(self.directory.age().as_secs_f64());
         self.metrics.users.set(self.directory.user_count() as i64);
         self.metrics.domains.set(self.directory.domain_count() as i64);

@@ -17,6 +17,7 @@ const MAX_BATCH: i64 = 10_000;
 /// yet.
 const SETTLING_TIME: i64 = 60;
 
+#[doc(hidden)]
 impl App {
     /// Does all recorded removals.
     ///

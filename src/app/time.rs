@@ -204,6 +204,7 @@ impl SubstituteTime {
     }
 }
 
+#[doc(hidden)]
 impl App {
     /// The wall clock in Unix seconds, for decisions that can be undone. It may be wrong. With PostgreSQL, a node uses
     /// the trusted time instead while its own clock is known to be wrong.

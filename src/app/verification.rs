@@ -64,6 +64,7 @@ fn supersede_batch(conn: &mut Conn, host: &str, now: i64, rows: i64) -> Result<A
     Ok(Audited::several(entries.len(), entries))
 }
 
+#[doc(hidden)]
 impl App {
     /// Supersedes the remaining registrations of verified hosts that requests have not superseded.
     pub(super) fn finish_superseding(&self) -> Result<()> {

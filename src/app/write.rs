@@ -80,6 +80,7 @@ pub enum InForce {
     BeforeAnswer,
 }
 
+#[doc(hidden)]
 impl App {
     /// Reads for a request. `work` gets the user whose data the caller may see.
     ///

@@ -36,19 +36,34 @@ pub const ACCOUNT_SUFFIX: &str = "/account";
 const MAX_WORKERS: usize = 256;
 
 /// The parsed settings. `Debug` shows no secret.
+///
+/// # Examples
+///
+/// ```
+/// use gatebird::Config;
+///
+/// let config = Config::load(|key| (key == "PORT").then(|| "8080".to_owned()))?;
+/// assert_eq!(config.listen.port(), 8080);
+/// # Ok::<(), gatebird::Problems>(())
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// `HOST` and `PORT`. Port 0 selects a free port.
     pub listen: SocketAddr,
     /// `PUBLIC_URL` without a trailing slash: the URL of this server for its clients.
     pub public_url: String,
     /// `DATABASE_URL`.
+    #[doc(hidden)]
     pub database: Database,
     /// `JWT_SECRET`. Without it, a SQLite database has a secret in a file beside it.
+    #[doc(hidden)]
     pub jwt_secret: Option<HmacSecret>,
     /// `JWT_SECRET_PREVIOUS`: still verifies, no longer signs.
+    #[doc(hidden)]
     pub jwt_secret_previous: Option<HmacSecret>,
     /// `JWT_ALGORITHM`.
+    #[doc(hidden)]
     pub jwt_algorithm: Algorithm,
     /// `KEY_ROTATION`: for how many seconds a stored key signs. `None` is `off`.
     pub key_rotation: Option<i64>,
@@ -65,12 +80,15 @@ pub struct Config {
     /// `EXPIRED_TOKEN_STATUS`: 419 or 401.
     pub expired_token_status: StatusCode,
     /// `DEFAULT_LOCALE`: the language of requests whose `Accept-Language` names no available one.
+    #[doc(hidden)]
     pub default_locale: Locale,
     /// `BCRYPT_COST`: each step doubles the work.
     pub bcrypt_cost: u32,
     /// `LIMIT_FREE`, `LIMIT_PREMIUM` and `SELF_SERVICE_PREMIUM`.
+    #[doc(hidden)]
     pub plans: Plans,
     /// `LIMIT_ADDRESS`, `LIMIT_FAILURES`, `LIMIT_SIGNIN`, `LIMIT_SIGNUP`, `LIMIT_PASSWORDS`, `LIMIT_CHANGES` and `LIMIT_LOG`.
+    #[doc(hidden)]
     pub budgets: BudgetLimits,
     /// `DOMAINS_PER_USER`. `None` is no limit.
     pub domains_per_user: Option<i64>,
@@ -83,8 +101,10 @@ pub struct Config {
     /// `LIMIT_CONNECTIONS`: open connections per network. `None` is no limit.
     pub connections_per_network: Option<usize>,
     /// Not settings; tests shorten them.
+    #[doc(hidden)]
     pub timeouts: Timeouts,
     /// `TRUSTED_PROXIES`: networks whose `X-Forwarded-For` is trusted.
+    #[doc(hidden)]
     pub trusted_proxies: Vec<IpNet>,
     /// `METRICS_ADDR`. `None` is `off`.
     pub metrics: Option<SocketAddr>,
@@ -93,16 +113,19 @@ pub struct Config {
     /// `SIGNUP`: whether anyone may create an account.
     pub signup_open: bool,
     /// `ACCESS_LOG`.
+    #[doc(hidden)]
     pub access_log: AccessLog,
     /// `RUST_LOG`: an `env_logger` filter.
     pub log_filter: String,
     /// `ALLOW_LOCAL_HOSTS`.
+    #[doc(hidden)]
     pub local_hosts: LocalHosts,
     /// `BROWSER_SECRETS`: whether a client secret from a browser is refused.
     pub refuse_browser_secrets: bool,
     /// `UNVERIFIED_HOSTS`: whether `/verify` refuses a required host whose control is not verified.
     pub refuse_unverified_hosts: bool,
     /// `API_V1_DEPRECATED` and `API_V1_SUNSET`.
+    #[doc(hidden)]
     pub api_v1: Lifecycle,
     /// `API_V1_DOCS`: the URL of a page about the end of version 1.
     pub api_v1_docs: Option<String>,
@@ -111,6 +134,7 @@ pub struct Config {
     /// `DNS_SERVER`: the server for verifications. `None` is the machine's resolver.
     pub dns_server: Option<SocketAddr>,
     /// Every setting in order, with secrets masked, for `check-config`.
+    #[doc(hidden)]
     pub settings: Vec<Setting>,
     /// Messages about unknown keys in `.env`.
     pub warnings: Vec<String>,

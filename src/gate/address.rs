@@ -1,18 +1,16 @@
 //! The network address of a client.
 
-use std::future::{Ready, ready};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Once;
 
-use actix_web::dev::Payload;
+use actix_web::HttpRequest;
 use actix_web::http::header::HeaderName;
-use actix_web::{FromRequest, HttpRequest};
 use ipnet::IpNet;
 
 use super::app;
 use crate::app::{Actor, Caller, Who};
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::shares::{Holder, Network};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -46,14 +44,11 @@ impl Address {
     }
 }
 
-impl FromRequest for Address {
-    type Error = Error;
-    type Future = Ready<Result<Address>>;
-
-    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(app(req).map(|app| Address::of(req, &app.config)))
-    }
+fn address_of(req: &HttpRequest) -> Result<Address> {
+    Ok(Address::of(req, &app(req)?.config))
 }
+
+extract!(Address, address_of);
 
 /// Parses an entry of `X-Forwarded-For`. Some proxies add a port, brackets or quotes.
 fn parse_entry(entry: &str) -> Option<IpAddr> {

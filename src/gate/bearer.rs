@@ -1,40 +1,11 @@
 //! [`Bearer`]: a verified token as a handler's parameter.
-//!
-//! The extractors work in every actix-web application that has the [`App`] as data. [`crate::server::serve`] adds routes to
-//! Gatebird's own instead.
-//!
-//! ```no_run
-//! use actix_web::{HttpServer, get};
-//! use gatebird::gate::bearer::Bearer;
-//! use gatebird::{App, Config};
-//!
-//! /// Answers 401 or 419 by itself when there is no good token.
-//! #[get("/orders")]
-//! async fn orders(token: Bearer) -> String {
-//!     format!("orders of user {}", token.tenant().get())
-//! }
-//!
-//! #[actix_web::main]
-//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let gate = App::start(Config::read()?)?;
-//!     HttpServer::new(move || actix_web::App::new().app_data(gate.clone()).service(orders))
-//!         .bind("127.0.0.1:8080")?
-//!         .run()
-//!         .await?;
-//!     Ok(())
-//! }
-//! ```
-//!
-//! The future of every extractor is [`Ready`], so that none can query the database.
 
-use std::future::{Ready, ready};
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use actix_web::dev::Payload;
+use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
-use actix_web::{FromRequest, HttpRequest};
 
 use super::address::Address;
 use super::routes::Limit;
@@ -43,15 +14,32 @@ use crate::actions::accounts::SignedIn;
 use crate::app::{App, TokenCaller, TokenGeneration};
 use crate::directory::{Domain, Tenant};
 use crate::error::{Error, Result};
-use crate::id::{TokenId, UserId};
+use crate::id::{DomainId, TokenId, UserId};
 use crate::locale::Message;
 use crate::plan::Plan;
 use crate::shares::Budget;
 use crate::token::{self, Claims, Subject, VerifiedToken};
 use crate::usage::Kind;
 
-/// An access token or a user token that is valid, not revoked and within its limit. Otherwise the answer is 401, 419 for a
-/// token that has only expired, or 429 over the [`Limit`] of the route.
+/// An access token or a user token that is valid, not revoked and within its limit.
+///
+/// As a parameter of a handler, it is the handler's authorization rule: the handler runs only for such a token. Otherwise the
+/// answer is 401, 419 for a token that has only expired, or 429 over the limit of the route. [`UserToken`], [`AccessToken`]
+/// and [`Scoped`] demand more.
+///
+/// The token must be in the header `Authorization`, and its audience must be this server. Verification takes neither a
+/// database query nor a lock.
+///
+/// # Examples
+///
+/// ```
+/// use gatebird::Bearer;
+///
+/// #[actix_web::get("/orders")]
+/// async fn orders(token: Bearer) -> String {
+///     format!("orders of user {}", token.tenant().get())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Bearer {
     token: Arc<VerifiedToken>,
@@ -61,29 +49,29 @@ pub struct Bearer {
 }
 
 impl Bearer {
-    /// The tenant whose data the caller may see.
+    /// Returns the user whose data the caller may see. Query the user's rows only.
     pub fn tenant(&self) -> UserId {
         self.tenant.id
     }
 
-    /// The tenant as it is now. The claims say what it was when the token was issued.
-    pub fn user(&self) -> &Tenant {
-        &self.tenant
-    }
-
-    /// The domain of an access token. `None` for a user token.
-    pub fn domain(&self) -> Option<&Domain> {
-        self.domain.as_deref()
-    }
-
-    /// The claims of the token.
+    /// Returns the claims of the token. Names and the host are those of the time when the token was issued.
     pub fn claims(&self) -> &Claims<'static> {
         &self.token.claims
     }
 
-    /// Whether the token has that scope.
+    /// Returns whether the token has that scope. [`Scoped`] demands a scope for the whole handler.
     pub fn allows(&self, scope: &str) -> bool {
         self.token.allows(scope)
+    }
+
+    /// The tenant as it is now.
+    pub(crate) fn user(&self) -> &Tenant {
+        &self.tenant
+    }
+
+    /// The domain of an access token. `None` for a user token.
+    pub(crate) fn domain(&self) -> Option<&Domain> {
+        self.domain.as_deref()
     }
 
     /// Whether the token is for that audience.
@@ -92,7 +80,7 @@ impl Bearer {
     }
 
     /// The caller, for [`App::write`].
-    pub fn caller(&self) -> TokenCaller {
+    pub(crate) fn caller(&self) -> TokenCaller {
         let token = TokenGeneration {
             id: self.token.id,
             user: self.tenant.id,
@@ -112,6 +100,10 @@ impl Bearer {
     /// # Errors
     /// See [`Bearer`].
     pub(crate) fn presented(req: &HttpRequest, app: &App, audience: Option<&str>) -> Result<Bearer> {
+        // The middleware answers for a stale node. Other applications have the extractors only.
+        if app.directory.is_stale() {
+            return Err(Error::Busy);
+        }
         let token = Bearer::verified_token(app, presented(req)?)?;
         let subject = token.subject;
         if let Subject::Domain(id) = &subject {
@@ -159,9 +151,10 @@ impl Bearer {
     /// The bearer of a live token that has not expired. A revoked token is refused as such, even if it has expired as well.
     fn in_time(app: &App, token: Arc<VerifiedToken>, now: i64) -> Result<Bearer> {
         let bearer = Bearer::live(app, token)?;
-        match bearer.token.has_expired(now) {
-            true => Err(Error::TokenExpired(app.config.expired_token_status)),
-            false => Ok(bearer),
+        if bearer.token.has_expired(now) {
+            Err(Error::TokenExpired(app.config.expired_token_status))
+        } else {
+            Ok(bearer)
         }
     }
 
@@ -184,18 +177,19 @@ impl Bearer {
         if token.claims.id != tenant.id.get() {
             return Err(Error::TokenInvalid);
         }
-        match token.claims.generation < generation || app.directory.is_revoked(&token.id) {
-            true => Err(Error::TokenRevoked),
-            false => Ok(Bearer { token, tenant, domain, address: Address(None) }),
+        if token.claims.generation < generation || app.directory.is_revoked(&token.id) {
+            return Err(Error::TokenRevoked);
         }
+        Ok(Bearer { token, tenant, domain, address: Address(None) })
     }
 
-    /// Counts the refusal of a valid token as its domain's, and returns it.
-    pub(crate) fn refused(&self, req: &HttpRequest, error: Error) -> Error {
-        if let (Some(domain), Ok(app)) = (&self.domain, app(req)) {
-            app.refused(domain.id, &error);
+    /// Returns the bearer, unless the token does not meet a requirement. Such a refusal is counted as the domain's.
+    pub(crate) fn unless(self, req: &HttpRequest, unmet: Option<Error>) -> Result<Bearer> {
+        let Some(error) = unmet else { return Ok(self) };
+        if let Some(domain) = &self.domain {
+            app(req)?.refused(domain.id, &error);
         }
-        error
+        Err(error)
     }
 
     /// Counts a request that is refused whatever its token, if the token is a domain's.
@@ -216,11 +210,8 @@ impl Bearer {
 
 /// The token in the only `Authorization` header: `Bearer <token>`, the scheme in any case, or the token alone.
 fn presented(req: &HttpRequest) -> Result<&str> {
-    let mut headers = req.headers().get_all(AUTHORIZATION);
-    let header = headers.next().ok_or(Error::TokenMissing)?;
-    if headers.next().is_some() {
-        return Err(Error::TokenInvalid);
-    }
+    let header = super::only(req.headers(), AUTHORIZATION).map_err(|_| Error::TokenInvalid)?;
+    let header = header.ok_or(Error::TokenMissing)?;
     let text = str::from_utf8(header.as_bytes()).map_err(|_| Error::TokenInvalid)?.trim_matches(' ');
     match text.split_once(' ') {
         None if text.is_empty() => Err(Error::TokenMissing),
@@ -230,111 +221,113 @@ fn presented(req: &HttpRequest) -> Result<&str> {
     }
 }
 
-impl FromRequest for Bearer {
-    type Error = Error;
-    type Future = Ready<Result<Bearer>>;
-
-    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Bearer::of(req))
-    }
-}
-
-/// A user token. Routes that manage domains and the account take no other. An access token is refused with 403.
+/// A [`Bearer`] with a user token, which a person gets by signing in. An access token is refused with 403.
 #[derive(Debug)]
 pub struct UserToken(Bearer);
 
-impl FromRequest for UserToken {
-    type Error = Error;
-    type Future = Ready<Result<UserToken>>;
-
-    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Bearer::of(req).and_then(|bearer| match bearer.domain {
-            None => Ok(UserToken(bearer)),
-            Some(_) => Err(bearer.refused(req, Error::WrongKind(Message::UserTokenNeeded))),
-        }))
-    }
-}
-
 impl UserToken {
+    pub(super) fn of(req: &HttpRequest) -> Result<UserToken> {
+        let bearer = Bearer::of(req)?;
+        let unmet = bearer.domain.is_some().then_some(Error::WrongKind(Message::UserTokenNeeded));
+        bearer.unless(req, unmet).map(UserToken)
+    }
+
     /// The user, for an action on the own account.
     pub(crate) fn signed_in(&self) -> SignedIn<'_> {
         SignedIn { caller: self.caller(), tenant: self.user(), expires_at: self.claims().exp }
     }
 }
 
-impl Deref for UserToken {
-    type Target = Bearer;
-
-    fn deref(&self) -> &Bearer {
-        &self.0
-    }
-}
-
-/// An access token of a domain. A user token is refused with 403.
+/// A [`Bearer`] with an access token of a domain, which `/token` issues. A user token is refused with 403.
+///
+/// # Examples
+///
+/// ```
+/// use gatebird::AccessToken;
+///
+/// #[actix_web::get("/caller")]
+/// async fn caller(token: AccessToken) -> String {
+///     format!("{} of user {}, plan {}", token.host(), token.tenant().get(), token.plan().as_str())
+/// }
+/// ```
 #[derive(Debug)]
-pub struct AccessToken {
-    bearer: Bearer,
-    domain: Arc<Domain>,
-}
+pub struct AccessToken(Bearer, Arc<Domain>);
 
 impl AccessToken {
-    /// The calling domain.
-    pub fn domain(&self) -> &Domain {
-        &self.domain
+    fn of(req: &HttpRequest) -> Result<AccessToken> {
+        let bearer = Bearer::of(req)?;
+        let domain = bearer.domain.clone().ok_or(Error::WrongKind(Message::ClientTokenNeeded))?;
+        Ok(AccessToken(bearer, domain))
     }
 
-    /// The domain's plan.
+    /// Returns the public id of the calling domain, which is its OAuth 2.0 `client_id`.
+    pub fn client_id(&self) -> DomainId {
+        self.1.id
+    }
+
+    /// Returns the host of the calling domain.
+    pub fn host(&self) -> &str {
+        &self.1.host
+    }
+
+    /// Returns the present plan of the calling domain.
     pub fn plan(&self) -> Plan {
-        self.domain.plan
-    }
-}
-
-impl FromRequest for AccessToken {
-    type Error = Error;
-    type Future = Ready<Result<AccessToken>>;
-
-    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Bearer::of(req).and_then(|bearer| match bearer.domain.clone() {
-            Some(domain) => Ok(AccessToken { bearer, domain }),
-            None => Err(Error::WrongKind(Message::ClientTokenNeeded)),
-        }))
-    }
-}
-
-impl Deref for AccessToken {
-    type Target = Bearer;
-
-    fn deref(&self) -> &Bearer {
-        &self.bearer
+        self.1.plan
     }
 }
 
 /// A scope that a handler can demand with [`Scoped`].
+///
+/// # Examples
+///
+/// ```
+/// use gatebird::{Scope, Scoped};
+///
+/// struct OrdersRead;
+///
+/// impl Scope for OrdersRead {
+///     const NAME: &'static str = "orders:read";
+/// }
+///
+/// /// Answers 403 to a token without the scope.
+/// #[actix_web::get("/orders")]
+/// async fn orders(token: Scoped<OrdersRead>) -> String {
+///     format!("orders of user {}", token.tenant().get())
+/// }
+/// ```
 pub trait Scope {
-    /// The name in the token's `scope`, and in the setting `SCOPES`.
+    /// The name in the `scope` of a token. The setting `SCOPES` must list it, so that clients can ask for it.
     const NAME: &'static str;
 }
 
-/// An access token or a user token with the scope `S`. A token without the scope is refused with 403.
+/// A [`Bearer`] whose token has the scope `S`. A token without the scope is refused with 403. A user token has every scope.
 #[derive(Debug)]
 pub struct Scoped<S>(Bearer, PhantomData<S>);
 
-impl<S: Scope> FromRequest for Scoped<S> {
-    type Error = Error;
-    type Future = Ready<Result<Scoped<S>>>;
-
-    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Bearer::of(req).and_then(|bearer| match bearer.allows(S::NAME) {
-            true => Ok(Scoped(bearer, PhantomData)),
-            false => Err(bearer.refused(req, Error::LacksScope)),
-        }))
+impl<S: Scope> Scoped<S> {
+    fn of(req: &HttpRequest) -> Result<Scoped<S>> {
+        let bearer = Bearer::of(req)?;
+        let unmet = (!bearer.allows(S::NAME)).then_some(Error::LacksScope);
+        bearer.unless(req, unmet).map(|bearer| Scoped(bearer, PhantomData))
     }
 }
 
-impl<S> Deref for Scoped<S> {
-    type Target = Bearer;
+extract!(Bearer, Bearer::of);
+extract!(UserToken, UserToken::of);
+extract!(AccessToken, AccessToken::of);
+extract!(Scoped<S> where S: Scope, Scoped::of);
 
-    fn deref(&self) -> &Bearer {
-        &self.0
-    }
+macro_rules! deref_to_bearer {
+    ($type:ty $(where $parameter:ident)?) => {
+        impl$(<$parameter>)? Deref for $type {
+            type Target = Bearer;
+
+            fn deref(&self) -> &Bearer {
+                &self.0
+            }
+        }
+    };
 }
+deref_to_bearer!(UserToken);
+deref_to_bearer!(AccessToken);
+deref_to_bearer!(Scoped<S> where S);

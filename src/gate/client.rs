@@ -1,19 +1,14 @@
-//! Client authentication: by a secret in JSON, in HTTP Basic or in a form (RFC 6749 §2.3.1), or by an assertion (RFC
-//! 7523).
+//! Client authentication: whether the credentials of a request are valid, and whether their client is admitted.
 
 use actix_web::dev::Payload;
-use actix_web::http::header::AUTHORIZATION;
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use futures_util::{FutureExt, TryFutureExt};
-use serde::Deserialize;
-use url::form_urlencoded;
 
 use super::address::Address;
 use super::body::{self, MediaType};
+use super::credentials::{Credentials, Form, id_mismatch, refused};
 use super::{app, cors, quota, versions};
 use crate::app::leaks::Leak;
 use crate::app::{Actor, App, Caller, Revoker, Who};
@@ -23,8 +18,8 @@ use crate::id::{DomainId, SecretId};
 use crate::locale::Message;
 use crate::secret::ClientSecret;
 use crate::shares::{Budget, Holder};
-use crate::token::assertion::{self, AssertionContext};
-use crate::token::replay;
+use crate::token::assertion::{Assertion, AssertionContext, AssertionUse};
+use crate::token::replay::ReplayUnknown;
 use crate::usage::Use;
 
 /// An authenticated client that may have a token. The request is counted against the limit of its plan.
@@ -43,37 +38,13 @@ impl FromRequest for Client {
     type Future = LocalBoxFuture<'static, Result<Client>>;
 
     fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let (req, request) = (req.clone(), req.clone());
-        let payload = payload.take();
-        let client = async move {
-            let app = app(&req)?;
-            let address = Address::of(&req, &app.config);
-            let (media_type, bytes) = read(&req, payload).await?;
-            app.spend(Budget::Requests(address.network()))?;
-            let (form, credentials) = match media_type {
-                MediaType::Json => (None, from_json(&req, &bytes)),
-                MediaType::Form => {
-                    let form = Form::parse(&bytes)?;
-                    let credentials = form.credentials(&req);
-                    (Some(form), credentials)
-                }
-            };
-            let Authenticated { live, proof } = authenticate(&req, app, address, credentials)?;
-            let id = live.domain.id;
-            versions::count(&req, app, id);
-            check_may_have_token(&req, app, &live).inspect_err(|error| app.refused(id, error))?;
-            record_use(app, &live, &proof, address)?;
-            let secret_expires_at = match proof {
-                Proof::Secret { expires_at, .. } => expires_at,
-                Proof::Assertion(_) => None,
-            };
-            Ok(Client { live, secret_expires_at, form })
-        };
-        // For an API version past its sunset, every error is `Sunset`.
-        let or_sunset = move |error| {
-            if app(&request).is_ok_and(|app| versions::is_over(&request, app)) { Error::Sunset } else { error }
-        };
-        client.map_err(or_sunset).boxed_local()
+        let (req, payload) = (req.clone(), payload.take());
+        async move {
+            let call = Call::of(&req)?;
+            // For an API version past its sunset, every error is `Sunset`.
+            call.client(payload).await.map_err(|error| if call.is_after_sunset() { Error::Sunset } else { error })
+        }
+        .boxed_local()
     }
 }
 
@@ -114,134 +85,194 @@ impl FromRequest for FormClient {
     type Future = LocalBoxFuture<'static, Result<FormClient>>;
 
     fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let req = req.clone();
-        let payload = payload.take();
-        async move {
-            let app = app(&req)?;
-            let address = Address::of(&req, &app.config);
-            let bytes = match read(&req, payload).await {
-                Ok((MediaType::Form, bytes)) => bytes,
-                Ok((MediaType::Json, _)) | Err(Error::MediaType(Message::SendJson | Message::SendJsonOrForm)) => {
-                    return Err(Error::MediaType(Message::SendForm));
-                }
-                Err(error) => return Err(error),
-            };
-            app.spend(Budget::Requests(address.network()))?;
-            let form = Form::parse(&bytes)?;
-            let Authenticated { live, proof } = authenticate(&req, app, address, form.credentials(&req))?;
-            quota::spend(&req, app, &live.domain).inspect_err(|error| app.refused(live.domain.id, error))?;
-            record_use(app, &live, &proof, address)?;
-            Ok(FormClient { live, address, form })
-        }
-        .boxed_local()
+        let (req, payload) = (req.clone(), payload.take());
+        async move { Call::of(&req)?.form_client(payload).await }.boxed_local()
     }
 }
 
-/// Checks whether the client may have a token now. The limit comes last, so that other refusals are not counted against
-/// it.
-fn check_may_have_token(req: &HttpRequest, app: &App, live: &ActiveClient) -> Result<()> {
-    let domain = &live.domain;
-    if versions::is_over(req, app) {
-        return Err(Error::Sunset);
-    }
-    if app.config.verification_required && !domain.host_verified {
-        return Err(Error::DomainUnverified);
-    }
-    quota::spend(req, app, domain).map_err(|error| with_last_token(error, live, app.now()))
-}
-
-/// Adds to a limit error for how long the last token of the client is still valid.
-fn with_last_token(error: Error, live: &ActiveClient, now: i64) -> Error {
-    match error {
-        Error::PlanLimit { wait, .. } => {
-            Error::PlanLimit { wait, last_token: live.domain.meter.last_token_lives(live.generation(), now) }
-        }
-        error => error,
-    }
-}
-
-/// Authenticates the client.
-///
-/// Wrong credentials are counted against the network's budget of failures and are answered with 429 once it is used up.
-/// Valid credentials still work then, so that a client cannot lock out others behind the same address. (A secret has
-/// 190 random bits, so guessing need not be prevented.) Missing credentials are not counted, because clients may wait
-/// for the challenge.
-fn authenticate(
-    req: &HttpRequest,
-    app: &App,
+/// A request with the credentials of a client.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    req: &'a HttpRequest,
+    app: &'a App,
     address: Address,
-    credentials: Result<Credentials>,
-) -> Result<Authenticated> {
-    let result = credentials.and_then(|credentials| credentials.verify(app, req));
-    match &result {
-        Ok(Authenticated { proof: Proof::Secret { id, .. }, .. }) => {
-            app.usage.used(*id, Use { at: app.now(), from: address.0 });
+}
+
+impl<'a> Call<'a> {
+    fn of(req: &'a HttpRequest) -> Result<Call<'a>> {
+        let app = app(req)?;
+        Ok(Call { req, app, address: Address::of(req, &app.config) })
+    }
+
+    fn is_after_sunset(self) -> bool {
+        versions::is_over(self.req, self.app)
+    }
+
+    async fn client(self, payload: Payload) -> Result<Client> {
+        let (form, credentials) = match self.read(payload).await? {
+            (MediaType::Json, bytes) => (None, Credentials::from_json(self.req, &bytes)),
+            (MediaType::Form, bytes) => {
+                let form = Form::parse(&bytes)?;
+                let credentials = form.credentials(self.req);
+                (Some(form), credentials)
+            }
+        };
+        let (live, secret_expires_at) = self.admit(credentials, |live| self.check_may_have_token(live))?;
+        Ok(Client { live, secret_expires_at, form })
+    }
+
+    async fn form_client(self, payload: Payload) -> Result<FormClient> {
+        let form = match self.read(payload).await {
+            Ok((MediaType::Form, bytes)) => Form::parse(&bytes)?,
+            Ok((MediaType::Json, _)) | Err(Error::MediaType(Message::SendJson | Message::SendJsonOrForm)) => {
+                return Err(Error::MediaType(Message::SendForm));
+            }
+            Err(error) => return Err(error),
+        };
+        let (live, _) =
+            self.admit(form.credentials(self.req), |live| quota::spend(self.req, self.app, &live.domain))?;
+        Ok(FormClient { live, address: self.address, form })
+    }
+
+    /// Reads a body of JSON or a form, and takes one request from the network's budget.
+    async fn read(self, payload: Payload) -> Result<(MediaType, Bytes)> {
+        let media_type = MediaType::of(self.req.headers())?;
+        let bytes = body::read(self.req.headers(), payload, body::MAX_BODY_BYTES).await?;
+        let is_object = bytes.trim_ascii_start().first() == Some(&b'{');
+        match media_type {
+            // Many tools declare every body as a form, so a JSON object with that type is refused with a helpful message.
+            Some(media_type) if media_type == MediaType::Json || !is_object => {
+                self.app.spend(Budget::Requests(self.address.network()))?;
+                Ok((media_type, bytes))
+            }
+            _ if is_object => Err(Error::MediaType(Message::SendJson)),
+            _ => Err(Error::MediaType(Message::SendJsonOrForm)),
         }
-        Err(Error::Client { problem, .. }) if *problem != ClientProblem::Missing => {
-            app.spend(Budget::Failures(address.network()))?;
+    }
+
+    /// Authenticates the client, checks what the endpoint demands, and records the use of the credentials. Returns the
+    /// client, and when its secret expires.
+    fn admit(
+        self,
+        credentials: Result<Credentials>,
+        check: impl FnOnce(&ActiveClient) -> Result<()>,
+    ) -> Result<(ActiveClient, Option<i64>)> {
+        let (live, proof) = self.authenticate(credentials)?;
+        let id = live.domain.id;
+        versions::count(self.req, self.app, id);
+        // The limits come first, so that the assertions of a client over its limit take no memory.
+        let admitted = check(&live).and_then(|()| match &proof {
+            Proof::Secret { expires_at, .. } => Ok(*expires_at),
+            Proof::Assertion(used) => self.record_assertion(&live, used).map(|()| None),
+        });
+        let secret_expires_at = admitted.inspect_err(|error| self.app.refused(id, error))?;
+        Ok((live, secret_expires_at))
+    }
+
+    /// Checks whether the client may have a token now. The limit comes last, so that other refusals are not counted
+    /// against it.
+    fn check_may_have_token(self, live: &ActiveClient) -> Result<()> {
+        let (app, domain) = (self.app, &live.domain);
+        if self.is_after_sunset() {
+            return Err(Error::Sunset);
         }
-        _ => {}
+        if app.config.verification_required && !domain.host_verified {
+            return Err(Error::DomainUnverified);
+        }
+        quota::spend(self.req, app, domain).map_err(|error| match error {
+            Error::PlanLimit { wait, .. } => {
+                Error::PlanLimit { wait, last_token: domain.meter.last_token_lives(live.generation(), app.now()) }
+            }
+            error => error,
+        })
     }
-    result
-}
 
-/// Reads a body of JSON or a form.
-async fn read(req: &HttpRequest, payload: Payload) -> Result<(MediaType, Bytes)> {
-    let media_type = MediaType::of(req.headers())?;
-    let bytes = body::read(req.headers(), payload, body::MAX_BODY_BYTES).await?;
-    let is_object = bytes.trim_ascii_start().first() == Some(&b'{');
-    match media_type {
-        // Many tools declare every body as a form, so a JSON object with that type is refused with a helpful message.
-        Some(media_type) if media_type == MediaType::Json || !is_object => Ok((media_type, bytes)),
-        _ if is_object => Err(Error::MediaType(Message::SendJson)),
-        _ => Err(Error::MediaType(Message::SendJsonOrForm)),
+    /// Authenticates the client.
+    ///
+    /// Wrong credentials are counted against the network's budget of failures and are answered with 429 once it is used
+    /// up. Valid credentials still work then, so that a client cannot lock out others behind the same address. (A secret
+    /// has 190 random bits, so guessing need not be prevented.) Missing credentials are not counted, because clients may
+    /// wait for the challenge.
+    fn authenticate(self, credentials: Result<Credentials>) -> Result<(ActiveClient, Proof)> {
+        let result = credentials.and_then(|credentials| self.verify(&credentials));
+        if matches!(result, Err(Error::Client { problem, .. }) if problem != ClientProblem::Missing) {
+            self.app.spend(Budget::Failures(self.address.network()))?;
+        }
+        result
     }
-}
 
-fn from_json(req: &HttpRequest, bytes: &Bytes) -> Result<Credentials> {
-    let parsed = body::parse(bytes).map_err(|error| match error {
-        Error::Field { name, problem: Message::Unknown } => Error::field(name, Message::UnknownInTokenRequest),
-        error => error,
-    });
-    match (basic(req)?, parsed?) {
-        (None, TokenRequest { client_secret: secret }) => Ok(Credentials::Secret { id: None, secret }),
-        (Some(_), _) => Err(Error::Malformed(Message::TwoAuthentications)),
+    /// Verifies credentials. A refusal is counted as the client's only after the secret or the signature has identified
+    /// the client.
+    fn verify(self, credentials: &Credentials) -> Result<(ActiveClient, Proof)> {
+        let (id, in_form, identified) = match credentials {
+            Credentials::Secret { id, secret } => (id, id.is_some(), self.identify_by_secret(secret)),
+            Credentials::Assertion { id, assertion } => (id, true, self.identify_by_assertion(assertion)),
+        };
+        let refused = |problem| Error::Client { problem, in_form };
+        let (client, proof) = identified.map_err(refused)?;
+        let domain = client.domain.id;
+        cors::note(self.req, self.app, &domain);
+        let active = proof.and_then(|proof| Ok((active(client, id.as_deref())?, proof))).map_err(refused);
+        let recorded = active.and_then(|(live, proof)| {
+            if let Proof::Secret { id, .. } = &proof {
+                self.record_secret(&live, *id)?;
+            }
+            Ok((live, proof))
+        });
+        recorded.inspect_err(|error| self.app.refused(domain, error))
     }
-}
 
-/// The error of wrong credentials in a form.
-fn refused(problem: ClientProblem) -> Error {
-    Error::Client { problem, in_form: true }
-}
+    fn identify_by_secret(self, text: &str) -> Checked<(Registered, Checked<Proof>)> {
+        let secret = ClientSecret::parse(text).ok_or(ClientProblem::MalformedSecret)?;
+        let known = self.app.directory.by_secret(&secret.digest()).ok_or(ClientProblem::UnknownSecret)?;
+        let ResolvedSecret { client, secret: id, expires_at } = known;
+        let works = expires_at.is_none_or(|deadline| self.app.now() < deadline);
+        Ok((client, if works { Ok(Proof::Secret { id, expires_at }) } else { Err(ClientProblem::ReplacedSecret) }))
+    }
 
-/// The JSON form of a token request.
-#[derive(Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct TokenRequest {
-    /// The client secret that was shown when the domain was registered or the secret was rotated.
-    #[schema(format = Password)]
-    client_secret: String,
-}
+    fn identify_by_assertion(self, text: &str) -> Checked<(Registered, Checked<Proof>)> {
+        let (config, directory) = (&self.app.config, &self.app.directory);
+        let assertion = Assertion::parse(text).ok_or(ClientProblem::Assertion)?;
+        let client = assertion.client().and_then(|id| directory.registered(&id)).ok_or(ClientProblem::Assertion)?;
+        let endpoint = |path: &str| format!("{}{path}", config.public_url);
+        let (token, called) = (endpoint("/token"), endpoint(self.req.path()));
+        let context = AssertionContext {
+            audiences: &[&config.issuer, &config.public_url, &token, &called],
+            now: self.app.now(),
+            // This process knows every assertion of a client that was registered after its start, with a delay of two
+            // seconds.
+            remembers_since: if client.domain.is_from_before() { self.app.remembers_since() } else { i64::MIN },
+        };
+        let keys = client.domain.keys().ok_or(ClientProblem::Assertion)?;
+        let judged = assertion.verify(keys, context).ok_or(ClientProblem::Assertion)?;
+        let proof = judged.and_then(|used| {
+            let is_replayed = directory.used_assertions.contains(&used);
+            if is_replayed { Err(ClientProblem::AssertionReplayed) } else { Ok(Proof::Assertion(used)) }
+        });
+        Ok((client, proof))
+    }
 
-/// The credentials in a request.
-enum Credentials {
-    Secret {
-        /// The `client_id`, which must be the secret's. `None` in JSON.
-        id: Option<String>,
-        secret: String,
-    },
-    /// A client assertion (RFC 7523 §2.2).
-    Assertion {
-        /// The `client_id`, which must be the assertion's. Optional.
-        id: Option<String>,
-        assertion: String,
-    },
-}
+    /// Records the use of a secret. A secret that a browser sent has leaked, because anyone can read it there: it is noted,
+    /// and refused if the settings say so.
+    fn record_secret(self, live: &ActiveClient, id: SecretId) -> Result<()> {
+        let (app, address, at) = (self.app, self.address.0, self.app.now());
+        if cors::is_from_browser(self.req.headers()) {
+            app.leaks.note(Leak { secret: id, domain: live.domain.id, tenant: live.tenant.id, address, at });
+            if app.config.refuse_browser_secrets {
+                return Err(Error::SecretInBrowser);
+            }
+        }
+        app.usage.used(id, Use { at, from: address });
+        Ok(())
+    }
 
-/// An authenticated client with its valid credentials.
-struct Authenticated {
-    live: ActiveClient,
-    proof: Proof,
+    fn record_assertion(self, live: &ActiveClient, used: &AssertionUse) -> Result<()> {
+        match self.app.use_assertion(used, live.tenant.id, address.network()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(refused(ClientProblem::AssertionReplayed)),
+            Err(ReplayUnknown) => Err(Error::Busy),
+        }
+    }
 }
 
 /// Valid credentials.
@@ -252,201 +283,16 @@ enum Proof {
         expires_at: Option<i64>,
     },
     /// The use of an assertion, which is not recorded yet.
-    Assertion(assertion::AssertionUse),
+    Assertion(AssertionUse),
 }
 
-/// The client that the credentials belong to, and whether they are valid.
-type Identified = (Registered, std::result::Result<Proof, ClientProblem>);
-
-impl Credentials {
-    /// Authenticates the client. A refusal is counted as the client's only after the secret or the signature has
-    /// identified it.
-    fn verify(&self, app: &App, req: &HttpRequest) -> Result<Authenticated> {
-        let (id, in_form, identified) = match self {
-            Credentials::Secret { id, secret } => (id, id.is_some(), identify_by_secret(app, secret)),
-            Credentials::Assertion { id, assertion } => (id, true, identify_by_assertion(app, assertion, req.path())),
-        };
-        let refused = |problem| Error::Client { problem, in_form };
-        let (client, proof) = identified.map_err(refused)?;
-        let domain = client.domain.id;
-        cors::note(req, app, &domain);
-        let admitted = proof.and_then(|proof| admit(client, id.as_deref(), proof)).map_err(refused);
-        let admitted = admitted.and_then(|client| match &client.proof {
-            Proof::Secret { id, .. } if cors::is_from_browser(req.headers()) => {
-                record_leak(app, req, &client.live, *id).map(|()| client)
-            }
-            _ => Ok(client),
-        });
-        admitted.inspect_err(|error| app.refused(domain, error))
-    }
-}
-
-fn identify_by_secret(app: &App, text: &str) -> std::result::Result<Identified, ClientProblem> {
-    let secret = ClientSecret::parse(text).ok_or(ClientProblem::MalformedSecret)?;
-    let known = app.directory.by_secret(&secret.digest()).ok_or(ClientProblem::UnknownSecret)?;
-    let ResolvedSecret { client, secret: id, expires_at } = known;
-    let works = expires_at.is_none_or(|deadline| app.now() < deadline);
-    Ok((client, if works { Ok(Proof::Secret { id, expires_at }) } else { Err(ClientProblem::ReplacedSecret) }))
-}
-
-fn identify_by_assertion(app: &App, text: &str, path: &str) -> std::result::Result<Identified, ClientProblem> {
-    let client = assertion::claimed_client(text).and_then(|id| app.directory.registered(&id));
-    let client = client.ok_or(ClientProblem::Assertion)?;
-    let config = &app.config;
-    let endpoint = |path: &str| format!("{}{path}", config.public_url);
-    let (token, called) = (endpoint("/token"), endpoint(path));
-    let context = AssertionContext {
-        audiences: &[&config.issuer, &config.public_url, &token, &called],
-        now: app.now(),
-        // This process knows every assertion of a client that was registered after its start, with a delay of two
-        // seconds.
-        remembers_since: if client.domain.is_from_before() { app.remembers_since() } else { i64::MIN },
-    };
-    let keys = client.domain.keys().ok_or(ClientProblem::Assertion)?;
-    let judged = assertion::verify(text, &client.domain.id, keys, context).ok_or(ClientProblem::Assertion)?;
-    let proof = judged.and_then(|used| {
-        if app.directory.used_assertions.contains(&used) {
-            Err(ClientProblem::AssertionReplayed)
-        } else {
-            Ok(Proof::Assertion(used))
-        }
-    });
-    Ok((client, proof))
-}
+type Checked<T> = std::result::Result<T, ClientProblem>;
 
 /// Checks that the request names the client of the credentials and that the client is neither suspended nor superseded.
-fn admit(client: Registered, id: Option<&str>, proof: Proof) -> std::result::Result<Authenticated, ClientProblem> {
-    match id {
-        Some(id) if id != client.domain.id.as_str() => Err(id_mismatch(id)),
-        _ => {
-            let live = client.active().ok_or(ClientProblem::Suspended)?;
-            if live.domain.superseded { Err(ClientProblem::Superseded) } else { Ok(Authenticated { live, proof }) }
-        }
+fn active(client: Registered, id: Option<&str>) -> Checked<ActiveClient> {
+    if let Some(id) = id.filter(|id| *id != client.domain.id.as_str()) {
+        return Err(id_mismatch(id));
     }
-}
-
-/// The problem of a `client_id` that does not belong to the credentials.
-fn id_mismatch(id: &str) -> ClientProblem {
-    DomainId::parse(id).map_or(ClientProblem::NoId, |_| ClientProblem::OtherId)
-}
-
-/// Records a secret that a browser sent, where anyone can read it. Refuses it if the settings say so.
-fn record_leak(app: &App, req: &HttpRequest, live: &ActiveClient, secret: SecretId) -> Result<()> {
-    let address = Address::of(req, &app.config).0;
-    app.leaks.note(Leak { secret, domain: live.domain.id, tenant: live.tenant.id, address, at: app.now() });
-    if app.config.refuse_browser_secrets { Err(Error::SecretInBrowser) } else { Ok(()) }
-}
-
-/// Records the use of an assertion. The caller checks the limits first, so that a client over its limit takes no
-/// memory.
-fn record_use(app: &App, live: &ActiveClient, proof: &Proof, address: Address) -> Result<()> {
-    let Proof::Assertion(used) = proof else { return Ok(()) };
-    let noted = match app.use_assertion(used, live.tenant.id, address.network()) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(refused(ClientProblem::AssertionReplayed)),
-        Err(replay::ReplayUnknown) => Err(Error::Busy),
-    };
-    noted.inspect_err(|error| app.refused(live.domain.id, error))
-}
-
-/// The members of an OAuth 2.0 form. A member without a value counts as absent. A repeated member is refused (RFC 6749
-/// §3.2), except for resources (RFC 8707 §2).
-pub struct Form(Vec<(String, String)>);
-
-/// Shows the names only, because a value may be a secret.
-impl std::fmt::Debug for Form {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
-    }
-}
-
-impl Form {
-    fn parse(bytes: &[u8]) -> Result<Form> {
-        let mut members: Vec<(String, String)> = form_urlencoded::parse(bytes).into_owned().collect();
-        let names = members.iter().map(|(name, _)| name.as_str());
-        let mut names: Vec<&str> = names.filter(|name| !Form::RESOURCES.contains(name)).collect();
-        names.sort_unstable();
-        if names.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(Error::Malformed(Message::RepeatedParameter));
-        }
-        members.retain(|(_, value)| !value.is_empty());
-        Ok(Form(members))
-    }
-
-    /// A member's value.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(member, _)| member == name).map(|(_, value)| value.as_str())
-    }
-
-    /// The values of `resource` and `audience`.
-    pub fn resources(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(|(member, _)| Form::RESOURCES.contains(&member.as_str())).map(|(_, value)| value.as_str())
-    }
-
-    /// RFC 8707 calls the parameter `resource`; some other servers call it `audience`.
-    const RESOURCES: [&str; 2] = ["resource", "audience"];
-    const CREDENTIALS: [&str; 3] = ["client_secret", "client_assertion", "client_assertion_type"];
-
-    /// The credentials in HTTP Basic or in the form, but not both.
-    fn credentials(&self, req: &HttpRequest) -> Result<Credentials> {
-        match basic(req)? {
-            None => self.form_credentials(),
-            Some(_) if Form::CREDENTIALS.iter().any(|name| self.get(name).is_some()) => {
-                Err(Error::Malformed(Message::TwoAuthentications))
-            }
-            Some((id, secret)) => match self.get("client_id").filter(|named| *named != id) {
-                Some(named) => Err(refused(id_mismatch(named))),
-                None => Ok(Credentials::Secret { id: Some(id), secret }),
-            },
-        }
-    }
-
-    fn form_credentials(&self) -> Result<Credentials> {
-        let id = self.get("client_id").map(str::to_owned);
-        let (assertion, kind) = (self.get("client_assertion"), self.get("client_assertion_type"));
-        match (self.get("client_secret"), assertion, kind) {
-            (None, None, None) => Err(refused(ClientProblem::Missing)),
-            (Some(secret), None, None) if id.is_some() => Ok(Credentials::Secret { id, secret: secret.to_owned() }),
-            (Some(_), None, None) => Err(Error::field("client_id", Message::Required)),
-            (Some(_), _, _) => Err(Error::Malformed(Message::TwoAuthentications)),
-            (None, None, Some(_)) => Err(Error::field("client_assertion", Message::Required)),
-            (None, Some(_), None) => Err(Error::field("client_assertion_type", Message::Required)),
-            (None, Some(assertion), Some(assertion::TYPE)) => {
-                Ok(Credentials::Assertion { id, assertion: assertion.to_owned() })
-            }
-            (None, Some(_), Some(_)) => Err(refused(ClientProblem::AssertionType)),
-        }
-    }
-}
-
-/// The id and the secret in HTTP Basic, each form-encoded before base64 (RFC 6749 §2.3.1). `None` for another scheme.
-fn basic(req: &HttpRequest) -> Result<Option<(String, String)>> {
-    let mut headers = req.headers().get_all(AUTHORIZATION);
-    let Some(header) = headers.next() else {
-        return Ok(None);
-    };
-    if headers.next().is_some() {
-        return Err(Error::Malformed(Message::TwoAuthentications));
-    }
-    let text = String::from_utf8_lossy(header.as_bytes());
-    let (scheme, encoded) = text.split_once(' ').unwrap_or((&text, ""));
-    if !scheme.eq_ignore_ascii_case("Basic") {
-        return Ok(None);
-    }
-    let credentials = || {
-        let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
-        let (id, secret) = decoded.split_once(':')?;
-        Some((form_decoded(id), form_decoded(secret)))
-    };
-    credentials().ok_or(refused(ClientProblem::Basic)).map(Some)
-}
-
-fn form_decoded(text: &str) -> String {
-    // The parser decodes pairs, so the text becomes the value of a pair with an empty name.
-    let pair = format!("={text}");
-    let mut pairs = form_urlencoded::parse(pair.as_bytes());
-    match (pairs.next(), pairs.next()) {
-        (Some((_, value)), None) => value.into_owned(),
-        _ => String::new(),
-    }
+    let live = client.active().ok_or(ClientProblem::Suspended)?;
+    if live.domain.superseded { Err(ClientProblem::Superseded) } else { Ok(live) }
 }

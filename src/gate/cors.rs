@@ -66,10 +66,9 @@ pub(super) fn note(req: &HttpRequest, app: &App, id: &DomainId) {
 impl Page {
     /// The page that sent a request. [`note`] finds it in the request's extensions.
     pub(super) fn of(req: &ServiceRequest) -> Option<Page> {
-        let mut origins = req.headers().get_all(header::ORIGIN);
-        let origin = origins.next()?;
-        let good = origins.next().is_none() && origin.to_str().is_ok();
-        let origin = if good { origin.clone() } else { HeaderValue::from_static("null") };
+        let origin = super::only(req.headers(), header::ORIGIN).transpose()?.ok();
+        let origin = origin.filter(|origin| origin.to_str().is_ok()).cloned();
+        let origin = origin.unwrap_or(HeaderValue::from_static("null"));
         let caller = Caller::default();
         req.request().extensions_mut().insert(caller.clone());
         Some(Page { origin, caller })
@@ -117,10 +116,8 @@ impl Page {
 
     fn unknown(&self, app: &App) -> Error {
         let over_https = self.origin().strip_prefix("http://").map(|authority| format!("https://{authority}"));
-        Error::Origin(match over_https.is_some_and(|origin| app.directory.has_active_host(&origin)) {
-            true => Message::HttpOrigin,
-            false => Message::Origin,
-        })
+        let is_known = over_https.is_some_and(|origin| app.directory.has_active_host(&origin));
+        Error::Origin(if is_known { Message::HttpOrigin } else { Message::Origin })
     }
 
     fn origin(&self) -> &str {

@@ -1,10 +1,26 @@
 //! Extractors that authenticate a request, extractors of bodies, and the middleware. Nothing here queries the database.
 
+/// Makes a type a handler's parameter, by a function of the request. The future is `Ready`, so the function cannot query the
+/// database.
+macro_rules! extract {
+    ($type:ty $(where $parameter:ident: $bound:path)?, $of:expr) => {
+        impl$(<$parameter: $bound>)? actix_web::FromRequest for $type {
+            type Error = $crate::error::Error;
+            type Future = std::future::Ready<$crate::error::Result<Self>>;
+
+            fn from_request(req: &actix_web::HttpRequest, _: &mut actix_web::dev::Payload) -> Self::Future {
+                std::future::ready($of(req))
+            }
+        }
+    };
+}
+
 pub mod address;
 pub mod bearer;
 pub mod body;
 pub mod client;
 mod cors;
+pub mod credentials;
 pub(crate) mod forwarded;
 pub mod observe;
 mod own;
@@ -12,11 +28,8 @@ mod quota;
 pub mod routes;
 pub mod versions;
 
-use std::future::{Ready, ready};
-
-use actix_web::dev::Payload;
-use actix_web::http::header::ACCEPT_LANGUAGE;
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::http::header::{ACCEPT_LANGUAGE, HeaderMap, HeaderName, HeaderValue};
+use actix_web::{HttpRequest, web};
 
 use crate::app::App;
 use crate::error::{Error, Result};
@@ -34,11 +47,18 @@ fn locale(req: &HttpRequest, app: &App) -> Locale {
     asked.and_then(Locale::negotiate).unwrap_or(app.config.default_locale)
 }
 
-impl FromRequest for Locale {
-    type Error = Error;
-    type Future = Ready<Result<Locale>>;
+fn locale_of(req: &HttpRequest) -> Result<Locale> {
+    Ok(locale(req, app(req)?))
+}
 
-    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(app(req).map(|app| locale(req, app)))
-    }
+extract!(Locale, locale_of);
+
+/// The error of a repeated header.
+struct Repeated;
+
+/// The value of a header that must not be repeated.
+fn only(headers: &HeaderMap, name: HeaderName) -> std::result::Result<Option<&HeaderValue>, Repeated> {
+    let mut values = headers.get_all(name);
+    let first = values.next();
+    if values.next().is_some() { Err(Repeated) } else { Ok(first) }
 }

@@ -357,9 +357,7 @@ fn known_method(method: &Method) -> &'static str {
 /// A path for the log, without the segments that could be a secret or a token.
 fn masked(path: &str) -> String {
     let short: String = path.chars().take(200).collect();
-    let segments = short.split('/').map(|segment| match segment.len() > 24 || has_credential(segment) {
-        true => "***",
-        false => segment,
-    });
+    let is_secret = |segment: &str| segment.len() > 24 || has_credential(segment);
+    let segments = short.split('/').map(|segment| if is_secret(segment) { "***" } else { segment });
     segments.collect::<Vec<_>>().join("/")
 }

@@ -14,25 +14,30 @@ use utoipa::OpenApi;
 use super::forwarded::APPENDED_PATH;
 use super::observe::observe;
 
-/// The credentials that a route takes. The handler's parameters check them.
+/// The credentials that a route takes. The parameters of its handler check them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Credentials {
     /// None, or some that only the handler checks, such as a password.
     Anonymous,
     /// A client secret in a JSON body.
+    #[doc(hidden)]
     Secret,
     /// Client credentials by HTTP Basic or in a form (RFC 6749 §2.3.1, RFC 7523 §2.2).
+    #[doc(hidden)]
     Client,
-    /// An access token or a user token.
+    /// An access token or a user token: the handler has a [`Bearer`](crate::Bearer) or an
+    /// [`AccessToken`](crate::AccessToken).
     Token,
-    /// An access token or a user token with this scope.
+    /// An access token or a user token with this scope: the handler has a [`Scoped`](crate::Scoped).
     Scoped(&'static str),
-    /// A user token.
+    /// A user token: the handler has a [`UserToken`](crate::UserToken).
     UserToken,
 }
 
 /// The limit that a request counts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Limit {
     /// None of the following. The handler may have a limit of its own.
     None,
@@ -45,8 +50,9 @@ pub enum Limit {
 
 /// What a route is for, where that changes how it is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
-    /// Served like most.
+    /// A route of an API.
     Plain,
     /// A public document. Web pages of every origin may read it.
     Document,
@@ -55,10 +61,11 @@ pub enum Kind {
     Status,
     /// A question of a reverse proxy about a request. Proxies keep the method of that request, and some append its path: the
     /// route has every method, and all paths below its own. Proxies know no refusals but 401 and 403.
+    #[doc(hidden)]
     ProxyCheck,
 }
 
-/// One method of one path, with its handler and its facts.
+/// One method of one path, with its handler and its facts. [`Routes::add`] returns it.
 #[derive(Clone)]
 pub struct Operation {
     /// GET serves HEAD as well.
@@ -96,7 +103,8 @@ impl Operation {
     }
 }
 
-/// The routes of a server, in the order in which the router compares paths.
+/// The routes of a server, in the order in which the router compares paths. [`serve`](crate::server::serve) passes them to
+/// the program that adds its own.
 #[derive(Default)]
 pub struct Routes {
     operations: Vec<Operation>,
@@ -108,6 +116,34 @@ type AddData = dyn Fn(&mut web::ServiceConfig) + Send + Sync;
 impl Routes {
     /// Adds a handler. `path` is a pattern of actix-web, such as `/orders/{id}`. `credentials` must be those that the
     /// handler's parameters check.
+    ///
+    /// The route is served like Gatebird's own: with HEAD beside GET, 405 for other methods, pre-flights, limits, 500 after a
+    /// panic, and metrics under `path`. The returned [`Operation`] changes its limit and its kind, and describes it.
+    ///
+    /// # Panics
+    /// If the method of the path has a handler already.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use actix_web::http::Method;
+    /// use gatebird::server::{Credentials, Limit, Routes};
+    /// use gatebird::{Bearer, UserToken};
+    ///
+    /// async fn orders(token: Bearer) -> String {
+    ///     format!("orders of user {}", token.tenant().get())
+    /// }
+    ///
+    /// async fn search(_: UserToken) -> &'static str {
+    ///     "nothing found"
+    /// }
+    ///
+    /// fn add_routes(routes: &mut Routes) {
+    ///     routes.add(Method::GET, "/orders", orders, Credentials::Token);
+    ///     // A POST that changes nothing need not count as a change.
+    ///     routes.add(Method::POST, "/orders/search", search, Credentials::UserToken).limit(Limit::Plan);
+    /// }
+    /// ```
     pub fn add<H, P>(
         &mut self,
         method: Method,
@@ -119,6 +155,8 @@ impl Routes {
         H: Handler<P, Output: Responder + 'static> + Send + Sync,
         P: FromRequest + 'static,
     {
+        let is_taken = self.operations().any(|known| known.path == path && known.method == method);
+        assert!(!is_taken, "{method} {path} has a handler already");
         let guard = method.clone();
         self.operations.push(Operation {
             limit: Limit::of_method(&method),
@@ -140,6 +178,7 @@ impl Routes {
     }
 
     /// All operations, in their order.
+    #[doc(hidden)]
     pub fn operations(&self) -> impl Iterator<Item = &Operation> {
         self.operations.iter()
     }

@@ -1,4 +1,4 @@
-//! Versions of the API and their ends. The headers of every answer of a version announce its end (RFC 9745, RFC 8594). From
+//! The versions of the API, of which there is one, and their ends. The headers of every answer of a version announce its end (RFC 9745, RFC 8594). From
 //! its sunset on, the version answers 410.
 
 use std::sync::Arc;
@@ -15,45 +15,26 @@ use crate::usage::Kind;
 const DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
 const SUNSET: HeaderName = HeaderName::from_static("sunset");
 
-/// A version of the API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Version {
-    /// All paths below `/v1/`.
-    V1,
+/// Whether a path, or the pattern of a route, is of version 1. Paths without a version, such as `/token`, do not end.
+pub(crate) fn is_v1(path: &str) -> bool {
+    path.starts_with("/v1/")
 }
 
-impl Version {
-    /// The version of a path, or of the pattern of a route: its first segment. Paths without a version, such as `/token`, do
-    /// not end.
-    pub fn of_path(path: &str) -> Option<Version> {
-        path.starts_with("/v1/").then_some(Version::V1)
-    }
-
-    /// As it stands in paths: `v1`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Version::V1 => "v1",
-        }
-    }
-}
-
-/// The version of a request. Reads the path as the router does: `/%76%31/test` is below `/v1/`.
-fn version(req: &HttpRequest) -> Option<Version> {
-    Version::of_path(req.match_info().as_str())
+/// Whether a request is of version 1. Reads the path as the router does: `/%76%31/test` is below `/v1/`.
+fn calls_v1(req: &HttpRequest) -> bool {
+    is_v1(req.match_info().as_str())
 }
 
 /// Counts a request of a domain as use of its version.
 pub(super) fn count(req: &HttpRequest, app: &App, domain: DomainId) {
-    match version(req) {
-        Some(Version::V1) => app.usage.count(domain, Kind::Version1, app.now()),
-        None => {}
+    if calls_v1(req) {
+        app.usage.count(domain, Kind::Version1, app.now());
     }
 }
 
 /// The end of the version of a request, if one is set.
 pub(super) fn ending(req: &HttpRequest) -> Option<Arc<Ending>> {
-    let Version::V1 = version(req)?;
-    req.app_data().cloned()
+    calls_v1(req).then(|| req.app_data().cloned())?
 }
 
 /// Whether the version of a request is gone.
@@ -79,22 +60,18 @@ impl Ending {
             (None, Some(_)) => i64::MIN,
             (Some(from), _) => from,
         };
-        let link = |relation: &str| {
-            let docs = config.api_v1_docs.as_ref()?;
-            Some((header::LINK, format!("<{docs}>; rel=\"{relation}\"; type=\"text/html\"")))
-        };
-        let mut headers = Vec::new();
-        if let Some(from) = life.deprecated {
-            headers.push((DEPRECATION, format!("@{from}")));
-            headers.extend(link("deprecation"));
-        }
-        if let Some(at) = life.sunset {
-            let at = UNIX_EPOCH + Duration::from_secs(at.unsigned_abs());
-            headers.push((SUNSET, HttpDate::from(at).to_string()));
-            headers.extend(link("sunset"));
-        }
         let value = |text| HeaderValue::try_from(text).expect("dates, and a URL in visible ASCII");
-        let headers = headers.into_iter().map(|(name, text)| (name, value(text))).collect();
+        let dates = [
+            ("deprecation", life.deprecated.map(|from| (DEPRECATION, format!("@{from}")))),
+            ("sunset", life.sunset.map(|at| (SUNSET, http_date(at)))),
+        ];
+        let mut headers = Vec::new();
+        for (relation, date) in dates {
+            let Some((name, date)) = date else { continue };
+            headers.push((name, value(date)));
+            let link = |docs| format!("<{docs}>; rel=\"{relation}\"; type=\"text/html\"");
+            headers.extend(config.api_v1_docs.as_ref().map(|docs| (header::LINK, value(link(docs)))));
+        }
         Some(Ending { announced_from, sunset: life.sunset, headers })
     }
 
@@ -111,4 +88,8 @@ impl Ending {
             }
         }
     }
+}
+
+fn http_date(at: i64) -> String {
+    HttpDate::from(UNIX_EPOCH + Duration::from_secs(at.unsigned_abs())).to_string()
 }

@@ -4,8 +4,6 @@
 //! does not know those of its last half second, or those it accepted while the database did not answer. So it refuses
 //! an assertion that may be older than the process, unless the client was registered later.
 
-use std::borrow::Cow;
-
 use serde::Deserialize;
 
 use super::client_keys::ClientKeys;
@@ -22,45 +20,33 @@ pub(crate) const MAX_LIFETIME: i64 = 3600;
 const MAX_SKEW: i64 = 10;
 
 #[derive(Deserialize)]
-struct Claims<'a> {
-    #[serde(borrow)]
-    iss: Cow<'a, str>,
-    #[serde(borrow)]
-    sub: Cow<'a, str>,
-    #[serde(borrow)]
-    aud: Audience<'a>,
+struct Claims {
+    iss: String,
+    sub: String,
+    aud: Audience,
     exp: f64,
     #[serde(default, deserialize_with = "present")]
     iat: Option<f64>,
     #[serde(default, deserialize_with = "present")]
     nbf: Option<f64>,
-    #[serde(borrow)]
-    jti: Cow<'a, str>,
+    jti: String,
 }
 
 /// One audience or several (RFC 7519 §4.1.3).
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Audience<'a> {
-    One(#[serde(borrow)] Cow<'a, str>),
-    Several(#[serde(borrow)] Vec<Cow<'a, str>>),
+enum Audience {
+    One(String),
+    Several(Vec<String>),
 }
 
-impl Audience<'_> {
+impl Audience {
     fn names_one_of(&self, accepted: &[&str]) -> bool {
         match self {
-            Audience::One(audience) => accepted.contains(&audience.as_ref()),
-            Audience::Several(audiences) => audiences.iter().any(|audience| accepted.contains(&audience.as_ref())),
+            Audience::One(audience) => accepted.contains(&audience.as_str()),
+            Audience::Several(audiences) => audiences.iter().any(|audience| accepted.contains(&audience.as_str())),
         }
     }
-}
-
-/// Returns the client that an assertion claims to be from. Nothing is verified.
-pub fn claimed_client(assertion: &str) -> Option<DomainId> {
-    let (_, payload, _) = split(assertion).filter(|_| assertion.len() <= MAX_BYTES)?;
-    let payload = decode(payload)?;
-    let claims: Claims<'_> = parse_strict(&payload)?;
-    DomainId::parse(&claims.sub)
 }
 
 /// A valid assertion that may have been used before.
@@ -83,50 +69,59 @@ pub struct AssertionContext<'a> {
     pub remembers_since: i64,
 }
 
-/// Verifies an assertion, except whether it was used before. `None` if the client did not sign it. Otherwise the client
-/// may learn what is wrong with it.
-pub fn verify(
-    assertion: &str,
-    client: &DomainId,
-    keys: &ClientKeys,
-    at: AssertionContext<'_>,
-) -> Option<Result<AssertionUse, ClientProblem>> {
-    let (header, payload, signature) = split(assertion).filter(|_| assertion.len() <= MAX_BYTES)?;
-    let message = &assertion[..header.len() + 1 + payload.len()];
-    let (header, payload) = (decode(header)?, decode(payload)?);
-    let header: Header<'_> = parse_strict(&header)?;
-    let typed = header
-        .typ
-        .is_none_or(|typ| ["JWT", "client-authentication+jwt"].iter().any(|known| known.eq_ignore_ascii_case(&typ)));
-    if !typed || !keys.verify(&header.alg, header.kid.as_deref(), message.as_bytes(), signature) {
-        return None;
-    }
-    let claims: Claims<'_> = parse_strict(&payload)?;
-    Some(claims.judge(client, at))
+/// A well-formed assertion, of which nothing is verified.
+pub struct Assertion<'a> {
+    message: &'a str,
+    signature: &'a str,
+    header: Vec<u8>,
+    claims: Claims,
 }
 
-impl Claims<'_> {
-    fn judge(&self, client: &DomainId, at: AssertionContext<'_>) -> Result<AssertionUse, ClientProblem> {
+impl Assertion<'_> {
+    /// Parses an assertion.
+    pub fn parse(text: &str) -> Option<Assertion<'_>> {
+        let (header, payload, signature) = split(text).filter(|_| text.len() <= MAX_BYTES)?;
+        let message = &text[..header.len() + 1 + payload.len()];
+        Some(Assertion { message, signature, header: decode(header)?, claims: parse_strict(&decode(payload)?)? })
+    }
+
+    /// Returns the client that the assertion claims to be from.
+    pub fn client(&self) -> Option<DomainId> {
+        DomainId::parse(&self.claims.sub)
+    }
+
+    /// Verifies the assertion with the keys of its client, except whether it was used before. `None` if the client did not
+    /// sign it. Otherwise the client may learn what is wrong with it.
+    pub fn verify(&self, keys: &ClientKeys, at: AssertionContext<'_>) -> Option<Result<AssertionUse, ClientProblem>> {
+        let header: Header<'_> = parse_strict(&self.header)?;
+        let types = ["JWT", "client-authentication+jwt"];
+        let typed = header.typ.is_none_or(|typ| types.iter().any(|known| known.eq_ignore_ascii_case(&typ)));
+        let signed = || keys.verify(&header.alg, header.kid.as_deref(), self.message.as_bytes(), self.signature);
+        (typed && signed()).then(|| self.claims.judge(at))
+    }
+}
+
+impl Claims {
+    fn judge(&self, at: AssertionContext<'_>) -> Result<AssertionUse, ClientProblem> {
         let now = at.now as f64;
         let latest = now + MAX_SKEW as f64;
         let is_ahead = |time: Option<f64>| time.is_some_and(|time| time > latest);
         let life = self.iat.map_or(0.0, |iat| self.exp - iat);
         let problem = match self {
-            _ if self.iss != client.as_str() || !(1..=256).contains(&self.jti.len()) => ClientProblem::Assertion,
+            _ if self.iss != self.sub || !(1..=256).contains(&self.jti.len()) => ClientProblem::Assertion,
             _ if !self.aud.names_one_of(at.audiences) => ClientProblem::AssertionAudience,
             _ if self.exp <= now => ClientProblem::AssertionExpired,
             _ if is_ahead(self.nbf) || is_ahead(self.iat) => ClientProblem::AssertionNotYet,
             _ if self.exp > latest + MAX_LIFETIME as f64 || life > (MAX_LIFETIME + MAX_SKEW) as f64 => {
                 ClientProblem::AssertionLifetime
             }
-            _ => return Ok(self.used(client, at.remembers_since)),
+            _ => return Ok(self.used(at.remembers_since)),
         };
         Err(problem)
     }
 
-    fn used(&self, client: &DomainId, remembers_since: i64) -> AssertionUse {
-        let named = [client.as_str().as_bytes(), self.jti.as_bytes()].concat();
-        let fingerprint = Fingerprint::of(&named);
+    fn used(&self, remembers_since: i64) -> AssertionUse {
+        let fingerprint = Fingerprint::of(&[self.sub.as_bytes(), self.jti.as_bytes()].concat());
         // A fast clock makes an assertion look younger than it is.
         let since = remembers_since.saturating_add(MAX_SKEW) as f64;
         let made = self.iat.or(self.nbf).unwrap_or(self.exp - MAX_LIFETIME as f64);

@@ -5,10 +5,11 @@ use std::fmt;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, VerificationAlgorithm};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse, ThumbprintHash};
-use jsonwebtoken::{DecodingKey, crypto};
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
 use serde_json::Value;
 
+use super::public_key::PublicKey;
 use crate::config::Algorithm;
 
 /// Maximum number of keys, which allows a client to replace its keys without interruption.
@@ -39,8 +40,7 @@ pub struct ClientKeys {
 struct ClientKey {
     kid: Option<String>,
     thumbprint: String,
-    algorithm: Algorithm,
-    verifying: DecodingKey,
+    public: PublicKey,
 }
 
 /// Shows the thumbprints of the keys.
@@ -106,10 +106,8 @@ impl ClientKeys {
     /// key if it is `None`.
     pub(super) fn verify(&self, algorithm: &str, kid: Option<&str>, message: &[u8], signature: &str) -> bool {
         let named = |key: &&ClientKey| kid.is_none_or(|kid| kid == key.name() || kid == key.thumbprint);
-        let fitting = self.keys.iter().filter(named).filter(|key| key.algorithm.has_name(algorithm));
-        let verifies =
-            |key: &ClientKey| crypto::verify(signature, message, &key.verifying, key.algorithm.to_jsonwebtoken());
-        fitting.map(verifies).any(|result| result.unwrap_or(false))
+        let mut fitting = self.keys.iter().filter(named).filter(|key| key.public.algorithm.has_name(algorithm));
+        fitting.any(|key| key.public.verify(message, signature))
     }
 }
 
@@ -133,11 +131,9 @@ impl ClientKey {
         }
         let verifying =
             DecodingKey::from_jwk(&Jwk { common: Default::default(), algorithm: parsed.algorithm.clone() }).ok()?;
-        let mut jwk = Jwk::from_decoding_key(&verifying, Some(algorithm.to_jsonwebtoken())).ok()?;
+        let (public, mut jwk, thumbprint) = PublicKey::new(algorithm, verifying)?;
         jwk.common.key_id = kid.clone();
-        jwk.common.public_key_use = Some(PublicKeyUse::Signature);
-        let thumbprint = jwk.thumbprint(ThumbprintHash::SHA256).ok()?;
-        Some((jwk, ClientKey { kid, thumbprint, algorithm, verifying }))
+        Some((jwk, ClientKey { kid, thumbprint, public }))
     }
 
     /// Returns the `kid`, or the thumbprint if there is none.

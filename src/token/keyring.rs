@@ -10,12 +10,12 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::jwk::{Jwk, PublicKeyUse, ThumbprintHash};
-use jsonwebtoken::{DecodingKey, crypto};
+use jsonwebtoken::jwk::Jwk;
 use serde_json::json;
 
 use super::cache::TokenCache;
 use super::private_key::PrivateKey;
+use super::public_key::PublicKey;
 use super::seal::Seal;
 use super::{Kind, MAX_SKEW};
 use crate::config::{Algorithm, Config, HmacSecret};
@@ -30,28 +30,18 @@ pub const MAX_PLANNED_LEAD: i64 = PUBLICATION_LEAD + 60;
 /// Seconds after which every node has read a change.
 pub const PROPAGATION_TIME: i64 = 3;
 
-/// A key with the only algorithm that it may be used with (RFC 8725 §3.1).
+/// A key of the server.
 pub struct Key {
     kid: String,
-    algorithm: Algorithm,
-    signing: Signing,
-    verifying: Verifying,
-    /// The public half; `None` for an HMAC key.
-    jwk: Option<Jwk>,
-    /// The encoded headers of the two kinds of token.
-    access_header: String,
-    user_header: String,
+    material: Material,
+    /// The encoded header of each kind of token.
+    headers: [String; Kind::ALL.len()],
 }
 
-enum Signing {
+/// Keys are parsed once. The library would parse an HMAC secret or a private key for every token.
+enum Material {
     Hmac(Box<hmac::Key>),
-    Private(PrivateKey),
-}
-
-/// An HMAC is verified with the parsed key, because the library would parse the secret for every token.
-enum Verifying {
-    Hmac(Box<hmac::Key>),
-    Public(DecodingKey),
+    Pair { private: PrivateKey, public: PublicKey, jwk: Box<Jwk> },
 }
 
 impl Key {
@@ -60,8 +50,7 @@ impl Key {
     pub fn hs256(secret: &HmacSecret, epoch: Stamp) -> Key {
         let named = [b"gatebird kid\0", epoch.as_bytes().as_slice(), secret.as_bytes()].concat();
         let kid = URL_SAFE_NO_PAD.encode(&digest(&SHA256, &named).as_ref()[..9]);
-        let key = Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()));
-        Key::new(kid, Algorithm::Hs256, Signing::Hmac(key.clone()), Verifying::Hmac(key), None)
+        Key::new(kid, Material::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()))))
     }
 
     /// Generates a key, and returns it with its PKCS#8 form. `None` for HS256, whose key is JWT_SECRET.
@@ -74,21 +63,16 @@ impl Key {
     /// Loads a key from PKCS#8. Its `kid` is its RFC 7638 thumbprint.
     pub fn load(algorithm: Algorithm, pkcs8: &[u8]) -> Option<Key> {
         let private = PrivateKey::load(algorithm, pkcs8)?;
-        let public = private.public();
-        let mut jwk = Jwk::from_decoding_key(&public, Some(algorithm.to_jsonwebtoken())).ok()?;
-        let kid = jwk.thumbprint(ThumbprintHash::SHA256).ok()?;
+        let (public, mut jwk, kid) = PublicKey::new(algorithm, private.public())?;
         jwk.common.key_id = Some(kid.clone());
-        jwk.common.public_key_use = Some(PublicKeyUse::Signature);
-        Some(Key::new(kid, algorithm, Signing::Private(private), Verifying::Public(public), Some(jwk)))
+        Some(Key::new(kid, Material::Pair { private, public, jwk: Box::new(jwk) }))
     }
 
-    fn new(kid: String, algorithm: Algorithm, signing: Signing, verifying: Verifying, jwk: Option<Jwk>) -> Key {
-        let header = |kind: Kind| {
-            let header = json!({"typ": kind.typ(), "alg": algorithm.name(), "kid": kid});
-            URL_SAFE_NO_PAD.encode(header.to_string())
-        };
-        let (access_header, user_header) = (header(Kind::Access), header(Kind::User));
-        Key { access_header, user_header, kid, algorithm, signing, verifying, jwk }
+    fn new(kid: String, material: Material) -> Key {
+        let key = Key { kid, material, headers: Default::default() };
+        let header = |kind: Kind| json!({"typ": kind.typ(), "alg": key.algorithm().name(), "kid": key.kid});
+        let headers = Kind::ALL.map(|kind| URL_SAFE_NO_PAD.encode(header(kind).to_string()));
+        Key { headers, ..key }
     }
 
     /// Returns the name by which a token's header refers to the key.
@@ -96,47 +80,52 @@ impl Key {
         &self.kid
     }
 
-    /// Returns the only algorithm that a header with this `kid` may have.
+    /// Returns the only algorithm that a header with this `kid` may have (RFC 8725 §3.1).
     pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
+        match &self.material {
+            Material::Hmac(_) => Algorithm::Hs256,
+            Material::Pair { public, .. } => public.algorithm,
+        }
     }
 
     /// Returns the public half in PEM; `None` for an HMAC key.
     pub fn public_pem(&self) -> Option<String> {
-        match &self.signing {
-            Signing::Hmac(_) => None,
-            Signing::Private(key) => Some(key.public_pem()),
+        match &self.material {
+            Material::Hmac(_) => None,
+            Material::Pair { private, .. } => Some(private.public_pem()),
+        }
+    }
+
+    fn jwk(&self) -> Option<&Jwk> {
+        match &self.material {
+            Material::Hmac(_) => None,
+            Material::Pair { jwk, .. } => Some(jwk),
         }
     }
 
     pub(super) fn header(&self, kind: Kind) -> &str {
-        match kind {
-            Kind::Access => &self.access_header,
-            Kind::User => &self.user_header,
-        }
+        &self.headers[kind as usize]
     }
 
     /// Returns the signature over `message`.
     pub(super) fn sign(&self, message: &[u8]) -> Vec<u8> {
-        match &self.signing {
-            Signing::Hmac(key) => hmac::sign(key, message).as_ref().to_vec(),
-            Signing::Private(key) => key.sign(message),
+        match &self.material {
+            Material::Hmac(key) => hmac::sign(key, message).as_ref().to_vec(),
+            Material::Pair { private, .. } => private.sign(message),
         }
     }
 
     /// Returns whether `signature`, in base64url, is this key's signature over `message`. HMACs are compared in
     /// constant time.
     pub(super) fn verify(&self, message: &[u8], signature: &str) -> bool {
-        match &self.verifying {
-            Verifying::Hmac(key) => {
+        match &self.material {
+            Material::Hmac(key) => {
                 // The decoder requires slightly more space than the 32 bytes of the tag.
                 let mut tag = [0; 36];
                 let length = URL_SAFE_NO_PAD.decode_slice(signature, &mut tag);
                 length.is_ok_and(|length| hmac::verify(key, message, &tag[..length]).is_ok())
             }
-            Verifying::Public(key) => {
-                crypto::verify(signature, message, key, self.algorithm.to_jsonwebtoken()).unwrap_or(false)
-            }
+            Material::Pair { public, .. } => public.verify(message, signature),
         }
     }
 }
@@ -401,7 +390,7 @@ impl Keyring {
     pub fn published(&self, now: i64) -> Vec<&Jwk> {
         let key_states = self.key_states(now);
         let stored = self.stored.iter().zip(key_states).filter(|(_, state)| *state != KeyState::Expired);
-        stored.filter_map(|(stored, _)| stored.key.jwk.as_ref()).collect()
+        stored.filter_map(|(stored, _)| stored.key.jwk()).collect()
     }
 }
 

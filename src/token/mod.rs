@@ -9,6 +9,7 @@ mod cache;
 pub mod client_keys;
 pub mod keyring;
 mod private_key;
+mod public_key;
 pub mod replay;
 pub mod seal;
 
@@ -67,6 +68,7 @@ impl Kind {
 
 /// The claims of a token. The members and their order are public behavior.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[non_exhaustive]
 pub struct Claims<'a> {
     /// The issuer: `JWT_ISSUER`.
     pub iss: Cow<'a, str>,

@@ -4,11 +4,13 @@ use std::sync::{Arc, mpsc};
 
 use actix_web::dev::ServerHandle;
 use actix_web::http::Method;
+use actix_web::test::{TestRequest, call_service, init_service};
 use actix_web::{HttpServer, web};
-use gatebird::gate::bearer::{Bearer, UserToken};
+use diesel::connection::SimpleConnection;
 use gatebird::server::{self, Credentials, Limit, Routes};
-use gatebird::utoipa;
+use gatebird::{AccessToken, Bearer, Scope, Scoped, UserToken, utoipa};
 
+use crate::binary::{PROMISED, within};
 use crate::harness::{Gate, Reply, json};
 use crate::http::raw_at;
 
@@ -33,7 +35,28 @@ async fn panics() -> String {
     panic!("the canary-cause of it")
 }
 
+struct OrdersRead;
+
+impl Scope for OrdersRead {
+    const NAME: &'static str = "orders:read";
+}
+
+#[utoipa::path(get, path = "", responses((status = 200)))]
+async fn scoped(token: Scoped<OrdersRead>) -> String {
+    token.claims().scope.to_string()
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(scoped))]
+struct ScopedOrders;
+
+async fn client(token: AccessToken) -> String {
+    format!("{} {} {} {}", token.client_id(), token.host(), token.plan().as_str(), token.tenant().get())
+}
+
 fn routes(routes: &mut Routes) {
+    routes.add(Method::GET, "/scoped", scoped, Credentials::Scoped(OrdersRead::NAME)).describe::<ScopedOrders>();
+    routes.add(Method::GET, "/client", client, Credentials::Token);
     routes.app_data(web::Data::new("counted"));
     routes.add(Method::GET, "/orders", orders, Credentials::Token);
     routes.add(Method::DELETE, "/orders/{number}", cancel, Credentials::Token).describe::<Cancel>();
@@ -200,4 +223,65 @@ fn custom_route__answers_preflights_if_it_takes_a_token() {
     assert_eq!((reply.status, reply.header("access-control-allow-methods")), (204, Some("GET, HEAD")));
     own.ask("OPTIONS", "/orders/7", &page.replace("alice", "evil")).refused(403, "origin");
     own.ask("OPTIONS", "/panics", page).refused(405, "method");
+}
+
+#[test]
+fn own_route__demands_its_own_scope() {
+    let gate = Gate::with(&[("SCOPES", "posts:read orders:read")]);
+    let (user, domain, token) = gate.tenant("alice");
+    let own = Own::around(&gate, routes);
+    let form = "grant_type=client_credentials&scope=posts:read";
+    let other = gate.post("/token").basic(&domain.id, &domain.secret).form(form).send().expect(200);
+    let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
+    assert_eq!(own.ask("GET", "/scoped", &bearer(&token)).text(), "posts:read orders:read");
+    assert_eq!(own.ask("GET", "/scoped", &bearer(&user.token)).status, 200);
+    let reply = own.ask("GET", "/scoped", &bearer(other["access_token"].as_str().expect("a token")));
+    reply.refused(403, "scope");
+    let challenge = reply.header("www-authenticate").expect("a challenge");
+    assert!(challenge.contains("insufficient_scope"), "{challenge}");
+    let page = "Origin: https://alice.example.com\r\nAccess-Control-Request-Method: GET\r\n";
+    assert_eq!(own.ask("OPTIONS", "/scoped", page).status, 204);
+    let document = own.ask("GET", "/openapi.json", "").json();
+    let described = &document["paths"]["/scoped"]["get"];
+    assert_eq!(described["security"], json!([{"token": ["orders:read"]}]));
+    assert!(described["responses"]["403"].is_object(), "{described}");
+}
+
+#[test]
+fn own_route__learns_which_domain_calls() {
+    let gate = Gate::start();
+    let (user, domain, token) = gate.tenant("alice");
+    let own = Own::around(&gate, routes);
+    let reply = own.ask("GET", "/client", &format!("Authorization: Bearer {token}\r\n"));
+    assert_eq!((reply.status, reply.text()), (200, format!("{} alice.example.com free {}", domain.id, user.id)));
+    own.ask("GET", "/client", &format!("Authorization: Bearer {}\r\n", user.token)).refused(403, "kind");
+}
+
+#[test]
+#[should_panic(expected = "GET /v1/test has a handler already")]
+fn own_route__cannot_replace_one_of_ours() {
+    let config = gatebird::Config::load(|_| None).expect("the defaults are good");
+    server::routes(&config, |routes| {
+        routes.add(Method::GET, "/v1/test", orders, Credentials::Token);
+    });
+}
+
+/// An application of one's own has the extractors alone.
+#[test]
+fn own_application__refuses_every_token_after_the_database_went_back() {
+    let gate = Gate::start();
+    let (_, _, token) = gate.tenant("alice");
+    let ask = || {
+        actix_web::rt::System::new().block_on(async {
+            let app = actix_web::App::new().app_data(gate.app.clone()).route("/orders", web::get().to(orders));
+            let service = init_service(app).await;
+            let request = TestRequest::get().uri("/orders");
+            let request = request.insert_header(("Authorization", format!("Bearer {token}"))).to_request();
+            call_service(&service, request).await.status().as_u16()
+        })
+    };
+    assert_eq!(ask(), 200);
+    let back = "UPDATE revision SET value = value - 1";
+    gate.database.open().write_now(|conn| Ok(conn.batch_execute(back)?)).expect("the database answers");
+    within(PROMISED, "tokens are refused", || ask() == 503);
 }

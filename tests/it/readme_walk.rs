@@ -1,5 +1,4 @@
-//! The commands of the README and of the server's greeting run unchanged, with and without a shell; and the server in
-//! docs/library.md does everything that the binary does.
+//! The commands of the README and of the server's greeting run unchanged, with and without a shell.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,13 +7,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::binary::{Child, Client, free_port, gatebird, run, signal, text, within};
-use crate::harness::{Database, Gate, PASSWORD, json};
+use crate::binary::{Child, Client, free_port};
+use crate::harness::{Database, Gate};
 use crate::programs;
 
 const README: &str = include_str!("../../README.md");
-const LIBRARY: &str = include_str!("../../docs/library.md");
-const OWN_SERVER: &str = include_str!("../../examples/own_server.rs");
 
 /// Shells with options for interactive input without a terminal and without start-up files.
 const SHELLS: &[&[&str]] = &[&["bash", "--norc", "-i"], &["dash", "-i"], &["zsh", "-f", "-i"]];
@@ -197,59 +194,4 @@ fn readme_walk__after_the_greeting_in_every_shell() {
             String::from_utf8(output.stdout).expect("UTF-8")
         });
     }
-}
-
-#[test]
-fn library_example__serves_like_the_binary() {
-    assert!(
-        LIBRARY.contains(&format!(
-            "```rust,no_run
-{OWN_SERVER}```"
-        )),
-        "docs/library.md has examples/own_server.rs"
-    );
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--example", "own_server"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status();
-    assert!(built.expect("cargo runs").success());
-    let binary = Path::new(env!("CARGO_BIN_EXE_gatebird")).with_file_name("examples").join("own_server");
-    let database = Database::new();
-    let metrics = format!("127.0.0.1:{}", free_port());
-    let own = |settings: &[(&str, &str)]| {
-        let settings = [settings, &[("METRICS_ADDR", &*metrics), ("ACCESS_LOG", "all")]].concat();
-        let server = gatebird(&database, &[], &settings);
-        let mut command = Command::new(&binary);
-        command.current_dir(database.dir.path()).env_clear();
-        command.envs(server.get_envs().filter_map(|(key, value)| Some((key, value?))));
-        command
-    };
-    // Settings also come from `.env`; invalid ones give the exit code and the words of the binary.
-    fs::write(database.dir.path().join(".env"), "TOKEN_TTL=7m\nSIGN_UP=closed\n").expect("a file");
-    let outcome = run(&mut own(&[("SIGNUP", "no")]), "");
-    assert_eq!(outcome.code, Some(78), "{outcome:?}");
-    assert!(outcome.stderr.starts_with("SIGNUP ") && outcome.stdout.is_empty(), "{outcome:?}");
-
-    let child = Child::spawn(&mut own(&[]), "").wait_until_serving();
-    let (user, domain, token) = child.client.tenant("alice");
-    assert_eq!(child.client.exchange(&domain.secret).expect(200)["expiresIn"], json!(420));
-    let orders = child.client.get("/orders", &token);
-    assert_eq!((orders.status, orders.text()), (200, format!("orders of user {}", user.id)));
-    child.client.get("/orders", "").refused(401, "missing");
-    let numbers = Client::new(&format!("http://{metrics}")).get("/metrics", "");
-    assert!(numbers.status == 200 && numbers.text().contains("gatebird_tokens_issued_total 2"), "{}", numbers.text());
-    within(Duration::from_secs(5), "a warning", || child.stderr().contains("SIGN_UP"));
-    signal("HUP", child.pid());
-    child.client.get("/readyz", "").expect(200);
-    signal("TERM", child.pid());
-    within(Duration::from_secs(1), "/readyz turns 503", || child.client.get("/readyz", "").status == 503);
-    let outcome = child.wait(Duration::from_secs(10));
-    assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    assert!(outcome.stdout.contains("\"route\":\"/token\""), "the access log is written: {outcome:?}");
-
-    // The last requests were counted.
-    let child = Child::start(&database, &[]);
-    let token = text(&child.client.sign_in("alice", PASSWORD).expect(200)["token"]);
-    let usage = child.client.get(&format!("/v1/domains/{}/usage", domain.id), &token).expect(200);
-    assert!(usage.to_string().contains("\"tokens\":2"), "{usage}");
 }

