@@ -86,7 +86,7 @@ impl App {
     /// it in the request would reveal by timing whether the account exists, and a flood would block other writers.
     pub(crate) fn note_failure(&self, entry: Option<Entry>) {
         if !self.failures.add(entry) {
-            self.metrics.dropped_failures.inc();
+            self.metrics.dropped_signin_failures.inc();
         }
     }
 

@@ -267,7 +267,7 @@ impl<'a> Call<'a> {
     }
 
     fn record_assertion(self, live: &ActiveClient, used: &AssertionUse) -> Result<()> {
-        match self.app.use_assertion(used, live.tenant.id, address.network()) {
+        match self.app.use_assertion(used, live.tenant.id, self.address.network()) {
             Ok(true) => Ok(()),
             Ok(false) => Err(refused(ClientProblem::AssertionReplayed)),
             Err(ReplayUnknown) => Err(Error::Busy),

@@ -229,7 +229,7 @@ fn custom_route__answers_preflights_if_it_takes_a_token() {
 fn own_route__demands_its_own_scope() {
     let gate = Gate::with(&[("SCOPES", "posts:read orders:read")]);
     let (user, domain, token) = gate.tenant("alice");
-    let own = Own::around(&gate, routes);
+    let own = CustomServer::around(&gate, routes);
     let form = "grant_type=client_credentials&scope=posts:read";
     let other = gate.post("/token").basic(&domain.id, &domain.secret).form(form).send().expect(200);
     let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
@@ -251,7 +251,7 @@ fn own_route__demands_its_own_scope() {
 fn own_route__learns_which_domain_calls() {
     let gate = Gate::start();
     let (user, domain, token) = gate.tenant("alice");
-    let own = Own::around(&gate, routes);
+    let own = CustomServer::around(&gate, routes);
     let reply = own.ask("GET", "/client", &format!("Authorization: Bearer {token}\r\n"));
     assert_eq!((reply.status, reply.text()), (200, format!("{} alice.example.com free {}", domain.id, user.id)));
     own.ask("GET", "/client", &format!("Authorization: Bearer {}\r\n", user.token)).refused(403, "kind");

@@ -58,7 +58,7 @@ fn protect_route__does_all_that_the_binary_does() {
     assert_eq!(outcome.code, Some(78), "{outcome:?}");
     assert!(outcome.stderr.starts_with("SIGNUP ") && outcome.stdout.is_empty(), "{outcome:?}");
 
-    let child = Child::spawn(&mut own(&[]), "").greeted();
+    let child = Child::spawn(&mut own(&[]), "").wait_until_serving();
     let (user, domain, token) = child.client.tenant("alice");
     assert_eq!(child.client.exchange(&domain.secret).expect(200)["expiresIn"], json!(420));
     let orders = child.client.get("/orders", &token);
@@ -87,7 +87,7 @@ fn protect_route__does_all_that_the_binary_does() {
 #[test]
 fn own_scope__is_demanded() {
     let database = Database::new();
-    let child = Child::spawn(&mut example("own_scope", &database, &[SCOPES]), "").greeted();
+    let child = Child::spawn(&mut example("own_scope", &database, &[SCOPES]), "").wait_until_serving();
     let (user, domain, token) = child.client.tenant("alice");
     let answer = child.client.get("/orders", &token);
     assert_eq!((answer.status, answer.text()), (200, format!("orders of user {}", user.id)));
@@ -100,7 +100,7 @@ fn own_scope__is_demanded() {
 #[test]
 fn own_scope__is_unknown_to_a_server_whose_settings_lack_it() {
     let database = Database::new();
-    let child = Child::spawn(&mut example("own_scope", &database, &[]), "").greeted();
+    let child = Child::spawn(&mut example("own_scope", &database, &[]), "").wait_until_serving();
     let (_, _, token) = child.client.tenant("alice");
     child.client.get("/orders", &token).refused(403, "scope");
 }
