@@ -1,9 +1,10 @@
 //! A gate in an actix-web application of your own, without Gatebird's routes.
 //!
-//! Tokens come from another process: run `gatebird serve` on the same PostgreSQL and with the same `JWT_SECRET`.
+//! Tokens come from another process: run `gatebird serve` on the same PostgreSQL and with the same `JWT_SECRET` and
+//! `JWT_ISSUER`.
 //!
 //! ```sh
-//! PORT=8080 DATABASE_URL=postgres://... JWT_SECRET=... cargo run --example embed
+//! PORT=8080 DATABASE_URL=postgres://... JWT_SECRET=... JWT_ISSUER=... cargo run --example embed
 //! ```
 
 use std::error::Error;

@@ -48,27 +48,27 @@ fn add_routes(routes: &mut Routes) {
         POST   "/v1/signup",                               accounts::sign_up,                Anonymous, None;
         POST   "/v1/signin",                               accounts::sign_in,                Anonymous, None;
         POST   "/v1/signout",                              accounts::sign_out,               UserToken, Plan;
-        GET    "/v1/me",                                   accounts::me,                     UserToken, Plan;
+        GET    "/v1/me",                                   accounts::me,                     UserToken, Reads;
         DELETE "/v1/me",                                   accounts::delete_account,         UserToken, Plan;
         PUT    "/v1/me/password",                          accounts::change_password,        UserToken, Plan;
-        GET    "/v1/audit",                                audit::list,                      UserToken, Plan;
+        GET    "/v1/audit",                                audit::list,                      UserToken, Reads;
 
-        GET    "/v1/domains",                              domains::list,                    UserToken, Plan;
+        GET    "/v1/domains",                              domains::list,                    UserToken, Reads;
         POST   "/v1/domains",                              domains::register,                UserToken, Changes;
-        GET    "/v1/domains/{id}",                         domains::show,                    UserToken, Plan;
+        GET    "/v1/domains/{id}",                         domains::show,                    UserToken, Reads;
         PATCH  "/v1/domains/{id}",                         domains::change,                  UserToken, Changes;
         DELETE "/v1/domains/{id}",                         domains::remove,                  UserToken, Plan;
-        GET    "/v1/domains/{id}/secrets",                 secrets::list,                    UserToken, Plan;
+        GET    "/v1/domains/{id}/secrets",                 secrets::list,                    UserToken, Reads;
         POST   "/v1/domains/{id}/secrets",                 secrets::rotate,                  UserToken, Changes;
         DELETE "/v1/domains/{id}/secrets/{secretId}",      secrets::retire,                  UserToken, Plan;
-        GET    "/v1/domains/{id}/usage",                   usage::show,                      UserToken, Plan;
-        GET    "/v1/domains/{id}/verification",            verification::show,               UserToken, Plan;
+        GET    "/v1/domains/{id}/usage",                   usage::show,                      UserToken, Reads;
+        GET    "/v1/domains/{id}/verification",            verification::show,               UserToken, Reads;
         POST   "/v1/domains/{id}/verification",            verification::prove,              UserToken, Changes;
 
-        GET    "/v1/posts/my",                             posts::mine,                      READ,      Plan;
-        GET    "/v1/posts/hashtag/{title}",                posts::by_hashtag,                READ,      Plan;
+        GET    "/v1/posts/my",                             posts::mine,                      READ,      Reads;
+        GET    "/v1/posts/hashtag/{title}",                posts::by_hashtag,                READ,      Reads;
         POST   "/v1/posts",                                posts::create,                    WRITE,     Changes;
-        GET    "/v1/posts/{id}",                           posts::show,                      READ,      Plan;
+        GET    "/v1/posts/{id}",                           posts::show,                      READ,      Reads;
         PUT    "/v1/posts/{id}",                           posts::change,                    WRITE,     Changes;
         DELETE "/v1/posts/{id}",                           posts::remove,                    WRITE,     Plan;
 

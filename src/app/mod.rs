@@ -241,7 +241,9 @@ impl App {
     /// When the budget is exhausted: `AccountLimit`, `FailureLimit` or `NetworkLimit` by the kind of budget.
     pub(crate) fn spend(&self, budget: Budget<'_>) -> Result<()> {
         self.budgets.spend(budget, self.steady_now()).map_err(|wait| match budget {
-            Budget::Changes(_) | Budget::ClientChanges(_) | Budget::Revocations(_) => Error::AccountLimit(wait),
+            Budget::Changes(_) | Budget::Reads(_) | Budget::ClientChanges(_) | Budget::Revocations(_) => {
+                Error::AccountLimit(wait)
+            }
             Budget::Failures(_) => Error::FailureLimit { wait, message: Message::FailureLimit },
             Budget::Verifications(_) | Budget::VerificationsOfHost(..) => {
                 Error::FailureLimit { wait, message: Message::Tries }

@@ -128,7 +128,7 @@ impl Bearer {
             Some(domain) => quota::spend(req, app, domain)?,
             None => match Limit::of(req) {
                 Limit::Changes => app.spend(Budget::Changes(bearer.tenant()))?,
-                Limit::Plan if req.method().is_safe() => app.spend(Budget::Reads(bearer.tenant()))?,
+                Limit::Reads => app.spend(Budget::Reads(bearer.tenant()))?,
                 Limit::Plan | Limit::None => {}
             },
         }

@@ -41,9 +41,10 @@ pub enum Credentials {
 pub enum Limit {
     /// None of the following. The handler may have a limit of its own.
     None,
-    /// The plan's limit of the calling domain. A user has ten times `LIMIT_CHANGES` for GET and HEAD, and no limit for
-    /// other methods.
+    /// The plan's limit of the calling domain. A user has no limit.
     Plan,
+    /// The plan's limit of the calling domain, or ten times `LIMIT_CHANGES` of the calling user.
+    Reads,
     /// The plan's limit of the calling domain, or `LIMIT_CHANGES` of the calling user.
     Changes,
 }

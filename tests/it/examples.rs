@@ -11,6 +11,7 @@ use crate::binary::{Child, Client, free_port, gatebird, run, signal, text, withi
 use crate::harness::{Database, Domain, PASSWORD, json};
 
 const PROTECT_ROUTE: &str = "protect_route";
+const ISSUER: (&str, &str) = ("JWT_ISSUER", "https://gate.example.com");
 const SCOPES: (&str, &str) = ("SCOPES", "orders:read orders:write");
 
 /// The folder of the built examples.
@@ -109,12 +110,12 @@ fn own_scope__is_unknown_to_a_server_whose_settings_lack_it() {
 #[test]
 fn embed__protects_its_routes() {
     let (database, port) = (Database::new(), free_port().to_string());
-    let mut embed = example("embed", &database, &[("PORT", &port), ("TOKEN_TTL", "10m")]);
-    let gate = Child::start(&database, &[("TOKEN_TTL", "10m")]);
+    let mut embed = example("embed", &database, &[ISSUER, ("PORT", &port), ("TOKEN_TTL", "10m")]);
+    let gate = Child::start(&database, &[ISSUER, ("TOKEN_TTL", "10m")]);
     let (user, domain, token) = gate.client.tenant("alice");
     signal("TERM", gate.pid());
     assert_eq!(gate.wait(Duration::from_secs(10)).code, Some(0));
-    let gate = Child::start(&database, &[("TOKEN_TTL", "1s")]);
+    let gate = Child::start(&database, &[ISSUER, ("TOKEN_TTL", "1s")]);
     let short = text(&gate.client.exchange(&domain.secret).expect(200)["token"]);
     signal("TERM", gate.pid());
     assert_eq!(gate.wait(Duration::from_secs(10)).code, Some(0));

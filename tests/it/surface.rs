@@ -16,7 +16,6 @@ const PUBLIC: &[&str] = &[
     "Error",
     "Exit",
     "Plan",
-    "Problems",
     "Scope",
     "Scoped",
     "UserId",

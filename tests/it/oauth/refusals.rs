@@ -231,6 +231,9 @@ fn client__suspended_or_superseded() {
     says(&stranger.present("/token", &stranger.assertion()), "unknown_client", &[]);
 }
 
+/// The reason of the refusal, the claims at a time, and a word of the message.
+type ClaimsRow = (&'static str, fn(i64) -> Value, &'static str);
+
 #[test]
 fn client_assertion__fault_is_named_once_the_signature_is_valid() {
     let gate = long_running();
@@ -239,7 +242,7 @@ fn client_assertion__fault_is_named_once_the_signature_is_valid() {
         let client = KeyClient::register(&gate, &user, &format!("h{number}.example.com"), key);
         let stranger = KeyClient { gate: &gate, id: client.id.clone(), key: ClientKey::es256() };
         // The times are relative to each request: the clock continues, and a skew of 10 seconds is allowed.
-        let rows: [(&str, fn(i64) -> Value, &str); 10] = [
+        let rows: [ClaimsRow; 10] = [
             ("assertion_audience", |_| json!({"aud": "https://other.example"}), "aud"),
             ("assertion_audience", |_| json!({"aud": ["https://other.example", "alice"]}), "aud"),
             ("assertion_audience", |_| json!({"aud": []}), "aud"),
