@@ -12,7 +12,7 @@ use crate::verification::Method;
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = challenges)]
 pub struct Challenge {
-    /// See [`crate::verified_host::Challenge::token`].
+    /// See [`crate::verification::Challenge::token`].
     pub token: String,
     /// Unix seconds.
     pub expires_at: i64,
