@@ -44,7 +44,7 @@ const MAX_WORKERS: usize = 256;
 ///
 /// let config = Config::load(|key| (key == "PORT").then(|| "8080".to_owned()))?;
 /// assert_eq!(config.listen.port(), 8080);
-/// # Ok::<(), gatebird::Problems>(())
+/// # Ok::<(), gatebird::Exit>(())
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
