@@ -99,7 +99,8 @@ const SQLITE: &[&str] = &[
     "PRAGMA journal_size_limit = 1048576",
     "PRAGMA foreign_keys = ON",
 ];
-/// A request must end within the time that its client is told to wait, and so must a lock, even when the database is slow.
+/// A client must get its answer within the time that a refusal tells it to wait, even when the database is slow. A lock must
+/// end within the same time.
 const POSTGRES: &[&str] = &["SET statement_timeout = '1200ms'", "SET idle_in_transaction_session_timeout = '5s'"];
 
 /// By default libpq waits forever, even for a server that vanished. Two seconds is the minimum for `connect_timeout`.

@@ -1,5 +1,5 @@
-//! The versions of the API, of which there is one, and their ends. The headers of every answer of a version announce its end (RFC 9745, RFC 8594). From
-//! its sunset on, the version answers 410.
+//! The API has one version. The headers of its answers announce the end of the version (RFC 9745, RFC 8594). From the
+//! sunset on, the version answers 410.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};

@@ -69,7 +69,7 @@ pub struct AssertionContext<'a> {
     pub remembers_since: i64,
 }
 
-/// A well-formed assertion, of which nothing is verified.
+/// A well-formed assertion. Its signature and claims are not verified.
 pub struct Assertion<'a> {
     message: &'a str,
     signature: &'a str,
